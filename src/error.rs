@@ -1,0 +1,56 @@
+//! The error a person sees: what failed, what to do next, and the exit code.
+//!
+//! Inside the program errors are `anyhow` chains, defined where they arise. Where the person at the
+//! terminal can do something about it, the chain carries a [`UserError`]; `main` finds it, prints it
+//! once and leaves with its code. Nothing else in the program prints an error.
+
+use std::fmt;
+
+/// dyno itself failed (as opposed to the command it ran). Same figure as `docker run` and `env`.
+pub const EXIT_DYNO_FAILED: u8 = 125;
+
+/// Every other command's failure.
+pub const EXIT_FAILED: u8 = 1;
+
+/// The command line made no sense (what clap uses too).
+pub const EXIT_USAGE: u8 = 2;
+
+/// An error with advice. Printed as `error: MESSAGE` and, if there is one, `hint: HINT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserError {
+    /// What failed, with the value in backquotes: ``no app named `shop` ``. Lower case, no full stop.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// The exit code, where the command's default does not fit.
+    pub exit_code: Option<u8>,
+}
+
+impl UserError {
+    /// An error without advice; add some with [`hint`](Self::hint).
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit_code: None }
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Leaves with `code` instead of the command's default.
+    #[must_use]
+    pub fn exit_code(mut self, code: u8) -> Self {
+        self.exit_code = Some(code);
+        self
+    }
+}
+
+impl fmt::Display for UserError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UserError {}
