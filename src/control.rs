@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::{DynoState, Ended};
+use crate::dyno::{DynoState, Exit, ExitRecord};
 use crate::pty::Size;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
@@ -107,7 +107,7 @@ pub enum FromSupervisor {
         at_us: i64,
     },
     /// The last message: how it ended. The same is in the exit record.
-    Ended { dyno: String, ended: Ended },
+    Ended { dyno: String, record: ExitRecord },
     /// Something newer.
     #[serde(other)]
     Unknown,
@@ -141,29 +141,7 @@ pub enum FromInit {
     /// The command could not be started; init has left.
     ExecFailed { message: String },
     /// The command has ended, and init is leaving.
-    Exited { status: ExitStatus },
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitStatus {
-    /// By itself.
-    Code(u8),
-    /// By this signal's number.
-    Signal(i32),
-}
-
-impl ExitStatus {
-    /// What a shell would report: the code, or 128 + the signal's number.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(number) => {
-                crate::sys::signal::Signal::new(number).map_or(u8::MAX, |signal| signal.exit_code())
-            }
-        }
-    }
+    Exited { status: Exit },
 }
 
 /// Sends one message with its descriptors. Blocks only on a blocking socket.

@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitOptions};
 
-use crate::control::{self, ExitStatus, FromInit, Streams, ToInit};
+use crate::control::{self, FromInit, Streams, ToInit};
+use crate::dyno::Exit;
 use crate::pty;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::sys::signal::{Signal, reset_all, signal_everybody_else};
@@ -117,13 +118,13 @@ fn drain(stream: &UnixStream) {
 }
 
 /// Collects every child that has ended; the status of `main` if it is among them.
-fn reap(main: Option<Pid>) -> Option<ExitStatus> {
+fn reap(main: Option<Pid>) -> Option<Exit> {
     let mut of_main = None;
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         if Some(pid) == main {
             of_main = match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Some(ExitStatus::Code(code as u8)),
-                (None, Some(signal)) => Some(ExitStatus::Signal(signal)),
+                (Some(code), _) => Some(Exit::Status(code as u8)),
+                (None, Some(signal)) => Some(Exit::Signal(signal as u8)),
                 (None, None) => of_main,
             };
         }

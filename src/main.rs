@@ -6,6 +6,8 @@
 // Values and rules: no I/O, time is passed in.
 mod api;
 mod app;
+mod command_line;
+mod config_var;
 mod dyno;
 mod error;
 mod formation;

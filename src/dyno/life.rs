@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DynoState, Ended, EndReason, ExitStatus};
+use super::{DynoState, EndReason, Exit, ExitRecord};
 use crate::sys::signal::Signal;
+
+/// What becomes of a command whose PID 1 was killed.
+const KILLED: Exit = Exit::Signal(9);
 
 /// Time since the supervisor began.
 pub type Moment = Duration;
@@ -41,7 +44,7 @@ pub enum Event {
     /// The command runs.
     Started,
     /// The command has ended; output may still be on its way.
-    Exited(ExitStatus),
+    Exited(Exit),
     /// PID 1 has ended, and with it everything inside.
     InitGone,
     /// All output that the supervisor reads has been read.
@@ -71,13 +74,13 @@ pub enum Action {
     /// Kill PID 1, and so everything inside.
     KillAll,
     /// Tell the client how the command ended.
-    TellExit(ExitStatus),
+    TellExit(Exit),
     /// Tell the client why there is nothing to attach to.
     TellError(String),
     /// Wake up with [`Event::Deadline`] then; `None`: not any more.
     SetDeadline(Option<Moment>),
     /// Write the exit record, tell the server, clear away, leave.
-    Finish(Ended),
+    Finish(ExitRecord),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +94,11 @@ enum Phase {
     /// The command runs.
     Up(Up),
     /// The command has ended; what it wrote and left behind has not been dealt with.
-    Ending { status: ExitStatus, output_pending: bool, init_gone: bool },
+    Ending {
+        status: Exit,
+        output_pending: bool,
+        init_gone: bool,
+    },
     /// There is no command and never will be; the client is still to be told.
     Failed { message: String },
     /// Done.
@@ -153,7 +160,10 @@ impl Life {
             (Phase::Building | Phase::AwaitingClient, Event::ClientGone) => {
                 self.end_before_start(EndReason::Disconnected)
             }
-            (Phase::Building | Phase::AwaitingClient | Phase::Launching, Event::StopRequested { .. }) => {
+            (
+                Phase::Building | Phase::AwaitingClient | Phase::Launching,
+                Event::StopRequested { .. },
+            ) => {
                 self.stopped = true;
                 self.end_before_start(EndReason::Stopped)
             }
@@ -177,7 +187,11 @@ impl Life {
             (Phase::Up(Up::Running), Event::ClientGone) => self.hang_up(1, now),
             (Phase::Up(Up::HungUp { sent }), Event::Deadline) => {
                 let sent = *sent;
-                if sent < self.rules.hangup_count { self.hang_up(sent + 1, now) } else { self.leave_alone() }
+                if sent < self.rules.hangup_count {
+                    self.hang_up(sent + 1, now)
+                } else {
+                    self.leave_alone()
+                }
             }
             (
                 Phase::Up(Up::Running | Up::HungUp { .. } | Up::LeftAlone),
@@ -208,9 +222,7 @@ impl Life {
                 vec![Action::TakeOutput]
             }
             (Phase::Up(_), Event::Exited(status)) => self.exited(status, false),
-            (Phase::Up(_), Event::InitGone) => {
-                self.exited(ExitStatus::Signal(Signal::KILL.number()), true)
-            }
+            (Phase::Up(_), Event::InitGone) => self.exited(KILLED, true),
             (Phase::Ending { init_gone, .. }, Event::InitGone) => {
                 *init_gone = true;
                 self.finish_when_done()
@@ -248,8 +260,10 @@ impl Life {
 
     fn started(&mut self, now: Moment) -> Vec<Action> {
         self.phase = Phase::Up(Up::Running);
-        let mut actions =
-            vec![state_change(DynoState::Starting, DynoState::Up), Action::Report(DynoState::Up)];
+        let mut actions = vec![
+            state_change(DynoState::Starting, DynoState::Up),
+            Action::Report(DynoState::Up),
+        ];
         if self.rules.attached && self.client {
             actions.push(Action::HandOver);
         } else if self.rules.attached {
@@ -297,14 +311,16 @@ impl Life {
         self.phase = Phase::Over;
         let mut actions = vec![Action::KillAll];
         if self.client {
-            actions.push(Action::TellError("the dyno was stopped before its command began".to_owned()));
+            actions.push(Action::TellError(
+                "the dyno was stopped before its command began".to_owned(),
+            ));
         }
         actions.extend([
             Action::Log("Process exited with status 128".to_owned()),
             state_change(DynoState::Starting, DynoState::Complete),
-            Action::Finish(Ended {
+            Action::Finish(ExitRecord {
                 state: DynoState::Complete,
-                status: Some(ExitStatus::Code(128)),
+                exit: Exit::Status(128),
                 reason,
                 message: None,
             }),
@@ -334,16 +350,20 @@ impl Life {
 
     fn finish_failed(&mut self, message: String) -> Vec<Action> {
         self.phase = Phase::Over;
-        vec![Action::Finish(Ended {
+        vec![Action::Finish(ExitRecord {
             state: DynoState::Crashed,
-            status: None,
+            exit: Exit::Unknown,
             reason: EndReason::StartFailed,
             message: Some(message),
         })]
     }
 
-    fn exited(&mut self, status: ExitStatus, init_gone: bool) -> Vec<Action> {
-        self.phase = Phase::Ending { status, output_pending: self.reads_output, init_gone };
+    fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
+        self.phase = Phase::Ending {
+            status,
+            output_pending: self.reads_output,
+            init_gone,
+        };
         let mut actions = vec![Action::SetDeadline(None)];
         if self.client {
             actions.push(Action::TellExit(status));
@@ -354,17 +374,26 @@ impl Life {
 
     /// The last lines come after the last line of output.
     fn finish_when_done(&mut self) -> Vec<Action> {
-        let Phase::Ending { status, output_pending: false, init_gone: true } = self.phase else {
+        let Phase::Ending {
+            status,
+            output_pending: false,
+            init_gone: true,
+        } = self.phase
+        else {
             return Vec::new();
         };
         self.phase = Phase::Over;
-        let reason = if self.stopped { EndReason::Stopped } else { EndReason::Exited };
+        let reason = if self.stopped {
+            EndReason::Stopped
+        } else {
+            EndReason::Exited
+        };
         vec![
             Action::Log(format!("Process exited with status {}", status.code())),
             state_change(DynoState::Up, DynoState::Complete),
-            Action::Finish(Ended {
+            Action::Finish(ExitRecord {
                 state: DynoState::Complete,
-                status: Some(status),
+                exit: status,
                 reason,
                 message: None,
             }),
@@ -404,7 +433,16 @@ mod tests {
     }
 
     fn logged(actions: &[Action]) -> Vec<&str> {
-        actions.iter().filter_map(|a| if let Action::Log(line) = a { Some(&**line) } else { None }).collect()
+        actions
+            .iter()
+            .filter_map(|a| {
+                if let Action::Log(line) = a {
+                    Some(&**line)
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 
     #[test]
@@ -413,21 +451,29 @@ mod tests {
         let waiting = life.step(Event::SandboxReady, seconds(0));
         assert_eq!(
             waiting,
-            [Action::Log("Awaiting client".into()), Action::SetDeadline(Some(seconds(30)))]
+            [
+                Action::Log("Awaiting client".into()),
+                Action::SetDeadline(Some(seconds(30)))
+            ]
         );
         let starting = life.step(Event::ClientAttached, seconds(1));
         assert!(starting.contains(&Action::StartCommand));
         assert_eq!(logged(&starting), ["Starting process with command `bash`"]);
         let up = life.step(Event::Started, seconds(1));
         assert_eq!(up.last(), Some(&Action::HandOver));
-        let exited = life.step(Event::Exited(ExitStatus::Code(3)), seconds(9));
-        assert!(exited.contains(&Action::TellExit(ExitStatus::Code(3))));
+        let exited = life.step(Event::Exited(Exit::Status(3)), seconds(9));
+        assert!(exited.contains(&Action::TellExit(Exit::Status(3))));
         let gone = life.step(Event::InitGone, seconds(9));
         assert_eq!(
             logged(&gone),
-            ["Process exited with status 3", "State changed from up to complete"]
+            [
+                "Process exited with status 3",
+                "State changed from up to complete"
+            ]
         );
-        assert!(matches!(gone.last(), Some(Action::Finish(ended)) if ended.status == Some(ExitStatus::Code(3))));
+        assert!(
+            matches!(gone.last(), Some(Action::Finish(ended)) if ended.exit == Exit::Status(3))
+        );
         assert_eq!(life.step(Event::ClientGone, seconds(9)), []);
     }
 
@@ -435,7 +481,10 @@ mod tests {
     fn a_client_that_comes_first_is_not_waited_for() {
         let mut life = attached();
         assert_eq!(life.step(Event::ClientAttached, seconds(0)), []);
-        assert!(life.step(Event::SandboxReady, seconds(0)).contains(&Action::StartCommand));
+        assert!(
+            life.step(Event::SandboxReady, seconds(0))
+                .contains(&Action::StartCommand)
+        );
     }
 
     #[test]
@@ -443,9 +492,14 @@ mod tests {
         let mut life = attached();
         let _ = life.step(Event::SandboxReady, seconds(0));
         let actions = life.step(Event::Deadline, seconds(30));
-        assert_eq!(logged(&actions)[0], "Error R13 (Attach error) -> Failed to attach to process");
+        assert_eq!(
+            logged(&actions)[0],
+            "Error R13 (Attach error) -> Failed to attach to process"
+        );
         assert!(actions.contains(&Action::KillAll));
-        assert!(matches!(actions.last(), Some(Action::Finish(e)) if e.reason == EndReason::AttachTimeout));
+        assert!(
+            matches!(actions.last(), Some(Action::Finish(e)) if e.reason == EndReason::AttachTimeout)
+        );
     }
 
     #[test]
@@ -454,7 +508,10 @@ mod tests {
         let mut actions = life.step(Event::ClientGone, seconds(100));
         assert_eq!(actions[0], Action::TakeOutput);
         for hangup in 0..3 {
-            assert!(actions.contains(&Action::SignalAll(Signal::HUP)), "{hangup}");
+            assert!(
+                actions.contains(&Action::SignalAll(Signal::HUP)),
+                "{hangup}"
+            );
             let due = seconds(105 + 5 * hangup);
             assert_eq!(actions.last(), Some(&Action::SetDeadline(Some(due))));
             actions = life.step(Event::Deadline, due);
@@ -463,7 +520,7 @@ mod tests {
         assert!(!actions.contains(&Action::KillAll));
         // It may go on for hours, and its output is still read before its end is told.
         assert_eq!(
-            life.step(Event::Exited(ExitStatus::Code(0)), seconds(9000)),
+            life.step(Event::Exited(Exit::Status(0)), seconds(9000)),
             [Action::SetDeadline(None)]
         );
         assert_eq!(life.step(Event::InitGone, seconds(9000)), []);
@@ -484,12 +541,23 @@ mod tests {
 
     #[test]
     fn a_sandbox_that_fails_tells_its_client_now_or_later() {
-        let failed = || Event::StartFailed { message: "no room".into() };
+        let failed = || Event::StartFailed {
+            message: "no room".into(),
+        };
         let mut early = attached();
         let _ = early.step(Event::ClientAttached, seconds(0));
-        assert!(early.step(failed(), seconds(0)).contains(&Action::TellError("no room".into())));
+        assert!(
+            early
+                .step(failed(), seconds(0))
+                .contains(&Action::TellError("no room".into()))
+        );
         let mut late = attached();
-        assert!(!late.step(failed(), seconds(0)).iter().any(|a| matches!(a, Action::Finish(_))));
+        assert!(
+            !late
+                .step(failed(), seconds(0))
+                .iter()
+                .any(|a| matches!(a, Action::Finish(_)))
+        );
         let told = late.step(Event::ClientAttached, seconds(1));
         assert_eq!(told[0], Action::TellError("no room".into()));
         assert!(matches!(told[1], Action::Finish(_)));
@@ -504,7 +572,7 @@ mod tests {
         assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
         assert!(actions.contains(&Action::KillAll));
         let actions = life.step(Event::InitGone, seconds(30));
-        assert!(actions.contains(&Action::TellExit(ExitStatus::Signal(9))));
+        assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
         assert_eq!(logged(&actions)[0], "Process exited with status 137");
     }
 
@@ -512,7 +580,7 @@ mod tests {
     fn a_killed_init_is_an_exit_by_sigkill() {
         let mut life = running();
         let actions = life.step(Event::InitGone, seconds(5));
-        assert!(actions.contains(&Action::TellExit(ExitStatus::Signal(9))));
+        assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
         assert!(matches!(actions.last(), Some(Action::Finish(_))));
     }
 }
