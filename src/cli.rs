@@ -1,3 +1,5 @@
 //! The command line.
 
+pub mod attach;
 pub mod sandbox;
+pub mod streams;

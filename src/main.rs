@@ -11,12 +11,14 @@ mod config_var;
 mod dyno;
 mod error;
 mod formation;
+mod log_line;
 mod procfile;
 mod release;
 mod settings;
 mod size;
 
 // One resource each.
+mod log_file;
 mod pty;
 mod sandbox;
 mod slug;

@@ -1,0 +1,92 @@
+//! One client on one dyno: the connection it came on, until either side is gone.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use crate::control::MAX_FDS;
+use crate::frame::{Frame, PROTOCOL, closed_stream};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    connection: OwnedFd,
+}
+
+impl Session {
+    /// Answers the upgrade request that the server has read on `connection`.
+    pub fn begin(connection: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&connection, true)?;
+        let mut session = Self { connection };
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+        );
+        session.send(head.as_bytes(), &[])?;
+        Ok(session)
+    }
+
+    /// The socket, to be watched for its end.
+    pub fn connection(&self) -> &OwnedFd {
+        &self.connection
+    }
+
+    /// Sends a frame and the descriptors that belong to it. All frames of a session together are
+    /// shorter than a socket's buffer: one that would block has a client that is no client.
+    pub fn tell(&mut self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send(&frame.encode(), fds)
+    }
+
+    fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Errno::INVAL.into());
+        }
+        let parts = [IoSlice::new(bytes)];
+        let flags = SendFlags::NOSIGNAL;
+        let sent = rustix::net::sendmsg(self.connection.as_fd(), &parts, &mut ancillary, flags)?;
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// What the client has said since.
+    pub fn hear(&mut self) -> News {
+        let mut news = News {
+            closed: Vec::new(),
+            gone: false,
+        };
+        let mut buffer = [0u8; 4096];
+        loop {
+            match rustix::io::read(&self.connection, &mut buffer) {
+                Ok(0) => news.gone = true,
+                Ok(count) => {
+                    news.closed.extend(
+                        buffer[..count]
+                            .iter()
+                            .filter_map(|&byte| closed_stream(byte)),
+                    );
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => news.gone = true,
+            }
+            return news;
+        }
+    }
+}
+
+/// See [`Session::hear`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct News {
+    /// Output streams that it does not read any more.
+    pub closed: Vec<usize>,
+    /// It has left.
+    pub gone: bool,
+}
