@@ -1,1 +1,3 @@
-//! (being built)
+//! The server.
+
+pub mod supervisors;

@@ -55,6 +55,8 @@ pub const LOCK: &str = "lock";
 /// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
 /// server. Returns when the dyno is over.
 pub fn run() -> Result<()> {
+    // Out of the reach of signals that a terminal sends to the server's group.
+    let _ = rustix::process::setsid();
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
