@@ -36,4 +36,16 @@ mod server;
 mod supervisor;
 mod terminal;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    match args.split_first() {
+        Some((part, args)) if part == "__slug" => match slug::command::run(args) {
+            Ok(()) => std::process::ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                std::process::ExitCode::from(error::EXIT_FAILED)
+            }
+        },
+        _ => std::process::ExitCode::SUCCESS,
+    }
+}
