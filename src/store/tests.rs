@@ -13,7 +13,7 @@ use super::*;
 use crate::app::{App, AppName, Folder};
 use crate::config_var::{Config, ConfigChange};
 use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit};
-use crate::release::{ProcessTypes, Release, Toolchains};
+use crate::release::{Release, Toolchains};
 use crate::size::Size;
 
 const USER: &str = "ada@example.org";
