@@ -2,6 +2,7 @@
 //!
 //! Called by everyone who has to do with one: command line, API, store, server and supervisor.
 
+pub mod life;
 mod record;
 
 use std::fmt;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::UserError;
 use crate::release::is_process_type;
 
-pub use record::{Attach, Dyno, Ended, Exit};
+pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
 
 /// The process type of a one-off dyno when none is given (Heroku's).
 pub const ONE_OFF: &str = "run";

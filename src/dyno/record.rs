@@ -1,6 +1,7 @@
 //! A dyno as the store has it: a mirror of what its supervisor says.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{DynoName, DynoState};
 use crate::app::AppName;
@@ -35,8 +36,9 @@ impl Attach {
     }
 }
 
-/// How a dyno ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a dyno's command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// Its command left with this status.
     Status(u8),
@@ -44,6 +46,60 @@ pub enum Exit {
     Signal(u8),
     /// Nobody knows: the dyno never ran its command, or what watched it is gone.
     Unknown,
+}
+
+impl Exit {
+    /// What a shell would report: the status, or 128 + the signal's number. For an end that nobody saw,
+    /// 128, as Heroku has it for a dyno that never ran.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Status(status) => status,
+            Self::Signal(number) => 128u8.saturating_add(number),
+            Self::Unknown => 128,
+        }
+    }
+}
+
+/// Why a dyno ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// Its command did.
+    Exited,
+    /// Somebody stopped it.
+    Stopped,
+    /// No client came (R13).
+    AttachTimeout,
+    /// Its client left before the command began.
+    Disconnected,
+    /// It could not be started.
+    StartFailed,
+}
+
+impl EndReason {
+    /// The word of the store; none for the usual end.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Exited => None,
+            Self::Stopped => Some("stopped"),
+            Self::AttachTimeout => Some("R13"),
+            Self::Disconnected => Some("disconnected"),
+            Self::StartFailed => Some("R99"),
+        }
+    }
+}
+
+/// A supervisor's last word on its dyno, which it also leaves in the dyno's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The last state: complete, or crashed.
+    pub state: DynoState,
+    /// How the command ended.
+    pub exit: Exit,
+    /// Why.
+    pub reason: EndReason,
+    /// What went wrong, if it could not be started.
+    pub message: Option<String>,
 }
 
 /// A dyno, alive or ended.
