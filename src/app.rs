@@ -7,6 +7,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::error::UserError;
 
@@ -37,6 +38,28 @@ pub struct App {
     pub slug_size: Option<u64>,
     /// The folder that was last linked to it, as a canonical path.
     pub folder: Option<String>,
+}
+
+/// A folder of the user's, as it was found: what links it to an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folder {
+    /// Its canonical path.
+    pub path: String,
+    /// The number of its device.
+    pub device: u64,
+    /// Its inode, which tells it from a later folder of the same path.
+    pub inode: u64,
+}
+
+/// A folder's tie to its app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The app.
+    pub app: App,
+    /// The canonical path of the linked folder, which may be above the one asked about.
+    pub path: String,
+    /// When the tree in the app's newest deploy from this folder was read; none before one.
+    pub packed_at: Option<Timestamp>,
 }
 
 impl AppName {

@@ -1,1 +1,122 @@
-//! (being built)
+//! The state of the host: apps, slugs, releases, config, formations, dynos, linked folders, in one
+//! SQLite file.
+//!
+//! The server opens it, alone; everybody else asks the server. A verb is one method and one
+//! transaction, and when it returns, the change survives a power cut. Nothing here looks at the
+//! clock, at processes or at other files: times are handed in, and a dyno's row is what others said
+//! about it. The rules are those of the value modules; what only a look at all rows can tell (a name
+//! is taken, a number was used) is here.
+
+mod apps;
+mod columns;
+mod dynos;
+mod error;
+mod folders;
+mod formation;
+mod releases;
+mod slugs;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
+
+pub use apps::NameWish;
+pub use dynos::NewDyno;
+pub use error::{StoreError, StoreErrorKind};
+pub use folders::Packed;
+pub use releases::NewRelease;
+pub use slugs::NewSlug;
+
+/// What every verb returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Each schema change, in order; none is ever edited once it was released.
+const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../migrations/0001_initial.sql"))];
+
+/// The open state.
+pub struct Store {
+    connection: Connection,
+}
+
+impl Store {
+    /// Opens the state at `path`, making or upgrading it as needed.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or a newer dyno made it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut connection = Connection::open(path)?;
+        // Only a person with a shell on the file can hold it.
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(128);
+        Migrations::from_slice(MIGRATIONS)
+            .to_latest(&mut connection)
+            .map_err(|error| match error {
+                rusqlite_migration::Error::MigrationDefinition(
+                    MigrationDefinitionError::DatabaseTooFarAhead,
+                ) => StoreError::Newer(path.to_owned()),
+                rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
+                other => StoreError::Broken(Box::new(other)),
+            })?;
+        Ok(Self { connection })
+    }
+
+    /// The uuid of the account that owns everything here, made at the first question.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn account_id(&mut self) -> Result<String> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO meta VALUES ('account_id', ?1) ON CONFLICT DO NOTHING",
+                )?
+                .execute([new_id()?])?;
+            Ok(transaction
+                .prepare_cached("SELECT value FROM meta WHERE name = 'account_id'")?
+                .query_row([], |row| row.get(0))?)
+        })
+    }
+
+    /// Runs `verb` in one transaction: all of it counts once this returns `Ok`, else nothing.
+    fn write<T>(&mut self, verb: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        // Immediate: the verb decides by what it reads, so nothing may change in between.
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = verb(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+/// A random uuid (version 4).
+fn new_id() -> Result<String> {
+    let mut bytes = random()?.to_be_bytes();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut id = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            id.push('-');
+        }
+        id.push_str(&format!("{byte:02x}"));
+    }
+    Ok(id)
+}
+
+/// 128 bits from the kernel.
+fn random() -> Result<u128> {
+    let mut bytes = [0; 16];
+    // Up to 256 bytes come whole or not at all (getrandom(2)).
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| StoreError::Broken(Box::new(error)))?;
+    Ok(u128::from_be_bytes(bytes))
+}

@@ -1,0 +1,147 @@
+//! Table `apps`.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::{Bits, Time};
+use super::folders::link;
+use super::releases::{self, Snapshot};
+use super::{Result, Store, StoreError, new_id, random};
+use crate::app::{App, AppName, Folder};
+use crate::release::Change;
+
+/// What name a new app shall have.
+#[derive(Debug, Clone)]
+pub enum NameWish {
+    /// This one or none.
+    Exactly(AppName),
+    /// This one, or with the first free number behind it.
+    Like(AppName),
+    /// Any.
+    Any,
+}
+
+impl Store {
+    /// Makes an app with its first release, and links `folder` to it.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`].
+    pub fn create_app(
+        &mut self,
+        wish: &NameWish,
+        user: &str,
+        folder: Option<&Folder>,
+        now: Timestamp,
+    ) -> Result<App> {
+        self.write(|transaction| {
+            let id = new_id()?;
+            let name = free_name(transaction, wish)?;
+            transaction
+                .prepare_cached("INSERT INTO apps VALUES (?1, ?2, ?3, ?3)")?
+                .execute(params![id, name, Time(now)])?;
+            let first = Snapshot::default();
+            let description = Change::Initial.to_string();
+            releases::insert(transaction, &id, &first, &description, user, now)?;
+            if let Some(folder) = folder {
+                link(transaction, &id, folder, None, now)?;
+            }
+            find(transaction, &id)
+        })
+    }
+
+    /// All apps, by name.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn apps(&self) -> Result<Vec<App>> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+        let apps = statement
+            .query_map([], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(apps)
+    }
+
+    /// The app of this name or id.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn app(&self, name_or_id: &str) -> Result<App> {
+        find(&self.connection, name_or_id)
+    }
+
+    /// Forgets an app and all that belongs to it. Its dynos are to be stopped before. A slug that
+    /// another app has released stays.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn destroy_app(&mut self, id: &str) -> Result<()> {
+        self.write(|transaction| {
+            let destroyed = transaction
+                .prepare_cached("DELETE FROM apps WHERE id = ?1")?
+                .execute([id])?;
+            if destroyed == 0 {
+                return Err(StoreError::NoApp(id.to_owned()));
+            }
+            transaction.execute(
+                "DELETE FROM slugs WHERE app_id IS NULL \
+                 AND NOT EXISTS (SELECT 1 FROM releases WHERE slug_id = slugs.id)",
+                [],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+fn free_name(connection: &Connection, wish: &NameWish) -> Result<AppName> {
+    let mut taken = connection.prepare_cached("SELECT 1 FROM apps WHERE name = ?1")?;
+    match wish {
+        NameWish::Exactly(name) if taken.exists([name])? => {
+            Err(StoreError::NameTaken(name.clone()))
+        }
+        NameWish::Exactly(name) => Ok(name.clone()),
+        NameWish::Like(name) => {
+            for candidate in name.candidates() {
+                if !taken.exists([&candidate])? {
+                    return Ok(candidate);
+                }
+            }
+            Err(StoreError::NameTaken(name.clone()))
+        }
+        NameWish::Any => loop {
+            let name = AppName::random(random()? as u64);
+            if !taken.exists([&name])? {
+                return Ok(name);
+            }
+        },
+    }
+}
+
+const SELECT: &str = "SELECT id, name, created_at, updated_at,
+    (SELECT created_at FROM releases WHERE app_id = apps.id ORDER BY version DESC LIMIT 1),
+    (SELECT slugs.size FROM releases JOIN slugs ON slugs.id = slug_id
+     WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
+    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)
+    FROM apps";
+
+/// The app of this name or id. No name looks like an id: that has too many characters.
+pub(super) fn find(connection: &Connection, name_or_id: &str) -> Result<App> {
+    connection
+        .prepare_cached(&format!("{SELECT} WHERE name = ?1 OR id = ?1"))?
+        .query_row([name_or_id], from_row)
+        .optional()?
+        .ok_or_else(|| StoreError::NoApp(name_or_id.to_owned()))
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
+    Ok(App {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        created_at: row.get::<_, Time>(2)?.0,
+        updated_at: row.get::<_, Time>(3)?.0,
+        released_at: row.get::<_, Time>(4)?.0,
+        slug_size: row.get::<_, Option<Bits>>(5)?.map(|Bits(size)| size),
+        folder: row.get(6)?,
+    })
+}

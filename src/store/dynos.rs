@@ -1,0 +1,231 @@
+//! Tables `dynos` and `counters`.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::Time;
+use super::{Result, Store, StoreError, new_id, releases};
+use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, ONE_OFF};
+use crate::error::UserError;
+use crate::release::is_process_type;
+use crate::size::Size;
+
+/// A one-off dyno that is asked for.
+#[derive(Debug, Clone)]
+pub struct NewDyno {
+    /// What its name begins with, `run` as a rule.
+    pub process_type: String,
+    /// The command as it was given.
+    pub command: String,
+    /// Its size.
+    pub size: &'static Size,
+    /// How it is tied to a client.
+    pub attach: Attach,
+}
+
+impl Store {
+    /// Gives a one-off dyno its number and its row, `starting`, on the app's current release.
+    ///
+    /// A number is never given twice to dynos of one type in the life of an app.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`]; [`StoreError::NotDeployed`]; [`StoreError::TypeOfFormation`], because
+    /// such a dyno would be taken for one of the formation and a `web.1` would get requests;
+    /// [`StoreError::TooManyOneOffs`]; [`StoreError::Rule`] for a bad type.
+    pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
+        let process_type = &new.process_type;
+        if !is_process_type(process_type) {
+            let error = UserError::new(format!("`{process_type}` cannot be the type of a dyno"));
+            return Err(error.hint("letters, digits, - and _ make a type").into());
+        }
+        self.write(|transaction| {
+            let release = releases::current(transaction, app_id)?;
+            if release.slug_id.is_none() {
+                return Err(StoreError::NotDeployed(release.app_name));
+            }
+            // A Procfile may have a `run` of its own; one-offs are not to fail for that.
+            if process_type != ONE_OFF && release.process_types.get(process_type).is_some() {
+                return Err(StoreError::TypeOfFormation(
+                    release.app_name,
+                    process_type.clone(),
+                ));
+            }
+            let alive: u32 = transaction
+                .prepare_cached(
+                    "SELECT count(*) FROM dynos \
+                     WHERE app_id = ?1 AND ended_at IS NULL AND size = ?2",
+                )?
+                .query_row([app_id, new.size.name], |row| row.get(0))?;
+            let limit = new.size.concurrent_one_offs;
+            if alive >= limit {
+                let (app, size) = (release.app_name, new.size.name);
+                return Err(StoreError::TooManyOneOffs { app, size, limit });
+            }
+            let number: u32 = transaction
+                .prepare_cached(
+                    "INSERT INTO counters VALUES (?1, ?2, 1) \
+                     ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
+                )?
+                .query_row([app_id, process_type], |row| row.get(0))?;
+            let id = new_id()?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO dynos VALUES \
+                     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL)",
+                )?
+                .execute(params![
+                    id,
+                    app_id,
+                    release.id,
+                    process_type,
+                    number,
+                    new.command,
+                    new.size.name,
+                    new.attach,
+                    DynoState::Starting,
+                    Time(now)
+                ])?;
+            find(transaction, &id)
+        })
+    }
+
+    /// Notes that a dyno's state changed. A dyno that has ended stays as it is: word of its life may
+    /// come late.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn update_dyno(&mut self, id: &str, state: DynoState, now: Timestamp) -> Result<()> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE dynos SET state = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND ended_at IS NULL AND state <> ?2",
+                )?
+                .execute(params![id, state, Time(now)])?;
+            Ok(())
+        })
+    }
+
+    /// Notes the end of a dyno. Only the first end counts.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDyno`].
+    pub fn end_dyno(&mut self, id: &str, state: DynoState, ended: &Ended) -> Result<Dyno> {
+        let (status, signal) = match ended.exit {
+            Exit::Status(status) => (Some(status), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+            Exit::Unknown => (None, None),
+        };
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE dynos SET state = ?2, updated_at = ?3, ended_at = ?3, \
+                     exit_status = ?4, exit_signal = ?5, end_reason = ?6 \
+                     WHERE id = ?1 AND ended_at IS NULL",
+                )?
+                .execute(params![
+                    id,
+                    state,
+                    Time(ended.at),
+                    status,
+                    signal,
+                    ended.reason
+                ])?;
+            find(transaction, id)
+        })
+    }
+
+    /// The dynos that have not ended, oldest first: of one app, or of all.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn live_dynos(&self, app_id: Option<&str>) -> Result<Vec<Dyno>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{SELECT} WHERE ended_at IS NULL AND (?1 IS NULL OR dynos.app_id = ?1) \
+             ORDER BY dynos.created_at, dynos.rowid"
+        ))?;
+        let dynos = statement
+            .query_map([app_id], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(dynos)
+    }
+
+    /// The dyno of this name or id, alive or ended. Of several with one name it is the newest.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDyno`].
+    pub fn dyno(&self, app_id: &str, name_or_id: &str) -> Result<Dyno> {
+        let Ok(name) = name_or_id.parse::<DynoName>() else {
+            return find(&self.connection, name_or_id)
+                .ok()
+                .filter(|dyno| dyno.app_id == app_id)
+                .ok_or_else(|| StoreError::NoDyno(name_or_id.to_owned()));
+        };
+        self.connection
+            .prepare_cached(&format!(
+                "{SELECT} WHERE dynos.app_id = ?1 AND process_type = ?2 AND number = ?3 \
+                 ORDER BY dynos.created_at DESC, dynos.rowid DESC LIMIT 1"
+            ))?
+            .query_row(params![app_id, name.process_type, name.number], from_row)
+            .optional()?
+            .ok_or_else(|| StoreError::NoDyno(name_or_id.to_owned()))
+    }
+
+    /// Forgets all but the last `keep` ended dynos of an app. Their numbers stay used.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn prune_dynos(&mut self, app_id: &str, keep: u32) -> Result<()> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM dynos WHERE rowid IN (SELECT rowid FROM dynos \
+                     WHERE app_id = ?1 AND ended_at IS NOT NULL \
+                     ORDER BY ended_at DESC, rowid DESC LIMIT -1 OFFSET ?2)",
+                )?
+                .execute(params![app_id, keep])?;
+            Ok(())
+        })
+    }
+}
+
+fn find(connection: &Connection, id: &str) -> Result<Dyno> {
+    connection
+        .prepare_cached(&format!("{SELECT} WHERE dynos.id = ?1"))?
+        .query_row([id], from_row)
+        .optional()?
+        .ok_or_else(|| StoreError::NoDyno(id.to_owned()))
+}
+
+const SELECT: &str = "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
+    process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
+    ended_at, exit_status, exit_signal, end_reason
+    FROM dynos JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
+    let ended_at: Option<Time> = row.get(13)?;
+    let exit = match (row.get(14)?, row.get(15)?) {
+        (Some(status), _) => Exit::Status(status),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    };
+    let reason = row.get(16)?;
+    Ok(Dyno {
+        id: row.get(0)?,
+        app_id: row.get(1)?,
+        app_name: row.get(2)?,
+        release_id: row.get(3)?,
+        release_version: row.get(4)?,
+        name: DynoName {
+            process_type: row.get(5)?,
+            number: row.get(6)?,
+        },
+        command: row.get(7)?,
+        size: row.get(8)?,
+        state: row.get(9)?,
+        attach: row.get(10)?,
+        created_at: row.get::<_, Time>(11)?.0,
+        updated_at: row.get::<_, Time>(12)?.0,
+        ended: ended_at.map(|Time(at)| Ended { at, exit, reason }),
+    })
+}

@@ -1,0 +1,215 @@
+//! What can go wrong with a verb, in words for a person.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use rusqlite::ffi;
+
+use crate::app::AppName;
+use crate::error::UserError;
+use crate::release::Version;
+
+/// Why a verb was not done. Nothing has changed then.
+#[derive(Debug)]
+pub enum StoreError {
+    /// No app has this name or id.
+    NoApp(String),
+    /// The app has no release of this version or id.
+    NoRelease(AppName, String),
+    /// No slug has this id, or another app has it.
+    NoSlug(String),
+    /// The app has no dyno of this name or id.
+    NoDyno(String),
+    /// Another app has the name.
+    NameTaken(AppName),
+    /// No release of the app has a slug, so there is nothing to run.
+    NotDeployed(AppName),
+    /// The slug's tarball has not arrived.
+    NotUploaded(String),
+    /// The tarball is not the one that was announced.
+    OtherDigest {
+        /// As announced.
+        expected: String,
+        /// As arrived.
+        actual: String,
+    },
+    /// The release cannot be gone back to: it failed, or there was nothing to run.
+    NotEligible(AppName, Version),
+    /// The release is the current one.
+    AlreadyCurrent(AppName, Version),
+    /// The app has as many one-off dynos as the size allows.
+    TooManyOneOffs {
+        /// The app.
+        app: AppName,
+        /// The size's name.
+        size: &'static str,
+        /// How many it allows.
+        limit: u32,
+    },
+    /// One-off dynos cannot have the type of formation dynos.
+    TypeOfFormation(AppName, String),
+    /// A value breaks a rule.
+    Rule(UserError),
+    /// A newer dyno made the state.
+    Newer(PathBuf),
+    /// The disk is full, or refuses to be written.
+    Full,
+    /// SQLite or the kernel failed in another way.
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The sorts of [`StoreError`] that a caller treats alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// What was named does not exist.
+    NotFound,
+    /// What was asked for is not possible.
+    Refused,
+    /// There is no room.
+    Full,
+    /// It is not the caller's fault.
+    Broken,
+}
+
+impl StoreError {
+    /// Which sort it is.
+    pub fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::NoApp(_) | Self::NoRelease(..) | Self::NoSlug(_) | Self::NoDyno(_) => {
+                StoreErrorKind::NotFound
+            }
+            Self::Full => StoreErrorKind::Full,
+            Self::Newer(_) | Self::Broken(_) => StoreErrorKind::Broken,
+            _ => StoreErrorKind::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoApp(name) => match AppName::parse(name) {
+                Ok(_) => format!("`dyno apps` lists yours; `dyno create {name}` makes it"),
+                Err(_) => "`dyno apps` lists yours".to_owned(),
+            },
+            Self::NoRelease(app, _) => format!("`dyno releases -a {app}` lists them"),
+            Self::NoSlug(_) => return None,
+            Self::NoDyno(_) => "`dyno ps` lists those that run".to_owned(),
+            Self::NameTaken(_) => "`dyno apps` lists the names in use".to_owned(),
+            Self::NotDeployed(app) => {
+                format!("`dyno deploy -a {app}` in the app's folder releases it")
+            }
+            Self::NotUploaded(_) => "upload it before you release it".to_owned(),
+            Self::OtherDigest { .. } => "the upload was damaged: try again".to_owned(),
+            Self::NotEligible(app, _) => {
+                format!(
+                    "only what was deployed and has succeeded can run again: `dyno releases -a {app}`"
+                )
+            }
+            Self::AlreadyCurrent(app, _) => {
+                format!("`dyno releases -a {app}` lists the earlier ones")
+            }
+            Self::TooManyOneOffs { app, .. } => {
+                format!("wait for one to end, or stop one: `dyno ps -a {app}`")
+            }
+            Self::TypeOfFormation(_, process_type) => {
+                format!("`dyno run {process_type}` runs its command as a one-off")
+            }
+            Self::Rule(error) => return error.hint.clone(),
+            Self::Newer(_) => "install the dyno that made it, or a later one".to_owned(),
+            Self::Full => "nothing was changed; free some space and try again".to_owned(),
+            Self::Broken(_) => return None,
+        })
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoApp(name) => write!(f, "no app named `{name}`"),
+            Self::NoRelease(app, release) => write!(f, "`{app}` has no release `{release}`"),
+            Self::NoSlug(id) => write!(f, "no slug `{id}`"),
+            Self::NoDyno(name) => write!(f, "no dyno `{name}`"),
+            Self::NameTaken(name) => write!(f, "the name `{name}` is taken"),
+            Self::NotDeployed(app) => write!(f, "nothing has been deployed to `{app}` yet"),
+            Self::NotUploaded(id) => write!(f, "the tarball of slug `{id}` has not arrived"),
+            Self::OtherDigest { expected, actual } => {
+                write!(
+                    f,
+                    "the slug has the digest `{actual}` instead of `{expected}`"
+                )
+            }
+            Self::NotEligible(app, version) => {
+                write!(f, "`{app}` cannot go back to `{version}`")
+            }
+            Self::AlreadyCurrent(app, version) => {
+                write!(f, "`{version}` is what `{app}` runs already")
+            }
+            Self::TooManyOneOffs { app, size, limit } => {
+                let dynos = if *limit == 1 {
+                    "one-off dyno"
+                } else {
+                    "one-off dynos"
+                };
+                write!(
+                    f,
+                    "`{app}` has {limit} {dynos} of size `{size}`, which is the limit"
+                )
+            }
+            Self::TypeOfFormation(app, process_type) => {
+                write!(
+                    f,
+                    "`{process_type}` is a process type of `{app}`, not one for a one-off dyno"
+                )
+            }
+            Self::Rule(error) => error.fmt(f),
+            Self::Newer(path) => write!(f, "a newer dyno made the state in `{}`", path.display()),
+            Self::Full => f.write_str("there is no room to write the state"),
+            Self::Broken(error) => write!(f, "the state cannot be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<UserError> for StoreError {
+    fn from(error: UserError) -> Self {
+        Self::Rule(error)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    /// SQLite calls a full disk `FULL`, but an exhausted quota, and a full disk under its shared
+    /// memory file, an I/O error.
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error() {
+            Some(failure)
+                if failure.code == rusqlite::ErrorCode::DiskFull
+                    || failure.extended_code == ffi::SQLITE_IOERR_WRITE
+                    || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE =>
+            {
+                Self::Full
+            }
+            _ => Self::Broken(Box::new(error)),
+        }
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Broken(Box::new(error))
+    }
+}
+
+impl From<StoreError> for UserError {
+    fn from(error: StoreError) -> Self {
+        let mut user_error = Self::new(error.to_string());
+        user_error.hint = error.hint();
+        user_error
+    }
+}

@@ -1,0 +1,113 @@
+//! Table `folders`: which folder is which app's.
+//!
+//! A folder is the same as long as it has the same path and inode. One that was moved is another, as
+//! inodes are used again.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::columns::{Bits, Time};
+use super::{Result, Store, apps};
+use crate::app::{Folder, Link};
+
+/// A folder that a slug was packed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Which.
+    pub folder: Folder,
+    /// When reading it began: what is younger is not in the slug.
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// Makes a folder an app's, whosever it was.
+    ///
+    /// # Errors
+    /// [`NoApp`](super::StoreError::NoApp).
+    pub fn link_folder(&mut self, app_id: &str, folder: &Folder, now: Timestamp) -> Result<()> {
+        self.write(|transaction| {
+            apps::find(transaction, app_id)?;
+            link(transaction, app_id, folder, None, now)
+        })
+    }
+
+    /// Makes the folder of this path nobody's. Says whether it was somebody's.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn unlink_folder(&mut self, path: &str) -> Result<bool> {
+        self.write(|transaction| {
+            let unlinked = transaction
+                .prepare_cached("DELETE FROM folders WHERE path = ?1")?
+                .execute([path])?;
+            Ok(unlinked > 0)
+        })
+    }
+
+    /// The link of the first of these folders that has one. Given a folder and then the ones above
+    /// it, the nearest wins.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn linked_app(&self, nearest_first: &[Folder]) -> Result<Option<Link>> {
+        for folder in nearest_first {
+            if let Some((app_id, packed_at)) = linked(&self.connection, folder)? {
+                let app = apps::find(&self.connection, &app_id)?;
+                return Ok(Some(Link {
+                    app,
+                    path: folder.path.clone(),
+                    packed_at,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Notes that a slug of the app was packed from a folder, and links it if it is nobody's: a deploy
+/// to another app than the linked one does not change whose folder it is.
+pub(super) fn note_packed(
+    connection: &Connection,
+    app_id: &str,
+    packed: &Packed,
+    now: Timestamp,
+) -> Result<()> {
+    match linked(connection, &packed.folder)? {
+        Some((linked_app, _)) if linked_app != app_id => Ok(()),
+        _ => link(connection, app_id, &packed.folder, Some(packed.at), now),
+    }
+}
+
+/// Links a folder to an app; `packed_at` is none when nothing was packed from it for this app yet.
+pub(super) fn link(
+    connection: &Connection,
+    app_id: &str,
+    folder: &Folder,
+    packed_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO folders VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            folder.path,
+            Bits(folder.device),
+            Bits(folder.inode),
+            app_id,
+            Time(now),
+            packed_at.map(Time)
+        ])?;
+    Ok(())
+}
+
+fn linked(connection: &Connection, folder: &Folder) -> Result<Option<(String, Option<Timestamp>)>> {
+    let link = connection
+        .prepare_cached("SELECT app_id, packed_at FROM folders WHERE path = ?1 AND inode = ?2")?
+        .query_row(params![folder.path, Bits(folder.inode)], |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<Time>>(1)?.map(|Time(at)| at),
+            ))
+        })
+        .optional()?;
+    Ok(link)
+}

@@ -1,0 +1,289 @@
+//! Table `releases`, and with it config: an app's config is that of its newest release.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::{Json, Time};
+use super::folders::{self, Packed};
+use super::formation::follow_release;
+use super::{Result, Store, StoreError, apps, new_id, slugs};
+use crate::config_var::{self, Config, ConfigChange};
+use crate::release::{Change, Release, ReleaseStatus, Toolchains, Version};
+
+/// A deploy: which slug becomes a release.
+#[derive(Debug, Clone, Default)]
+pub struct NewRelease {
+    /// A slug whose tarball has arrived.
+    pub slug_id: String,
+    /// What to say of it; Heroku's `Deploy SHA8` if nothing.
+    pub description: Option<String>,
+    /// What its deployer's toolchains are.
+    pub toolchains: Toolchains,
+    /// The folder that it was packed from.
+    pub packed: Option<Packed>,
+}
+
+/// What a release is made of.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    slug_id: Option<String>,
+    config: Config,
+    toolchains: Toolchains,
+}
+
+impl Store {
+    /// Makes a slug the current release of an app, with the config as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`], [`StoreError::NoSlug`], [`StoreError::NotUploaded`].
+    pub fn create_release(
+        &mut self,
+        app_id: &str,
+        new: &NewRelease,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<Release> {
+        self.write(|transaction| {
+            let slug = slugs::find(transaction, &new.slug_id)?;
+            let Some(digest) = slug.digest.filter(|_| slug.uploaded) else {
+                return Err(StoreError::NotUploaded(slug.id));
+            };
+            let snapshot = Snapshot {
+                slug_id: Some(slug.id),
+                config: newest_snapshot(transaction, app_id)?.config,
+                toolchains: new.toolchains.clone(),
+            };
+            let description = new.description.clone().unwrap_or_else(|| {
+                Change::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string()
+            });
+            let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
+            follow_release(transaction, app_id, &slug.process_types, now)?;
+            if let Some(packed) = &new.packed {
+                folders::note_packed(transaction, app_id, packed, now)?;
+            }
+            Ok(release)
+        })
+    }
+
+    /// Makes a release of the slug, config and toolchains of an earlier one, named by version (`v3`,
+    /// `3`) or id. Like Heroku, only of one that succeeded and had a slug; unlike Heroku, not of the
+    /// current one, since that would change nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`], [`StoreError::NoRelease`], [`StoreError::NotEligible`],
+    /// [`StoreError::AlreadyCurrent`].
+    pub fn rollback(
+        &mut self,
+        app_id: &str,
+        release: &str,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<Release> {
+        self.write(|transaction| {
+            let old = find(transaction, app_id, release)?;
+            if old.current {
+                return Err(StoreError::AlreadyCurrent(old.app_name, old.version));
+            }
+            if !old.eligible_for_rollback() {
+                return Err(StoreError::NotEligible(old.app_name, old.version));
+            }
+            let snapshot = snapshot(transaction, &old.id)?;
+            let description = Change::Rollback(old.version).to_string();
+            let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
+            follow_release(transaction, app_id, &old.process_types, now)?;
+            Ok(release)
+        })
+    }
+
+    /// Changes config, which makes a release if it does change anything. Gives the whole new config
+    /// and that release.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`]; [`StoreError::Rule`] for a bad name or too much.
+    pub fn change_config(
+        &mut self,
+        app_id: &str,
+        change: &ConfigChange,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<(Config, Option<Release>)> {
+        self.write(|transaction| {
+            let mut snapshot = newest_snapshot(transaction, app_id)?;
+            let changed = config_var::apply(&snapshot.config, change)?;
+            let differs = |name: &&str| snapshot.config.get(*name) != changed.get(*name);
+            let names = change.keys().map(String::as_str).filter(differs);
+            let (set, removed): (Vec<_>, Vec<_>) =
+                names.partition(|name| changed.contains_key(*name));
+            if set.is_empty() && removed.is_empty() {
+                return Ok((changed, None));
+            }
+            let description = Change::Config {
+                set: &set,
+                removed: &removed,
+            }
+            .to_string();
+            snapshot.config = changed;
+            let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
+            Ok((snapshot.config, Some(release)))
+        })
+    }
+
+    /// The config of an app.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn config(&self, app_id: &str) -> Result<Config> {
+        Ok(newest_snapshot(&self.connection, app_id)?.config)
+    }
+
+    /// The config as it was in a release, by the release's id.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn release_config(&self, release_id: &str) -> Result<Config> {
+        Ok(snapshot(&self.connection, release_id)?.config)
+    }
+
+    /// All releases of an app, the newest first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn releases(&self, app_id: &str) -> Result<Vec<Release>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{SELECT} WHERE releases.app_id = ?1 ORDER BY version DESC"
+        ))?;
+        let releases = statement
+            .query_map([app_id], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(releases)
+    }
+
+    /// The release of an app with this version (`v3`, `3`) or id.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`], [`StoreError::NoRelease`].
+    pub fn release(&self, app_id: &str, version_or_id: &str) -> Result<Release> {
+        find(&self.connection, app_id, version_or_id)
+    }
+
+    /// What an app runs now: its newest release that succeeded. It may have no slug yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn current_release(&self, app_id: &str) -> Result<Release> {
+        current(&self.connection, app_id)
+    }
+}
+
+pub(super) fn current(connection: &Connection, app_id: &str) -> Result<Release> {
+    connection
+        .prepare_cached(&format!(
+            "{SELECT} WHERE releases.app_id = ?1 AND status = 'succeeded' \
+             ORDER BY version DESC LIMIT 1"
+        ))?
+        .query_row([app_id], from_row)
+        .optional()?
+        .ok_or_else(|| StoreError::NoApp(app_id.to_owned()))
+}
+
+/// Adds the next release of an app.
+pub(super) fn insert(
+    connection: &Connection,
+    app_id: &str,
+    snapshot: &Snapshot,
+    description: &str,
+    user: &str,
+    now: Timestamp,
+) -> Result<Release> {
+    let id = new_id()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO releases VALUES (?1, ?2, \
+             (SELECT coalesce(max(version), 0) + 1 FROM releases WHERE app_id = ?2), \
+             ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+        )?
+        .execute(params![
+            id,
+            app_id,
+            ReleaseStatus::Succeeded,
+            description,
+            user,
+            snapshot.slug_id,
+            Json(&snapshot.config),
+            Json(&snapshot.toolchains),
+            Time(now)
+        ])?;
+    connection
+        .prepare_cached("UPDATE apps SET updated_at = ?2 WHERE id = ?1")?
+        .execute(params![app_id, Time(now)])?;
+    find(connection, app_id, &id)
+}
+
+fn find(connection: &Connection, app_id: &str, version_or_id: &str) -> Result<Release> {
+    let version = version_or_id.parse::<Version>().ok();
+    let release = connection
+        .prepare_cached(&format!(
+            "{SELECT} WHERE releases.app_id = ?1 AND (releases.id = ?2 OR version = ?3)"
+        ))?
+        .query_row(params![app_id, version_or_id, version], from_row)
+        .optional()?;
+    match release {
+        Some(release) => Ok(release),
+        None => Err(StoreError::NoRelease(
+            apps::find(connection, app_id)?.name,
+            version_or_id.into(),
+        )),
+    }
+}
+
+fn newest_snapshot(connection: &Connection, app_id: &str) -> Result<Snapshot> {
+    connection
+        .prepare_cached(
+            "SELECT slug_id, config, toolchains FROM releases WHERE app_id = ?1 \
+             ORDER BY version DESC LIMIT 1",
+        )?
+        .query_row([app_id], snapshot_from_row)
+        .optional()?
+        .ok_or_else(|| StoreError::NoApp(app_id.to_owned()))
+}
+
+fn snapshot(connection: &Connection, release_id: &str) -> Result<Snapshot> {
+    let snapshot = connection
+        .prepare_cached("SELECT slug_id, config, toolchains FROM releases WHERE id = ?1")?
+        .query_row([release_id], snapshot_from_row)?;
+    Ok(snapshot)
+}
+
+fn snapshot_from_row(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
+    Ok(Snapshot {
+        slug_id: row.get(0)?,
+        config: row.get::<_, Json<_>>(1)?.0,
+        toolchains: row.get::<_, Json<_>>(2)?.0,
+    })
+}
+
+const SELECT: &str = "SELECT releases.id, releases.app_id, apps.name, version, status,
+    version = (SELECT max(version) FROM releases AS others
+               WHERE others.app_id = releases.app_id AND others.status = 'succeeded'),
+    description, user, slug_id, digest, coalesce(process_types, '{}'), toolchains,
+    releases.created_at, releases.updated_at
+    FROM releases JOIN apps ON apps.id = releases.app_id LEFT JOIN slugs ON slugs.id = slug_id";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
+    Ok(Release {
+        id: row.get(0)?,
+        app_id: row.get(1)?,
+        app_name: row.get(2)?,
+        version: row.get(3)?,
+        status: row.get(4)?,
+        current: row.get(5)?,
+        description: row.get(6)?,
+        user: row.get(7)?,
+        slug_id: row.get(8)?,
+        digest: row.get(9)?,
+        process_types: row.get::<_, Json<_>>(10)?.0,
+        toolchains: row.get::<_, Json<_>>(11)?.0,
+        created_at: row.get::<_, Time>(12)?.0,
+        updated_at: row.get::<_, Time>(13)?.0,
+    })
+}

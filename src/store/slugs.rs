@@ -1,0 +1,140 @@
+//! Table `slugs`.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::{Bits, Json, Time};
+use super::{Result, Store, StoreError, apps, new_id};
+use crate::release::{ProcessTypes, Slug};
+
+/// What is said of a slug before its tarball comes.
+#[derive(Debug, Clone, Default)]
+pub struct NewSlug {
+    /// What the Procfile names.
+    pub process_types: ProcessTypes,
+    /// The digest that the tarball will have, if known: the upload is held against it.
+    pub digest: Option<String>,
+    /// The commit it was made from.
+    pub commit: Option<String>,
+    /// That commit's first line.
+    pub commit_description: Option<String>,
+}
+
+impl Store {
+    /// Announces a slug of an app.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn create_slug(&mut self, app_id: &str, new: &NewSlug, now: Timestamp) -> Result<Slug> {
+        self.write(|transaction| {
+            apps::find(transaction, app_id)?;
+            let id = new_id()?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO slugs VALUES (?1, ?2, ?3, NULL, 0, ?4, ?5, ?6, ?7, ?7)",
+                )?
+                .execute(params![
+                    id,
+                    app_id,
+                    new.digest,
+                    Json(&new.process_types),
+                    new.commit,
+                    new.commit_description,
+                    Time(now)
+                ])?;
+            find(transaction, &id)
+        })
+    }
+
+    /// Notes that the slug's tarball is there, `size` bytes long.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSlug`], and [`StoreError::OtherDigest`] when another was announced or has
+    /// arrived before: a slug never changes.
+    pub fn slug_uploaded(
+        &mut self,
+        id: &str,
+        digest: &str,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<Slug> {
+        self.write(|transaction| {
+            let slug = find(transaction, id)?;
+            if let Some(expected) = slug.digest.filter(|expected| expected != digest) {
+                return Err(StoreError::OtherDigest {
+                    expected,
+                    actual: digest.to_owned(),
+                });
+            }
+            transaction
+                .prepare_cached(
+                    "UPDATE slugs SET digest = ?2, size = ?3, uploaded = 1, updated_at = ?4 \
+                     WHERE id = ?1",
+                )?
+                .execute(params![id, digest, Bits(size), Time(now)])?;
+            find(transaction, id)
+        })
+    }
+
+    /// The slug of this id.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSlug`].
+    pub fn slug(&self, id: &str) -> Result<Slug> {
+        find(&self.connection, id)
+    }
+
+    /// The digests of all slugs that have arrived: the tarballs to keep.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn kept_digests(&self) -> Result<BTreeSet<String>> {
+        self.digests("SELECT DISTINCT digest FROM slugs WHERE uploaded = 1")
+    }
+
+    /// The digests of the slugs that live dynos run: the unpacked trees that must stay.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn running_digests(&self) -> Result<BTreeSet<String>> {
+        self.digests(
+            "SELECT DISTINCT digest FROM dynos JOIN releases ON releases.id = release_id \
+             JOIN slugs ON slugs.id = slug_id WHERE ended_at IS NULL",
+        )
+    }
+
+    fn digests(&self, select: &str) -> Result<BTreeSet<String>> {
+        let mut statement = self.connection.prepare_cached(select)?;
+        let digests = statement
+            .query_map([], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(digests)
+    }
+}
+
+pub(super) fn find(connection: &Connection, id: &str) -> Result<Slug> {
+    connection
+        .prepare_cached(
+            "SELECT id, digest, size, uploaded, process_types, \"commit\", commit_description, \
+             created_at, updated_at FROM slugs WHERE id = ?1",
+        )?
+        .query_row([id], from_row)
+        .optional()?
+        .ok_or_else(|| StoreError::NoSlug(id.to_owned()))
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Slug> {
+    Ok(Slug {
+        id: row.get(0)?,
+        digest: row.get(1)?,
+        size: row.get::<_, Option<Bits>>(2)?.map(|Bits(size)| size),
+        uploaded: row.get(3)?,
+        process_types: row.get::<_, Json<_>>(4)?.0,
+        commit: row.get(5)?,
+        commit_description: row.get(6)?,
+        created_at: row.get::<_, Time>(7)?.0,
+        updated_at: row.get::<_, Time>(8)?.0,
+    })
+}

@@ -1,0 +1,120 @@
+//! Every verb, on a real file; and what must hold whatever the order of the verbs.
+
+mod verbs;
+mod whatever_the_order;
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::app::{App, AppName, Folder};
+use crate::config_var::{Config, ConfigChange};
+use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit};
+use crate::release::{Release, Toolchains};
+use crate::size::Size;
+
+const USER: &str = "ada@example.org";
+
+/// A store in a folder of its own, and a clock that moves when it is looked at.
+struct Host {
+    store: Store,
+    folder: TempDir,
+    seconds: i64,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state.db")).unwrap();
+        Self {
+            store,
+            folder,
+            seconds: 0,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("state.db")
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.seconds += 1;
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(self.seconds)
+    }
+
+    fn create(&mut self, name: &str) -> Result<App> {
+        let now = self.now();
+        self.store
+            .create_app(&NameWish::Exactly(AppName::parse(name)?), USER, None, now)
+    }
+
+    /// A slug that has arrived; its digest is made of `content`.
+    fn slug(&mut self, app: &str, content: u8, types: &[(&str, &str)]) -> String {
+        let new = NewSlug {
+            process_types: types.iter().copied().collect(),
+            ..NewSlug::default()
+        };
+        let now = self.now();
+        let slug = self.store.create_slug(app, &new, now).unwrap();
+        self.store
+            .slug_uploaded(&slug.id, &digest(content), 1000, now)
+            .unwrap();
+        slug.id
+    }
+
+    fn deploy(&mut self, app: &str, content: u8) -> Release {
+        let slug_id = self.slug(app, content, &[("web", "./web"), ("worker", "./work")]);
+        let now = self.now();
+        let new = NewRelease {
+            slug_id,
+            ..NewRelease::default()
+        };
+        self.store.create_release(app, &new, USER, now).unwrap()
+    }
+
+    fn config(&mut self, app: &str, change: &[(&str, Option<&str>)]) -> Option<Release> {
+        let change: ConfigChange = change
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.map(Into::into)))
+            .collect();
+        let now = self.now();
+        self.store.change_config(app, &change, USER, now).unwrap().1
+    }
+
+    fn run(&mut self, app: &str, size: &str) -> Result<Dyno> {
+        let new = NewDyno {
+            process_type: "run".into(),
+            command: "bash".into(),
+            size: Size::lookup(size)?,
+            attach: Attach::Pipes,
+        };
+        let now = self.now();
+        self.store.create_dyno(app, &new, now)
+    }
+
+    fn end(&mut self, dyno: &str) -> Dyno {
+        let ended = Ended {
+            at: self.now(),
+            exit: Exit::Status(0),
+            reason: None,
+        };
+        self.store
+            .end_dyno(dyno, DynoState::Complete, &ended)
+            .unwrap()
+    }
+}
+
+fn digest(content: u8) -> String {
+    format!("{content:02x}").repeat(32)
+}
+
+fn folder(path: &str, inode: u64) -> Folder {
+    Folder {
+        path: path.into(),
+        device: u64::MAX,
+        inode,
+    }
+}
