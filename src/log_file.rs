@@ -93,14 +93,14 @@ mod tests {
         for writer in &mut writers {
             writer.max_file = 2000;
         }
-        for n in 0..150 {
+        for n in 0..300 {
             writers[n % 3]
                 .append(format!("line {n:04}\n").as_bytes())
                 .unwrap();
         }
         let [previous, current] =
             [PREVIOUS, CURRENT].map(|name| fs::read_to_string(folder.path().join(name)).unwrap());
-        let lines: Vec<String> = (0..150).map(|n| format!("line {n:04}")).collect();
+        let lines: Vec<String> = (0..300).map(|n| format!("line {n:04}")).collect();
         assert_eq!(
             format!("{previous}{current}").lines().collect::<Vec<_>>(),
             lines
