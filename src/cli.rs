@@ -1,1 +1,3 @@
-//! (being built)
+//! The command line.
+
+pub mod sandbox;

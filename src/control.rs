@@ -1,1 +1,295 @@
-//! (being built)
+//! Messages between server, supervisor and init, and how they travel.
+//!
+//! Every channel is a SEQPACKET Unix socket: a message arrives whole, with its descriptors, or not
+//! at all. Messages are JSON objects with a `type`. A server and the supervisors that it adopts may be of
+//! different builds, one version apart: fields are only ever added, with a default, and a `type` that is
+//! not known reads as `Unknown` and is passed over.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, sockopt,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::pty::Size;
+
+/// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// The most descriptors one message carries.
+pub const MAX_FDS: usize = 4;
+
+/// All that a supervisor needs to know of its dyno. Travels as one JSON document over a pipe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DynoSpec {
+    /// The dyno's id, a uuid; its host name too.
+    pub id: String,
+    /// `run.1`.
+    pub name: String,
+    /// The app's id; names its log folder.
+    pub app_id: String,
+    /// The command as it was given.
+    pub command: String,
+    /// The command as the shell gets it: process types substituted.
+    pub shell_command: String,
+    /// The whole environment of the command.
+    pub env: BTreeMap<String, String>,
+    /// What the command reads and writes.
+    pub streams: Streams,
+    /// The command waits for a client, and is hung up when that is gone.
+    pub attached: bool,
+    /// The dyno's own folder.
+    pub folder: PathBuf,
+    /// The app's log file's folder.
+    pub logs: PathBuf,
+    /// The unpacked slug.
+    pub tree: PathBuf,
+    /// The files of `tree` belong to the inner user on disk, to be mapped.
+    pub id_mapped: bool,
+    /// Host uid and gid of the dyno.
+    pub owner: (u32, u32),
+    /// The server is root.
+    pub privileged: bool,
+    /// Folders of the host mounted read-only at the same path.
+    pub toolchains: Vec<PathBuf>,
+    /// Seconds to wait for the client.
+    pub attach_timeout: f64,
+    /// Seconds between hang-ups of a dyno whose client is gone.
+    pub hangup_interval: f64,
+    /// How many hang-ups there are before the dyno is left alone.
+    pub hangup_count: u32,
+}
+
+/// What a command's standard streams are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Streams {
+    /// One terminal for all three, of this size at the start.
+    Terminal(Size),
+    /// Three pipes.
+    Pipes,
+    /// Nothing to read; both outputs into one pipe.
+    Output,
+    /// Those of the process that made the sandbox.
+    Inherited,
+}
+
+/// From the server to a supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToSupervisor {
+    /// A client's connection, whose upgrade request has been read; comes with one descriptor.
+    Attach,
+    /// End the dyno: SIGTERM now, SIGKILL after `grace` seconds.
+    Stop { grace: f64 },
+    /// Something newer.
+    #[serde(other)]
+    Unknown,
+}
+
+/// From a supervisor to the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromSupervisor {
+    /// What the dyno is now; sent first on every connection, then at each change.
+    State {
+        dyno: String,
+        state: DynoState,
+        at_us: i64,
+    },
+    /// The last message: how it ended. The same is in the exit record.
+    Ended { dyno: String, record: ExitRecord },
+    /// Something newer.
+    #[serde(other)]
+    Unknown,
+}
+
+/// From the supervisor to init.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToInit {
+    /// Start the dyno's command. Init leaves when it has ended.
+    Exec {
+        program: PathBuf,
+        args: Vec<String>,
+        env: Vec<(String, String)>,
+        streams: Streams,
+    },
+    /// Send a signal to every process in the dyno.
+    Signal { signal: i32 },
+}
+
+/// From init to the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromInit {
+    /// The inside is ready for a command.
+    Ready,
+    /// The inside could not be built; init has left.
+    SetUpFailed { message: String },
+    /// The command runs. Comes with its streams: the terminal's master, or stdin, stdout and stderr.
+    Started,
+    /// The command could not be started; init has left.
+    ExecFailed { message: String },
+    /// The command has ended, and init is leaving.
+    Exited { status: Exit },
+}
+
+/// Sends one message with its descriptors. Blocks only on a blocking socket.
+pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(io::Error::other("control message over 1 MiB"));
+    }
+    let socket = socket.as_fd();
+    match send_bytes(socket, &bytes, fds) {
+        // The default buffer takes about 200 kB; only a very large environment needs more.
+        Err(Errno::MSGSIZE) => {
+            sockopt::set_socket_send_buffer_size_force(socket, 2 * MAX_MESSAGE)
+                .or_else(|_| sockopt::set_socket_send_buffer_size(socket, 2 * MAX_MESSAGE))?;
+            Ok(send_bytes(socket, &bytes, fds)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn send_bytes(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL);
+    }
+    rustix::net::sendmsg(
+        socket,
+        &[io::IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Receives one message with its descriptors (close-on-exec); `None` when the other side is gone.
+///
+/// # Errors
+/// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for what is no message.
+pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+    let socket = socket.as_fd();
+    // Asked first, so that a small message does not cost a large buffer.
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let mut nothing = [0u8; 0];
+    let (_, length) = match rustix::net::recv(socket, &mut nothing[..], flags) {
+        Err(Errno::CONNRESET) => return Ok(None),
+        other => other?,
+    };
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "control message over 1 MiB",
+        ));
+    }
+    let mut bytes = vec![0u8; length.max(1)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::net::recvmsg(
+        socket,
+        &mut [io::IoSliceMut::new(&mut bytes)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    );
+    let received = match received {
+        Err(Errno::CONNRESET) => return Ok(None),
+        other => other?,
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "more descriptors than expected",
+        ));
+    }
+    let message = serde_json::from_slice(&bytes[..received.bytes])?;
+    Ok(Some((message, fds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_message_arrives_whole_with_its_descriptors() {
+        let (a, b) = pair();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        send(&a, &FromInit::Started, &[reader.as_fd(), writer.as_fd()]).unwrap();
+        send(&a, &FromInit::Ready, &[]).unwrap();
+        let (message, fds) = receive::<FromInit>(&b).unwrap().unwrap();
+        assert_eq!((message, fds.len()), (FromInit::Started, 2));
+        let (message, fds) = receive::<FromInit>(&b).unwrap().unwrap();
+        assert_eq!((message, fds.len()), (FromInit::Ready, 0));
+        drop(a);
+        assert!(receive::<FromInit>(&b).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_newer_message_is_passed_over() {
+        let (a, b) = pair();
+        send(
+            &a,
+            &serde_json::json!({"type": "teleport", "to": "mars"}),
+            &[],
+        )
+        .unwrap();
+        let (message, _) = receive::<ToSupervisor>(&b).unwrap().unwrap();
+        assert!(matches!(message, ToSupervisor::Unknown));
+        let newer = serde_json::json!({"type": "stop", "grace": 1.0, "reason": "new field"});
+        send(&a, &newer, &[]).unwrap();
+        let (message, _) = receive::<ToSupervisor>(&b).unwrap().unwrap();
+        assert!(matches!(message, ToSupervisor::Stop { .. }));
+    }
+
+    #[test]
+    fn the_largest_environment_fits() {
+        let (a, b) = pair();
+        let env = vec![("BIG".to_owned(), "x".repeat(400 * 1024))];
+        let exec = ToInit::Exec {
+            program: "/bin/sh".into(),
+            args: vec![],
+            env,
+            streams: Streams::Pipes,
+        };
+        send(&a, &exec, &[]).unwrap();
+        let (message, _) = receive::<ToInit>(&b).unwrap().unwrap();
+        assert!(matches!(message, ToInit::Exec { env, .. } if env[0].1.len() == 400 * 1024));
+    }
+}

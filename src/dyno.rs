@@ -1,1 +1,153 @@
-//! (being built)
+//! A dyno: its name, its states and its record.
+//!
+//! Called by everyone who has to do with one: command line, API, store, server and supervisor.
+
+pub mod life;
+mod record;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::UserError;
+use crate::release::is_process_type;
+
+pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
+
+/// The process type of a one-off dyno when none is given (Heroku's).
+pub const ONE_OFF: &str = "run";
+
+/// The name of a dyno within its app: `run.1`, `web.2`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DynoName {
+    /// A process type, or `run` for a one-off.
+    pub process_type: String,
+    /// From 1.
+    pub number: u32,
+}
+
+impl fmt::Display for DynoName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.process_type, self.number)
+    }
+}
+
+impl FromStr for DynoName {
+    type Err = UserError;
+
+    fn from_str(text: &str) -> Result<Self, UserError> {
+        let parts = text
+            .rsplit_once('.')
+            .filter(|(process_type, _)| is_process_type(process_type));
+        let name = parts.and_then(|(process_type, number)| {
+            // Only the usual spelling: `run.01` and `run.+1` are not names of `run.1`.
+            let usual =
+                number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+            let number = usual.then(|| number.parse().ok()).flatten()?;
+            Some(Self {
+                process_type: process_type.to_owned(),
+                number,
+            })
+        });
+        name.ok_or_else(|| {
+            UserError::new(format!("`{text}` is not the name of a dyno"))
+                .hint("a dyno is named like `run.1`")
+        })
+    }
+}
+
+/// Where a dyno is in its life; the words are Heroku's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DynoState {
+    /// Being made, or waiting for its client.
+    Starting,
+    /// Its command runs; a web dyno listens.
+    Up,
+    /// Asleep until a request comes.
+    Idle,
+    /// Its command ended though it should not have, or the dyno was lost.
+    Crashed,
+    /// Not wanted at present.
+    Down,
+    /// A one-off whose command ended.
+    Complete,
+}
+
+impl DynoState {
+    /// The word of the API, the log and the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Up => "up",
+            Self::Idle => "idle",
+            Self::Crashed => "crashed",
+            Self::Down => "down",
+            Self::Complete => "complete",
+        }
+    }
+
+    /// The state of this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [
+            Self::Starting,
+            Self::Up,
+            Self::Idle,
+            Self::Crashed,
+            Self::Down,
+            Self::Complete,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for DynoState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        for text in ["run.1", "web.2", "my-worker_2.4294967295"] {
+            assert_eq!(text.parse::<DynoName>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "",
+            "run",
+            "run.",
+            ".1",
+            "run.0",
+            "run.01",
+            "run.+1",
+            "run.-1",
+            "a.b.1",
+            "run.4294967296",
+        ] {
+            assert!(bad.parse::<DynoName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn states_have_herokus_words() {
+        for state in [
+            DynoState::Starting,
+            DynoState::Up,
+            DynoState::Idle,
+            DynoState::Crashed,
+        ] {
+            assert_eq!(
+                serde_json::to_string(&state).unwrap(),
+                format!("\"{state}\"")
+            );
+            assert_eq!(DynoState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(DynoState::parse("created"), None);
+    }
+}

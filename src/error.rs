@@ -29,7 +29,11 @@ pub struct UserError {
 impl UserError {
     /// An error without advice; add some with [`hint`](Self::hint).
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit_code: None }
+        Self {
+            message: message.into(),
+            hint: None,
+            exit_code: None,
+        }
     }
 
     /// Says what to do next.

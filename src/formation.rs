@@ -1,1 +1,88 @@
-//! (being built)
+//! The formation: how many dynos of each process type an app shall have, and of which size.
+//!
+//! Only the rule for what a new release does to it; dynos are made to follow it elsewhere. Called by
+//! the store when it makes a release.
+
+use jiff::Timestamp;
+
+use crate::release::ProcessTypes;
+use crate::size;
+
+/// What is wanted of one process type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The process type.
+    pub process_type: String,
+    /// How many dynos.
+    pub quantity: u32,
+    /// Their size, by name.
+    pub size: String,
+}
+
+/// One process type of a formation as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// A uuid.
+    pub id: String,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// What the current release runs for it.
+    pub command: String,
+    /// When the process type came.
+    pub created_at: Timestamp,
+    /// When its quantity or size last changed.
+    pub updated_at: Timestamp,
+}
+
+/// The formation after a release with these process types.
+///
+/// As on Heroku: what is known keeps its quantity and size; what is gone leaves; what is new starts
+/// at none, except that a first deploy gets one `web`.
+pub fn after_release(before: &[Wanted], types: &ProcessTypes) -> Vec<Wanted> {
+    let first_deploy = before.is_empty();
+    types
+        .iter()
+        .map(|(process_type, _)| {
+            let known = before
+                .iter()
+                .find(|wanted| wanted.process_type == process_type);
+            known.cloned().unwrap_or_else(|| Wanted {
+                process_type: process_type.to_owned(),
+                quantity: u32::from(first_deploy && process_type == "web"),
+                size: size::DEFAULT.to_owned(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(process_type: &str, quantity: u32, size: &str) -> Wanted {
+        Wanted {
+            process_type: process_type.into(),
+            quantity,
+            size: size.into(),
+        }
+    }
+
+    #[test]
+    fn a_first_deploy_gets_one_web() {
+        let types = ProcessTypes::from_iter([("worker", "w"), ("web", "x")]);
+        assert_eq!(
+            after_release(&[], &types),
+            [wanted("worker", 0, "1X"), wanted("web", 1, "1X")]
+        );
+    }
+
+    #[test]
+    fn a_later_release_keeps_adds_and_drops() {
+        let before = [wanted("worker", 3, "Standard-2X"), wanted("clock", 1, "1X")];
+        let types = ProcessTypes::from_iter([("web", "x"), ("worker", "w")]);
+        assert_eq!(
+            after_release(&before, &types),
+            [wanted("web", 0, "1X"), wanted("worker", 3, "Standard-2X")]
+        );
+    }
+}

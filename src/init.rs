@@ -1,1 +1,247 @@
-//! (being built)
+//! PID 1 of a dyno: starts the command, passes signals on, reaps, tells how it ended.
+//!
+//! It is a fork of the supervisor behind the sandbox's walls, without any capability, and it alone
+//! talks to the supervisor. It leaves when the command has ended, whoever else is still there: the
+//! kernel then ends all of them. It leaves, too, when the supervisor is gone.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, WaitOptions};
+
+use crate::control::{self, FromInit, Streams, ToInit};
+use crate::dyno::Exit;
+use crate::pty;
+use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
+use crate::sys::signal::{Signal, reset_all, signal_everybody_else};
+
+/// What a pipe may hold, in bytes: the most that an ordinary user may ask for by default. A refusal
+/// (the user has many pipes already) leaves the kernel's size.
+const PIPE_SIZE: usize = 1024 * 1024;
+
+/// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
+pub fn run(set_up: Result<()>, control: OwnedFd) -> u8 {
+    let mut main = None;
+    let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
+        message: format!("{error:#}"),
+    });
+    match outcome.and_then(|()| serve(control.as_fd(), &mut main)) {
+        Ok(()) => 0,
+        Err(last_words) => {
+            let _ = control::send(&control, &last_words, &[]);
+            1
+        }
+    }
+}
+
+/// The loop: until the command has ended or the supervisor is gone.
+fn serve(control: BorrowedFd<'_>, main: &mut Option<Pid>) -> Result<(), FromInit> {
+    let broken = |error: anyhow::Error| FromInit::SetUpFailed {
+        message: format!("{error:#}"),
+    };
+    let child_ended = prepare(control).map_err(broken)?;
+    loop {
+        let mut sources = [
+            PollFd::from_borrowed_fd(control, PollFlags::IN),
+            PollFd::new(&child_ended, PollFlags::IN),
+        ];
+        match rustix::event::poll(&mut sources, None) {
+            Err(Errno::INTR) => continue,
+            other => other.map_err(|error| broken(error.into()))?,
+        };
+        let (supervisor_spoke, child_ended_now) = (
+            !sources[0].revents().is_empty(),
+            !sources[1].revents().is_empty(),
+        );
+        if child_ended_now {
+            drain(&child_ended);
+            if let Some(status) = reap(*main) {
+                let _ = control::send(control, &FromInit::Exited { status }, &[]);
+                return Ok(());
+            }
+        }
+        if supervisor_spoke {
+            match control::receive::<ToInit>(control) {
+                Ok(None) => return Ok(()),
+                Ok(Some((
+                    ToInit::Exec {
+                        program,
+                        args,
+                        env,
+                        streams,
+                    },
+                    _,
+                ))) => {
+                    let started = start(&program, &args, &env, streams).map_err(|error| {
+                        FromInit::ExecFailed {
+                            message: format!("{error:#}"),
+                        }
+                    })?;
+                    *main = Some(started.pid);
+                    let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
+                    control::send(control, &FromInit::Started, &fds)
+                        .map_err(|error| broken(error.into()))?;
+                }
+                Ok(Some((ToInit::Signal { signal }, _))) => {
+                    if let Some(signal) = Signal::new(signal) {
+                        let _ = signal_everybody_else(signal);
+                    }
+                }
+                Err(error) => return Err(broken(error.into())),
+            }
+        }
+    }
+}
+
+/// Nothing of the supervisor's is kept but the control socket and the dyno's lock; the kernel tells of
+/// ended children through the stream that is returned.
+fn prepare(control: BorrowedFd<'_>) -> Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, writer)?;
+    let _ = rustix::thread::set_name(c"dyno-init");
+    control::send(control, &FromInit::Ready, &[]).context("the supervisor is gone")?;
+    Ok(reader)
+}
+
+fn drain(stream: &UnixStream) {
+    let mut buffer = [0u8; 64];
+    while let Ok(64) = rustix::io::read(stream, &mut buffer) {}
+}
+
+/// Collects every child that has ended; the status of `main` if it is among them.
+fn reap(main: Option<Pid>) -> Option<Exit> {
+    let mut of_main = None;
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+        if Some(pid) == main {
+            of_main = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Some(Exit::Status(code as u8)),
+                (None, Some(signal)) => Some(Exit::Signal(signal as u8)),
+                (None, None) => of_main,
+            };
+        }
+    }
+    of_main
+}
+
+struct Started {
+    pid: Pid,
+    /// The ends that the client gets: the master, or stdin, stdout, stderr.
+    ours: Vec<OwnedFd>,
+}
+
+/// What becomes of 0, 1 and 2 of the command.
+enum Theirs {
+    Terminal(OwnedFd),
+    Three([OwnedFd; 3]),
+    Unchanged,
+}
+
+fn start(
+    program: &Path,
+    args: &[String],
+    env: &[(String, String)],
+    streams: Streams,
+) -> Result<Started> {
+    let text = |s: &str| CString::new(s).context("NUL in the command or its environment");
+    let path = text(&program.to_string_lossy())?;
+    let argv = std::iter::once(program.to_string_lossy().as_ref())
+        .chain(args.iter().map(String::as_str))
+        .map(text)
+        .collect::<Result<Vec<_>>>()?;
+    let env = env
+        .iter()
+        .map(|(name, value)| text(&format!("{name}={value}")))
+        .collect::<Result<Vec<_>>>()?;
+    let (ours, theirs) = open(streams).context("cannot make the command's streams")?;
+    // Closed by a successful exec; else it says why there was none.
+    let (outcome, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    match clone_process(Namespaces::NONE).context("cannot start a process")? {
+        Side::Child => {
+            drop(outcome);
+            let error = match enter(&theirs) {
+                Ok(()) => exec(&path, &argv, &env),
+                Err(error) => error,
+            };
+            let errno = error.raw_os_error().unwrap_or(0);
+            let _ = rustix::io::write(&report, &errno.to_ne_bytes());
+            exit_now(127)
+        }
+        Side::Parent { pid, .. } => {
+            drop((report, theirs));
+            let mut errno = [0u8; 4];
+            match rustix::io::retry_on_intr(|| rustix::io::read(&outcome, &mut errno[..])) {
+                Ok(0) => Ok(Started { pid, ours }),
+                Ok(_) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+                    .with_context(|| format!("cannot execute `{}`", program.display())),
+                Err(error) => Err(error).context("cannot tell whether the command started"),
+            }
+        }
+    }
+}
+
+fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
+    let pipe = |size: Option<usize>| -> Result<(OwnedFd, OwnedFd)> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        if let Some(size) = size {
+            let _ = rustix::pipe::fcntl_setpipe_size(&reader, size);
+        }
+        Ok((reader, writer))
+    };
+    match streams {
+        Streams::Terminal(size) => {
+            let pair = pty::open(size)?;
+            Ok((vec![pair.master], Theirs::Terminal(pair.slave)))
+        }
+        Streams::Pipes => {
+            let (stdin, our_stdin) = pipe(Some(PIPE_SIZE))?;
+            let (our_stdout, stdout) = pipe(Some(PIPE_SIZE))?;
+            let (our_stderr, stderr) = pipe(None)?;
+            Ok((
+                vec![our_stdin, our_stdout, our_stderr],
+                Theirs::Three([stdin, stdout, stderr]),
+            ))
+        }
+        Streams::Output => {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let stdin = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+            let (ours, stdout) = pipe(Some(PIPE_SIZE))?;
+            let stderr = rustix::io::fcntl_dupfd_cloexec(&stdout, 0)?;
+            Ok((vec![ours], Theirs::Three([stdin, stdout, stderr])))
+        }
+        Streams::Inherited => Ok((Vec::new(), Theirs::Unchanged)),
+    }
+}
+
+/// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
+/// and none of our signal settings.
+fn enter(theirs: &Theirs) -> io::Result<()> {
+    let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
+        rustix::stdio::dup2_stdin(stdin)?;
+        rustix::stdio::dup2_stdout(stdout)?;
+        Ok(rustix::stdio::dup2_stderr(stderr)?)
+    };
+    match theirs {
+        Theirs::Terminal(slave) => {
+            rustix::process::setsid()?;
+            rustix::process::ioctl_tiocsctty(slave)?;
+            set([slave; 3])?;
+        }
+        Theirs::Three([stdin, stdout, stderr]) => {
+            rustix::process::setsid()?;
+            set([stdin, stdout, stderr])?;
+        }
+        Theirs::Unchanged => {}
+    }
+    rustix::process::chdir("/app")?;
+    reset_all();
+    Ok(())
+}

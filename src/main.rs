@@ -6,6 +6,8 @@
 // Values and rules: no I/O, time is passed in.
 mod api;
 mod app;
+mod command_line;
+mod config_var;
 mod dyno;
 mod error;
 mod formation;
@@ -36,4 +38,13 @@ mod server;
 mod supervisor;
 mod terminal;
 
-fn main() {}
+fn main() -> anyhow::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["__sandbox", slug, command] => {
+            let code = cli::sandbox::run(slug.into(), command.to_owned())?;
+            std::process::exit(code.into());
+        }
+        _ => anyhow::bail!("not built yet"),
+    }
+}

@@ -1,1 +1,381 @@
-//! (being built)
+//! Releases and slugs: their records, version numbers and descriptions.
+//!
+//! A release is a slug together with a config, numbered per app without gaps. This module has the
+//! words for it; the store makes them. Called by the command line, the API and the store.
+//!
+//! Version 1 is Heroku's `Initial release`. Heroku's version 2, `Enable Logplex`, switches on a
+//! service that every app here has from the start, so there is none and a first deploy is v2.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::app::AppName;
+use crate::error::UserError;
+
+/// The number of a release within its app, from 1: `v3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}", self.0)
+    }
+}
+
+impl FromStr for Version {
+    type Err = UserError;
+
+    /// Takes `v3` and `3`.
+    fn from_str(text: &str) -> Result<Self, UserError> {
+        let digits = text.strip_prefix(['v', 'V']).unwrap_or(text);
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        match digits.parse() {
+            Ok(number) if plain && number > 0 => Ok(Self(number)),
+            _ => Err(UserError::new(format!("`{text}` is not a release"))
+                .hint("a release is named like `v3`; `dyno releases` lists them")),
+        }
+    }
+}
+
+/// How far a release has come; the words are Heroku's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseStatus {
+    /// Its release phase is running.
+    Pending,
+    /// It is, or was, what runs.
+    Succeeded,
+    /// Its release phase failed; what ran before still runs.
+    Failed,
+    /// It is too old to go back to.
+    Expired,
+}
+
+impl ReleaseStatus {
+    /// The word of the API and of the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The status of this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Pending, Self::Succeeded, Self::Failed, Self::Expired]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
+}
+
+/// What a release changes; `Display` gives Heroku's description of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// The first release of every app: no slug, no config.
+    Initial,
+    /// Another slug, named by its commit or else its digest.
+    Deploy(&'a str),
+    /// Config vars set and removed, by name.
+    Config {
+        /// New or with another value.
+        set: &'a [&'a str],
+        /// No longer there.
+        removed: &'a [&'a str],
+    },
+    /// Slug and config of an earlier release.
+    Rollback(Version),
+}
+
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Initial => f.write_str("Initial release"),
+            Self::Deploy(name) => {
+                let short: String = name.chars().take(8).collect();
+                write!(f, "Deploy {short}")
+            }
+            Self::Config { set, removed: [] } => write!(f, "Set {} config vars", set.join(", ")),
+            Self::Config { set: [], removed } => {
+                write!(f, "Remove {} config vars", removed.join(", "))
+            }
+            Self::Config { set, removed } => {
+                write!(
+                    f,
+                    "Set {} and remove {} config vars",
+                    set.join(", "),
+                    removed.join(", ")
+                )
+            }
+            Self::Rollback(version) => write!(f, "Rollback to {version}"),
+        }
+    }
+}
+
+/// Commands by process type, in the order of the Procfile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessTypes(Vec<(String, String)>);
+
+/// The longest name of a process type in bytes (Heroku's figure).
+pub const MAX_PROCESS_TYPE_BYTES: usize = 128;
+
+/// Whether `name` can be that of a process type: Heroku's `^[-\w]{1,128}$`, in ASCII.
+pub fn is_process_type(name: &str) -> bool {
+    (1..=MAX_PROCESS_TYPE_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+impl ProcessTypes {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The command of `process_type`.
+    pub fn get(&self, process_type: &str) -> Option<&str> {
+        self.iter()
+            .find(|&(name, _)| name == process_type)
+            .map(|(_, command)| command)
+    }
+
+    /// Gives `process_type` a command: a new one comes last, a known one keeps its place.
+    pub fn insert(&mut self, process_type: impl Into<String>, command: impl Into<String>) {
+        let (name, command) = (process_type.into(), command.into());
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = command,
+            None => self.0.push((name, command)),
+        }
+    }
+
+    /// Name and command of each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, command)| (name.as_str(), command.as_str()))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<N: Into<String>, C: Into<String>> FromIterator<(N, C)> for ProcessTypes {
+    fn from_iter<I: IntoIterator<Item = (N, C)>>(pairs: I) -> Self {
+        let mut types = Self::new();
+        for (name, command) in pairs {
+            types.insert(name, command);
+        }
+        types
+    }
+}
+
+impl Serialize for ProcessTypes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, command) in self.iter() {
+            map.serialize_entry(name, command)?;
+        }
+        map.end()
+    }
+}
+
+/// By hand, because a map type would lose the order.
+impl<'de> Deserialize<'de> for ProcessTypes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = ProcessTypes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of process types and their commands")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ProcessTypes, A::Error> {
+                let mut types = ProcessTypes::new();
+                while let Some((name, command)) = map.next_entry::<String, String>()? {
+                    types.insert(name, command);
+                }
+                Ok(types)
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// Toolchains of the deploying user that a release needs beside the stack: they lie under a home,
+/// which a dyno does not see otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolchains {
+    /// Folders for the front of `PATH`, absolute, in order.
+    #[serde(default)]
+    pub path: Vec<String>,
+    /// Variables that the toolchains need.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+impl Toolchains {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.path.is_empty() && self.env.is_empty()
+    }
+}
+
+/// A slug as the store has it: the packed app, known before and after its tarball arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slug {
+    /// A uuid.
+    pub id: String,
+    /// SHA-256 of the tarball, 64 lower-case hexadecimal digits. Before the upload it is what the
+    /// client said it would be, if it said.
+    pub digest: Option<String>,
+    /// Bytes of the tarball, once it is there.
+    pub size: Option<u64>,
+    /// Whether the tarball is there.
+    pub uploaded: bool,
+    /// What the Procfile names.
+    pub process_types: ProcessTypes,
+    /// The commit it was made from.
+    pub commit: Option<String>,
+    /// That commit's first line, or what the deployer says.
+    pub commit_description: Option<String>,
+    /// When it was announced.
+    pub created_at: Timestamp,
+    /// When its tarball arrived, or it was announced.
+    pub updated_at: Timestamp,
+}
+
+/// A release as the store has it. Its config is asked for apart, as most callers have no use for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// A uuid.
+    pub id: String,
+    /// The app's uuid.
+    pub app_id: String,
+    /// The app's name.
+    pub app_name: AppName,
+    /// Its number within the app.
+    pub version: Version,
+    /// How far it has come.
+    pub status: ReleaseStatus,
+    /// Whether it is the newest that succeeded: what runs.
+    pub current: bool,
+    /// What it changes, in Heroku's words.
+    pub description: String,
+    /// Who made it: an e-mail address, or what stands for one.
+    pub user: String,
+    /// The uuid of its slug; none before the first deploy.
+    pub slug_id: Option<String>,
+    /// The digest of its slug.
+    pub digest: Option<String>,
+    /// The process types of its slug.
+    pub process_types: ProcessTypes,
+    /// What its deployer's toolchains are.
+    pub toolchains: Toolchains,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its status last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Release {
+    /// Whether a rollback can go to it: as on Heroku, it succeeded once and has something to run.
+    pub fn eligible_for_rollback(&self) -> bool {
+        self.status == ReleaseStatus::Succeeded && self.slug_id.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_typed_with_or_without_its_v() {
+        assert_eq!("v3".parse::<Version>().unwrap(), Version(3));
+        assert_eq!("12".parse::<Version>().unwrap().to_string(), "v12");
+        for bad in [
+            "",
+            "v",
+            "v0",
+            "-1",
+            "+3",
+            "v+3",
+            "3.1",
+            "latest",
+            "99999999999",
+        ] {
+            assert!(bad.parse::<Version>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn descriptions_are_herokus() {
+        let set = ["A", "B"];
+        for (change, text) in [
+            (Change::Initial, "Initial release"),
+            (Change::Deploy("1234abcd99"), "Deploy 1234abcd"),
+            (Change::Deploy("main"), "Deploy main"),
+            (
+                Change::Config {
+                    set: &set,
+                    removed: &[],
+                },
+                "Set A, B config vars",
+            ),
+            (
+                Change::Config {
+                    set: &[],
+                    removed: &set[..1],
+                },
+                "Remove A config vars",
+            ),
+            (
+                Change::Config {
+                    set: &set[..1],
+                    removed: &set[1..],
+                },
+                "Set A and remove B config vars",
+            ),
+            (Change::Rollback(Version(2)), "Rollback to v2"),
+        ] {
+            assert_eq!(change.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn process_types_keep_their_order_through_json() {
+        let json = r#"{"web":"./web","release":"migrate","a":"b"}"#;
+        let types: ProcessTypes = serde_json::from_str(json).unwrap();
+        assert_eq!(
+            types.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["web", "release", "a"]
+        );
+        assert_eq!(serde_json::to_string(&types).unwrap(), json);
+        assert_eq!(types.get("release"), Some("migrate"));
+        assert_eq!(types.get("worker"), None);
+    }
+
+    #[test]
+    fn process_types_are_named_as_on_heroku() {
+        assert!(
+            is_process_type("my-worker_2")
+                && is_process_type("2")
+                && is_process_type(&"a".repeat(128))
+        );
+        assert!(
+            !is_process_type("") && !is_process_type("a b") && !is_process_type(&"a".repeat(129))
+        );
+    }
+}

@@ -1,1 +1,180 @@
-//! (being built)
+//! Dyno sizes: Heroku's table, past names included.
+//!
+//! What a size *means* on this host (memory, CPU share, number of processes) is enforced elsewhere;
+//! here are the figures, and the way from what a person types to a row. Called by the command line,
+//! the API and the store.
+
+use crate::error::UserError;
+
+/// The size of a one-off dyno, and of a new process type, when none is named. Heroku's page on
+/// one-off dynos says 1X, whatever the app's other dynos have.
+pub const DEFAULT: &str = "1X";
+
+/// One row of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Size {
+    /// The name with Heroku's capitals.
+    pub name: &'static str,
+    /// Memory quota in MiB.
+    pub memory_mib: u32,
+    /// CPU weight relative to a 1X dyno; for dedicated sizes the lower end of `compute`.
+    pub cpu_share: u32,
+    /// Whether Heroku gives it a machine of its own.
+    pub dedicated: bool,
+    /// Heroku's measure of computing power, where it gives a range the lower end.
+    pub compute: u32,
+    /// Processes and threads together, in any state.
+    pub process_limit: u32,
+    /// How many one-off dynos of this size an app may have at once.
+    pub concurrent_one_offs: u32,
+    /// Whether Heroku sells it in private spaces only.
+    pub private_space_only: bool,
+}
+
+impl Size {
+    const fn shared(name: &'static str, memory_mib: u32, cpu_share: u32, compute: u32) -> Self {
+        Self {
+            name,
+            memory_mib,
+            cpu_share,
+            dedicated: false,
+            compute,
+            process_limit: 256 * cpu_share,
+            concurrent_one_offs: 50,
+            private_space_only: false,
+        }
+    }
+
+    const fn dedicated(
+        name: &'static str,
+        memory_mib: u32,
+        compute: u32,
+        process_limit: u32,
+    ) -> Self {
+        Self {
+            name,
+            memory_mib,
+            cpu_share: compute,
+            dedicated: true,
+            compute,
+            process_limit,
+            concurrent_one_offs: 5,
+            private_space_only: false,
+        }
+    }
+
+    const fn private(
+        name: &'static str,
+        memory_mib: u32,
+        compute: u32,
+        process_limit: u32,
+    ) -> Self {
+        Self {
+            private_space_only: true,
+            ..Self::dedicated(name, memory_mib, compute, process_limit)
+        }
+    }
+
+    /// The size of this name, in any case: `standard-2x` finds `Standard-2X`.
+    ///
+    /// # Errors
+    /// When there is none; the hint lists them.
+    pub fn lookup(name: &str) -> Result<&'static Self, UserError> {
+        ALL.iter()
+            .find(|size| size.name.eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                let names: Vec<_> = ALL
+                    .iter()
+                    .filter(|size| !size.private_space_only)
+                    .map(|size| size.name)
+                    .collect();
+                UserError::new(format!("no such size as `{name}`")).hint(format!(
+                    "the sizes are {}, and Private-S, Shield-S and their likes",
+                    names.join(", ")
+                ))
+            })
+    }
+
+    /// [`DEFAULT`] as a row.
+    pub fn default_size() -> &'static Self {
+        &ALL[0]
+    }
+}
+
+/// Every size. Where Heroku's documents leave a figure open, it is that of the nearest size: the
+/// number of one-offs for 1X, 2X, Free and Hobby, the process limit of PX.
+pub static ALL: [Size; 26] = [
+    Size::shared("1X", 512, 1, 1),
+    Size::shared("2X", 1024, 2, 4),
+    Size {
+        cpu_share: 8,
+        ..Size::dedicated("PX", 6 * 1024, 40, 32768)
+    },
+    Size::shared("Free", 512, 1, 1),
+    Size::shared("Hobby", 512, 1, 1),
+    Size {
+        concurrent_one_offs: 1,
+        ..Size::shared("Eco", 512, 1, 1)
+    },
+    Size::shared("Basic", 512, 1, 1),
+    Size::shared("Standard-1X", 512, 1, 1),
+    Size::shared("Standard-2X", 1024, 2, 2),
+    Size::dedicated("Performance-M", 2560, 12, 16384),
+    Size::dedicated("Performance-L", 14 * 1024, 50, 32768),
+    Size::dedicated("Performance-L-RAM", 30 * 1024, 24, 16384),
+    Size::dedicated("Performance-XL", 62 * 1024, 50, 32768),
+    Size::dedicated("Performance-2XL", 126 * 1024, 100, 65536),
+    Size::private("Private-S", 1024, 12, 512),
+    Size::private("Private-M", 2560, 12, 16384),
+    Size::private("Private-L", 14 * 1024, 50, 32768),
+    Size::private("Private-L-RAM", 30 * 1024, 24, 16384),
+    Size::private("Private-XL", 62 * 1024, 50, 32768),
+    Size::private("Private-2XL", 126 * 1024, 100, 65536),
+    Size::private("Shield-S", 1024, 12, 512),
+    Size::private("Shield-M", 2560, 12, 16384),
+    Size::private("Shield-L", 14 * 1024, 50, 32768),
+    Size::private("Shield-L-RAM", 30 * 1024, 24, 16384),
+    Size::private("Shield-XL", 62 * 1024, 50, 32768),
+    Size::private("Shield-2XL", 126 * 1024, 100, 65536),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_case_finds_the_name_with_herokus_capitals() {
+        for (typed, name) in [
+            ("1x", "1X"),
+            ("standard-2x", "Standard-2X"),
+            ("PERFORMANCE-L-RAM", "Performance-L-RAM"),
+        ] {
+            assert_eq!(Size::lookup(typed).unwrap().name, name);
+        }
+        assert_eq!(Size::default_size().name, DEFAULT);
+    }
+
+    #[test]
+    fn an_unknown_size_lists_the_known_ones() {
+        let error = Size::lookup("3X").unwrap_err();
+        assert_eq!(error.message, "no such size as `3X`");
+        let hint = error.hint.unwrap();
+        assert!(hint.starts_with("the sizes are 1X, 2X, PX, Free"), "{hint}");
+    }
+
+    #[test]
+    fn names_are_unique_and_figures_make_sense() {
+        for (index, size) in ALL.iter().enumerate() {
+            assert!(
+                ALL[..index]
+                    .iter()
+                    .all(|other| !other.name.eq_ignore_ascii_case(size.name))
+            );
+            assert!(
+                size.memory_mib >= 512 && size.process_limit >= 256 && size.concurrent_one_offs > 0
+            );
+        }
+        assert_eq!(Size::lookup("Standard-2X").unwrap().process_limit, 512);
+        assert_eq!(Size::lookup("eco").unwrap().concurrent_one_offs, 1);
+    }
+}

@@ -1,1 +1,13 @@
-//! (being built)
+//! Every unsafe line of the program: the few system calls that have no safe wrapper in `rustix`.
+//!
+//! Each function here is safe to call from anywhere: what the kernel call needs to be sound is checked
+//! or made so inside. Policy (which namespaces, which mounts, which signals) lives with the callers,
+//! `sandbox` and `init`.
+#![allow(
+    unsafe_code,
+    reason = "this room exists to hold it; the crate denies it elsewhere"
+)]
+
+pub mod mount;
+pub mod process;
+pub mod signal;

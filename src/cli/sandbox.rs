@@ -1,0 +1,73 @@
+//! `dyno __sandbox DIR COMMAND`: a shell command behind a dyno's walls with DIR as its slug, and nothing else: no
+//! server, no supervisor. Hidden; for measuring and debugging the sandbox alone (`bench/sandbox.sh`).
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::control::{self, FromInit, Streams, ToInit};
+use crate::init;
+use crate::sandbox::launch::launch;
+use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::stack::{DEFAULT_PATH, DynoTree, SCRATCH_FOLDERS, Stack};
+
+/// Runs `command` and returns its exit code.
+pub fn run(slug: PathBuf, command: String) -> Result<u8> {
+    let slug = slug
+        .canonicalize()
+        .with_context(|| format!("no folder `{}`", slug.display()))?;
+    let scratch = tempfile::tempdir()?;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    // Root's own files are not the dyno's to change: it sees them as somebody else's.
+    let owner = match uid.is_root() {
+        true => Owner {
+            uid: 65534,
+            gid: 65534,
+            privileged: true,
+        },
+        false => Owner {
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
+            privileged: false,
+        },
+    };
+    for name in SCRATCH_FOLDERS {
+        let folder = scratch.path().join(name);
+        std::fs::create_dir(&folder)?;
+        std::os::unix::fs::chown(&folder, Some(owner.uid), Some(owner.gid))?;
+    }
+    let stack = Stack::host();
+    let tree = DynoTree {
+        slug: &slug,
+        ownership: Ownership::Same,
+        scratch: scratch.path(),
+        hostname: "sandbox",
+        toolchains: &[],
+    };
+    let plan = Plan {
+        owner,
+        hostname: "sandbox".to_owned(),
+        steps: stack.steps(&tree)?,
+    };
+    let launched = launch(&plan, &[], init::run)?;
+    loop {
+        match control::receive::<FromInit>(&launched.control)? {
+            Some((FromInit::Ready, _)) => {
+                let env = [("HOME", "/app"), ("PATH", DEFAULT_PATH)];
+                let exec = ToInit::Exec {
+                    program: stack.shell().to_owned(),
+                    args: vec!["-c".to_owned(), command.clone()],
+                    env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
+                    streams: Streams::Inherited,
+                };
+                control::send(&launched.control, &exec, &[])?;
+            }
+            Some((FromInit::Started, _)) => {}
+            Some((FromInit::Exited { status }, _)) => return Ok(status.code()),
+            Some((FromInit::SetUpFailed { message } | FromInit::ExecFailed { message }, _)) => {
+                bail!("{message}")
+            }
+            None => bail!("the sandbox ended without a word"),
+        }
+    }
+}

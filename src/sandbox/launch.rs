@@ -1,0 +1,484 @@
+//! Performs a [`Plan`]: namespaces, the root tree, and no privilege left.
+//!
+//! [`launch`] runs in the supervisor, which has one thread. Its child goes through these phases, whose
+//! order is what makes them possible:
+//!
+//! 1. wait until the parent has written the id maps;
+//! 2. as the user it was born as, which may look into private folders: take hold of everything that comes
+//!    from the host, as detached mounts with their final flags;
+//! 3. become the dyno's user, make an empty root, and let go of the host's;
+//! 4. put the pieces in place, by paths that can only mean the new root;
+//! 5. give up every capability for good.
+//!
+//! The new mount API (Linux 5.2, `mount_setattr` 5.12) allows it: with classic bind mounts, phase 4
+//! would need the host's tree, and absolute symlinks in the stack would resolve to the host.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, mount_change, move_mount, open_tree, unmount,
+};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use rustix::process::{DumpableBehavior, Pid, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::plan::{Access, INNER_ID, Ownership, Plan, Step};
+use crate::sys::mount::{Attributes, add_attributes, map_ids};
+use crate::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
+
+/// Where layers and contents wait until they are in place; gone before the dyno runs.
+const STAGING: &str = "/.dyno";
+
+const NAMESPACES: Namespaces = Namespaces::USER
+    .and(Namespaces::MOUNT)
+    .and(Namespaces::PID)
+    .and(Namespaces::IPC)
+    .and(Namespaces::UTS)
+    .and(Namespaces::CGROUP);
+
+/// A sandbox whose PID 1 is being set up or runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// PID 1 in the caller's numbering; a child of the caller.
+    pub pid: Pid,
+    /// Readable when PID 1 (and so everything inside) has ended.
+    pub pidfd: OwnedFd,
+    /// The caller's end of a SEQPACKET pair; the other end is what `inside` is given.
+    pub control: OwnedFd,
+}
+
+/// Starts `inside` as PID 1 of a new sandbox built from `plan`.
+///
+/// Returns as soon as the child can go on alone. `inside` is given the outcome of the set-up and must tell it
+/// over its end of the pair; what it returns is PID 1's exit status. Of the caller's descriptors it has only
+/// 0 to 2 and `keep`. The sandbox dies with the calling process.
+///
+/// # Errors
+/// The plan is invalid, or the kernel refuses the namespaces (the message says which step).
+pub fn launch(
+    plan: &Plan,
+    keep: &[BorrowedFd<'_>],
+    inside: impl FnOnce(Result<()>, OwnedFd) -> u8,
+) -> Result<Launched> {
+    plan.validate()?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("cannot make a control socket")?;
+    match clone_process(NAMESPACES).context("cannot make namespaces")? {
+        Side::Child => {
+            let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
+            close_all_but(&kept);
+            // Closed already: dropping it would close whatever has that number by then.
+            std::mem::forget(ours);
+            let outcome = set_up(plan, theirs.as_fd());
+            exit_now(inside(outcome, theirs))
+        }
+        Side::Parent { pid, pidfd } => {
+            drop(theirs);
+            let launched = Launched {
+                pid,
+                pidfd,
+                control: ours,
+            };
+            if let Err(error) = release(plan, &launched) {
+                let _ = rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL);
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                return Err(error);
+            }
+            Ok(launched)
+        }
+    }
+}
+
+/// The parent's part: id maps, the id-mapped lower tree, and the word to go on.
+fn release(plan: &Plan, launched: &Launched) -> Result<()> {
+    let process = format!("/proc/{}", launched.pid.as_raw_nonzero());
+    if !plan.owner.privileged {
+        fs::write(format!("{process}/setgroups"), "deny").context("cannot deny setgroups")?;
+    }
+    for (file, outer) in [("uid_map", plan.owner.uid), ("gid_map", plan.owner.gid)] {
+        fs::write(
+            format!("{process}/{file}"),
+            format!("{INNER_ID} {outer} 1\n"),
+        )
+        .with_context(|| format!("cannot write {file} for host id {outer}"))?;
+    }
+    let mut mapped = Vec::new();
+    for step in &plan.steps {
+        if let Step::Overlay {
+            lower,
+            ownership: Ownership::IdMapped,
+            ..
+        } = step
+        {
+            let user_namespace = rustix::fs::open(
+                format!("{process}/ns/user"),
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let tree = detach(lower, false)?;
+            map_ids(&tree, user_namespace.as_fd())
+                .with_context(|| format!("cannot map the ids of `{}`", lower.display()))?;
+            mapped.push(tree);
+        }
+    }
+    let fds: Vec<BorrowedFd<'_>> = mapped.iter().map(AsFd::as_fd).collect();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
+        bail!("more than four overlays");
+    }
+    rustix::net::sendmsg(
+        &launched.control,
+        &[io::IoSlice::new(b"go")],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )
+    .context("the sandbox ended before it was set up")?;
+    Ok(())
+}
+
+/// The child's part, phases 1 to 5.
+fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
+    let mut mapped = await_release(control)?.into_iter();
+
+    mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+    )
+    .context("cannot make mounts private")?;
+    let mut pieces = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        pieces.push(take_hold(step, &mut mapped)?);
+    }
+
+    become_owner(plan)?;
+    rustix::system::sethostname(plan.hostname.as_bytes()).context("cannot set the host name")?;
+    let root = new_root()?;
+
+    rustix::fs::mkdir(STAGING, Mode::from_raw_mode(0o700))
+        .context("cannot make the staging folder")?;
+    for (step, piece) in plan.steps.iter().zip(pieces) {
+        perform(step, piece)
+            .with_context(|| format!("cannot set up `{}` in the dyno", step.target().display()))?;
+    }
+    fs::remove_dir_all(STAGING).context("cannot remove the staging folder")?;
+    add_attributes(&root, Attributes::READ_ONLY, false)
+        .context("cannot make the root read-only")?;
+    drop(root);
+
+    give_up_privilege().context("cannot give up privilege")
+}
+
+fn await_release(control: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut word = [0u8; 2];
+    let received = rustix::net::recvmsg(
+        control,
+        &mut [io::IoSliceMut::new(&mut word)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )
+    .context("cannot hear from the supervisor")?;
+    if &word[..received.bytes] != b"go" {
+        bail!("the supervisor is gone");
+    }
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            fds.extend(received);
+        }
+    }
+    Ok(fds)
+}
+
+/// What a step needs from outside, held while the outside is still there.
+enum Piece {
+    /// Nothing.
+    Nothing,
+    /// One mount, not attached anywhere yet.
+    Mount { mount: OwnedFd, folder: bool },
+    /// The layers of an overlay.
+    Layers { lower: OwnedFd, scratch: OwnedFd },
+}
+
+fn take_hold(step: &Step, mapped: &mut impl Iterator<Item = OwnedFd>) -> Result<Piece> {
+    match step {
+        Step::Bind { source, access, .. } => {
+            let mount = detach(source, true)?;
+            let attributes = match access {
+                Access::ReadOnly => Attributes::READ_ONLY
+                    .and(Attributes::NO_SUID)
+                    .and(Attributes::NO_DEVICES),
+                Access::Writable => Attributes::NO_SUID.and(Attributes::NO_DEVICES),
+                Access::Device => Attributes::NO_SUID.and(Attributes::NO_EXEC),
+            };
+            add_attributes(&mount, attributes, true)
+                .with_context(|| format!("cannot restrict the mount of `{}`", source.display()))?;
+            let folder = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode)
+                == rustix::fs::FileType::Directory;
+            Ok(Piece::Mount { mount, folder })
+        }
+        // The kernel lets a user namespace mount proc only while another one is in full view, so it
+        // has to come before the host's root goes.
+        Step::Processes { .. } => {
+            let mount = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)
+                .context("cannot mount /proc (is it partly covered, as in a container?)")?;
+            Ok(Piece::Mount {
+                mount,
+                folder: true,
+            })
+        }
+        Step::Overlay {
+            lower,
+            scratch,
+            ownership,
+            ..
+        } => {
+            let lower = match ownership {
+                Ownership::Same => detach(lower, false)?,
+                Ownership::IdMapped => mapped.next().context("an id-mapped tree is missing")?,
+            };
+            Ok(Piece::Layers {
+                lower,
+                scratch: detach(scratch, false)?,
+            })
+        }
+        Step::Folder { .. }
+        | Step::Symlink { .. }
+        | Step::File { .. }
+        | Step::Memory { .. }
+        | Step::Terminals { .. } => Ok(Piece::Nothing),
+    }
+}
+
+/// A private copy of the mount at `source`, attached nowhere.
+fn detach(source: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(CWD, source, flags).with_context(|| format!("cannot open `{}`", source.display()))
+}
+
+/// From here on every file the set-up makes belongs to the dyno's user.
+fn become_owner(plan: &Plan) -> Result<()> {
+    if plan.owner.privileged {
+        rustix::thread::set_thread_groups(&[]).context("cannot drop supplementary groups")?;
+    }
+    let (gid, uid) = (Gid::from_raw(INNER_ID), Uid::from_raw(INNER_ID));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).context("cannot become the dyno's group")?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).context("cannot become the dyno's user")?;
+    // Changing ids clears the parent-death signal, so it can only be set now; a supervisor that died
+    // before is seen as the end of the control socket.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .context("cannot tie the sandbox to its supervisor")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot make PID 1 private")?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    Ok(())
+}
+
+/// An empty memory file system as `/`, the host's root let go of. The result is the root mount.
+fn new_root() -> Result<OwnedFd> {
+    let options: [(&str, &OsStr); 2] = [("mode", OsStr::new("0755")), ("size", OsStr::new("4m"))];
+    let root = new_file_system("tmpfs", &options, MountAttrFlags::empty())
+        .context("cannot make the root tree")?;
+    // Any folder will do as a foothold; it is out of sight after the pivot.
+    move_mount(
+        &root,
+        "",
+        CWD,
+        "/tmp",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+    .context("cannot attach the root tree")?;
+    rustix::process::fchdir(&root)?;
+    // With both names the same, the old root ends up on top of the new one and can be taken off there.
+    rustix::process::pivot_root(".", ".").context("cannot change root")?;
+    unmount(".", UnmountFlags::DETACH).context("cannot let go of the host's root")?;
+    rustix::process::chdir("/")?;
+    Ok(root)
+}
+
+fn new_file_system(
+    kind: &str,
+    options: &[(&str, &OsStr)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Only a name, for `mount` and `df` inside.
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(context.as_fd(), *key)?;
+        } else {
+            fsconfig_set_string(context.as_fd(), *key, *value)
+                .with_context(|| format!("{kind} does not take {key}"))?;
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    let attributes =
+        attributes | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes,
+    )?)
+}
+
+fn perform(step: &Step, piece: Piece) -> Result<()> {
+    match (step, piece) {
+        (Step::Folder { target, mode }, _) => make_folder(target, *mode),
+        (Step::Symlink { target, to }, _) => {
+            make_parents(target)?;
+            Ok(std::os::unix::fs::symlink(to, target)?)
+        }
+        (Step::File { target, contents }, _) => {
+            // Written aside and bound, since what it covers may be on a read-only mount.
+            let aside = Path::new(STAGING).join("file");
+            fs::write(&aside, contents)?;
+            let mount = detach(&aside, false)?;
+            add_attributes(
+                &mount,
+                Attributes::READ_ONLY.and(Attributes::NO_SUID),
+                false,
+            )?;
+            attach(&mount, target, false)?;
+            Ok(fs::remove_file(&aside)?)
+        }
+        (
+            Step::Bind { target, .. } | Step::Processes { target },
+            Piece::Mount { mount, folder },
+        ) => attach(&mount, target, folder),
+        (
+            Step::Memory {
+                target,
+                mode,
+                megabytes,
+            },
+            _,
+        ) => {
+            let (mode, size) = (format!("{mode:o}"), format!("{megabytes}m"));
+            let options = [("mode", OsStr::new(&mode)), ("size", OsStr::new(&size))];
+            attach(
+                &new_file_system("tmpfs", &options, MountAttrFlags::empty())?,
+                target,
+                true,
+            )
+        }
+        (Step::Terminals { target }, _) => {
+            let options = [
+                ("ptmxmode", OsStr::new("0666")),
+                ("mode", OsStr::new("0620")),
+            ];
+            // MOUNT_ATTR_NODEV would make every terminal unusable.
+            let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            for (key, value) in options {
+                fsconfig_set_string(context.as_fd(), key, value)?;
+            }
+            fsconfig_create(context.as_fd())?;
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+            attach(&mount, target, true)
+        }
+        (Step::Overlay { target, .. }, Piece::Layers { lower, scratch }) => {
+            overlay(&lower, &scratch, target)
+        }
+        _ => bail!("no piece was taken for this step"),
+    }
+}
+
+/// Layers are given to overlayfs by fixed paths, so that no character of a real path (`,`, `:`, `\`)
+/// can be taken for syntax. The overlay holds its layers itself: afterwards they are out of reach.
+fn overlay(lower: &OwnedFd, scratch: &OwnedFd, target: &Path) -> Result<()> {
+    let [at_lower, at_scratch] = ["lower", "scratch"].map(|name| Path::new(STAGING).join(name));
+    attach(lower, &at_lower, true)?;
+    attach(scratch, &at_scratch, true)?;
+    let (upper, work) = (at_scratch.join("upper"), at_scratch.join("work"));
+    let options = [
+        ("lowerdir", at_lower.as_os_str()),
+        ("upperdir", upper.as_os_str()),
+        ("workdir", work.as_os_str()),
+        // A user namespace may not use the trusted.* attributes.
+        ("userxattr", OsStr::new("")),
+        // The upper layer is thrown away with the dyno: nothing gains from waiting for the disk.
+        ("volatile", OsStr::new("")),
+    ];
+    let mount = new_file_system("overlay", &options, MountAttrFlags::empty())
+        .context("cannot mount an overlay (its file system must support one)")?;
+    attach(&mount, target, true)?;
+    unmount(&at_lower, UnmountFlags::DETACH)?;
+    unmount(&at_scratch, UnmountFlags::DETACH)?;
+    Ok(())
+}
+
+/// Attaches a detached mount, making the folder or file it covers where it is not there.
+fn attach(mount: &OwnedFd, target: &Path, folder: bool) -> Result<()> {
+    if folder {
+        make_folder(target, 0o755)?;
+    } else if !target.try_exists()? {
+        make_parents(target)?;
+        fs::File::create_new(target)?;
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    Ok(move_mount(mount, "", CWD, target, flags)?)
+}
+
+fn make_parents(target: &Path) -> Result<()> {
+    target
+        .parent()
+        .map_or(Ok(()), |parent| make_folder(parent, 0o755))
+}
+
+fn make_folder(target: &Path, mode: u32) -> Result<()> {
+    if target.is_dir() {
+        return Ok(());
+    }
+    make_parents(target)?;
+    fs::create_dir(target)?;
+    // Not by mkdir's mode, which the umask would cut.
+    Ok(fs::set_permissions(
+        target,
+        fs::Permissions::from_mode(mode),
+    )?)
+}
+
+/// Leaves this process, and everything it will ever start, without a capability to gain or use.
+fn give_up_privilege() -> Result<()> {
+    for number in 0..64 {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        // The kernel says EINVAL for the first number that it does not know.
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Err(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    Ok(())
+}

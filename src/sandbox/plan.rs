@@ -1,0 +1,250 @@
+//! What the inside of a dyno looks like, as data.
+//!
+//! A [`Plan`] is made by pure code, checked as a whole by [`Plan::validate`], and only then performed,
+//! in order, by `launch`. Paths of the host are `source`s, paths inside the dyno are `target`s.
+
+use std::path::{Component, Path, PathBuf};
+
+/// The uid and gid of the user `dyno` inside every dyno.
+pub const INNER_ID: u32 = 1000;
+
+/// More mounts than any stack has; a plan beyond it is a mistake.
+const MAX_STEPS: usize = 512;
+
+/// The longest file content a plan may carry, in bytes.
+const MAX_CONTENTS: usize = 64 * 1024;
+
+/// A dyno's inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Who the dyno is to the host.
+    pub owner: Owner,
+    /// The UTS host name.
+    pub hostname: String,
+    /// How the root tree is built, in order.
+    pub steps: Vec<Step>,
+}
+
+/// The host's ids behind [`INNER_ID`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// Host uid.
+    pub uid: u32,
+    /// Host gid.
+    pub gid: u32,
+    /// The launcher is root: it may map foreign ids and drop supplementary groups. An ordinary user may
+    /// map only itself, and the kernel then forbids `setgroups`.
+    pub privileged: bool,
+}
+
+/// What a bind mount allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read-only, no set-user-ID, no devices; for whole trees of the host.
+    ReadOnly,
+    /// Writable by the dyno's owner, no set-user-ID, no devices.
+    Writable,
+    /// A device node that may be opened.
+    Device,
+}
+
+/// One step in building the root tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// An empty folder of the dyno's user, with these permission bits.
+    Folder { target: PathBuf, mode: u32 },
+    /// A symbolic link.
+    Symlink { target: PathBuf, to: PathBuf },
+    /// A read-only file with these contents: new, or over a file of the stack.
+    File { target: PathBuf, contents: String },
+    /// A tree (or file) of the host.
+    Bind {
+        source: PathBuf,
+        target: PathBuf,
+        access: Access,
+    },
+    /// An empty memory file system of at most `megabytes`.
+    Memory {
+        target: PathBuf,
+        mode: u32,
+        megabytes: u32,
+    },
+    /// The processes of the dyno's PID namespace.
+    Processes { target: PathBuf },
+    /// Terminals of the dyno's own.
+    Terminals { target: PathBuf },
+    /// A copy-on-write view of `lower`. `scratch` holds the folders `upper` and `work`, owned by
+    /// the dyno's owner.
+    Overlay {
+        lower: PathBuf,
+        scratch: PathBuf,
+        target: PathBuf,
+        ownership: Ownership,
+    },
+}
+
+/// How files of an overlay's lower tree come to belong to the dyno's user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// They already belong to [`Owner::uid`].
+    Same,
+    /// They belong to [`INNER_ID`] on disk and are mapped by the dyno's user namespace (Linux 5.19, root).
+    IdMapped,
+}
+
+/// A plan that makes no sense: a mistake of ours or a name that nobody expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadPlan(pub String);
+
+impl std::fmt::Display for BadPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "bad sandbox plan: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadPlan {}
+
+impl Step {
+    /// Where the step works inside the dyno.
+    pub fn target(&self) -> &Path {
+        match self {
+            Self::Folder { target, .. }
+            | Self::Symlink { target, .. }
+            | Self::File { target, .. }
+            | Self::Bind { target, .. }
+            | Self::Memory { target, .. }
+            | Self::Processes { target }
+            | Self::Terminals { target }
+            | Self::Overlay { target, .. } => target,
+        }
+    }
+}
+
+impl Plan {
+    /// Checks the plan as a whole; `launch` performs only plans that pass.
+    pub fn validate(&self) -> Result<(), BadPlan> {
+        let bad = |why: String| Err(BadPlan(why));
+        if self.steps.len() > MAX_STEPS {
+            return bad(format!("{} steps, at most {MAX_STEPS}", self.steps.len()));
+        }
+        if self.owner.uid == 0 || self.owner.gid == 0 {
+            return bad("the dyno's owner must not be root".to_owned());
+        }
+        let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        if self.hostname.is_empty()
+            || self.hostname.len() > 64
+            || !self.hostname.bytes().all(letters)
+        {
+            return bad(format!("host name `{}`", self.hostname));
+        }
+        for step in &self.steps {
+            if !is_plain_absolute(step.target()) {
+                return bad(format!("target `{}`", step.target().display()));
+            }
+            match step {
+                Step::Bind { source, .. } if !source.is_absolute() => {
+                    return bad(format!("source `{}`", source.display()));
+                }
+                Step::Overlay {
+                    lower,
+                    scratch,
+                    ownership,
+                    ..
+                } => {
+                    if !lower.is_absolute() || !scratch.is_absolute() {
+                        return bad(format!("overlay of `{}`", lower.display()));
+                    }
+                    if *ownership == Ownership::IdMapped && !self.owner.privileged {
+                        return bad("only root can map the ids of a mount".to_owned());
+                    }
+                }
+                Step::File { contents, .. } if contents.len() > MAX_CONTENTS => {
+                    return bad(format!("`{}` is over 64 KiB", step.target().display()));
+                }
+                Step::Folder { mode, .. } | Step::Memory { mode, .. } if mode & !0o1777 != 0 => {
+                    return bad(format!("mode {mode:o} of `{}`", step.target().display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `/a/b`, never `/`, `a`, `/a/../b` or `/a/./b`.
+fn is_plain_absolute(path: &Path) -> bool {
+    let mut components = path.components();
+    components.next() == Some(Component::RootDir)
+        && components.clone().next().is_some()
+        && components.all(|c| matches!(c, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(steps: Vec<Step>) -> Plan {
+        let owner = Owner {
+            uid: 1001,
+            gid: 1001,
+            privileged: false,
+        };
+        Plan {
+            owner,
+            hostname: "run-1".to_owned(),
+            steps,
+        }
+    }
+
+    #[test]
+    fn refuses_targets_that_lead_elsewhere() {
+        for target in ["/", "usr", "/usr/../etc", ""] {
+            let steps = vec![Step::Folder {
+                target: target.into(),
+                mode: 0o755,
+            }];
+            assert!(plan(steps).validate().is_err(), "{target}");
+        }
+        let steps = vec![Step::Folder {
+            target: "/usr/lib".into(),
+            mode: 0o755,
+        }];
+        assert_eq!(plan(steps).validate(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_root_as_owner() {
+        let mut plan = plan(vec![]);
+        plan.owner.uid = 0;
+        assert!(plan.validate().is_err());
+    }
+
+    #[test]
+    fn refuses_id_mapping_without_privilege() {
+        let overlay = Step::Overlay {
+            lower: "/slugs/a".into(),
+            scratch: "/dynos/1".into(),
+            target: "/app".into(),
+            ownership: Ownership::IdMapped,
+        };
+        let mut plan = plan(vec![overlay]);
+        assert!(plan.validate().is_err());
+        plan.owner.privileged = true;
+        assert_eq!(plan.validate(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_set_user_id_modes_and_odd_host_names() {
+        assert!(
+            plan(vec![Step::Folder {
+                target: "/a".into(),
+                mode: 0o4755
+            }])
+            .validate()
+            .is_err()
+        );
+        let mut named = plan(vec![]);
+        named.hostname = "a b".to_owned();
+        assert!(named.validate().is_err());
+    }
+}

@@ -1,0 +1,75 @@
+//! Signals: dispositions, the mask, and "everybody in this PID namespace".
+
+use std::io;
+
+/// A signal number; always a valid one, real-time signals included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signal(i32);
+
+impl Signal {
+    /// Hang-up: the terminal or client is gone.
+    pub const HUP: Self = Self(libc::SIGHUP);
+    /// Interrupt: Ctrl-C.
+    pub const INT: Self = Self(libc::SIGINT);
+    /// Terminate, with time to clean up.
+    pub const TERM: Self = Self(libc::SIGTERM);
+    /// Terminate at once.
+    pub const KILL: Self = Self(libc::SIGKILL);
+
+    /// `number`, if there is such a signal.
+    pub fn new(number: i32) -> Option<Self> {
+        (1..=libc::SIGRTMAX())
+            .contains(&number)
+            .then_some(Self(number))
+    }
+
+    /// The kernel's number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    /// The exit status a shell reports for a process that this signal ended: 128 + number.
+    pub fn exit_code(self) -> u8 {
+        128u8.saturating_add(u8::try_from(self.0).unwrap_or(u8::MAX))
+    }
+}
+
+/// Sends `signal` to every process in this PID namespace but the caller, those with a session of
+/// their own included. Only PID 1 of a namespace may mean "everybody"; anyone else is refused here,
+/// since on the host it would be everything its user runs.
+pub fn signal_everybody_else(signal: Signal) -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::Error::other("only PID 1 may signal everybody"));
+    }
+    // SAFETY: kill has no memory preconditions; pid 1 of a namespace reaches only that namespace.
+    match unsafe { libc::kill(-1, signal.0) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            // Nobody else is left.
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Gives every signal its default action and unblocks all of them: ignored signals and the mask
+/// survive exec, and a program must not inherit ours. Call in the child, before exec.
+pub fn reset_all() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is a valid action for any signal; those that cannot be set (KILL, STOP, the
+        // C library's own) fail with EINVAL, which is what we want.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero sigset_t is made valid by sigemptyset before it is read.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Ignores `signal` in this process; children of exec inherit that unless they [`reset_all`].
+pub fn ignore(signal: Signal) {
+    // SAFETY: SIG_IGN is a valid action and installs no code.
+    unsafe { libc::signal(signal.0, libc::SIG_IGN) };
+}
