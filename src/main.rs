@@ -37,6 +37,7 @@ mod control;
 mod frame;
 mod http;
 mod reactor;
+mod unix_socket;
 
 // The parts.
 mod cli;

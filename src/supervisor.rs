@@ -20,7 +20,6 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::life::{Action, Event, Life, Rules};
@@ -33,6 +32,7 @@ use crate::reactor::{self, Reactor};
 use crate::sandbox::launch::{Launched, launch};
 use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::stack::{DynoTree, SCRATCH_FOLDERS, Stack};
+use crate::unix_socket::{self, SocketType};
 
 use output::Output;
 use session::Session;
@@ -103,7 +103,12 @@ impl Supervisor {
         let lock = File::create(spec.folder.join(LOCK)).context("cannot make the dyno's lock")?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context("the dyno has a supervisor already")?;
-        let listener = listen(&spec.folder)?;
+        let listener = unix_socket::listen(
+            &spec.folder.join(SOCKET),
+            SocketType::SEQPACKET,
+            MAX_SERVERS as i32,
+        )
+        .context("cannot make the dyno's socket")?;
         let mut reactor = Reactor::new()?;
         let [
             listen_token,
@@ -281,9 +286,7 @@ impl Supervisor {
     }
 
     fn accept_servers(&mut self) -> Result<()> {
-        while let Ok(server) =
-            rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
+        while let Ok(server) = unix_socket::accept(&self.listener) {
             if self.servers.len() < MAX_SERVERS {
                 let token = self.reactor.token();
                 self.reactor.register(&server, token, Interest::READABLE)?;
@@ -501,22 +504,7 @@ fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
     Ok(())
 }
 
-/// Listens on `sock` in `folder`, whose path may be longer than a socket's name can be: it is
-/// named through a descriptor.
-fn listen(folder: &Path) -> Result<OwnedFd> {
-    let directory = File::open(folder).context("cannot open the dyno's folder")?;
-    let address = SocketAddrUnix::new(format!(
-        "/proc/self/fd/{}/{SOCKET}",
-        std::os::fd::AsRawFd::as_raw_fd(&directory)
-    ))?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &address).context("cannot make the dyno's socket")?;
-    rustix::net::listen(&socket, MAX_SERVERS as i32)?;
-    Ok(socket)
-}
-
-/// What the dyno's end means for its row.
+/// The exit record in a dyno's folder.
 pub fn read_record(folder: &Path) -> Result<ExitRecord> {
     let path = folder.join(EXIT_RECORD);
     let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;

@@ -4,8 +4,7 @@
 //! The supervisor hands over the command's own streams with `Up` (see `frame`); two or three threads then move
 //! bytes (`streams`) while this one listens for what the supervisor, the kernel and the threads have to say.
 
-use std::io::{self, IoSliceMut, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -15,18 +14,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Interest, Token};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
-use crate::control::MAX_FDS;
 use crate::error::{EXIT_DYNO_FAILED, UserError};
 use crate::frame::{self, Frame};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
 use crate::terminal::{self, RawMode};
+use crate::unix_socket;
 
 /// How long output may take to end after the supervisor died: its sandbox dies with it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -276,22 +274,9 @@ impl<'a> Session<'a> {
 
     fn receive(&mut self) -> io::Result<usize> {
         let mut buffer = [0u8; 4096];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut buffer)];
-        let received = rustix::net::recvmsg(
-            &self.socket,
-            &mut parts,
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = message {
-                self.fds.extend(fds);
-            }
-        }
-        self.received.extend_from_slice(&buffer[..received.bytes]);
-        Ok(received.bytes)
+        let length = unix_socket::receive(&self.socket, &mut buffer, &mut self.fds)?;
+        self.received.extend_from_slice(&buffer[..length]);
+        Ok(length)
     }
 
     fn take_frame(&mut self, frame: Frame, status: &mut StatusLine) -> Result<()> {

@@ -5,24 +5,29 @@
 //! is dead, whether it was started or adopted: no pid is ever trusted.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::reactor::Reactor;
 use crate::supervisor;
+use crate::unix_socket::{self, SocketType};
 
 /// A pipe that holds any spec at once, so that writing one never waits for the supervisor to read it.
 const SPEC_PIPE: usize = 1024 * 1024;
+
+/// How long a supervisor's socket may be too busy to connect to; it accepts at once.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a supervisor said, or its silence.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +126,8 @@ impl Supervisors {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let dyno = entry.file_name().to_string_lossy().into_owned();
-            match connect(&entry.path()) {
+            let socket = entry.path().join(supervisor::SOCKET);
+            match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
                 Ok(socket) => {
                     let upper = fs::metadata(entry.path().join("upper"));
                     let uid = upper.ok().map(|upper| upper.uid());
@@ -245,18 +251,4 @@ fn spawn(spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
         .context("cannot start a supervisor")?;
     writer.write_all(&json)?;
     Ok((child, ours))
-}
-
-/// Connects to the supervisor in `folder`, whose path may be longer than a socket's name can be.
-fn connect(folder: &Path) -> Result<OwnedFd> {
-    let directory = File::open(folder)?;
-    let name = format!(
-        "/proc/self/fd/{}/{}",
-        directory.as_raw_fd(),
-        supervisor::SOCKET
-    );
-    let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(name)?)?;
-    Ok(socket)
 }

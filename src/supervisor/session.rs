@@ -1,14 +1,12 @@
 //! One client on one dyno: the connection it came on, until either side is gone.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use crate::control::MAX_FDS;
 use crate::frame::{Frame, PROTOCOL, closed_stream};
+use crate::unix_socket;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -40,14 +38,7 @@ impl Session {
     }
 
     fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Errno::INVAL.into());
-        }
-        let parts = [IoSlice::new(bytes)];
-        let flags = SendFlags::NOSIGNAL;
-        let sent = rustix::net::sendmsg(self.connection.as_fd(), &parts, &mut ancillary, flags)?;
+        let sent = unix_socket::send(&self.connection, bytes, fds)?;
         if sent == bytes.len() {
             Ok(())
         } else {
