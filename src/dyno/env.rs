@@ -6,7 +6,12 @@ use std::path::Path;
 use super::DynoName;
 use crate::config_var::Config;
 use crate::release::Toolchains;
-use crate::stack::{DEFAULT_PATH, PROMPT};
+
+/// The prompt of an interactive shell: `~ $`, as on Heroku (heroku-facts section 4).
+pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033[00m\]";
+
+/// The search path before toolchains and profile scripts, Heroku's.
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Everything that has a say.
 #[derive(Debug, Clone, Copy)]
