@@ -1,0 +1,322 @@
+//! What the server does with dynos: gives each its row, its spec and its supervisor, and writes down what becomes
+//! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+
+use super::supervisors::{News, Supervisors};
+use crate::api::ApiError;
+use crate::api::dyno::CreateDyno;
+use crate::command_line;
+use crate::control::{DynoSpec, Streams};
+use crate::dyno::env::{Sources, compose};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
+use crate::log_file::LogWriter;
+use crate::log_line::{self, Source};
+use crate::pty::Size;
+use crate::reactor::{Reactor, Token};
+use crate::release::Release;
+use crate::settings::{Settings, UID_COUNT};
+use crate::store::{NewDyno, Store};
+
+/// The account that everything is done by: the one user of this host's server.
+pub const USER: &str = "dyno@localhost";
+
+/// Who dynos are to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The server is root: each dyno has a uid of its own.
+    pub privileged: bool,
+    /// Slugs' files are mapped to it (root, Linux 5.19); else all dynos of a root server share one uid.
+    pub id_mapped: bool,
+    /// The server's own ids, which its dynos have if it is not root.
+    pub own: (u32, u32),
+}
+
+impl Identity {
+    /// Who slug trees belong to on disk: with mapping the user inside, else the user outside.
+    pub fn tree_owner(&self, uid_base: u32) -> Option<(u32, u32)> {
+        match (self.privileged, self.id_mapped) {
+            (false, _) => None,
+            (true, true) => Some((crate::sandbox::plan::INNER_ID, crate::sandbox::plan::INNER_ID)),
+            (true, false) => Some((uid_base, uid_base)),
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Dynos {
+    supervisors: Supervisors,
+    settings: Settings,
+    identity: Identity,
+    logs: PathBuf,
+    /// Where the search for a free port and uid goes on, so that one just freed is not the next.
+    next_port: u16,
+    next_uid: u32,
+}
+
+impl Dynos {
+    /// The dynos of the server whose state is in `home`.
+    pub fn new(home: &Path, settings: Settings, identity: Identity) -> Result<Self> {
+        Ok(Self {
+            supervisors: Supervisors::new(home.join("dynos"))?,
+            logs: home.join("logs"),
+            next_port: *settings.ports.start(),
+            next_uid: 0,
+            settings,
+            identity,
+        })
+    }
+
+    /// How many are alive.
+    pub fn count(&self) -> usize {
+        self.supervisors.count()
+    }
+
+    /// Whether this one is alive.
+    pub fn is_live(&self, id: &str) -> bool {
+        self.supervisors.is_live(id)
+    }
+
+    /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
+    pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
+        for news in self.supervisors.adopt_all(reactor)? {
+            self.note(news, store);
+        }
+        for dyno in store.live_dynos(None)? {
+            if !self.supervisors.is_live(&dyno.id) {
+                let record = crate::supervisor::lost_record();
+                self.note(News::Ended { dyno: dyno.id, record }, store);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
+    pub fn create(
+        &mut self,
+        store: &mut Store,
+        release: &Release,
+        tree: PathBuf,
+        request: &CreateDyno,
+        reactor: &mut Reactor,
+    ) -> Result<Dyno, ApiError> {
+        let shell_command = command_line::resolve(&request.command, &release.process_types);
+        command_line::check(&shell_command)?;
+        let streams = streams(request);
+        let new = NewDyno {
+            process_type: request.r#type.clone(),
+            command: request.command.clone(),
+            size: request.size,
+            attach: match streams {
+                Streams::Terminal(_) => Attach::Terminal,
+                Streams::Pipes => Attach::Pipes,
+                Streams::Output | Streams::Inherited => Attach::Detached,
+            },
+        };
+        let dyno = store.create_dyno(&release.app_id, &new, Timestamp::now())?;
+        let started = self.start(store, &dyno, release, tree, shell_command, request, reactor);
+        if let Err(error) = started {
+            let message = format!("cannot start `{}`: {error:#}", dyno.name);
+            let record = ExitRecord {
+                state: DynoState::Crashed,
+                exit: Exit::Unknown,
+                reason: EndReason::StartFailed,
+                message: None,
+            };
+            self.note(News::Ended { dyno: dyno.id, record }, store);
+            return Err(ApiError::internal(message));
+        }
+        Ok(dyno)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one caller, which has just gathered them")]
+    fn start(
+        &mut self,
+        store: &Store,
+        dyno: &Dyno,
+        release: &Release,
+        tree: PathBuf,
+        shell_command: String,
+        request: &CreateDyno,
+        reactor: &mut Reactor,
+    ) -> Result<()> {
+        let port = self.free_port()?;
+        let config = store.release_config(&release.id)?;
+        let env = compose(&Sources {
+            name: &dyno.name,
+            port,
+            toolchains: &release.toolchains,
+            config: &config,
+            request: &request.env,
+        });
+        let logs = self.logs.join(&dyno.app_id);
+        log_api_line(
+            &logs,
+            &format!("Starting process with command `{}` by user {USER}", dyno.command),
+        );
+        let folders = release.toolchains.folders.iter().map(PathBuf::from);
+        let spec = DynoSpec {
+            id: dyno.id.clone(),
+            name: dyno.name.to_string(),
+            app_id: dyno.app_id.clone(),
+            command: dyno.command.clone(),
+            shell_command,
+            env,
+            streams: streams(request),
+            attached: request.attach,
+            folder: self.supervisors.folder_of(&dyno.id),
+            logs,
+            tree,
+            id_mapped: self.identity.id_mapped,
+            owner: self.free_owner(),
+            privileged: self.identity.privileged,
+            toolchains: folders.filter(|folder| folder.is_dir()).collect(),
+            attach_timeout: self.settings.attach_timeout.as_secs_f64(),
+            hangup_interval: self.settings.hangup_interval.as_secs_f64(),
+            hangup_count: self.settings.hangup_count,
+        };
+        self.supervisors.start(&spec, port, reactor)
+    }
+
+    /// A port that no live dyno was given and nobody listens on at this moment.
+    fn free_port(&mut self) -> Result<u16> {
+        let ports = self.settings.ports.clone();
+        for _ in ports.clone() {
+            let port = self.next_port;
+            self.next_port = if port == *ports.end() { *ports.start() } else { port + 1 };
+            let free = !self.supervisors.uses_port(port)
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+            if free {
+                return Ok(port);
+            }
+        }
+        anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())
+    }
+
+    fn free_owner(&mut self) -> (u32, u32) {
+        let base = self.settings.uid_base;
+        match (self.identity.privileged, self.identity.id_mapped) {
+            (false, _) => self.identity.own,
+            (true, false) => (base, base),
+            (true, true) => {
+                // There are more uids than dynos can be alive; the first is for shared use.
+                let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
+                let offset = offsets
+                    .into_iter()
+                    .find(|offset| !self.supervisors.uses_uid(base + offset))
+                    .unwrap_or(1);
+                self.next_uid = offset;
+                (base + offset, base + offset)
+            }
+        }
+    }
+
+    /// Passes a client on to its dyno. An error comes back with the connection.
+    pub fn attach(&self, id: &str, connection: &std::os::fd::OwnedFd) -> bool {
+        self.supervisors.attach(id, connection)
+    }
+
+    /// Asks a dyno to end within `grace` seconds. False when it is not alive.
+    pub fn stop(&self, id: &str, grace: f64) -> bool {
+        self.supervisors.stop(id, grace)
+    }
+
+    /// Whether `token` belongs to a dyno.
+    pub fn knows(&self, token: Token) -> bool {
+        self.supervisors.knows(token)
+    }
+
+    /// Takes what a supervisor has said. True if a dyno has ended by it.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> bool {
+        let mut ended = false;
+        for news in self.supervisors.hear(token, reactor) {
+            ended |= matches!(news, News::Ended { .. });
+            self.note(news, store);
+        }
+        ended
+    }
+
+    /// Writes it down. What cannot be written now is found in the dyno's folder by the next server.
+    fn note(&self, news: News, store: &mut Store) {
+        let now = Timestamp::now();
+        let noted = match &news {
+            News::State { dyno, state } => store.update_dyno(dyno, *state, now),
+            News::Ended { dyno, record } => {
+                let reason = record.reason.as_str().map(str::to_owned);
+                let ended = Ended { at: now, exit: record.exit, reason };
+                store.end_dyno(dyno, record.state, &ended).and_then(|ended| {
+                    store.prune_dynos(&ended.app_id, self.settings.kept_dynos)
+                })
+            }
+        };
+        match (noted, news) {
+            (Ok(()), News::Ended { dyno, .. }) => self.clear(&dyno),
+            // Its app was destroyed meanwhile: nobody will ask.
+            (Err(error), News::Ended { dyno, .. }) if error.is_not_found() => self.clear(&dyno),
+            (Err(error), News::Ended { dyno, .. } | News::State { dyno, .. }) => {
+                eprintln!("cannot note the state of dyno {dyno}: {error}");
+            }
+            (Ok(()), News::State { .. }) => {}
+        }
+    }
+
+    /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that
+    /// it wrote if that was killed.
+    fn clear(&self, id: &str) {
+        let folder = self.supervisors.folder_of(id);
+        if let Err(error) = crate::slug::remove_tree(&folder) {
+            eprintln!("cannot remove `{}`: {error}", folder.display());
+        }
+    }
+}
+
+fn streams(request: &CreateDyno) -> Streams {
+    match (request.attach, request.force_no_tty) {
+        (false, _) => Streams::Output,
+        (true, true) => Streams::Pipes,
+        (true, false) => Streams::Terminal(window(&request.env)),
+    }
+}
+
+/// The window's size as Heroku's client tells it.
+fn window(env: &BTreeMap<String, String>) -> Size {
+    let cells = |name: &str| env.get(name)?.parse().ok().filter(|&cells| cells > 0);
+    let usual = Size::default();
+    Size {
+        columns: cells("COLUMNS").unwrap_or(usual.columns),
+        rows: cells("LINES").unwrap_or(usual.rows),
+    }
+}
+
+/// A line of `app[api]`. That it cannot be written is no reason not to do what it tells of.
+pub fn log_api_line(logs: &Path, text: &str) {
+    let mut line = Vec::new();
+    log_line::append(&mut line, Timestamp::now(), Source::App, "api", text.as_bytes());
+    let written = LogWriter::open(logs)
+        .and_then(|mut log| log.append(&line))
+        .with_context(|| format!("cannot log to `{}`", logs.display()));
+    if let Err(error) = written {
+        eprintln!("{error:#}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_as_large_as_the_client_says() {
+        let env = |columns: &str, lines: &str| {
+            BTreeMap::from([("COLUMNS".into(), columns.into()), ("LINES".into(), lines.into())])
+        };
+        assert_eq!(window(&env("132", "50")), Size { columns: 132, rows: 50 });
+        assert_eq!(window(&env("0", "x")), Size::default());
+        assert_eq!(window(&BTreeMap::new()), Size::default());
+    }
+}
