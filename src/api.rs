@@ -28,7 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-pub use error::Error;
+pub use error::ApiError;
 
 /// A time to the second, as Heroku writes it: `2012-01-01T12:00:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,20 +124,20 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `400` when it is not a JSON object.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Error> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
         if body.trim_ascii().is_empty() {
             return Ok(Self(BTreeMap::new()));
         }
-        serde_json::from_slice(body)
-            .map(Self)
-            .map_err(|error| Error::bad_request(format!("the body is not a JSON object: {error}")))
+        serde_json::from_slice(body).map(Self).map_err(|error| {
+            ApiError::bad_request(format!("the body is not a JSON object: {error}"))
+        })
     }
 
     /// The field of this name; `null` counts as absent.
     ///
     /// # Errors
     /// `422` naming the field when it has another type.
-    pub fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Error> {
+    pub fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(raw) = self.0.get(name) else {
             return Ok(None);
         };
@@ -145,7 +145,7 @@ impl<'a> Fields<'a> {
             let message = error.to_string();
             // The place that serde names is one in this field alone.
             let why = message.split(" at line ").next().unwrap_or_default();
-            Error::invalid(format!("`{name}` is not valid: {why}"))
+            ApiError::invalid(format!("`{name}` is not valid: {why}"))
         })
     }
 
@@ -153,9 +153,9 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// `422` naming the field when it is missing or has another type.
-    pub fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, Error> {
+    pub fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, ApiError> {
         self.optional(name)?
-            .ok_or_else(|| Error::invalid(format!("`{name}` is missing")))
+            .ok_or_else(|| ApiError::invalid(format!("`{name}` is missing")))
     }
 
     /// The names of all fields.

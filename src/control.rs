@@ -7,26 +7,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, sockopt,
-};
+use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dyno::{DynoState, Exit, ExitRecord};
 use crate::pty::Size;
+use crate::unix_socket;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
-
-/// The most descriptors one message carries.
-pub const MAX_FDS: usize = 4;
 
 /// All that a supervisor needs to know of its dyno. Travels as one JSON document over a pipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,34 +145,16 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>])
         return Err(io::Error::other("control message over 1 MiB"));
     }
     let socket = socket.as_fd();
-    match send_bytes(socket, &bytes, fds) {
+    let sent = match unix_socket::send(socket, &bytes, fds) {
         // The default buffer takes about 200 kB; only a very large environment needs more.
-        Err(Errno::MSGSIZE) => {
+        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
             sockopt::set_socket_send_buffer_size_force(socket, 2 * MAX_MESSAGE)
                 .or_else(|_| sockopt::set_socket_send_buffer_size(socket, 2 * MAX_MESSAGE))?;
-            Ok(send_bytes(socket, &bytes, fds)?)
+            unix_socket::send(socket, &bytes, fds)
         }
-        other => Ok(other?),
-    }
-}
-
-fn send_bytes(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-        return Err(Errno::INVAL);
-    }
-    rustix::net::sendmsg(
-        socket,
-        &[io::IoSlice::new(bytes)],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
-    Ok(())
+        other => other,
+    };
+    sent.map(drop)
 }
 
 /// Receives one message with its descriptors (close-on-exec); `None` when the other side is gone.
@@ -200,35 +176,15 @@ pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, 
             "control message over 1 MiB",
         ));
     }
-    let mut bytes = vec![0u8; length.max(1)];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::net::recvmsg(
-        socket,
-        &mut [io::IoSliceMut::new(&mut bytes)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    );
-    let received = match received {
-        Err(Errno::CONNRESET) => return Ok(None),
+    let (mut bytes, mut fds) = (vec![0u8; length.max(1)], Vec::new());
+    let received = match unix_socket::receive(socket, &mut bytes, &mut fds) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
         other => other?,
     };
-    if received.bytes == 0 {
+    if received == 0 {
         return Ok(None);
     }
-    let mut fds = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received);
-        }
-    }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "more descriptors than expected",
-        ));
-    }
-    let message = serde_json::from_slice(&bytes[..received.bytes])?;
+    let message = serde_json::from_slice(&bytes[..received])?;
     Ok(Some((message, fds)))
 }
 

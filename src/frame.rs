@@ -1,1 +1,174 @@
-//! (being built)
+//! What a dyno's supervisor tells the client that is attached to it.
+//!
+//! On a local connection the client is handed the command's streams themselves, as descriptors that come
+//! with [`Frame::Up`]: the supervisor relays no byte, and a pipe through a dyno is as fast as a pipe.
+//! Frames carry the rest. Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON.
+//! A client says one thing only: a byte `1` or `2` when it no longer reads that output of the command, which then
+//! is to get its broken pipe. Closing the connection is the hang-up.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dyno::Exit;
+
+/// The protocol's name in `Upgrade:`; a change that an older side could misread gets a new number.
+pub const PROTOCOL: &str = "dyno-attach/1";
+
+/// The longest payload; more is a protocol error.
+pub const MAX_PAYLOAD: usize = 64 * 1024;
+
+const HEADER: usize = 5;
+
+/// The byte by which a client says that it does not read output `stream` (1 or 2) any more.
+pub fn closing(stream: usize) -> u8 {
+    if stream == 1 { b'1' } else { b'2' }
+}
+
+/// What that byte says; nothing, if it is another one.
+pub fn closed_stream(byte: u8) -> Option<usize> {
+    match byte {
+        b'1' => Some(1),
+        b'2' => Some(2),
+        _ => None,
+    }
+}
+
+/// One message of a supervisor to its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// The command runs. Comes with its streams: the terminal's master, or the other ends of stdin, stdout and
+    /// stderr, in this order.
+    Up(Up),
+    /// The command has ended; nothing follows, but what it wrote may still be on its way.
+    Exit(Exit),
+    /// There is no command and will be none; nothing follows.
+    Error(Refusal),
+}
+
+/// See [`Frame::Up`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// One terminal rather than three pipes.
+    pub terminal: bool,
+}
+
+/// See [`Frame::Error`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, for a person.
+    pub message: String,
+}
+
+/// What is no frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFrame(&'static str);
+
+impl std::fmt::Display for BadFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "bad attach frame: {}", self.0)
+    }
+}
+
+impl std::error::Error for BadFrame {}
+
+impl Frame {
+    /// The bytes on the wire. A refusal's text is cut to the bound.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, payload) = match self {
+            Self::Up(up) => (b'U', serde_json::to_vec(up)),
+            Self::Exit(exit) => (b'X', serde_json::to_vec(exit)),
+            Self::Error(refusal) => {
+                // Six bytes is the longest that JSON makes of one.
+                let message = refusal
+                    .message
+                    .chars()
+                    .take(MAX_PAYLOAD / 6 - HEADER)
+                    .collect();
+                (b'E', serde_json::to_vec(&Refusal { message }))
+            }
+        };
+        let payload = payload.unwrap_or_default();
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.push(kind);
+        bytes.extend((payload.len() as u32).to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// The first frame in `bytes` and its length; `None` while it is not all there.
+    ///
+    /// # Errors
+    /// When `bytes` cannot become a frame whatever follows.
+    pub fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadFrame> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
+        let [kind, length @ ..] = *header;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_PAYLOAD {
+            return Err(BadFrame("longer than 64 KiB"));
+        }
+        let Some(payload) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let frame = match kind {
+            b'U' => serde_json::from_slice(payload).map(Self::Up),
+            b'X' => serde_json::from_slice(payload).map(Self::Exit),
+            b'E' => serde_json::from_slice(payload).map(Self::Error),
+            _ => return Err(BadFrame("unknown kind")),
+        };
+        frame
+            .map(|frame| Some((frame, HEADER + length)))
+            .map_err(|_| BadFrame("payload is not what the kind says"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<Frame> {
+        vec![
+            Frame::Up(Up { terminal: true }),
+            Frame::Exit(Exit::Status(3)),
+            Frame::Exit(Exit::Signal(9)),
+            Frame::Error(Refusal {
+                message: "no \"room\"".into(),
+            }),
+        ]
+    }
+
+    #[test]
+    fn frames_survive_any_split() {
+        let bytes: Vec<u8> = frames().iter().flat_map(Frame::encode).collect();
+        for cut in 0..bytes.len() {
+            let (mut got, mut held) = (Vec::new(), Vec::new());
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                held.extend_from_slice(part);
+                while let Some((frame, length)) = Frame::decode(&held).unwrap() {
+                    got.push(frame);
+                    held.drain(..length);
+                }
+            }
+            assert_eq!((got, held.len()), (frames(), 0));
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_not_a_wait() {
+        assert!(Frame::decode(b"Z\0\0\0\0").is_err());
+        assert!(Frame::decode(b"X\xff\xff\xff\xff").is_err());
+        assert!(Frame::decode(b"X\0\0\0\x02{}").is_err());
+        assert_eq!(Frame::decode(b"X\0\0"), Ok(None));
+    }
+
+    #[test]
+    fn the_longest_refusal_keeps_the_bound() {
+        let message = "\u{1}".repeat(200_000);
+        let bytes = Frame::Error(Refusal { message }).encode();
+        assert!(bytes.len() <= MAX_PAYLOAD + HEADER);
+        assert!(matches!(
+            Frame::decode(&bytes),
+            Ok(Some((Frame::Error(_), _)))
+        ));
+    }
+}

@@ -1,1 +1,73 @@
-//! (being built)
+//! HTTP/1.1 without I/O: bytes in, facts out. Server side and client side.
+//!
+//! The caller owns the socket and the buffer. [`HeadReader`] finds and reads the head of a message,
+//! [`BodyDecoder`] takes its body apart, [`Response`] and [`chunk`] write. Syntax of lines is left to
+//! `httparse`; what makes two parties disagree about where a message ends (bare LF, folded lines,
+//! two lengths, chunk extensions) is decided here, strictly: such a message is refused, never
+//! repaired. Used by the API's loop, the command line's client and the router.
+
+pub mod body;
+pub mod chunk;
+pub mod fields;
+pub mod head;
+mod lines;
+pub mod message;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use body::{BodyDecoder, Decoded};
+pub use fields::Fields;
+pub use head::{Framing, HeadReader, RequestHead, ResponseHead, Version};
+pub use message::{RequestLine, Response, phrase};
+
+/// How long the head of a message may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the first line and of each header line, without its CRLF.
+    pub line: usize,
+    /// Bytes of the whole head, with every CRLF. Less than 4 GiB.
+    pub head: usize,
+    /// Header lines.
+    pub fields: usize,
+}
+
+impl Limits {
+    /// The API's, in both directions: lines of 8 KiB, heads of 64 KiB, 100 header lines.
+    pub const API: Self = Self {
+        line: 8 * 1024,
+        head: 64 * 1024,
+        fields: 100,
+    };
+}
+
+/// A message that is not taken. To a request the answer is [`status`](Self::status), and the
+/// connection ends: where the next message would begin is anybody's guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status to answer with. Means nothing for a refused response.
+    pub status: u16,
+    /// What is wrong with the message.
+    pub why: &'static str,
+}
+
+impl Refusal {
+    /// `400 Bad Request`, the usual one.
+    pub(crate) const fn bad(why: &'static str) -> Self {
+        Self { status: 400, why }
+    }
+
+    /// Any other status.
+    pub(crate) const fn new(status: u16, why: &'static str) -> Self {
+        Self { status, why }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why)
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -3,6 +3,12 @@
 //! One binary plays four parts, chosen by its first argument: the command line, the server, the
 //! supervisor of one dyno, and that dyno's init. See `docs/architecture.md` for the rooms.
 
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use error::UserError;
+
 // Values and rules: no I/O, time is passed in.
 mod api;
 mod app;
@@ -11,12 +17,14 @@ mod config_var;
 mod dyno;
 mod error;
 mod formation;
+mod log_line;
 mod procfile;
 mod release;
 mod settings;
 mod size;
 
 // One resource each.
+mod log_file;
 mod pty;
 mod sandbox;
 mod slug;
@@ -29,6 +37,7 @@ mod control;
 mod frame;
 mod http;
 mod reactor;
+mod unix_socket;
 
 // The parts.
 mod cli;
@@ -38,13 +47,38 @@ mod server;
 mod supervisor;
 mod terminal;
 
-fn main() -> anyhow::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["__sandbox", slug, command] => {
-            let code = cli::sandbox::run(slug.into(), command.to_owned())?;
-            std::process::exit(code.into());
-        }
-        _ => anyhow::bail!("not built yet"),
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let outcome = match args.first().and_then(|part| part.to_str()) {
+        Some("__supervise") => supervisor::run().map(|()| 0),
+        Some("__sandbox") => cli::sandbox::run(&args[1..]),
+        Some("__slug") => slug::command::run(&args[1..]).map(|()| 0),
+        _ => cli::run(),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|error| report(&error)))
+}
+
+/// Prints an error, the only place that does; the result is the exit code.
+fn report(error: &anyhow::Error) -> u8 {
+    let user = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<UserError>());
+    // The broken pipe of `dyno logs | head` is nobody's error.
+    let broken_pipe = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+    if broken_pipe && user.is_none() {
+        return 0;
     }
+    let mut text = match user {
+        Some(user) => format!("error: {user}\n"),
+        None => format!("error: {error:#}\n"),
+    };
+    if let Some(hint) = user.and_then(|user| user.hint.as_deref()) {
+        text += &format!("hint: {hint}\n");
+    }
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    user.and_then(|user| user.exit_code)
+        .unwrap_or(error::EXIT_FAILED)
 }

@@ -1,1 +1,211 @@
-//! (being built)
+//! Slugs: an app's files as one gzipped tarball, and as the tree a dyno runs on.
+//!
+//! This room packs a directory ([`pack`]), keeps tarballs and their unpacked trees ([`SlugCache`])
+//! and unpacks tarballs of any origin without trusting them ([`unpack`]). A slug is named by what it
+//! is, the SHA-256 of its tarball ([`SlugId`]), and its members lie under `./app/`, as Heroku's do.
+//! It knows nothing of apps and releases, and mounts nothing: the store remembers which release has
+//! which slug, the sandbox puts a tree under `/app`. Called by the CLI (packing), by the server
+//! (receiving, unpacking, evicting) and by whoever ends a dyno ([`remove_tree`]).
+
+mod cache;
+pub mod command;
+mod gzip;
+mod ignore;
+mod inflate;
+mod members;
+mod pack;
+mod remove;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unpack;
+mod walk;
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::UserError;
+
+pub use cache::{Received, SlugCache};
+pub use pack::{Packed, Progress, pack};
+pub use remove::remove_tree;
+pub use unpack::{Unpacked, unpack};
+pub use walk::tree_is_newer_than;
+
+/// The gzip level used unless a setting says otherwise; that of `gzip` itself.
+pub const DEFAULT_LEVEL: u32 = 6;
+
+/// A slug's name: the SHA-256 of its tarball. Written as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlugId([u8; 32]);
+
+impl SlugId {
+    /// The id of the tarball that went through `hasher`.
+    fn of(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+}
+
+impl fmt::Display for SlugId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SlugId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SlugId({self})")
+    }
+}
+
+/// The text was not 64 hexadecimal digits, with or without Heroku's `SHA256:` before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadSlugId(String);
+
+impl fmt::Display for BadSlugId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no SHA-256 in 64 hexadecimal digits", self.0)
+    }
+}
+
+impl std::error::Error for BadSlugId {}
+
+impl FromStr for SlugId {
+    type Err = BadSlugId;
+
+    fn from_str(text: &str) -> Result<Self, BadSlugId> {
+        let bad = || BadSlugId(text.to_owned());
+        let digits = text.strip_prefix("SHA256:").unwrap_or(text).as_bytes();
+        let mut id = [0; 32];
+        if digits.len() != 2 * id.len() {
+            return Err(bad());
+        }
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            for &digit in pair {
+                let value = char::from(digit).to_digit(16).ok_or_else(bad)?;
+                *byte = *byte << 4 | value as u8;
+            }
+        }
+        Ok(Self(id))
+    }
+}
+
+/// How large a slug may get. Packing and unpacking share them, so what one writes the other takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Members of the tarball, and directories it implies without naming them.
+    pub entries: u64,
+    /// Bytes of the tar stream inside the gzip: contents, plus half a KiB or more for each entry.
+    pub unpacked_bytes: u64,
+    /// Bytes of one path below `/app`, and of one symlink's target.
+    pub path_bytes: usize,
+    /// Directories above a file. Each costs one open descriptor while unpacking.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 1_000_000,
+            unpacked_bytes: 8 << 30,
+            path_bytes: 4000,
+            depth: 128,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses a path below `/app` that is too long or too deep.
+    fn check_path(&self, path: &[u8]) -> anyhow::Result<()> {
+        if path.len() > self.path_bytes {
+            return Err(over_limit(
+                format!("a path has {} bytes, `{}`", path.len(), shown(path)),
+                self.path_bytes as u64,
+            ));
+        }
+        let depth = path.iter().filter(|&&byte| byte == b'/').count();
+        if depth > self.depth {
+            return Err(over_limit(
+                format!("`{}` lies {depth} directories deep", shown(path)),
+                self.depth as u64,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses the entry that is one too many; `entries` counts it.
+    fn check_entries(&self, entries: u64) -> anyhow::Result<()> {
+        if entries > self.entries {
+            return Err(over_limit("too many files and directories", self.entries));
+        }
+        Ok(())
+    }
+
+    /// Refuses a tar stream that gets too long.
+    fn check_bytes(&self, bytes: u64) -> anyhow::Result<()> {
+        if bytes > self.unpacked_bytes {
+            return Err(over_limit(
+                "too many bytes when unpacked",
+                self.unpacked_bytes,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Who the files of an unpacked slug belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id on the host.
+    pub uid: u32,
+    /// Group id on the host.
+    pub gid: u32,
+}
+
+/// A tarball that is no slug: corrupt, hostile, or something else altogether.
+fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
+    UserError::new(format!("bad slug: {why}"))
+        .hint("a slug is a .tgz whose members lie under ./app, as `dyno deploy` and `tar` make it")
+        .into()
+}
+
+fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
+    UserError::new(format!("slug too large: {what}, and the limit is {limit}"))
+        .hint("leave out what the app does not need with .slugignore, or raise the limit")
+        .into()
+}
+
+/// A failed system call on `path`: ``cannot read `lib/a.rb`: Permission denied``.
+fn failed(verb: &str, path: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
+    let error = error.into();
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(error.kind(), StorageFull | QuotaExceeded) {
+        return UserError::new(format!("disk full: cannot {verb} `{path}`: {error}"))
+            .hint("free some space and try again; nothing was left half done")
+            .into();
+    }
+    UserError::new(format!("cannot {verb} `{path}`: {error}")).into()
+}
+
+/// A path's bytes, fit for a message: no control characters, and not endless.
+fn shown(path: &[u8]) -> String {
+    const LONGEST: usize = 200;
+    let text = String::from_utf8_lossy(path);
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST)
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,1 +1,522 @@
-//! (being built)
+//! The supervisor: one process per dyno, which lives as long as its dyno and knows best about it.
+//!
+//! It builds the sandbox, waits for the client, has init start the command, and performs what
+//! [`Life`] decides. It is started by the server but needs none: it writes the dyno's log lines and the exit
+//! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
+//! thread, since it forks.
+//!
+//! `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads.
+
+mod output;
+mod session;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use mio::{Interest, Token};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
+use crate::dyno::life::{Action, Event, Life, Rules};
+use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::frame::{Frame, Refusal, Up};
+use crate::init;
+use crate::log_file::LogWriter;
+use crate::log_line::{self, Source};
+use crate::reactor::{self, Reactor};
+use crate::sandbox::launch::{Launched, launch};
+use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::stack::{DynoTree, SCRATCH_FOLDERS, Stack};
+use crate::unix_socket::{self, SocketType};
+
+use output::Output;
+use session::Session;
+
+/// The largest spec, in bytes: far above what its bounded parts add up to.
+const MAX_SPEC: u64 = 4 * 1024 * 1024;
+
+/// Servers that may be connected at a time: the one that runs, and its successor.
+const MAX_SERVERS: usize = 4;
+
+/// The name of the exit record in a dyno's folder.
+pub const EXIT_RECORD: &str = "exit.json";
+
+/// The name of the socket in a dyno's folder.
+pub const SOCKET: &str = "sock";
+
+/// The name of the lock in a dyno's folder. Held by supervisor and init, it means the whole dyno.
+pub const LOCK: &str = "lock";
+
+/// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
+/// server. Returns when the dyno is over.
+pub fn run() -> Result<()> {
+    // Out of the reach of signals that a terminal sends to the server's group.
+    let _ = rustix::process::setsid();
+    let (spec, server) = take_standard_streams().context("not started by a server")?;
+    let mut json = Vec::new();
+    File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
+    let spec: DynoSpec = serde_json::from_slice(&json).context("cannot read the dyno's spec")?;
+    Supervisor::new(spec, server)?.run()
+}
+
+/// The two descriptors the server gave, out of the way of 0 and 1, where a program of the dyno could find them.
+fn take_standard_streams() -> Result<(OwnedFd, OwnedFd)> {
+    let spec = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let server = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((spec, server))
+}
+
+struct Supervisor {
+    spec: DynoSpec,
+    reactor: Reactor,
+    began: Instant,
+    life: Life,
+    state: DynoState,
+    log: LogWriter,
+    stack: Stack,
+    lock: File,
+    listener: OwnedFd,
+    sandbox: Option<Launched>,
+    servers: Vec<(Token, OwnedFd)>,
+    session: Option<Session>,
+    /// Our ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
+    streams: Vec<(usize, OwnedFd)>,
+    output: Output,
+    listen_token: Token,
+    init_token: Token,
+    pidfd_token: Token,
+    client_token: Token,
+    deadline_token: Token,
+    finished: bool,
+}
+
+impl Supervisor {
+    fn new(spec: DynoSpec, server: OwnedFd) -> Result<Self> {
+        let lock = File::create(spec.folder.join(LOCK)).context("cannot make the dyno's lock")?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .context("the dyno has a supervisor already")?;
+        let listener = unix_socket::listen(
+            &spec.folder.join(SOCKET),
+            SocketType::SEQPACKET,
+            MAX_SERVERS as i32,
+        )
+        .context("cannot make the dyno's socket")?;
+        let mut reactor = Reactor::new()?;
+        let [
+            listen_token,
+            init_token,
+            pidfd_token,
+            client_token,
+            deadline_token,
+            server_token,
+        ] = std::array::from_fn(|_| reactor.token());
+        reactor.register(&listener, listen_token, Interest::READABLE)?;
+        rustix::io::ioctl_fionbio(&server, true)?;
+        reactor.register(&server, server_token, Interest::READABLE)?;
+        let rules = Rules {
+            attached: spec.attached,
+            attach_timeout: Duration::from_secs_f64(spec.attach_timeout),
+            hangup_interval: Duration::from_secs_f64(spec.hangup_interval),
+            hangup_count: spec.hangup_count,
+        };
+        Ok(Self {
+            life: Life::new(rules, spec.command.clone()),
+            log: LogWriter::open(&spec.logs).context("cannot open the app's log")?,
+            stack: Stack::host(),
+            began: Instant::now(),
+            state: DynoState::Starting,
+            sandbox: None,
+            servers: vec![(server_token, server)],
+            session: None,
+            streams: Vec::new(),
+            output: Output::default(),
+            finished: false,
+            spec,
+            reactor,
+            lock,
+            listener,
+            listen_token,
+            init_token,
+            pidfd_token,
+            client_token,
+            deadline_token,
+        })
+    }
+
+    fn run(mut self) -> Result<()> {
+        if let Err(error) = self.build() {
+            self.step(Event::StartFailed {
+                message: format!("{error:#}"),
+            });
+        }
+        let mut events = Vec::new();
+        while !self.finished {
+            self.reactor.poll(&mut events)?;
+            for event in &events {
+                self.dispatch(*event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the dyno's folders and its sandbox; init says when the inside is ready.
+    fn build(&mut self) -> Result<()> {
+        let (uid, gid) = self.spec.owner;
+        for name in SCRATCH_FOLDERS {
+            let folder = self.spec.folder.join(name);
+            fs::create_dir(&folder).context("cannot make the dyno's folders")?;
+            if self.spec.privileged {
+                std::os::unix::fs::chown(&folder, Some(uid), Some(gid))?;
+            }
+        }
+        let tree = DynoTree {
+            slug: &self.spec.tree,
+            ownership: if self.spec.id_mapped {
+                Ownership::IdMapped
+            } else {
+                Ownership::Same
+            },
+            scratch: &self.spec.folder,
+            hostname: &self.spec.id,
+            toolchains: &self.spec.toolchains,
+        };
+        let plan = Plan {
+            owner: Owner {
+                uid,
+                gid,
+                privileged: self.spec.privileged,
+            },
+            hostname: self.spec.id.clone(),
+            steps: self.stack.steps(&tree).context("cannot read the stack")?,
+        };
+        let sandbox = launch(&plan, &[self.lock.as_fd()], init::run)?;
+        rustix::io::ioctl_fionbio(&sandbox.control, true)?;
+        self.reactor
+            .register(&sandbox.control, self.init_token, Interest::READABLE)?;
+        self.reactor
+            .register(&sandbox.pidfd, self.pidfd_token, Interest::READABLE)?;
+        self.sandbox = Some(sandbox);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, event: reactor::Event) -> Result<()> {
+        match event {
+            reactor::Event::Deadline(token) if token == self.deadline_token => {
+                self.step(Event::Deadline);
+            }
+            reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {
+                self.ready(token)?
+            }
+            reactor::Event::Deadline(_) | reactor::Event::Woken => {}
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, token: Token) -> Result<()> {
+        if token == self.init_token {
+            self.hear_init();
+        } else if token == self.pidfd_token {
+            // What init said last must be heard before its end is acted on.
+            self.hear_init();
+            self.init_gone();
+        } else if token == self.client_token {
+            self.hear_client();
+        } else if token == self.listen_token {
+            self.accept_servers()?;
+        } else if self.servers.iter().any(|(server, _)| *server == token) {
+            self.hear_server(token);
+        } else if self.output.knows(token) {
+            let drained = self.output.read(token, &mut self.reactor, |lines| {
+                // A full disk loses lines, not the dyno.
+                let _ = self.log.append(lines);
+            });
+            if drained {
+                self.step(Event::Drained);
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_init(&mut self) {
+        loop {
+            let Some(sandbox) = &self.sandbox else { return };
+            match control::receive::<FromInit>(&sandbox.control) {
+                Ok(Some((message, fds))) => self.init_said(message, fds),
+                Ok(None) => {
+                    let _ = self.reactor.deregister(&sandbox.control, self.init_token);
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    let message = format!("cannot understand init: {error}");
+                    return self.step(Event::StartFailed { message });
+                }
+            }
+        }
+    }
+
+    fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
+        let event = match message {
+            FromInit::Ready => Event::SandboxReady,
+            FromInit::Started => {
+                self.streams = fds.into_iter().enumerate().collect();
+                Event::Started
+            }
+            FromInit::SetUpFailed { message } | FromInit::ExecFailed { message } => {
+                Event::StartFailed { message }
+            }
+            FromInit::Exited { status } => Event::Exited(status),
+        };
+        self.step(event);
+    }
+
+    fn init_gone(&mut self) {
+        let Some(sandbox) = &self.sandbox else { return };
+        let _ = self.reactor.deregister(&sandbox.pidfd, self.pidfd_token);
+        let _ = rustix::process::waitpid(Some(sandbox.pid), rustix::process::WaitOptions::NOHANG);
+        self.step(Event::InitGone);
+    }
+
+    fn accept_servers(&mut self) -> Result<()> {
+        while let Ok(server) = unix_socket::accept(&self.listener) {
+            if self.servers.len() < MAX_SERVERS {
+                let token = self.reactor.token();
+                self.reactor.register(&server, token, Interest::READABLE)?;
+                if control::send(&server, &self.snapshot(), &[]).is_ok() {
+                    self.servers.push((token, server));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_server(&mut self, token: Token) {
+        loop {
+            let Some((_, server)) = self.servers.iter().find(|(known, _)| *known == token) else {
+                return;
+            };
+            match control::receive::<ToSupervisor>(server) {
+                Ok(Some((ToSupervisor::Attach, fds))) => self.attach(fds),
+                Ok(Some((ToSupervisor::Stop { grace }, _))) => {
+                    let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::ZERO);
+                    self.step(Event::StopRequested { grace });
+                }
+                Ok(Some((ToSupervisor::Unknown, _))) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {
+                    let _ = self.reactor.deregister(server, token);
+                    return self.servers.retain(|(known, _)| *known != token);
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, fds: Vec<OwnedFd>) {
+        for connection in fds {
+            let Ok(mut session) = Session::begin(connection) else {
+                continue;
+            };
+            if self.session.is_some() || !self.spec.attached {
+                let message = format!("{} is attached already", self.spec.name);
+                let _ = session.tell(&Frame::Error(Refusal { message }), &[]);
+                continue;
+            }
+            let registered =
+                self.reactor
+                    .register(session.connection(), self.client_token, Interest::READABLE);
+            if registered.is_ok() {
+                self.session = Some(session);
+                self.step(Event::ClientAttached);
+            }
+        }
+    }
+
+    fn hear_client(&mut self) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let news = session.hear();
+        // Ours was kept for the log; but a command whose reader has left is to notice.
+        self.streams
+            .retain(|(number, _)| !news.closed.contains(number));
+        if news.gone {
+            self.end_session();
+            self.step(Event::ClientGone);
+        }
+    }
+
+    fn has_terminal(&self) -> bool {
+        matches!(self.spec.streams, Streams::Terminal(_))
+    }
+
+    fn close_input(&mut self) {
+        if !self.has_terminal() && self.streams.len() > 1 {
+            self.streams.retain(|(number, _)| *number != 0);
+        }
+    }
+
+    fn end_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            let _ = self
+                .reactor
+                .deregister(session.connection(), self.client_token);
+        }
+    }
+
+    /// Has the rules decide, and performs what they say.
+    fn step(&mut self, event: Event) {
+        for action in self.life.step(event, self.began.elapsed()) {
+            if let Some(consequence) = self.perform(action) {
+                self.step(consequence);
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Log(text) => {
+                let mut line = Vec::new();
+                let (now, name) = (Timestamp::now(), &self.spec.name);
+                log_line::append(&mut line, now, Source::Heroku, name, text.as_bytes());
+                let _ = self.log.append(&line);
+            }
+            Action::Report(state) => {
+                self.state = state;
+                self.report(&self.snapshot());
+            }
+            Action::StartCommand => {
+                let sent = self.tell_init(&ToInit::Exec {
+                    program: self.stack.shell().to_owned(),
+                    args: vec!["-c".to_owned(), self.spec.shell_command.clone()],
+                    env: self.spec.env.clone().into_iter().collect(),
+                    streams: self.spec.streams,
+                });
+                return sent.err().map(|error| Event::StartFailed {
+                    message: error.to_string(),
+                });
+            }
+            Action::HandOver => {
+                let fds: Vec<BorrowedFd<'_>> =
+                    self.streams.iter().map(|(_, fd)| fd.as_fd()).collect();
+                let up = Frame::Up(Up {
+                    terminal: self.has_terminal(),
+                });
+                let told = self.session.as_mut()?.tell(&up, &fds);
+                // The client's is now the only one, so that its closing is the end of input.
+                self.close_input();
+                return told.is_err().then(|| {
+                    self.end_session();
+                    Event::ClientGone
+                });
+            }
+            Action::TakeOutput => {
+                // Nobody will ever write to a standard input that was not handed over.
+                self.close_input();
+                let streams = std::mem::take(&mut self.streams)
+                    .into_iter()
+                    .map(|(_, fd)| fd);
+                let name = self.spec.name.clone();
+                let drained = self.output.take(streams, name, &mut self.reactor);
+                return drained.then_some(Event::Drained);
+            }
+            Action::SignalAll(signal) => {
+                let _ = self.tell_init(&ToInit::Signal {
+                    signal: signal.number(),
+                });
+            }
+            Action::KillAll => {
+                if let Some(sandbox) = &self.sandbox {
+                    let kill = rustix::process::Signal::KILL;
+                    let _ = rustix::process::pidfd_send_signal(&sandbox.pidfd, kill);
+                }
+            }
+            Action::TellExit(exit) => self.tell_client(&Frame::Exit(exit)),
+            Action::TellError(message) => self.tell_client(&Frame::Error(Refusal { message })),
+            Action::SetDeadline(Some(at)) => {
+                self.reactor
+                    .set_deadline(self.deadline_token, self.began + at);
+            }
+            Action::SetDeadline(None) => self.reactor.cancel_deadline(self.deadline_token),
+            Action::Finish(record) => self.finish(record),
+        }
+        None
+    }
+
+    fn tell_init(&self, message: &ToInit) -> io::Result<()> {
+        let sandbox = self.sandbox.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        control::send(&sandbox.control, message, &[])
+    }
+
+    fn tell_client(&mut self, frame: &Frame) {
+        if let Some(session) = &mut self.session {
+            let _ = session.tell(frame, &[]);
+        }
+    }
+
+    fn snapshot(&self) -> FromSupervisor {
+        FromSupervisor::State {
+            dyno: self.spec.id.clone(),
+            state: self.state,
+            at_us: Timestamp::now().as_microsecond(),
+        }
+    }
+
+    /// A server that cannot be told, or does not listen, asks again when it comes back.
+    fn report(&self, message: &FromSupervisor) {
+        for (_, server) in &self.servers {
+            let _ = control::send(server, message, &[]);
+        }
+    }
+
+    /// The record first, so that the end is known whatever happens next; then everything that
+    /// was only the dyno's goes. The folder with the record is the server's to remove.
+    fn finish(&mut self, record: ExitRecord) {
+        self.finished = true;
+        let written = write_record(&self.spec.folder, &record);
+        if let Err(error) = &written {
+            eprintln!(
+                "{}: cannot write the exit record: {error:#}",
+                self.spec.name
+            );
+        }
+        self.end_session();
+        self.sandbox = None;
+        for name in SCRATCH_FOLDERS {
+            let _ = crate::slug::remove_tree(&self.spec.folder.join(name));
+        }
+        let dyno = self.spec.id.clone();
+        self.report(&FromSupervisor::Ended { dyno, record });
+    }
+}
+
+fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
+    let aside = folder.join("exit.json.new");
+    fs::write(&aside, serde_json::to_vec(record)?)?;
+    fs::rename(&aside, folder.join(EXIT_RECORD))?;
+    Ok(())
+}
+
+/// The exit record in a dyno's folder.
+pub fn read_record(folder: &Path) -> Result<ExitRecord> {
+    let path = folder.join(EXIT_RECORD);
+    let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_slice(&json).with_context(|| format!("`{}` is no exit record", path.display()))
+}
+
+/// The end of a dyno whose supervisor is gone without a record.
+pub fn lost_record() -> ExitRecord {
+    ExitRecord {
+        state: DynoState::Crashed,
+        exit: Exit::Unknown,
+        reason: crate::dyno::EndReason::Lost,
+        message: Some("its supervisor is gone".to_owned()),
+    }
+}

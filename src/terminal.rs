@@ -1,1 +1,79 @@
-//! (being built)
+//! The user's own terminal: raw while a dyno has it, and given back exactly as it was.
+//!
+//! The settings are saved once, as a whole, and restored once: by [`RawMode`]'s drop, by [`restore`]
+//! before the process exits, or by the panic hook, whichever comes first. A signal that ends the program
+//! is turned into an ordinary exit by the caller, so that it comes through here, too.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, Once, PoisonError};
+
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+
+use crate::pty::{self, Size};
+use crate::sys::signal::{self, Signal};
+
+/// What the terminal was before; empty when there is nothing to restore.
+static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// While it lives, the terminal on standard input passes every key on and shows every byte as it is.
+#[derive(Debug)]
+pub struct RawMode(());
+
+impl RawMode {
+    /// Makes the terminal raw. There is one terminal: a second call before the first guard's end
+    /// changes nothing.
+    pub fn enter() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let default = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                restore();
+                default(panic);
+            }));
+        });
+        let mut saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.is_none() {
+            let stdin = rustix::stdio::stdin();
+            let before = tcgetattr(stdin)?;
+            let mut raw = before.clone();
+            raw.make_raw();
+            tcsetattr(stdin, OptionalActions::Drain, &raw)?;
+            *saved = Some(before);
+        }
+        Ok(Self(()))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Gives the terminal its settings back, if they were changed and have not been given back yet.
+pub fn restore() {
+    if let Some(before) = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // From the background this would stop the process for good. No program is started after this.
+        signal::ignore(Signal::TTOU);
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
+    }
+}
+
+/// Whether `fd` is a terminal.
+pub fn is_terminal(fd: impl AsFd) -> bool {
+    isatty(fd)
+}
+
+/// The size of the user's terminal: standard output's, or that of whichever stream is one.
+pub fn size() -> Option<Size> {
+    pty::size(rustix::stdio::stdout())
+        .or_else(|| pty::size(rustix::stdio::stdin()))
+        .or_else(|| pty::size(rustix::stdio::stderr()))
+}
+
+/// Whether this process may change the terminal on standard input without being stopped for it.
+pub fn is_foreground() -> bool {
+    rustix::termios::tcgetpgrp(rustix::stdio::stdin())
+        .is_ok_and(|group| group == rustix::process::getpgrp())
+}

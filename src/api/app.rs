@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{Error, Fields, Named, Time};
+use super::{ApiError, Fields, Named, Time};
 use crate::app::{self, AppName, Folder};
 
 /// An app.
@@ -104,7 +104,7 @@ impl CreateApp {
     ///
     /// # Errors
     /// When a field is wrong.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let name: Option<String> = fields.optional("name")?;
         Ok(Self {

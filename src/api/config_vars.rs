@@ -1,6 +1,6 @@
 //! The config vars resource: an object of names and values, both ways.
 
-use super::{Error, Fields};
+use super::{ApiError, Fields};
 use crate::config_var::ConfigChange;
 
 /// Reads the body of `PATCH /apps/A/config-vars`: a string sets, `null` removes. The response is the
@@ -8,7 +8,7 @@ use crate::config_var::ConfigChange;
 ///
 /// # Errors
 /// When a value is neither; whether names are good, the store says.
-pub fn parse_change(body: &[u8]) -> Result<ConfigChange, Error> {
+pub fn parse_change(body: &[u8]) -> Result<ConfigChange, ApiError> {
     let fields = Fields::parse(body)?;
     fields
         .names()

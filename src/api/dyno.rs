@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Error, Fields, Named, Time};
+use super::{ApiError, Fields, Named, Time};
 use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF};
 use crate::size::Size;
 use crate::{command_line, config_var};
@@ -133,7 +133,7 @@ impl CreateDyno {
     ///
     /// # Errors
     /// When a field is wrong or breaks a rule.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
@@ -154,7 +154,7 @@ impl CreateDyno {
         request.time_to_live = fields.optional("time_to_live")?;
         match request.time_to_live {
             Some(seconds) if !(1..=MAX_TIME_TO_LIVE).contains(&seconds) => {
-                Err(Error::invalid(format!(
+                Err(ApiError::invalid(format!(
                     "`time_to_live` is not valid: {seconds} is not from 1 to {MAX_TIME_TO_LIVE}"
                 )))
             }

@@ -1,4 +1,4 @@
-//! The error resource.
+//! The error resource: the body of every answer that is not a success.
 
 use std::fmt;
 
@@ -6,27 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::UserError;
 
-/// What a request that failed is answered with.
+/// An error as the API says it: Heroku's `id` and `message`, and our advice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Error {
-    /// The status of the response; not in its body.
-    #[serde(skip)]
-    pub status: u16,
-    /// One of Heroku's words for what went wrong: `not_found`, `invalid_params`.
+pub struct ApiError {
+    /// What kind of error, for programs: `not_found`, `invalid_params`.
     pub id: String,
-    /// What went wrong, for a person.
+    /// What failed, for people; the words of a [`UserError`].
     pub message: String,
     /// What to do next. Ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-impl Error {
-    /// An error of any status.
-    pub fn new(status: u16, id: &str, message: impl Into<String>) -> Self {
+impl ApiError {
+    /// An error without advice.
+    pub fn new(id: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            status,
-            id: id.to_owned(),
+            id: id.into(),
             message: message.into(),
             hint: None,
         }
@@ -34,46 +30,50 @@ impl Error {
 
     /// The request makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, "bad_request", message)
+        Self::new("bad_request", message)
     }
 
     /// What it is about does not exist.
     pub fn not_found(message: impl Into<String>) -> Self {
-        Self::new(404, "not_found", message)
+        Self::new("not_found", message)
     }
 
     /// It asks for what is not possible.
     pub fn invalid(message: impl Into<String>) -> Self {
-        Self::new(422, "invalid_params", message)
+        Self::new("invalid_params", message)
     }
 
     /// The state or a slug does not fit on the disk.
     pub fn no_room(message: impl Into<String>) -> Self {
-        Self::new(507, "insufficient_storage", message)
+        Self::new("insufficient_storage", message)
     }
 
     /// It is the server's fault.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "internal_server_error", message)
+        Self::new("internal_error", message)
     }
 
-    /// Says what to do next.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    /// The status of an answer with this error.
+    pub fn status(&self) -> u16 {
+        match self.id.as_str() {
+            "bad_request" => 400,
+            "not_found" => 404,
+            "invalid_params" => 422,
+            "insufficient_storage" => 507,
+            _ => 500,
+        }
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ApiError {}
 
-impl From<UserError> for Error {
+impl From<UserError> for ApiError {
     /// A rule was broken: by what was asked for.
     fn from(error: UserError) -> Self {
         Self {
@@ -83,8 +83,8 @@ impl From<UserError> for Error {
     }
 }
 
-impl From<Error> for UserError {
-    fn from(error: Error) -> Self {
+impl From<ApiError> for UserError {
+    fn from(error: ApiError) -> Self {
         Self {
             hint: error.hint,
             ..Self::new(error.message)

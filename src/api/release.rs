@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{Error, ExactTime, Fields, Named, Time};
+use super::{ApiError, ExactTime, Fields, Named, Time};
 use crate::app::Folder;
 use crate::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
 
@@ -140,14 +140,14 @@ impl CreateRelease {
     ///
     /// # Errors
     /// When a field is wrong, or it has neither `slug` nor `release`.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         if let Some(release) = fields.optional("release")? {
             return Ok(Self::Rollback { release });
         }
         let slug = fields.optional("slug")?;
         Ok(Self::Deploy(Deploy {
-            slug: slug.ok_or_else(|| Error::invalid("`slug` or `release` is missing"))?,
+            slug: slug.ok_or_else(|| ApiError::invalid("`slug` or `release` is missing"))?,
             description: fields.optional("description")?,
             folder: fields.optional("folder")?,
             toolchains: fields.optional("toolchains")?.unwrap_or_default(),

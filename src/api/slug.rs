@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Fields, Named, Time};
+use super::{ApiError, Fields, Named, Time};
 use crate::command_line;
 use crate::error::UserError;
-use crate::release::{self, ProcessTypes, is_process_type};
+use crate::procfile::{MAX_PROCESS_TYPES, is_process_type_name};
+use crate::release::{self, ProcessTypes};
 
 /// A slug.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,17 +92,22 @@ impl CreateSlug {
     ///
     /// # Errors
     /// When a field is wrong, or a process type is.
-    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let process_types: ProcessTypes = fields.required("process_types")?;
+        if process_types.len() > MAX_PROCESS_TYPES {
+            return Err(ApiError::invalid(format!(
+                "`process_types` is not valid: there are more than {MAX_PROCESS_TYPES}"
+            )));
+        }
         for (name, command) in process_types.iter() {
-            if !is_process_type(name) {
-                return Err(Error::invalid(format!(
+            if !is_process_type_name(name) {
+                return Err(ApiError::invalid(format!(
                     "`process_types` is not valid: `{name}` cannot be one"
                 )));
             }
             command_line::check(command).map_err(|error| {
-                Error::from(UserError {
+                ApiError::from(UserError {
                     message: format!("`process_types` is not valid: for `{name}`, {error}"),
                     ..error
                 })
@@ -123,14 +129,14 @@ fn checksum(digest: &str) -> String {
 }
 
 /// The digest in Heroku's form of it.
-fn digest(checksum: &str) -> Result<String, Error> {
+fn digest(checksum: &str) -> Result<String, ApiError> {
     checksum
         .split_once(':')
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("SHA256"))
         .map(|(_, digits)| digits.to_ascii_lowercase())
         .filter(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(|| {
-            Error::invalid("`checksum` is not valid: it is `SHA256:` and 64 hexadecimal digits")
+            ApiError::invalid("`checksum` is not valid: it is `SHA256:` and 64 hexadecimal digits")
         })
 }
 

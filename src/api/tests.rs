@@ -251,18 +251,18 @@ fn the_client_reads_what_the_server_writes() {
 
 #[test]
 fn an_error_has_herokus_shape_and_a_hint() {
-    let error = Error::from(UserError::new("no such size as `3X`").hint("the sizes are …"));
-    assert_eq!(error.status, 422);
+    let error = ApiError::from(UserError::new("no such size as `3X`").hint("the sizes are …"));
+    assert_eq!(error.status(), 422);
     let json = serde_json::to_value(&error).unwrap();
     let expected = json!({
         "id": "invalid_params", "message": "no such size as `3X`", "hint": "the sizes are …"
     });
     assert_eq!(json, expected);
-    let read: Error =
+    let read: ApiError =
         serde_json::from_str(r#"{"id":"not_found","message":"gone","url":"x"}"#).unwrap();
     assert_eq!(UserError::from(read), UserError::new("gone"));
     assert_eq!(
-        serde_json::to_value(Error::not_found("x"))
+        serde_json::to_value(ApiError::not_found("x"))
             .unwrap()
             .get("hint"),
         None
@@ -291,11 +291,11 @@ fn what_herokus_client_sends_for_a_run_is_understood() {
 
 /// What `parse` says about `body`: status and message.
 fn refusal<T: std::fmt::Debug>(
-    parse: fn(&[u8]) -> Result<T, Error>,
+    parse: fn(&[u8]) -> Result<T, ApiError>,
     body: impl AsRef<[u8]>,
 ) -> (u16, String) {
     let error = parse(body.as_ref()).unwrap_err();
-    (error.status, error.message)
+    (error.status(), error.message)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `dyno __sandbox DIR COMMAND`: a shell command behind a dyno's walls with DIR as its slug, and nothing else: no
 //! server, no supervisor. Hidden; for measuring and debugging the sandbox alone (`bench/sandbox.sh`).
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +12,12 @@ use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::stack::{DEFAULT_PATH, DynoTree, SCRATCH_FOLDERS, Stack};
 
-/// Runs `command` and returns its exit code.
-pub fn run(slug: PathBuf, command: String) -> Result<u8> {
+/// Runs the command and returns its exit code.
+pub fn run(args: &[OsString]) -> Result<u8> {
+    let [slug, command] = args else {
+        bail!("usage: __sandbox DIR COMMAND")
+    };
+    let (slug, command) = (PathBuf::from(slug), command.to_string_lossy().into_owned());
     let slug = slug
         .canonicalize()
         .with_context(|| format!("no folder `{}`", slug.display()))?;

@@ -74,6 +74,8 @@ pub enum EndReason {
     Disconnected,
     /// It could not be started.
     StartFailed,
+    /// Its supervisor is gone.
+    Lost,
 }
 
 impl EndReason {
@@ -85,6 +87,7 @@ impl EndReason {
             Self::AttachTimeout => Some("R13"),
             Self::Disconnected => Some("disconnected"),
             Self::StartFailed => Some("R99"),
+            Self::Lost => Some("lost"),
         }
     }
 }

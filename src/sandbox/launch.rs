@@ -28,19 +28,20 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
     fsopen, mount_change, move_mount, open_tree, unmount,
 };
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, Ownership, Plan, Step};
 use crate::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
+use crate::unix_socket;
 
 /// Where layers and contents wait until they are in place; gone before the dyno runs.
 const STAGING: &str = "/.dyno";
+
+/// The parent's word that the id maps are written.
+const GO: &[u8] = b"go";
 
 const NAMESPACES: Namespaces = Namespaces::USER
     .and(Namespaces::MOUNT)
@@ -140,18 +141,8 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
         }
     }
     let fds: Vec<BorrowedFd<'_>> = mapped.iter().map(AsFd::as_fd).collect();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        bail!("more than four overlays");
-    }
-    rustix::net::sendmsg(
-        &launched.control,
-        &[io::IoSlice::new(b"go")],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )
-    .context("the sandbox ended before it was set up")?;
+    unix_socket::send(&launched.control, GO, &fds)
+        .context("the sandbox ended before it was set up")?;
     Ok(())
 }
 
@@ -188,24 +179,11 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn await_release(control: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut word = [0u8; 2];
-    let received = rustix::net::recvmsg(
-        control,
-        &mut [io::IoSliceMut::new(&mut word)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .context("cannot hear from the supervisor")?;
-    if &word[..received.bytes] != b"go" {
+    let (mut word, mut fds) = ([0u8; GO.len()], Vec::new());
+    let length = unix_socket::receive(control, &mut word, &mut fds)
+        .context("cannot hear from the supervisor")?;
+    if &word[..length] != GO {
         bail!("the supervisor is gone");
-    }
-    let mut fds = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(received) = message {
-            fds.extend(received);
-        }
     }
     Ok(fds)
 }

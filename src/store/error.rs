@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ffi;
 
-use crate::api;
+use crate::api::ApiError;
 use crate::app::AppName;
 use crate::error::UserError;
 use crate::release::Version;
@@ -215,7 +215,7 @@ impl From<StoreError> for UserError {
     }
 }
 
-impl From<StoreError> for api::Error {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let (kind, message, hint) = (error.kind(), error.to_string(), error.hint());
         let error = match kind {

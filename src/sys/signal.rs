@@ -13,6 +13,8 @@ impl Signal {
     pub const INT: Self = Self(libc::SIGINT);
     /// Terminate, with time to clean up.
     pub const TERM: Self = Self(libc::SIGTERM);
+    /// Wrote to a terminal from the background.
+    pub const TTOU: Self = Self(libc::SIGTTOU);
     /// Terminate at once.
     pub const KILL: Self = Self(libc::SIGKILL);
 

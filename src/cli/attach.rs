@@ -1,0 +1,440 @@
+//! An attached run, from the moment its connection stands: the status line, the streams, the user's
+//! terminal, signals, and the exit code.
+//!
+//! The supervisor hands over the command's own streams with `Up` (see `frame`); two or three threads then move
+//! bytes (`streams`) while this one listens for what the supervisor, the kernel and the threads have to say.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Receiver, Sender};
+use mio::{Interest, Token};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::streams::{self, End, Escape};
+use crate::error::{EXIT_DYNO_FAILED, UserError};
+use crate::frame::{self, Frame};
+use crate::pty;
+use crate::reactor::{Event, Reactor, Waker};
+use crate::terminal::{self, RawMode};
+use crate::unix_socket;
+
+/// How long output may take to end after the supervisor died: its sandbox dies with it.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// `Running bash attached to terminal... up, run.1` on standard error; live where that is a terminal.
+#[derive(Debug)]
+pub struct StatusLine {
+    command: String,
+    quiet: bool,
+    live: bool,
+    open: bool,
+}
+
+impl StatusLine {
+    /// Prints the beginning; nothing ever, if `quiet`.
+    pub fn begin(command: &str, quiet: bool) -> Self {
+        let live = terminal::is_terminal(rustix::stdio::stderr());
+        // The command may hold anything, and the line is to stay one line.
+        let command = command
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        let line = Self {
+            command,
+            quiet,
+            live,
+            open: true,
+        };
+        line.print("");
+        line
+    }
+
+    /// The dyno has a name and is being built.
+    pub fn starting(&mut self, name: &str) {
+        if self.live {
+            self.print(&format!("starting, {name}"));
+        }
+    }
+
+    /// The command runs.
+    pub fn up(&mut self, name: &str) {
+        match self.live {
+            true => self.print(&format!("up, {name}\n")),
+            false => self.write(&format!("up, {name}\n")),
+        }
+        self.open = false;
+    }
+
+    /// It will not run; what follows is an error on a line of its own.
+    pub fn fail(&mut self) {
+        if std::mem::take(&mut self.open) {
+            match self.live {
+                true => self.print("\n"),
+                false => self.write("\n"),
+            }
+        }
+    }
+
+    fn print(&self, state: &str) {
+        let again = if self.live { "\r\x1b[K" } else { "" };
+        self.write(&format!(
+            "{again}Running {} attached to terminal... {state}",
+            self.command
+        ));
+    }
+
+    fn write(&self, text: &str) {
+        if !self.quiet {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        self.fail();
+    }
+}
+
+/// The connection to the supervisor, with what came along with the answer to the upgrade.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Bytes that followed the answer's head.
+    pub early: Vec<u8>,
+    /// Descriptors that came so far.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// Runs the session of dyno `name` to its end; the result is what to exit with.
+///
+/// # Errors
+/// `Timeout awaiting process` when the command does not run within `timeout`; and when the dyno could not
+/// be started or was lost.
+pub fn attach(
+    connection: Connection,
+    name: &str,
+    mut status: StatusLine,
+    timeout: Duration,
+) -> Result<u8> {
+    let mut session = Session::new(connection, name, timeout)?;
+    let outcome = session.run(&mut status);
+    // Before anything is printed about the outcome; and the process may be left by `exit`.
+    drop(session.raw.take());
+    outcome
+}
+
+/// What a pump thread has to say.
+enum News {
+    /// An output has ended: all of it is written, or nobody reads it.
+    Output(usize, io::Result<End>),
+    /// The user typed the way out.
+    Escape,
+    /// The user's terminal is gone.
+    TerminalGone,
+}
+
+struct Session<'a> {
+    name: &'a str,
+    reactor: Reactor,
+    socket: OwnedFd,
+    received: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    signals: SignalDelivery<UnixStream, SignalOnly>,
+    socket_token: Token,
+    signal_token: Token,
+    timeout_token: Token,
+    news: (Sender<News>, Receiver<News>),
+    /// The terminal's master, where there is one: to be told its size.
+    master: Option<Arc<OwnedFd>>,
+    raw: Option<RawMode>,
+    up: bool,
+    exit: Option<u8>,
+    outputs: usize,
+    lost: bool,
+}
+
+impl<'a> Session<'a> {
+    fn new(connection: Connection, name: &'a str, timeout: Duration) -> Result<Self> {
+        let mut reactor = Reactor::new()?;
+        let (reader, writer) = UnixStream::pair()?;
+        let mut signals = SignalDelivery::with_pipe(
+            reader,
+            writer,
+            SignalOnly,
+            [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT],
+        )?;
+        let [socket_token, signal_token, timeout_token] = std::array::from_fn(|_| reactor.token());
+        rustix::io::ioctl_fionbio(&connection.socket, true)?;
+        reactor.register(&connection.socket, socket_token, Interest::READABLE)?;
+        reactor.register(signals.get_read_mut(), signal_token, Interest::READABLE)?;
+        reactor.set_deadline(timeout_token, Instant::now() + timeout);
+        // What came early gets no event of its own.
+        reactor.again(socket_token);
+        Ok(Self {
+            name,
+            reactor,
+            socket: connection.socket,
+            received: connection.early,
+            fds: connection.fds,
+            signals,
+            socket_token,
+            signal_token,
+            timeout_token,
+            news: crossbeam_channel::unbounded(),
+            master: None,
+            raw: None,
+            up: false,
+            exit: None,
+            outputs: 0,
+            lost: false,
+        })
+    }
+
+    fn run(&mut self, status: &mut StatusLine) -> Result<u8> {
+        let mut events = Vec::new();
+        loop {
+            self.reactor.poll(&mut events)?;
+            for event in &events {
+                match event {
+                    Event::Ready { token, .. } | Event::Again(token)
+                        if *token == self.socket_token =>
+                    {
+                        self.hear_supervisor(status)?;
+                    }
+                    Event::Ready { token, .. } if *token == self.signal_token => {
+                        if let Some(code) = self.take_signals() {
+                            return Ok(code);
+                        }
+                    }
+                    Event::Deadline(_) if self.lost => return Err(self.lost_error()),
+                    Event::Deadline(_) => {
+                        return Err(UserError::new("Timeout awaiting process")
+                            .hint(format!(
+                                "`{}` did not start in time; `dyno doctor` checks this host",
+                                self.name
+                            ))
+                            .exit_code(EXIT_DYNO_FAILED)
+                            .into());
+                    }
+                    Event::Woken => {
+                        if let Some(code) = self.take_news()? {
+                            return Ok(code);
+                        }
+                    }
+                    Event::Ready { .. } | Event::Again(_) => {}
+                }
+            }
+            match (self.exit, self.outputs) {
+                (Some(code), 0) => return Ok(code),
+                (None, 0) if self.lost => return Err(self.lost_error()),
+                _ => {}
+            }
+        }
+    }
+
+    fn lost_error(&self) -> anyhow::Error {
+        UserError::new(format!("`{}` was lost: its supervisor is gone", self.name))
+            .hint("the dyno and everything in it has ended; the server's log may say more")
+            .exit_code(EXIT_DYNO_FAILED)
+            .into()
+    }
+
+    fn hear_supervisor(&mut self, status: &mut StatusLine) -> Result<()> {
+        let mut open = true;
+        while open {
+            while let Some((frame, length)) = Frame::decode(&self.received)? {
+                self.received.drain(..length);
+                self.take_frame(frame, status)?;
+            }
+            match self.receive() {
+                Ok(0) => open = false,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => open = false,
+            }
+        }
+        self.reactor.deregister(&self.socket, self.socket_token)?;
+        if self.exit.is_none() {
+            self.lost = true;
+            self.reactor
+                .set_deadline(self.timeout_token, Instant::now() + LAST_OUTPUT);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let mut buffer = [0u8; 4096];
+        let length = unix_socket::receive(&self.socket, &mut buffer, &mut self.fds)?;
+        self.received.extend_from_slice(&buffer[..length]);
+        Ok(length)
+    }
+
+    fn take_frame(&mut self, frame: Frame, status: &mut StatusLine) -> Result<()> {
+        match frame {
+            Frame::Up(up) if !self.up => {
+                self.up = true;
+                self.reactor.cancel_deadline(self.timeout_token);
+                status.up(self.name);
+                let fds = std::mem::take(&mut self.fds);
+                if up.terminal {
+                    self.use_terminal(fds)
+                } else {
+                    self.use_pipes(fds)
+                }
+            }
+            Frame::Up(_) => Ok(()),
+            Frame::Exit(exit) => {
+                self.exit = Some(exit.code());
+                Ok(())
+            }
+            Frame::Error(refusal) => Err(UserError::new(refusal.message)
+                .exit_code(EXIT_DYNO_FAILED)
+                .into()),
+        }
+    }
+
+    fn use_terminal(&mut self, fds: Vec<OwnedFd>) -> Result<()> {
+        let Ok([master]) = <[OwnedFd; 1]>::try_from(fds) else {
+            bail!("the dyno's terminal did not come along");
+        };
+        let master = Arc::new(master);
+        self.master = Some(Arc::clone(&master));
+        self.resize();
+        let typing = terminal::is_terminal(rustix::stdio::stdin());
+        if typing {
+            self.raw = Some(RawMode::enter().context("cannot make the terminal raw")?);
+        }
+        self.outputs = 1;
+        let (news, waker) = (self.news.0.clone(), self.reactor.waker());
+        let screen = Arc::clone(&master);
+        spawn(move || {
+            let end = streams::copy(screen.as_fd(), rustix::stdio::stdout(), |_| true);
+            tell(&news, &waker, News::Output(1, end));
+        })?;
+        let (news, waker) = (self.news.0.clone(), self.reactor.waker());
+        spawn(move || {
+            let mut escape = Escape::default();
+            let mut escaped = false;
+            let _ = streams::copy(rustix::stdio::stdin(), master.as_fd(), |keys| {
+                escaped = typing && escape.typed(keys, Instant::now());
+                !escaped
+            });
+            match (escaped, typing) {
+                (true, _) => tell(&news, &waker, News::Escape),
+                (false, true) => tell(&news, &waker, News::TerminalGone),
+                // What is typed into a terminal ends with Ctrl-D, not with an end of file.
+                (false, false) => drop(rustix::io::write(&master, b"\x04")),
+            }
+        })
+    }
+
+    fn use_pipes(&mut self, fds: Vec<OwnedFd>) -> Result<()> {
+        let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+            bail!("the dyno's streams did not come along");
+        };
+        // Nobody waits for this one: a command need not read all that it could.
+        spawn(move || {
+            let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd());
+        })?;
+        for (number, fd) in [(1, stdout), (2, stderr)] {
+            let (news, waker) = (self.news.0.clone(), self.reactor.waker());
+            self.outputs += 1;
+            spawn(move || {
+                let to = match number {
+                    1 => rustix::stdio::stdout(),
+                    _ => rustix::stdio::stderr(),
+                };
+                let end = streams::pump(fd.as_fd(), to);
+                drop(fd);
+                tell(&news, &waker, News::Output(number, end));
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Some(code): the session ends here.
+    fn take_news(&mut self) -> Result<Option<u8>> {
+        while let Ok(news) = self.news.1.try_recv() {
+            match news {
+                News::Output(number, end) => {
+                    self.outputs -= 1;
+                    match end {
+                        Ok(End::Complete) => {}
+                        // The dyno's terminal without ours: as if it had been closed.
+                        Ok(End::BrokenPipe) if self.master.is_some() => return Ok(Some(HANGUP)),
+                        // The command is to find out for itself, with a broken pipe of its own.
+                        Ok(End::BrokenPipe) => {
+                            let _ = rustix::io::write(&self.socket, &[frame::closing(number)]);
+                        }
+                        Err(error) => {
+                            return Err(error)
+                                .context(format!("cannot write the output of `{}`", self.name));
+                        }
+                    }
+                }
+                News::TerminalGone => return Ok(Some(HANGUP)),
+                News::Escape => {
+                    drop(self.raw.take());
+                    let _ = io::stderr().write_all(b"\nforcing dyno disconnect\n");
+                    return Ok(Some(INTERRUPTED));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Some(code): a signal ends the session. Leaving is the hang-up.
+    fn take_signals(&mut self) -> Option<u8> {
+        let mut code = None;
+        for signal in self.signals.pending().collect::<Vec<_>>() {
+            match signal {
+                SIGWINCH => self.resize(),
+                SIGCONT => {
+                    // Whoever had the terminal meanwhile may have left it otherwise.
+                    if self.raw.is_some() && terminal::is_foreground() {
+                        drop(self.raw.take());
+                        self.raw = RawMode::enter().ok();
+                    }
+                    self.resize();
+                }
+                other => code = Some(128 + other as u8),
+            }
+        }
+        code
+    }
+
+    fn resize(&self) {
+        if let (Some(master), Some(size)) = (&self.master, terminal::size()) {
+            let _ = pty::resize(master.as_ref(), size);
+        }
+    }
+}
+
+/// The exit code of a session whose terminal is gone: as if SIGHUP had ended it.
+const HANGUP: u8 = 129;
+
+/// The exit code of a session that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new()
+        .stack_size(256 * 1024)
+        .spawn(work)
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+fn tell(news: &Sender<News>, waker: &Waker, what: News) {
+    let _ = news.send(what);
+    waker.wake();
+}

@@ -1,0 +1,67 @@
+//! Bodies, whatever their framing: one decoder that says what is data and where the end is.
+
+use super::chunk::ChunkDecoder;
+use super::{Framing, Refusal};
+
+/// What [`BodyDecoder::decode`] found at the front of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// A piece of the body, never empty.
+    Data(&'a [u8]),
+    /// All input is used up; more is needed.
+    NeedMore,
+    /// The body is complete. What is left of the input belongs to the next message.
+    End,
+}
+
+/// Finds the end of one body.
+#[derive(Debug, Clone)]
+pub struct BodyDecoder(State);
+
+#[derive(Debug, Clone)]
+enum State {
+    Length { left: u64 },
+    Chunked(ChunkDecoder),
+    UntilClose,
+}
+
+impl BodyDecoder {
+    /// At the beginning of a body with this framing.
+    pub fn new(framing: Framing) -> Self {
+        Self(match framing {
+            Framing::None => State::Length { left: 0 },
+            Framing::Length(left) => State::Length { left },
+            Framing::Chunked => State::Chunked(ChunkDecoder::new()),
+            Framing::UntilClose => State::UntilClose,
+        })
+    }
+
+    /// Takes the next piece from the front of `input`. To be called until it says
+    /// [`NeedMore`](Decoded::NeedMore) or [`End`](Decoded::End).
+    ///
+    /// # Errors
+    /// A malformed body; the connection is of no further use.
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, Refusal> {
+        let length = match &mut self.0 {
+            State::Chunked(chunks) => return chunks.decode(input),
+            State::Length { left: 0 } => return Ok(Decoded::End),
+            _ if input.is_empty() => return Ok(Decoded::NeedMore),
+            State::Length { left } => {
+                let length = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(input.len());
+                *left -= length as u64;
+                length
+            }
+            State::UntilClose => input.len(),
+        };
+        let (data, rest) = input.split_at(length);
+        *input = rest;
+        Ok(Decoded::Data(data))
+    }
+
+    /// The other side has closed before [`End`](Decoded::End): whether that is the end.
+    pub fn ends_at_close(&self) -> bool {
+        matches!(self.0, State::UntilClose)
+    }
+}

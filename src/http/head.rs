@@ -1,0 +1,394 @@
+//! The head of a request or response: its lines, and the facts on framing and connection that
+//! follow from them.
+
+use super::fields::{Fields, Span};
+use super::lines::{Extent, LineScanner};
+use super::{Limits, Refusal};
+
+/// The version of a message; there are no others on this wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, no `100 Continue`, closes by default.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// That many bytes, at least one.
+    Length(u64),
+    /// Chunks, the last one empty.
+    Chunked,
+    /// Everything until the connection ends; responses only.
+    UntilClose,
+}
+
+/// The head of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Its version.
+    pub version: Version,
+    /// Its header fields.
+    pub fields: Fields,
+    /// How its body ends.
+    pub framing: Framing,
+    /// Whether the client would send another request after this one.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// Whether the client asks for another protocol, which `Upgrade` names.
+    pub upgrade: bool,
+    method: Span,
+    target: Span,
+}
+
+impl RequestHead {
+    /// The method, as it came: methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        self.method.text(&self.fields.head)
+    }
+
+    /// The target as it came: `/apps?x=1`, `http://host/apps`, or `*` for `OPTIONS`.
+    pub fn target(&self) -> &str {
+        self.target.text(&self.fields.head)
+    }
+
+    /// The path of the target, still percent-encoded.
+    pub fn path(&self) -> &str {
+        split_query(without_authority(self.target())).0
+    }
+
+    /// What follows the `?` of the target, still percent-encoded.
+    pub fn query(&self) -> Option<&str> {
+        split_query(without_authority(self.target())).1
+    }
+
+    /// The host the request is for. Only HTTP/1.0 may leave it out.
+    pub fn host(&self) -> Option<&str> {
+        self.fields.get("host")
+    }
+
+    fn parse(head: &[u8], extent: &Extent) -> Result<Self, Refusal> {
+        let mut storage = vec![httparse::EMPTY_HEADER; extent.fields];
+        let mut request = httparse::Request::new(&mut storage);
+        match request.parse(head).map_err(|error| refusal(error, head))? {
+            httparse::Status::Complete(length) if length == head.len() => {}
+            _ => return Err(Refusal::bad("malformed head")),
+        }
+        let method = request.method.unwrap_or_default();
+        let target = request.path.unwrap_or_default();
+        check_target(method, target)?;
+        let version = version(request.version);
+        let (method, target) = (
+            Span::of(method.as_bytes(), head),
+            Span::of(target.as_bytes(), head),
+        );
+        let fields = Fields::new(head, request.headers);
+        check_host(&fields, version, target.text(head))?;
+        Ok(Self {
+            framing: request_framing(&fields, version)?,
+            keep_alive: keep_alive(&fields, version),
+            expect_continue: expect_continue(&fields, version)?,
+            upgrade: version == Version::Http11
+                && fields.has_token("connection", "upgrade")
+                && fields.all("upgrade").next().is_some(),
+            version,
+            fields,
+            method,
+            target,
+        })
+    }
+}
+
+/// The head of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// Its version.
+    pub version: Version,
+    /// Its status, 100 to 999.
+    pub status: u16,
+    /// Its header fields.
+    pub fields: Fields,
+    /// How its body ends.
+    pub framing: Framing,
+    /// Whether the connection can be used again after it.
+    pub keep_alive: bool,
+}
+
+impl ResponseHead {
+    /// Whether another response to the same request follows. `101` is the last one: after it the
+    /// connection speaks the other protocol.
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    fn parse(head: &[u8], extent: &Extent, method: &str) -> Result<Self, Refusal> {
+        let mut storage = vec![httparse::EMPTY_HEADER; extent.fields];
+        let mut response = httparse::Response::new(&mut storage);
+        match response.parse(head).map_err(|error| refusal(error, head))? {
+            httparse::Status::Complete(length) if length == head.len() => {}
+            _ => return Err(Refusal::bad("malformed head")),
+        }
+        let status = response.code.unwrap_or_default();
+        if status < 100 {
+            return Err(Refusal::bad("malformed status"));
+        }
+        let version = version(response.version);
+        let fields = Fields::new(head, response.headers);
+        let framing = response_framing(&fields, version, status, method)?;
+        Ok(Self {
+            version,
+            status,
+            framing,
+            keep_alive: keep_alive(&fields, version) && framing != Framing::UntilClose,
+            fields,
+        })
+    }
+}
+
+/// Reads heads off the front of a growing buffer, one after the other.
+#[derive(Debug)]
+pub struct HeadReader {
+    limits: Limits,
+    scanner: LineScanner,
+}
+
+impl HeadReader {
+    /// For messages within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            scanner: LineScanner::default(),
+        }
+    }
+
+    /// The request at the front of `buffer`, and how many bytes its head took; None if more bytes
+    /// are needed. The caller takes those bytes away before the next call, and none before.
+    ///
+    /// # Errors
+    /// A request to be refused; the reader is of no further use.
+    pub fn request(&mut self, buffer: &[u8]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+        let Some(extent) = self.next(buffer)? else {
+            return Ok(None);
+        };
+        let head = RequestHead::parse(&buffer[extent.start..extent.end], &extent)?;
+        Ok(Some((head, extent.end)))
+    }
+
+    /// The same for the response to a request with `method`, on which its framing depends.
+    ///
+    /// # Errors
+    /// A malformed response; the reader and the connection are of no further use.
+    pub fn response(
+        &mut self,
+        buffer: &[u8],
+        method: &str,
+    ) -> Result<Option<(ResponseHead, usize)>, Refusal> {
+        let Some(extent) = self.next(buffer)? else {
+            return Ok(None);
+        };
+        let head = ResponseHead::parse(&buffer[extent.start..extent.end], &extent, method)?;
+        Ok(Some((head, extent.end)))
+    }
+
+    fn next(&mut self, buffer: &[u8]) -> Result<Option<Extent>, Refusal> {
+        let extent = self.scanner.scan(buffer, self.limits)?;
+        if extent.is_some() {
+            self.scanner = LineScanner::default();
+        }
+        Ok(extent)
+    }
+}
+
+fn refusal(error: httparse::Error, head: &[u8]) -> Refusal {
+    let first_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    match error {
+        httparse::Error::HeaderName => Refusal::bad("malformed header name"),
+        httparse::Error::HeaderValue => Refusal::bad("malformed header value"),
+        httparse::Error::TooManyHeaders => Refusal::new(431, "too many header lines"),
+        httparse::Error::Version if names_another_version(first_line) => {
+            Refusal::new(505, "not HTTP/1.1")
+        }
+        _ => Refusal::bad("malformed first line"),
+    }
+}
+
+/// Whether the line is a request of another version of HTTP, rather than no request at all.
+fn names_another_version(line: &[u8]) -> bool {
+    match line {
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => {
+            let digits = major.is_ascii_digit() && minor.is_ascii_digit();
+            digits && (*major, *minor) != (b'1', b'0') && (*major, *minor) != (b'1', b'1')
+        }
+        _ => false,
+    }
+}
+
+/// httparse knows no other minor version than 0 and 1.
+fn version(minor: Option<u8>) -> Version {
+    if minor == Some(0) {
+        Version::Http10
+    } else {
+        Version::Http11
+    }
+}
+
+fn keep_alive(fields: &Fields, version: Version) -> bool {
+    match version {
+        Version::Http11 => !fields.has_token("connection", "close"),
+        Version::Http10 => {
+            fields.has_token("connection", "keep-alive") && !fields.has_token("connection", "close")
+        }
+    }
+}
+
+fn expect_continue(fields: &Fields, version: Version) -> Result<bool, Refusal> {
+    let mut expectations = fields.all("expect");
+    match (expectations.next(), expectations.next()) {
+        (None, _) => Ok(false),
+        (Some(one), None) if one.eq_ignore_ascii_case(b"100-continue") => {
+            Ok(version == Version::Http11)
+        }
+        _ => Err(Refusal::new(417, "unknown expectation")),
+    }
+}
+
+fn request_framing(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
+    match (fields.chunked()?, fields.content_length()?) {
+        (true, _) if version == Version::Http10 => {
+            Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding"))
+        }
+        (true, Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
+        (true, None) => Ok(Framing::Chunked),
+        (false, None | Some(0)) => Ok(Framing::None),
+        (false, Some(length)) => Ok(Framing::Length(length)),
+    }
+}
+
+fn response_framing(
+    fields: &Fields,
+    version: Version,
+    status: u16,
+    method: &str,
+) -> Result<Framing, Refusal> {
+    let (chunked, length) = (fields.chunked()?, fields.content_length()?);
+    if chunked && (length.is_some() || version == Version::Http10) {
+        return Err(Refusal::bad("contradictory framing"));
+    }
+    let bodiless = method == "HEAD" || status < 200 || matches!(status, 204 | 304);
+    Ok(match length {
+        _ if bodiless => Framing::None,
+        _ if chunked => Framing::Chunked,
+        None => Framing::UntilClose,
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+    })
+}
+
+/// The forms of RFC 9112 section 3.2, without `CONNECT`, which nobody here proxies for.
+fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
+    if method == "CONNECT" {
+        return Err(Refusal::new(405, "CONNECT is not supported"));
+    }
+    let known_form = target.starts_with('/')
+        || authority(target).is_some()
+        || (target == "*" && method == "OPTIONS");
+    if !known_form || !target.is_ascii() || target.contains('#') {
+        return Err(Refusal::bad("malformed request target"));
+    }
+    Ok(())
+}
+
+fn check_host(fields: &Fields, version: Version, target: &str) -> Result<(), Refusal> {
+    let mut hosts = fields.all("host");
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::Http10 => return Ok(()),
+        (None, _) => return Err(Refusal::bad("no Host")),
+        (Some(_), Some(_)) => return Err(Refusal::bad("more than one Host")),
+        (Some(host), None) => host,
+    };
+    if !is_host(host) {
+        return Err(Refusal::bad("malformed Host"));
+    }
+    match authority(target) {
+        Some(other) if !other.as_bytes().eq_ignore_ascii_case(host) => {
+            Err(Refusal::bad("Host differs from the request target"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A name or address, with a port or without. Names are what DNS and container networks use:
+/// letters, digits, `-`, `.`, `_`; percent-encoding and the rest of the URI grammar serve nobody
+/// but those who want two parties to read two different names.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            let address = &rest[..end];
+            if !address
+                .iter()
+                .all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
+            {
+                return false;
+            }
+            (address, &rest[end + 1..])
+        }
+        _ => {
+            let end = host
+                .iter()
+                .position(|byte| *byte == b':')
+                .unwrap_or(host.len());
+            let name = &host[..end];
+            if !name
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
+            {
+                return false;
+            }
+            (name, &host[end..])
+        }
+    };
+    let port = match port {
+        [] => return !name.is_empty(),
+        [b':', digits @ ..] => digits,
+        _ => return false,
+    };
+    let number = std::str::from_utf8(port)
+        .ok()
+        .and_then(|port| port.parse::<u16>().ok());
+    !name.is_empty() && port.iter().all(u8::is_ascii_digit) && number.is_some()
+}
+
+/// The authority of an absolute target.
+fn authority(target: &str) -> Option<&str> {
+    let rest = target
+        .strip_prefix("http://")
+        .or_else(|| target.strip_prefix("https://"))?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|authority| !authority.is_empty())
+}
+
+fn without_authority(target: &str) -> &str {
+    match (authority(target), target.find("://")) {
+        (Some(authority), Some(scheme)) => {
+            let rest = &target[scheme + 3 + authority.len()..];
+            if rest.is_empty() { "/" } else { rest }
+        }
+        _ => target,
+    }
+}
+
+fn split_query(target: &str) -> (&str, Option<&str>) {
+    match target.split_once('?') {
+        Some(("", query)) => ("/", Some(query)),
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}

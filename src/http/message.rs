@@ -1,0 +1,178 @@
+//! Messages to be written: a response of the server, the head of a client's request.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+/// A response that is held in memory as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    fields: Vec<(Cow<'static, str>, String)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// A response without a body; `status` is 200 to 599.
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            fields: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// A response with `value` as its JSON body.
+    ///
+    /// A value that has no JSON form (a map with keys that are no strings) is a bug of the caller's,
+    /// and becomes a 500 without a body.
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => Self::new(status)
+                .with("Content-Type", "application/json")
+                .body(body),
+            Err(_) => Self::new(500),
+        }
+    }
+
+    /// Adds a header field. `Content-Length`, `Date` and `Connection` are written anyway.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.fields.push((name.into(), value.into()));
+        self
+    }
+
+    /// Puts `body` in place of the one it had.
+    #[must_use]
+    pub fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Appends the message to `out`.
+    pub fn write(&self, options: WriteOptions, out: &mut Vec<u8>) {
+        let (status, date) = (self.status, httpdate::fmt_http_date(options.now));
+        put(
+            out,
+            format_args!("HTTP/1.1 {status} {}\r\nDate: {date}\r\n", phrase(status)),
+        );
+        for (name, value) in &self.fields {
+            put_field(out, name, value);
+        }
+        if !matches!(status, 204 | 304) {
+            put(out, format_args!("Content-Length: {}\r\n", self.body.len()));
+        }
+        if options.close {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !options.head_only && !matches!(status, 204 | 304) {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// What a response's form depends on beside itself.
+#[derive(Debug, Clone, Copy)]
+pub struct WriteOptions {
+    /// For `Date`.
+    pub now: SystemTime,
+    /// The connection ends after it.
+    pub close: bool,
+    /// It answers a `HEAD`: all of it but the body.
+    pub head_only: bool,
+}
+
+/// The head of a request, written field by field.
+#[derive(Debug)]
+pub struct RequestLine {
+    head: Vec<u8>,
+}
+
+impl RequestLine {
+    /// Begins with `METHOD TARGET HTTP/1.1` and `Host`. All three come from this program, or were
+    /// percent-encoded by it; what could end the line is replaced all the same.
+    pub fn new(method: &str, target: &str, host: &str) -> Self {
+        let mut head = Vec::with_capacity(256);
+        let target: String = target
+            .chars()
+            .map(|c| if c.is_ascii_graphic() { c } else { '?' })
+            .collect();
+        put(&mut head, format_args!("{method} {target} HTTP/1.1\r\n"));
+        put_field(&mut head, "Host", host);
+        Self { head }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        put_field(&mut self.head, name, value);
+        self
+    }
+
+    /// The bytes of the head, to be followed by the body.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.head.extend_from_slice(b"\r\n");
+        self.head
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// Values may hold what a user typed: a control character in one must not begin a new line.
+fn put_field(out: &mut Vec<u8>, name: &str, value: &str) {
+    put(out, format_args!("{name}: "));
+    out.extend(
+        value
+            .bytes()
+            .map(|byte| if byte.is_ascii_control() { b' ' } else { byte }),
+    );
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The reason phrase of a status, for people who read along; nobody else may rely on it.
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        _ => "Unknown",
+    }
+}

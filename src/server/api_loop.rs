@@ -1,0 +1,373 @@
+//! The server's one loop: accepts clients, moves their bytes, has the application answer.
+//!
+//! It only routes: [`Connection`] says what its bytes mean, [`Application`] what is to be answered.
+//! After a connection was touched its deadline is derived anew, in one place
+//! ([`drive`](ApiLoop::drive)), so no path can forget it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::api::error::ApiError;
+use crate::http::Response;
+use crate::reactor::{Event, Interest, Reactor, Token};
+
+use super::application::{Application, Ctx, Finished, Job, Reply, Ticket, Upgrade};
+use super::body_stream::{BodyReader, PIECE, RoomBell};
+use super::connection::{Connection, Step, Turn};
+use super::limits::Limits;
+use super::listener::{Accepted, Listener};
+use super::workers::{Workers, caught};
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Reads and responses of one connection in one turn.
+const BUDGET_PER_TURN: u32 = 16;
+/// How long not to accept when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// See the [module](self).
+pub struct ApiLoop<A: Application> {
+    app: A,
+    ctx: Ctx<A>,
+    limits: Limits,
+    listener: Option<(Token, Listener)>,
+    connections: HashMap<Token, Connection>,
+    /// Tokens of connections whose worker has made room. At most one for each of them at a time.
+    room: (Sender<Token>, Receiver<Token>),
+    scratch: Box<[u8]>,
+    stop_by: Option<Instant>,
+    stop_token: Token,
+}
+
+impl<A: Application> ApiLoop<A> {
+    /// A loop that serves `listener`. `make` makes the application, which may register descriptors
+    /// and set deadlines at once.
+    ///
+    /// # Errors
+    /// What `make` says, or when descriptors have run out.
+    pub fn new(
+        listener: Listener,
+        limits: Limits,
+        make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
+    ) -> anyhow::Result<Self> {
+        let mut reactor = Reactor::new()?;
+        let token = reactor.token();
+        let stop_token = reactor.token();
+        reactor.register(listener.socket(), token, Interest::READABLE)?;
+        let workers = Workers::new(limits.workers, limits.queued_jobs, reactor.waker());
+        let mut ctx = Ctx {
+            reactor,
+            workers,
+            answers: VecDeque::new(),
+            connections: 0,
+            stopping: false,
+        };
+        Ok(Self {
+            app: make(&mut ctx)?,
+            ctx,
+            limits,
+            listener: Some((token, listener)),
+            connections: HashMap::new(),
+            room: crossbeam_channel::unbounded(),
+            scratch: vec![0; PIECE].into_boxed_slice(),
+            stop_by: None,
+            stop_token,
+        })
+    }
+
+    /// Serves until the application [stops](Ctx::stop) it, and gives the application back.
+    ///
+    /// # Errors
+    /// When the kernel refuses to poll, which only a bug can cause.
+    pub fn run(mut self) -> anyhow::Result<A> {
+        let mut events = Vec::new();
+        while !self.stopped() {
+            self.ctx.reactor.poll(&mut events)?;
+            for event in &events {
+                self.route(*event);
+            }
+            self.perform_answers();
+            self.app.turn_ended(&mut self.ctx);
+            self.perform_answers();
+        }
+        Ok(self.app)
+    }
+
+    fn route(&mut self, event: Event) {
+        let token = match event {
+            Event::Woken => {
+                self.collect();
+                return self.app.event(event, &mut self.ctx);
+            }
+            Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token) => token,
+        };
+        if self
+            .listener
+            .as_ref()
+            .is_some_and(|(listener, _)| *listener == token)
+        {
+            return self.accept();
+        }
+        let now = Instant::now();
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return self.app.event(event, &mut self.ctx);
+        };
+        match event {
+            Event::Ready {
+                readable,
+                writable,
+                hangup,
+                ..
+            } => {
+                connection.note(readable, writable, hangup);
+            }
+            Event::Deadline(_)
+                if connection
+                    .deadline()
+                    .is_some_and(|deadline| deadline <= now) =>
+            {
+                let turn = turn(now, &self.limits, &mut self.scratch);
+                if connection.expire(&turn) {
+                    return self.close(token);
+                }
+            }
+            _ => {}
+        }
+        self.drive(token);
+    }
+
+    /// Takes new clients, as many as are allowed. The kernel tells of the others only once, so we
+    /// come back by ourselves: in the next turn, when somebody leaves, or after a pause.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some((token, listener)) = &self.listener else {
+                return;
+            };
+            if self.connections.len() >= self.limits.connections {
+                return;
+            }
+            match listener.accept() {
+                Ok(None) => {}
+                Ok(Some(client)) => self.welcome(client),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => return,
+                    // Out of descriptors, most likely.
+                    _ => {
+                        return self
+                            .ctx
+                            .reactor
+                            .set_deadline(*token, Instant::now() + ACCEPT_PAUSE);
+                    }
+                },
+            }
+        }
+        self.accept_again();
+    }
+
+    fn accept_again(&mut self) {
+        if let Some((token, _)) = &self.listener {
+            self.ctx.reactor.again(*token);
+        }
+    }
+
+    fn welcome(&mut self, client: Accepted) {
+        let token = self.ctx.reactor.token();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // If it cannot be watched it is dropped, and the client sees the end.
+        if self
+            .ctx
+            .reactor
+            .register(&client.socket, token, interest)
+            .is_ok()
+        {
+            let Accepted { socket, uid } = client;
+            let connection = Connection::new(socket, token, uid, &self.limits, Instant::now());
+            self.connections.insert(token, connection);
+            self.drive(token);
+        }
+    }
+
+    /// Lets a connection go on as far as it can, and does what it asks for on the way.
+    fn drive(&mut self, token: Token) {
+        let now = Instant::now();
+        let mut budget = BUDGET_PER_TURN;
+        while let Some(connection) = self.connections.get_mut(&token) {
+            let mut turn = Turn {
+                budget,
+                ..turn(now, &self.limits, &mut self.scratch)
+            };
+            let step = connection.advance(&mut turn);
+            budget = turn.budget;
+            match step {
+                Step::Head(head) => {
+                    let plan = self.app.body_plan(&head);
+                    connection.begin(*head, plan, &turn);
+                }
+                Step::Request(request) => {
+                    self.ctx.connections = self.connections.len();
+                    let ticket = request.ticket;
+                    let reply = self.app.request(*request, &mut self.ctx);
+                    self.perform(ticket, reply);
+                }
+                Step::Close => return self.close(token),
+                Step::Wait | Step::Again => {
+                    if matches!(step, Step::Again) {
+                        self.ctx.reactor.again(token);
+                    }
+                    match connection.deadline() {
+                        Some(deadline) => self.ctx.reactor.set_deadline(token, deadline),
+                        None => self.ctx.reactor.cancel_deadline(token),
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does with a request what the application decided. The connection is driven on by the caller.
+    fn perform(&mut self, ticket: Ticket, reply: Reply<A>) {
+        let waiting = self.connections.get_mut(&ticket.connection);
+        let Some(connection) = waiting.filter(|waiting| waiting.handling() == Some(ticket)) else {
+            return;
+        };
+        let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
+        match reply {
+            Reply::Later => {}
+            Reply::Now(response) => connection.respond(&response, self.ctx.stopping, &turn),
+            Reply::Upgrade(upgrade) => self.give_away(ticket, upgrade),
+            Reply::Worker(job) => {
+                let bell = RoomBell {
+                    token: ticket.connection,
+                    tokens: self.room.0.clone(),
+                    waker: self.ctx.reactor.waker(),
+                };
+                let body = connection.open_upload(bell, &turn);
+                if !self.ctx.workers.submit(work(ticket, job, body)) {
+                    connection.respond(&busy(), false, &turn);
+                }
+            }
+        }
+    }
+
+    fn give_away(&mut self, ticket: Ticket, upgrade: Upgrade<A>) {
+        let token = ticket.connection;
+        let Some(mut connection) = self.connections.remove(&token) else {
+            return;
+        };
+        let Some(bytes) = connection.give_away() else {
+            let error = ApiError::new("bad_request", "a request for an upgrade has no body");
+            let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
+            connection.respond(&Response::json(400, &error), true, &turn);
+            self.connections.insert(token, connection);
+            return;
+        };
+        self.left(token, &connection);
+        upgrade(
+            &mut self.app,
+            &mut self.ctx,
+            connection.into_socket(),
+            bytes,
+        );
+    }
+
+    fn close(&mut self, token: Token) {
+        if let Some(connection) = self.connections.remove(&token) {
+            self.left(token, &connection);
+            if let Some(ticket) = connection.handling() {
+                self.app.client_gone(ticket, &mut self.ctx);
+            }
+        }
+    }
+
+    /// A connection is not ours any more.
+    fn left(&mut self, token: Token, connection: &Connection) {
+        // It was registered when it came; failing here would mean that it is not watched either.
+        let _ = self.ctx.reactor.deregister(connection.socket(), token);
+        self.ctx.connections = self.connections.len();
+        if self.connections.len() + 1 == self.limits.connections {
+            self.accept_again();
+        }
+    }
+
+    /// Takes what the workers have left.
+    fn collect(&mut self) {
+        while let Ok(token) = self.room.1.try_recv() {
+            self.drive(token);
+        }
+        while let Some(Finished { ticket, completion }) = self.ctx.workers.finished() {
+            let reply = match completion {
+                Some(completion) => completion(&mut self.app, &mut self.ctx),
+                None => Reply::Now(failed()),
+            };
+            if let Some(ticket) = ticket {
+                self.ctx.answer(ticket, reply);
+            }
+        }
+    }
+
+    fn perform_answers(&mut self) {
+        while let Some((ticket, reply)) = self.ctx.answers.pop_front() {
+            self.perform(ticket, reply);
+            self.drive(ticket.connection);
+        }
+    }
+
+    /// Whether everything is done. The first time that the application wants to stop, the listener
+    /// goes and so do the clients who have asked for nothing; the others get a little time.
+    fn stopped(&mut self) -> bool {
+        if !self.ctx.stopping {
+            return false;
+        }
+        let now = Instant::now();
+        let stop_by = *self
+            .stop_by
+            .get_or_insert_with(|| now + self.limits.stop_time);
+        if let Some((token, listener)) = self.listener.take() {
+            let _ = self.ctx.reactor.deregister(listener.socket(), token);
+            self.ctx.reactor.set_deadline(self.stop_token, stop_by);
+        }
+        let idle: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, open)| open.is_idle())
+            .collect();
+        let idle: Vec<_> = idle.into_iter().map(|(token, _)| *token).collect();
+        idle.into_iter().for_each(|token| self.close(token));
+        (self.connections.is_empty() && self.ctx.workers.outstanding() == 0) || now >= stop_by
+    }
+}
+
+fn turn<'a>(now: Instant, limits: &'a Limits, scratch: &'a mut [u8]) -> Turn<'a> {
+    Turn {
+        now,
+        limits,
+        scratch,
+        budget: BUDGET_PER_TURN,
+    }
+}
+
+/// A job of the application's as one for the pool.
+fn work<A: Application>(
+    ticket: Ticket,
+    job: Job<A>,
+    mut body: BodyReader,
+) -> Box<dyn FnOnce() -> Finished<A> + Send> {
+    Box::new(move || Finished {
+        ticket: Some(ticket),
+        completion: caught(|| job(&mut body)),
+    })
+}
+
+fn busy() -> Response {
+    let error = ApiError::new("busy", "the server has too much to do at the moment");
+    Response::json(503, &error).with("Retry-After", "1")
+}
+
+fn failed() -> Response {
+    let error = ApiError::new("internal_error", "the server failed; its log says more");
+    Response::json(500, &error)
+}

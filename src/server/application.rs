@@ -1,0 +1,178 @@
+//! What the API's loop and the server's handlers promise each other.
+//!
+//! An [`Application`] answers requests; the [loop](super::api_loop) owns the sockets. Handlers run
+//! on the loop's thread, one at a time, so they may use the store without a lock and must be short.
+//! What is slow goes to a [worker](Reply::Worker), what waits for an event is answered
+//! [later](Reply::Later), what stops being HTTP is [given away](Reply::Upgrade).
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use crate::http::{RequestHead, Response};
+use crate::reactor::{Event, Reactor, Token};
+
+use super::body_stream::BodyReader;
+use super::workers::Workers;
+
+/// The server behind the API.
+pub trait Application: Sized + 'static {
+    /// How the body of a request is to be taken, asked before any of it is read.
+    fn body_plan(&mut self, _head: &RequestHead) -> BodyPlan {
+        BodyPlan::Memory
+    }
+
+    /// Answers a request.
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self>;
+
+    /// An event of a token that the application took from [`Ctx::reactor`], or [`Event::Woken`].
+    ///
+    /// Events of tokens it has forgotten come here too, and are to be ignored.
+    fn event(&mut self, _event: Event, _ctx: &mut Ctx<Self>) {}
+
+    /// The client of a request that was to be answered later has gone. An answer would be dropped.
+    fn client_gone(&mut self, _ticket: Ticket, _ctx: &mut Ctx<Self>) {}
+
+    /// Everything that came in at once has been seen to: the place to look at the whole (is there
+    /// anything left to do?) and to set a deadline.
+    fn turn_ended(&mut self, _ctx: &mut Ctx<Self>) {}
+}
+
+/// How the body of a request is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyPlan {
+    /// As a whole, before the request is handed over, up to
+    /// [`Limits::memory_body`](super::limits::Limits::memory_body).
+    Memory,
+    /// Bit by bit, by the worker that the request is answered with. It is handed over at once, with
+    /// an empty body; an answer without a worker leaves the body unread and ends the connection.
+    Stream {
+        /// Bytes at most; one more and the client gets a `413`, the worker an error.
+        limit: u64,
+    },
+}
+
+/// A request that wants an answer.
+#[derive(Debug)]
+pub struct Request {
+    /// Its head.
+    pub head: RequestHead,
+    /// Its body, unless that is streamed.
+    pub body: Vec<u8>,
+    /// What to answer it by, for [`Reply::Later`].
+    pub ticket: Ticket,
+    /// The user at the other end.
+    pub uid: u32,
+}
+
+/// One request of one connection. Never given twice; one whose client has gone is still safe to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket {
+    pub(super) connection: Token,
+    pub(super) serial: u64,
+}
+
+/// What a worker leaves for the loop to do: it sees the application again and makes the answer. Runs
+/// even if the client has gone in the meantime.
+pub type Completion<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>) -> Reply<A> + Send>;
+
+/// Slow work for a thread of the pool. The reader has the rest of the request's body, if that is
+/// streamed, and is at its end otherwise.
+pub type Job<A> = Box<dyn FnOnce(&mut BodyReader) -> Completion<A> + Send>;
+
+/// What is done with a connection that is given away, on the loop. The socket is non-blocking and
+/// watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
+/// been written.
+pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>)>;
+
+/// The answer to a request.
+pub enum Reply<A: Application> {
+    /// This.
+    Now(Response),
+    /// Whatever comes of this work. When all workers are busy and enough jobs wait, the client gets
+    /// a `503` instead and the job is dropped.
+    Worker(Job<A>),
+    /// No HTTP any more. Dropped, without being called, if the client has gone.
+    Upgrade(Upgrade<A>),
+    /// [`Ctx::answer`] will say, some day. The application bounds the time.
+    Later,
+}
+
+impl<A: Application> Reply<A> {
+    /// [`Reply::Worker`] without the boxes.
+    pub fn worker<D>(job: impl FnOnce(&mut BodyReader) -> D + Send + 'static) -> Self
+    where
+        D: FnOnce(&mut A, &mut Ctx<A>) -> Self + Send + 'static,
+    {
+        Self::Worker(Box::new(move |body| Box::new(job(body))))
+    }
+
+    /// [`Reply::Upgrade`] without the box.
+    pub fn upgrade(take: impl FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>) + 'static) -> Self {
+        Self::Upgrade(Box::new(take))
+    }
+}
+
+/// What a worker sends back: whose request it was, if it was one's, and what to do on the loop.
+/// None if the job panicked.
+pub(super) struct Finished<A: Application> {
+    pub ticket: Option<Ticket>,
+    pub completion: Option<Completion<A>>,
+}
+
+/// The loop as its application sees it.
+pub struct Ctx<A: Application> {
+    pub(super) reactor: Reactor,
+    pub(super) workers: Workers<Finished<A>>,
+    pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
+    pub(super) connections: usize,
+    pub(super) stopping: bool,
+}
+
+impl<A: Application> Ctx<A> {
+    /// The reactor, for descriptors and deadlines of the application's own.
+    pub fn reactor(&mut self) -> &mut Reactor {
+        &mut self.reactor
+    }
+
+    /// Answers a request that was to be answered later, once the current call has returned. An
+    /// answer too many, or one whose client has gone, is dropped.
+    pub fn answer(&mut self, ticket: Ticket, reply: Reply<A>) {
+        self.answers.push_back((ticket, reply));
+    }
+
+    /// Has slow work done that no client waits for; `job` returns what then happens on the loop.
+    /// False if too much work waits already.
+    pub fn work<D>(&mut self, job: impl FnOnce() -> D + Send + 'static) -> bool
+    where
+        D: FnOnce(&mut A, &mut Self) + Send + 'static,
+    {
+        self.workers.submit(Box::new(move || {
+            let done = super::workers::caught(job);
+            Finished {
+                ticket: None,
+                completion: done.map(|done| -> Completion<A> {
+                    Box::new(move |app, ctx| {
+                        done(app, ctx);
+                        Reply::Later
+                    })
+                }),
+            }
+        }))
+    }
+
+    /// Clients that are connected, whether they have asked for something or not.
+    pub fn connections(&self) -> usize {
+        self.connections
+    }
+
+    /// Jobs that are waiting, running, or done and not yet seen to.
+    pub fn jobs(&self) -> usize {
+        self.workers.outstanding()
+    }
+
+    /// Stops the loop in order: no new connections, idle ones are closed, requests that are being
+    /// answered get a little time.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+}

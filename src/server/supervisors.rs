@@ -1,0 +1,254 @@
+//! The server's side of its dynos: starts a supervisor for each, hears from them, passes clients on.
+//!
+//! Their sockets are watched by the server's reactor under tokens of their own; what they say comes back
+//! as [`News`] for the server to put into the store. End of file on such a socket means that the supervisor
+//! is dead, whether it was started or adopted: no pid is ever trusted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mio::{Interest, Token};
+use rustix::net::{AddressFamily, SocketFlags};
+
+use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
+use crate::dyno::{DynoState, ExitRecord};
+use crate::reactor::Reactor;
+use crate::supervisor;
+use crate::unix_socket::{self, SocketType};
+
+/// A pipe that holds any spec at once, so that writing one never waits for the supervisor to read it.
+const SPEC_PIPE: usize = 1024 * 1024;
+
+/// How long a supervisor's socket may be too busy to connect to; it accepts at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a supervisor said, or its silence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// A dyno changed its state.
+    State {
+        /// The dyno's id.
+        dyno: String,
+        /// What it is now.
+        state: DynoState,
+    },
+    /// A dyno is over; its folder may go.
+    Ended {
+        /// The dyno's id.
+        dyno: String,
+        /// How it ended.
+        record: ExitRecord,
+    },
+}
+
+/// All live dynos of this server.
+#[derive(Debug)]
+pub struct Supervisors {
+    folder: PathBuf,
+    live: HashMap<Token, Live>,
+    /// Supervisors that have said their last and will exit in a moment.
+    leaving: Vec<Child>,
+}
+
+#[derive(Debug)]
+struct Live {
+    dyno: String,
+    socket: OwnedFd,
+    uid: Option<u32>,
+    port: Option<u16>,
+    /// None for an adopted one, which is not our child.
+    child: Option<Child>,
+}
+
+impl Supervisors {
+    /// Dynos have their folders in `folder`, which is made if it is not there.
+    pub fn new(folder: PathBuf) -> Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
+        Ok(Self {
+            folder,
+            live: HashMap::new(),
+            leaving: Vec::new(),
+        })
+    }
+
+    /// The folder of a dyno.
+    pub fn folder_of(&self, dyno: &str) -> PathBuf {
+        self.folder.join(dyno)
+    }
+
+    /// How many dynos are alive.
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether a live dyno runs as this host uid.
+    pub fn uses_uid(&self, uid: u32) -> bool {
+        self.live.values().any(|live| live.uid == Some(uid))
+    }
+
+    /// Whether a live dyno was given this port.
+    pub fn uses_port(&self, port: u16) -> bool {
+        self.live.values().any(|live| live.port == Some(port))
+    }
+
+    /// Starts a supervisor. From here on the dyno lives by itself.
+    pub fn start(&mut self, spec: &DynoSpec, port: u16, reactor: &mut Reactor) -> Result<()> {
+        let folder = self.folder_of(&spec.id);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .context("cannot make the dyno's folder")?;
+        let started = spawn(spec);
+        let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
+        let live = Live {
+            dyno: spec.id.clone(),
+            socket,
+            uid: Some(spec.owner.0),
+            port: Some(port),
+            child: Some(child),
+        };
+        self.watch(live, reactor)
+    }
+
+    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported.
+    pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
+        let mut news = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let dyno = entry.file_name().to_string_lossy().into_owned();
+            let socket = entry.path().join(supervisor::SOCKET);
+            match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
+                Ok(socket) => {
+                    let upper = fs::metadata(entry.path().join("upper"));
+                    let uid = upper.ok().map(|upper| upper.uid());
+                    self.watch(
+                        Live {
+                            dyno,
+                            socket,
+                            uid,
+                            port: None,
+                            child: None,
+                        },
+                        reactor,
+                    )?;
+                }
+                Err(_) => {
+                    let record = supervisor::read_record(&entry.path())
+                        .unwrap_or_else(|_| supervisor::lost_record());
+                    news.push(News::Ended { dyno, record });
+                }
+            }
+        }
+        Ok(news)
+    }
+
+    fn watch(&mut self, live: Live, reactor: &mut Reactor) -> Result<()> {
+        let token = reactor.token();
+        rustix::io::ioctl_fionbio(&live.socket, true)?;
+        reactor.register(&live.socket, token, Interest::READABLE)?;
+        self.live.insert(token, live);
+        Ok(())
+    }
+
+    /// Passes a client's connection on to its dyno. False when the dyno is not alive.
+    pub fn attach(&self, dyno: &str, connection: &OwnedFd) -> bool {
+        self.find(dyno).is_some_and(|live| {
+            control::send(&live.socket, &ToSupervisor::Attach, &[connection.as_fd()]).is_ok()
+        })
+    }
+
+    /// Asks a dyno to end. False when it is not alive.
+    pub fn stop(&self, dyno: &str, grace: f64) -> bool {
+        self.find(dyno).is_some_and(|live| {
+            control::send(&live.socket, &ToSupervisor::Stop { grace }, &[]).is_ok()
+        })
+    }
+
+    /// Whether this dyno is alive.
+    pub fn is_live(&self, dyno: &str) -> bool {
+        self.find(dyno).is_some()
+    }
+
+    fn find(&self, dyno: &str) -> Option<&Live> {
+        self.live.values().find(|live| live.dyno == dyno)
+    }
+
+    /// Whether `token` is one of the supervisors'.
+    pub fn knows(&self, token: Token) -> bool {
+        self.live.contains_key(&token)
+    }
+
+    /// Takes what a supervisor has said.
+    pub fn hear(&mut self, token: Token, reactor: &mut Reactor) -> Vec<News> {
+        self.leaving
+            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+        let mut news = Vec::new();
+        while let Some(live) = self.live.get(&token) {
+            match control::receive::<FromSupervisor>(&live.socket) {
+                Ok(Some((FromSupervisor::State { dyno, state, .. }, _))) => {
+                    news.push(News::State { dyno, state });
+                }
+                Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
+                    news.push(News::Ended { dyno, record });
+                    self.forget(token, reactor);
+                }
+                Ok(Some((FromSupervisor::Unknown, _))) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Ok(None) | Err(_) => {
+                    // Dead without a last word; it may have left one on disk.
+                    let record = supervisor::read_record(&self.folder_of(&live.dyno))
+                        .unwrap_or_else(|_| supervisor::lost_record());
+                    news.push(News::Ended {
+                        dyno: live.dyno.clone(),
+                        record,
+                    });
+                    self.forget(token, reactor);
+                }
+            }
+        }
+        news
+    }
+
+    fn forget(&mut self, token: Token, reactor: &mut Reactor) {
+        if let Some(live) = self.live.remove(&token) {
+            let _ = reactor.deregister(&live.socket, token);
+            self.leaving.extend(live.child);
+        }
+    }
+}
+
+fn spawn(spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let (reader, mut writer) = io::pipe()?;
+    // Needed only by an environment near its bound; the default holds 64 KiB.
+    let json = serde_json::to_vec(spec)?;
+    if json.len() > 64 * 1024 {
+        rustix::pipe::fcntl_setpipe_size(&writer, SPEC_PIPE).context("cannot pass the spec on")?;
+    }
+    // The running program itself, even when its file was replaced meanwhile.
+    let child = Command::new("/proc/self/exe")
+        .arg("__supervise")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(reader))
+        .stdout(Stdio::from(theirs))
+        .spawn()
+        .context("cannot start a supervisor")?;
+    writer.write_all(&json)?;
+    Ok((child, ours))
+}

@@ -1,0 +1,330 @@
+//! The slugs a server keeps: tarballs, and the trees unpacked from them.
+//!
+//! `<sha256>.tgz` is a tarball as it came, `<sha256>/` its tree. Both are made under a temporary
+//! name in the same directory and renamed when complete, so a name that is there is whole. Whoever
+//! works on a slug holds a lock on its tarball, whoever works on a temporary name one on that; the
+//! kernel drops locks of the dead, which is how [`SlugCache::sweep`] tells what was left over. A
+//! tree is last used when its tarball's mtime says (the tree's own times belong to the app).
+//! Called by the server.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
+use tempfile::{Builder, TempDir};
+
+use super::{Limits, Owner, SlugId, failed, over_limit, remove_tree, unpack};
+use crate::error::UserError;
+
+const TEMPORARY: &str = ".tmp-";
+
+/// The name of a tree inside its temporary directory.
+const TREE: &str = "tree";
+
+/// A directory of slugs.
+#[derive(Debug)]
+pub struct SlugCache {
+    dir: PathBuf,
+    owner: Option<Owner>,
+    limits: Limits,
+    /// Bytes on disk of the trees that were measured already. Trees do not change.
+    tree_bytes: Mutex<HashMap<SlugId, u64>>,
+}
+
+/// A tarball that was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Its digest.
+    pub id: SlugId,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl SlugCache {
+    /// The slugs in `dir`, which is made, for this user only, if it does not exist. Trees will
+    /// belong to `owner` and keep to the `limits`.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn new(
+        dir: impl Into<PathBuf>,
+        owner: Option<Owner>,
+        limits: Limits,
+    ) -> anyhow::Result<Self> {
+        let dir = dir.into();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|error| failed("make the directory", dir.display(), error))?;
+        Ok(Self {
+            dir,
+            owner,
+            limits,
+            tree_bytes: Mutex::default(),
+        })
+    }
+
+    /// Where the tarball of `id` is, if it is there.
+    pub fn tarball(&self, id: &SlugId) -> PathBuf {
+        self.dir.join(format!("{id}.tgz"))
+    }
+
+    fn tree(&self, id: &SlugId) -> PathBuf {
+        self.dir.join(id.to_string())
+    }
+
+    /// Stores a tarball of at most `max_bytes`. It is durable when this returns, but nobody has
+    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug.
+    ///
+    /// # Errors
+    /// It cannot be read or stored, is larger, or its digest is not the `expected` one.
+    pub fn receive(
+        &self,
+        mut tarball: impl Read,
+        expected: Option<&SlugId>,
+        max_bytes: u64,
+    ) -> anyhow::Result<Received> {
+        let unstored = |error| failed("store the slug in", self.dir.display(), error);
+        let mut file = Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(&self.dir)
+            .map_err(unstored)?;
+        lock(file.as_file()).map_err(unstored)?;
+        let (mut hasher, mut bytes) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            let count = match tarball.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed("receive", "the slug", error)),
+            };
+            bytes += count as u64;
+            if bytes > max_bytes {
+                return Err(over_limit("too many bytes in the tarball", max_bytes));
+            }
+            hasher.update(&buffer[..count]);
+            file.write_all(&buffer[..count]).map_err(unstored)?;
+        }
+        let id = SlugId::of(hasher);
+        if let Some(expected) = expected.filter(|expected| **expected != id) {
+            return Err(UserError::new(format!(
+                "checksum mismatch: the tarball is `{id}`, expected was `{expected}`"
+            ))
+            .hint("it was damaged on its way, or the checksum is of another file; try again")
+            .into());
+        }
+        file.as_file().sync_all().map_err(unstored)?;
+        file.persist(self.tarball(&id))
+            .map_err(|error| unstored(error.error))?;
+        self.sync_dir().map_err(unstored)?;
+        Ok(Received { id, bytes })
+    }
+
+    /// The tree of a slug, unpacked now if it is not there. Of several callers at once, in this
+    /// process or others, one unpacks and the others wait.
+    ///
+    /// The tree may be evicted from then on: it is the caller's to name it in use.
+    ///
+    /// # Errors
+    /// There is no such slug, or unpacking fails.
+    pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<PathBuf> {
+        let tree = self.tree(id);
+        let tarball = self.lock_slug(id)?;
+        let unusable = |error| failed("unpack the slug into", tree.display(), error);
+        if !tree.exists() {
+            let temporary = self.temporary().map_err(unusable)?;
+            let unpacked = temporary.dir.path().join(TREE);
+            unpack(&tarball, &unpacked, self.owner, &self.limits)?;
+            fs::rename(&unpacked, &tree).map_err(unusable)?;
+            self.sync_dir().map_err(unusable)?;
+        }
+        tarball.set_modified(SystemTime::now()).map_err(unusable)?;
+        Ok(tree)
+    }
+
+    /// Removes trees, the least recently used first, until all together take at most `max_bytes` on
+    /// disk; never one of a slug that is `in_use`, and no tarball. Returns whose trees are gone.
+    ///
+    /// # Errors
+    /// A tree cannot be measured or removed.
+    pub fn evict(&self, max_bytes: u64, in_use: &HashSet<SlugId>) -> anyhow::Result<Vec<SlugId>> {
+        let mut trees = Vec::new();
+        for name in self.names()? {
+            if let Ok(id) = name.parse::<SlugId>() {
+                let used = fs::metadata(self.tarball(&id)).and_then(|tarball| tarball.modified());
+                // Without a tarball nobody can ask for it any more.
+                trees.push((
+                    used.unwrap_or(SystemTime::UNIX_EPOCH),
+                    id,
+                    self.tree_bytes(&id)?,
+                ));
+            }
+        }
+        trees.sort_unstable();
+        let mut total: u64 = trees.iter().map(|(_, _, bytes)| bytes).sum();
+        let mut evicted = Vec::new();
+        for (_, id, bytes) in trees {
+            if total > max_bytes && !in_use.contains(&id) {
+                self.remove_tree(&id)?;
+                total -= bytes;
+                evicted.push(id);
+            }
+        }
+        Ok(evicted)
+    }
+
+    /// Removes a slug's tarball and tree. Fine if there is none.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn remove(&self, id: &SlugId) -> anyhow::Result<()> {
+        let tarball = self.tarball(id);
+        // The tree goes while the tarball is locked, so that nobody unpacks it once more.
+        let _lock = match fs::exists(&tarball) {
+            Ok(true) => Some(self.lock_slug(id)?),
+            _ => None,
+        };
+        remove_tree(&tarball).map_err(|error| failed("remove", tarball.display(), error))?;
+        self.remove_tree(id)
+    }
+
+    /// Removes what a process that was killed left half done, and returns how many pieces. Meant for
+    /// the start: one that is just being made might be taken for left over.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn sweep(&self) -> anyhow::Result<usize> {
+        let mut swept = 0;
+        for name in self.names()? {
+            if !name.starts_with(TEMPORARY) {
+                continue;
+            }
+            let path = self.dir.join(&name);
+            let held = match File::open(&path) {
+                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_err(),
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(_) => false,
+            };
+            if !held {
+                remove_tree(&path).map_err(|error| failed("remove", path.display(), error))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Renamed away first: a tree that is there is whole.
+    fn remove_tree(&self, id: &SlugId) -> anyhow::Result<()> {
+        let tree = self.tree(id);
+        let unremoved = |error| failed("remove", tree.display(), error);
+        self.tree_bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+        let temporary = self.temporary().map_err(unremoved)?;
+        match fs::rename(&tree, temporary.dir.path().join(TREE)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(unremoved)?,
+        }
+        remove_tree(temporary.dir.path()).map_err(unremoved)
+    }
+
+    fn tree_bytes(&self, id: &SlugId) -> anyhow::Result<u64> {
+        let known = || {
+            self.tree_bytes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some(&bytes) = known().get(id) {
+            return Ok(bytes);
+        }
+        let tree = self.tree(id);
+        let bytes = disk_bytes(&tree).map_err(|error| failed("measure", tree.display(), error))?;
+        known().insert(*id, bytes);
+        Ok(bytes)
+    }
+
+    /// Opens and locks a slug's tarball.
+    fn lock_slug(&self, id: &SlugId) -> anyhow::Result<File> {
+        let path = self.tarball(id);
+        let missing = || UserError::new(format!("no slug `{id}`")).hint("deploy the app again");
+        let unusable = |error| failed("open", path.display(), error);
+        loop {
+            let tarball = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing().into()),
+                opened => opened.map_err(unusable)?,
+            };
+            lock(&tarball).map_err(unusable)?;
+            // While we waited it may have been removed, or received once more under the same name.
+            let is_current = |now: fs::Metadata| {
+                tarball
+                    .metadata()
+                    .is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
+            };
+            if fs::metadata(&path).is_ok_and(is_current) {
+                return Ok(tarball);
+            }
+        }
+    }
+
+    fn temporary(&self) -> std::io::Result<Temporary> {
+        let dir = Builder::new().prefix(TEMPORARY).tempdir_in(&self.dir)?;
+        let lock_file = File::open(dir.path())?;
+        lock(&lock_file)?;
+        Ok(Temporary {
+            dir,
+            _lock: lock_file,
+        })
+    }
+
+    fn names(&self) -> anyhow::Result<Vec<String>> {
+        let unreadable = |error| failed("read the directory", self.dir.display(), error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(unreadable)? {
+            // All of ours are UTF-8.
+            names.extend(entry.map_err(unreadable)?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+/// A directory nobody sweeps as long as this lives, and that is gone afterwards.
+struct Temporary {
+    dir: TempDir,
+    _lock: File,
+}
+
+fn lock(file: &File) -> std::io::Result<()> {
+    Ok(rustix::io::retry_on_intr(|| {
+        flock(file, FlockOperation::LockExclusive)
+    })?)
+}
+
+/// What a tree takes on disk; hard links count once for each name.
+fn disk_bytes(dir: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            bytes += metadata.blocks() * 512;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
+}

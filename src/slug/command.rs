@@ -1,0 +1,55 @@
+//! `dyno __slug`: packing and unpacking by themselves, for `bench/slug.sh` and for looking into a
+//! slug without a server. Hidden; no promise is made about it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::{DEFAULT_LEVEL, Limits, pack, unpack};
+use crate::error::{EXIT_USAGE, UserError};
+
+/// Runs `pack DIR FILE [LEVEL]` or `unpack FILE DIR`, and prints what came of it.
+///
+/// # Errors
+/// Those of packing and unpacking, or other arguments.
+pub fn run(args: &[OsString]) -> anyhow::Result<()> {
+    let words: Vec<&str> = args
+        .iter()
+        .map(|arg| arg.to_str().unwrap_or_default())
+        .collect();
+    match (words.as_slice(), args) {
+        (["pack", _, _, level @ ..], [_, dir, file, ..]) if level.len() <= 1 => {
+            let level = match level {
+                [level] => level.parse().context("LEVEL is a number from 0 to 9")?,
+                _ => DEFAULT_LEVEL,
+            };
+            let out = File::create(file).with_context(|| format!("cannot create {file:?}"))?;
+            let packed = pack(Path::new(dir), &out, level, &Limits::default(), &mut |_| {})?;
+            println!(
+                "{} {} entries, {} bytes, packed {} bytes",
+                packed.id, packed.entries, packed.content_bytes, packed.packed_bytes
+            );
+            for warning in packed.warnings {
+                println!("{warning}");
+            }
+        }
+        (["unpack", _, _], [_, file, dir]) => {
+            let tarball = File::open(file).with_context(|| format!("cannot open {file:?}"))?;
+            let unpacked = unpack(tarball, Path::new(dir), None, &Limits::default())?;
+            println!(
+                "{} entries, {} bytes",
+                unpacked.entries, unpacked.content_bytes
+            );
+        }
+        _ => {
+            return Err(
+                UserError::new("usage: __slug pack DIR FILE [LEVEL] | unpack FILE DIR")
+                    .exit_code(EXIT_USAGE)
+                    .into(),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! `.slugignore`: which files of an app's directory stay out of its slug.
+//!
+//! The patterns are gitignore's, read from the one file at the root, with Heroku's difference: there
+//! is no `!` negation (facts, section 9). A line that begins with `!` is passed over and the caller
+//! is told, since whoever wrote it expects a file that will be missing. Whatever the patterns say,
+//! nothing named `.git` is packed, at any depth: history is no part of an app, and the `.git` file of
+//! a submodule points at what is not there. The `.slugignore` itself is packed like any other file.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::failed;
+use crate::error::UserError;
+
+const NAME: &str = ".slugignore";
+
+/// The largest `.slugignore`, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// The patterns of one app's directory.
+#[derive(Debug)]
+pub(super) struct SlugIgnore {
+    patterns: Gitignore,
+    /// What the author of the file should know, one line each.
+    pub(super) warnings: Vec<String>,
+}
+
+impl SlugIgnore {
+    /// Reads the `.slugignore` in the directory `root`; without one nothing but `.git` is ignored.
+    ///
+    /// # Errors
+    /// It cannot be read, is too large, is not UTF-8, or a pattern has no meaning.
+    pub(super) fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
+        // NONBLOCK: should it be a FIFO, opening must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let text = match openat(root, NAME, flags, Mode::empty()) {
+            Ok(file) => {
+                let mut text = Vec::new();
+                std::fs::File::from(file)
+                    .take(MAX_BYTES + 1)
+                    .read_to_end(&mut text)
+                    .map_err(|error| failed("read", NAME, error))?;
+                text
+            }
+            Err(rustix::io::Errno::NOENT) => Vec::new(),
+            Err(error) => return Err(failed("read", NAME, error)),
+        };
+        Self::parse(&text)
+    }
+
+    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        if text.len() as u64 > MAX_BYTES {
+            return Err(
+                UserError::new(format!("`{NAME}` is larger than {MAX_BYTES} bytes")).into(),
+            );
+        }
+        let text = std::str::from_utf8(text)
+            .map_err(|_| UserError::new(format!("`{NAME}` is not UTF-8")))?;
+        let mut builder = GitignoreBuilder::new("");
+        let mut warnings = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.starts_with('!') {
+                warnings.push(format!(
+                    "{NAME} line {number}, `{line}`, does nothing: a slug has no `!` negation"
+                ));
+                continue;
+            }
+            builder.add_line(None, line).map_err(|error| {
+                UserError::new(format!("bad {NAME} line {number}, `{line}`: {error}"))
+                    .hint("the patterns are those of .gitignore, without `!`")
+            })?;
+        }
+        let patterns = builder
+            .build()
+            .with_context(|| format!("cannot use `{NAME}`"))?;
+        Ok(Self { patterns, warnings })
+    }
+
+    /// Whether the entry at `path`, relative to the root, stays out. Its parents were asked before.
+    pub(super) fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
+        let name = path.rsplit(|&byte| byte == b'/').next();
+        name == Some(b".git")
+            || self
+                .patterns
+                .matched(Path::new(OsStr::from_bytes(path)), is_directory)
+                .is_ignore()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> SlugIgnore {
+        SlugIgnore::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn patterns_match_as_in_a_gitignore() {
+        let rules = parse("# docs\n\n*.log\r\n/tmp\nspec/\n**/cache/*.bin\n\\#odd\n/a/b\n");
+        for (path, is_directory) in [
+            ("x.log", false),
+            ("deep/down/x.log", false),
+            ("tmp", true),
+            ("spec", true),
+            ("lib/spec", true),
+            ("x/cache/1.bin", false),
+            ("#odd", false),
+            ("a/b", false),
+        ] {
+            assert!(
+                rules.ignores(path.as_bytes(), is_directory),
+                "{path} should be ignored"
+            );
+        }
+        for (path, is_directory) in [
+            ("# docs", false),
+            ("x.logs", false),
+            ("lib/tmp", true),
+            ("spec", false),
+            ("x/a/b", false),
+            (".slugignore", false),
+        ] {
+            assert!(
+                !rules.ignores(path.as_bytes(), is_directory),
+                "{path} should be packed"
+            );
+        }
+    }
+
+    #[test]
+    fn git_folders_never_get_in() {
+        let rules = parse("");
+        assert!(rules.ignores(b".git", true));
+        assert!(rules.ignores(b"vendor/lib/.git", false));
+        assert!(!rules.ignores(b".gitignore", false));
+        assert!(!rules.ignores(b"a.git", true));
+    }
+
+    #[test]
+    fn negation_is_passed_over_and_said() {
+        let rules = parse("*.txt\n!keep.txt\n\\!really\n");
+        assert!(rules.ignores(b"keep.txt", false));
+        assert!(rules.ignores(b"!really", false));
+        assert_eq!(
+            rules.warnings,
+            [".slugignore line 2, `!keep.txt`, does nothing: a slug has no `!` negation"]
+        );
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_matched() {
+        assert!(parse("*.log").ignores(b"\xff\xfe.log", false));
+    }
+
+    #[test]
+    fn a_meaningless_pattern_is_named_with_its_line() {
+        let error = SlugIgnore::parse(b"ok\n{a,b\n").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("bad .slugignore line 2, `{a,b`"),
+            "{error}"
+        );
+    }
+}

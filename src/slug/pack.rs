@@ -1,0 +1,256 @@
+//! Packing: an app's directory becomes a slug.
+//!
+//! The tarball says nothing about the machine it was made on. Members are sorted bytewise by path,
+//! carry one fixed time and no owner, and keep only their permission bits; a hard link is stored as
+//! the file it is. So the same tree gives the same digest anywhere, and deploying it again costs
+//! nothing. Names that do not fit into a tar header are stored as GNU tar does it. Called by the CLI.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use tar::{EntryType, Header};
+
+use super::gzip::{Blocks, gzip};
+use super::ignore::SlugIgnore;
+use super::walk::{Entry, open_root, walk};
+use super::{Limits, SlugId, failed, over_limit, shown};
+use crate::error::UserError;
+
+/// The time of every member, 1985-10-26 08:15 UTC: the one that npm gives its packages. Not 0, since
+/// zip files, and what builds them at start, know no time before 1980.
+const MTIME: u64 = 499_162_500;
+
+/// The end of a tarball.
+const END: [u8; 1024] = [0; 1024];
+
+/// A packed slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// The SHA-256 of the tarball.
+    pub id: SlugId,
+    /// Files, directories and symlinks in it.
+    pub entries: u64,
+    /// Bytes of the files in it.
+    pub content_bytes: u64,
+    /// Bytes of the tarball.
+    pub packed_bytes: u64,
+    /// What was left out although nobody asked for it, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// How far packing has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of file contents taken in.
+    pub done: u64,
+    /// Bytes of file contents altogether.
+    pub total: u64,
+}
+
+/// Packs the directory `dir` into `out`, gzipped at `level` (0 to 9).
+///
+/// `progress` is called on this thread, after every file and every MiB of a larger one.
+///
+/// # Errors
+/// Something cannot be read or written, changes while it is packed, or passes one of the `limits`.
+/// What was written until then is no slug.
+pub fn pack(
+    dir: &Path,
+    out: impl Write + Send,
+    level: u32,
+    limits: &Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<Packed> {
+    if level > 9 {
+        return Err(UserError::new(format!("bad gzip level `{level}`: it is 0 to 9")).into());
+    }
+    let root = open_root(dir)?;
+    let ignore = SlugIgnore::read(root.as_fd())?;
+    let (entries, mut skipped) = list(root.as_fd(), &ignore, limits)?;
+    let total = entries
+        .iter()
+        .filter(|e| is_file(e))
+        .map(|e| e.stat.st_size as u64)
+        .sum();
+    let mut packer = Packer {
+        root: root.as_fd(),
+        limits,
+        progress,
+        at: Progress { done: 0, total },
+    };
+    let ((), gzipped) = gzip(out, level, |blocks| {
+        // The root's own mode tells how the directory was made, not what the app is.
+        append_header(blocks, EntryType::Directory, b"./app/", b"", 0o755, 0)?;
+        for entry in &entries {
+            packer.append(blocks, entry)?;
+            limits.check_bytes(blocks.bytes() + END.len() as u64)?;
+        }
+        Ok(blocks.write(&END)?)
+    })?;
+    let mut warnings = ignore.warnings;
+    warnings.append(&mut skipped);
+    Ok(Packed {
+        id: gzipped.id,
+        entries: entries.len() as u64,
+        content_bytes: total,
+        packed_bytes: gzipped.bytes,
+        warnings,
+    })
+}
+
+/// The entries to pack, in order, and a warning for each that no slug can hold.
+fn list(
+    root: BorrowedFd<'_>,
+    ignore: &SlugIgnore,
+    limits: &Limits,
+) -> anyhow::Result<(Vec<Entry>, Vec<String>)> {
+    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    walk(root, ignore, limits, |entry| {
+        let kind = match entry.file_type() {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => {
+                entries.push(entry);
+                // One more for `./app/` itself.
+                limits.check_entries(entries.len() as u64 + 1)?;
+                return Ok(ControlFlow::Continue(()));
+            }
+            FileType::Socket => "socket",
+            FileType::Fifo => "named pipe",
+            _ => "device",
+        };
+        skipped.push(format!("`{}` is a {kind} and left out", shown(&entry.path)));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    skipped.sort_unstable();
+    Ok((entries, skipped))
+}
+
+fn is_file(entry: &Entry) -> bool {
+    entry.file_type() == FileType::RegularFile
+}
+
+struct Packer<'a> {
+    root: BorrowedFd<'a>,
+    limits: &'a Limits,
+    progress: &'a mut dyn FnMut(Progress),
+    at: Progress,
+}
+
+impl Packer<'_> {
+    fn append(&mut self, blocks: &mut Blocks, entry: &Entry) -> anyhow::Result<()> {
+        let mode = entry.stat.st_mode & 0o777;
+        let mut name = [b"./app/", entry.path.as_slice()].concat();
+        match entry.file_type() {
+            FileType::Directory => {
+                name.push(b'/');
+                append_header(blocks, EntryType::Directory, &name, b"", mode, 0)?;
+            }
+            FileType::Symlink => {
+                let target = readlinkat(self.root, entry.path.as_slice(), Vec::new())
+                    .map_err(|error| failed("read the symlink", shown(&entry.path), error))?;
+                let target = target.to_bytes();
+                if target.len() > self.limits.path_bytes {
+                    let what = format!(
+                        "the target of `{}` has {} bytes",
+                        shown(&entry.path),
+                        target.len()
+                    );
+                    return Err(over_limit(what, self.limits.path_bytes as u64));
+                }
+                append_header(blocks, EntryType::Symlink, &name, target, 0o777, 0)?;
+            }
+            _ => {
+                let size = entry.stat.st_size as u64;
+                // Before the contents are read, not after: it may be the one file of a terabyte.
+                self.limits.check_bytes(blocks.bytes() + size)?;
+                append_header(blocks, EntryType::Regular, &name, b"", mode, size)?;
+                self.append_contents(blocks, entry, size)?;
+                pad(blocks, size)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append_contents(
+        &mut self,
+        blocks: &mut Blocks,
+        entry: &Entry,
+        size: u64,
+    ) -> anyhow::Result<()> {
+        let unreadable = |error: std::io::Error| failed("read", shown(&entry.path), error);
+        // Should another kind of file have taken its place: a symlink is refused, a FIFO not waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(self.root, entry.path.as_slice(), flags, Mode::empty())
+            .map_err(|error| unreadable(error.into()))?;
+        let mut taken = 0;
+        loop {
+            let (count, was_short) = blocks.read_from(&file).map_err(unreadable)?;
+            taken += count as u64;
+            if taken > size || (count == 0 && taken < size) {
+                return Err(UserError::new(format!(
+                    "`{}` changed while it was packed",
+                    shown(&entry.path)
+                ))
+                .hint("deploy again when nothing writes to it, or list it in .slugignore")
+                .into());
+            }
+            self.at.done += count as u64;
+            (self.progress)(self.at);
+            // A short read at the expected end is the end; no need to ask once more.
+            if was_short && taken == size {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One member's header, preceded by its name and target where they do not fit into it.
+fn append_header(
+    blocks: &mut Blocks,
+    kind: EntryType,
+    name: &[u8],
+    target: &[u8],
+    mode: u32,
+    size: u64,
+) -> std::io::Result<()> {
+    let mut header = Header::new_gnu();
+    let fields = header.as_old_mut();
+    if !fit(&mut fields.name, name) {
+        append_long(blocks, EntryType::GNULongName, name)?;
+    }
+    if !fit(&mut fields.linkname, target) {
+        append_long(blocks, EntryType::GNULongLink, target)?;
+    }
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(MTIME);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    blocks.write(header.as_bytes())
+}
+
+/// A member before a member, which holds the name that is too long for the latter's header.
+fn append_long(blocks: &mut Blocks, kind: EntryType, text: &[u8]) -> std::io::Result<()> {
+    let size = text.len() as u64 + 1;
+    append_header(blocks, kind, b"././@LongLink", b"", 0, size)?;
+    blocks.write(text)?;
+    blocks.write(b"\0")?;
+    pad(blocks, size)
+}
+
+/// Copies as much of `text` as fits; whether that was all.
+fn fit(field: &mut [u8], text: &[u8]) -> bool {
+    let count = text.len().min(field.len());
+    field[..count].copy_from_slice(&text[..count]);
+    count == text.len()
+}
+
+/// A member's contents fill whole records of 512 bytes.
+fn pad(blocks: &mut Blocks, size: u64) -> std::io::Result<()> {
+    blocks.write(&[0; 511][..(size.next_multiple_of(512) - size) as usize])
+}

@@ -1,0 +1,177 @@
+//! Unpacking: a tarball of any origin becomes the tree that dynos run on.
+//!
+//! Members below `./app/` (or `app/`) are unpacked, others passed over, as Heroku does. Nothing in
+//! the tarball is trusted: not its names, which [`Tree`] keeps inside, not its sizes, which the
+//! limits bound, not its end. It is all or nothing: after an error the destination does not exist.
+//! One thread inflates, the calling one writes, and nothing is synced before the end. Called by the
+//! server, through the [cache](super::SlugCache).
+
+use std::io::Read;
+use std::path::Path;
+use std::thread;
+
+use super::inflate::{Inflated, inflater};
+use super::members::{Member, Members};
+use super::tree::{Components, Tree};
+use super::{Limits, Owner, bad_slug, failed, over_limit, remove_tree, shown};
+
+/// An unpacked slug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Files, directories and links of the tree.
+    pub entries: u64,
+    /// Bytes of the files in it.
+    pub content_bytes: u64,
+}
+
+/// Unpacks `tarball` into `dest`, a directory that does not exist yet.
+///
+/// With an `owner` everything belongs to it afterwards, which takes root. Permission bits are kept,
+/// setuid, setgid and sticky bits are not, and directories always let their owner in. Files keep
+/// their times. When it returns, the tree is on the disk.
+///
+/// # Errors
+/// The tarball cannot be read or is no slug, passes one of the `limits`, or the tree cannot be
+/// written; then nothing of it is left.
+pub fn unpack(
+    tarball: impl Read + Send,
+    dest: &Path,
+    owner: Option<Owner>,
+    limits: &Limits,
+) -> anyhow::Result<Unpacked> {
+    let mut tree = Tree::create(dest, owner)?;
+    let (inflater, inflated) = inflater();
+    let result = thread::scope(|scope| {
+        scope.spawn(move || inflater.run(tarball));
+        unpack_members(inflated, &mut tree, limits)
+    })
+    .and_then(|unpacked| {
+        tree.sync()
+            .map_err(|error| failed("write", dest.display(), error))?;
+        Ok(unpacked)
+    });
+    drop(tree);
+    if result.is_err() {
+        // The first error is the one to report.
+        let _ = remove_tree(dest);
+    }
+    result
+}
+
+fn unpack_members(
+    inflated: Inflated,
+    tree: &mut Tree,
+    limits: &Limits,
+) -> anyhow::Result<Unpacked> {
+    let mut members = Members::new(inflated, limits);
+    let mut unpacked = Unpacked {
+        entries: 0,
+        content_bytes: 0,
+    };
+    let (mut seen, mut has_app) = (0, false);
+    while let Some(member) = members.next()? {
+        seen += 1;
+        limits.check_entries(seen + tree.implied())?;
+        let Some(path) = below_app(&member.name)? else {
+            continue;
+        };
+        limits.check_path(&path.join(&b'/'))?;
+        has_app = true;
+        unpacked.entries += 1;
+        unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
+    }
+    if !has_app {
+        return Err(bad_slug("it has no member below `./app/`"));
+    }
+    unpacked.entries += tree.implied();
+    Ok(unpacked)
+}
+
+/// Returns the bytes of its contents.
+fn unpack_member(
+    member: &Member,
+    path: &Components<'_>,
+    members: &mut Members<'_>,
+    tree: &mut Tree,
+    limits: &Limits,
+) -> anyhow::Result<u64> {
+    let kind = member.kind;
+    // Before POSIX a directory was a file whose name ends with a slash.
+    if kind.is_dir() || (kind.is_file() && member.name.ends_with(b"/")) {
+        tree.directory(path, member.mode)?;
+    } else if kind.is_file() || kind.is_contiguous() {
+        let file = tree.file(path)?;
+        let unwritable = |error| failed("unpack", shown(&member.name), error);
+        loop {
+            let piece = members.contents()?;
+            if piece.is_empty() {
+                break;
+            }
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, piece));
+            members.consume(written.map_err(unwritable)?);
+        }
+        tree.finish(&file, member.mode, member.mtime)
+            .map_err(unwritable)?;
+        return Ok(member.size);
+    } else if kind.is_symlink() {
+        if member.target.len() > limits.path_bytes {
+            let what = format!(
+                "the target of `{}` has {} bytes",
+                shown(&member.name),
+                member.target.len()
+            );
+            return Err(over_limit(what, limits.path_bytes as u64));
+        }
+        if member.target.is_empty() || member.target.contains(&0) {
+            return Err(bad_slug(format!(
+                "`{}` is a symlink to nowhere",
+                shown(&member.name)
+            )));
+        }
+        tree.symlink(path, &member.target)?;
+    } else if kind.is_hard_link() {
+        let target = below_app(&member.target)?.ok_or_else(|| {
+            let (name, target) = (shown(&member.name), shown(&member.target));
+            bad_slug(format!(
+                "`{name}` is a hard link to `{target}`, which is not below `./app/`"
+            ))
+        })?;
+        tree.hard_link(path, &target)?;
+    } else {
+        let what = if kind.is_character_special() || kind.is_block_special() {
+            "a device".to_owned()
+        } else if kind.is_fifo() {
+            "a named pipe".to_owned()
+        } else {
+            format!(
+                "of an unknown kind (`{}`)",
+                char::from(kind.as_byte()).escape_default()
+            )
+        };
+        return Err(bad_slug(format!("`{}` is {what}", shown(&member.name))));
+    }
+    Ok(0)
+}
+
+/// The components of a name below `app`; `None` if it lies elsewhere.
+fn below_app(name: &[u8]) -> anyhow::Result<Option<Vec<&[u8]>>> {
+    let refused = |why| Err(bad_slug(format!("`{}` {why}", shown(name))));
+    if name.starts_with(b"/") {
+        return refused("is an absolute name");
+    }
+    if name.contains(&0) {
+        return refused("has a NUL byte in its name");
+    }
+    let mut path: Vec<&[u8]> = name
+        .split(|&byte| byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."))
+        .collect();
+    if path.contains(&b"..".as_slice()) {
+        return refused("has `..` in its name");
+    }
+    if path.first() != Some(&b"app".as_slice()) {
+        return Ok(None);
+    }
+    path.remove(0);
+    Ok(Some(path))
+}

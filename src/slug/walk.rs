@@ -1,0 +1,183 @@
+//! The walk over an app's directory: every entry that belongs into its slug.
+//!
+//! One directory at a time, opened from the root's descriptor and read through its own, so no more
+//! than two descriptors are open however deep the tree is. Directories come before what is in them;
+//! otherwise the order is the file system's. Used by packing and by [`tree_is_newer_than`].
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+
+use super::ignore::SlugIgnore;
+use super::{Limits, failed, shown};
+
+/// One file, directory or symlink of the app, or something that can be none of these in a slug.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Relative to the root: no leading and no trailing slash.
+    pub(super) path: Vec<u8>,
+    pub(super) stat: Stat,
+}
+
+impl Entry {
+    pub(super) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+/// Opens an app's directory.
+pub(super) fn open_root(dir: &Path) -> anyhow::Result<rustix::fd::OwnedFd> {
+    openat(
+        CWD,
+        dir,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| failed("open", dir.display(), error))
+}
+
+/// Calls `visit` with every entry below `root` that `ignore` lets in, until it breaks off.
+pub(super) fn walk(
+    root: BorrowedFd<'_>,
+    ignore: &SlugIgnore,
+    limits: &Limits,
+    mut visit: impl FnMut(Entry) -> anyhow::Result<ControlFlow<()>>,
+) -> anyhow::Result<()> {
+    // NOFOLLOW: a directory that became a symlink since it was listed is not entered.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut pending = vec![Vec::new()];
+    while let Some(directory) = pending.pop() {
+        let here: &[u8] = if directory.is_empty() {
+            b"."
+        } else {
+            &directory
+        };
+        let unreadable = |error| failed("read the directory", shown(here), error);
+        let fd = openat(root, here, flags, Mode::empty()).map_err(unreadable)?;
+        let mut listing = Dir::read_from(fd.as_fd()).map_err(unreadable)?;
+        while let Some(item) = listing.read() {
+            let item = item.map_err(unreadable)?;
+            let name = item.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let mut path = Vec::with_capacity(directory.len() + 1 + name.to_bytes().len());
+            if !directory.is_empty() {
+                path.extend_from_slice(&directory);
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.to_bytes());
+            let stat = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| failed("examine", shown(&path), error))?;
+            let entry = Entry { path, stat };
+            let is_directory = entry.file_type() == FileType::Directory;
+            if ignore.ignores(&entry.path, is_directory) {
+                continue;
+            }
+            limits.check_path(&entry.path)?;
+            if is_directory {
+                pending.push(entry.path.clone());
+            }
+            if visit(entry)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything that a slug of `dir` would hold was changed after `time`.
+///
+/// Contents, modes and names count, by mtime or ctime; a removed file shows in its directory. Looks
+/// at `max_entries` entries at most and then says no: the answer is a courtesy to the person at the
+/// terminal and must not cost them more than a moment.
+///
+/// # Errors
+/// The directory, one below it or its `.slugignore` cannot be read.
+pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> anyhow::Result<bool> {
+    let root = open_root(dir)?;
+    let ignore = SlugIgnore::read(root.as_fd())?;
+    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = (
+        i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        u64::from(time.subsec_nanos()),
+    );
+    let (mut seen, mut newer) = (0, false);
+    walk(root.as_fd(), &ignore, &Limits::default(), |entry| {
+        let stat = entry.stat;
+        newer = (stat.st_mtime as i64, stat.st_mtime_nsec as u64) > time
+            || (stat.st_ctime as i64, stat.st_ctime_nsec as u64) > time;
+        seen += 1;
+        Ok(if newer || seen >= max_entries {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    })?;
+    Ok(newer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A time surely before and one surely after anything written now.
+    fn around_now() -> (SystemTime, SystemTime) {
+        let now = SystemTime::now();
+        (now - Duration::from_secs(60), now + Duration::from_secs(60))
+    }
+
+    #[test]
+    fn a_tree_is_newer_when_a_packed_entry_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) = around_now();
+        assert!(
+            !tree_is_newer_than(dir.path(), before, 100).unwrap(),
+            "nothing is in it"
+        );
+        fs::create_dir(dir.path().join("lib")).unwrap();
+        fs::write(dir.path().join("lib/a.rb"), "1").unwrap();
+        assert!(tree_is_newer_than(dir.path(), before, 100).unwrap());
+        assert!(!tree_is_newer_than(dir.path(), after, 100).unwrap());
+        assert!(tree_is_newer_than(&dir.path().join("none"), before, 100).is_err());
+    }
+
+    #[test]
+    fn ignored_files_do_not_make_a_tree_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(".git")).unwrap();
+        fs::write(dir.path().join(".git/index"), "1").unwrap();
+        let (before, _) = around_now();
+        assert!(!tree_is_newer_than(dir.path(), before, 100).unwrap());
+    }
+
+    #[test]
+    fn no_more_than_the_given_number_of_entries_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..10 {
+            let old = fs::File::create(dir.path().join(format!("{n}"))).unwrap();
+            old.set_modified(UNIX_EPOCH).unwrap();
+        }
+        let mut looked = 0;
+        let root = open_root(dir.path()).unwrap();
+        let ignore = SlugIgnore::read(root.as_fd()).unwrap();
+        walk(root.as_fd(), &ignore, &Limits::default(), |_| {
+            looked += 1;
+            Ok(if looked == 3 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        })
+        .unwrap();
+        assert_eq!(looked, 3);
+        let (_, after) = around_now();
+        assert!(!tree_is_newer_than(dir.path(), after, 3).unwrap());
+    }
+}

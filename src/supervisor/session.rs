@@ -1,0 +1,83 @@
+//! One client on one dyno: the connection it came on, until either side is gone.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::frame::{Frame, PROTOCOL, closed_stream};
+use crate::unix_socket;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    connection: OwnedFd,
+}
+
+impl Session {
+    /// Answers the upgrade request that the server has read on `connection`.
+    pub fn begin(connection: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&connection, true)?;
+        let mut session = Self { connection };
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+        );
+        session.send(head.as_bytes(), &[])?;
+        Ok(session)
+    }
+
+    /// The socket, to be watched for its end.
+    pub fn connection(&self) -> &OwnedFd {
+        &self.connection
+    }
+
+    /// Sends a frame and the descriptors that belong to it. All frames of a session together are
+    /// shorter than a socket's buffer: one that would block has a client that is no client.
+    pub fn tell(&mut self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send(&frame.encode(), fds)
+    }
+
+    fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let sent = unix_socket::send(&self.connection, bytes, fds)?;
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// What the client has said since.
+    pub fn hear(&mut self) -> News {
+        let mut news = News {
+            closed: Vec::new(),
+            gone: false,
+        };
+        let mut buffer = [0u8; 4096];
+        loop {
+            match rustix::io::read(&self.connection, &mut buffer) {
+                Ok(0) => news.gone = true,
+                Ok(count) => {
+                    news.closed.extend(
+                        buffer[..count]
+                            .iter()
+                            .filter_map(|&byte| closed_stream(byte)),
+                    );
+                    continue;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => news.gone = true,
+            }
+            return news;
+        }
+    }
+}
+
+/// See [`Session::hear`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct News {
+    /// Output streams that it does not read any more.
+    pub closed: Vec<usize>,
+    /// It has left.
+    pub gone: bool,
+}
