@@ -2,6 +2,7 @@
 //!
 //! Called by everyone who has to do with one: command line, API, store, server and supervisor.
 
+pub mod env;
 pub mod life;
 mod record;
 

@@ -31,6 +31,7 @@ mod slug;
 mod stack;
 mod store;
 mod sys;
+mod toolchain;
 
 // The wire.
 mod control;

@@ -210,6 +210,9 @@ pub struct Toolchains {
     /// Folders for the front of `PATH`, absolute, in order.
     #[serde(default)]
     pub path: Vec<String>,
+    /// Folders to mount, absolute; they hold those of `path` and what their programs need.
+    #[serde(default)]
+    pub folders: Vec<String>,
     /// Variables that the toolchains need.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::dyno::env::PROMPT;
 use crate::sandbox::plan::{Access, INNER_ID, Ownership, Step};
 
 /// Top-level folders that make up a system: what is there is taken, what is not is not missed.
@@ -16,12 +17,6 @@ const SYSTEM_FOLDERS: &[&str] = &["usr", "bin", "sbin", "etc", "opt", "nix", "gn
 
 /// Devices that any program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
-
-/// The prompt of an interactive shell: `~ $`, as on Heroku (heroku-facts section 4).
-pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033[00m\]";
-
-/// The search path before toolchains and profile scripts, Heroku's.
-pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Memory that `/dev/shm`, `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;

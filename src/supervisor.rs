@@ -22,6 +22,7 @@ use mio::{Interest, Token};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
+use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules};
 use crate::dyno::{DynoState, Exit, ExitRecord};
 use crate::frame::{Frame, Refusal, Up};
@@ -395,7 +396,11 @@ impl Supervisor {
             Action::StartCommand => {
                 let sent = self.tell_init(&ToInit::Exec {
                     program: self.stack.shell().to_owned(),
-                    args: vec!["-c".to_owned(), self.spec.shell_command.clone()],
+                    args: shell_arguments(
+                        self.stack.shell(),
+                        &self.spec.shell_command,
+                        &self.spec.tree,
+                    ),
                     env: self.spec.env.clone().into_iter().collect(),
                     streams: self.spec.streams,
                 });

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::control::{self, FromInit, Streams, ToInit};
+use crate::dyno::env::DEFAULT_PATH;
 use crate::init;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
-use crate::stack::{DEFAULT_PATH, DynoTree, SCRATCH_FOLDERS, Stack};
+use crate::stack::{DynoTree, SCRATCH_FOLDERS, Stack};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {

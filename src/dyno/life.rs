@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{DynoState, EndReason, Exit, ExitRecord};
-use crate::sys::signal::Signal;
 
 /// What becomes of a command whose PID 1 was killed.
 const KILLED: Exit = Exit::Signal(9);
@@ -53,6 +52,25 @@ pub enum Event {
     StopRequested { grace: Duration },
     /// The deadline that was asked for has passed.
     Deadline,
+}
+
+/// A signal to everything in a dyno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The client is gone.
+    Hup,
+    /// The dyno is to end.
+    Term,
+}
+
+impl Signal {
+    /// Linux's number.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Hup => 1,
+            Self::Term => 15,
+        }
+    }
 }
 
 /// What the supervisor is to do.
@@ -201,7 +219,7 @@ impl Life {
                 self.phase = Phase::Up(Up::Stopping);
                 vec![
                     Action::Log("Stopping all processes with SIGTERM".to_owned()),
-                    Action::SignalAll(Signal::TERM),
+                    Action::SignalAll(Signal::Term),
                     Action::SetDeadline(Some(now + grace)),
                 ]
             }
@@ -283,7 +301,7 @@ impl Life {
         }
         actions.extend([
             Action::Log("Client connection closed. Sending SIGHUP to all processes".to_owned()),
-            Action::SignalAll(Signal::HUP),
+            Action::SignalAll(Signal::Hup),
             Action::SetDeadline(Some(now + self.rules.hangup_interval)),
         ]);
         actions
@@ -509,7 +527,7 @@ mod tests {
         assert_eq!(actions[0], Action::TakeOutput);
         for hangup in 0..3 {
             assert!(
-                actions.contains(&Action::SignalAll(Signal::HUP)),
+                actions.contains(&Action::SignalAll(Signal::Hup)),
                 "{hangup}"
             );
             let due = seconds(105 + 5 * hangup);
@@ -535,7 +553,7 @@ mod tests {
         let _ = life.step(Event::ClientAttached, seconds(0));
         assert_eq!(life.step(Event::ClientGone, seconds(0)), []);
         let actions = life.step(Event::Started, seconds(0));
-        assert!(actions.contains(&Action::SignalAll(Signal::HUP)));
+        assert!(actions.contains(&Action::SignalAll(Signal::Hup)));
         assert!(actions.contains(&Action::TakeOutput));
     }
 
@@ -567,7 +585,7 @@ mod tests {
     fn stopping_is_term_then_kill() {
         let mut life = running();
         let actions = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
-        assert!(actions.contains(&Action::SignalAll(Signal::TERM)));
+        assert!(actions.contains(&Action::SignalAll(Signal::Term)));
         let actions = life.step(Event::Deadline, seconds(30));
         assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
         assert!(actions.contains(&Action::KillAll));
