@@ -1,3 +1,165 @@
-//! The Platform API's resources, as types: what the server writes and the client reads.
+//! The resources of the API, as types: Heroku's Platform API v3, and what we add to it.
+//!
+//! Field names, values and error ids are Heroku's, so that its own clients can read them; figures of
+//! the platform that mean nothing here (regions, prices) have the value that clients show least.
+//! What is ours is said at the field. A response is made by a pure function from what the store has;
+//! a request is read by [`Fields`], which passes over what it does not know and names what is wrong.
+//! The same types serve both sides of the wire: the server's handlers and the client. No HTTP here.
 
+pub mod account;
+pub mod app;
+pub mod config_vars;
+pub mod dyno;
+pub mod dyno_size;
 pub mod error;
+pub mod formation;
+pub mod link;
+pub mod release;
+pub mod slug;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+pub use error::ApiError;
+
+/// A time to the second, as Heroku writes it: `2012-01-01T12:00:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        timestamp(deserializer).map(Self)
+    }
+}
+
+/// A time in full, where seconds are too coarse to tell what came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExactTime(pub Timestamp);
+
+impl Serialize for ExactTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ExactTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        timestamp(deserializer).map(Self)
+    }
+}
+
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("`{text}` is not a time like 2012-01-01T12:00:00Z")))
+}
+
+/// Something that is known by id or name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// A uuid.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Named {
+    /// Something that every host has, under an id that is the same everywhere.
+    fn fixed(kind: &str, name: &str) -> Self {
+        Self {
+            id: fixed_id(kind, name),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Heroku's generation of dynos that have names like `run.1`. Its clients go by it.
+    fn generation() -> Self {
+        Self::fixed("generation", "cedar")
+    }
+
+    /// The stack: the host's own root tree.
+    fn stack() -> Self {
+        Self::fixed("stack", "host")
+    }
+}
+
+/// A uuid (version 8: by a rule of one's own) made from what it is of.
+fn fixed_id(kind: &str, name: &str) -> String {
+    let hash = Sha256::digest(format!("{kind} {name}"));
+    let hex: String = hash
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!(
+        "{}-{}-8{}-8{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[13..16],
+        &hex[17..20],
+        &hex[20..]
+    )
+}
+
+/// The fields of a request's body, each read when it is asked for: so an error can name the field,
+/// and process types keep their order.
+pub struct Fields<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'a> Fields<'a> {
+    /// Reads a body; none at all has no fields.
+    ///
+    /// # Errors
+    /// `400` when it is not a JSON object.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self(BTreeMap::new()));
+        }
+        serde_json::from_slice(body).map(Self).map_err(|error| {
+            ApiError::bad_request(format!("the body is not a JSON object: {error}"))
+        })
+    }
+
+    /// The field of this name; `null` counts as absent.
+    ///
+    /// # Errors
+    /// `422` naming the field when it has another type.
+    pub fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        let Some(raw) = self.0.get(name) else {
+            return Ok(None);
+        };
+        serde_json::from_str(raw.get()).map_err(|error| {
+            let message = error.to_string();
+            // The place that serde names is one in this field alone.
+            let why = message.split(" at line ").next().unwrap_or_default();
+            ApiError::invalid(format!("`{name}` is not valid: {why}"))
+        })
+    }
+
+    /// The field of this name.
+    ///
+    /// # Errors
+    /// `422` naming the field when it is missing or has another type.
+    pub fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, ApiError> {
+        self.optional(name)?
+            .ok_or_else(|| ApiError::invalid(format!("`{name}` is missing")))
+    }
+
+    /// The names of all fields.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::UserError;
-use crate::release::is_process_type;
+use crate::procfile::is_process_type_name;
 
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
 
@@ -40,7 +40,7 @@ impl FromStr for DynoName {
     fn from_str(text: &str) -> Result<Self, UserError> {
         let parts = text
             .rsplit_once('.')
-            .filter(|(process_type, _)| is_process_type(process_type));
+            .filter(|(process_type, _)| is_process_type_name(process_type));
         let name = parts.and_then(|(process_type, number)| {
             // Only the usual spelling: `run.01` and `run.+1` are not names of `run.1`.
             let usual =

@@ -123,17 +123,6 @@ impl fmt::Display for Change<'_> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProcessTypes(Vec<(String, String)>);
 
-/// The longest name of a process type in bytes (Heroku's figure).
-pub const MAX_PROCESS_TYPE_BYTES: usize = 128;
-
-/// Whether `name` can be that of a process type: Heroku's `^[-\w]{1,128}$`, in ASCII.
-pub fn is_process_type(name: &str) -> bool {
-    (1..=MAX_PROCESS_TYPE_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
 impl ProcessTypes {
     /// None.
     pub fn new() -> Self {
@@ -163,9 +152,9 @@ impl ProcessTypes {
             .map(|(name, command)| (name.as_str(), command.as_str()))
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -368,17 +357,5 @@ mod tests {
         assert_eq!(serde_json::to_string(&types).unwrap(), json);
         assert_eq!(types.get("release"), Some("migrate"));
         assert_eq!(types.get("worker"), None);
-    }
-
-    #[test]
-    fn process_types_are_named_as_on_heroku() {
-        assert!(
-            is_process_type("my-worker_2")
-                && is_process_type("2")
-                && is_process_type(&"a".repeat(128))
-        );
-        assert!(
-            !is_process_type("") && !is_process_type("a b") && !is_process_type(&"a".repeat(129))
-        );
     }
 }

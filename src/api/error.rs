@@ -1,4 +1,6 @@
-//! The body of every answer that is not a success.
+//! The error resource: the body of every answer that is not a success.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ pub struct ApiError {
     pub id: String,
     /// What failed, for people; the words of a [`UserError`].
     pub message: String,
-    /// What to do next.
+    /// What to do next. Ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -26,12 +28,57 @@ impl ApiError {
         }
     }
 
-    /// `error`, as one of the kind `id`.
-    pub fn from_user_error(id: impl Into<String>, error: &UserError) -> Self {
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new("bad_request", message)
+    }
+
+    /// What it is about does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new("not_found", message)
+    }
+
+    /// It asks for what is not possible.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new("invalid_params", message)
+    }
+
+    /// The state or a slug does not fit on the disk.
+    pub fn no_room(message: impl Into<String>) -> Self {
+        Self::new("insufficient_storage", message)
+    }
+
+    /// It is the server's fault.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new("internal_error", message)
+    }
+
+    /// The status of an answer with this error.
+    pub fn status(&self) -> u16 {
+        match self.id.as_str() {
+            "bad_request" => 400,
+            "not_found" => 404,
+            "invalid_params" => 422,
+            "insufficient_storage" => 507,
+            _ => 500,
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<UserError> for ApiError {
+    /// A rule was broken: by what was asked for.
+    fn from(error: UserError) -> Self {
         Self {
-            id: id.into(),
-            message: error.message.clone(),
-            hint: error.hint.clone(),
+            hint: error.hint,
+            ..Self::invalid(error.message)
         }
     }
 }
@@ -39,9 +86,8 @@ impl ApiError {
 impl From<ApiError> for UserError {
     fn from(error: ApiError) -> Self {
         Self {
-            message: error.message,
             hint: error.hint,
-            exit_code: None,
+            ..Self::new(error.message)
         }
     }
 }

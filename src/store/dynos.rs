@@ -7,7 +7,7 @@ use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases};
 use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, ONE_OFF};
 use crate::error::UserError;
-use crate::release::is_process_type;
+use crate::procfile::is_process_type_name;
 use crate::size::Size;
 
 /// A one-off dyno that is asked for.
@@ -34,7 +34,7 @@ impl Store {
     /// [`StoreError::TooManyOneOffs`]; [`StoreError::Rule`] for a bad type.
     pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
         let process_type = &new.process_type;
-        if !is_process_type(process_type) {
+        if !is_process_type_name(process_type) {
             let error = UserError::new(format!("`{process_type}` cannot be the type of a dyno"));
             return Err(error.hint("letters, digits, - and _ make a type").into());
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ffi;
 
+use crate::api::ApiError;
 use crate::app::AppName;
 use crate::error::UserError;
 use crate::release::Version;
@@ -211,5 +212,18 @@ impl From<StoreError> for UserError {
         let mut user_error = Self::new(error.to_string());
         user_error.hint = error.hint();
         user_error
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let (kind, message, hint) = (error.kind(), error.to_string(), error.hint());
+        let error = match kind {
+            StoreErrorKind::NotFound => Self::not_found(message),
+            StoreErrorKind::Refused => Self::invalid(message),
+            StoreErrorKind::Full => Self::no_room(message),
+            StoreErrorKind::Broken => Self::internal(message),
+        };
+        Self { hint, ..error }
     }
 }

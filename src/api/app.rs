@@ -1,0 +1,119 @@
+//! The app resource.
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Identity;
+use super::{ApiError, Fields, Named, Time};
+use crate::app::{self, AppName, Folder};
+
+/// An app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// A uuid.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: Identity,
+    /// Where it runs: here.
+    pub region: Named,
+    /// What is under its dynos.
+    pub stack: Named,
+    /// What is under its dynos from the next deploy on.
+    pub build_stack: Named,
+    /// What sort of dynos it has.
+    pub generation: Named,
+    /// Where it can be visited; nowhere as yet.
+    pub web_url: Option<String>,
+    /// Where it can be pushed to; nowhere as yet.
+    pub git_url: String,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it last changed.
+    pub updated_at: Time,
+    /// When its newest release was made.
+    pub released_at: Option<Time>,
+    /// Never.
+    pub archived_at: Option<Time>,
+    /// Whether it is closed to visitors.
+    pub maintenance: bool,
+    /// Whether certificates are cared for.
+    pub acm: bool,
+    /// Whether visitors must come from within.
+    pub internal_routing: Option<bool>,
+    /// What a buildpack says of it; there is none.
+    pub buildpack_provided_description: Option<String>,
+    /// Bytes of its repository; there is none.
+    pub repo_size: Option<u64>,
+    /// Bytes of its slug.
+    pub slug_size: Option<u64>,
+    /// Nobody's.
+    pub space: Option<Named>,
+    /// Nobody's.
+    pub team: Option<Named>,
+    /// Heroku's old word for a team.
+    pub organization: Option<Named>,
+    /// The folder last linked to it. Ours.
+    pub folder: Option<String>,
+}
+
+impl App {
+    /// The resource of an app.
+    pub fn new(app: &app::App, owner: &Identity) -> Self {
+        Self {
+            id: app.id.clone(),
+            name: app.name.to_string(),
+            owner: owner.clone(),
+            region: Named::fixed("region", "local"),
+            stack: Named::stack(),
+            build_stack: Named::stack(),
+            generation: Named::generation(),
+            web_url: None,
+            git_url: String::new(),
+            created_at: Time(app.created_at),
+            updated_at: Time(app.updated_at),
+            released_at: Some(Time(app.released_at)),
+            archived_at: None,
+            maintenance: false,
+            acm: false,
+            internal_routing: None,
+            buildpack_provided_description: None,
+            repo_size: None,
+            slug_size: app.slug_size,
+            space: None,
+            team: None,
+            organization: None,
+            folder: app.folder.clone(),
+        }
+    }
+}
+
+/// `POST /apps`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CreateApp {
+    /// Its name; one is found if none is given.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub name: Option<AppName>,
+    /// The folder to link to it, after which it is named if it has no name. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<Folder>,
+}
+
+impl CreateApp {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let name: Option<String> = fields.optional("name")?;
+        Ok(Self {
+            name: name.map(|name| AppName::parse(&name)).transpose()?,
+            folder: fields.optional("folder")?,
+        })
+    }
+}
+
+fn as_text<S: serde::Serializer>(name: &Option<AppName>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_ref().map(AppName::as_str).serialize(serializer)
+}

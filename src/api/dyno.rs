@@ -1,0 +1,196 @@
+//! The dyno resource.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{ApiError, Fields, Named, Time};
+use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF};
+use crate::size::Size;
+use crate::{command_line, config_var};
+
+/// The longest `time_to_live` in seconds (Heroku's).
+const MAX_TIME_TO_LIVE: u32 = 86_400;
+
+/// A dyno.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dyno {
+    /// A uuid.
+    pub id: String,
+    /// `run.1`.
+    pub name: String,
+    /// The name without its number.
+    pub r#type: String,
+    /// The command as it was given.
+    pub command: String,
+    /// Its size, with Heroku's capitals.
+    pub size: String,
+    /// Where it is in its life.
+    pub state: DynoState,
+    /// Where Heroku's own client meets it; only in the answer that makes an attached one.
+    pub attach_url: Option<String>,
+    /// Its app.
+    pub app: Named,
+    /// Its release.
+    pub release: DynoRelease,
+    /// When it was asked for.
+    pub created_at: Time,
+    /// When its state last changed.
+    pub updated_at: Time,
+    /// What its command left with. Ours.
+    pub exit_status: Option<u8>,
+    /// What signal ended its command. Ours.
+    pub exit_signal: Option<u8>,
+    /// When it ended. Ours.
+    pub ended_at: Option<Time>,
+    /// Why it ended, if not because its command did. Ours.
+    pub end_reason: Option<String>,
+}
+
+/// A release as a dyno names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DynoRelease {
+    /// A uuid.
+    pub id: String,
+    /// Its number.
+    pub version: u32,
+}
+
+impl Dyno {
+    /// The resource of a dyno. `attach_url` is for the answer that makes it.
+    pub fn new(dyno: &dyno::Dyno, attach_url: Option<String>) -> Self {
+        let ended = dyno.ended.as_ref();
+        let exit = ended.map(|ended| &ended.exit);
+        Self {
+            id: dyno.id.clone(),
+            name: dyno.name.to_string(),
+            r#type: dyno.name.process_type.clone(),
+            command: dyno.command.clone(),
+            size: dyno.size.clone(),
+            state: dyno.state,
+            attach_url,
+            app: Named {
+                id: dyno.app_id.clone(),
+                name: dyno.app_name.to_string(),
+            },
+            release: DynoRelease {
+                id: dyno.release_id.clone(),
+                version: dyno.release_version.0,
+            },
+            created_at: Time(dyno.created_at),
+            updated_at: Time(dyno.updated_at),
+            exit_status: match exit {
+                Some(Exit::Status(status)) => Some(*status),
+                _ => None,
+            },
+            exit_signal: match exit {
+                Some(Exit::Signal(signal)) => Some(*signal),
+                _ => None,
+            },
+            ended_at: ended.map(|ended| Time(ended.at)),
+            end_reason: ended.and_then(|ended| ended.reason.clone()),
+        }
+    }
+}
+
+/// `POST /apps/A/dynos`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CreateDyno {
+    /// Shell text; its first word may be a process type.
+    pub command: String,
+    /// Whether a client will come.
+    pub attach: bool,
+    /// Whether that client has no terminal.
+    pub force_no_tty: bool,
+    /// Variables over the config vars.
+    pub env: BTreeMap<String, String>,
+    /// Its size.
+    #[serde(serialize_with = "name_of")]
+    pub size: &'static Size,
+    /// What its name begins with.
+    pub r#type: String,
+    /// After how many seconds it is ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_live: Option<u32>,
+}
+
+impl CreateDyno {
+    /// A dyno for this command that is like Heroku's when nothing else is said: detached, 1X, `run`.
+    pub fn new(command: String) -> Self {
+        Self {
+            command,
+            attach: false,
+            force_no_tty: false,
+            env: BTreeMap::new(),
+            size: Size::default_size(),
+            r#type: ONE_OFF.to_owned(),
+            time_to_live: None,
+        }
+    }
+
+    /// Reads a body. The values in `env` may be numbers: Heroku's client sends the size of its
+    /// terminal so.
+    ///
+    /// # Errors
+    /// When a field is wrong or breaks a rule.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let mut request = Self::new(fields.required("command")?);
+        command_line::check(&request.command)?;
+        request.attach = fields.optional("attach")?.unwrap_or(false);
+        request.force_no_tty = fields.optional("force_no_tty")?.unwrap_or(false);
+        let env: BTreeMap<String, Text> = fields.optional("env")?.unwrap_or_default();
+        request.env = env
+            .into_iter()
+            .map(|(name, Text(value))| (name, value))
+            .collect();
+        config_var::check_env(&request.env)?;
+        if let Some(size) = fields.optional::<String>("size")? {
+            request.size = Size::lookup(&size)?;
+        }
+        if let Some(process_type) = fields.optional("type")? {
+            request.r#type = process_type;
+        }
+        request.time_to_live = fields.optional("time_to_live")?;
+        match request.time_to_live {
+            Some(seconds) if !(1..=MAX_TIME_TO_LIVE).contains(&seconds) => {
+                Err(ApiError::invalid(format!(
+                    "`time_to_live` is not valid: {seconds} is not from 1 to {MAX_TIME_TO_LIVE}"
+                )))
+            }
+            _ => Ok(request),
+        }
+    }
+
+    /// How the dyno is tied to a client.
+    pub fn kind(&self) -> Attach {
+        match (self.attach, self.force_no_tty) {
+            (false, _) => Attach::Detached,
+            (true, true) => Attach::Pipes,
+            (true, false) => Attach::Terminal,
+        }
+    }
+}
+
+/// A string, or a number as one.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a string or a number")]
+        enum Either {
+            Text(String),
+            Number(serde_json::Number),
+        }
+
+        Either::deserialize(deserializer).map(|either| match either {
+            Either::Text(text) => Self(text),
+            Either::Number(number) => Self(number.to_string()),
+        })
+    }
+}
+
+fn name_of<S: Serializer>(size: &&'static Size, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(size.name)
+}

@@ -1,0 +1,54 @@
+//! The dyno size resource.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Named, fixed_id};
+use crate::size::Size;
+
+/// A size of dynos.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DynoSize {
+    /// A uuid.
+    pub id: String,
+    /// Its name, with Heroku's capitals.
+    pub name: String,
+    /// Memory in GB.
+    pub memory: f64,
+    /// Heroku's measure of computing power.
+    pub compute: u32,
+    /// Whether Heroku gives it a machine of its own.
+    pub dedicated: bool,
+    /// Nothing.
+    pub cost: Option<u32>,
+    /// Heroku's unit of billing; nothing is billed.
+    pub precise_dyno_units: f64,
+    /// Whether Heroku sells it in private spaces only.
+    pub private_space_only: bool,
+    /// The processor, by Heroku's word.
+    pub architecture: String,
+    /// What sort of dynos it is for.
+    pub generation: Named,
+}
+
+impl DynoSize {
+    /// The resource of a size.
+    pub fn new(size: &Size) -> Self {
+        Self {
+            id: fixed_id("dyno-size", size.name),
+            name: size.name.to_owned(),
+            memory: f64::from(size.memory_mib) / 1024.0,
+            compute: size.compute,
+            dedicated: size.dedicated,
+            cost: None,
+            precise_dyno_units: 0.0,
+            private_space_only: size.private_space_only,
+            architecture: match std::env::consts::ARCH {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            }
+            .to_owned(),
+            generation: Named::generation(),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Responses against Heroku's published schema, requests against what its client sends.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::account::{Account, Identity};
+use super::app::CreateApp;
+use super::config_vars::parse_change;
+use super::dyno::CreateDyno;
+use super::release::{CreateRelease, Deploy, PackedFolder};
+use super::slug::CreateSlug;
+use super::*;
+use crate::app::{AppName, Folder};
+use crate::config_var::Config;
+use crate::dyno::{Attach, DynoName, DynoState, Ended, Exit};
+use crate::error::UserError;
+use crate::formation::{Entry, Wanted};
+use crate::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
+use crate::size::Size;
+
+const ID: &str = "01234567-89ab-4def-8123-456789abcdef";
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/platform-api.json")).unwrap()
+}
+
+/// Checks a response against Heroku's definition of `resource`: nothing of another type, and,
+/// unless it says otherwise, nothing missing.
+fn conforms(resource: &str, response: &impl Serialize, complete: bool) {
+    let definition = &schema()[resource];
+    let response = serde_json::to_value(response).unwrap();
+    let validator = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(definition)
+        .unwrap();
+    let errors: Vec<_> = validator
+        .iter_errors(&response)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{resource}: {errors:#?}");
+    if complete {
+        for name in definition["properties"].as_object().unwrap().keys() {
+            assert!(response.get(name).is_some(), "{resource} has no {name}");
+        }
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: ID.into(),
+        email: "ada@example.org".into(),
+    }
+}
+
+fn app_of_store() -> crate::app::App {
+    crate::app::App {
+        id: ID.into(),
+        name: AppName::parse("shop").unwrap(),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+        released_at: Timestamp::UNIX_EPOCH,
+        slug_size: Some(5),
+        folder: Some("/src/shop".into()),
+    }
+}
+
+fn release_of_store() -> crate::release::Release {
+    crate::release::Release {
+        id: ID.into(),
+        app_id: ID.into(),
+        app_name: AppName::parse("shop").unwrap(),
+        version: Version(3),
+        status: ReleaseStatus::Succeeded,
+        current: true,
+        description: "Deploy 01234567".into(),
+        user: "bob@example.org".into(),
+        slug_id: Some(ID.into()),
+        digest: Some("ab".repeat(32)),
+        process_types: ProcessTypes::from_iter([("web", "./web")]),
+        toolchains: Toolchains::default(),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn dyno_of_store() -> crate::dyno::Dyno {
+    crate::dyno::Dyno {
+        id: ID.into(),
+        app_id: ID.into(),
+        app_name: AppName::parse("shop").unwrap(),
+        release_id: ID.into(),
+        release_version: Version(3),
+        name: DynoName {
+            process_type: "run".into(),
+            number: 1,
+        },
+        command: "bash".into(),
+        size: "1X".into(),
+        state: DynoState::Up,
+        attach: Attach::Terminal,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+        ended: None,
+    }
+}
+
+fn slug_of_store() -> crate::release::Slug {
+    crate::release::Slug {
+        id: ID.into(),
+        digest: Some("ab".repeat(32)),
+        size: Some(5),
+        uploaded: true,
+        process_types: ProcessTypes::from_iter([("web", "./web")]),
+        commit: None,
+        commit_description: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn an_app_conforms() {
+    let mut app = app_of_store();
+    conforms("app", &app::App::new(&app, &identity()), true);
+    (app.slug_size, app.folder) = (None, None);
+    conforms("app", &app::App::new(&app, &identity()), true);
+}
+
+#[test]
+fn a_release_conforms() {
+    let mut release = release_of_store();
+    conforms(
+        "release",
+        &release::Release::new(&release, &identity()),
+        true,
+    );
+    release.slug_id = None;
+    let initial = release::Release::new(&release, &identity());
+    conforms("release", &initial, true);
+    assert!(initial.artifacts.is_empty() && !initial.eligible_for_rollback);
+    assert_eq!(initial.user.email, "bob@example.org");
+}
+
+#[test]
+fn a_dyno_conforms_and_tells_how_it_ended() {
+    let mut dyno = dyno_of_store();
+    conforms(
+        "dyno",
+        &dyno::Dyno::new(&dyno, Some("rendezvous://host:5000/x".into())),
+        true,
+    );
+    for (exit, status, signal) in [
+        (Exit::Status(3), json!(3), json!(null)),
+        (Exit::Signal(9), json!(null), json!(9)),
+        (Exit::Unknown, json!(null), json!(null)),
+    ] {
+        dyno.state = DynoState::Complete;
+        dyno.ended = Some(Ended {
+            at: Timestamp::UNIX_EPOCH,
+            exit,
+            reason: None,
+        });
+        let response = serde_json::to_value(dyno::Dyno::new(&dyno, None)).unwrap();
+        conforms("dyno", &response, true);
+        assert_eq!(
+            (&response["exit_status"], &response["exit_signal"]),
+            (&status, &signal)
+        );
+        assert_eq!(response["ended_at"], "1970-01-01T00:00:00Z");
+    }
+}
+
+#[test]
+fn a_slug_conforms() {
+    let mut slug = slug_of_store();
+    let url = "/apps/shop/slugs/1/blob".to_owned();
+    let response = slug::Slug::new(&slug, url.clone());
+    conforms("slug", &response, true);
+    assert_eq!(response.blob.method, "get");
+    assert_eq!(
+        response.checksum,
+        Some(format!("SHA256:{}", "ab".repeat(32)))
+    );
+    (slug.uploaded, slug.digest, slug.size) = (false, None, None);
+    let response = slug::Slug::new(&slug, url);
+    conforms("slug", &response, true);
+    assert_eq!(response.blob.method, "put");
+}
+
+#[test]
+fn a_formation_conforms() {
+    let entry = Entry {
+        id: ID.into(),
+        wanted: Wanted {
+            process_type: "web".into(),
+            quantity: 1,
+            size: "1X".into(),
+        },
+        command: "./web".into(),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    };
+    conforms(
+        "formation",
+        &formation::Formation::new(&entry, &app_of_store()),
+        true,
+    );
+}
+
+#[test]
+fn sizes_account_and_config_conform() {
+    for size in &crate::size::ALL {
+        conforms("dyno-size", &dyno_size::DynoSize::new(size), true);
+    }
+    // Heroku tells much about an account that there is nothing to say of here.
+    conforms("account", &Account::new(identity()), false);
+    conforms(
+        "config-vars",
+        &Config::from([("A".into(), "1".into())]),
+        false,
+    );
+}
+
+#[test]
+fn the_client_reads_what_the_server_writes() {
+    fn through<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(
+        value: &T,
+    ) {
+        let json = serde_json::to_string(value).unwrap();
+        assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value, "{json}");
+    }
+    through(&app::App::new(&app_of_store(), &identity()));
+    through(&release::Release::new(&release_of_store(), &identity()));
+    through(&dyno::Dyno::new(&dyno_of_store(), None));
+    through(&slug::Slug::new(&slug_of_store(), "/x".into()));
+    through(&dyno_size::DynoSize::new(Size::default_size()));
+    through(&Account::new(identity()));
+    let packed_at = Some(Timestamp::from_microsecond(1_500_000_000_123_456).unwrap());
+    let link = crate::app::Link {
+        app: app_of_store(),
+        path: "/src".into(),
+        packed_at,
+    };
+    let link = link::Link::new(&link, &identity());
+    through(&link);
+    assert_eq!(link.packed_at.map(|time| time.0), packed_at);
+}
+
+#[test]
+fn an_error_has_herokus_shape_and_a_hint() {
+    let error = ApiError::from(UserError::new("no such size as `3X`").hint("the sizes are …"));
+    assert_eq!(error.status(), 422);
+    let json = serde_json::to_value(&error).unwrap();
+    let expected = json!({
+        "id": "invalid_params", "message": "no such size as `3X`", "hint": "the sizes are …"
+    });
+    assert_eq!(json, expected);
+    let read: ApiError =
+        serde_json::from_str(r#"{"id":"not_found","message":"gone","url":"x"}"#).unwrap();
+    assert_eq!(UserError::from(read), UserError::new("gone"));
+    assert_eq!(
+        serde_json::to_value(ApiError::not_found("x"))
+            .unwrap()
+            .get("hint"),
+        None
+    );
+}
+
+#[test]
+fn what_herokus_client_sends_for_a_run_is_understood() {
+    let request = CreateDyno::parse(
+        br#"{"attach":true,"command":"bash","env":{"TERM":"xterm","COLUMNS":80,"LINES":24},
+             "size":"standard-2x","some":"thing new","type":null}"#,
+    )
+    .unwrap();
+    assert_eq!(request.kind(), Attach::Terminal);
+    assert_eq!(
+        (request.size.name, request.r#type.as_str()),
+        ("Standard-2X", "run")
+    );
+    assert_eq!(request.env["COLUMNS"], "80");
+    let request =
+        CreateDyno::parse(br#"{"command":"x","attach":true,"force_no_tty":true}"#).unwrap();
+    assert_eq!((request.kind(), request.size.name), (Attach::Pipes, "1X"));
+    let request = CreateDyno::parse(br#"{"command":"x"}"#).unwrap();
+    assert_eq!(request.kind(), Attach::Detached);
+}
+
+/// What `parse` says about `body`: status and message.
+fn refusal<T: std::fmt::Debug>(
+    parse: fn(&[u8]) -> Result<T, ApiError>,
+    body: impl AsRef<[u8]>,
+) -> (u16, String) {
+    let error = parse(body.as_ref()).unwrap_err();
+    (error.status(), error.message)
+}
+
+#[test]
+fn a_wrong_field_is_named() {
+    for (body, start) in [
+        ("{}", "`command` is missing"),
+        (
+            r#"{"command":["ls"]}"#,
+            "`command` is not valid: invalid type: sequence, expected a string",
+        ),
+        (
+            r#"{"command":"ls","attach":"yes"}"#,
+            "`attach` is not valid: invalid type: string",
+        ),
+        (
+            r#"{"command":"ls","env":{"A":{}}}"#,
+            "`env` is not valid: expected a string or a number",
+        ),
+        (
+            r#"{"command":"ls","env":{"1A":"x"}}"#,
+            "`1A` cannot be the name of a variable",
+        ),
+        (r#"{"command":"ls","size":"3X"}"#, "no such size as `3X`"),
+        (r#"{"command":"ls","size":3}"#, "`size` is not valid"),
+        (
+            r#"{"command":"ls","time_to_live":0}"#,
+            "`time_to_live` is not valid",
+        ),
+        (r#"{"command":" "}"#, "there is no command"),
+    ] {
+        let (status, message) = refusal(CreateDyno::parse, body);
+        assert!(
+            status == 422 && message.starts_with(start),
+            "{body}: {status} {message}"
+        );
+        assert!(!message.contains(" at line "), "{message}");
+    }
+    for body in ["[]", "{", "\"x\"", "{\"a\":1}}", "\u{1}"] {
+        assert_eq!(refusal(CreateDyno::parse, body).0, 400, "{body}");
+    }
+    assert!(
+        refusal(CreateApp::parse, r#"{"name":"X"}"#)
+            .1
+            .starts_with("`X` cannot be the name")
+    );
+    assert!(
+        refusal(CreateApp::parse, r#"{"folder":{"path":"/"}}"#)
+            .1
+            .contains("`folder` is not valid: missing field `device`")
+    );
+    assert!(
+        refusal(CreateRelease::parse, "{}")
+            .1
+            .starts_with("`slug` or `release` is missing")
+    );
+    assert!(
+        refusal(parse_change, r#"{"A":1}"#)
+            .1
+            .starts_with("`A` is not valid")
+    );
+    for body in [
+        r#"{"process_types":{"a b":"x"}}"#,
+        r#"{"process_types":{"web":""}}"#,
+        r#"{"process_types":{"web":1}}"#,
+        r#"{"process_types":{},"checksum":"MD5:1"}"#,
+    ] {
+        assert!(
+            refusal(CreateSlug::parse, body).1.contains("is not valid"),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn an_app_may_be_asked_for_without_a_word() {
+    assert_eq!(CreateApp::parse(b"").unwrap(), CreateApp::default());
+    assert_eq!(CreateApp::parse(b"{}").unwrap(), CreateApp::default());
+}
+
+#[test]
+fn null_removes_a_config_var() {
+    let change = parse_change(br#"{"A":"1","B":null}"#).unwrap();
+    assert_eq!(
+        change,
+        BTreeMap::from([("A".into(), Some("1".into())), ("B".into(), None)])
+    );
+}
+
+#[test]
+fn the_server_reads_what_the_client_writes() {
+    fn body(request: &impl Serialize) -> Vec<u8> {
+        serde_json::to_vec(request).unwrap()
+    }
+    let folder = Folder {
+        path: "/src".into(),
+        device: u64::MAX,
+        inode: 2,
+    };
+    let create_app = CreateApp {
+        name: Some(AppName::parse("shop").unwrap()),
+        folder: Some(folder.clone()),
+    };
+    assert_eq!(CreateApp::parse(&body(&create_app)).unwrap(), create_app);
+
+    let mut create_dyno = CreateDyno::new("echo 'a b'".into());
+    create_dyno.env = BTreeMap::from([("A".into(), "1".into())]);
+    create_dyno.time_to_live = Some(60);
+    assert_eq!(CreateDyno::parse(&body(&create_dyno)).unwrap(), create_dyno);
+
+    let create_slug = CreateSlug {
+        process_types: ProcessTypes::from_iter([("web", "./web"), ("a", "b")]),
+        digest: Some("0f".repeat(32)),
+        ..CreateSlug::default()
+    };
+    assert_eq!(CreateSlug::parse(&body(&create_slug)).unwrap(), create_slug);
+
+    let deploy = CreateRelease::Deploy(Deploy {
+        slug: ID.into(),
+        folder: Some(PackedFolder {
+            folder,
+            packed_at: ExactTime(Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap()),
+        }),
+        toolchains: Toolchains {
+            path: vec!["/home/ada/.cargo/bin".into()],
+            env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
+        },
+        ..Deploy::default()
+    });
+    assert_eq!(CreateRelease::parse(&body(&deploy)).unwrap(), deploy);
+    let rollback = CreateRelease::Rollback {
+        release: "v3".into(),
+    };
+    assert_eq!(CreateRelease::parse(&body(&rollback)).unwrap(), rollback);
+}
+
+#[test]
+fn fixed_ids_are_uuids_of_their_own() {
+    let ids: Vec<_> = crate::size::ALL
+        .iter()
+        .map(|size| fixed_id("dyno-size", size.name))
+        .collect();
+    assert!(
+        ids.iter()
+            .all(|id| id.len() == 36 && ids.iter().filter(|other| id == *other).count() == 1)
+    );
+    assert_eq!(ids[0], fixed_id("dyno-size", "1X"));
+}
