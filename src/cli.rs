@@ -1,10 +1,161 @@
-//! The command line.
+//! The command line: what was typed, as types, and one file per group of commands that does it.
+//!
+//! Commands are named as in Heroku's CLI. Results go to standard output, the story of how they came about to
+//! standard error, and errors up to `main`, which prints them.
 
-pub mod attach;
+mod apps;
+mod attach;
+mod config;
+mod context;
+mod deploy;
+mod doctor;
+mod releases;
+mod run;
 pub mod sandbox;
-pub mod streams;
+mod serve;
+mod streams;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::EXIT_DYNO_FAILED;
+use context::Context;
+
+/// Heroku's dynos on this host.
+#[derive(Debug, Parser)]
+#[command(name = "dyno", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where and on what a command works.
+#[derive(Debug, Clone, Args)]
+struct Place {
+    /// The app; else $DYNO_APP, else the one this folder is linked to
+    #[arg(short, long, global = true, value_name = "NAME")]
+    app: Option<String>,
+    /// Go to this folder first
+    #[arg(short = 'C', global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command in a one-off dyno, on your terminal
+    Run(run::Run),
+    /// Pack this folder into a slug and release it
+    Deploy(deploy::Deploy),
+    /// Make an app and link this folder to it
+    Create(apps::Create),
+    /// List the apps
+    Apps,
+    /// Show an app
+    #[command(name = "apps:info")]
+    AppsInfo(apps::Info),
+    /// Destroy an app, its slugs, config and dynos
+    #[command(name = "apps:destroy")]
+    AppsDestroy(apps::Destroy),
+    /// Show the config vars
+    Config(config::Show),
+    /// Set config vars; a new release
+    #[command(name = "config:set")]
+    ConfigSet(config::Set),
+    /// Print the value of config vars
+    #[command(name = "config:get")]
+    ConfigGet(config::Get),
+    /// Remove config vars; a new release
+    #[command(name = "config:unset")]
+    ConfigUnset(config::Unset),
+    /// List the releases
+    Releases(releases::List),
+    /// Show a release
+    #[command(name = "releases:info")]
+    ReleasesInfo(releases::Info),
+    /// Release an earlier slug and config again
+    #[command(name = "releases:rollback")]
+    ReleasesRollback(releases::Rollback),
+    /// What this host offers to dynos, and what to do about the rest
+    Doctor,
+    /// Run the server in the foreground
+    Server(serve::Serve),
+}
 
 /// Does what the command line says; the result is the exit code.
+///
+/// # Errors
+/// What the command could not do, for the person at the terminal.
 pub fn run() -> anyhow::Result<u8> {
+    let Cli { place, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are "errors" to clap, too; it knows which stream and code each has.
+        Err(error) => {
+            error.print()?;
+            return Ok(error.exit_code() as u8);
+        }
+    };
+    let runs = matches!(command, Command::Run(_));
+    let done = Context::new(place).and_then(|context| perform(command, context));
+    done.or_else(|error| if runs { Err(with_run_exit_code(error)) } else { Err(error) })
+}
+
+fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
+    match command {
+        Command::Run(command) => return command.perform(context),
+        Command::Deploy(command) => command.perform(&mut context)?,
+        Command::Create(command) => command.perform(&mut context)?,
+        Command::Apps => apps::list(&mut context)?,
+        Command::AppsInfo(command) => command.perform(&mut context)?,
+        Command::AppsDestroy(command) => command.perform(&mut context)?,
+        Command::Config(command) => command.perform(&mut context)?,
+        Command::ConfigSet(command) => command.perform(&mut context)?,
+        Command::ConfigGet(command) => command.perform(&mut context)?,
+        Command::ConfigUnset(command) => command.perform(&mut context)?,
+        Command::Releases(command) => command.perform(&mut context)?,
+        Command::ReleasesInfo(command) => command.perform(&mut context)?,
+        Command::ReleasesRollback(command) => command.perform(&mut context)?,
+        Command::Doctor => return doctor::perform(&context),
+        Command::Server(command) => command.perform(&context)?,
+    }
     Ok(0)
+}
+
+/// Whatever goes wrong before a command of the user's runs must not look like that command's status.
+fn with_run_exit_code(error: anyhow::Error) -> anyhow::Error {
+    use crate::error::UserError;
+    let user = error.chain().find_map(|cause| cause.downcast_ref::<UserError>()).cloned();
+    let user = user.unwrap_or_else(|| UserError::new(format!("{error:#}")));
+    let code = user.exit_code.unwrap_or(EXIT_DYNO_FAILED);
+    user.exit_code(code).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    fn run_words(words: &[&str]) -> run::Run {
+        match Cli::try_parse_from([&["dyno"], words].concat()).unwrap().command {
+            Command::Run(run) => run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn from_the_first_word_on_everything_is_the_commands() {
+        let run = run_words(&["run", "-s", "2X", "rake", "--help", "-a", "x", "--", "-s", "1X"]);
+        assert_eq!(run.words(), ["rake", "--help", "-a", "x", "--", "-s", "1X"]);
+        assert_eq!(run_words(&["run", "--", "-x", "y"]).words(), ["-x", "y"]);
+        assert_eq!(run_words(&["run", "rake --help"]).words(), ["rake --help"]);
+        assert!(Cli::try_parse_from(["dyno", "run", "--no-such", "x"]).is_err());
+        assert!(Cli::try_parse_from(["dyno", "run"]).is_err());
+    }
 }

@@ -1,0 +1,136 @@
+//! What every command needs: the state folder, the server, and which app is meant.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::Place;
+use crate::api::link::Link;
+use crate::app::Folder;
+use crate::client::Client;
+use crate::client::start::{Launch, connect_or_start};
+use crate::error::UserError;
+use crate::home::Home;
+use crate::settings::Settings;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Context {
+    /// The state folder.
+    pub home: Home,
+    /// The limits and times.
+    pub settings: Settings,
+    app: Option<String>,
+    client: Option<Client>,
+}
+
+impl Context {
+    /// Goes to the folder that was asked for, and reads the environment.
+    pub fn new(place: Place) -> Result<Self> {
+        if let Some(directory) = &place.directory {
+            env::set_current_dir(directory).map_err(|error| {
+                UserError::new(format!("cannot go to `{}`: {error}", directory.display()))
+                    .hint("-C takes a folder")
+            })?;
+        }
+        let app = place.app.or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
+        Ok(Self {
+            home: Home::of_process()?,
+            settings: Settings::from_env(|name| env::var(name).ok())?,
+            app,
+            client: None,
+        })
+    }
+
+    /// The server; started if none runs.
+    pub fn client(&mut self) -> Result<&mut Client> {
+        if self.client.is_none() {
+            self.client = Some(connect_or_start(&self.home, &Launch::default())?);
+        }
+        self.client.as_mut().context("no connection to the server")
+    }
+
+    /// Gives the connection away, for an attach.
+    pub fn into_client(self) -> Result<Client> {
+        self.client.context("no connection to the server")
+    }
+
+    /// The app that was named, with `-a` or `$DYNO_APP`.
+    pub fn named_app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
+    /// The app that was named, else the linked folder's.
+    ///
+    /// # Errors
+    /// None was named, and no folder from here up is linked to one.
+    pub fn app(&mut self) -> Result<String> {
+        if let Some(app) = &self.app {
+            return Ok(app.clone());
+        }
+        let link = self.link()?;
+        link.map(|link| link.app.name).ok_or_else(|| no_app().into())
+    }
+
+    /// The link of this folder or the nearest linked one above.
+    pub fn link(&mut self) -> Result<Option<Link>> {
+        let here = current_folder()?;
+        let target = format!("/links?path={}", percent_encoded(&here.to_string_lossy()));
+        self.client()?.get(&target)
+    }
+}
+
+/// The advice for whoever did not say which app.
+pub fn no_app() -> UserError {
+    UserError::new("which app? this folder is not linked to one")
+        .hint("-a NAME says which; `dyno create` makes one and links this folder to it")
+}
+
+/// The canonical path of the current folder.
+pub fn current_folder() -> Result<PathBuf> {
+    let here = env::current_dir().context("cannot tell the current folder")?;
+    here.canonicalize().with_context(|| format!("cannot find `{}`", here.display()))
+}
+
+/// What links `path` to an app: where it is, and which folder it is there.
+pub fn folder(path: &Path) -> Result<Folder> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let path = path.to_str().ok_or_else(|| {
+        UserError::new(format!("the folder's name `{}` is not UTF-8", path.display()))
+            .hint("rename it, or say which app with -a")
+    })?;
+    Ok(Folder { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+}
+
+/// For a path or query of a URL: every byte but the unreserved ones (RFC 3986, 2.3) as %XX.
+pub fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(byte.into());
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// The path of an app's resource: `/apps/NAME` and what follows.
+pub fn app_path(app: &str, rest: &str) -> String {
+    format!("/apps/{}{rest}", percent_encoded(app))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_survives_a_url() {
+        assert_eq!(percent_encoded("/a b/ü%?&=#"), "%2Fa%20b%2F%C3%BC%25%3F%26%3D%23");
+        assert_eq!(app_path("no/such", "/dynos"), "/apps/no%2Fsuch/dynos");
+    }
+}

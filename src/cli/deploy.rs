@@ -1,0 +1,279 @@
+//! `dyno deploy`: a folder or a ready slug becomes a release.
+//!
+//! A folder is packed on one thread while another sends it, so nothing waits on a temporary file; the server
+//! counts the digest itself, and both must agree.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use crossbeam_channel::{Receiver, Sender};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use super::context::{Context, app_path, current_folder, folder};
+use crate::api::ExactTime;
+use crate::api::app::{App, CreateApp};
+use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
+use crate::api::slug::{CreateSlug, Slug};
+use crate::error::UserError;
+use crate::procfile;
+use crate::release::{ProcessTypes, Toolchains};
+use crate::slug::{self, Limits, Packed};
+use crate::toolchain;
+
+/// Pieces of a packed slug that wait to be sent; each is at most 256 KiB.
+const PIECES: usize = 8;
+
+/// What the server takes a tarball as.
+const TARBALL: &str = "application/gzip";
+
+/// Pack a folder into a slug and release it.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The folder; the linked one, or this one, if not given
+    #[arg(value_name = "PATH", conflicts_with = "slug")]
+    path: Option<PathBuf>,
+    /// A slug made elsewhere: a gzipped tar with members ./app/…
+    #[arg(long, value_name = "FILE.tgz")]
+    slug: Option<PathBuf>,
+}
+
+impl Deploy {
+    /// Deploys, and says which release came of it.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        if let Some(file) = &self.slug {
+            let app = context.app()?;
+            return from_slug(context, &app, file);
+        }
+        let given = self.path.as_deref().map(canonical).transpose()?;
+        let (app, root) = match (context.named_app().map(str::to_owned), given) {
+            (Some(app), Some(root)) => (app, root),
+            (Some(app), None) => (app, current_folder()?),
+            (None, given) => match context.link()? {
+                Some(link) => {
+                    let linked = PathBuf::from(&link.path);
+                    (link.app.name, given.unwrap_or(linked))
+                }
+                None => {
+                    let root = given.map_or_else(current_folder, Ok)?;
+                    process_types(&root)?;
+                    let request = CreateApp { name: None, folder: Some(folder(&root)?) };
+                    let app: App = context.client()?.post("/apps", &request)?;
+                    eprintln!("Creating {}... done", app.name);
+                    (app.name, root)
+                }
+            },
+        };
+        from_folder(context, &app, &root, false)
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|error| {
+        UserError::new(format!("cannot deploy `{}`: {error}", path.display()))
+            .hint("deploy takes a folder; --slug takes a tarball")
+            .into()
+    })
+}
+
+/// Packs `root`, releases it on `app`, and says so on standard error unless `quiet`.
+pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -> Result<()> {
+    let process_types = process_types(root)?;
+    let packed_at = Timestamp::now();
+    let toolchains = own_toolchains();
+    let level = context.settings.slug_level;
+    let limits = Limits { tree_bytes: context.settings.tree_limit, ..Limits::default() };
+    if !quiet {
+        eprint!("Deploying to {app}... ");
+    }
+    let bar = progress_bar(quiet);
+
+    let client = context.client()?;
+    let request = CreateSlug { process_types, ..CreateSlug::default() };
+    let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
+    let (sender, receiver) = crossbeam_channel::bounded(PIECES);
+    let outcome = thread::scope(|scope| {
+        let packing = scope.spawn(|| {
+            let mut progress = |at: slug::Progress| {
+                bar.set_length(at.total);
+                bar.set_position(at.done);
+            };
+            let packed = slug::pack(root, Pieces(&sender), level, &limits, &mut progress);
+            let end = if packed.is_ok() { Piece::End } else { Piece::Failed };
+            let _ = sender.send(end);
+            drop(sender);
+            packed
+        });
+        let mut pieces = Arriving { pieces: receiver, current: Vec::new(), at: 0, ended: false };
+        let uploaded: Result<Slug> = client.upload("PUT", &slug.blob.url, TARBALL, &mut pieces);
+        // Packing must not wait for a reader that has given up.
+        drop(pieces);
+        let packed = packing.join().map_err(|_| anyhow!("packing failed"))?;
+        match (packed, uploaded) {
+            // Why the upload broke off, where packing was the reason.
+            (Err(error), _) if !is_broken_pipe(&error) => Err(error),
+            (_, Err(error)) => Err(error),
+            (Err(error), Ok(_)) => Err(error),
+            (Ok(packed), Ok(slug)) => Ok((packed, slug)),
+        }
+    });
+    bar.finish_and_clear();
+    let (packed, slug) = outcome.inspect_err(|_| if !quiet { eprintln!("failed") })?;
+    check_digest(&packed, &slug)?;
+
+    let release = CreateRelease::Deploy(DeployRequest {
+        slug: slug.id,
+        description: None,
+        folder: Some(PackedFolder { folder: folder(root)?, packed_at: ExactTime(packed_at) }),
+        toolchains,
+    });
+    let release: Release = context
+        .client()?
+        .post(&app_path(app, "/releases"), &release)
+        .inspect_err(|_| if !quiet { eprintln!("failed") })?;
+    if !quiet {
+        eprintln!("done, v{}", release.version);
+        for warning in &packed.warnings {
+            eprintln!("warning: {warning}");
+        }
+    }
+    Ok(())
+}
+
+/// Releases a tarball made elsewhere; its process types are those of the Procfile inside.
+fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
+    let open = || {
+        File::open(path).map_err(|error| {
+            UserError::new(format!("cannot read the slug `{}`: {error}", path.display()))
+                .hint("--slug takes a gzipped tar with members ./app/…")
+        })
+    };
+    let process_types = match slug::procfile_of(open()?)? {
+        Some(text) => parse(&text)?,
+        None => ProcessTypes::new(),
+    };
+    eprint!("Deploying to {app}... ");
+    let deployed = (|| -> Result<Release> {
+        let client = context.client()?;
+        let request = CreateSlug { process_types, ..CreateSlug::default() };
+        let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
+        let slug: Slug = client.upload("PUT", &slug.blob.url, TARBALL, &mut open()?)?;
+        let request = CreateRelease::Deploy(DeployRequest {
+            slug: slug.id,
+            toolchains: own_toolchains(),
+            ..DeployRequest::default()
+        });
+        client.post(&app_path(app, "/releases"), &request)
+    })();
+    let release = deployed.inspect_err(|_| eprintln!("failed"))?;
+    eprintln!("done, v{}", release.version);
+    Ok(())
+}
+
+/// The process types of the Procfile in `root`; none if there is no Procfile.
+pub fn process_types(root: &Path) -> Result<ProcessTypes> {
+    match fs::read(root.join("Procfile")) {
+        Ok(text) => parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display())),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<ProcessTypes> {
+    let mut types = ProcessTypes::new();
+    for process_type in procfile::parse(text).map_err(UserError::from)? {
+        types.insert(process_type.name, process_type.command);
+    }
+    Ok(types)
+}
+
+fn own_toolchains() -> Toolchains {
+    match (std::env::var("PATH"), std::env::var_os("HOME")) {
+        (Ok(path), Some(home)) => toolchain::find(&path, Path::new(&home)),
+        _ => Toolchains::default(),
+    }
+}
+
+/// What was sent is what was packed, or nothing is released.
+fn check_digest(packed: &Packed, slug: &Slug) -> Result<()> {
+    let sent = format!("SHA256:{}", packed.id);
+    match slug.checksum.as_deref() {
+        Some(received) if received == sent => Ok(()),
+        received => Err(UserError::new(format!(
+            "the server received another slug (`{}`) than was sent (`{sent}`)",
+            received.unwrap_or("none")
+        ))
+        .hint("nothing was released; deploy again")
+        .into()),
+    }
+}
+
+fn progress_bar(quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(
+        None,
+        if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
+    );
+    let style = ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// A piece of a slug on its way from the packing thread to the sending one.
+enum Piece {
+    Bytes(Vec<u8>),
+    End,
+    Failed,
+}
+
+/// The packing side.
+struct Pieces<'a>(&'a Sender<Piece>);
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = &bytes[..bytes.len().min(256 * 1024)];
+        let sent = self.0.send(Piece::Bytes(bytes.to_vec()));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The sending side. Half a slug must not look like a whole one, so only an explicit end is one.
+struct Arriving {
+    pieces: Receiver<Piece>,
+    current: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.current.len() && !self.ended {
+            match self.pieces.recv() {
+                Ok(Piece::Bytes(bytes)) => (self.current, self.at) = (bytes, 0),
+                Ok(Piece::End) => self.ended = true,
+                Ok(Piece::Failed) | Err(_) => return Err(io::Error::other("packing failed")),
+            }
+        }
+        let count = buffer.len().min(self.current.len() - self.at);
+        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
