@@ -12,6 +12,7 @@ pub mod fields;
 pub mod head;
 mod lines;
 pub mod message;
+pub mod target;
 #[cfg(test)]
 mod tests;
 

@@ -17,6 +17,8 @@ mod settings;
 mod size;
 
 // One resource each.
+mod executable;
+mod home;
 mod pty;
 mod sandbox;
 mod slug;
