@@ -208,6 +208,7 @@ impl Client {
             input,
             fds,
         } = connection;
+        transport.set_patience(None)?;
         let socket = transport.into_socket();
         Ok(Upgraded {
             socket,

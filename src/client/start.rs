@@ -241,3 +241,46 @@ fn no_answer(home: &Home) -> UserError {
             .hint(format!("its log is `{}`", home.server_log().display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_inherits_little_of_its_starters_environment() {
+        for name in [
+            "HOME",
+            "PATH",
+            "LC_ALL",
+            "XDG_RUNTIME_DIR",
+            "DYNO_SLUG_LEVEL",
+        ] {
+            assert!(is_kept(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "DYNO_APP",
+            "SSH_AUTH_SOCK",
+            "VIRTUAL_ENV",
+            "AWS_SECRET_ACCESS_KEY",
+        ] {
+            assert!(!is_kept(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_start_is_what_the_log_says_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        std::fs::write(home.server_log(), "an older story\n").unwrap();
+        let (mut log, start) = open_log(&home).unwrap();
+        assert_eq!(last_lines(&home.server_log(), start).unwrap(), "");
+        io::Write::write_all(&mut log, b"one\ntwo\n\nthree\nfour").unwrap();
+        assert_eq!(
+            last_lines(&home.server_log(), start).unwrap(),
+            "two\nthree\nfour"
+        );
+
+        log.set_len(MAX_LOG + 1).unwrap();
+        assert_eq!(open_log(&home).unwrap().1, 0);
+    }
+}

@@ -367,3 +367,14 @@ fn a_server_that_fails_to_start_says_why() {
     };
     assert!(connect_or_start(&home.0, &missing).is_err());
 }
+
+#[test]
+fn a_second_server_says_who_has_the_lock() {
+    let server = Server::start("a", limits::Limits::default());
+    let second = startup::serve(&server.home, false, limits::Limits::default(), |_| {
+        anyhow::bail!("must not get this far") as anyhow::Result<StandIn>
+    });
+    let error = second.err().unwrap();
+    let expected = format!("a server (process {}) already runs", std::process::id());
+    assert!(user_error(&error).message.starts_with(&expected), "{error}");
+}

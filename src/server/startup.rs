@@ -19,7 +19,8 @@ use super::application::{Application, Ctx};
 use super::limits::Limits;
 use super::listener::Listener;
 
-/// Serves until the application stops, and gives it back. `idle`: the command line has started us.
+/// Serves until the application stops, and gives it back. `idle`: the command line has started us;
+/// then whatever descriptors it left open are closed first, so the caller must have opened none.
 ///
 /// The lock is taken before `make` makes the application, and let go after the socket is gone, so
 /// neither state nor socket ever has two servers.
