@@ -15,6 +15,7 @@ pub mod error;
 pub mod formation;
 pub mod link;
 pub mod release;
+pub mod server;
 pub mod slug;
 
 #[cfg(test)]

@@ -12,14 +12,14 @@ pub mod fields;
 pub mod head;
 mod lines;
 pub mod message;
+pub mod target;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 pub use body::{BodyDecoder, Decoded};
-pub use fields::Fields;
-pub use head::{Framing, HeadReader, RequestHead, ResponseHead, Version};
+pub use head::{Framing, HeadReader, RequestHead, ResponseHead};
 pub use message::{RequestLine, Response, phrase};
 
 /// How long the head of a message may be.

@@ -24,6 +24,8 @@ mod settings;
 mod size;
 
 // One resource each.
+mod executable;
+mod home;
 mod log_file;
 mod pty;
 mod sandbox;

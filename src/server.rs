@@ -1,12 +1,24 @@
 //! The server: the API on its socket, and what it makes of the requests.
 
+pub mod about;
 pub mod api_loop;
 pub mod application;
+mod apps;
 pub mod body_stream;
+mod config;
 mod connection;
+mod dynos;
+pub mod host;
 pub mod limits;
 pub mod listener;
-pub mod supervisors;
+mod platform;
+mod releases;
+pub mod routes;
+pub mod signals;
+mod slugs;
+pub mod startup;
+mod supervisors;
+mod workers;
+
 #[cfg(test)]
 mod tests;
-mod workers;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use proptest::prelude::*;
 
+use super::head::Version;
 use super::message::WriteOptions;
 use super::*;
 
@@ -317,7 +318,10 @@ fn responses_and_their_framing() {
     assert!(framing("GET", "99 OK").is_err());
 }
 
-fn decode(framing: Framing, mut bytes: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Refusal> {
+/// A complete body, and what follows it.
+type BodyAndRest = (Vec<u8>, Vec<u8>);
+
+fn decode(framing: Framing, mut bytes: &[u8]) -> Result<Option<BodyAndRest>, Refusal> {
     let (mut decoder, mut body) = (BodyDecoder::new(framing), Vec::new());
     loop {
         match decoder.decode(&mut bytes)? {

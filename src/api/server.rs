@@ -1,0 +1,17 @@
+//! The server itself, as `GET /server` shows it. Ours; Heroku has no such resource.
+
+use serde::{Deserialize, Serialize};
+
+/// Which server this is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Its [build](crate::executable::build_id).
+    pub build_id: String,
+    /// Its version, for people.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Whether the command line has started it: then it leaves when there is nothing to do, and for
+    /// another build.
+    pub idle: bool,
+}

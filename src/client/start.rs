@@ -1,0 +1,286 @@
+//! Finding the server, and starting it if there is none.
+//!
+//! Whether a server runs is decided by its lock, which only servers take. So the command line just
+//! starts one; of two that are started at once one gets the lock, and the other says that it did not.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::PipeFlags;
+
+use crate::api::server::ServerInfo;
+use crate::error::UserError;
+use crate::executable::{HELD, READY};
+use crate::home::Home;
+use crate::home::lock::last_holder;
+
+use super::Client;
+
+/// From the first look to an answer of the server.
+const START_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at a server that starts or leaves; doubled up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// When the log of servers is begun anew, in bytes.
+const MAX_LOG: u64 = 1 << 20;
+/// How much of the log's end is looked at for the reason of a failed start, in bytes.
+const LOG_TAIL: u64 = 4096;
+/// How many of its last lines are shown.
+const LOG_LINES: usize = 3;
+
+/// How a server is started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+}
+
+impl Default for Launch {
+    /// This very program, as a server that leaves when there is nothing to do.
+    fn default() -> Self {
+        Self {
+            program: crate::executable::PATH.into(),
+            args: vec!["server".into(), "--idle".into()],
+        }
+    }
+}
+
+/// Connects to the server of `home`. Starts one if none runs, and another one if it was started by
+/// the command line of another build.
+///
+/// # Errors
+/// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
+/// lock without answering.
+pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
+    let deadline = Instant::now() + START_TIME;
+    let build_id = crate::executable::build_id().context("cannot look at this program's file")?;
+    let (mut pause, mut replaced) = (PAUSES.0, false);
+    while Instant::now() < deadline {
+        if let Some((mut client, server)) = greet(home, deadline)? {
+            if server.build_id == build_id || !server.idle || replaced {
+                client.set_patience(None)?;
+                return Ok(client);
+            }
+            // Once: two builds that are used in turn must not send each other's server away for ever.
+            replaced = true;
+            // A server that is leaving already may not answer.
+            let _ = client.post::<serde_json::Value>("/server/actions/replace", &());
+        }
+        if start(home, launch, deadline)? == Word::Held {
+            thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+    Err(no_answer(home).into())
+}
+
+/// Says hello to the server. None if there is none, or one that is leaving.
+fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, ServerInfo)>> {
+    let mut client = match Client::connect(&home.api_socket()) {
+        Ok(client) => client,
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
+            io::ErrorKind::WouldBlock => return Err(no_answer(home).into()),
+            _ => return Err(error).context("cannot connect to the server"),
+        },
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    client.set_patience(Some(left.max(Duration::from_millis(1))))?;
+    match client.get("/server") {
+        Ok(server) => Ok(Some((client, server))),
+        Err(error) => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::WouldBlock) => Err(no_answer(home).into()),
+            Some(_) => Ok(None),
+            None => Err(error),
+        },
+    }
+}
+
+/// What a started server said.
+#[derive(Debug, PartialEq, Eq)]
+enum Word {
+    Ready,
+    Held,
+}
+
+/// Starts a server and waits for its word.
+fn start(home: &Home, launch: &Launch, deadline: Instant) -> anyhow::Result<Word> {
+    let (log, log_start) = open_log(home).context("cannot write `server.log`")?;
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let mut child = Command::new(&launch.program)
+        .args(&launch.args)
+        .arg0("dyno")
+        .current_dir("/")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_kept(name)))
+        .env("DYNO_HOME", home.path())
+        .stdin(writer)
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the server")?;
+    // The command, and our copy of the pipe's writing end with it, is gone by now.
+    let mut word = [0; 16];
+    let length = if wait_readable(&reader, deadline)? {
+        File::from(reader).read(&mut word)?
+    } else {
+        return Err(no_answer(home).into());
+    };
+    match &word[..length] {
+        word if word == READY => Ok(Word::Ready),
+        word if word == HELD => Ok(Word::Held),
+        _ => {
+            wait_for_end(&mut child, deadline);
+            Err(not_started(home, log_start).into())
+        }
+    }
+}
+
+/// Which variables a server inherits: who the user is, the language of messages, and our settings.
+/// Not the rest: the server outlives the shell that happened to start it.
+fn is_kept(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else {
+        return false;
+    };
+    match name {
+        "HOME" | "PATH" | "USER" | "LOGNAME" | "LANG" | "TZ" | "TMPDIR" | "RUST_BACKTRACE" => true,
+        "DYNO_APP" => false,
+        _ => ["DYNO_", "LC_", "XDG_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix)),
+    }
+}
+
+/// The log to append to, and its length; a long one is put aside first.
+fn open_log(home: &Home) -> io::Result<(File, u64)> {
+    let path = home.server_log();
+    if std::fs::metadata(&path).is_ok_and(|log| log.len() > MAX_LOG) {
+        std::fs::rename(&path, path.with_extension("log.old"))?;
+    }
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&path)?;
+    let length = log.metadata()?.len();
+    Ok((log, length))
+}
+
+fn wait_readable(fd: impl AsFd, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result? > 0),
+        }
+    }
+}
+
+/// A server that has closed its pipe without a word is about to end, and prints its reason last.
+fn wait_for_end(child: &mut Child, deadline: Instant) {
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        thread::sleep(PAUSES.0);
+    }
+}
+
+fn not_started(home: &Home, log_start: u64) -> UserError {
+    let log = home.server_log();
+    let lines = last_lines(&log, log_start).unwrap_or_default();
+    let reason = if lines.is_empty() {
+        "it said nothing"
+    } else {
+        lines.trim()
+    };
+    UserError::new(format!("the server did not start: {reason}"))
+        .hint(format!("its log is `{}`", log.display()))
+}
+
+/// The last lines that were written since the log had `start` bytes.
+fn last_lines(log: &Path, start: u64) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let start = start.max(file.metadata()?.len().saturating_sub(LOG_TAIL));
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    Ok(lines[lines.len().saturating_sub(LOG_LINES)..].join("\n"))
+}
+
+fn no_answer(home: &Home) -> UserError {
+    let lock = home.server_lock();
+    match last_holder(home) {
+        Some(pid) => UserError::new(format!(
+            "the server does not answer; process {pid} holds `{}`",
+            lock.display()
+        ))
+        .hint(format!(
+            "its log is `{}`; `kill {pid}` ends it",
+            home.server_log().display()
+        )),
+        None => UserError::new("the server does not answer")
+            .hint(format!("its log is `{}`", home.server_log().display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_inherits_little_of_its_starters_environment() {
+        for name in [
+            "HOME",
+            "PATH",
+            "LC_ALL",
+            "XDG_RUNTIME_DIR",
+            "DYNO_SLUG_LEVEL",
+        ] {
+            assert!(is_kept(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "DYNO_APP",
+            "SSH_AUTH_SOCK",
+            "VIRTUAL_ENV",
+            "AWS_SECRET_ACCESS_KEY",
+        ] {
+            assert!(!is_kept(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_start_is_what_the_log_says_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        std::fs::write(home.server_log(), "an older story\n").unwrap();
+        let (mut log, start) = open_log(&home).unwrap();
+        assert_eq!(last_lines(&home.server_log(), start).unwrap(), "");
+        io::Write::write_all(&mut log, b"one\ntwo\n\nthree\nfour").unwrap();
+        assert_eq!(
+            last_lines(&home.server_log(), start).unwrap(),
+            "two\nthree\nfour"
+        );
+
+        log.set_len(MAX_LOG + 1).unwrap();
+        assert_eq!(open_log(&home).unwrap().1, 0);
+    }
+}

@@ -1,0 +1,380 @@
+//! The client with real servers: the API's loop on a thread, and a process that it starts itself.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::start::{Launch, connect_or_start};
+use super::*;
+use crate::api::server::ServerInfo;
+use crate::home::Home;
+use crate::http::{RequestHead, Response};
+use crate::server::application::{Application, BodyPlan, Ctx, Reply, Request};
+use crate::server::{about, limits, startup};
+use crate::unix_socket;
+
+/// A server of a few requests.
+struct StandIn {
+    server: ServerInfo,
+}
+
+impl Application for StandIn {
+    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+        match head.method() {
+            "PUT" => BodyPlan::Stream { limit: 8 << 20 },
+            _ => BodyPlan::Memory,
+        }
+    }
+
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        if let Some(reply) = about::answer(&request, &self.server, ctx) {
+            return reply;
+        }
+        match (request.head.method(), request.head.path()) {
+            ("POST", "/echo") => Reply::Now(
+                Response::new(201)
+                    .with("Content-Type", "application/json")
+                    .body(request.body),
+            ),
+            ("DELETE", _) => Reply::Now(Response::new(204)),
+            ("PUT", "/refused") => {
+                let error = json!({"id": "no", "message": "no room", "hint": "make some"});
+                Reply::Now(Response::json(507, &error))
+            }
+            ("PUT", _) => Reply::worker(|body| {
+                let length = io::copy(body, &mut io::sink());
+                move |_: &mut Self, _: &mut Ctx<Self>| {
+                    Reply::Now(Response::json(
+                        200,
+                        &length.map_err(|error| error.to_string()),
+                    ))
+                }
+            }),
+            ("GET", "/attach") => Reply::upgrade(|_, _, socket, _| {
+                let socket = UnixStream::from(socket);
+                let file = File::open("/dev/null").unwrap();
+                (&socket)
+                    .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+                    .unwrap();
+                unix_socket::send(&socket, b"hello", &[file.as_fd()]).unwrap();
+            }),
+            _ => {
+                let error = json!({"id": "not_found", "message": "no such thing", "hint": "look"});
+                Reply::Now(Response::json(404, &error))
+            }
+        }
+    }
+}
+
+struct Server {
+    home: Home,
+    thread: Option<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start(build_id: &str, limits: limits::Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let server = ServerInfo {
+            build_id: build_id.to_owned(),
+            version: String::new(),
+            pid: std::process::id(),
+            idle: true,
+        };
+        // Started like any other; the lock and the socket are in place when `make` is called.
+        let (listens, wait) = crossbeam_channel::bounded(1);
+        let theirs = home.clone();
+        let thread = thread::spawn(move || {
+            let run = || serve_in_this_process(&theirs, limits, server, listens);
+            run().unwrap();
+        });
+        wait.recv().unwrap();
+        Self {
+            home,
+            thread: Some(thread),
+            _folder: folder,
+        }
+    }
+
+    fn client(&self) -> Client {
+        let mut client = Client::connect(&self.home.api_socket()).unwrap();
+        client.set_patience(Some(Duration::from_secs(20))).unwrap();
+        client
+    }
+}
+
+fn serve_in_this_process(
+    home: &Home,
+    limits: limits::Limits,
+    server: ServerInfo,
+    listens: crossbeam_channel::Sender<()>,
+) -> anyhow::Result<()> {
+    startup::serve(home, false, limits, |_| {
+        listens.send(())?;
+        Ok(StandIn { server })
+    })?;
+    Ok(())
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        stop(&self.home);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || thread::panicking());
+    }
+}
+
+fn stop(home: &Home) {
+    if let Ok(mut client) = Client::connect(&home.api_socket()) {
+        let _ = client.post::<Value>("/server/actions/replace", &());
+    }
+}
+
+fn user_error(error: &anyhow::Error) -> &UserError {
+    error
+        .downcast_ref()
+        .unwrap_or_else(|| panic!("not a user's error: {error:#}"))
+}
+
+#[test]
+fn requests_share_a_connection_and_errors_are_the_apis() {
+    let server = Server::start("a", limits::Limits::default());
+    let mut client = server.client();
+    let value = json!({"name": "shop", "n": [1, 2]});
+    assert_eq!(client.post::<Value>("/echo", &value).unwrap(), value);
+    client.delete::<()>("/x").unwrap();
+    let error = client.get::<Value>("/nowhere").unwrap_err();
+    let expected = UserError::new("no such thing").hint("look");
+    assert_eq!(user_error(&error), &expected);
+    assert_eq!(client.get::<ServerInfo>("/server").unwrap().build_id, "a");
+    assert!(client.get::<u32>("/server").is_err());
+}
+
+#[test]
+fn a_connection_that_the_server_has_closed_is_made_anew() {
+    let idle_time = Duration::from_millis(50);
+    let server = Server::start(
+        "a",
+        limits::Limits {
+            idle_time,
+            ..Default::default()
+        },
+    );
+    let mut client = server.client();
+    client.get::<Value>("/server").unwrap();
+    let transport = &client.connection.as_ref().unwrap().transport;
+    while !transport.has_input().unwrap() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
+}
+
+#[test]
+fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
+    let server = Server::start("a", limits::Limits::default());
+    let mut client = server.client();
+    let put = |client: &mut Client, target: &str, length: u64| {
+        let mut content = io::repeat(b'a').take(length);
+        client.upload::<Value>("PUT", target, "application/gzip", &mut content)
+    };
+    assert_eq!(
+        put(&mut client, "/blob", 5 << 20).unwrap(),
+        json!({"Ok": 5 << 20})
+    );
+    assert_eq!(put(&mut client, "/blob", 0).unwrap(), json!({"Ok": 0}));
+    let refused = put(&mut client, "/refused", 1 << 40).unwrap_err();
+    assert_eq!(user_error(&refused).hint.as_deref(), Some("make some"));
+    let too_big = put(&mut client, "/blob", 1 << 40).unwrap_err();
+    assert_eq!(user_error(&too_big).message, "the body is too large");
+    assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
+
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("bad disk"))
+        }
+    }
+    assert!(
+        client
+            .upload::<Value>("PUT", "/blob", "x", &mut Broken)
+            .is_err()
+    );
+    assert_eq!(client.post::<Value>("/echo", &2).unwrap(), 2);
+}
+
+#[test]
+fn an_upgrade_keeps_what_came_with_it() {
+    let server = Server::start("a", limits::Limits::default());
+    let mut upgraded = server.client().upgrade("/attach", "dyno-attach/1").unwrap();
+    let mut buffer = [0; 64];
+    while upgraded.received.len() < 5 {
+        let length =
+            unix_socket::receive(&upgraded.socket, &mut buffer, &mut upgraded.fds).unwrap();
+        assert!(length > 0);
+        upgraded.received.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(upgraded.received, b"hello");
+    assert_eq!(upgraded.fds.len(), 1);
+    let error = server.client().upgrade("/nowhere", "x").unwrap_err();
+    assert_eq!(user_error(&error).message, "no such thing");
+}
+
+#[test]
+fn a_silent_server_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut client = Client::connect(&path).unwrap();
+    client
+        .set_patience(Some(Duration::from_millis(20)))
+        .unwrap();
+    let error = client.get::<Value>("/server").unwrap_err();
+    assert_eq!(error.to_string(), "the server does not answer");
+}
+
+/// Runs a test of this file as a server of its own, in the place of `dyno server --idle`.
+fn launch(test: &str) -> Launch {
+    let name = format!("client::tests::{test}");
+    let args = [name.as_str(), "--exact", "--ignored", "--nocapture"];
+    Launch {
+        program: std::env::current_exe().unwrap(),
+        args: args.into_iter().map(Into::into).collect(),
+    }
+}
+
+#[test]
+#[ignore = "the server that the other tests start"]
+fn server_process() {
+    let home = Home::of_process().unwrap();
+    let server = about::this_server(true).unwrap();
+    let served = startup::serve(&home, true, limits::Limits::default(), |_| {
+        Ok(StandIn { server })
+    });
+    if let Err(error) = served {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+#[test]
+#[ignore = "a server that fails to start, for the other tests"]
+fn failing_server_process() {
+    let home = Home::of_process().unwrap();
+    let failed = startup::serve(&home, true, limits::Limits::default(), |_| {
+        anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>
+    });
+    eprintln!("error: {:#}", failed.err().unwrap());
+    std::process::exit(1);
+}
+
+/// A home whose server is stopped at the end.
+struct Started(Home, TempDir);
+
+impl Started {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Beyond what fits in a socket's address.
+        let path = folder.path().join("d".repeat(110));
+        Self(Home::open(&path).unwrap(), folder)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        stop(&self.0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.0.api_socket().exists() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+#[test]
+fn clients_at_once_start_one_server() {
+    let home = Started::new();
+    let launch = launch("server_process");
+    let pids: Vec<u32> = thread::scope(|scope| {
+        let clients = (0..6).map(|_| {
+            scope.spawn(|| {
+                let mut client = connect_or_start(&home.0, &launch).unwrap();
+                client.get::<ServerInfo>("/server").unwrap().pid
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    assert!(
+        pids.iter()
+            .all(|pid| *pid == pids[0] && *pid != std::process::id()),
+        "{pids:?}"
+    );
+
+    // A daemon: its own session, nothing open but what it opened, a small environment.
+    let of_server = |name: &str| std::fs::read_link(format!("/proc/{}/{name}", pids[0])).unwrap();
+    assert_eq!(of_server("cwd").to_str(), Some("/"));
+    assert_eq!(of_server("fd/0").to_str(), Some("/dev/null"));
+    assert_eq!(of_server("fd/2"), home.0.server_log());
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pids[0])).unwrap();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(fields[3], pids[0].to_string(), "session");
+    let environ = std::fs::read(format!("/proc/{}/environ", pids[0])).unwrap();
+    assert!(!String::from_utf8_lossy(&environ).contains("CARGO_"));
+}
+
+#[test]
+fn a_stale_socket_does_not_stand_in_the_way() {
+    let home = Started::new();
+    drop(unix_socket::listen(&home.0.api_socket(), unix_socket::SocketType::STREAM, 1).unwrap());
+    assert!(home.0.api_socket().exists());
+    connect_or_start(&home.0, &launch("server_process")).unwrap();
+}
+
+#[test]
+fn an_idle_server_of_another_build_is_replaced() {
+    let old = Server::start("another", limits::Limits::default());
+    let launch = launch("server_process");
+    let mut client = connect_or_start(&old.home, &launch).unwrap();
+    let new: ServerInfo = client.get("/server").unwrap();
+    assert_eq!(new.build_id, crate::executable::build_id().unwrap());
+    assert_ne!(new.pid, std::process::id());
+}
+
+#[test]
+fn a_server_that_fails_to_start_says_why() {
+    let home = Started::new();
+    let error = connect_or_start(&home.0, &launch("failing_server_process")).unwrap_err();
+    let error = user_error(&error);
+    assert!(error.message.contains("the disk is on fire"), "{error}");
+    assert!(error.hint.as_ref().unwrap().contains("server.log"));
+    let missing = Launch {
+        program: "/nonexistent".into(),
+        args: Vec::new(),
+    };
+    assert!(connect_or_start(&home.0, &missing).is_err());
+}
+
+#[test]
+fn a_second_server_says_who_has_the_lock() {
+    let server = Server::start("a", limits::Limits::default());
+    let second = startup::serve(&server.home, false, limits::Limits::default(), |_| {
+        anyhow::bail!("must not get this far") as anyhow::Result<StandIn>
+    });
+    let error = second.err().unwrap();
+    let expected = format!("a server (process {}) already runs", std::process::id());
+    assert!(user_error(&error).message.starts_with(&expected), "{error}");
+}

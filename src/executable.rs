@@ -1,0 +1,31 @@
+//! This program's own file: which build it is, the path to start it again by, and the words that a
+//! server it was started as says to its starter.
+//!
+//! Such a server has the writing end of a pipe as its standard input. On it the server says, in one
+//! word, how the start went. The pipe's end without a word means that it failed; the log says why.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// The file that this process runs, even if another was put in its place since.
+pub const PATH: &str = "/proc/self/exe";
+
+/// The word for "I listen".
+pub const READY: &[u8] = b"ready";
+/// The word for "another server holds the lock".
+pub const HELD: &[u8] = b"held";
+
+/// Tells builds apart: the version, and size and time of the file. Two processes with the same build
+/// id run the same file, or a copy that kept its time.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn build_id() -> io::Result<String> {
+    let file = std::fs::metadata(PATH)?;
+    let (version, size) = (env!("CARGO_PKG_VERSION"), file.size());
+    Ok(format!(
+        "{version}-{size:x}-{:x}.{:x}",
+        file.mtime(),
+        file.mtime_nsec()
+    ))
+}

@@ -1,0 +1,165 @@
+//! The folder that holds all state of one host's dynos: where it is, whose it is, and the names of
+//! what the server keeps at its top. What lies inside each of them is their own rooms' business.
+//!
+//! Command line and server both find each other through it.
+
+pub mod lock;
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::error::UserError;
+
+/// `$DYNO_HOME`, or what stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// The folder of this process's user and environment, made if it is missing.
+    ///
+    /// # Errors
+    /// When there is no telling where it should be, when it cannot be made, or as [`open`](Self::open).
+    pub fn of_process() -> anyhow::Result<Self> {
+        let root = rustix::process::geteuid().is_root();
+        let path = locate(|name| std::env::var_os(name), root)?;
+        Self::open(&path)
+    }
+
+    /// The folder at `path`, made if it is missing. It is for its owner alone: other users must not
+    /// reach the sockets in it, nor read the config vars.
+    ///
+    /// # Errors
+    /// When it cannot be made, is no folder, or belongs to another user.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let failed = || format!("cannot use `{}` for the state of dyno", path.display());
+        let path = std::path::absolute(path).with_context(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(failed)?;
+        let metadata = std::fs::metadata(&path).with_context(failed)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            let message = format!("`{}` belongs to another user", path.display());
+            let error = UserError::new(message);
+            return Err(error.hint("set DYNO_HOME to a folder of your own").into());
+        }
+        if metadata.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&path, Permissions::from_mode(0o700)).with_context(failed)?;
+        }
+        Ok(Self { path })
+    }
+
+    /// The folder itself; absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket of the API. That it exists does not mean that somebody listens.
+    pub fn api_socket(&self) -> PathBuf {
+        self.path.join("api.sock")
+    }
+
+    /// The lock that says whether a server runs.
+    pub fn server_lock(&self) -> PathBuf {
+        self.path.join("server.lock")
+    }
+
+    /// What a server that the command line has started says.
+    pub fn server_log(&self) -> PathBuf {
+        self.path.join("server.log")
+    }
+}
+
+/// Where the folder is, for a user with this environment.
+fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf, UserError> {
+    let folder = |name| {
+        env(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(home) = folder("DYNO_HOME") {
+        return Ok(home);
+    }
+    if root {
+        return Ok(PathBuf::from("/var/lib/dyno"));
+    }
+    // The base directory specification has relative paths ignored.
+    if let Some(data) = folder("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+        return Ok(data.join("dyno"));
+    }
+    match folder("HOME").filter(|path| path.is_absolute()) {
+        Some(home) => Ok(home.join(".local/share/dyno")),
+        None => Err(
+            UserError::new("no folder for the state of dyno: `HOME` is not set")
+                .hint("set DYNO_HOME to a folder of your own"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_where_the_environment_says() {
+        let locate = |variables: &[(&str, &str)], root| {
+            let find = |name: &str| variables.iter().find(|(other, _)| *other == name);
+            locate(|name| find(name).map(|(_, value)| value.into()), root)
+                .map(|path| path.display().to_string())
+        };
+        let home = ("HOME", "/home/ada");
+        assert_eq!(
+            locate(&[home], false).unwrap(),
+            "/home/ada/.local/share/dyno"
+        );
+        assert_eq!(
+            locate(&[home, ("XDG_DATA_HOME", "/d")], false).unwrap(),
+            "/d/dyno"
+        );
+        assert_eq!(
+            locate(&[home, ("XDG_DATA_HOME", "d")], false).unwrap(),
+            "/home/ada/.local/share/dyno"
+        );
+        assert_eq!(
+            locate(&[home, ("XDG_DATA_HOME", "/d")], true).unwrap(),
+            "/var/lib/dyno"
+        );
+        assert_eq!(locate(&[home, ("DYNO_HOME", "/x")], true).unwrap(), "/x");
+        assert_eq!(
+            locate(&[home, ("DYNO_HOME", "")], true).unwrap(),
+            "/var/lib/dyno"
+        );
+        assert!(locate(&[], false).unwrap_err().hint.is_some());
+    }
+
+    #[test]
+    fn the_folder_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let home = Home::open(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(Home::open(&path).unwrap(), home);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+
+        let foreign = if rustix::process::geteuid().is_root() {
+            rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(12345)), None).unwrap();
+            path
+        } else {
+            PathBuf::from("/")
+        };
+        let error = Home::open(&foreign).unwrap_err();
+        assert!(
+            error
+                .downcast_ref::<UserError>()
+                .is_some_and(|error| error.hint.is_some())
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! The signals that stop a server in order: SIGTERM, SIGINT, SIGHUP.
+
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::reactor::{Event, Interest, Reactor, Token};
+
+/// Turns them into an event of the loop's. For the life of the process: the handlers stay.
+#[derive(Debug)]
+pub struct StopSignals {
+    pipe: UnixStream,
+    token: Token,
+}
+
+impl StopSignals {
+    /// Catches the signals from now on.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn catch(reactor: &mut Reactor) -> io::Result<Self> {
+        let (pipe, writer) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+        }
+        let token = reactor.token();
+        reactor.register(&pipe, token, Interest::READABLE)?;
+        Ok(Self { pipe, token })
+    }
+
+    /// Whether `event` means that one of them has come.
+    pub fn came(&mut self, event: Event) -> bool {
+        matches!(event, Event::Ready { token, .. } if token == self.token)
+            && self.pipe.read(&mut [0; 64]).is_ok_and(|length| length > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_an_event() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut signals = StopSignals::catch(&mut reactor).unwrap();
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        let mut events = Vec::new();
+        reactor.poll(&mut events).unwrap();
+        assert!(events.iter().any(|event| signals.came(*event)));
+        assert!(!signals.came(Event::Woken));
+    }
+}
