@@ -221,7 +221,7 @@ pub struct Toolchains {
 impl Toolchains {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.path.is_empty() && self.env.is_empty()
+        self.path.is_empty() && self.folders.is_empty() && self.env.is_empty()
     }
 }
 

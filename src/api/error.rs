@@ -53,6 +53,13 @@ impl ApiError {
         Self::new("internal_error", message)
     }
 
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// The status of an answer with this error.
     pub fn status(&self) -> u16 {
         match self.id.as_str() {

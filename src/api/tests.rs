@@ -421,6 +421,7 @@ fn the_server_reads_what_the_client_writes() {
         toolchains: Toolchains {
             path: vec!["/home/ada/.cargo/bin".into()],
             env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
+            folders: vec!["/home/ada/.cargo".into()],
         },
         ..Deploy::default()
     });

@@ -157,7 +157,7 @@ fn a_deploy_is_a_release_with_herokus_description() {
     new.description = Some("Promote".into());
     new.toolchains = Toolchains {
         path: vec!["/home/ada/.cargo/bin".into()],
-        env: Config::new(),
+        ..Toolchains::default()
     };
     let release = host.store.create_release(&app.id, &new, USER, now).unwrap();
     assert_eq!(release.description, "Promote");

@@ -1,0 +1,96 @@
+//! Handlers of apps, their formation and their folders.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::host::{Answer, Host};
+use crate::api::ApiError;
+use crate::api::app::{App, CreateApp};
+use crate::api::formation::Formation;
+use crate::api::link::Link;
+use crate::app::{AppName, Folder};
+use crate::http::Response;
+use crate::store::NameWish;
+
+/// `GET /apps`
+pub fn list(host: &Host) -> Answer {
+    let apps = host.store.apps()?;
+    let apps: Vec<_> = apps
+        .iter()
+        .map(|app| App::new(app, &host.account))
+        .collect();
+    Ok(Response::json(200, &apps))
+}
+
+/// `POST /apps`: named as asked, else after the folder, else anything.
+pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
+    let request = CreateApp::parse(body)?;
+    let wish = match (request.name, &request.folder) {
+        (Some(name), _) => NameWish::Exactly(name),
+        (None, Some(folder)) => {
+            let name = Path::new(&folder.path).file_name().unwrap_or_default();
+            NameWish::Like(AppName::from_folder(&name.to_string_lossy()))
+        }
+        (None, None) => NameWish::Any,
+    };
+    let app = host
+        .store
+        .create_app(&wish, &host.account.email, request.folder.as_ref(), now)?;
+    Ok(Response::json(201, &App::new(&app, &host.account)))
+}
+
+/// `GET /apps/A`
+pub fn info(host: &Host, app: &str) -> Answer {
+    let app = host.store.app(app)?;
+    Ok(Response::json(200, &App::new(&app, &host.account)))
+}
+
+/// `DELETE /apps/A`: once its dynos have ended.
+pub fn destroy(host: &mut Host, app: &str) -> Answer {
+    let app = host.store.app(app)?;
+    if !host.store.live_dynos(Some(&app.id))?.is_empty() {
+        return Err(
+            ApiError::invalid(format!("dynos of `{}` are still alive", app.name))
+                .hint(format!("`dyno ps -a {}` lists them", app.name)),
+        );
+    }
+    host.store.destroy_app(&app.id)?;
+    Ok(Response::json(200, &App::new(&app, &host.account)))
+}
+
+/// `GET /apps/A/formation`
+pub fn formation(host: &Host, app: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let entries = host.store.formation(&app.id)?;
+    let formation: Vec<_> = entries
+        .iter()
+        .map(|entry| Formation::new(entry, &app))
+        .collect();
+    Ok(Response::json(200, &formation))
+}
+
+/// `GET /links?path=…`: the app of a folder, given as a canonical path, or of the nearest one above.
+pub fn linked(host: &Host, path: Option<&str>) -> Answer {
+    let path = path
+        .filter(|path| path.starts_with('/'))
+        .ok_or_else(|| ApiError::invalid("`path` is not an absolute path"))?;
+    let folders: Vec<_> = Path::new(path).ancestors().filter_map(folder_at).collect();
+    let link = host
+        .store
+        .linked_app(&folders)?
+        .ok_or_else(|| ApiError::not_found(format!("no app belongs to `{path}`")))?;
+    Ok(Response::json(200, &Link::new(&link, &host.account)))
+}
+
+/// The folder at `path`; none if there is none, or none to be seen.
+fn folder_at(path: &Path) -> Option<Folder> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some(Folder {
+        path: path.to_str()?.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
+}

@@ -1,0 +1,79 @@
+//! What the handlers of apps, config, slugs and releases work with, and how they answer.
+//!
+//! A handler takes what the request names, calls one verb of the store and makes a resource of what
+//! comes back. Dynos and their supervisors are not here: those handlers need the reactor too.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::application::{Application, Reply};
+use crate::api::ApiError;
+use crate::api::account::Identity;
+use crate::error::UserError;
+use crate::http::Response;
+use crate::settings::Settings;
+use crate::slug::{Limits, Owner, SlugCache};
+use crate::store::Store;
+
+/// The state and the slugs of this host.
+pub struct Host {
+    /// The state.
+    pub store: Store,
+    /// The tarballs and trees. Workers use it too.
+    pub slugs: Arc<SlugCache>,
+    /// Limits and times.
+    pub settings: Settings,
+    /// Who uses this host.
+    pub account: Identity,
+}
+
+/// What a short handler returns.
+pub type Answer = Result<Response, ApiError>;
+
+impl Host {
+    /// Opens state and slugs in `home`, for whom `email` stands. Trees will belong to `owner`.
+    ///
+    /// # Errors
+    /// When either cannot be used.
+    pub fn open(
+        home: &Path,
+        settings: Settings,
+        email: String,
+        owner: Option<Owner>,
+    ) -> anyhow::Result<Self> {
+        let mut store = Store::open(&home.join("state.db")).map_err(UserError::from)?;
+        let id = store.account_id().map_err(UserError::from)?;
+        let limits = Limits {
+            unpacked_bytes: settings.tree_limit,
+            ..Limits::default()
+        };
+        let slugs = SlugCache::new(home.join("slugs"), owner, limits)
+            .context("the slugs cannot be used")?;
+        Ok(Self {
+            store,
+            slugs: Arc::new(slugs),
+            settings,
+            account: Identity { id, email },
+        })
+    }
+}
+
+/// The response to a request, done or failed.
+pub fn response(answer: Answer) -> Response {
+    answer.unwrap_or_else(|error| Response::json(error.status(), &error))
+}
+
+/// The reply to a request that may have failed before it came to the slow part.
+pub fn reply<A: Application>(result: Result<Reply<A>, ApiError>) -> Reply<A> {
+    result.unwrap_or_else(|error| Reply::Now(response(Err(error))))
+}
+
+/// What a worker's failure is to the client: its own fault if there is advice for it.
+pub fn worker_error(error: anyhow::Error) -> ApiError {
+    match error.downcast::<UserError>() {
+        Ok(error) => error.into(),
+        Err(error) => ApiError::internal(format!("{error:#}")),
+    }
+}

@@ -1,0 +1,18 @@
+//! Handlers of what belongs to no app: the account, the sizes.
+
+use super::host::{Answer, Host};
+use crate::api::account::Account;
+use crate::api::dyno_size::DynoSize;
+use crate::http::Response;
+use crate::size;
+
+/// `GET /account`
+pub fn account(host: &Host) -> Answer {
+    Ok(Response::json(200, &Account::new(host.account.clone())))
+}
+
+/// `GET /dyno-sizes`
+pub fn dyno_sizes() -> Answer {
+    let sizes: Vec<_> = size::ALL.iter().map(DynoSize::new).collect();
+    Ok(Response::json(200, &sizes))
+}

@@ -1,0 +1,113 @@
+//! Handlers of releases.
+
+use jiff::Timestamp;
+
+use super::application::{Application, Ctx, Reply};
+use super::host::{Answer, Host, response, worker_error};
+use super::slugs::digest;
+use crate::api::ApiError;
+use crate::api::release::{CreateRelease, Release};
+use crate::http::Response;
+use crate::store::{NewRelease, Packed, Store, StoreError};
+
+/// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
+/// order (`version ..; order=desc, max=10`).
+pub fn list(host: &Host, app: &str, range: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let mut releases = host.store.releases(&app.id)?;
+    let mut max = usize::MAX;
+    let mut descending = false;
+    for option in range.split([';', ',']).map(str::trim) {
+        match option.split_once('=') {
+            Some(("order", order)) => descending = order == "desc",
+            Some(("max", number)) => max = number.parse().unwrap_or(max),
+            _ => {}
+        }
+    }
+    if !descending {
+        releases.reverse();
+    }
+    let releases: Vec<_> = releases
+        .iter()
+        .take(max)
+        .map(|release| Release::new(release, &host.account))
+        .collect();
+    Ok(Response::json(200, &releases))
+}
+
+/// `GET /apps/A/releases/V`
+pub fn info(host: &Host, app: &str, release: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let release = host.store.release(&app.id, release)?;
+    Ok(Response::json(200, &Release::new(&release, &host.account)))
+}
+
+/// `GET /apps/A/releases/V/config-vars`
+pub fn config(host: &Host, app: &str, release: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let release = host.store.release(&app.id, release)?;
+    let config = host.store.release_config(&release.id)?;
+    Ok(Response::json(200, &config))
+}
+
+/// `POST /apps/A/releases`: a deploy or a rollback.
+///
+/// The slug is unpacked before the release is made: so a slug that is none never becomes a release,
+/// and the first dyno starts as fast as any.
+pub fn create<A: Application + AsMut<Host>>(
+    host: &mut Host,
+    app: &str,
+    body: &[u8],
+) -> Result<Reply<A>, ApiError> {
+    let request = CreateRelease::parse(body)?;
+    let app = host.store.app(app)?;
+    let slug = match &request {
+        CreateRelease::Deploy(deploy) => host.store.slug(&deploy.slug)?,
+        CreateRelease::Rollback { release } => {
+            let release = host.store.release(&app.id, release)?;
+            let (version, slug) = (release.version, release.slug_id);
+            let slug = slug.ok_or(StoreError::NotEligible(release.app_name, version))?;
+            host.store.slug(&slug)?
+        }
+    };
+    if !slug.uploaded {
+        return Err(StoreError::NotUploaded(slug.id).into());
+    }
+    let digest = digest(&slug.digest.unwrap_or_default())?;
+    let cache = host.slugs.clone();
+    Ok(Reply::worker(move |_| {
+        let unpacked = cache.ensure_tree(&digest);
+        move |server: &mut A, _: &mut Ctx<A>| {
+            let Host { store, account, .. } = server.as_mut();
+            let answer = unpacked.map_err(worker_error).and_then(|_| {
+                let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
+                Ok(Response::json(201, &Release::new(&release, account)))
+            });
+            Reply::Now(response(answer))
+        }
+    }))
+}
+
+fn make(
+    store: &mut Store,
+    app_id: &str,
+    request: CreateRelease,
+    user: &str,
+    now: Timestamp,
+) -> Result<crate::release::Release, StoreError> {
+    match request {
+        CreateRelease::Rollback { release } => store.rollback(app_id, &release, user, now),
+        CreateRelease::Deploy(deploy) => {
+            let new = NewRelease {
+                slug_id: deploy.slug,
+                description: deploy.description,
+                toolchains: deploy.toolchains,
+                packed: deploy.folder.map(|packed| Packed {
+                    folder: packed.folder,
+                    at: packed.packed_at.0,
+                }),
+            };
+            store.create_release(app_id, &new, user, now)
+        }
+    }
+}

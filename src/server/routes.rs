@@ -1,0 +1,119 @@
+//! From method and path to the handler.
+//!
+//! Knows every route but those of dynos, which the server looks for itself when it finds none here.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use super::application::{Application, BodyPlan, Reply, Request};
+use super::host::{self, Host};
+use super::{apps, config, platform, releases, slugs};
+use crate::http::RequestHead;
+
+/// How the body of a request is to be taken: a slug's tarball bit by bit.
+pub fn body_plan(host: &Host, head: &RequestHead) -> BodyPlan {
+    let path = Path::of(head);
+    match (head.method(), &path.parts()[..]) {
+        ("PUT", ["apps", _, "slugs", _, "blob"]) => BodyPlan::Stream {
+            limit: host.settings.slug_limit,
+        },
+        _ => BodyPlan::Memory,
+    }
+}
+
+/// Answers a request, if it is for one of the handlers here.
+pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Option<Reply<A>> {
+    let (head, body, now) = (&request.head, &request.body[..], Timestamp::now());
+    let path = Path::of(head);
+    let host = app.as_mut();
+    let answer = match (head.method(), &path.parts()[..]) {
+        ("GET", ["apps"] | ["users", "~", "apps"]) => apps::list(host),
+        ("POST", ["apps"]) => apps::create(host, body, now),
+        ("GET", ["apps", app]) => apps::info(host, app),
+        ("DELETE", ["apps", app]) => apps::destroy(host, app),
+        ("GET", ["links"]) => apps::linked(host, parameter(head, "path").as_deref()),
+
+        ("GET", ["apps", app, "config-vars"]) => config::info(host, app),
+        ("PATCH", ["apps", app, "config-vars"]) => config::change(host, app, body, now),
+
+        ("POST", ["apps", app, "slugs"]) => slugs::create(host, app, body, now),
+        ("GET", ["apps", app, "slugs", slug]) => slugs::info(host, app, slug),
+        ("PUT", ["apps", app, "slugs", slug, "blob"]) => {
+            return Some(host::reply(slugs::upload(host, app, slug)));
+        }
+
+        ("GET", ["apps", app, "releases"]) => {
+            releases::list(host, app, head.fields.get("range").unwrap_or_default())
+        }
+        ("GET", ["apps", app, "releases", release]) => releases::info(host, app, release),
+        ("GET", ["apps", app, "releases", release, "config-vars"]) => {
+            releases::config(host, app, release)
+        }
+        ("POST", ["apps", app, "releases"]) => {
+            return Some(host::reply(releases::create(host, app, body)));
+        }
+
+        ("GET", ["apps", app, "formation"]) => apps::formation(host, app),
+        ("GET", ["account"]) => platform::account(host),
+        ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
+        _ => return None,
+    };
+    Some(Reply::Now(host::response(answer)))
+}
+
+/// The parts of a path, decoded.
+struct Path<'a>(Vec<Cow<'a, str>>);
+
+impl<'a> Path<'a> {
+    fn of(head: &'a RequestHead) -> Self {
+        Self(
+            head.path()
+                .trim_matches('/')
+                .split('/')
+                .map(decode)
+                .collect(),
+        )
+    }
+
+    fn parts(&self) -> Vec<&str> {
+        self.0.iter().map(|part| &**part).collect()
+    }
+}
+
+/// A parameter of the query, decoded.
+fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
+    head.query()?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| decode(value))
+}
+
+/// Resolves `%41`. What is not UTF-8 then, or was not encoded right, is left as it came: it will be
+/// found to name nothing.
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        rest = others;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        match others {
+            [high, low, after @ ..] if *first == b'%' => {
+                let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
+                    return Cow::Borrowed(text);
+                };
+                bytes.push((high << 4 | low) as u8);
+                rest = after;
+            }
+            _ => bytes.push(*first),
+        }
+    }
+    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
+}

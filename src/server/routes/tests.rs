@@ -1,0 +1,374 @@
+//! The handlers behind the API's loop, asked over its socket.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::http::Response;
+use crate::server::api_loop::ApiLoop;
+use crate::server::application::Ctx;
+use crate::server::limits::Limits;
+use crate::server::listener::Listener;
+use crate::settings::Settings;
+use crate::slug::{self, Progress};
+
+/// A server that knows no dynos.
+struct Without(Host);
+
+impl AsMut<Host> for Without {
+    fn as_mut(&mut self) -> &mut Host {
+        &mut self.0
+    }
+}
+
+impl Application for Without {
+    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+        body_plan(&self.0, head)
+    }
+
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        if request.head.path() == "/stop" {
+            ctx.stop();
+        }
+        route(self, &request).unwrap_or_else(|| Reply::Now(Response::new(404)))
+    }
+}
+
+/// Serves from a folder of its own until it is dropped.
+struct Server {
+    folder: TempDir,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(folder.path().join("api.sock")).unwrap();
+        let home = folder.path().to_owned();
+        let thread = std::thread::spawn(move || {
+            let email = "ada@host".to_owned();
+            let make = |_: &mut Ctx<Without>| {
+                Host::open(&home, Settings::default(), email, None).map(Without)
+            };
+            ApiLoop::new(listener, Limits::default(), make)
+                .unwrap()
+                .run()
+                .unwrap();
+        });
+        Self {
+            folder,
+            thread: Some(thread),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("api.sock")
+    }
+
+    fn send(&self, method: &str, path: &str, more: &str, body: &[u8]) -> (u16, Value) {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n{more}\r\n"
+        )
+        .unwrap();
+        stream.write_all(body).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        let response = String::from_utf8(response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        self.send("GET", path, "", b"")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send("POST", path, "", body.to_string().as_bytes())
+    }
+
+    fn create(&self, name: &str) -> Value {
+        let (status, app) = self.post("/apps", &json!({"name": name}));
+        assert_eq!(status, 201, "{app}");
+        app
+    }
+
+    /// Announces a slug and sends its tarball.
+    fn upload(&self, app: &str, announced: &Value, tarball: &[u8]) -> (String, (u16, Value)) {
+        let (status, slug) = self.post(&format!("/apps/{app}/slugs"), announced);
+        assert_eq!(
+            (status, &slug["blob"]["method"]),
+            (201, &json!("put")),
+            "{slug}"
+        );
+        let url = slug["blob"]["url"].as_str().unwrap();
+        let id = slug["id"].as_str().unwrap().to_owned();
+        (id, self.send("PUT", url, "", tarball))
+    }
+
+    fn deploy(&self, app: &str, content: &str) -> Value {
+        let types = json!({"process_types": {"web": "./web", "worker": "./work"}});
+        let (slug, (status, _)) = self.upload(app, &types, &tarball(content));
+        assert_eq!(status, 200);
+        let (status, release) = self.post(&format!("/apps/{app}/releases"), &json!({"slug": slug}));
+        assert_eq!(status, 201, "{release}");
+        release
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.get("/stop");
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap();
+        }
+    }
+}
+
+/// A slug with one file.
+fn tarball(content: &str) -> Vec<u8> {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::write(tree.path().join("file"), content).unwrap();
+    let mut tarball = Vec::new();
+    let packed = pack(tree.path(), &mut tarball);
+    packed.unwrap();
+    tarball
+}
+
+fn pack(tree: &Path, tarball: &mut Vec<u8>) -> anyhow::Result<slug::Packed> {
+    slug::pack(
+        tree,
+        tarball,
+        1,
+        &slug::Limits::default(),
+        &mut |_: Progress| {},
+    )
+}
+
+#[test]
+fn an_app_comes_and_goes() {
+    let server = Server::start();
+    let app = server.create("shop");
+    assert_eq!(
+        (&app["name"], &app["owner"]["email"]),
+        (&json!("shop"), &json!("ada@host"))
+    );
+    let (status, error) = server.post("/apps", &json!({"name": "shop"}));
+    assert_eq!((status, &error["id"]), (422, &json!("invalid_params")));
+    assert_eq!(error["message"], "the name `shop` is taken");
+    let (status, unnamed) = server.post("/apps", &json!({}));
+    assert_eq!(status, 201);
+    let (_, apps) = server.get("/apps");
+    assert_eq!(apps.as_array().unwrap().len(), 2);
+    assert_eq!(server.get("/users/~/apps").1, apps);
+    assert_eq!(server.get("/apps/shop").1, app);
+    assert_eq!(
+        server
+            .get(&format!("/apps/{}", unnamed["id"].as_str().unwrap()))
+            .1,
+        unnamed
+    );
+    let (status, error) = server.get("/apps/other");
+    assert_eq!((status, &error["id"]), (404, &json!("not_found")));
+    assert_eq!(
+        error["hint"],
+        "`dyno apps` lists yours; `dyno create other` makes it"
+    );
+    assert_eq!(server.send("DELETE", "/apps/shop", "", b"").0, 200);
+    assert_eq!(server.get("/apps/shop").0, 404);
+    assert_eq!(server.get("/apps/shop/unknown").0, 404);
+}
+
+#[test]
+fn a_folder_names_and_finds_its_app() {
+    let server = Server::start();
+    let above = tempfile::tempdir().unwrap();
+    let src = above.path().canonicalize().unwrap().join("My Shop");
+    std::fs::create_dir_all(src.join("bin")).unwrap();
+    let metadata = src.metadata().unwrap();
+    let folder = json!({"path": src, "device": metadata.dev(), "inode": metadata.ino()});
+    let (_, app) = server.post("/apps", &json!({"folder": folder}));
+    assert_eq!(
+        (&app["name"], &app["folder"]),
+        (&json!("my-shop"), &json!(src))
+    );
+    let ask = |path: PathBuf| {
+        let path = path.to_str().unwrap().replace(' ', "%20");
+        server.get(&format!("/links?path={path}"))
+    };
+    for path in [src.clone(), src.join("bin"), src.join("not/there")] {
+        let (status, link) = ask(path);
+        assert_eq!(
+            (status, &link["app"]["name"], &link["path"]),
+            (200, &json!("my-shop"), &json!(src))
+        );
+    }
+    assert_eq!(ask(above.path().to_owned()).0, 404);
+    assert_eq!(server.get("/links").0, 422);
+    assert_eq!(server.get("/links?path=bin").0, 422);
+}
+
+#[test]
+fn a_deploy_goes_from_the_tarball_to_the_formation() {
+    let server = Server::start();
+    server.create("shop");
+    let release = server.deploy("shop", "one");
+    assert_eq!(
+        (&release["version"], &release["current"]),
+        (&json!(2), &json!(true))
+    );
+    assert!(
+        release["description"]
+            .as_str()
+            .unwrap()
+            .starts_with("Deploy ")
+    );
+    let slug = release["slug"]["id"].as_str().unwrap();
+    let (_, slug) = server.get(&format!("/apps/shop/slugs/{slug}"));
+    let digest = slug["checksum"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("SHA256:")
+        .unwrap();
+    // The tree is there before anybody needs it.
+    let tree = server.folder.path().join("slugs").join(digest);
+    assert_eq!(std::fs::read_to_string(tree.join("file")).unwrap(), "one");
+    let (_, formation) = server.get("/apps/shop/formation");
+    assert_eq!(
+        (&formation[0]["type"], &formation[0]["quantity"]),
+        (&json!("web"), &json!(1))
+    );
+    assert_eq!(
+        (&formation[1]["type"], &formation[1]["quantity"]),
+        (&json!("worker"), &json!(0))
+    );
+}
+
+#[test]
+fn what_is_no_slug_is_never_released() {
+    let server = Server::start();
+    server.create("shop");
+    let (slug, (status, _)) = server.upload("shop", &json!({"process_types": {}}), b"no gzip");
+    assert_eq!(status, 200);
+    let (status, error) = server.post("/apps/shop/releases", &json!({"slug": slug}));
+    assert_eq!(status, 422, "{error}");
+    assert_eq!(
+        server
+            .get("/apps/shop/releases")
+            .1
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    let announced = json!({
+        "process_types": {}, "checksum": format!("SHA256:{}", "ab".repeat(32))
+    });
+    let (slug, (status, error)) = server.upload("shop", &announced, &tarball("x"));
+    assert_eq!(status, 422);
+    assert!(
+        error["message"].as_str().unwrap().contains("checksum"),
+        "{error}"
+    );
+    let (status, error) = server.post("/apps/shop/releases", &json!({"slug": slug}));
+    assert_eq!(status, 422);
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("has not arrived"),
+        "{error}"
+    );
+    assert_eq!(
+        server.send("PUT", "/apps/shop/slugs/x/blob", "", b"x").0,
+        404
+    );
+}
+
+#[test]
+fn config_and_rollback_make_releases() {
+    let server = Server::start();
+    server.create("shop");
+    server.deploy("shop", "one");
+    let path = "/apps/shop/config-vars";
+    let (status, config) = server.send("PATCH", path, "", br#"{"A":"1","B":"2"}"#);
+    assert_eq!((status, &config), (200, &json!({"A": "1", "B": "2"})));
+    server.send("PATCH", path, "", br#"{"A":null}"#);
+    server.deploy("shop", "two");
+    assert_eq!(server.get(path).1, json!({"B": "2"}));
+    let (status, error) = server.send("PATCH", path, "", br#"{"PORT":"80"}"#);
+    assert_eq!(
+        (status, &error["message"]),
+        (422, &json!("`PORT` cannot be a config var"))
+    );
+
+    let (status, release) = server.post("/apps/shop/releases", &json!({"release": "v3"}));
+    assert_eq!(
+        (status, &release["description"]),
+        (201, &json!("Rollback to v3"))
+    );
+    assert_eq!(server.get(path).1, json!({"A": "1", "B": "2"}));
+    assert_eq!(
+        server.get("/apps/shop/releases/4/config-vars").1,
+        json!({"B": "2"})
+    );
+    assert_eq!(server.get("/apps/shop/releases/v6").1, release);
+    for (named, message) in [
+        ("v1", "`shop` cannot go back to `v1`"),
+        ("v6", "`v6` is what `shop` runs already"),
+        ("v9", "`shop` has no release `v9`"),
+    ] {
+        let (_, error) = server.post("/apps/shop/releases", &json!({"release": named}));
+        assert_eq!(error["message"], message);
+    }
+
+    let versions = |range: &str| -> Vec<u64> {
+        let (_, releases) = server.send("GET", "/apps/shop/releases", range, b"");
+        let releases = releases.as_array().unwrap().iter();
+        releases
+            .map(|release| release["version"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(versions(""), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(versions("Range: version ..; max=2, order=desc\r\n"), [6, 5]);
+    assert_eq!(versions("Range: version ..; order=desc,max=1;\r\n"), [6]);
+}
+
+#[test]
+fn account_and_sizes_are_told() {
+    let server = Server::start();
+    let (status, account) = server.get("/account");
+    assert_eq!((status, &account["email"]), (200, &json!("ada@host")));
+    assert_eq!(server.get("/dyno-sizes").1.as_array().unwrap().len(), 26);
+}
+
+#[test]
+fn percent_signs_are_resolved_where_they_mean_something() {
+    for (text, decoded) in [
+        ("plain", "plain"),
+        ("/home/ada%20l/caf%C3%A9", "/home/ada l/café"),
+        ("%2f%2F", "//"),
+        ("100%", "100%"),
+        ("%zz", "%zz"),
+        ("%ff", "%ff"),
+        ("a+b", "a+b"),
+    ] {
+        assert_eq!(decode(text), decoded);
+    }
+}
