@@ -24,7 +24,12 @@ use context::Context;
 
 /// Heroku's dynos on this host.
 #[derive(Debug, Parser)]
-#[command(name = "dyno", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "dyno",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(flatten)]
     place: Place,
@@ -99,7 +104,13 @@ pub fn run() -> anyhow::Result<u8> {
     };
     let runs = matches!(command, Command::Run(_));
     let done = Context::new(place).and_then(|context| perform(command, context));
-    done.or_else(|error| if runs { Err(with_run_exit_code(error)) } else { Err(error) })
+    done.or_else(|error| {
+        if runs {
+            Err(with_run_exit_code(error))
+        } else {
+            Err(error)
+        }
+    })
 }
 
 fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
@@ -126,7 +137,10 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
 /// Whatever goes wrong before a command of the user's runs must not look like that command's status.
 fn with_run_exit_code(error: anyhow::Error) -> anyhow::Error {
     use crate::error::UserError;
-    let user = error.chain().find_map(|cause| cause.downcast_ref::<UserError>()).cloned();
+    let user = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<UserError>())
+        .cloned();
     let user = user.unwrap_or_else(|| UserError::new(format!("{error:#}")));
     let code = user.exit_code.unwrap_or(EXIT_DYNO_FAILED);
     user.exit_code(code).into()
@@ -143,7 +157,10 @@ mod tests {
     }
 
     fn run_words(words: &[&str]) -> run::Run {
-        match Cli::try_parse_from([&["dyno"], words].concat()).unwrap().command {
+        match Cli::try_parse_from([&["dyno"], words].concat())
+            .unwrap()
+            .command
+        {
             Command::Run(run) => run,
             other => panic!("{other:?}"),
         }
@@ -151,7 +168,9 @@ mod tests {
 
     #[test]
     fn from_the_first_word_on_everything_is_the_commands() {
-        let run = run_words(&["run", "-s", "2X", "rake", "--help", "-a", "x", "--", "-s", "1X"]);
+        let run = run_words(&[
+            "run", "-s", "2X", "rake", "--help", "-a", "x", "--", "-s", "1X",
+        ]);
         assert_eq!(run.words(), ["rake", "--help", "-a", "x", "--", "-s", "1X"]);
         assert_eq!(run_words(&["run", "--", "-x", "y"]).words(), ["-x", "y"]);
         assert_eq!(run_words(&["run", "rake --help"]).words(), ["rake --help"]);

@@ -11,3 +11,4 @@
 
 pub mod launch;
 pub mod plan;
+pub mod probe;

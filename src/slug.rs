@@ -14,6 +14,7 @@ mod ignore;
 mod inflate;
 mod members;
 mod pack;
+mod procfile;
 mod remove;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::error::UserError;
 
 pub use cache::{Received, SlugCache};
 pub use pack::{Packed, Progress, pack};
+pub use procfile::procfile_of;
 pub use remove::remove_tree;
 pub use unpack::{Unpacked, unpack};
 pub use walk::tree_is_newer_than;

@@ -36,7 +36,9 @@ impl Context {
                     .hint("-C takes a folder")
             })?;
         }
-        let app = place.app.or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
+        let app = place
+            .app
+            .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
         Ok(Self {
             home: Home::of_process()?,
             settings: Settings::from_env(|name| env::var(name).ok())?,
@@ -72,7 +74,8 @@ impl Context {
             return Ok(app.clone());
         }
         let link = self.link()?;
-        link.map(|link| link.app.name).ok_or_else(|| no_app().into())
+        link.map(|link| link.app.name)
+            .ok_or_else(|| no_app().into())
     }
 
     /// The link of this folder or the nearest linked one above.
@@ -92,17 +95,26 @@ pub fn no_app() -> UserError {
 /// The canonical path of the current folder.
 pub fn current_folder() -> Result<PathBuf> {
     let here = env::current_dir().context("cannot tell the current folder")?;
-    here.canonicalize().with_context(|| format!("cannot find `{}`", here.display()))
+    here.canonicalize()
+        .with_context(|| format!("cannot find `{}`", here.display()))
 }
 
 /// What links `path` to an app: where it is, and which folder it is there.
 pub fn folder(path: &Path) -> Result<Folder> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let metadata =
+        fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let path = path.to_str().ok_or_else(|| {
-        UserError::new(format!("the folder's name `{}` is not UTF-8", path.display()))
-            .hint("rename it, or say which app with -a")
+        UserError::new(format!(
+            "the folder's name `{}` is not UTF-8",
+            path.display()
+        ))
+        .hint("rename it, or say which app with -a")
     })?;
-    Ok(Folder { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+    Ok(Folder {
+        path: path.to_owned(),
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    })
 }
 
 /// For a path or query of a URL: every byte but the unreserved ones (RFC 3986, 2.3) as %XX.
@@ -130,7 +142,10 @@ mod tests {
 
     #[test]
     fn a_path_survives_a_url() {
-        assert_eq!(percent_encoded("/a b/ü%?&=#"), "%2Fa%20b%2F%C3%BC%25%3F%26%3D%23");
+        assert_eq!(
+            percent_encoded("/a b/ü%?&=#"),
+            "%2Fa%20b%2F%C3%BC%25%3F%26%3D%23"
+        );
         assert_eq!(app_path("no/such", "/dynos"), "/apps/no%2Fsuch/dynos");
     }
 }

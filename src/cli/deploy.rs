@@ -62,7 +62,10 @@ impl Deploy {
                 None => {
                     let root = given.map_or_else(current_folder, Ok)?;
                     process_types(&root)?;
-                    let request = CreateApp { name: None, folder: Some(folder(&root)?) };
+                    let request = CreateApp {
+                        name: None,
+                        folder: Some(folder(&root)?),
+                    };
                     let app: App = context.client()?.post("/apps", &request)?;
                     eprintln!("Creating {}... done", app.name);
                     (app.name, root)
@@ -87,14 +90,20 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
     let packed_at = Timestamp::now();
     let toolchains = own_toolchains();
     let level = context.settings.slug_level;
-    let limits = Limits { tree_bytes: context.settings.tree_limit, ..Limits::default() };
+    let limits = Limits {
+        tree_bytes: context.settings.tree_limit,
+        ..Limits::default()
+    };
     if !quiet {
         eprint!("Deploying to {app}... ");
     }
     let bar = progress_bar(quiet);
 
     let client = context.client()?;
-    let request = CreateSlug { process_types, ..CreateSlug::default() };
+    let request = CreateSlug {
+        process_types,
+        ..CreateSlug::default()
+    };
     let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
     let (sender, receiver) = crossbeam_channel::bounded(PIECES);
     let outcome = thread::scope(|scope| {
@@ -104,12 +113,21 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
                 bar.set_position(at.done);
             };
             let packed = slug::pack(root, Pieces(&sender), level, &limits, &mut progress);
-            let end = if packed.is_ok() { Piece::End } else { Piece::Failed };
+            let end = if packed.is_ok() {
+                Piece::End
+            } else {
+                Piece::Failed
+            };
             let _ = sender.send(end);
             drop(sender);
             packed
         });
-        let mut pieces = Arriving { pieces: receiver, current: Vec::new(), at: 0, ended: false };
+        let mut pieces = Arriving {
+            pieces: receiver,
+            current: Vec::new(),
+            at: 0,
+            ended: false,
+        };
         let uploaded: Result<Slug> = client.upload("PUT", &slug.blob.url, TARBALL, &mut pieces);
         // Packing must not wait for a reader that has given up.
         drop(pieces);
@@ -123,19 +141,30 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
         }
     });
     bar.finish_and_clear();
-    let (packed, slug) = outcome.inspect_err(|_| if !quiet { eprintln!("failed") })?;
+    let (packed, slug) = outcome.inspect_err(|_| {
+        if !quiet {
+            eprintln!("failed")
+        }
+    })?;
     check_digest(&packed, &slug)?;
 
     let release = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         description: None,
-        folder: Some(PackedFolder { folder: folder(root)?, packed_at: ExactTime(packed_at) }),
+        folder: Some(PackedFolder {
+            folder: folder(root)?,
+            packed_at: ExactTime(packed_at),
+        }),
         toolchains,
     });
     let release: Release = context
         .client()?
         .post(&app_path(app, "/releases"), &release)
-        .inspect_err(|_| if !quiet { eprintln!("failed") })?;
+        .inspect_err(|_| {
+            if !quiet {
+                eprintln!("failed")
+            }
+        })?;
     if !quiet {
         eprintln!("done, v{}", release.version);
         for warning in &packed.warnings {
@@ -149,8 +178,11 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
 fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
     let open = || {
         File::open(path).map_err(|error| {
-            UserError::new(format!("cannot read the slug `{}`: {error}", path.display()))
-                .hint("--slug takes a gzipped tar with members ./app/…")
+            UserError::new(format!(
+                "cannot read the slug `{}`: {error}",
+                path.display()
+            ))
+            .hint("--slug takes a gzipped tar with members ./app/…")
         })
     };
     let process_types = match slug::procfile_of(open()?)? {
@@ -160,7 +192,10 @@ fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
     eprint!("Deploying to {app}... ");
     let deployed = (|| -> Result<Release> {
         let client = context.client()?;
-        let request = CreateSlug { process_types, ..CreateSlug::default() };
+        let request = CreateSlug {
+            process_types,
+            ..CreateSlug::default()
+        };
         let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
         let slug: Slug = client.upload("PUT", &slug.blob.url, TARBALL, &mut open()?)?;
         let request = CreateRelease::Deploy(DeployRequest {
@@ -180,7 +215,9 @@ pub fn process_types(root: &Path) -> Result<ProcessTypes> {
     match fs::read(root.join("Procfile")) {
         Ok(text) => parse(&text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display()))
+        }
     }
 }
 
@@ -216,9 +253,14 @@ fn check_digest(packed: &Packed, slug: &Slug) -> Result<()> {
 fn progress_bar(quiet: bool) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         None,
-        if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
+        if quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        },
     );
-    let style = ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {eta}");
+    let style =
+        ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(100));
     bar

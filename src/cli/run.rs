@@ -95,13 +95,18 @@ impl Run {
 
         let app = self.app(&mut context)?;
         let mut status = StatusLine::begin(&request.command, self.quiet);
-        let dyno: Dyno = context.client()?.post(&app_path(&app, "/dynos"), &request)?;
+        let dyno: Dyno = context
+            .client()?
+            .post(&app_path(&app, "/dynos"), &request)?;
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
         let upgraded = context.into_client()?.upgrade(&target, PROTOCOL)?;
-        let connection =
-            Connection { socket: upgraded.socket, early: upgraded.received, fds: upgraded.fds };
+        let connection = Connection {
+            socket: upgraded.socket,
+            early: upgraded.received,
+            fds: upgraded.fds,
+        };
         attach(connection, &dyno.name, status, timeout)
     }
 
@@ -139,7 +144,10 @@ impl Run {
                 if !here.join("Procfile").is_file() {
                     return Err(no_app().into());
                 }
-                let request = CreateApp { name: None, folder: Some(folder(&here)?) };
+                let request = CreateApp {
+                    name: None,
+                    folder: Some(folder(&here)?),
+                };
                 // A Procfile that makes no sense leaves no app behind.
                 deploy::process_types(&here)?;
                 let app: App = context.client()?.post("/apps", &request)?;
@@ -154,7 +162,9 @@ impl Run {
 
     /// The release is what runs; a person who has just changed a file may think otherwise.
     fn say_if_newer(&self, link: &Link) {
-        let Some(packed_at) = link.packed_at else { return };
+        let Some(packed_at) = link.packed_at else {
+            return;
+        };
         let newer = tree_is_newer_than(Path::new(&link.path), packed_at.0.into(), GLANCE);
         if newer.is_ok_and(|newer| newer) {
             eprintln!(
@@ -168,9 +178,12 @@ impl Run {
 /// What Heroku's client tells of its terminal.
 fn add_terminal(env: &mut BTreeMap<String, String>) {
     let term = env::var("TERM").ok().filter(|term| !term.is_empty());
-    env.entry("TERM".to_owned()).or_insert_with(|| term.unwrap_or_else(|| "xterm".to_owned()));
+    env.entry("TERM".to_owned())
+        .or_insert_with(|| term.unwrap_or_else(|| "xterm".to_owned()));
     if let Some(size) = terminal::size() {
-        env.entry("COLUMNS".to_owned()).or_insert_with(|| size.columns.to_string());
-        env.entry("LINES".to_owned()).or_insert_with(|| size.rows.to_string());
+        env.entry("COLUMNS".to_owned())
+            .or_insert_with(|| size.columns.to_string());
+        env.entry("LINES".to_owned())
+            .or_insert_with(|| size.rows.to_string());
     }
 }

@@ -42,7 +42,10 @@ impl Identity {
     pub fn tree_owner(&self, uid_base: u32) -> Option<(u32, u32)> {
         match (self.privileged, self.id_mapped) {
             (false, _) => None,
-            (true, true) => Some((crate::sandbox::plan::INNER_ID, crate::sandbox::plan::INNER_ID)),
+            (true, true) => Some((
+                crate::sandbox::plan::INNER_ID,
+                crate::sandbox::plan::INNER_ID,
+            )),
             (true, false) => Some((uid_base, uid_base)),
         }
     }
@@ -91,7 +94,13 @@ impl Dynos {
         for dyno in store.live_dynos(None)? {
             if !self.supervisors.is_live(&dyno.id) {
                 let record = crate::supervisor::lost_record();
-                self.note(News::Ended { dyno: dyno.id, record }, store);
+                self.note(
+                    News::Ended {
+                        dyno: dyno.id,
+                        record,
+                    },
+                    store,
+                );
             }
         }
         Ok(())
@@ -129,13 +138,22 @@ impl Dynos {
                 reason: EndReason::StartFailed,
                 message: None,
             };
-            self.note(News::Ended { dyno: dyno.id, record }, store);
+            self.note(
+                News::Ended {
+                    dyno: dyno.id,
+                    record,
+                },
+                store,
+            );
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one caller, which has just gathered them")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one caller, which has just gathered them"
+    )]
     fn start(
         &mut self,
         store: &Store,
@@ -158,7 +176,10 @@ impl Dynos {
         let logs = self.logs.join(&dyno.app_id);
         log_api_line(
             &logs,
-            &format!("Starting process with command `{}` by user {USER}", dyno.command),
+            &format!(
+                "Starting process with command `{}` by user {USER}",
+                dyno.command
+            ),
         );
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
@@ -189,7 +210,11 @@ impl Dynos {
         let ports = self.settings.ports.clone();
         for _ in ports.clone() {
             let port = self.next_port;
-            self.next_port = if port == *ports.end() { *ports.start() } else { port + 1 };
+            self.next_port = if port == *ports.end() {
+                *ports.start()
+            } else {
+                port + 1
+            };
             let free = !self.supervisors.uses_port(port)
                 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
             if free {
@@ -249,10 +274,14 @@ impl Dynos {
             News::State { dyno, state } => store.update_dyno(dyno, *state, now),
             News::Ended { dyno, record } => {
                 let reason = record.reason.as_str().map(str::to_owned);
-                let ended = Ended { at: now, exit: record.exit, reason };
-                store.end_dyno(dyno, record.state, &ended).and_then(|ended| {
-                    store.prune_dynos(&ended.app_id, self.settings.kept_dynos)
-                })
+                let ended = Ended {
+                    at: now,
+                    exit: record.exit,
+                    reason,
+                };
+                store
+                    .end_dyno(dyno, record.state, &ended)
+                    .and_then(|ended| store.prune_dynos(&ended.app_id, self.settings.kept_dynos))
             }
         };
         match (noted, news) {
@@ -297,7 +326,13 @@ fn window(env: &BTreeMap<String, String>) -> Size {
 /// A line of `app[api]`. That it cannot be written is no reason not to do what it tells of.
 pub fn log_api_line(logs: &Path, text: &str) {
     let mut line = Vec::new();
-    log_line::append(&mut line, Timestamp::now(), Source::App, "api", text.as_bytes());
+    log_line::append(
+        &mut line,
+        Timestamp::now(),
+        Source::App,
+        "api",
+        text.as_bytes(),
+    );
     let written = LogWriter::open(logs)
         .and_then(|mut log| log.append(&line))
         .with_context(|| format!("cannot log to `{}`", logs.display()));
@@ -313,9 +348,18 @@ mod tests {
     #[test]
     fn the_window_is_as_large_as_the_client_says() {
         let env = |columns: &str, lines: &str| {
-            BTreeMap::from([("COLUMNS".into(), columns.into()), ("LINES".into(), lines.into())])
+            BTreeMap::from([
+                ("COLUMNS".into(), columns.into()),
+                ("LINES".into(), lines.into()),
+            ])
         };
-        assert_eq!(window(&env("132", "50")), Size { columns: 132, rows: 50 });
+        assert_eq!(
+            window(&env("132", "50")),
+            Size {
+                columns: 132,
+                rows: 50
+            }
+        );
         assert_eq!(window(&env("0", "x")), Size::default());
         assert_eq!(window(&BTreeMap::new()), Size::default());
     }

@@ -66,10 +66,10 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
 }
 
 /// The parts of a path, decoded.
-struct Path<'a>(Vec<Cow<'a, str>>);
+pub(super) struct Path<'a>(Vec<Cow<'a, str>>);
 
 impl<'a> Path<'a> {
-    fn of(head: &'a RequestHead) -> Self {
+    pub(super) fn of(head: &'a RequestHead) -> Self {
         Self(
             head.path()
                 .trim_matches('/')
@@ -79,7 +79,7 @@ impl<'a> Path<'a> {
         )
     }
 
-    fn parts(&self) -> Vec<&str> {
+    pub(super) fn parts(&self) -> Vec<&str> {
         self.0.iter().map(|part| &**part).collect()
     }
 }

@@ -7,7 +7,7 @@
 //! tree is last used when its tarball's mtime says (the tree's own times belong to the app).
 //! Called by the server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -148,6 +148,33 @@ impl SlugCache {
         }
         tarball.set_modified(SystemTime::now()).map_err(unusable)?;
         Ok(tree)
+    }
+
+    /// The tree of a slug if it is there, noted as just used.
+    pub fn tree_in_use(&self, id: &SlugId) -> Option<PathBuf> {
+        let tarball = File::open(self.tarball(id)).ok()?;
+        let tree = self.tree(id);
+        tree.exists().then(|| {
+            // A time that cannot be set costs the tree its place in the order, no more.
+            let _ = tarball.set_modified(SystemTime::now());
+            tree
+        })
+    }
+
+    /// Removes every slug whose digest is not in `kept`.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn remove_all_but(&self, kept: &BTreeSet<String>) -> anyhow::Result<()> {
+        for name in self.names()? {
+            let digest = name.strip_suffix(".tgz").unwrap_or(&name);
+            if let Ok(id) = digest.parse()
+                && !kept.contains(digest)
+            {
+                self.remove(&id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes trees, the least recently used first, until all together take at most `max_bytes` on

@@ -1,0 +1,112 @@
+//! `dyno create`, `apps`, `apps:info`, `apps:destroy`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, app_path, current_folder, folder};
+use crate::api::app::{App, CreateApp};
+use crate::api::dyno::Dyno;
+use crate::api::release::Release;
+use crate::app::AppName;
+use crate::error::UserError;
+
+/// Make an app and link this folder to it.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name: lower-case letters, digits and dashes; found from the folder's if not given
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Create {
+    /// Makes the app.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let name = self.name.as_deref().or(context.named_app());
+        let request = CreateApp {
+            name: name.map(AppName::parse).transpose()?,
+            folder: Some(folder(&current_folder()?)?),
+        };
+        let app: App = context.client()?.post("/apps", &request)?;
+        eprintln!("Creating {}... done", app.name);
+        Ok(())
+    }
+}
+
+/// Prints the names of all apps.
+pub fn list(context: &mut Context) -> Result<()> {
+    let apps: Vec<App> = context.client()?.get("/apps")?;
+    if apps.is_empty() {
+        anstream::println!("You have no apps.");
+    }
+    for app in apps {
+        anstream::println!("{}", app.name);
+    }
+    Ok(())
+}
+
+/// Show an app.
+#[derive(Debug, Args)]
+pub struct Info {}
+
+impl Info {
+    /// Prints what there is to know.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let name = context.app()?;
+        let client = context.client()?;
+        let app: App = client.get(&app_path(&name, ""))?;
+        let dynos: Vec<Dyno> = client.get(&app_path(&name, "/dynos"))?;
+        let releases: Vec<Release> = client.get(&app_path(&name, "/releases"))?;
+        let current = releases.iter().find(|release| release.current);
+        anstream::println!("=== {}", app.name);
+        let mut rows = vec![("Created", app.created_at.0.to_string())];
+        if let Some(release) = current {
+            rows.push((
+                "Release",
+                format!("v{} {}", release.version, release.description),
+            ));
+            let types: Vec<_> = release.process_types.iter().map(|(name, _)| name).collect();
+            rows.push(("Process types", types.join(", ")));
+        }
+        rows.push((
+            "Slug size",
+            app.slug_size
+                .map_or("none".to_owned(), |size| format!("{size} B")),
+        ));
+        rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
+        rows.push(("Dynos", dynos.len().to_string()));
+        for (title, value) in rows {
+            anstream::println!("{:15} {value}", format!("{title}:"));
+        }
+        Ok(())
+    }
+}
+
+/// Destroy an app, its slugs, config and dynos.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// The app's name once more, so that nothing is destroyed by mistake
+    #[arg(short, long, value_name = "NAME")]
+    confirm: Option<String>,
+}
+
+impl Destroy {
+    /// Destroys the app, if the name was confirmed.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let name = context.app()?;
+        if self.confirm.as_deref() != Some(name.as_str()) {
+            let given = match &self.confirm {
+                Some(other) => {
+                    format!("`{other}` does not confirm that `{name}` is to be destroyed")
+                }
+                None => format!("destroying `{name}` cannot be undone"),
+            };
+            let command = format!("dyno apps:destroy -a {name} --confirm {name}");
+            return Err(UserError::new(given)
+                .hint(format!("to do it: `{command}`"))
+                .into());
+        }
+        let app: App = context.client()?.delete(&app_path(&name, ""))?;
+        eprintln!("Destroying {}... done", app.name);
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! `dyno config`, `config:set`, `config:get`, `config:unset`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, app_path};
+use crate::api::release::Release;
+use crate::command_line;
+use crate::config_var::{Config, ConfigChange};
+use crate::error::UserError;
+
+/// Show the config vars.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// As `NAME=value` lines for a shell or a .env file
+    #[arg(short, long, conflicts_with = "json")]
+    shell: bool,
+    /// As a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    /// Prints all of them.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
+        if self.json {
+            anstream::println!("{}", serde_json::to_string_pretty(&config)?);
+        } else if self.shell {
+            for (name, value) in &config {
+                anstream::println!("{name}={}", command_line::quote(value));
+            }
+        } else {
+            anstream::println!("=== {app} Config Vars");
+            let width = config.keys().map(String::len).max().unwrap_or(0) + 1;
+            for (name, value) in &config {
+                anstream::println!("{:width$} {value}", format!("{name}:"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Set config vars; a new release.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// `NAME=value`, any number of them
+    #[arg(required = true, value_name = "K=V")]
+    pairs: Vec<String>,
+}
+
+impl Set {
+    /// Sets them, all in one release.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let mut change = BTreeMap::new();
+        for pair in &self.pairs {
+            let Some((name, value)) = pair.split_once('=') else {
+                return Err(UserError::new(format!("`{pair}` sets nothing"))
+                    .hint("config:set takes NAME=value")
+                    .into());
+            };
+            change.insert(name.to_owned(), Some(value.to_owned()));
+        }
+        let config = apply(context, &change, "Setting")?;
+        for (name, value) in config.iter().filter(|(name, _)| change.contains_key(*name)) {
+            anstream::println!("{name}: {value}");
+        }
+        Ok(())
+    }
+}
+
+/// Print the value of config vars.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Their names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Get {
+    /// Prints each value on a line; an empty line for one that is not set, as Heroku does.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
+        for name in &self.names {
+            anstream::println!("{}", config.get(name).map_or("", String::as_str));
+        }
+        Ok(())
+    }
+}
+
+/// Remove config vars; a new release.
+#[derive(Debug, Args)]
+pub struct Unset {
+    /// Their names
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Unset {
+    /// Removes them, all in one release.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let change = self.names.iter().map(|name| (name.clone(), None)).collect();
+        apply(context, &change, "Unsetting").map(drop)
+    }
+}
+
+fn apply(context: &mut Context, change: &ConfigChange, doing: &str) -> Result<Config> {
+    let app = context.app()?;
+    let names: Vec<&str> = change.keys().map(String::as_str).collect();
+    let client = context.client()?;
+    let config: Config = client.patch(&app_path(&app, "/config-vars"), change)?;
+    let releases: Vec<Release> = client.get(&app_path(&app, "/releases"))?;
+    let version = releases
+        .iter()
+        .map(|release| release.version)
+        .max()
+        .unwrap_or(0);
+    eprintln!("{doing} {} on {app}... done, v{version}", names.join(", "));
+    Ok(config)
+}

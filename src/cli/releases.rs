@@ -1,0 +1,188 @@
+//! `dyno releases`, `releases:info`, `releases:rollback`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, app_path, percent_encoded};
+use crate::api::release::{CreateRelease, Release};
+use crate::config_var::Config;
+use crate::error::UserError;
+use crate::release::ReleaseStatus;
+
+/// How many releases are listed unless more are asked for (Heroku's figure).
+const SHOWN: usize = 15;
+
+/// List the releases.
+#[derive(Debug, Args)]
+pub struct List {
+    /// How many
+    #[arg(short, long, default_value_t = SHOWN, value_name = "N")]
+    num: usize,
+    /// As a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    /// Prints them, the newest first.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let mut releases = newest_first(context, &app)?;
+        let current = releases
+            .iter()
+            .find(|release| release.current)
+            .map(|release| release.version);
+        releases.truncate(self.num);
+        if self.json {
+            anstream::println!("{}", serde_json::to_string_pretty(&releases)?);
+            return Ok(());
+        }
+        let current = current.map_or(String::new(), |version| format!(" - Current: v{version}"));
+        anstream::println!("=== {app} Releases{current}");
+        let width = releases
+            .iter()
+            .map(|r| described(r).chars().count())
+            .max()
+            .unwrap_or(0);
+        for release in &releases {
+            anstream::println!(
+                "{:5} {:width$}  {}  {}",
+                format!("v{}", release.version),
+                described(release),
+                release.user.email,
+                release.created_at.0
+            );
+        }
+        Ok(())
+    }
+}
+
+fn described(release: &Release) -> String {
+    match release.status {
+        ReleaseStatus::Succeeded => release.description.clone(),
+        ReleaseStatus::Failed => format!("{} (release command failed)", release.description),
+        _ => format!("{} (release command executing)", release.description),
+    }
+}
+
+fn newest_first(context: &mut Context, app: &str) -> Result<Vec<Release>> {
+    let mut releases: Vec<Release> = context.client()?.get(&app_path(app, "/releases"))?;
+    releases.sort_by_key(|release| std::cmp::Reverse(release.version));
+    Ok(releases)
+}
+
+/// Show a release.
+#[derive(Debug, Args)]
+pub struct Info {
+    /// `v3`; the newest if not given
+    #[arg(value_name = "vN")]
+    version: Option<String>,
+    /// As a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Info {
+    /// Prints what there is to know.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let version = match self.version {
+            Some(version) => version,
+            None => match newest_first(context, &app)?.first() {
+                Some(release) => release.version.to_string(),
+                None => return Err(UserError::new(format!("`{app}` has no release")).into()),
+            },
+        };
+        let version = percent_encoded(&version);
+        let client = context.client()?;
+        let release: Release = client.get(&app_path(&app, &format!("/releases/{version}")))?;
+        if self.json {
+            anstream::println!("{}", serde_json::to_string_pretty(&release)?);
+            return Ok(());
+        }
+        let config: Config =
+            client.get(&app_path(&app, &format!("/releases/{version}/config-vars")))?;
+        anstream::println!("=== Release v{}", release.version);
+        anstream::println!("Change:        {}", described(&release));
+        anstream::println!("By:            {}", release.user.email);
+        anstream::println!("When:          {}", release.created_at.0);
+        let eligible = if release.eligible_for_rollback {
+            "Yes"
+        } else {
+            "No"
+        };
+        anstream::println!("Rollback to:   {eligible}");
+        section("Process types", release.process_types.iter());
+        section(
+            "Config vars",
+            config.iter().map(|(name, value)| (&**name, &**value)),
+        );
+        if !release.toolchains.folders.is_empty() {
+            anstream::println!("\n=== Toolchains mounted in its dynos");
+            for folder in &release.toolchains.folders {
+                anstream::println!("{folder}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) {
+    let entries: Vec<_> = entries.collect();
+    if entries.is_empty() {
+        return;
+    }
+    anstream::println!("\n=== {title}");
+    let width = entries
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0)
+        + 1;
+    for (name, value) in entries {
+        anstream::println!("{:width$} {value}", format!("{name}:"));
+    }
+}
+
+/// Release an earlier slug and config again.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// `v3`; the one before the current if not given
+    #[arg(value_name = "vN")]
+    version: Option<String>,
+}
+
+impl Rollback {
+    /// Makes a new release of the old one.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let version = match self.version {
+            Some(version) => version,
+            None => {
+                let releases = newest_first(context, &app)?;
+                let earlier = releases
+                    .iter()
+                    .skip_while(|release| !release.current)
+                    .skip(1)
+                    .find(|release| release.eligible_for_rollback);
+                let earlier = earlier.ok_or_else(|| {
+                    UserError::new(format!("`{app}` has no earlier release to roll back to"))
+                        .hint("`dyno releases` lists them")
+                })?;
+                format!("v{}", earlier.version)
+            }
+        };
+        let request = CreateRelease::Rollback {
+            release: version.clone(),
+        };
+        let release: Release = context
+            .client()?
+            .post(&app_path(&app, "/releases"), &request)?;
+        let version = version.trim_start_matches('v');
+        eprintln!(
+            "Rolling back {app} to v{version}... done, v{}",
+            release.version
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! `dyno server`: the server in the foreground.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::Context;
+use crate::server::service;
+
+/// Run the server in the foreground.
+///
+/// Other commands start one by themselves when none runs; it leaves when there is nothing to do.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Started by another command: become a daemon, and leave when there is nothing to do
+    #[arg(long, hide = true)]
+    idle: bool,
+}
+
+impl Serve {
+    /// Serves until SIGTERM or SIGINT; dynos go on.
+    pub fn perform(self, context: &Context) -> Result<()> {
+        service::run(&context.home, context.settings.clone(), self.idle)
+    }
+}

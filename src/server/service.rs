@@ -1,0 +1,325 @@
+//! The server's application: every request finds its handler here, every event of a dyno its row.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+
+use super::about;
+use super::application::{Application, BodyPlan, Ctx, Reply, Request};
+use super::dynos::{Dynos, Identity, USER, log_api_line};
+use super::host::{self, Answer, Host, response, worker_error};
+use super::limits::Limits;
+use super::routes;
+use super::signals::StopSignals;
+use super::slugs::digest;
+use super::startup;
+use crate::api::ApiError;
+use crate::api::dyno::{CreateDyno, Dyno};
+use crate::api::server::ServerInfo;
+use crate::frame::PROTOCOL;
+use crate::home::Home;
+use crate::http::{RequestHead, Response};
+use crate::reactor::{Event, Token};
+use crate::sandbox::plan::Ownership;
+use crate::sandbox::probe;
+use crate::settings::Settings;
+use crate::slug::SlugId;
+
+/// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
+///
+/// # Errors
+/// When another server runs, or the state cannot be used.
+pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
+    let service = startup::serve(home, idle, Limits::default(), |ctx| {
+        Service::new(home.path(), settings, idle, ctx)
+    })?;
+    drop(service);
+    Ok(())
+}
+
+struct Service {
+    host: Host,
+    dynos: Dynos,
+    info: ServerInfo,
+    signals: StopSignals,
+    logs: PathBuf,
+    /// Its deadline is the end of a server that has nothing to do.
+    idle_token: Token,
+    idle_since: Option<Instant>,
+}
+
+impl AsMut<Host> for Service {
+    fn as_mut(&mut self) -> &mut Host {
+        &mut self.host
+    }
+}
+
+impl Service {
+    fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+        let identity = identity(home)?;
+        let owner = identity.tree_owner(settings.uid_base);
+        let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
+        let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
+        host.slugs
+            .sweep()
+            .context("cannot clear up what an earlier server left")?;
+        let mut dynos = Dynos::new(home, settings, identity)?;
+        dynos.adopt(&mut host.store, ctx.reactor())?;
+        Ok(Self {
+            host,
+            dynos,
+            info: about::this_server(idle)?,
+            signals: StopSignals::catch(ctx.reactor())?,
+            logs: home.join("logs"),
+            idle_token: ctx.reactor().token(),
+            idle_since: None,
+        })
+    }
+
+    fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        let path = routes::Path::of(&request.head);
+        let answer = match (request.head.method(), &path.parts()[..]) {
+            ("POST", ["apps", app, "dynos"]) => {
+                return host::reply(self.create_dyno(app, &request.body, ctx));
+            }
+            ("GET", ["apps", app, "dynos"]) => self.dynos_of(app),
+            ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
+            ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
+                return host::reply(self.attach(&request.head, app, dyno));
+            }
+            (method, _) => Err(ApiError::not_found(format!(
+                "there is no {method} {}",
+                request.head.path()
+            ))),
+        };
+        Reply::Now(response(answer))
+    }
+
+    /// `POST /apps/A/dynos`. The slug's tree is there as a rule; if it had to make room for others, it is
+    /// unpacked again first.
+    fn create_dyno(
+        &mut self,
+        app: &str,
+        body: &[u8],
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let request = CreateDyno::parse(body)?;
+        let app = self.host.store.app(app)?;
+        let release = self.host.store.current_release(&app.id)?;
+        let id: SlugId = match &release.digest {
+            Some(text) => digest(text)?,
+            // Says what there is to say about an app without a release.
+            None => return self.start_dyno(&app.id, PathBuf::new(), &request, ctx),
+        };
+        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
+            return self.start_dyno(&app.id, tree, &request, ctx);
+        }
+        let cache = Arc::clone(&self.host.slugs);
+        Ok(Reply::worker(move |_| {
+            let tree = cache.ensure_tree(&id);
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let started = tree
+                    .map_err(worker_error)
+                    .and_then(|tree| service.start_dyno(&app.id, tree, &request, ctx));
+                host::reply(started)
+            }
+        }))
+    }
+
+    fn start_dyno(
+        &mut self,
+        app: &str,
+        tree: PathBuf,
+        request: &CreateDyno,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let store = &mut self.host.store;
+        let release = store.current_release(app)?;
+        let dyno = self
+            .dynos
+            .create(store, &release, tree, request, ctx.reactor())?;
+        Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
+    }
+
+    /// `GET /apps/A/dynos`: those that are alive.
+    fn dynos_of(&self, app: &str) -> Answer {
+        let app = self.host.store.app(app)?;
+        let dynos = self.host.store.live_dynos(Some(&app.id))?;
+        let dynos: Vec<_> = dynos.iter().map(|dyno| Dyno::new(dyno, None)).collect();
+        Ok(Response::json(200, &dynos))
+    }
+
+    /// `GET /apps/A/dynos/D`: alive or ended.
+    fn dyno(&self, app: &str, dyno: &str) -> Answer {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        Ok(Response::json(200, &Dyno::new(&dyno, None)))
+    }
+
+    /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
+    fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        if !head
+            .fields
+            .get("upgrade")
+            .is_some_and(|protocol| protocol == PROTOCOL)
+        {
+            return Err(ApiError::bad_request(format!(
+                "attach needs `Upgrade: {PROTOCOL}`"
+            )));
+        }
+        if !self.dynos.is_live(&dyno.id) {
+            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
+                .hint("`dyno run` starts another one"));
+        }
+        Ok(Reply::upgrade(
+            move |service: &mut Self, _, connection, _| {
+                if !service.dynos.attach(&dyno.id, &connection) {
+                    eprintln!("{}: ended just before its client came", dyno.name);
+                }
+            },
+        ))
+    }
+
+    /// The dynos of an app that is about to be destroyed end at once, and nothing of it is left
+    /// behind on disk.
+    fn before_destroy(&mut self, app: &str) -> Option<String> {
+        let app = self.host.store.app(app).ok()?;
+        for dyno in self.host.store.live_dynos(Some(&app.id)).ok()? {
+            self.dynos.stop(&dyno.id, 0.0);
+        }
+        Some(app.id)
+    }
+
+    fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        let logs = self.logs.join(app_id);
+        let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
+        ctx.work(move || {
+            let _ = crate::slug::remove_tree(&logs);
+            if let Ok(kept) = kept
+                && let Err(error) = cache.remove_all_but(&kept)
+            {
+                eprintln!("cannot remove the slugs of a destroyed app: {error:#}");
+            }
+            |_: &mut Self, _: &mut Ctx<Self>| {}
+        });
+    }
+
+    /// Trees that no dyno runs on make room for newer ones.
+    fn evict(&self, ctx: &mut Ctx<Self>) {
+        let Ok(in_use) = self.host.store.running_digests() else {
+            return;
+        };
+        let in_use = in_use
+            .iter()
+            .filter_map(|digest| digest.parse().ok())
+            .collect();
+        let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
+        ctx.work(move || {
+            if let Err(error) = cache.evict(limit, &in_use) {
+                eprintln!("cannot make room among the slugs: {error:#}");
+            }
+            |_: &mut Self, _: &mut Ctx<Self>| {}
+        });
+    }
+
+    /// What the app's users did, for its log.
+    fn log_change(&self, request: &Request, reply: &Reply<Self>) {
+        let done = matches!(reply, Reply::Now(response) if response.status() < 300);
+        let path = routes::Path::of(&request.head);
+        if let (true, ("PATCH", ["apps", app, "config-vars"])) =
+            (done, (request.head.method(), &path.parts()[..]))
+            && let Ok(app) = self.host.store.app(app)
+            && let Ok(release) = self.host.store.current_release(&app.id)
+        {
+            log_api_line(
+                &self.logs.join(&app.id),
+                &format!("{} by user {USER}", release.description),
+            );
+        }
+    }
+}
+
+impl Application for Service {
+    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+        routes::body_plan(&self.host, head)
+    }
+
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        if let Some(reply) = about::answer(&request, &self.info, ctx) {
+            return reply;
+        }
+        let path = routes::Path::of(&request.head);
+        let destroyed = match (request.head.method(), &path.parts()[..]) {
+            ("DELETE", ["apps", app]) => self.before_destroy(app),
+            ("POST", ["apps", _, "releases"]) => {
+                self.evict(ctx);
+                None
+            }
+            _ => None,
+        };
+        let Some(reply) = routes::route(self, &request) else {
+            return self.dyno_request(&request, ctx);
+        };
+        if let Some(app_id) = destroyed {
+            self.after_destroy(&app_id, ctx);
+        }
+        self.log_change(&request, &reply);
+        reply
+    }
+
+    fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
+        match event {
+            Event::Deadline(token) if token == self.idle_token => ctx.stop(),
+            Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
+                self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+            }
+            event if self.signals.came(event) => ctx.stop(),
+            _ => {}
+        }
+    }
+
+    /// A server that the command line started leaves when nobody needs it.
+    fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        let idle =
+            self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0;
+        match (idle, self.idle_since) {
+            (true, None) => {
+                let now = Instant::now();
+                self.idle_since = Some(now);
+                ctx.reactor()
+                    .set_deadline(self.idle_token, now + self.host.settings.idle_linger);
+            }
+            (false, Some(_)) => {
+                self.idle_since = None;
+                ctx.reactor().cancel_deadline(self.idle_token);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
+/// dyno is asked for, so that everything else works.
+fn identity(home: &Path) -> Result<Identity> {
+    let own = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let privileged = own.0 == 0;
+    let id_mapped = privileged && probe::run(home, Ownership::IdMapped).is_ok();
+    Ok(Identity {
+        privileged,
+        id_mapped,
+        own,
+    })
+}
+
+/// When a server begins, for its log.
+pub fn announce(home: &Home) {
+    eprintln!("{} serving {}", Timestamp::now(), home.path().display());
+}
