@@ -1,6 +1,10 @@
 //! Every verb, on a real file; and what must hold whatever the order of the verbs.
 
-mod verbs;
+mod apps;
+mod dynos;
+mod file;
+mod folders;
+mod releases;
 mod whatever_the_order;
 
 use std::path::PathBuf;
