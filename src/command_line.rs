@@ -50,6 +50,13 @@ pub fn join<S: AsRef<str>>(words: &[S]) -> String {
     text
 }
 
+/// `value` as one word of shell text.
+pub fn quote(value: &str) -> String {
+    let mut text = String::new();
+    push_quoted(&mut text, value, is_plain(value));
+    text
+}
+
 /// Replaces the first word of `command`, if it is a process type, by that type's definition; what
 /// follows the word stays as it is.
 pub fn resolve(command: &str, types: &ProcessTypes) -> String {

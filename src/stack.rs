@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::dyno::env::PROMPT;
@@ -35,7 +36,7 @@ pub struct DynoTree<'a> {
     pub slug: &'a Path,
     /// Who owns the files of `slug`.
     pub ownership: Ownership,
-    /// The dyno's own folder: `upper`, `work`, `tmp` and `var-tmp` in it belong to the dyno's owner.
+    /// What the dyno may write to; see [`make_scratch`].
     pub scratch: &'a Path,
     /// The host name inside.
     pub hostname: &'a str,
@@ -43,8 +44,27 @@ pub struct DynoTree<'a> {
     pub toolchains: &'a [PathBuf],
 }
 
-/// Folders of a scratch folder that the dyno writes to; the caller makes them.
-pub const SCRATCH_FOLDERS: [&str; 4] = ["upper", "work", "tmp", "var-tmp"];
+/// Makes a dyno's scratch folder, all of it belonging to `owner` (host uid and gid) if that is somebody else.
+/// It must belong to the dyno's user itself: the overlay is mounted by that user.
+pub fn make_scratch(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let make = |folder: &Path, mode: u32| {
+        fs::create_dir(folder)?;
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;
+        owner.map_or(Ok(()), |(uid, gid)| {
+            std::os::unix::fs::chown(folder, Some(uid), Some(gid))
+        })
+    };
+    make(folder, 0o700)?;
+    for (name, mode) in [
+        ("upper", 0o755),
+        ("work", 0o755),
+        ("tmp", 0o1777),
+        ("var-tmp", 0o1777),
+    ] {
+        make(&folder.join(name), mode)?;
+    }
+    Ok(())
+}
 
 impl Stack {
     /// The host itself.

@@ -32,7 +32,7 @@ use crate::log_line::{self, Source};
 use crate::reactor::{self, Reactor};
 use crate::sandbox::launch::{Launched, launch};
 use crate::sandbox::plan::{Owner, Ownership, Plan};
-use crate::stack::{DynoTree, SCRATCH_FOLDERS, Stack};
+use crate::stack::{DynoTree, Stack, make_scratch};
 use crate::unix_socket::{self, SocketType};
 
 use output::Output;
@@ -49,6 +49,9 @@ pub const EXIT_RECORD: &str = "exit.json";
 
 /// The name of the socket in a dyno's folder.
 pub const SOCKET: &str = "sock";
+
+/// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
+pub const SCRATCH: &str = "scratch";
 
 /// The name of the lock in a dyno's folder. Held by supervisor and init, it means the whole dyno.
 pub const LOCK: &str = "lock";
@@ -171,13 +174,9 @@ impl Supervisor {
     /// Makes the dyno's folders and its sandbox; init says when the inside is ready.
     fn build(&mut self) -> Result<()> {
         let (uid, gid) = self.spec.owner;
-        for name in SCRATCH_FOLDERS {
-            let folder = self.spec.folder.join(name);
-            fs::create_dir(&folder).context("cannot make the dyno's folders")?;
-            if self.spec.privileged {
-                std::os::unix::fs::chown(&folder, Some(uid), Some(gid))?;
-            }
-        }
+        let scratch = self.spec.folder.join(SCRATCH);
+        make_scratch(&scratch, self.spec.privileged.then_some((uid, gid)))
+            .context("cannot make the dyno's folders")?;
         let tree = DynoTree {
             slug: &self.spec.tree,
             ownership: if self.spec.id_mapped {
@@ -185,7 +184,7 @@ impl Supervisor {
             } else {
                 Ownership::Same
             },
-            scratch: &self.spec.folder,
+            scratch: &scratch,
             hostname: &self.spec.id,
             toolchains: &self.spec.toolchains,
         };
@@ -494,9 +493,7 @@ impl Supervisor {
         }
         self.end_session();
         self.sandbox = None;
-        for name in SCRATCH_FOLDERS {
-            let _ = crate::slug::remove_tree(&self.spec.folder.join(name));
-        }
+        let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
     }

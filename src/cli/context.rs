@@ -14,6 +14,7 @@ use crate::client::Client;
 use crate::client::start::{Launch, connect_or_start};
 use crate::error::UserError;
 use crate::home::Home;
+use crate::http::target;
 use crate::settings::Settings;
 
 /// See the [module](self).
@@ -81,7 +82,7 @@ impl Context {
     /// The link of this folder or the nearest linked one above.
     pub fn link(&mut self) -> Result<Option<Link>> {
         let here = current_folder()?;
-        let target = format!("/links?path={}", percent_encoded(&here.to_string_lossy()));
+        let target = format!("/links?path={}", target::encode(&here.to_string_lossy()));
         self.client()?.get(&target)
     }
 }
@@ -117,35 +118,7 @@ pub fn folder(path: &Path) -> Result<Folder> {
     })
 }
 
-/// For a path or query of a URL: every byte but the unreserved ones (RFC 3986, 2.3) as %XX.
-pub fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(byte.into());
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 /// The path of an app's resource: `/apps/NAME` and what follows.
 pub fn app_path(app: &str, rest: &str) -> String {
-    format!("/apps/{}{rest}", percent_encoded(app))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_survives_a_url() {
-        assert_eq!(
-            percent_encoded("/a b/ü%?&=#"),
-            "%2Fa%20b%2F%C3%BC%25%3F%26%3D%23"
-        );
-        assert_eq!(app_path("no/such", "/dynos"), "/apps/no%2Fsuch/dynos");
-    }
+    format!("/apps/{}{rest}", target::encode(app))
 }

@@ -91,7 +91,7 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
     let toolchains = own_toolchains();
     let level = context.settings.slug_level;
     let limits = Limits {
-        tree_bytes: context.settings.tree_limit,
+        unpacked_bytes: context.settings.tree_limit,
         ..Limits::default()
     };
     if !quiet {

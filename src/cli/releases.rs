@@ -3,10 +3,11 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::context::{Context, app_path, percent_encoded};
+use super::context::{Context, app_path};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
 use crate::error::UserError;
+use crate::http::target;
 use crate::release::ReleaseStatus;
 
 /// How many releases are listed unless more are asked for (Heroku's figure).
@@ -93,7 +94,7 @@ impl Info {
                 None => return Err(UserError::new(format!("`{app}` has no release")).into()),
             },
         };
-        let version = percent_encoded(&version);
+        let version = target::encode(&version);
         let client = context.client()?;
         let release: Release = client.get(&app_path(&app, &format!("/releases/{version}")))?;
         if self.json {

@@ -11,7 +11,7 @@ use crate::dyno::env::DEFAULT_PATH;
 use crate::init;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
-use crate::stack::{DynoTree, SCRATCH_FOLDERS, Stack};
+use crate::stack::{DynoTree, Stack, make_scratch};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {
@@ -22,7 +22,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let slug = slug
         .canonicalize()
         .with_context(|| format!("no folder `{}`", slug.display()))?;
-    let scratch = tempfile::tempdir()?;
+    let folder = tempfile::tempdir()?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // Root's own files are not the dyno's to change: it sees them as somebody else's.
     let owner = match uid.is_root() {
@@ -37,16 +37,13 @@ pub fn run(args: &[OsString]) -> Result<u8> {
             privileged: false,
         },
     };
-    for name in SCRATCH_FOLDERS {
-        let folder = scratch.path().join(name);
-        std::fs::create_dir(&folder)?;
-        std::os::unix::fs::chown(&folder, Some(owner.uid), Some(owner.gid))?;
-    }
+    let scratch = folder.path().join("scratch");
+    make_scratch(&scratch, owner.privileged.then_some((owner.uid, owner.gid)))?;
     let stack = Stack::host();
     let tree = DynoTree {
         slug: &slug,
         ownership: Ownership::Same,
-        scratch: scratch.path(),
+        scratch: &scratch,
         hostname: "sandbox",
         toolchains: &[],
     };

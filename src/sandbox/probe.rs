@@ -13,11 +13,11 @@ use crate::unix_socket;
 /// Host ids for a trial by root: nobody's.
 const NOBODY: u32 = 65_534;
 
-/// Builds a small sandbox with its overlay in `folder` and takes it down again; a few milliseconds.
+/// Builds a small sandbox with its overlay in `within` and takes it down again; a few milliseconds.
 ///
 /// # Errors
 /// The step that failed, and why.
-pub fn run(folder: &Path, ownership: Ownership) -> Result<()> {
+pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let owner = match uid.is_root() {
         true => Owner {
@@ -31,12 +31,12 @@ pub fn run(folder: &Path, ownership: Ownership) -> Result<()> {
             privileged: false,
         },
     };
-    let scratch = tempfile::Builder::new()
+    let folder = tempfile::Builder::new()
         .prefix("probe-")
-        .tempdir_in(folder)
-        .with_context(|| format!("cannot write to `{}`", folder.display()))?;
-    for name in ["upper", "work", "lower"] {
-        let made = scratch.path().join(name);
+        .tempdir_in(within)
+        .with_context(|| format!("cannot write to `{}`", within.display()))?;
+    for name in ["lower", "scratch", "scratch/upper", "scratch/work"] {
+        let made = folder.path().join(name);
         fs::create_dir(&made)?;
         if owner.privileged {
             std::os::unix::fs::chown(&made, Some(owner.uid), Some(owner.gid))?;
@@ -68,8 +68,8 @@ pub fn run(folder: &Path, ownership: Ownership) -> Result<()> {
                 target: "/proc".into(),
             },
             Step::Overlay {
-                lower: scratch.path().join("lower"),
-                scratch: scratch.path().to_owned(),
+                lower: folder.path().join("lower"),
+                scratch: folder.path().join("scratch"),
                 target: "/app".into(),
                 ownership,
             },
@@ -81,7 +81,7 @@ pub fn run(folder: &Path, ownership: Ownership) -> Result<()> {
         length = count;
     }
     let _ = rustix::process::waitpid(Some(launched.pid), rustix::process::WaitOptions::empty());
-    let removed = crate::slug::remove_tree(scratch.path());
+    let removed = crate::slug::remove_tree(folder.path());
     match &words[..length] {
         b"ok" => Ok(removed?),
         b"" => bail!("the sandbox ended without a word"),

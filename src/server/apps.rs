@@ -78,11 +78,10 @@ pub fn linked(host: &Host, path: Option<&str>) -> Answer {
         .filter(|path| path.starts_with('/'))
         .ok_or_else(|| ApiError::invalid("`path` is not an absolute path"))?;
     let folders: Vec<_> = Path::new(path).ancestors().filter_map(folder_at).collect();
-    let link = host
-        .store
-        .linked_app(&folders)?
-        .ok_or_else(|| ApiError::not_found(format!("no app belongs to `{path}`")))?;
-    Ok(Response::json(200, &Link::new(&link, &host.account)))
+    // No link is an answer: `null`.
+    let link = host.store.linked_app(&folders)?;
+    let link = link.map(|link| Link::new(&link, &host.account));
+    Ok(Response::json(200, &link))
 }
 
 /// The folder at `path`; none if there is none, or none to be seen.

@@ -21,7 +21,7 @@ use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
 use crate::settings::{Settings, UID_COUNT};
-use crate::store::{NewDyno, Store};
+use crate::store::{NewDyno, Store, StoreErrorKind};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
@@ -287,7 +287,9 @@ impl Dynos {
         match (noted, news) {
             (Ok(()), News::Ended { dyno, .. }) => self.clear(&dyno),
             // Its app was destroyed meanwhile: nobody will ask.
-            (Err(error), News::Ended { dyno, .. }) if error.is_not_found() => self.clear(&dyno),
+            (Err(error), News::Ended { dyno, .. }) if error.kind() == StoreErrorKind::NotFound => {
+                self.clear(&dyno)
+            }
             (Err(error), News::Ended { dyno, .. } | News::State { dyno, .. }) => {
                 eprintln!("cannot note the state of dyno {dyno}: {error}");
             }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
 use super::{apps, config, platform, releases, slugs};
-use crate::http::RequestHead;
+use crate::http::{RequestHead, target};
 
 /// How the body of a request is to be taken: a slug's tarball bit by bit.
 pub fn body_plan(host: &Host, head: &RequestHead) -> BodyPlan {
@@ -93,27 +93,11 @@ fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
         .map(|(_, value)| decode(value))
 }
 
-/// Resolves `%41`. What is not UTF-8 then, or was not encoded right, is left as it came: it will be
-/// found to name nothing.
+/// A part as it was meant. What is not UTF-8 then, or was not encoded right, is left as it came: it will
+/// be found to name nothing.
 fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
+    match text.contains('%') {
+        true => target::decode(text).map_or(Cow::Borrowed(text), Cow::Owned),
+        false => Cow::Borrowed(text),
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        rest = others;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        match others {
-            [high, low, after @ ..] if *first == b'%' => {
-                let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-                    return Cow::Borrowed(text);
-                };
-                bytes.push((high << 4 | low) as u8);
-                rest = after;
-            }
-            _ => bytes.push(*first),
-        }
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned)
 }

@@ -46,9 +46,16 @@ struct Service {
     info: ServerInfo,
     signals: StopSignals,
     logs: PathBuf,
+    destroying: Vec<Destroying>,
     /// Its deadline is the end of a server that has nothing to do.
     idle_token: Token,
     idle_since: Option<Instant>,
+}
+
+/// A request to destroy an app, which waits for its dynos to end.
+struct Destroying {
+    request: Request,
+    app_id: String,
 }
 
 impl AsMut<Host> for Service {
@@ -74,6 +81,7 @@ impl Service {
             info: about::this_server(idle)?,
             signals: StopSignals::catch(ctx.reactor())?,
             logs: home.join("logs"),
+            destroying: Vec::new(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
         })
@@ -185,14 +193,44 @@ impl Service {
         ))
     }
 
-    /// The dynos of an app that is about to be destroyed end at once, and nothing of it is left
-    /// behind on disk.
-    fn before_destroy(&mut self, app: &str) -> Option<String> {
-        let app = self.host.store.app(app).ok()?;
-        for dyno in self.host.store.live_dynos(Some(&app.id)).ok()? {
-            self.dynos.stop(&dyno.id, 0.0);
+    /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
+    fn destroy(&mut self, app: &str, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        let dynos = self.host.store.app(app).and_then(|app| {
+            let dynos = self.host.store.live_dynos(Some(&app.id))?;
+            Ok((app.id, dynos))
+        });
+        match dynos {
+            Ok((app_id, dynos)) if !dynos.is_empty() => {
+                for dyno in dynos {
+                    self.dynos.stop(&dyno.id, 0.0);
+                }
+                self.destroying.push(Destroying { request, app_id });
+                Reply::Later
+            }
+            Ok((app_id, _)) => {
+                let reply = routes::route(self, &request);
+                self.after_destroy(&app_id, ctx);
+                reply.unwrap_or(Reply::Later)
+            }
+            Err(error) => Reply::Now(response(Err(error.into()))),
         }
-        Some(app.id)
+    }
+
+    /// Apps whose last dyno has ended are destroyed now.
+    fn go_on_destroying(&mut self, ctx: &mut Ctx<Self>) {
+        let store = &self.host.store;
+        let ended = |waiting: &mut Destroying| {
+            store
+                .live_dynos(Some(&waiting.app_id))
+                .is_ok_and(|dynos| dynos.is_empty())
+        };
+        let ready: Vec<_> = self.destroying.extract_if(.., ended).collect();
+        for Destroying { request, app_id } in ready {
+            if let Some(reply) = routes::route(self, &request) {
+                ctx.answer(request.ticket, reply);
+            }
+            self.after_destroy(&app_id, ctx);
+        }
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
@@ -254,20 +292,18 @@ impl Application for Service {
             return reply;
         }
         let path = routes::Path::of(&request.head);
-        let destroyed = match (request.head.method(), &path.parts()[..]) {
-            ("DELETE", ["apps", app]) => self.before_destroy(app),
-            ("POST", ["apps", _, "releases"]) => {
-                self.evict(ctx);
-                None
+        match (request.head.method(), &path.parts()[..]) {
+            ("DELETE", ["apps", app]) => {
+                let app = (*app).to_owned();
+                drop(path);
+                return self.destroy(&app, request, ctx);
             }
-            _ => None,
-        };
+            ("POST", ["apps", _, "releases"]) => self.evict(ctx),
+            _ => {}
+        }
         let Some(reply) = routes::route(self, &request) else {
             return self.dyno_request(&request, ctx);
         };
-        if let Some(app_id) = destroyed {
-            self.after_destroy(&app_id, ctx);
-        }
         self.log_change(&request, &reply);
         reply
     }
@@ -276,7 +312,9 @@ impl Application for Service {
         match event {
             Event::Deadline(token) if token == self.idle_token => ctx.stop(),
             Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
-                self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                if self.dynos.hear(token, &mut self.host.store, ctx.reactor()) {
+                    self.go_on_destroying(ctx);
+                }
             }
             event if self.signals.came(event) => ctx.stop(),
             _ => {}

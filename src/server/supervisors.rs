@@ -129,8 +129,8 @@ impl Supervisors {
             let socket = entry.path().join(supervisor::SOCKET);
             match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
                 Ok(socket) => {
-                    let upper = fs::metadata(entry.path().join("upper"));
-                    let uid = upper.ok().map(|upper| upper.uid());
+                    let scratch = fs::metadata(entry.path().join(supervisor::SCRATCH));
+                    let uid = scratch.ok().map(|scratch| scratch.uid());
                     self.watch(
                         Live {
                             dyno,
