@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io;
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::attach::{Connection, StatusLine, attach};
+use super::attach::{Connection, StatusLine, attach, timeout_awaiting_process};
 use super::context::{Context, app_path, current_folder, folder, no_app};
 use super::deploy;
 use crate::api::app::{App, CreateApp};
@@ -95,13 +96,15 @@ impl Run {
 
         let app = self.app(&mut context)?;
         let mut status = StatusLine::begin(&request.command, self.quiet);
-        let dyno: Dyno = context
-            .client()?
-            .post(&app_path(&app, "/dynos"), &request)?;
-        status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
+        let client = context.client()?;
+        client.set_patience(Some(timeout))?;
+        let made = client.post(&app_path(&app, "/dynos"), &request);
+        let dyno: Dyno = made.map_err(|error| in_time(error, &app))?;
+        status.starting(&dyno.name);
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
-        let upgraded = context.into_client()?.upgrade(&target, PROTOCOL)?;
+        let upgraded = context.into_client()?.upgrade(&target, PROTOCOL);
+        let upgraded = upgraded.map_err(|error| in_time(error, &dyno.name))?;
         let connection = Connection {
             socket: upgraded.socket,
             early: upgraded.received,
@@ -172,6 +175,24 @@ impl Run {
                 link.path, link.app.name
             );
         }
+    }
+}
+
+/// A server or supervisor that does not answer in time is what Heroku's client says of it.
+fn in_time(error: anyhow::Error, whom: &str) -> anyhow::Error {
+    let late = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            )
+        });
+    if late {
+        timeout_awaiting_process(whom).into()
+    } else {
+        error
     }
 }
 

@@ -39,6 +39,8 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let app = host
         .store
         .create_app(&wish, &host.account.email, request.folder.as_ref(), now)?;
+    host.log(&app.id, "Initial release");
+    host.log(&app.id, "Release v1 created");
     Ok(Response::json(201, &App::new(&app, &host.account)))
 }
 

@@ -71,14 +71,13 @@ fn unpack_members(
     let (mut seen, mut has_app) = (0, false);
     while let Some(member) = members.next()? {
         seen += 1;
+        if let Some(path) = below_app(&member.name)? {
+            limits.check_path(&path.join(&b'/'))?;
+            has_app = true;
+            unpacked.entries += 1;
+            unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
+        }
         limits.check_entries(seen + tree.implied())?;
-        let Some(path) = below_app(&member.name)? else {
-            continue;
-        };
-        limits.check_path(&path.join(&b'/'))?;
-        has_app = true;
-        unpacked.entries += 1;
-        unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
     }
     if !has_app {
         return Err(bad_slug("it has no member below `./app/`"));
