@@ -29,11 +29,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::UserError;
 
-pub use cache::{Received, SlugCache};
+pub use cache::SlugCache;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
 pub use remove::remove_tree;
-pub use unpack::{Unpacked, unpack};
+pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 
 /// The gzip level used unless a setting says otherwise; that of `gzip` itself.

@@ -31,8 +31,8 @@ const GLANCE: u64 = 2_000;
 #[derive(Debug, Args)]
 pub struct Run {
     /// Size of the dyno, such as 1X, 2X, standard-2x
-    #[arg(short, long, value_name = "SIZE", value_parser = size)]
-    size: Option<&'static Size>,
+    #[arg(short, long, value_name = "SIZE")]
+    size: Option<String>,
     /// Environment variables, `K=V` or `A=1;B=2`; may be repeated
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
@@ -59,13 +59,6 @@ pub struct Run {
     words: Vec<String>,
 }
 
-fn size(name: &str) -> Result<&'static Size, String> {
-    Size::lookup(name).map_err(|error| match error.hint {
-        Some(hint) => format!("{}; {hint}", error.message),
-        None => error.message,
-    })
-}
-
 impl Run {
     /// The command's words.
     #[cfg(test)]
@@ -80,8 +73,8 @@ impl Run {
         let mut request = CreateDyno::new(command);
         request.attach = true;
         request.env = self.environment()?;
-        if let Some(size) = self.size {
-            request.size = size;
+        if let Some(size) = &self.size {
+            request.size = Size::lookup(size)?;
         }
         if let Some(process_type) = &self.r#type {
             request.r#type.clone_from(process_type);
@@ -95,12 +88,12 @@ impl Run {
         }
 
         let app = self.app(&mut context)?;
-        let mut status = StatusLine::begin(&request.command, self.quiet);
         let timeout = context.settings.attach_timeout;
         let client = context.client()?;
         client.set_patience(Some(timeout))?;
         let made = client.post(&app_path(&app, "/dynos"), &request);
         let dyno: Dyno = made.map_err(|error| in_time(error, &app))?;
+        let mut status = StatusLine::begin(&request.command, self.quiet);
         status.starting(&dyno.name);
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
         let upgraded = context.into_client()?.upgrade(&target, PROTOCOL);

@@ -110,7 +110,7 @@ enum Phase {
     /// Init has been asked to start the command.
     Launching,
     /// The command runs.
-    Up(Up),
+    Up(Running),
     /// The command has ended; what it wrote and left behind has not been dealt with.
     Ending {
         status: Exit,
@@ -124,9 +124,9 @@ enum Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Up {
+enum Running {
     /// As it should be.
-    Running,
+    Attended,
     /// The client has gone; so many hang-ups were sent.
     HungUp { sent: u32 },
     /// It was hung up and lives on, by its own wish.
@@ -202,8 +202,8 @@ impl Life {
                 let message = std::mem::take(message);
                 self.finish_failed(message)
             }
-            (Phase::Up(Up::Running), Event::ClientGone) => self.hang_up(1, now),
-            (Phase::Up(Up::HungUp { sent }), Event::Deadline) => {
+            (Phase::Up(Running::Attended), Event::ClientGone) => self.hang_up(1, now),
+            (Phase::Up(Running::HungUp { sent }), Event::Deadline) => {
                 let sent = *sent;
                 if sent < self.rules.hangup_count {
                     self.hang_up(sent + 1, now)
@@ -212,19 +212,19 @@ impl Life {
                 }
             }
             (
-                Phase::Up(Up::Running | Up::HungUp { .. } | Up::LeftAlone),
+                Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
                 Event::StopRequested { grace },
             ) => {
                 self.stopped = true;
-                self.phase = Phase::Up(Up::Stopping);
+                self.phase = Phase::Up(Running::Stopping);
                 vec![
                     Action::Log("Stopping all processes with SIGTERM".to_owned()),
                     Action::SignalAll(Signal::Term),
                     Action::SetDeadline(Some(now + grace)),
                 ]
             }
-            (Phase::Up(up @ Up::Stopping), Event::Deadline) => {
-                *up = Up::Killed;
+            (Phase::Up(up @ Running::Stopping), Event::Deadline) => {
+                *up = Running::Killed;
                 vec![
                     Action::Log(
                         "Error R12 (Exit timeout) -> At least one process failed to exit within 30 \
@@ -235,7 +235,7 @@ impl Life {
                     Action::KillAll,
                 ]
             }
-            (Phase::Up(Up::Stopping), Event::ClientGone) => {
+            (Phase::Up(Running::Stopping), Event::ClientGone) => {
                 self.reads_output = true;
                 vec![Action::TakeOutput]
             }
@@ -277,7 +277,7 @@ impl Life {
     }
 
     fn started(&mut self, now: Moment) -> Vec<Action> {
-        self.phase = Phase::Up(Up::Running);
+        self.phase = Phase::Up(Running::Attended);
         let mut actions = vec![
             state_change(DynoState::Starting, DynoState::Up),
             Action::Report(DynoState::Up),
@@ -293,7 +293,7 @@ impl Life {
     }
 
     fn hang_up(&mut self, sent: u32, now: Moment) -> Vec<Action> {
-        self.phase = Phase::Up(Up::HungUp { sent });
+        self.phase = Phase::Up(Running::HungUp { sent });
         let mut actions = Vec::new();
         if !self.reads_output {
             self.reads_output = true;
@@ -308,7 +308,7 @@ impl Life {
     }
 
     fn leave_alone(&mut self) -> Vec<Action> {
-        self.phase = Phase::Up(Up::LeftAlone);
+        self.phase = Phase::Up(Running::LeftAlone);
         vec![Action::Log(
             "Error R16 (Detached) -> An attached process is not responding to SIGHUP after its \
              external connection was closed."

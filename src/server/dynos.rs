@@ -114,16 +114,11 @@ impl Dynos {
     ) -> Result<Dyno, ApiError> {
         let shell_command = command_line::resolve(&request.command, &release.process_types);
         command_line::check(&shell_command)?;
-        let streams = streams(request);
         let new = NewDyno {
             process_type: request.r#type.clone(),
             command: request.command.clone(),
             size: request.size,
-            attach: match streams {
-                Streams::Terminal(_) => Attach::Terminal,
-                Streams::Pipes => Attach::Pipes,
-                Streams::Output | Streams::Inherited => Attach::Detached,
-            },
+            attach: request.kind(),
         };
         let dyno = host
             .store
@@ -303,10 +298,10 @@ impl Dynos {
 }
 
 fn streams(request: &CreateDyno) -> Streams {
-    match (request.attach, request.force_no_tty) {
-        (false, _) => Streams::Output,
-        (true, true) => Streams::Pipes,
-        (true, false) => Streams::Terminal(window(&request.env)),
+    match request.kind() {
+        Attach::Detached => Streams::Output,
+        Attach::Pipes => Streams::Pipes,
+        Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
 }
 

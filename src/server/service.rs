@@ -167,11 +167,7 @@ impl Service {
     fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if !head
-            .fields
-            .get("upgrade")
-            .is_some_and(|protocol| protocol == PROTOCOL)
-        {
+        if head.fields.get("upgrade") != Some(PROTOCOL) {
             return Err(ApiError::bad_request(format!(
                 "attach needs `Upgrade: {PROTOCOL}`"
             )));
@@ -288,7 +284,8 @@ impl Application for Service {
         match event {
             Event::Deadline(token) if token == self.idle_token => ctx.stop(),
             Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
-                if self.dynos.hear(token, &mut self.host.store, ctx.reactor()) {
+                let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                if ended {
                     self.go_on_destroying(ctx);
                 }
             }

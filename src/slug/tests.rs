@@ -5,6 +5,7 @@ mod hostile;
 mod packing;
 mod round_trip;
 
+use crate::slug::unpack::Unpacked;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -108,8 +108,13 @@ pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> any
     let (mut seen, mut newer) = (0, false);
     walk(root.as_fd(), &ignore, &Limits::default(), |entry| {
         let stat = entry.stat;
-        newer = (stat.st_mtime as i64, stat.st_mtime_nsec as u64) > time
+        #[allow(
+            clippy::unnecessary_cast,
+            reason = "the types differ between architectures"
+        )]
+        let changed = (stat.st_mtime as i64, stat.st_mtime_nsec as u64) > time
             || (stat.st_ctime as i64, stat.st_ctime_nsec as u64) > time;
+        newer = changed;
         seen += 1;
         Ok(if newer || seen >= max_entries {
             ControlFlow::Break(())

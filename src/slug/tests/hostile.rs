@@ -1,6 +1,7 @@
 //! Hostile, broken and merely unusual tarballs.
 
 use super::*;
+use crate::slug::unpack::Unpacked;
 
 #[test]
 fn names_that_lead_outside_are_refused() {
