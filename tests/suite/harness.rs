@@ -109,8 +109,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// None when there is no such process any more.
+    /// None when there is no such process any more. PID 1 and "all processes" are nobody's to signal.
     pub fn find(pid: i32) -> Option<Self> {
+        if pid <= 1 {
+            return None;
+        }
         let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         Some(Self { pid, fd })
     }
@@ -338,54 +341,42 @@ impl Host {
         }
     }
 
-    /// What a dyno's supervisor is running: one per live dyno.
+    /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
+    /// files of this host's state.
     pub fn supervisors(&self) -> Vec<Process> {
-        self.processes()
-            .into_iter()
-            .filter(|process| {
-                // Init, its child, looks alike but is another dyno's PID 1.
-                fs::read_to_string(format!("/proc/{}/status", process.pid)).is_ok_and(|status| {
-                    command_line_of(process.pid).contains("__supervise")
-                        && status
-                            .lines()
-                            .find_map(|line| line.strip_prefix("NSpid:"))
-                            .is_some_and(|pids| pids.split_whitespace().count() == own_depth())
+        let state = self.state();
+        pids()
+            .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
+            .filter(|pid| {
+                fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
+                    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+                        .any(|link| link.starts_with(&state))
                 })
             })
+            .filter_map(Process::find)
             .collect()
     }
 
-    /// Every process of this host but the server and the commands that the test has started: supervisors, and all that
-    /// is in its dynos.
-    pub fn processes(&self) -> Vec<Process> {
-        let state = self.state();
+    /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
+    /// must hold: a folder of the test's that is mounted on the host is seen by every process there.
+    pub fn inhabitants(&self) -> Vec<Process> {
         let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
-        let server = self.server().map(|server| server.pid);
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap() {
-            let name = entry.unwrap().file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            let known = [Some(std::process::id().try_into().unwrap()), server];
-            if known.contains(&Some(pid)) {
-                continue;
-            }
-            // A dyno's processes have folders of the state mounted, a supervisor holds its files.
-            let inside = fs::read_to_string(format!("/proc/{pid}/mountinfo"))
-                .is_ok_and(|mounts| mounts.contains(mark));
-            let supervises = || {
-                command_line_of(pid).contains("__supervise")
-                    && fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
-                        fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-                            .any(|link| link.starts_with(&state))
-                    })
-            };
-            if inside || supervises() {
-                found.extend(Process::find(pid));
-            }
-        }
-        found
+        let mark = format!("{mark}/state/dynos/");
+        pids()
+            .filter(|&pid| is_elsewhere(pid))
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                    .is_ok_and(|mounts| mounts.contains(&mark))
+            })
+            .filter_map(Process::find)
+            .collect()
+    }
+
+    /// Supervisors, and all that is in the dynos.
+    pub fn processes(&self) -> Vec<Process> {
+        let mut all = self.supervisors();
+        all.extend(self.inhabitants());
+        all
     }
 
     /// Waits until nothing of any dyno is left: no process, and nothing in its folder.
@@ -457,14 +448,17 @@ impl Drop for Host {
                 assert!(thread::panicking(), "the server did not end at SIGTERM");
             }
         }
-        // With a supervisor its dyno ends.
-        let left = self.processes();
-        for process in &left {
-            process.signal(Signal::KILL);
+        // Only supervisors are ever killed, each by its pidfd: with a supervisor its dyno ends.
+        let inhabitants = self.inhabitants();
+        for supervisor in self.supervisors() {
+            supervisor.signal(Signal::KILL);
+            supervisor.ended_by(soon());
         }
-        for process in &left {
-            process.ended_by(soon());
-        }
+        let ended = inhabitants.iter().all(|process| process.ended_by(soon()));
+        assert!(
+            ended || thread::panicking(),
+            "a dyno outlived its supervisor"
+        );
         make_removable(self.folder.path());
     }
 }
@@ -485,11 +479,22 @@ fn make_removable(folder: &Path) {
     }
 }
 
-/// How many PID namespaces deep the tests are.
-fn own_depth() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    pids.map_or(1, |pids| pids.split_whitespace().count())
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process is known to be in a PID namespace below the tests' own.
+fn is_elsewhere(pid: i32) -> bool {
+    let depth = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        Some(pids.split_whitespace().count())
+    };
+    match (depth(&pid.to_string()), depth("self")) {
+        (Some(its), Some(own)) => its > own,
+        _ => false,
+    }
 }
 
 /// Writes a file, with the folders above it.
