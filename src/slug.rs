@@ -179,16 +179,16 @@ fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
         .into()
 }
 
-/// A failed system call on `path`: ``cannot read `lib/a.rb`: Permission denied``.
-fn failed(verb: &str, path: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
-    let error = error.into();
+/// A failed system call: ``cannot read `lib/a.rb`: Permission denied``.
+fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let error = error.into();
     if matches!(error.kind(), StorageFull | QuotaExceeded) {
-        return UserError::new(format!("disk full: cannot {verb} `{path}`: {error}"))
+        return UserError::new(format!("disk full: cannot {action}: {error}"))
             .hint("free some space and try again; nothing was left half done")
             .into();
     }
-    UserError::new(format!("cannot {verb} `{path}`: {error}")).into()
+    UserError::new(format!("cannot {action}: {error}")).into()
 }
 
 /// A path's bytes, fit for a message: no control characters, and not endless.

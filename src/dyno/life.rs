@@ -147,6 +147,8 @@ pub struct Life {
     client: bool,
     /// The supervisor reads the output itself.
     reads_output: bool,
+    /// It has read all that there will be, which a command may see to long before it ends.
+    drained: bool,
     stopped: bool,
 }
 
@@ -159,6 +161,7 @@ impl Life {
             phase: Phase::Building,
             client: false,
             reads_output: !rules.attached,
+            drained: false,
             stopped: false,
         }
     }
@@ -169,6 +172,7 @@ impl Life {
         match event {
             Event::ClientAttached => self.client = true,
             Event::ClientGone => self.client = false,
+            Event::Drained => self.drained = true,
             _ => {}
         }
         match (&mut self.phase, event) {
@@ -379,7 +383,7 @@ impl Life {
     fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
         self.phase = Phase::Ending {
             status,
-            output_pending: self.reads_output,
+            output_pending: self.reads_output && !self.drained,
             init_gone,
         };
         let mut actions = vec![Action::SetDeadline(None)];
@@ -592,6 +596,18 @@ mod tests {
         let actions = life.step(Event::InitGone, seconds(30));
         assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
         assert_eq!(logged(&actions)[0], "Process exited with status 137");
+    }
+
+    #[test]
+    fn output_that_ends_before_its_command_is_not_waited_for() {
+        let mut life = running();
+        let _ = life.step(Event::ClientGone, seconds(1));
+        assert_eq!(life.step(Event::Drained, seconds(1)), []);
+        let _ = life.step(Event::Exited(Exit::Signal(1)), seconds(1));
+        let end = life.step(Event::InitGone, seconds(1));
+        assert!(
+            matches!(end.last(), Some(Action::Finish(record)) if record.exit == Exit::Signal(1))
+        );
     }
 
     #[test]

@@ -62,7 +62,12 @@ impl SlugCache {
             .recursive(true)
             .mode(0o700)
             .create(&dir)
-            .map_err(|error| failed("make the directory", dir.display(), error))?;
+            .map_err(|error| {
+                failed(
+                    format_args!("make the directory `{}`", dir.display()),
+                    error,
+                )
+            })?;
         Ok(Self {
             dir,
             owner,
@@ -91,7 +96,12 @@ impl SlugCache {
         expected: Option<&SlugId>,
         max_bytes: u64,
     ) -> anyhow::Result<Received> {
-        let unstored = |error| failed("store the slug in", self.dir.display(), error);
+        let unstored = |error| {
+            failed(
+                format_args!("store the slug in `{}`", self.dir.display()),
+                error,
+            )
+        };
         let mut file = Builder::new()
             .prefix(TEMPORARY)
             .tempfile_in(&self.dir)
@@ -104,7 +114,7 @@ impl SlugCache {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed("receive", "the slug", error)),
+                Err(error) => return Err(failed("receive the slug", error)),
             };
             bytes += count as u64;
             if bytes > max_bytes {
@@ -138,7 +148,12 @@ impl SlugCache {
     pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<PathBuf> {
         let tree = self.tree(id);
         let tarball = self.lock_slug(id)?;
-        let unusable = |error| failed("unpack the slug into", tree.display(), error);
+        let unusable = |error| {
+            failed(
+                format_args!("unpack the slug into `{}`", tree.display()),
+                error,
+            )
+        };
         if !tree.exists() {
             let temporary = self.temporary().map_err(unusable)?;
             let unpacked = temporary.dir.path().join(TREE);
@@ -219,7 +234,8 @@ impl SlugCache {
             Ok(true) => Some(self.lock_slug(id)?),
             _ => None,
         };
-        remove_tree(&tarball).map_err(|error| failed("remove", tarball.display(), error))?;
+        remove_tree(&tarball)
+            .map_err(|error| failed(format_args!("remove `{}`", tarball.display()), error))?;
         self.remove_tree(id)
     }
 
@@ -241,7 +257,8 @@ impl SlugCache {
                 Err(_) => false,
             };
             if !held {
-                remove_tree(&path).map_err(|error| failed("remove", path.display(), error))?;
+                remove_tree(&path)
+                    .map_err(|error| failed(format_args!("remove `{}`", path.display()), error))?;
                 swept += 1;
             }
         }
@@ -251,7 +268,7 @@ impl SlugCache {
     /// Renamed away first: a tree that is there is whole.
     fn remove_tree(&self, id: &SlugId) -> anyhow::Result<()> {
         let tree = self.tree(id);
-        let unremoved = |error| failed("remove", tree.display(), error);
+        let unremoved = |error| failed(format_args!("remove `{}`", tree.display()), error);
         self.tree_bytes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -274,7 +291,8 @@ impl SlugCache {
             return Ok(bytes);
         }
         let tree = self.tree(id);
-        let bytes = disk_bytes(&tree).map_err(|error| failed("measure", tree.display(), error))?;
+        let bytes = disk_bytes(&tree)
+            .map_err(|error| failed(format_args!("measure `{}`", tree.display()), error))?;
         known().insert(*id, bytes);
         Ok(bytes)
     }
@@ -283,7 +301,7 @@ impl SlugCache {
     fn lock_slug(&self, id: &SlugId) -> anyhow::Result<File> {
         let path = self.tarball(id);
         let missing = || UserError::new(format!("no slug `{id}`")).hint("deploy the app again");
-        let unusable = |error| failed("open", path.display(), error);
+        let unusable = |error| failed(format_args!("open `{}`", path.display()), error);
         loop {
             let tarball = match File::open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing().into()),
@@ -313,7 +331,12 @@ impl SlugCache {
     }
 
     fn names(&self) -> anyhow::Result<Vec<String>> {
-        let unreadable = |error| failed("read the directory", self.dir.display(), error);
+        let unreadable = |error| {
+            failed(
+                format_args!("read the directory `{}`", self.dir.display()),
+                error,
+            )
+        };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(unreadable)? {
             // All of ours are UTF-8.

@@ -199,7 +199,7 @@ fn ids_are_read_as_written_and_as_heroku_writes_checksums() {
 
 #[test]
 fn a_full_disk_is_said_to_be_full() {
-    let error = failed("unpack", "a", std::io::Error::from_raw_os_error(28));
+    let error = failed("unpack `a`", rustix::io::Errno::NOSPC);
     assert!(
         error
             .to_string()

@@ -47,7 +47,7 @@ pub fn unpack(
     })
     .and_then(|unpacked| {
         tree.sync()
-            .map_err(|error| failed("write", dest.display(), error))?;
+            .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))?;
         Ok(unpacked)
     });
     drop(tree);
@@ -100,7 +100,7 @@ fn unpack_member(
         tree.directory(path, member.mode)?;
     } else if kind.is_file() || kind.is_contiguous() {
         let file = tree.file(path)?;
-        let unwritable = |error| failed("unpack", shown(&member.name), error);
+        let unwritable = |error| failed(format_args!("unpack `{}`", shown(&member.name)), error);
         loop {
             let piece = members.contents()?;
             if piece.is_empty() {

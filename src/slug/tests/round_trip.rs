@@ -68,9 +68,7 @@ fn any_node() -> impl Strategy<Value = Node> {
         3 => (file_mode, size.prop_flat_map(|size| prop::collection::vec(any::<u8>(), size)))
             .prop_map(|(mode, data)| Node::File { mode, data }),
         1 => any_name().prop_map(Node::Symlink),
-        1 => any_name().prop_map(|name| {
-            Node::Symlink([OsStr::new("../../"), &name].concat_os())
-        }),
+        1 => any_name().prop_map(|name| Node::Symlink([OsStr::new("../.."), &name].iter().collect::<PathBuf>().into())),
     ];
     leaf.prop_recursive(4, 24, 5, move |node| {
         (
@@ -79,16 +77,6 @@ fn any_node() -> impl Strategy<Value = Node> {
         )
             .prop_map(|(mode, entries)| Node::Directory { mode, entries })
     })
-}
-
-trait ConcatOs {
-    fn concat_os(self) -> OsString;
-}
-
-impl ConcatOs for [&OsStr; 2] {
-    fn concat_os(self) -> OsString {
-        self.into_iter().collect()
-    }
 }
 
 proptest! {

@@ -1,0 +1,924 @@
+//! A host of a test's own: a state folder, a clean environment, the server that `dyno` starts in it, and commands under
+//! a deadline. Nothing waits for a fixed time: it waits for what it needs, and gives up at [`DEADLINE`].
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that gives no notice when it changes.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Held by whoever starts a program, and alone by whoever opens a terminal: for a moment that is open to
+/// every program which is just being started.
+pub static STARTING: RwLock<()> = RwLock::new(());
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    std::env::var_os("DYNO_TEST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_dyno").into(), Into::into)
+}
+
+/// Where the source tree with `tests/apps` is.
+pub fn root() -> PathBuf {
+    std::env::var_os("DYNO_TEST_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), Into::into)
+}
+
+/// Whether the tests run as root: dynos then have host uids of their own.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Fails with a message that says what to install when a program is not there.
+pub fn require(program: &str) {
+    let there = ["/usr/local/bin", "/usr/bin", "/bin"]
+        .iter()
+        .any(|folder| Path::new(folder).join(program).exists());
+    assert!(
+        there,
+        "this test needs `{program}` in a system folder: install it"
+    );
+}
+
+/// Looks until there is something, and fails at the deadline.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
+/// Something that threads change and others wait for.
+#[derive(Debug)]
+pub struct Watched<T>(Arc<(Mutex<T>, Condvar)>);
+
+impl<T> Clone for Watched<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Watched<T> {
+    pub fn new(value: T) -> Self {
+        Self(Arc::new((Mutex::new(value), Condvar::new())))
+    }
+
+    /// Changes it and wakes whoever waits.
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let changed = change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+        changed
+    }
+
+    /// Waits until `look` finds something. None at the deadline.
+    pub fn wait<R>(&self, deadline: Instant, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let mut value = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = look(&value) {
+                return Some(found);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            value = self.0.1.wait_timeout(value, left).unwrap().0;
+        }
+    }
+}
+
+/// One process, held so that a signal can only reach this one.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: i32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// None when there is no such process any more. PID 1 and "all processes" are nobody's to signal.
+    pub fn find(pid: i32) -> Option<Self> {
+        if pid <= 1 {
+            return None;
+        }
+        let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        Some(Self { pid, fd })
+    }
+
+    /// It may have ended meanwhile; then nothing happens.
+    pub fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.fd, signal);
+    }
+
+    /// Whether it has ended before `deadline`.
+    pub fn ended_by(&self, deadline: Instant) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec {
+                tv_sec: left.as_secs().try_into().unwrap(),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&left)) {
+                Err(rustix::io::Errno::INTR) => {}
+                polled => return polled.unwrap() > 0,
+            }
+        }
+    }
+
+    /// Fails if it has not ended at the deadline.
+    #[track_caller]
+    pub fn wait_for_end(&self) {
+        assert!(
+            self.ended_by(Instant::now() + DEADLINE),
+            "process {} is still there: {}",
+            self.pid,
+            command_line_of(self.pid)
+        );
+    }
+}
+
+fn command_line_of(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// See the [module](self). Its server and dynos end with it.
+#[derive(Debug)]
+pub struct Host {
+    folder: TempDir,
+    env: BTreeMap<OsString, OsString>,
+}
+
+impl Host {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// An empty one with further settings.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("dyno-test.")
+            .tempdir()
+            .unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        for name in ["home", "state", "apps"] {
+            fs::create_dir(path.join(name)).unwrap();
+        }
+        fs::set_permissions(path.join("state"), fs::Permissions::from_mode(0o700)).unwrap();
+        let mut env: BTreeMap<OsString, OsString> = [
+            ("HOME", path.join("home").into_os_string()),
+            ("DYNO_HOME", path.join("state").into_os_string()),
+            ("PATH", std::env::var_os("PATH").unwrap_or_default()),
+            ("LANG", "C.UTF-8".into()),
+            ("TERM", "xterm".into()),
+            ("DYNO_IDLE_LINGER", "1".into()),
+        ]
+        .map(|(name, value)| (name.into(), value))
+        .into();
+        for (name, value) in settings {
+            env.insert(name.into(), value.into());
+        }
+        Self { folder, env }
+    }
+
+    /// All commands of this host get another variable.
+    pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.env.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// The environment of its commands.
+    pub fn env(&self) -> &BTreeMap<OsString, OsString> {
+        &self.env
+    }
+
+    /// The folder that everything of this host is in.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap()
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> PathBuf {
+        PathBuf::from(&self.env[OsStr::new("DYNO_HOME")])
+    }
+
+    /// A copy of `tests/apps/NAME`, on which nothing has been done yet.
+    pub fn folder(&self, fixture: &str) -> PathBuf {
+        self.folder_as(fixture, fixture)
+    }
+
+    /// A copy of `tests/apps/NAME` as a folder of another name.
+    pub fn folder_as(&self, fixture: &str, name: &str) -> PathBuf {
+        let copy = self.path().join("apps").join(name);
+        copy_tree(&root().join("tests/apps").join(fixture), &copy);
+        copy
+    }
+
+    /// A folder with these files, on which nothing has been done yet.
+    pub fn folder_of(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = self.path().join("apps").join(name);
+        fs::create_dir(&folder).unwrap();
+        for (path, text) in files {
+            write(&folder.join(path), text);
+        }
+        folder
+    }
+
+    /// A copy of `tests/apps/NAME`, deployed.
+    pub fn app(&self, fixture: &str) -> PathBuf {
+        let folder = self.folder(fixture);
+        self.dyno(&folder, &["deploy"]).finish().succeeds();
+        folder
+    }
+
+    /// An app whose only process type is `nothing`, deployed.
+    pub fn plain_app(&self) -> PathBuf {
+        self.app("plain")
+    }
+
+    /// `dyno ARGS` in `folder`.
+    pub fn dyno<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Dyno<'_> {
+        let mut command = Command::new(binary());
+        command.args(args).current_dir(folder).env_clear();
+        command.envs(&self.env);
+        let words: Vec<_> = args
+            .iter()
+            .map(|arg| arg.as_ref().to_string_lossy().into_owned())
+            .collect();
+        Dyno {
+            host: self,
+            what: format!("dyno {}", words.join(" ")),
+            command,
+            input: Input::Nothing,
+            output: true,
+            errors: true,
+        }
+    }
+
+    /// `dyno run ARGS` in `folder`, with nothing on its standard input.
+    pub fn run(&self, folder: &Path, args: &[&str]) -> Dyno<'_> {
+        self.dyno(folder, &[&["run"], args].concat())
+    }
+
+    /// What the server says of itself.
+    pub fn server_log(&self) -> String {
+        fs::read_to_string(self.state().join("server.log")).unwrap_or_default()
+    }
+
+    /// The server's process, if one runs.
+    pub fn server(&self) -> Option<Process> {
+        let pid = fs::read_to_string(self.state().join("server.lock")).ok()?;
+        let server = Process::find(pid.trim().parse().ok()?)?;
+        let own = format!("DYNO_HOME={}\0", self.state().display());
+        let environ = fs::read(format!("/proc/{}/environ", server.pid)).ok()?;
+        let own = environ
+            .windows(own.len())
+            .any(|window| window == own.as_bytes());
+        (own && command_line_of(server.pid).contains("server")).then_some(server)
+    }
+
+    /// Kills the server, as a crash would.
+    pub fn kill_server(&self) {
+        let server = self.server().expect("a server to kill");
+        server.signal(Signal::KILL);
+        server.wait_for_end();
+    }
+
+    /// The lines of all apps' logs without their times: `heroku[run.1]: Awaiting client`.
+    pub fn log_lines(&self) -> Vec<String> {
+        let Ok(apps) = fs::read_dir(self.state().join("logs")) else {
+            return Vec::new();
+        };
+        let mut lines = Vec::new();
+        for app in apps {
+            let text = fs::read(app.unwrap().path().join("app.log")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            // The last one may be on its way to the disk.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            lines.extend(whole.lines().map(|line| {
+                let (_, line) = line.split_once(' ').expect("a time before each line");
+                line.to_owned()
+            }));
+        }
+        lines
+    }
+
+    /// Waits until a log has this line (without its time).
+    #[track_caller]
+    pub fn wait_for_log(&self, line: &str) {
+        self.wait_for_log_lines(line, 1);
+    }
+
+    /// Waits until a log has this line so many times.
+    #[track_caller]
+    pub fn wait_for_log_lines(&self, line: &str, times: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let lines = self.log_lines();
+            if lines.iter().filter(|found| *found == line).count() >= times {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "not {times} times in the log: `{line}`\n{}",
+                lines.join("\n")
+            );
+            thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+
+    /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
+    /// files of this host's state.
+    pub fn supervisors(&self) -> Vec<Process> {
+        let state = self.state();
+        pids()
+            .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
+            .filter(|pid| {
+                fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
+                    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+                        .any(|link| link.starts_with(&state))
+                })
+            })
+            .filter_map(Process::find)
+            .collect()
+    }
+
+    /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
+    /// must hold: a folder of the test's that is mounted on the host is seen by every process there.
+    pub fn inhabitants(&self) -> Vec<Process> {
+        let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
+        let mark = format!("{mark}/state/dynos/");
+        pids()
+            .filter(|&pid| is_elsewhere(pid))
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+                    .is_ok_and(|mounts| mounts.contains(&mark))
+            })
+            .filter_map(Process::find)
+            .collect()
+    }
+
+    /// Supervisors, and all that is in the dynos.
+    pub fn processes(&self) -> Vec<Process> {
+        let mut all = self.supervisors();
+        all.extend(self.inhabitants());
+        all
+    }
+
+    /// Waits until nothing of any dyno is left: no process, and nothing in its folder.
+    #[track_caller]
+    pub fn wait_until_clean(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let folders: Vec<_> = fs::read_dir(self.state().join("dynos"))
+                .map(|folders| folders.map(|folder| folder.unwrap().path()).collect())
+                .unwrap_or_default();
+            let processes = self.processes();
+            if folders.is_empty() && processes.is_empty() {
+                return;
+            }
+            if Instant::now() > deadline {
+                let left: Vec<_> = processes
+                    .iter()
+                    .map(|process| format!("{} {}", process.pid, command_line_of(process.pid)))
+                    .collect();
+                panic!(
+                    "left of dynos after {DEADLINE:?}: {folders:?} {left:?}\nserver.log:\n{}",
+                    self.server_log()
+                );
+            }
+            thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until the one live dyno's supervisor is there.
+    pub fn wait_for_supervisor(&self) -> Process {
+        eventually("a supervisor", || self.supervisors().pop())
+    }
+
+    /// A request to the API, as any HTTP client would send it; the answer's status and body.
+    pub fn request(&self, method: &str, target: &str, body: &serde_json::Value) -> (u16, String) {
+        let mut socket = UnixStream::connect(self.state().join("api.sock")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        write!(
+            socket,
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Accept: application/vnd.heroku+json; version=3\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let soon = || Instant::now() + Duration::from_secs(10);
+        if let Some(server) = self.server() {
+            server.signal(Signal::TERM);
+            if !server.ended_by(soon()) {
+                server.signal(Signal::KILL);
+                assert!(thread::panicking(), "the server did not end at SIGTERM");
+            }
+        }
+        // Only supervisors are ever killed, each by its pidfd: with a supervisor its dyno ends.
+        let inhabitants = self.inhabitants();
+        for supervisor in self.supervisors() {
+            supervisor.signal(Signal::KILL);
+            supervisor.ended_by(soon());
+        }
+        let ended = inhabitants.iter().all(|process| process.ended_by(soon()));
+        assert!(
+            ended || thread::panicking(),
+            "a dyno outlived its supervisor"
+        );
+        make_removable(self.folder.path());
+    }
+}
+
+/// An overlay's work folder has no permissions at all, which stops an ordinary user's `remove_dir_all`.
+fn make_removable(folder: &Path) {
+    let Ok(metadata) = fs::symlink_metadata(folder) else {
+        return;
+    };
+    if !metadata.is_dir() {
+        return;
+    }
+    if metadata.permissions().mode() & 0o700 != 0o700 {
+        let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        make_removable(&entry.path());
+    }
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process is known to be in a PID namespace below the tests' own.
+fn is_elsewhere(pid: i32) -> bool {
+    let depth = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        Some(pids.split_whitespace().count())
+    };
+    match (depth(&pid.to_string()), depth("self")) {
+        (Some(its), Some(own)) => its > own,
+        _ => false,
+    }
+}
+
+/// Writes a file, with the folders above it.
+pub fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Copies a tree with modes and links.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let metadata = fs::symlink_metadata(from)
+        .unwrap_or_else(|error| panic!("no `{}`: {error}", from.display()));
+    if metadata.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from).unwrap(), to).unwrap();
+    } else if metadata.is_dir() {
+        fs::create_dir(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_tree(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+#[derive(Debug)]
+enum Input {
+    Nothing,
+    Bytes(Vec<u8>),
+    Open,
+    Given,
+}
+
+/// A command that is about to be started.
+#[derive(Debug)]
+pub struct Dyno<'a> {
+    host: &'a Host,
+    what: String,
+    command: Command,
+    input: Input,
+    output: bool,
+    errors: bool,
+}
+
+impl<'a> Dyno<'a> {
+    /// With another variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With these bytes on standard input, then its end.
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// With a standard input that stays open until [`Running::close_input`].
+    pub fn open_input(mut self) -> Self {
+        self.input = Input::Open;
+        self
+    }
+
+    /// With this standard input.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
+        self.input = Input::Given;
+        self
+    }
+
+    /// With this standard output; the outcome has none.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.command.stdout(stdout);
+        self.output = false;
+        self
+    }
+
+    /// With this standard error; the outcome has none.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.command.stderr(stderr);
+        self.errors = false;
+        self
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running<'a> {
+        match &self.input {
+            Input::Nothing => drop(self.command.stdin(Stdio::null())),
+            Input::Bytes(_) | Input::Open => drop(self.command.stdin(Stdio::piped())),
+            Input::Given => {}
+        }
+        if self.output {
+            self.command.stdout(Stdio::piped());
+        }
+        if self.errors {
+            self.command.stderr(Stdio::piped());
+        }
+        let spawned = {
+            let _starting = STARTING.read().unwrap();
+            self.command.spawn()
+        };
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+        // It keeps the descriptors that it was given.
+        drop(self.command);
+        let process = Process::find(child.id().try_into().unwrap()).unwrap();
+        let mut input = child.stdin.take();
+        if let Input::Bytes(bytes) = self.input {
+            let mut input = input.take().unwrap();
+            // A command need not read all that it could.
+            thread::spawn(move || drop(input.write_all(&bytes)));
+        }
+        let seen = Watched::new(Seen {
+            open: usize::from(self.output) + usize::from(self.errors),
+            ..Seen::default()
+        });
+        if let Some(stdout) = child.stdout.take() {
+            read_into(&seen, stdout, |seen| &mut seen.stdout);
+        }
+        if let Some(stderr) = child.stderr.take() {
+            read_into(&seen, stderr, |seen| &mut seen.stderr);
+        }
+        let ended = seen.clone();
+        thread::spawn(move || {
+            let status = child.wait().unwrap();
+            ended.change(|seen| seen.status = Some(status));
+        });
+        Running {
+            host: self.host,
+            what: self.what,
+            process,
+            seen,
+            input,
+            deadline: Instant::now() + DEADLINE,
+        }
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub fn finish(self) -> Outcome<'a> {
+        self.start().finish()
+    }
+}
+
+fn read_into(
+    seen: &Watched<Seen>,
+    mut from: impl Read + Send + 'static,
+    which: fn(&mut Seen) -> &mut Vec<u8>,
+) {
+    let seen = seen.clone();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            seen.change(|seen| which(seen).extend_from_slice(&buffer[..count]));
+        }
+        seen.change(|seen| seen.open -= 1);
+    });
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    open: usize,
+    status: Option<ExitStatus>,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running<'a> {
+    host: &'a Host,
+    what: String,
+    pub process: Process,
+    seen: Watched<Seen>,
+    input: Option<ChildStdin>,
+    deadline: Instant,
+}
+
+impl<'a> Running<'a> {
+    /// Waits until its standard output so far contains `text`.
+    #[track_caller]
+    pub fn wait_for_output(&self, text: &str) {
+        self.wait_for(text, |seen| &seen.stdout);
+    }
+
+    /// Waits until its standard error so far contains `text`.
+    #[track_caller]
+    pub fn wait_for_errors(&self, text: &str) {
+        self.wait_for(text, |seen| &seen.stderr);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str, which: fn(&Seen) -> &Vec<u8>) {
+        let found = self.seen.wait(self.deadline, |seen| {
+            let there = which(seen)
+                .windows(text.len())
+                .any(|window| window == text.as_bytes());
+            (there || seen.open == 0).then_some(there)
+        });
+        if found != Some(true) {
+            self.process.signal(Signal::KILL);
+            panic!("never seen: `{text}`\n{}", self.describe());
+        }
+    }
+
+    /// Types.
+    pub fn write(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("an open input");
+        input.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Ends its standard input.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end, and for the end of what it printed.
+    #[track_caller]
+    pub fn finish(self) -> Outcome<'a> {
+        let outcome = self.seen.wait(self.deadline, |seen| {
+            let status = seen.status.filter(|_| seen.open == 0)?;
+            Some((status, seen.stdout.clone(), seen.stderr.clone()))
+        });
+        let Some((status, stdout, stderr)) = outcome else {
+            self.process.signal(Signal::KILL);
+            panic!("not finished within {DEADLINE:?}:\n{}", self.describe());
+        };
+        Outcome {
+            host: self.host,
+            what: self.what,
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let (mut stdout, mut stderr, mut status) = (Vec::new(), Vec::new(), None);
+        self.seen.change(|seen| {
+            stdout.clone_from(&seen.stdout);
+            stderr.clone_from(&seen.stderr);
+            status = seen.status;
+        });
+        describe(self.host, &self.what, status, &stdout, &stderr)
+    }
+}
+
+fn describe(
+    host: &Host,
+    what: &str,
+    status: Option<ExitStatus>,
+    stdout: &[u8],
+    stderr: &[u8],
+) -> String {
+    let text = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.chars().take(4000).collect::<String>()
+    };
+    let status = status.map_or("runs".to_owned(), |status| status.to_string());
+    format!(
+        "{what}: {status}\n--- stdout\n{}\n--- stderr\n{}\n--- log\n{}\n--- server.log\n{}",
+        text(stdout),
+        text(stderr),
+        host.log_lines().join("\n"),
+        host.server_log()
+    )
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    host: &'a Host,
+    what: String,
+    status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Outcome<'_> {
+    fn describe(&self) -> String {
+        describe(
+            self.host,
+            &self.what,
+            Some(self.status),
+            &self.stdout,
+            &self.stderr,
+        )
+    }
+
+    /// It ended with status 0.
+    #[track_caller]
+    pub fn succeeds(&self) -> &Self {
+        self.exits(0)
+    }
+
+    /// It ended with this status.
+    #[track_caller]
+    pub fn exits(&self, code: i32) -> &Self {
+        assert!(
+            self.status.code() == Some(code),
+            "status {code} was expected\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// A signal ended it.
+    #[track_caller]
+    pub fn dies_of(&self, signal: Signal) -> &Self {
+        assert!(
+            self.status.signal() == Some(signal.as_raw()),
+            "{signal:?} was expected\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// Its standard output is exactly this.
+    #[track_caller]
+    pub fn prints(&self, text: &str) -> &Self {
+        let printed = String::from_utf8_lossy(&self.stdout);
+        assert!(printed == text, "expected {text:?}\n{}", self.describe());
+        self
+    }
+
+    /// Its standard error is exactly this.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        let said = String::from_utf8_lossy(&self.stderr);
+        assert!(said == text, "expected {text:?}\n{}", self.describe());
+        self
+    }
+
+    /// Its standard error contains this.
+    #[track_caller]
+    pub fn mentions(&self, text: &str) -> &Self {
+        let said = String::from_utf8_lossy(&self.stderr);
+        assert!(
+            said.contains(text),
+            "expected {text:?}\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// Its standard error does not contain this.
+    #[track_caller]
+    pub fn does_not_mention(&self, text: &str) -> &Self {
+        let said = String::from_utf8_lossy(&self.stderr);
+        assert!(
+            !said.contains(text),
+            "not expected: {text:?}\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// It failed in the one shape: `error:` with these words, then `hint:` with those, each on a line.
+    #[track_caller]
+    pub fn fails_with(&self, code: i32, error: &str, hint: &str) -> &Self {
+        self.exits(code);
+        let said = String::from_utf8_lossy(&self.stderr);
+        let line = |prefix: &str| said.lines().filter(|line| line.starts_with(prefix)).count();
+        let has = |prefix: &str, words: &str| {
+            said.lines()
+                .any(|line| line.starts_with(prefix) && line.contains(words))
+        };
+        assert!(
+            line("error: ") == 1 && has("error: ", error),
+            "one line `error: …{error}…` was expected\n{}",
+            self.describe()
+        );
+        assert!(
+            line("hint: ") == 1 && has("hint: ", hint),
+            "one line `hint: …{hint}…` was expected\n{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// Its standard output.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone())
+            .unwrap_or_else(|_| panic!("not UTF-8\n{}", self.describe()))
+    }
+
+    /// Its standard error.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Fails with everything there is to know about it.
+    #[track_caller]
+    pub fn wrong(&self, why: &str) -> ! {
+        panic!("{why}\n{}", self.describe())
+    }
+
+    /// What it printed, looked at.
+    #[track_caller]
+    pub fn holds(&self, what: &str, look: impl FnOnce(&str) -> bool) -> &Self {
+        if !look(&self.text()) {
+            self.wrong(what);
+        }
+        self
+    }
+}
+
+/// A descriptor that reads as nothing.
+pub fn nothing() -> File {
+    File::open("/dev/null").unwrap()
+}
+
+/// Whether a descriptor has something to read, or its end, before the deadline.
+pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = Timespec {
+        tv_sec: left.as_secs().try_into().unwrap(),
+        tv_nsec: left.subsec_nanos().into(),
+    };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)).unwrap() > 0
+}

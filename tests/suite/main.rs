@@ -1,0 +1,10 @@
+//! The real binary, driven as a person drives it: on apps named for what they do (`tests/apps`), between pipes and
+//! on a terminal, against a server of each test's own. Nothing here calls into the program.
+//!
+//! `DYNO_TEST_BIN` names another binary to test, `DYNO_TEST_ROOT` another place to find `tests/apps` and `src` in:
+//! so the same test program can be run by a user who cannot reach the checkout.
+
+mod harness;
+mod terminal;
+
+mod run_pipes;
