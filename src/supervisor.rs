@@ -61,9 +61,14 @@ pub const LOCK: &str = "lock";
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
+    rustix::process::chdir("/")?;
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
+    if json.is_empty() {
+        // The server has left, or died, before there was a dyno for us.
+        return Ok(());
+    }
     let spec: DynoSpec = serde_json::from_slice(&json).context("cannot read the dyno's spec")?;
     Supervisor::new(spec, server)?.run()
 }

@@ -78,6 +78,11 @@ impl Dynos {
         self.supervisors.count()
     }
 
+    /// Gets ready for the next one; see [`Supervisors::prepare`].
+    pub fn prepare(&mut self) {
+        self.supervisors.prepare();
+    }
+
     /// Whether this one is alive.
     pub fn is_live(&self, id: &str) -> bool {
         self.supervisors.is_live(id)
