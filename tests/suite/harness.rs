@@ -488,7 +488,9 @@ fn pids() -> impl Iterator<Item = i32> {
 fn is_elsewhere(pid: i32) -> bool {
     let depth = |pid: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        let pids = status
+            .lines()
+            .find_map(|line| line.strip_prefix("NSpid:"))?;
         Some(pids.split_whitespace().count())
     };
     match (depth(&pid.to_string()), depth("self")) {
