@@ -15,11 +15,12 @@ pub mod sandbox;
 mod serve;
 mod streams;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::error::EXIT_DYNO_FAILED;
+use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
 use context::Context;
 
 /// Heroku's dynos on this host.
@@ -56,6 +57,10 @@ enum Command {
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
     Create(apps::Create),
+    /// Link this folder to an app
+    Link,
+    /// Unlink this folder from its app
+    Unlink,
     /// List the apps
     Apps,
     /// Show an app
@@ -96,19 +101,20 @@ enum Command {
 pub fn run() -> anyhow::Result<u8> {
     let Cli { place, command } = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are "errors" to clap, too; it knows which stream and code each has.
-        Err(error) => {
+        // Help and version are "errors" to clap, too; they belong on standard output.
+        Err(error) if !error.use_stderr() => {
             error.print()?;
-            return Ok(error.exit_code() as u8);
+            return Ok(0);
         }
+        Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
     let runs = matches!(command, Command::Run(_));
     let done = Context::new(place).and_then(|context| perform(command, context));
-    done.or_else(|error| {
+    done.map_err(|error| {
         if runs {
-            Err(with_run_exit_code(error))
+            with_run_exit_code(error)
         } else {
-            Err(error)
+            error
         }
     })
 }
@@ -118,6 +124,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
+        Command::Link => apps::link(&mut context)?,
+        Command::Unlink => apps::unlink(&mut context)?,
         Command::Apps => apps::list(&mut context)?,
         Command::AppsInfo(command) => command.perform(&mut context)?,
         Command::AppsDestroy(command) => command.perform(&mut context)?,
@@ -134,9 +142,33 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// A command line that makes no sense, in the one shape of all errors. That of `run` must not end like a command.
+fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> UserError {
+    let rendered = error.render().to_string();
+    let mut paragraphs = rendered
+        .split("\n\n")
+        .map(str::trim)
+        .filter(|text| !text.is_empty());
+    let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let message = paragraphs.next().map(lines).unwrap_or_default();
+    let tip = paragraphs.find_map(|text| text.strip_prefix("tip: ").map(lines));
+    let command = args
+        .filter_map(|arg| arg.into_string().ok())
+        .find(|arg| !arg.starts_with('-'));
+    let runs = command.as_deref() == Some("run");
+    let help = match &command {
+        Some(command) if Cli::command().find_subcommand(command).is_some() => {
+            format!("`dyno {command} --help` shows what it takes")
+        }
+        _ => "`dyno --help` lists the commands".to_owned(),
+    };
+    UserError::new(message.trim_start_matches("error: "))
+        .hint(tip.unwrap_or(help))
+        .exit_code(if runs { EXIT_DYNO_FAILED } else { EXIT_USAGE })
+}
+
 /// Whatever goes wrong before a command of the user's runs must not look like that command's status.
 fn with_run_exit_code(error: anyhow::Error) -> anyhow::Error {
-    use crate::error::UserError;
     let user = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<UserError>())
@@ -152,8 +184,22 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_line_without_sense_is_an_error_with_a_hint() {
+        let error = |words: &[&str]| {
+            let clap = Cli::try_parse_from([&["dyno"], words].concat()).unwrap_err();
+            usage_error(&clap, words.iter().map(OsString::from))
+        };
+        let run = error(&["run", "--no-such", "ls"]);
+        assert_eq!(run.message, "unexpected argument '--no-such' found");
+        assert_eq!(run.exit_code, Some(EXIT_DYNO_FAILED));
+        let other = error(&["confg"]);
+        assert_eq!(other.message, "unrecognized subcommand 'confg'");
+        assert!(other.hint.is_some_and(|hint| hint.contains("config")));
+        assert_eq!(other.exit_code, Some(EXIT_USAGE));
     }
 
     fn run_words(words: &[&str]) -> run::Run {

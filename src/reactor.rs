@@ -109,16 +109,6 @@ impl Reactor {
             .register(&mut SourceFd(&fd.as_fd().as_raw_fd()), token, interest)
     }
 
-    /// Changes what is watched of `fd`. What is ready at this moment is reported once more.
-    ///
-    /// # Errors
-    /// `ENOENT` if it is not watched.
-    pub fn reregister(&self, fd: impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
-        self.poll
-            .registry()
-            .reregister(&mut SourceFd(&fd.as_fd().as_raw_fd()), token, interest)
-    }
-
     /// Stops watching `fd` and forgets the token's deadline and its wish to be called again.
     ///
     /// To be called before the descriptor is closed or given away: a duplicate of it elsewhere

@@ -77,7 +77,8 @@ impl Settings {
     pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Result<Self, UserError> {
         let mut settings = Self::default();
         let seconds = |name, bounds| {
-            number::<u64>(&env, name, "seconds", bounds).map(|value| value.map(Duration::from_secs))
+            let seconds = number::<f64>(&env, name, "seconds", bounds);
+            seconds.map(|value| value.map(Duration::from_secs_f64))
         };
         let mib = |name, bounds| {
             number::<u64>(&env, name, "MiB", bounds).map(|value| value.map(|value| value * MIB))
@@ -86,11 +87,11 @@ impl Settings {
 
         set(
             &mut settings.attach_timeout,
-            seconds("DYNO_ATTACH_TIMEOUT", 1..=3600)?,
+            seconds("DYNO_ATTACH_TIMEOUT", 0.1..=3600.0)?,
         );
         set(
             &mut settings.hangup_interval,
-            seconds("DYNO_HANGUP_INTERVAL", 1..=3600)?,
+            seconds("DYNO_HANGUP_INTERVAL", 0.1..=3600.0)?,
         );
         set(
             &mut settings.hangup_count,
@@ -121,7 +122,7 @@ impl Settings {
         );
         set(
             &mut settings.idle_linger,
-            seconds("DYNO_IDLE_LINGER", 0..=31_536_000)?,
+            seconds("DYNO_IDLE_LINGER", 0.0..=31_536_000.0)?,
         );
         Ok(settings)
     }

@@ -29,11 +29,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::UserError;
 
-pub use cache::{Received, SlugCache};
+pub use cache::SlugCache;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
 pub use remove::remove_tree;
-pub use unpack::{Unpacked, unpack};
+pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 
 /// The gzip level used unless a setting says otherwise; that of `gzip` itself.
@@ -179,16 +179,16 @@ fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
         .into()
 }
 
-/// A failed system call on `path`: ``cannot read `lib/a.rb`: Permission denied``.
-fn failed(verb: &str, path: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
-    let error = error.into();
+/// A failed system call: ``cannot read `lib/a.rb`: Permission denied``.
+fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let error = error.into();
     if matches!(error.kind(), StorageFull | QuotaExceeded) {
-        return UserError::new(format!("disk full: cannot {verb} `{path}`: {error}"))
+        return UserError::new(format!("disk full: cannot {action}: {error}"))
             .hint("free some space and try again; nothing was left half done")
             .into();
     }
-    UserError::new(format!("cannot {verb} `{path}`: {error}")).into()
+    UserError::new(format!("cannot {action}: {error}")).into()
 }
 
 /// A path's bytes, fit for a message: no control characters, and not endless.

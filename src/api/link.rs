@@ -1,10 +1,11 @@
-//! The link resource, `GET /links?path=…`: which app a folder belongs to. All of it is ours.
+//! The link resource, `/links`: which app a folder belongs to. All of it is ours.
 
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::app::App;
-use super::{ExactTime, app};
+use super::{ApiError, ExactTime, Fields, app};
+use crate::app::Folder;
 
 /// A folder's tie to its app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,5 +26,28 @@ impl Link {
             path: link.path.clone(),
             packed_at: link.packed_at.map(ExactTime),
         }
+    }
+}
+
+/// `PUT /links`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CreateLink {
+    /// The app, by name or id.
+    pub app: String,
+    /// The folder to link to it.
+    pub folder: Folder,
+}
+
+impl CreateLink {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is missing or wrong.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        Ok(Self {
+            app: fields.required("app")?,
+            folder: fields.required("folder")?,
+        })
     }
 }

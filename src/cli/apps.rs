@@ -6,9 +6,11 @@ use clap::Args;
 use super::context::{Context, app_path, current_folder, folder};
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
+use crate::api::link::CreateLink;
 use crate::api::release::Release;
 use crate::app::AppName;
 use crate::error::UserError;
+use crate::http::target;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]
@@ -26,10 +28,46 @@ impl Create {
             name: name.map(AppName::parse).transpose()?,
             folder: Some(folder(&current_folder()?)?),
         };
+        let before = context.link()?;
         let app: App = context.client()?.post("/apps", &request)?;
         eprintln!("Creating {}... done", app.name);
+        let here = request.folder.map(|folder| folder.path);
+        if let Some(link) = before.filter(|link| Some(&link.path) == here.as_ref()) {
+            eprintln!(
+                "this folder was linked to {before}; `dyno link -a {before}` links it again",
+                before = link.app.name
+            );
+        }
         Ok(())
     }
+}
+
+/// Links this folder to the app that `-a` names: after it was moved, or cloned anew.
+pub fn link(context: &mut Context) -> Result<()> {
+    let Some(app) = context.named_app().map(str::to_owned) else {
+        return Err(UserError::new("link this folder to which app?")
+            .hint("`dyno link -a NAME`; `dyno apps` lists yours")
+            .into());
+    };
+    let request = CreateLink {
+        app,
+        folder: folder(&current_folder()?)?,
+    };
+    let path = request.folder.path.clone();
+    let app: App = context.client()?.request("PUT", "/links", Some(&request))?;
+    eprintln!("Linking {path} to {}... done", app.name);
+    Ok(())
+}
+
+/// Unlinks this folder, or the one above that is linked.
+pub fn unlink(context: &mut Context) -> Result<()> {
+    let Some(link) = context.link()? else {
+        return Err(UserError::new("this folder is not linked to an app").into());
+    };
+    let target = format!("/links?path={}", target::encode(&link.path));
+    let () = context.client()?.delete(&target)?;
+    eprintln!("Unlinking {} from {}... done", link.path, link.app.name);
+    Ok(())
 }
 
 /// Prints the names of all apps.

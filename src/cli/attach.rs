@@ -133,6 +133,15 @@ pub fn attach(
     outcome
 }
 
+/// The page's words for a dyno that does not come up in time.
+pub fn timeout_awaiting_process(whom: &str) -> UserError {
+    UserError::new("Timeout awaiting process")
+        .hint(format!(
+            "`{whom}` did not answer in time; `dyno doctor` checks this host"
+        ))
+        .exit_code(EXIT_DYNO_FAILED)
+}
+
 /// What a pump thread has to say.
 enum News {
     /// An output has ended: all of it is written, or nobody reads it.
@@ -218,13 +227,7 @@ impl<'a> Session<'a> {
                     }
                     Event::Deadline(_) if self.lost => return Err(self.lost_error()),
                     Event::Deadline(_) => {
-                        return Err(UserError::new("Timeout awaiting process")
-                            .hint(format!(
-                                "`{}` did not start in time; `dyno doctor` checks this host",
-                                self.name
-                            ))
-                            .exit_code(EXIT_DYNO_FAILED)
-                            .into());
+                        return Err(timeout_awaiting_process(self.name).into());
                     }
                     Event::Woken => {
                         if let Some(code) = self.take_news()? {

@@ -90,7 +90,7 @@ impl Context {
 /// The advice for whoever did not say which app.
 pub fn no_app() -> UserError {
     UserError::new("which app? this folder is not linked to one")
-        .hint("-a NAME says which; `dyno create` makes one and links this folder to it")
+        .hint("-a NAME says which; `dyno link -a NAME` ties this folder to it, `dyno create` makes a new one")
 }
 
 /// The canonical path of the current folder.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io;
 use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::attach::{Connection, StatusLine, attach};
+use super::attach::{Connection, StatusLine, attach, timeout_awaiting_process};
 use super::context::{Context, app_path, current_folder, folder, no_app};
 use super::deploy;
 use crate::api::app::{App, CreateApp};
@@ -30,8 +31,8 @@ const GLANCE: u64 = 2_000;
 #[derive(Debug, Args)]
 pub struct Run {
     /// Size of the dyno, such as 1X, 2X, standard-2x
-    #[arg(short, long, value_name = "SIZE", value_parser = size)]
-    size: Option<&'static Size>,
+    #[arg(short, long, value_name = "SIZE")]
+    size: Option<String>,
     /// Environment variables, `K=V` or `A=1;B=2`; may be repeated
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
@@ -58,13 +59,6 @@ pub struct Run {
     words: Vec<String>,
 }
 
-fn size(name: &str) -> Result<&'static Size, String> {
-    Size::lookup(name).map_err(|error| match error.hint {
-        Some(hint) => format!("{}; {hint}", error.message),
-        None => error.message,
-    })
-}
-
 impl Run {
     /// The command's words.
     #[cfg(test)]
@@ -79,8 +73,8 @@ impl Run {
         let mut request = CreateDyno::new(command);
         request.attach = true;
         request.env = self.environment()?;
-        if let Some(size) = self.size {
-            request.size = size;
+        if let Some(size) = &self.size {
+            request.size = Size::lookup(size)?;
         }
         if let Some(process_type) = &self.r#type {
             request.r#type.clone_from(process_type);
@@ -94,14 +88,16 @@ impl Run {
         }
 
         let app = self.app(&mut context)?;
-        let mut status = StatusLine::begin(&request.command, self.quiet);
-        let dyno: Dyno = context
-            .client()?
-            .post(&app_path(&app, "/dynos"), &request)?;
-        status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
+        let client = context.client()?;
+        client.set_patience(Some(timeout))?;
+        let made = client.post(&app_path(&app, "/dynos"), &request);
+        let dyno: Dyno = made.map_err(|error| in_time(error, &app))?;
+        let mut status = StatusLine::begin(&request.command, self.quiet);
+        status.starting(&dyno.name);
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
-        let upgraded = context.into_client()?.upgrade(&target, PROTOCOL)?;
+        let upgraded = context.into_client()?.upgrade(&target, PROTOCOL);
+        let upgraded = upgraded.map_err(|error| in_time(error, &dyno.name))?;
         let connection = Connection {
             socket: upgraded.socket,
             early: upgraded.received,
@@ -172,6 +168,24 @@ impl Run {
                 link.path, link.app.name
             );
         }
+    }
+}
+
+/// A server or supervisor that does not answer in time is what Heroku's client says of it.
+fn in_time(error: anyhow::Error, whom: &str) -> anyhow::Error {
+    let late = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            )
+        });
+    if late {
+        timeout_awaiting_process(whom).into()
+    } else {
+        error
     }
 }
 

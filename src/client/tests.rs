@@ -275,22 +275,28 @@ fn failing_server_process() {
 }
 
 /// A home whose server is stopped at the end.
-struct Started(Home, TempDir);
+struct Started {
+    home: Home,
+    _folder: TempDir,
+}
 
 impl Started {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Beyond what fits in a socket's address.
         let path = folder.path().join("d".repeat(110));
-        Self(Home::open(&path).unwrap(), folder)
+        Self {
+            home: Home::open(&path).unwrap(),
+            _folder: folder,
+        }
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        stop(&self.0);
+        stop(&self.home);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.0.api_socket().exists() && Instant::now() < deadline {
+        while self.home.api_socket().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -303,7 +309,7 @@ fn clients_at_once_start_one_server() {
     let pids: Vec<u32> = thread::scope(|scope| {
         let clients = (0..6).map(|_| {
             scope.spawn(|| {
-                let mut client = connect_or_start(&home.0, &launch).unwrap();
+                let mut client = connect_or_start(&home.home, &launch).unwrap();
                 client.get::<ServerInfo>("/server").unwrap().pid
             })
         });
@@ -323,7 +329,7 @@ fn clients_at_once_start_one_server() {
     let of_server = |name: &str| std::fs::read_link(format!("/proc/{}/{name}", pids[0])).unwrap();
     assert_eq!(of_server("cwd").to_str(), Some("/"));
     assert_eq!(of_server("fd/0").to_str(), Some("/dev/null"));
-    assert_eq!(of_server("fd/2"), home.0.server_log());
+    assert_eq!(of_server("fd/2"), home.home.server_log());
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pids[0])).unwrap();
     let fields: Vec<_> = stat
         .rsplit(')')
@@ -339,9 +345,9 @@ fn clients_at_once_start_one_server() {
 #[test]
 fn a_stale_socket_does_not_stand_in_the_way() {
     let home = Started::new();
-    drop(unix_socket::listen(&home.0.api_socket(), unix_socket::SocketType::STREAM, 1).unwrap());
-    assert!(home.0.api_socket().exists());
-    connect_or_start(&home.0, &launch("server_process")).unwrap();
+    drop(unix_socket::listen(&home.home.api_socket(), unix_socket::SocketType::STREAM, 1).unwrap());
+    assert!(home.home.api_socket().exists());
+    connect_or_start(&home.home, &launch("server_process")).unwrap();
 }
 
 #[test]
@@ -357,7 +363,7 @@ fn an_idle_server_of_another_build_is_replaced() {
 #[test]
 fn a_server_that_fails_to_start_says_why() {
     let home = Started::new();
-    let error = connect_or_start(&home.0, &launch("failing_server_process")).unwrap_err();
+    let error = connect_or_start(&home.home, &launch("failing_server_process")).unwrap_err();
     let error = user_error(&error);
     assert!(error.message.contains("the disk is on fire"), "{error}");
     assert!(error.hint.as_ref().unwrap().contains("server.log"));
@@ -365,7 +371,7 @@ fn a_server_that_fails_to_start_says_why() {
         program: "/nonexistent".into(),
         args: Vec::new(),
     };
-    assert!(connect_or_start(&home.0, &missing).is_err());
+    assert!(connect_or_start(&home.home, &missing).is_err());
 }
 
 #[test]

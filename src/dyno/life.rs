@@ -110,7 +110,7 @@ enum Phase {
     /// Init has been asked to start the command.
     Launching,
     /// The command runs.
-    Up(Up),
+    Up(Running),
     /// The command has ended; what it wrote and left behind has not been dealt with.
     Ending {
         status: Exit,
@@ -124,9 +124,9 @@ enum Phase {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Up {
+enum Running {
     /// As it should be.
-    Running,
+    Attended,
     /// The client has gone; so many hang-ups were sent.
     HungUp { sent: u32 },
     /// It was hung up and lives on, by its own wish.
@@ -147,6 +147,8 @@ pub struct Life {
     client: bool,
     /// The supervisor reads the output itself.
     reads_output: bool,
+    /// It has read all that there will be, which a command may see to long before it ends.
+    drained: bool,
     stopped: bool,
 }
 
@@ -159,6 +161,7 @@ impl Life {
             phase: Phase::Building,
             client: false,
             reads_output: !rules.attached,
+            drained: false,
             stopped: false,
         }
     }
@@ -169,6 +172,7 @@ impl Life {
         match event {
             Event::ClientAttached => self.client = true,
             Event::ClientGone => self.client = false,
+            Event::Drained => self.drained = true,
             _ => {}
         }
         match (&mut self.phase, event) {
@@ -202,8 +206,8 @@ impl Life {
                 let message = std::mem::take(message);
                 self.finish_failed(message)
             }
-            (Phase::Up(Up::Running), Event::ClientGone) => self.hang_up(1, now),
-            (Phase::Up(Up::HungUp { sent }), Event::Deadline) => {
+            (Phase::Up(Running::Attended), Event::ClientGone) => self.hang_up(1, now),
+            (Phase::Up(Running::HungUp { sent }), Event::Deadline) => {
                 let sent = *sent;
                 if sent < self.rules.hangup_count {
                     self.hang_up(sent + 1, now)
@@ -212,19 +216,19 @@ impl Life {
                 }
             }
             (
-                Phase::Up(Up::Running | Up::HungUp { .. } | Up::LeftAlone),
+                Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
                 Event::StopRequested { grace },
             ) => {
                 self.stopped = true;
-                self.phase = Phase::Up(Up::Stopping);
+                self.phase = Phase::Up(Running::Stopping);
                 vec![
                     Action::Log("Stopping all processes with SIGTERM".to_owned()),
                     Action::SignalAll(Signal::Term),
                     Action::SetDeadline(Some(now + grace)),
                 ]
             }
-            (Phase::Up(up @ Up::Stopping), Event::Deadline) => {
-                *up = Up::Killed;
+            (Phase::Up(up @ Running::Stopping), Event::Deadline) => {
+                *up = Running::Killed;
                 vec![
                     Action::Log(
                         "Error R12 (Exit timeout) -> At least one process failed to exit within 30 \
@@ -235,7 +239,7 @@ impl Life {
                     Action::KillAll,
                 ]
             }
-            (Phase::Up(Up::Stopping), Event::ClientGone) => {
+            (Phase::Up(Running::Stopping), Event::ClientGone) => {
                 self.reads_output = true;
                 vec![Action::TakeOutput]
             }
@@ -277,7 +281,7 @@ impl Life {
     }
 
     fn started(&mut self, now: Moment) -> Vec<Action> {
-        self.phase = Phase::Up(Up::Running);
+        self.phase = Phase::Up(Running::Attended);
         let mut actions = vec![
             state_change(DynoState::Starting, DynoState::Up),
             Action::Report(DynoState::Up),
@@ -293,7 +297,7 @@ impl Life {
     }
 
     fn hang_up(&mut self, sent: u32, now: Moment) -> Vec<Action> {
-        self.phase = Phase::Up(Up::HungUp { sent });
+        self.phase = Phase::Up(Running::HungUp { sent });
         let mut actions = Vec::new();
         if !self.reads_output {
             self.reads_output = true;
@@ -308,7 +312,7 @@ impl Life {
     }
 
     fn leave_alone(&mut self) -> Vec<Action> {
-        self.phase = Phase::Up(Up::LeftAlone);
+        self.phase = Phase::Up(Running::LeftAlone);
         vec![Action::Log(
             "Error R16 (Detached) -> An attached process is not responding to SIGHUP after its \
              external connection was closed."
@@ -379,7 +383,7 @@ impl Life {
     fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
         self.phase = Phase::Ending {
             status,
-            output_pending: self.reads_output,
+            output_pending: self.reads_output && !self.drained,
             init_gone,
         };
         let mut actions = vec![Action::SetDeadline(None)];
@@ -592,6 +596,18 @@ mod tests {
         let actions = life.step(Event::InitGone, seconds(30));
         assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
         assert_eq!(logged(&actions)[0], "Process exited with status 137");
+    }
+
+    #[test]
+    fn output_that_ends_before_its_command_is_not_waited_for() {
+        let mut life = running();
+        let _ = life.step(Event::ClientGone, seconds(1));
+        assert_eq!(life.step(Event::Drained, seconds(1)), []);
+        let _ = life.step(Event::Exited(Exit::Signal(1)), seconds(1));
+        let end = life.step(Event::InitGone, seconds(1));
+        assert!(
+            matches!(end.last(), Some(Action::Finish(record)) if record.exit == Exit::Signal(1))
+        );
     }
 
     #[test]

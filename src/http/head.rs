@@ -67,11 +67,6 @@ impl RequestHead {
         split_query(without_authority(self.target())).1
     }
 
-    /// The host the request is for. Only HTTP/1.0 may leave it out.
-    pub fn host(&self) -> Option<&str> {
-        self.fields.get("host")
-    }
-
     fn parse(head: &[u8], extent: &Extent) -> Result<Self, Refusal> {
         let mut storage = vec![httparse::EMPTY_HEADER; extent.fields];
         let mut request = httparse::Request::new(&mut storage);

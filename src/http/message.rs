@@ -51,11 +51,6 @@ impl Response {
         self
     }
 
-    /// Its status.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-
     /// Appends the message to `out`.
     pub fn write(&self, options: WriteOptions, out: &mut Vec<u8>) {
         let (status, date) = (self.status, httpdate::fmt_http_date(options.now));

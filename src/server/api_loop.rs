@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -18,7 +19,7 @@ use super::application::{Application, Ctx, Finished, Job, Reply, Ticket, Upgrade
 use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
-use super::listener::{Accepted, Listener};
+use super::listener::Listener;
 use super::workers::{Workers, caught};
 
 /// Connections accepted in one turn.
@@ -174,18 +175,12 @@ impl<A: Application> ApiLoop<A> {
         }
     }
 
-    fn welcome(&mut self, client: Accepted) {
+    fn welcome(&mut self, client: OwnedFd) {
         let token = self.ctx.reactor.token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // If it cannot be watched it is dropped, and the client sees the end.
-        if self
-            .ctx
-            .reactor
-            .register(&client.socket, token, interest)
-            .is_ok()
-        {
-            let Accepted { socket, uid } = client;
-            let connection = Connection::new(socket, token, uid, &self.limits, Instant::now());
+        if self.ctx.reactor.register(&client, token, interest).is_ok() {
+            let connection = Connection::new(client, token, &self.limits, Instant::now());
             self.connections.insert(token, connection);
             self.drive(token);
         }

@@ -60,8 +60,6 @@ pub struct Request {
     pub body: Vec<u8>,
     /// What to answer it by, for [`Reply::Later`].
     pub ticket: Ticket,
-    /// The user at the other end.
-    pub uid: u32,
 }
 
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.

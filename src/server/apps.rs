@@ -10,7 +10,7 @@ use super::host::{Answer, Host};
 use crate::api::ApiError;
 use crate::api::app::{App, CreateApp};
 use crate::api::formation::Formation;
-use crate::api::link::Link;
+use crate::api::link::{CreateLink, Link};
 use crate::app::{AppName, Folder};
 use crate::http::Response;
 use crate::store::NameWish;
@@ -39,6 +39,8 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let app = host
         .store
         .create_app(&wish, &host.account.email, request.folder.as_ref(), now)?;
+    host.log(&app.id, "Initial release");
+    host.log(&app.id, "Release v1 created");
     Ok(Response::json(201, &App::new(&app, &host.account)))
 }
 
@@ -82,6 +84,23 @@ pub fn linked(host: &Host, path: Option<&str>) -> Answer {
     let link = host.store.linked_app(&folders)?;
     let link = link.map(|link| Link::new(&link, &host.account));
     Ok(Response::json(200, &link))
+}
+
+/// `PUT /links`: makes a folder an app's, whosever it was.
+pub fn link(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
+    let request = CreateLink::parse(body)?;
+    let app = host.store.app(&request.app)?;
+    host.store.link_folder(&app.id, &request.folder, now)?;
+    Ok(Response::json(200, &App::new(&app, &host.account)))
+}
+
+/// `DELETE /links?path=…`: makes the folder of this path nobody's.
+pub fn unlink(host: &mut Host, path: Option<&str>) -> Answer {
+    let path = path.ok_or_else(|| ApiError::invalid("`path` is missing"))?;
+    match host.store.unlink_folder(path)? {
+        true => Ok(Response::json(200, &())),
+        false => Err(ApiError::not_found(format!("`{path}` is linked to no app"))),
+    }
 }
 
 /// The folder at `path`; none if there is none, or none to be seen.

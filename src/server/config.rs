@@ -17,8 +17,12 @@ pub fn info(host: &Host, app: &str) -> Answer {
 pub fn change(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let change = parse_change(body)?;
     let app = host.store.app(app)?;
-    let (config, _) = host
+    let (config, release) = host
         .store
         .change_config(&app.id, &change, &host.account.email, now)?;
+    if let Some(release) = release {
+        host.log(&app.id, &release.description);
+        host.log(&app.id, &format!("Release {} created", release.version));
+    }
     Ok(Response::json(200, &config))
 }

@@ -26,7 +26,6 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// See the [module](self).
 pub(super) struct Connection {
     socket: OwnedFd,
-    uid: u32,
     /// What the kernel last said; taken back only when a call would block.
     readable: bool,
     writable: bool,
@@ -123,10 +122,9 @@ enum Fill {
 
 impl Connection {
     /// A connection that was just made; `socket` is non-blocking.
-    pub fn new(socket: OwnedFd, token: Token, uid: u32, limits: &Limits, now: Instant) -> Self {
+    pub fn new(socket: OwnedFd, token: Token, limits: &Limits, now: Instant) -> Self {
         Self {
             socket,
-            uid,
             readable: true,
             writable: true,
             hangup: false,
@@ -373,7 +371,6 @@ impl Connection {
             head,
             body,
             ticket: self.ticket,
-            uid: self.uid,
         }))
     }
 

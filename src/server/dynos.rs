@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 
+use super::host::Host;
 use super::supervisors::{News, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
@@ -15,8 +16,6 @@ use crate::command_line;
 use crate::control::{DynoSpec, Streams};
 use crate::dyno::env::{Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
-use crate::log_file::LogWriter;
-use crate::log_line::{self, Source};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -57,7 +56,6 @@ pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
     identity: Identity,
-    logs: PathBuf,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
@@ -68,7 +66,6 @@ impl Dynos {
     pub fn new(home: &Path, settings: Settings, identity: Identity) -> Result<Self> {
         Ok(Self {
             supervisors: Supervisors::new(home.join("dynos"))?,
-            logs: home.join("logs"),
             next_port: *settings.ports.start(),
             next_uid: 0,
             settings,
@@ -109,7 +106,7 @@ impl Dynos {
     /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
     pub fn create(
         &mut self,
-        store: &mut Store,
+        host: &mut Host,
         release: &Release,
         tree: PathBuf,
         request: &CreateDyno,
@@ -117,19 +114,20 @@ impl Dynos {
     ) -> Result<Dyno, ApiError> {
         let shell_command = command_line::resolve(&request.command, &release.process_types);
         command_line::check(&shell_command)?;
-        let streams = streams(request);
         let new = NewDyno {
             process_type: request.r#type.clone(),
             command: request.command.clone(),
             size: request.size,
-            attach: match streams {
-                Streams::Terminal(_) => Attach::Terminal,
-                Streams::Pipes => Attach::Pipes,
-                Streams::Output | Streams::Inherited => Attach::Detached,
-            },
+            attach: request.kind(),
         };
-        let dyno = store.create_dyno(&release.app_id, &new, Timestamp::now())?;
-        let started = self.start(store, &dyno, release, tree, shell_command, request, reactor);
+        let dyno = host
+            .store
+            .create_dyno(&release.app_id, &new, Timestamp::now())?;
+        host.log(
+            &dyno.app_id,
+            &format!("Starting process with command `{}`", dyno.command),
+        );
+        let started = self.start(host, &dyno, release, tree, shell_command, request, reactor);
         if let Err(error) = started {
             let message = format!("cannot start `{}`: {error:#}", dyno.name);
             let record = ExitRecord {
@@ -143,7 +141,7 @@ impl Dynos {
                     dyno: dyno.id,
                     record,
                 },
-                store,
+                &mut host.store,
             );
             return Err(ApiError::internal(message));
         }
@@ -156,7 +154,7 @@ impl Dynos {
     )]
     fn start(
         &mut self,
-        store: &Store,
+        host: &Host,
         dyno: &Dyno,
         release: &Release,
         tree: PathBuf,
@@ -165,7 +163,7 @@ impl Dynos {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let port = self.free_port()?;
-        let config = store.release_config(&release.id)?;
+        let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
             name: &dyno.name,
             port,
@@ -173,14 +171,6 @@ impl Dynos {
             config: &config,
             request: &request.env,
         });
-        let logs = self.logs.join(&dyno.app_id);
-        log_api_line(
-            &logs,
-            &format!(
-                "Starting process with command `{}` by user {USER}",
-                dyno.command
-            ),
-        );
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
             id: dyno.id.clone(),
@@ -192,7 +182,7 @@ impl Dynos {
             streams: streams(request),
             attached: request.attach,
             folder: self.supervisors.folder_of(&dyno.id),
-            logs,
+            logs: host.log_folder(&dyno.app_id),
             tree,
             id_mapped: self.identity.id_mapped,
             owner: self.free_owner(),
@@ -280,8 +270,8 @@ impl Dynos {
                     reason,
                 };
                 store
-                    .end_dyno(dyno, record.state, &ended)
-                    .and_then(|ended| store.prune_dynos(&ended.app_id, self.settings.kept_dynos))
+                    .end_dyno(dyno, record.state, &ended, self.settings.kept_dynos)
+                    .map(drop)
             }
         };
         match (noted, news) {
@@ -308,10 +298,10 @@ impl Dynos {
 }
 
 fn streams(request: &CreateDyno) -> Streams {
-    match (request.attach, request.force_no_tty) {
-        (false, _) => Streams::Output,
-        (true, true) => Streams::Pipes,
-        (true, false) => Streams::Terminal(window(&request.env)),
+    match request.kind() {
+        Attach::Detached => Streams::Output,
+        Attach::Pipes => Streams::Pipes,
+        Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
 }
 
@@ -322,24 +312,6 @@ fn window(env: &BTreeMap<String, String>) -> Size {
     Size {
         columns: cells("COLUMNS").unwrap_or(usual.columns),
         rows: cells("LINES").unwrap_or(usual.rows),
-    }
-}
-
-/// A line of `app[api]`. That it cannot be written is no reason not to do what it tells of.
-pub fn log_api_line(logs: &Path, text: &str) {
-    let mut line = Vec::new();
-    log_line::append(
-        &mut line,
-        Timestamp::now(),
-        Source::App,
-        "api",
-        text.as_bytes(),
-    );
-    let written = LogWriter::open(logs)
-        .and_then(|mut log| log.append(&line))
-        .with_context(|| format!("cannot log to `{}`", logs.display()));
-    if let Err(error) = written {
-        eprintln!("{error:#}");
     }
 }
 

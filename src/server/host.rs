@@ -3,16 +3,19 @@
 //! A handler takes what the request names, calls one verb of the store and makes a resource of what
 //! comes back. Dynos and their supervisors are not here: those handlers need the reactor too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use jiff::Timestamp;
 
 use super::application::{Application, Reply};
 use crate::api::ApiError;
 use crate::api::account::Identity;
 use crate::error::UserError;
 use crate::http::Response;
+use crate::log_file::LogWriter;
+use crate::log_line::{self, Source};
 use crate::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
 use crate::store::Store;
@@ -27,6 +30,8 @@ pub struct Host {
     pub settings: Settings,
     /// Who uses this host.
     pub account: Identity,
+    /// Where the logs of the apps are.
+    logs: PathBuf,
 }
 
 /// What a short handler returns.
@@ -56,7 +61,30 @@ impl Host {
             slugs: Arc::new(slugs),
             settings,
             account: Identity { id, email },
+            logs: home.join("logs"),
         })
+    }
+
+    /// The folder of an app's log.
+    pub fn log_folder(&self, app_id: &str) -> PathBuf {
+        self.logs.join(app_id)
+    }
+
+    /// Writes what the user did into the app's log, as `app[api]`: `WHAT by user EMAIL`. That it cannot be written
+    /// is no reason not to do it.
+    pub fn log(&self, app_id: &str, what: &str) {
+        let (mut line, text) = (Vec::new(), format!("{what} by user {}", self.account.email));
+        log_line::append(
+            &mut line,
+            Timestamp::now(),
+            Source::App,
+            "api",
+            text.as_bytes(),
+        );
+        let folder = self.log_folder(app_id);
+        if let Err(error) = LogWriter::open(&folder).and_then(|mut log| log.append(&line)) {
+            eprintln!("cannot log to `{}`: {error}", folder.display());
+        }
     }
 }
 

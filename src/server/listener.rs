@@ -16,12 +16,6 @@ pub struct Listener {
     path: PathBuf,
 }
 
-/// A connection that was accepted.
-pub(super) struct Accepted {
-    pub socket: OwnedFd,
-    pub uid: u32,
-}
-
 impl Listener {
     /// Listens at `path`, in the place of whatever is there: the caller holds the server's lock, so
     /// nobody listens on that any more.
@@ -43,11 +37,11 @@ impl Listener {
 
     /// The next connection of somebody who may use the API: the server's own user, or root. Others
     /// are hung up on; the folder's mode keeps them out in the first place.
-    pub(super) fn accept(&self) -> io::Result<Option<Accepted>> {
+    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
         let socket = unix_socket::accept(&self.socket)?;
         let uid = unix_socket::peer_uid(&socket)?;
         let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
-        Ok(welcome.then_some(Accepted { socket, uid }))
+        Ok(welcome.then_some(socket))
     }
 }
 

@@ -78,10 +78,13 @@ pub fn create<A: Application + AsMut<Host>>(
     Ok(Reply::worker(move |_| {
         let unpacked = cache.ensure_tree(&digest);
         move |server: &mut A, _: &mut Ctx<A>| {
-            let Host { store, account, .. } = server.as_mut();
+            let host = server.as_mut();
             let answer = unpacked.map_err(worker_error).and_then(|_| {
+                let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
-                Ok(Response::json(201, &Release::new(&release, account)))
+                host.log(&app.id, &release.description);
+                host.log(&app.id, &format!("Release {} created", release.version));
+                Ok(Response::json(201, &Release::new(&release, &host.account)))
             });
             Reply::Now(response(answer))
         }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, Reply, Request};
-use super::dynos::{Dynos, Identity, USER, log_api_line};
+use super::dynos::{Dynos, Identity, USER};
 use super::host::{self, Answer, Host, response, worker_error};
 use super::limits::Limits;
 use super::routes;
@@ -45,7 +44,6 @@ struct Service {
     dynos: Dynos,
     info: ServerInfo,
     signals: StopSignals,
-    logs: PathBuf,
     destroying: Vec<Destroying>,
     /// Its deadline is the end of a server that has nothing to do.
     idle_token: Token,
@@ -80,7 +78,6 @@ impl Service {
             dynos,
             info: about::this_server(idle)?,
             signals: StopSignals::catch(ctx.reactor())?,
-            logs: home.join("logs"),
             destroying: Vec::new(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
@@ -144,11 +141,10 @@ impl Service {
         request: &CreateDyno,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let store = &mut self.host.store;
-        let release = store.current_release(app)?;
+        let release = self.host.store.current_release(app)?;
         let dyno = self
             .dynos
-            .create(store, &release, tree, request, ctx.reactor())?;
+            .create(&mut self.host, &release, tree, request, ctx.reactor())?;
         Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
     }
 
@@ -171,11 +167,7 @@ impl Service {
     fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if !head
-            .fields
-            .get("upgrade")
-            .is_some_and(|protocol| protocol == PROTOCOL)
-        {
+        if head.fields.get("upgrade") != Some(PROTOCOL) {
             return Err(ApiError::bad_request(format!(
                 "attach needs `Upgrade: {PROTOCOL}`"
             )));
@@ -234,7 +226,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        let logs = self.logs.join(app_id);
+        let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
             let _ = crate::slug::remove_tree(&logs);
@@ -264,22 +256,6 @@ impl Service {
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
     }
-
-    /// What the app's users did, for its log.
-    fn log_change(&self, request: &Request, reply: &Reply<Self>) {
-        let done = matches!(reply, Reply::Now(response) if response.status() < 300);
-        let path = routes::Path::of(&request.head);
-        if let (true, ("PATCH", ["apps", app, "config-vars"])) =
-            (done, (request.head.method(), &path.parts()[..]))
-            && let Ok(app) = self.host.store.app(app)
-            && let Ok(release) = self.host.store.current_release(&app.id)
-        {
-            log_api_line(
-                &self.logs.join(&app.id),
-                &format!("{} by user {USER}", release.description),
-            );
-        }
-    }
 }
 
 impl Application for Service {
@@ -301,18 +277,15 @@ impl Application for Service {
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             _ => {}
         }
-        let Some(reply) = routes::route(self, &request) else {
-            return self.dyno_request(&request, ctx);
-        };
-        self.log_change(&request, &reply);
-        reply
+        routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
     }
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
         match event {
             Event::Deadline(token) if token == self.idle_token => ctx.stop(),
             Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
-                if self.dynos.hear(token, &mut self.host.store, ctx.reactor()) {
+                let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                if ended {
                     self.go_on_destroying(ctx);
                 }
             }
@@ -355,9 +328,4 @@ fn identity(home: &Path) -> Result<Identity> {
         id_mapped,
         own,
     })
-}
-
-/// When a server begins, for its log.
-pub fn announce(home: &Home) {
-    eprintln!("{} serving {}", Timestamp::now(), home.path().display());
 }

@@ -62,7 +62,12 @@ impl SlugCache {
             .recursive(true)
             .mode(0o700)
             .create(&dir)
-            .map_err(|error| failed("make the directory", dir.display(), error))?;
+            .map_err(|error| {
+                failed(
+                    format_args!("make the directory `{}`", dir.display()),
+                    error,
+                )
+            })?;
         Ok(Self {
             dir,
             owner,
@@ -91,7 +96,12 @@ impl SlugCache {
         expected: Option<&SlugId>,
         max_bytes: u64,
     ) -> anyhow::Result<Received> {
-        let unstored = |error| failed("store the slug in", self.dir.display(), error);
+        let unstored = |error| {
+            failed(
+                format_args!("store the slug in `{}`", self.dir.display()),
+                error,
+            )
+        };
         let mut file = Builder::new()
             .prefix(TEMPORARY)
             .tempfile_in(&self.dir)
@@ -104,7 +114,7 @@ impl SlugCache {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed("receive", "the slug", error)),
+                Err(error) => return Err(failed("receive the slug", error)),
             };
             bytes += count as u64;
             if bytes > max_bytes {
@@ -138,7 +148,12 @@ impl SlugCache {
     pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<PathBuf> {
         let tree = self.tree(id);
         let tarball = self.lock_slug(id)?;
-        let unusable = |error| failed("unpack the slug into", tree.display(), error);
+        let unusable = |error| {
+            failed(
+                format_args!("unpack the slug into `{}`", tree.display()),
+                error,
+            )
+        };
         if !tree.exists() {
             let temporary = self.temporary().map_err(unusable)?;
             let unpacked = temporary.dir.path().join(TREE);
@@ -219,7 +234,8 @@ impl SlugCache {
             Ok(true) => Some(self.lock_slug(id)?),
             _ => None,
         };
-        remove_tree(&tarball).map_err(|error| failed("remove", tarball.display(), error))?;
+        remove_tree(&tarball)
+            .map_err(|error| failed(format_args!("remove `{}`", tarball.display()), error))?;
         self.remove_tree(id)
     }
 
@@ -241,7 +257,8 @@ impl SlugCache {
                 Err(_) => false,
             };
             if !held {
-                remove_tree(&path).map_err(|error| failed("remove", path.display(), error))?;
+                remove_tree(&path)
+                    .map_err(|error| failed(format_args!("remove `{}`", path.display()), error))?;
                 swept += 1;
             }
         }
@@ -251,7 +268,7 @@ impl SlugCache {
     /// Renamed away first: a tree that is there is whole.
     fn remove_tree(&self, id: &SlugId) -> anyhow::Result<()> {
         let tree = self.tree(id);
-        let unremoved = |error| failed("remove", tree.display(), error);
+        let unremoved = |error| failed(format_args!("remove `{}`", tree.display()), error);
         self.tree_bytes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -274,7 +291,8 @@ impl SlugCache {
             return Ok(bytes);
         }
         let tree = self.tree(id);
-        let bytes = disk_bytes(&tree).map_err(|error| failed("measure", tree.display(), error))?;
+        let bytes = disk_bytes(&tree)
+            .map_err(|error| failed(format_args!("measure `{}`", tree.display()), error))?;
         known().insert(*id, bytes);
         Ok(bytes)
     }
@@ -283,7 +301,7 @@ impl SlugCache {
     fn lock_slug(&self, id: &SlugId) -> anyhow::Result<File> {
         let path = self.tarball(id);
         let missing = || UserError::new(format!("no slug `{id}`")).hint("deploy the app again");
-        let unusable = |error| failed("open", path.display(), error);
+        let unusable = |error| failed(format_args!("open `{}`", path.display()), error);
         loop {
             let tarball = match File::open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing().into()),
@@ -313,7 +331,12 @@ impl SlugCache {
     }
 
     fn names(&self) -> anyhow::Result<Vec<String>> {
-        let unreadable = |error| failed("read the directory", self.dir.display(), error);
+        let unreadable = |error| {
+            failed(
+                format_args!("read the directory `{}`", self.dir.display()),
+                error,
+            )
+        };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(unreadable)? {
             // All of ours are UTF-8.
@@ -354,4 +377,157 @@ fn disk_bytes(dir: &Path) -> std::io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::slug::pack;
+
+    /// A cache and the tarball of a small app, whose one file holds `text`.
+    fn cache_and_tarball(text: &str) -> (TempDir, SlugCache, Vec<u8>) {
+        let home = tempfile::tempdir().unwrap();
+        let cache = SlugCache::new(home.path().join("slugs"), None, Limits::default()).unwrap();
+        (home, cache, tarball(text))
+    }
+
+    fn tarball(text: &str) -> Vec<u8> {
+        let app = tempfile::tempdir().unwrap();
+        fs::write(app.path().join("file"), text).unwrap();
+        let mut tarball = Vec::new();
+        pack(app.path(), &mut tarball, 1, &Limits::default(), &mut |_| {}).unwrap();
+        tarball
+    }
+
+    fn store(cache: &SlugCache, tarball: &[u8]) -> SlugId {
+        cache.receive(tarball, None, u64::MAX).unwrap().id
+    }
+
+    fn names(cache: &SlugCache) -> Vec<String> {
+        let mut names = cache.names().unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_tarball_is_kept_under_its_digest() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let received = cache
+            .receive(tarball.as_slice(), None, tarball.len() as u64)
+            .unwrap();
+        assert_eq!(received.bytes, tarball.len() as u64);
+        assert_eq!(fs::read(cache.tarball(&received.id)).unwrap(), tarball);
+        let again = cache
+            .receive(tarball.as_slice(), Some(&received.id), u64::MAX)
+            .unwrap();
+        assert_eq!(again, received);
+        assert_eq!(names(&cache), [format!("{}.tgz", received.id)]);
+    }
+
+    #[test]
+    fn a_wrong_checksum_or_size_leaves_nothing() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let other: SlugId = "ab".repeat(32).parse().unwrap();
+        let error = cache
+            .receive(tarball.as_slice(), Some(&other), u64::MAX)
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("checksum mismatch"),
+            "{error}"
+        );
+        let limit = tarball.len() as u64 - 1;
+        let error = cache.receive(tarball.as_slice(), None, limit).unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("the limit is {limit}")),
+            "{error}"
+        );
+        assert!(names(&cache).is_empty());
+    }
+
+    #[test]
+    fn a_tree_is_unpacked_once_however_many_ask() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        let inodes: HashSet<u64> = thread::scope(|scope| {
+            let asking: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| fs::metadata(cache.ensure_tree(&id).unwrap()).unwrap().ino())
+                })
+                .collect();
+            asking
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(inodes.len(), 1);
+        assert_eq!(fs::read(cache.tree(&id).join("file")).unwrap(), b"x");
+        assert_eq!(names(&cache), [id.to_string(), format!("{id}.tgz")]);
+    }
+
+    #[test]
+    fn a_tarball_that_is_no_slug_leaves_no_tree() {
+        let (_home, cache, _) = cache_and_tarball("x");
+        let id = store(&cache, b"no tarball");
+        assert!(
+            cache
+                .ensure_tree(&id)
+                .unwrap_err()
+                .to_string()
+                .starts_with("bad slug")
+        );
+        assert_eq!(names(&cache), [format!("{id}.tgz")]);
+        cache.remove(&id).unwrap();
+        let error = cache.ensure_tree(&id).unwrap_err();
+        assert_eq!(error.to_string(), format!("no slug `{id}`"));
+    }
+
+    #[test]
+    fn the_least_recently_used_tree_goes_and_none_in_use() {
+        let (_home, cache, _) = cache_and_tarball("");
+        let ids = ["1", "2", "3", "4"].map(|text| store(&cache, &tarball(text)));
+        let trees = ids.map(|id| cache.ensure_tree(&id).unwrap());
+        // 2 was used before all others, then 1, 3, 4; 1 is in use.
+        for (id, age) in ids.iter().zip([300, 400, 200, 100]) {
+            let used = SystemTime::now() - Duration::from_secs(age);
+            let tarball = File::options().write(true).open(cache.tarball(id)).unwrap();
+            tarball.set_modified(used).unwrap();
+        }
+        let one = disk_bytes(&trees[0]).unwrap();
+        let in_use = HashSet::from([ids[0]]);
+        assert_eq!(cache.evict(4 * one, &in_use).unwrap(), []);
+        assert_eq!(cache.evict(2 * one, &in_use).unwrap(), [ids[1], ids[2]]);
+        assert_eq!(cache.evict(0, &in_use).unwrap(), [ids[3]]);
+        assert_eq!(trees.map(|tree| tree.exists()), [true, false, false, false]);
+        assert_eq!(cache.evict(0, &HashSet::new()).unwrap(), [ids[0]]);
+        // Tarballs stay, so any of them comes back.
+        cache.ensure_tree(&ids[1]).unwrap();
+    }
+
+    #[test]
+    fn removing_takes_tarball_and_tree() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        cache.ensure_tree(&id).unwrap();
+        cache.remove(&id).unwrap();
+        cache.remove(&id).unwrap();
+        assert!(names(&cache).is_empty());
+    }
+
+    #[test]
+    fn only_what_nobody_works_on_is_swept() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        let at_work = cache.temporary().unwrap();
+        let left_over = cache.dir.join(format!("{TEMPORARY}dead"));
+        fs::create_dir_all(left_over.join(TREE)).unwrap();
+        fs::write(cache.dir.join(format!("{TEMPORARY}half")), "half a tarb").unwrap();
+        assert_eq!(cache.sweep().unwrap(), 2);
+        assert!(at_work.dir.path().exists() && cache.tarball(&id).exists());
+        drop(at_work);
+        assert_eq!(names(&cache), [format!("{id}.tgz")]);
+        assert_eq!(cache.sweep().unwrap(), 0);
+    }
 }

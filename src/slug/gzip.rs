@@ -81,7 +81,7 @@ pub(super) fn gzip<T>(
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // The sink's error first: when it is gone, the producer only knows that nobody takes blocks.
-        let gzipped = written.map_err(|error| failed("write", "the tarball", error))?;
+        let gzipped = written.map_err(|error| failed("write the tarball", error))?;
         Ok((produced?, gzipped))
     })
 }

@@ -46,11 +46,11 @@ impl SlugIgnore {
                 std::fs::File::from(file)
                     .take(MAX_BYTES + 1)
                     .read_to_end(&mut text)
-                    .map_err(|error| failed("read", NAME, error))?;
+                    .map_err(|error| failed(format_args!("read `{NAME}`"), error))?;
                 text
             }
             Err(rustix::io::Errno::NOENT) => Vec::new(),
-            Err(error) => return Err(failed("read", NAME, error)),
+            Err(error) => return Err(failed(format_args!("read `{NAME}`"), error)),
         };
         Self::parse(&text)
     }

@@ -4,10 +4,10 @@
 //! a little ahead and neither far. What is wrong with the gzip is said here; how much it may inflate
 //! to is watched by the reader, [`Members`](super::members::Members). Used by unpacking.
 
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::bad_slug;
 use crate::error::UserError;
@@ -59,37 +59,49 @@ pub(super) fn inflater() -> (Inflater, Inflated) {
 impl Inflater {
     /// Inflates `tarball` to its end, its first error, or until nobody reads any more.
     pub(super) fn run(self, tarball: impl Read) {
-        let mut tarball = BufReader::with_capacity(CHUNK, tarball);
-        let is_gzip = match tarball.fill_buf() {
-            Ok(start) => start.is_empty() || start.starts_with(&[0x1f]),
-            Err(error) => return self.report(error),
-        };
-        if !is_gzip {
-            return self.report(io::Error::new(ErrorKind::InvalidData, "it is not gzipped"));
-        }
-        // Members may follow each other, as from `cat a.gz b.gz`; anything else may not.
-        let mut gzip = MultiGzDecoder::new(tarball);
-        for mut chunk in &self.spent {
-            chunk.resize(CHUNK, 0);
-            let mut filled = 0;
-            while filled < CHUNK {
-                match gzip.read(&mut chunk[filled..]) {
-                    Ok(0) => break,
-                    Ok(count) => filled += count,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return self.report(error),
-                }
-            }
-            chunk.truncate(filled);
-            if filled == 0 || self.chunks.send(Ok(chunk)).is_err() {
-                return;
-            }
+        if let Err(error) = self.inflate(BufReader::with_capacity(CHUNK, tarball)) {
+            // Nobody may be left to hear it.
+            let _ = self.chunks.send(Err(error));
         }
     }
 
-    fn report(&self, error: io::Error) {
-        // Nobody may be left to hear it.
-        let _ = self.chunks.send(Err(error));
+    fn inflate(&self, mut tarball: impl BufRead) -> io::Result<()> {
+        expect_gzip(&mut tarball, "it is not gzipped")?;
+        let mut gzip = GzDecoder::new(tarball);
+        for mut chunk in &self.spent {
+            chunk.resize(CHUNK, 0);
+            let mut filled = 0;
+            let mut is_end = false;
+            while filled < CHUNK && !is_end {
+                match gzip.read(&mut chunk[filled..]) {
+                    Ok(0) => {
+                        // Members may follow each other, as from `cat a.gz b.gz`; nothing else may.
+                        let mut rest = gzip.into_inner();
+                        is_end = rest.fill_buf()?.is_empty();
+                        if !is_end {
+                            expect_gzip(&mut rest, "something else follows the gzip stream")?;
+                        }
+                        gzip = GzDecoder::new(rest);
+                    }
+                    Ok(count) => filled += count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            chunk.truncate(filled);
+            if (filled > 0 && self.chunks.send(Ok(chunk)).is_err()) || is_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the first byte ahead; that there is one is for the decoder to say.
+fn expect_gzip(tarball: &mut impl BufRead, otherwise: &'static str) -> io::Result<()> {
+    match tarball.fill_buf()? {
+        [] | [0x1f, ..] => Ok(()),
+        _ => Err(io::Error::new(ErrorKind::InvalidData, otherwise)),
     }
 }
 
@@ -121,10 +133,7 @@ impl Inflated {
 fn explain(error: &io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => bad_slug("the gzip stream is truncated"),
-        // How flate2 says that what follows the gzip stream is not another one.
-        ErrorKind::InvalidInput if error.to_string() == "invalid gzip header" => {
-            bad_slug("something that is not gzip follows the gzip stream")
-        }
+        // What flate2 says of anything that deflate or gzip do not allow.
         ErrorKind::InvalidInput => bad_slug(format!("the gzip stream is corrupt ({error})")),
         ErrorKind::InvalidData => bad_slug(error),
         _ => UserError::new(format!("cannot read the slug: {error}")).into(),

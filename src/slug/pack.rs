@@ -149,8 +149,13 @@ impl Packer<'_> {
                 append_header(blocks, EntryType::Directory, &name, b"", mode, 0)?;
             }
             FileType::Symlink => {
-                let target = readlinkat(self.root, entry.path.as_slice(), Vec::new())
-                    .map_err(|error| failed("read the symlink", shown(&entry.path), error))?;
+                let target =
+                    readlinkat(self.root, entry.path.as_slice(), Vec::new()).map_err(|error| {
+                        failed(
+                            format_args!("read the symlink `{}`", shown(&entry.path)),
+                            error,
+                        )
+                    })?;
                 let target = target.to_bytes();
                 if target.len() > self.limits.path_bytes {
                     let what = format!(
@@ -180,7 +185,8 @@ impl Packer<'_> {
         entry: &Entry,
         size: u64,
     ) -> anyhow::Result<()> {
-        let unreadable = |error: std::io::Error| failed("read", shown(&entry.path), error);
+        let unreadable =
+            |error: std::io::Error| failed(format_args!("read `{}`", shown(&entry.path)), error);
         // Should another kind of file have taken its place: a symlink is refused, a FIFO not waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(self.root, entry.path.as_slice(), flags, Mode::empty())

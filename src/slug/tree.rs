@@ -42,7 +42,12 @@ pub(super) struct Tree {
 impl Tree {
     /// Makes the root, which must not exist yet.
     pub(super) fn create(root: &std::path::Path, owner: Option<Owner>) -> anyhow::Result<Self> {
-        let unusable = |error| failed("make the directory", root.display(), error);
+        let unusable = |error| {
+            failed(
+                format_args!("make the directory `{}`", root.display()),
+                error,
+            )
+        };
         mkdirat(CWD, root, Mode::RWXU).map_err(unusable)?;
         let root = openat(CWD, root, OPEN_DIRECTORY, Mode::empty()).map_err(unusable)?;
         let tree = Self {
@@ -68,7 +73,7 @@ impl Tree {
         let Some((name, parents)) = path.split_last() else {
             return self
                 .settle(self.root.as_fd(), mode)
-                .map_err(|error| failed("unpack", "./app", error));
+                .map_err(|error| failed("unpack `./app`", error));
         };
         self.enter(parents)?;
         let parent = self.here();
@@ -260,7 +265,7 @@ fn root_is_no_directory() -> anyhow::Error {
 }
 
 fn unpacking(path: &Components<'_>, error: Errno) -> anyhow::Error {
-    failed("unpack", joined(path), error)
+    failed(format_args!("unpack `{}`", joined(path)), error)
 }
 
 fn joined(path: &Components<'_>) -> String {

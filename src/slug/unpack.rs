@@ -47,7 +47,7 @@ pub fn unpack(
     })
     .and_then(|unpacked| {
         tree.sync()
-            .map_err(|error| failed("write", dest.display(), error))?;
+            .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))?;
         Ok(unpacked)
     });
     drop(tree);
@@ -71,14 +71,13 @@ fn unpack_members(
     let (mut seen, mut has_app) = (0, false);
     while let Some(member) = members.next()? {
         seen += 1;
+        if let Some(path) = below_app(&member.name)? {
+            limits.check_path(&path.join(&b'/'))?;
+            has_app = true;
+            unpacked.entries += 1;
+            unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
+        }
         limits.check_entries(seen + tree.implied())?;
-        let Some(path) = below_app(&member.name)? else {
-            continue;
-        };
-        limits.check_path(&path.join(&b'/'))?;
-        has_app = true;
-        unpacked.entries += 1;
-        unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
     }
     if !has_app {
         return Err(bad_slug("it has no member below `./app/`"));
@@ -101,7 +100,7 @@ fn unpack_member(
         tree.directory(path, member.mode)?;
     } else if kind.is_file() || kind.is_contiguous() {
         let file = tree.file(path)?;
-        let unwritable = |error| failed("unpack", shown(&member.name), error);
+        let unwritable = |error| failed(format_args!("unpack `{}`", shown(&member.name)), error);
         loop {
             let piece = members.contents()?;
             if piece.is_empty() {

@@ -36,7 +36,7 @@ pub(super) fn open_root(dir: &Path) -> anyhow::Result<rustix::fd::OwnedFd> {
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .map_err(|error| failed("open", dir.display(), error))
+    .map_err(|error| failed(format_args!("open `{}`", dir.display()), error))
 }
 
 /// Calls `visit` with every entry below `root` that `ignore` lets in, until it breaks off.
@@ -55,7 +55,8 @@ pub(super) fn walk(
         } else {
             &directory
         };
-        let unreadable = |error| failed("read the directory", shown(here), error);
+        let unreadable =
+            |error| failed(format_args!("read the directory `{}`", shown(here)), error);
         let fd = openat(root, here, flags, Mode::empty()).map_err(unreadable)?;
         let mut listing = Dir::read_from(fd.as_fd()).map_err(unreadable)?;
         while let Some(item) = listing.read() {
@@ -71,7 +72,7 @@ pub(super) fn walk(
             }
             path.extend_from_slice(name.to_bytes());
             let stat = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| failed("examine", shown(&path), error))?;
+                .map_err(|error| failed(format_args!("examine `{}`", shown(&path)), error))?;
             let entry = Entry { path, stat };
             let is_directory = entry.file_type() == FileType::Directory;
             if ignore.ignores(&entry.path, is_directory) {
@@ -108,8 +109,8 @@ pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> any
     let (mut seen, mut newer) = (0, false);
     walk(root.as_fd(), &ignore, &Limits::default(), |entry| {
         let stat = entry.stat;
-        newer = (stat.st_mtime as i64, stat.st_mtime_nsec as u64) > time
-            || (stat.st_ctime as i64, stat.st_ctime_nsec as u64) > time;
+        newer = (stat.st_mtime, stat.st_mtime_nsec) > time
+            || (stat.st_ctime, stat.st_ctime_nsec) > time;
         seen += 1;
         Ok(if newer || seen >= max_entries {
             ControlFlow::Break(())

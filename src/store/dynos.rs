@@ -1,7 +1,7 @@
 //! Tables `dynos` and `counters`.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases};
@@ -106,11 +106,18 @@ impl Store {
         })
     }
 
-    /// Notes the end of a dyno. Only the first end counts.
+    /// Notes the end of a dyno; only the first end counts. Of the app's ended dynos the last `keep` are remembered,
+    /// at least this one.
     ///
     /// # Errors
     /// [`StoreError::NoDyno`].
-    pub fn end_dyno(&mut self, id: &str, state: DynoState, ended: &Ended) -> Result<Dyno> {
+    pub fn end_dyno(
+        &mut self,
+        id: &str,
+        state: DynoState,
+        ended: &Ended,
+        keep: u32,
+    ) -> Result<Dyno> {
         let (status, signal) = match ended.exit {
             Exit::Status(status) => (Some(status), None),
             Exit::Signal(signal) => (None, Some(signal)),
@@ -131,7 +138,9 @@ impl Store {
                     signal,
                     ended.reason
                 ])?;
-            find(transaction, id)
+            let dyno = find(transaction, id)?;
+            prune(transaction, &dyno.app_id, keep.max(1))?;
+            Ok(dyno)
         })
     }
 
@@ -170,23 +179,18 @@ impl Store {
             .optional()?
             .ok_or_else(|| StoreError::NoDyno(name_or_id.to_owned()))
     }
+}
 
-    /// Forgets all but the last `keep` ended dynos of an app. Their numbers stay used.
-    ///
-    /// # Errors
-    /// When the state cannot be written.
-    pub fn prune_dynos(&mut self, app_id: &str, keep: u32) -> Result<()> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "DELETE FROM dynos WHERE rowid IN (SELECT rowid FROM dynos \
-                     WHERE app_id = ?1 AND ended_at IS NOT NULL \
-                     ORDER BY ended_at DESC, rowid DESC LIMIT -1 OFFSET ?2)",
-                )?
-                .execute(params![app_id, keep])?;
-            Ok(())
-        })
-    }
+/// Forgets all but the last `keep` ended dynos of an app. Their numbers stay used.
+fn prune(transaction: &Transaction<'_>, app_id: &str, keep: u32) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "DELETE FROM dynos WHERE rowid IN (SELECT rowid FROM dynos \
+             WHERE app_id = ?1 AND ended_at IS NOT NULL \
+             ORDER BY ended_at DESC, rowid DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![app_id, keep])?;
+    Ok(())
 }
 
 fn find(connection: &Connection, id: &str) -> Result<Dyno> {

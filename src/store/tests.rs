@@ -100,13 +100,17 @@ impl Host {
     }
 
     fn end(&mut self, dyno: &str) -> Dyno {
+        self.end_keeping(dyno, 1000)
+    }
+
+    fn end_keeping(&mut self, dyno: &str, keep: u32) -> Dyno {
         let ended = Ended {
             at: self.now(),
             exit: Exit::Status(0),
             reason: None,
         };
         self.store
-            .end_dyno(dyno, DynoState::Complete, &ended)
+            .end_dyno(dyno, DynoState::Complete, &ended, keep)
             .unwrap()
     }
 }

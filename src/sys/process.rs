@@ -76,10 +76,8 @@ pub fn clone_process(namespaces: Namespaces) -> io::Result<Side> {
             let pid = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("clone3: pid 0"))?;
             // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is an open descriptor that
             // nobody else owns. It is close-on-exec by definition.
-            Ok(Side::Parent {
-                pid,
-                pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-            })
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent { pid, pidfd })
         }
     }
 }

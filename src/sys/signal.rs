@@ -7,32 +7,13 @@ use std::io;
 pub struct Signal(i32);
 
 impl Signal {
-    /// Hang-up: the terminal or client is gone.
-    pub const HUP: Self = Self(libc::SIGHUP);
-    /// Interrupt: Ctrl-C.
-    pub const INT: Self = Self(libc::SIGINT);
-    /// Terminate, with time to clean up.
-    pub const TERM: Self = Self(libc::SIGTERM);
     /// Wrote to a terminal from the background.
     pub const TTOU: Self = Self(libc::SIGTTOU);
-    /// Terminate at once.
-    pub const KILL: Self = Self(libc::SIGKILL);
-
     /// `number`, if there is such a signal.
     pub fn new(number: i32) -> Option<Self> {
         (1..=libc::SIGRTMAX())
             .contains(&number)
             .then_some(Self(number))
-    }
-
-    /// The kernel's number.
-    pub fn number(self) -> i32 {
-        self.0
-    }
-
-    /// The exit status a shell reports for a process that this signal ended: 128 + number.
-    pub fn exit_code(self) -> u8 {
-        128u8.saturating_add(u8::try_from(self.0).unwrap_or(u8::MAX))
     }
 }
 

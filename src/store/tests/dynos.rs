@@ -36,7 +36,7 @@ fn a_dyno_lives_and_ends() {
     };
     let ended_dyno = host
         .store
-        .end_dyno(&dyno.id, DynoState::Complete, &ended)
+        .end_dyno(&dyno.id, DynoState::Complete, &ended, 1000)
         .unwrap();
     assert_eq!(
         (ended_dyno.state, &ended_dyno.ended),
@@ -128,15 +128,13 @@ fn forgotten_dynos_keep_their_numbers() {
     let alive = host.run(&app.id, "1X").unwrap();
     for _ in 0..5 {
         let dyno = host.run(&app.id, "1X").unwrap();
-        host.end(&dyno.id);
+        host.end_keeping(&dyno.id, 2);
     }
-    host.store.prune_dynos(&app.id, 2).unwrap();
     assert!(matches!(
         host.store.dyno(&app.id, "run.4"),
         Err(StoreError::NoDyno(_))
     ));
     assert!(host.store.dyno(&app.id, "run.5").is_ok() && host.store.dyno(&app.id, "run.6").is_ok());
-    host.store.prune_dynos(&app.id, 0).unwrap();
     assert_eq!(host.store.live_dynos(None).unwrap(), [alive]);
     assert_eq!(host.run(&app.id, "1X").unwrap().name.number, 7);
 }

@@ -16,8 +16,7 @@ enum Verb {
     Unset(usize, char),
     Rollback(usize, Index),
     Run(usize),
-    End(Index),
-    Prune(usize, u32),
+    End(Index, u32),
 }
 
 const NAMES: [&str; 3] = ["aaa", "bbb", "ccc"];
@@ -33,8 +32,7 @@ fn verb() -> impl Strategy<Value = Verb> {
         2 => (app.clone(), var).prop_map(|(app, var)| Verb::Unset(app, var)),
         4 => (app.clone(), any::<Index>()).prop_map(|(app, which)| Verb::Rollback(app, which)),
         5 => app.clone().prop_map(Verb::Run),
-        4 => any::<Index>().prop_map(Verb::End),
-        1 => (app, 0u32..3).prop_map(|(app, keep)| Verb::Prune(app, keep)),
+        4 => (any::<Index>(), 0u32..3).prop_map(|(which, keep)| Verb::End(which, keep)),
     ]
 }
 
@@ -114,15 +112,10 @@ impl World {
                     }
                 }
             }
-            Verb::End(which) => {
+            Verb::End(which, keep) => {
                 if !self.alive.is_empty() {
                     let (_, id) = self.alive.remove(which.index(self.alive.len()));
-                    host.end(&id);
-                }
-            }
-            Verb::Prune(app, keep) => {
-                if let Some(model) = self.apps.get(&app) {
-                    host.store.prune_dynos(&model.id, keep).unwrap();
+                    host.end_keeping(&id, keep);
                 }
             }
         }
