@@ -8,3 +8,4 @@ mod harness;
 mod terminal;
 
 mod run_pipes;
+mod run_terminal;
