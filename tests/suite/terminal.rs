@@ -257,11 +257,15 @@ impl<'a> Terminal<'a> {
     pub fn exits(&self, code: u32) {
         let deadline = Instant::now() + DEADLINE;
         // What it drew last has been seen by then, too.
-        let ended = self.view.wait(deadline, |view| {
-            view.code.filter(|_| view.ended)
-        });
+        let ended = self
+            .view
+            .wait(deadline, |view| view.code.filter(|_| view.ended));
         let ended = ended.unwrap_or_else(|| panic!("it did not end\n{}", self.describe()));
-        assert!(ended == code, "exit code {code} was expected\n{}", self.describe());
+        assert!(
+            ended == code,
+            "exit code {code} was expected\n{}",
+            self.describe()
+        );
     }
 
     /// Closes the window: the terminal is gone, nothing was typed.
