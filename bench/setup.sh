@@ -3,7 +3,8 @@
 #
 # Sets $dyno (the binary), $work (a temporary folder) and DYNO_HOME in it. Nothing of the caller's own apps is
 # touched, and only processes that were started here are ended.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'say "line $LINENO of ${BASH_SOURCE[0]##*/} failed: $BASH_COMMAND"' ERR
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 

@@ -22,14 +22,16 @@ commands=("${bwrap[*]} bash -c true" "$dyno run true" "$dyno run -a small true")
 if [[ ${BENCH_BIG:-yes} != no ]]; then
     say "making and deploying 45,000 files of 400 MB"
     mkdir "$work/big"
-    seq 1 200000 | head -c 890000 >"$work/text"
+    seq 1 200000 >"$work/numbers"
+    head -c 890000 "$work/numbers" >"$work/text"
     for folder in {100..549}; do
         mkdir "$work/big/$folder"
         split -b 8900 -a 3 -d "$work/text" "$work/big/$folder/file"
     done
     echo 'web: true' >"$work/big/Procfile"
-    "$dyno" -C "$work/big" create big 2>/dev/null
-    DYNO_SLUG_LEVEL=1 "$dyno" -a big deploy "$work/big" 2>/dev/null
+    "$dyno" -C "$work/big" create big 2>>"$work/deploy.log"
+    DYNO_SLUG_LEVEL=1 "$dyno" -a big deploy "$work/big" 2>>"$work/deploy.log" \
+        || give_up "cannot deploy: $(<"$work/deploy.log")"
     rm -rf "$work/big"
     "$dyno" run -a big -q true
     names+=(big)

@@ -61,9 +61,14 @@ pub const LOCK: &str = "lock";
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
+    rustix::process::chdir("/")?;
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
+    if json.is_empty() {
+        // The server has left, or died, before there was a dyno for us.
+        return Ok(());
+    }
     let spec: DynoSpec = serde_json::from_slice(&json).context("cannot read the dyno's spec")?;
     Supervisor::new(spec, server)?.run()
 }
@@ -100,6 +105,8 @@ struct Supervisor {
     client_token: Token,
     deadline_token: Token,
     finished: bool,
+    /// The dyno is up, and as a rule nothing happens for a while.
+    settled: bool,
 }
 
 impl Supervisor {
@@ -143,6 +150,7 @@ impl Supervisor {
             streams: Vec::new(),
             output: Output::default(),
             finished: false,
+            settled: false,
             spec,
             reactor,
             lock,
@@ -167,6 +175,9 @@ impl Supervisor {
             for event in &events {
                 self.dispatch(*event)?;
             }
+            if std::mem::take(&mut self.settled) {
+                crate::sys::memory::release_program();
+            }
         }
         Ok(())
     }
@@ -186,6 +197,7 @@ impl Supervisor {
             },
             scratch: &scratch,
             hostname: &self.spec.id,
+            hidden: &self.spec.hidden,
             toolchains: &self.spec.toolchains,
         };
         let plan = Plan {
@@ -390,6 +402,7 @@ impl Supervisor {
             }
             Action::Report(state) => {
                 self.state = state;
+                self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
             }
             Action::StartCommand => {

@@ -296,6 +296,10 @@ impl Application for Service {
 
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        // Only a host that runs dynos pays for the next one.
+        if self.dynos.count() > 0 {
+            self.dynos.prepare();
+        }
         let idle =
             self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0;
         match (idle, self.idle_since) {

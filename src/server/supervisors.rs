@@ -19,6 +19,7 @@ use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::dyno::{DynoState, ExitRecord};
+use crate::executable;
 use crate::reactor::Reactor;
 use crate::supervisor;
 use crate::unix_socket::{self, SocketType};
@@ -55,6 +56,16 @@ pub struct Supervisors {
     live: HashMap<Token, Live>,
     /// Supervisors that have said their last and will exit in a moment.
     leaving: Vec<Child>,
+    /// One that is there for the next dyno.
+    waiting: Option<Waiting>,
+}
+
+/// A supervisor that has no dyno yet.
+#[derive(Debug)]
+struct Waiting {
+    child: Child,
+    spec: io::PipeWriter,
+    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -78,6 +89,7 @@ impl Supervisors {
             folder,
             live: HashMap::new(),
             leaving: Vec::new(),
+            waiting: None,
         })
     }
 
@@ -108,7 +120,7 @@ impl Supervisors {
             .mode(0o700)
             .create(&folder)
             .context("cannot make the dyno's folder")?;
-        let started = spawn(spec);
+        let started = self.give_spec(spec);
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         let live = Live {
             dyno: spec.id.clone(),
@@ -118,6 +130,28 @@ impl Supervisors {
             child: Some(child),
         };
         self.watch(live, reactor)
+    }
+
+    fn give_spec(&mut self, spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
+        let json = serde_json::to_vec(spec)?;
+        if let Some(waiting) = self.waiting.take()
+            && let Ok(started) = waiting.give(&json)
+        {
+            return Ok(started);
+        }
+        // There is none yet, or somebody has killed it.
+        Waiting::spawn()?
+            .give(&json)
+            .context("cannot pass the spec on")
+    }
+
+    /// Has a supervisor ready for the next dyno, whose start then need not wait for one. To be called when nobody
+    /// waits for an answer.
+    pub fn prepare(&mut self) {
+        if self.waiting.is_none() {
+            // Without one, the next start makes its own, and says what is wrong.
+            self.waiting = Waiting::spawn().ok();
+        }
     }
 
     /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported.
@@ -227,28 +261,38 @@ impl Supervisors {
     }
 }
 
-fn spawn(spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    let (reader, mut writer) = io::pipe()?;
-    // Needed only by an environment near its bound; the default holds 64 KiB.
-    let json = serde_json::to_vec(spec)?;
-    if json.len() > 64 * 1024 {
-        rustix::pipe::fcntl_setpipe_size(&writer, SPEC_PIPE).context("cannot pass the spec on")?;
+impl Waiting {
+    /// Starts a supervisor that waits for a spec. It leaves by itself if none comes before we do.
+    fn spawn() -> Result<Self> {
+        let (socket, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let (reader, spec) = io::pipe()?;
+        // The running program itself, even when its file was replaced meanwhile.
+        let child = Command::new(executable::PATH)
+            .arg("__supervise")
+            .env_clear()
+            .stdin(Stdio::from(reader))
+            .stdout(Stdio::from(theirs))
+            .spawn()
+            .context("cannot start a supervisor")?;
+        Ok(Self {
+            child,
+            spec,
+            socket,
+        })
     }
-    // The running program itself, even when its file was replaced meanwhile.
-    let child = Command::new("/proc/self/exe")
-        .arg("__supervise")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(reader))
-        .stdout(Stdio::from(theirs))
-        .spawn()
-        .context("cannot start a supervisor")?;
-    writer.write_all(&json)?;
-    Ok((child, ours))
+
+    /// Gives it its dyno.
+    fn give(mut self, json: &[u8]) -> io::Result<(Child, OwnedFd)> {
+        // The default holds 64 KiB; writing must not wait for the supervisor to read.
+        if json.len() > 64 * 1024 {
+            rustix::pipe::fcntl_setpipe_size(&self.spec, SPEC_PIPE)?;
+        }
+        self.spec.write_all(json)?;
+        Ok((self.child, self.socket))
+    }
 }

@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,9 @@ use super::{Limits, Owner, SlugId, failed, over_limit, remove_tree, unpack};
 use crate::error::UserError;
 
 const TEMPORARY: &str = ".tmp-";
+
+/// How long a note of a tree's use is good enough.
+const USE_NOTED: Duration = Duration::from_secs(60);
 
 /// The name of a tree inside its temporary directory.
 const TREE: &str = "tree";
@@ -170,8 +173,15 @@ impl SlugCache {
         let tarball = File::open(self.tarball(id)).ok()?;
         let tree = self.tree(id);
         tree.exists().then(|| {
-            // A time that cannot be set costs the tree its place in the order, no more.
-            let _ = tarball.set_modified(SystemTime::now());
+            // Not at every use: a change of metadata may wait for the disk, and a dyno is waiting for us.
+            let noted = tarball.metadata().and_then(|metadata| metadata.modified());
+            let stale = noted.map_or(true, |noted| {
+                noted.elapsed().is_ok_and(|age| age > USE_NOTED)
+            });
+            if stale {
+                // A time that cannot be set costs the tree its place in the order, no more.
+                let _ = tarball.set_modified(SystemTime::now());
+            }
             tree
         })
     }

@@ -2,8 +2,9 @@
 //!
 //! The tarball says nothing about the machine it was made on. Members are sorted bytewise by path,
 //! carry one fixed time and no owner, and keep only their permission bits; a hard link is stored as
-//! the file it is. So the same tree gives the same digest anywhere, and deploying it again costs
-//! nothing. Names that do not fit into a tar header are stored as GNU tar does it. Called by the CLI.
+//! the file it is. So the same tree gives the same digest anywhere, at one level and with one version
+//! of the compressor, and deploying it again costs nothing. Names that do not fit into a tar header
+//! are stored as GNU tar does it. Called by the CLI.
 
 use std::io::Write;
 use std::ops::ControlFlow;
