@@ -16,7 +16,7 @@ fn bash_begins_with_the_status_line_and_the_prompt_and_no_warning() {
         "Running bash attached to terminal... up, run.1\n~ $"
     );
     terminal.type_keys("exit\r");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
     host.wait_until_clean();
 }
@@ -26,7 +26,7 @@ fn the_status_line_is_live() {
     let host = Host::new();
     let app = host.plain_app();
     let terminal = Terminal::run(&host, &app, &["true"]);
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.wait_for_line("Running true attached to terminal... up, run.1");
     let drawn = String::from_utf8(terminal.bytes()).unwrap();
     let at = |text: &str| {
@@ -46,7 +46,7 @@ fn the_terminal_inside_is_one_that_exists_there() {
     let command = "tty; test -c \"$(tty)\" && echo a device; whoami; echo $TERM $COLUMNS $LINES; \
                    test -t 0 && test -t 1 && test -t 2 && echo three times; ps -o tty= -p $$";
     let terminal = Terminal::run(&host, &app, &[command]);
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     for line in [
         "/dev/pts/0",
         "a device",
@@ -81,7 +81,7 @@ fn keys_are_shown_once() {
     terminal.type_keys(CTRL_D);
     terminal.wait_for_prompt();
     terminal.type_keys(CTRL_D);
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -102,16 +102,14 @@ fn bash_has_job_control() {
     terminal.type_keys(CTRL_Z);
     terminal.wait_for_text("Stopped                 sleep 1000");
     terminal.wait_for_prompt();
-    terminal.type_keys("kill %1; wait; clear\r");
-    terminal.wait_for("a clear screen", |screen| {
-        screen.contents().trim_end() == "~ $"
-    });
+    terminal.type_keys("kill %1; wait -f %1; echo sta''tus $?\r");
+    terminal.wait_for_line("status 143");
     let drawn = String::from_utf8(terminal.bytes()).unwrap();
     for warning in ["no job control", "cannot set terminal", "warning"] {
         assert!(!drawn.contains(warning), "{drawn}");
     }
     terminal.type_keys("exit 4\r");
-    assert_eq!(terminal.finish(), 4);
+    terminal.exits(4);
     host.wait_until_clean();
 }
 
@@ -128,7 +126,7 @@ fn ctrl_c_interrupts_the_program_and_not_the_session() {
     terminal.type_keys("echo status $?\r");
     terminal.wait_for_line("status 130");
     terminal.type_keys("exit\r");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     assert!(
         !host
             .log_lines()
@@ -146,7 +144,7 @@ fn ctrl_c_ends_a_command_as_in_a_shell() {
     let terminal = Terminal::run(&host, &app, &["echo g''o; exec sleep 1000"]);
     terminal.wait_for_line("go");
     terminal.type_keys(CTRL_C);
-    assert_eq!(terminal.finish(), 130);
+    terminal.exits(130);
     terminal.is_restored();
     host.wait_for_log("heroku[run.1]: Process exited with status 130");
     host.wait_until_clean();
@@ -165,7 +163,7 @@ fn the_size_is_right_at_the_start_and_on_every_resize() {
     }
     terminal.type_keys(CTRL_C);
     terminal.wait_for_line("^Cbye");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
 }
 
 #[test]
@@ -181,7 +179,7 @@ fn stty_reads_the_size() {
     terminal.type_keys("until [ \"$(stty size)\" = '33 77' ]; do :; done; echo resi''zed\r");
     terminal.wait_for_line("resized");
     terminal.type_keys("exit\r");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
 }
 
 #[test]
@@ -206,7 +204,7 @@ fn vim_edits_and_saves_a_file() {
         screen.contents().trim_end() == "hello from vim\n~ $"
     });
     terminal.type_keys("exit\r");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -222,7 +220,7 @@ fn less_pages() {
     terminal.type_keys("G");
     terminal.wait_for_line("500");
     terminal.type_keys("q");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -235,7 +233,7 @@ fn top_draws_the_dynos_processes() {
     terminal.wait_for_text("Tasks:");
     terminal.wait_for_text("COMMAND");
     terminal.type_keys("q");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -255,7 +253,7 @@ fn the_python_repl_has_history_and_arrow_keys() {
     terminal.type_keys(&format!("{LEFT}0\r"));
     terminal.wait_for_line("420");
     terminal.type_keys(CTRL_D);
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -269,7 +267,7 @@ fn four_ctrl_c_within_a_second_disconnect_by_force() {
     terminal.type_keys("still here\r");
     terminal.wait_for_text("heard still here");
     terminal.type_keys(&CTRL_C.repeat(4));
-    assert_eq!(terminal.finish(), 130);
+    terminal.exits(130);
     terminal.wait_for_text("forcing dyno disconnect");
     terminal.is_restored();
     host.wait_for_log("heroku[run.1]: Client connection closed. Sending SIGHUP to all processes");
@@ -301,7 +299,7 @@ fn the_terminal_is_given_back_when_a_signal_ends_the_command_line() {
             format!("{:?}", terminal.before)
         );
         terminal.signal(signal);
-        assert_eq!(terminal.finish(), code, "{signal:?}");
+        terminal.exits(code);
         terminal.is_restored();
     }
     host.wait_until_clean();
@@ -314,7 +312,7 @@ fn the_terminal_is_given_back_when_the_supervisor_is_killed() {
     let terminal = Terminal::run(&host, &app, &["bash"]);
     terminal.wait_for_prompt();
     host.wait_for_supervisor().signal(Signal::KILL);
-    assert_eq!(terminal.finish(), 125);
+    terminal.exits(125);
     terminal.wait_for_text("error: `run.1` was lost");
     terminal.wait_for_text("hint: ");
     terminal.is_restored();
@@ -333,7 +331,7 @@ fn a_session_goes_on_when_the_server_is_killed() {
     terminal.wait_for_line("24 80");
     terminal.resize(40, 90);
     terminal.type_keys("until [ \"$(stty size)\" = '40 90' ]; do :; done; exit 23\r");
-    assert_eq!(terminal.finish(), 23);
+    terminal.exits(23);
     terminal.is_restored();
     // The next server takes up what this one left.
     host.run(&app, &["-q", "echo $DYNO"])
@@ -351,7 +349,7 @@ fn output_to_a_pipe_means_no_terminal_inside() {
     let terminal = Terminal::start(&host, &app, &["/bin/sh", "-c", &line]);
     terminal.wait_for_line("not a tty");
     terminal.wait_for_line("done");
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.is_restored();
 }
 
@@ -360,7 +358,7 @@ fn no_tty_means_pipes_even_on_a_terminal() {
     let host = Host::new();
     let app = host.plain_app();
     let terminal = Terminal::run(&host, &app, &["--no-tty", "tty; exit 6"]);
-    assert_eq!(terminal.finish(), 6);
+    terminal.exits(6);
     terminal.wait_for_line("not a tty");
     terminal.is_restored();
 }
@@ -391,7 +389,7 @@ fn without_a_terminal_ctrl_c_ends_the_session() {
     let terminal = Terminal::run(&host, &app, &["--no-tty", "echo g''o; exec sleep 1000"]);
     terminal.wait_for_line("go");
     terminal.type_keys(CTRL_C);
-    assert_eq!(terminal.finish(), 130);
+    terminal.exits(130);
     terminal.is_restored();
     host.wait_for_log("heroku[run.1]: Process exited with status 129");
     host.wait_until_clean();
@@ -431,7 +429,7 @@ fn stopped_and_brought_back_by_the_users_own_shell() {
         screen.contents().trim_end().ends_with("outside>")
     });
     terminal.type_keys("exit $?\r");
-    assert_eq!(terminal.finish(), 3);
+    terminal.exits(3);
     host.wait_until_clean();
 }
 
@@ -440,7 +438,7 @@ fn a_flood_on_the_terminal_arrives_to_the_last_byte() {
     let host = Host::new();
     let app = host.plain_app();
     let terminal = Terminal::run(&host, &app, &["-q", "seq 1 100000; printf end"]);
-    assert_eq!(terminal.finish(), 0);
+    terminal.exits(0);
     terminal.wait_for_text("end");
     let drawn = String::from_utf8(terminal.bytes()).unwrap();
     let expected: String = (1..=100_000)
@@ -458,15 +456,17 @@ fn a_pasted_flood_does_not_lock_the_session() {
     let terminal = Terminal::run(
         &host,
         &app,
-        &["stty -echo raw; echo ready; until [ -e /tmp/never ]; do printf .; sleep 0.05; done"],
+        &["stty -echo raw; echo rea''dy; until [ -e /tmp/never ]; do printf .; sleep 0.05; done"],
     );
-    terminal.wait_for_text("ready");
+    terminal.wait_for("the line `ready`", |screen| {
+        screen.contents().contains("\nready")
+    });
     let pasted = "x".repeat(3000);
     terminal.type_keys(&pasted);
     let seen = terminal.bytes().len();
     terminal.wait_for_more_than(seen + 3);
     terminal.signal(Signal::TERM);
-    assert_eq!(terminal.finish(), 143);
+    terminal.exits(143);
     terminal.is_restored();
     host.wait_until_clean();
 }

@@ -252,11 +252,20 @@ impl<'a> Terminal<'a> {
         self.process.signal(signal);
     }
 
-    /// Waits for the end of the command; its exit code. portable-pty has 1 for any signal.
+    /// Waits for the end of the command, which must have this exit code. portable-pty has 1 for any signal.
     #[track_caller]
-    pub fn finish(&self) -> u32 {
-        let code = self.view.wait(Instant::now() + DEADLINE, |view| view.code);
-        code.unwrap_or_else(|| panic!("it did not end\n{}", self.describe()))
+    pub fn exits(&self, code: u32) {
+        let deadline = Instant::now() + DEADLINE;
+        // What it drew last has been seen by then, too.
+        let ended = self
+            .view
+            .wait(deadline, |view| view.code.filter(|_| view.ended));
+        let ended = ended.unwrap_or_else(|| panic!("it did not end\n{}", self.describe()));
+        assert!(
+            ended == code,
+            "exit code {code} was expected\n{}",
+            self.describe()
+        );
     }
 
     /// Closes the window: the terminal is gone, nothing was typed.
