@@ -53,6 +53,9 @@ pub struct DynoSpec {
     pub owner: (u32, u32),
     /// The server is root.
     pub privileged: bool,
+    /// Folders that the dyno must not see.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: Vec<PathBuf>,
     /// Seconds to wait for the client.

@@ -40,6 +40,8 @@ pub struct DynoTree<'a> {
     pub scratch: &'a Path,
     /// The host name inside.
     pub hostname: &'a str,
+    /// Folders that must not be seen even where they lie below a system folder: state and homes.
+    pub hidden: &'a [PathBuf],
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: &'a [PathBuf],
 }
@@ -98,6 +100,7 @@ impl Stack {
             target: "/proc".into(),
         });
         self.generated_files(&mut steps, dyno.hostname);
+        hide(&mut steps, dyno.hidden);
         for folder in dyno.toolchains {
             steps.push(Step::Bind {
                 source: folder.clone(),
@@ -187,6 +190,24 @@ impl Stack {
             steps.push(Step::File {
                 target: resolve_link(resolver, &to),
                 contents,
+            });
+        }
+    }
+}
+
+/// Covers each of `folders` that a bound folder would show: read-only is not enough, since a
+/// socket there could still be connected to.
+fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
+    for folder in folders {
+        let shown = steps.iter().any(|step| {
+            matches!(step, Step::Bind { target, .. } if folder.starts_with(target) && folder != target)
+        });
+        if shown {
+            let target = folder.clone();
+            steps.push(Step::Memory {
+                target,
+                mode: 0o755,
+                megabytes: 1,
             });
         }
     }
@@ -287,6 +308,22 @@ mod tests {
         );
         assert_eq!(resolved("/run/x"), Path::new("/run/x"));
         assert_eq!(resolved("resolv.real"), Path::new("/etc/resolv.real"));
+    }
+
+    #[test]
+    fn state_and_homes_below_a_system_folder_are_covered() {
+        let bind = |path: &str| Step::Bind {
+            source: path.into(),
+            target: path.into(),
+            access: Access::ReadOnly,
+        };
+        let mut steps = vec![bind("/usr"), bind("/opt")];
+        hide(
+            &mut steps,
+            &["/opt/dyno".into(), "/var/lib/dyno".into(), "/opt".into()],
+        );
+        let covered: Vec<_> = steps[2..].iter().map(Step::target).collect();
+        assert_eq!(covered, [Path::new("/opt/dyno")]);
     }
 
     #[test]

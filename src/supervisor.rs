@@ -105,6 +105,8 @@ struct Supervisor {
     client_token: Token,
     deadline_token: Token,
     finished: bool,
+    /// The dyno is up, and as a rule nothing happens for a while.
+    settled: bool,
 }
 
 impl Supervisor {
@@ -148,6 +150,7 @@ impl Supervisor {
             streams: Vec::new(),
             output: Output::default(),
             finished: false,
+            settled: false,
             spec,
             reactor,
             lock,
@@ -172,6 +175,9 @@ impl Supervisor {
             for event in &events {
                 self.dispatch(*event)?;
             }
+            if std::mem::take(&mut self.settled) {
+                crate::sys::memory::release_program();
+            }
         }
         Ok(())
     }
@@ -191,6 +197,7 @@ impl Supervisor {
             },
             scratch: &scratch,
             hostname: &self.spec.id,
+            hidden: &self.spec.hidden,
             toolchains: &self.spec.toolchains,
         };
         let plan = Plan {
@@ -331,7 +338,13 @@ impl Supervisor {
             };
             if self.session.is_some() || !self.spec.attached {
                 let message = format!("{} is attached already", self.spec.name);
-                let _ = session.tell(&Frame::Error(Refusal { message }), &[]);
+                let _ = session.tell(
+                    &Frame::Error(Refusal {
+                        message,
+                        hint: None,
+                    }),
+                    &[],
+                );
                 continue;
             }
             let registered =
@@ -395,6 +408,7 @@ impl Supervisor {
             }
             Action::Report(state) => {
                 self.state = state;
+                self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
             }
             Action::StartCommand => {
@@ -448,7 +462,12 @@ impl Supervisor {
                 }
             }
             Action::TellExit(exit) => self.tell_client(&Frame::Exit(exit)),
-            Action::TellError(message) => self.tell_client(&Frame::Error(Refusal { message })),
+            Action::TellError(message) => {
+                let hint = Some(
+                    "`dyno doctor` says what this host offers, and how to get more".to_owned(),
+                );
+                self.tell_client(&Frame::Error(Refusal { message, hint }));
+            }
             Action::SetDeadline(Some(at)) => {
                 self.reactor
                     .set_deadline(self.deadline_token, self.began + at);

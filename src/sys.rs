@@ -8,6 +8,7 @@
     reason = "this room exists to hold it; the crate denies it elsewhere"
 )]
 
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod signal;

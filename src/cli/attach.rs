@@ -20,7 +20,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
 use crate::error::{EXIT_DYNO_FAILED, UserError};
-use crate::frame::{self, Frame};
+use crate::frame::{self, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
 use crate::terminal::{self, RawMode};
@@ -169,6 +169,8 @@ struct Session<'a> {
     up: bool,
     exit: Option<u8>,
     outputs: usize,
+    /// The supervisor has closed the connection.
+    closed: bool,
     lost: bool,
 }
 
@@ -205,6 +207,7 @@ impl<'a> Session<'a> {
             up: false,
             exit: None,
             outputs: 0,
+            closed: false,
             lost: false,
         })
     }
@@ -253,7 +256,11 @@ impl<'a> Session<'a> {
     }
 
     fn hear_supervisor(&mut self, status: &mut StatusLine) -> Result<()> {
-        let mut open = true;
+        // One turn may bring several events of a socket, and the first has read its end.
+        let mut open = !std::mem::replace(&mut self.closed, true);
+        if !open {
+            return Ok(());
+        }
         while open {
             while let Some((frame, length)) = Frame::decode(&self.received)? {
                 self.received.drain(..length);
@@ -262,7 +269,10 @@ impl<'a> Session<'a> {
             match self.receive() {
                 Ok(0) => open = false,
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.closed = false;
+                    return Ok(());
+                }
                 Err(_) => open = false,
             }
         }
@@ -300,9 +310,14 @@ impl<'a> Session<'a> {
                 self.exit = Some(exit.code());
                 Ok(())
             }
-            Frame::Error(refusal) => Err(UserError::new(refusal.message)
-                .exit_code(EXIT_DYNO_FAILED)
-                .into()),
+            Frame::Error(Refusal { message, hint }) => {
+                let error = UserError {
+                    message,
+                    hint,
+                    exit_code: Some(EXIT_DYNO_FAILED),
+                };
+                Err(error.into())
+            }
         }
     }
 

@@ -45,6 +45,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         ownership: Ownership::Same,
         scratch: &scratch,
         hostname: "sandbox",
+        hidden: &[],
         toolchains: &[],
     };
     let plan = Plan {

@@ -16,6 +16,9 @@ use crate::pty;
 /// The most that one call moves, in bytes.
 const CHUNK: usize = 1024 * 1024;
 
+/// What the user's pipes are to hold, in bytes: as much as the dyno's.
+const PIPE_SIZE: usize = 256 * 1024;
+
 /// The buffer where bytes must be copied: what a terminal or socket gives at most at a time.
 const BUFFER: usize = 64 * 1024;
 
@@ -43,8 +46,8 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<End> {
     // Larger pipes mean fewer wake-ups: with those of the shell at their usual 64 KiB, the way through
     // a dyno takes half as long again. A refusal changes nothing but that.
     for pipe in [from, to] {
-        if fcntl_getpipe_size(pipe).is_ok_and(|size| size < CHUNK) {
-            let _ = fcntl_setpipe_size(pipe, CHUNK);
+        if fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_SIZE) {
+            let _ = fcntl_setpipe_size(pipe, PIPE_SIZE);
         }
     }
     loop {

@@ -56,6 +56,8 @@ pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
     identity: Identity,
+    /// Folders that no dyno must see: the state, and the home of the server's user.
+    hidden: Vec<PathBuf>,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
@@ -68,6 +70,11 @@ impl Dynos {
             supervisors: Supervisors::new(home.join("dynos"))?,
             next_port: *settings.ports.start(),
             next_uid: 0,
+            hidden: [Some(home.as_os_str().to_owned()), std::env::var_os("HOME")]
+                .into_iter()
+                .flatten()
+                .filter_map(|folder| Path::new(&folder).canonicalize().ok())
+                .collect(),
             settings,
             identity,
         })
@@ -192,6 +199,7 @@ impl Dynos {
             id_mapped: self.identity.id_mapped,
             owner: self.free_owner(),
             privileged: self.identity.privileged,
+            hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.is_dir()).collect(),
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),

@@ -717,6 +717,13 @@ impl<'a> Running<'a> {
         self.process.signal(signal);
     }
 
+    /// Ends its standard input and waits for its end.
+    #[track_caller]
+    pub fn finish_input(mut self) -> Outcome<'a> {
+        self.close_input();
+        self.finish()
+    }
+
     /// Waits for its end, and for the end of what it printed.
     #[track_caller]
     pub fn finish(self) -> Outcome<'a> {

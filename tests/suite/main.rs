@@ -7,4 +7,7 @@
 mod harness;
 mod terminal;
 
+mod environment;
 mod run_pipes;
+mod run_terminal;
+mod sandbox;

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{PipeWriter, Read, Write};
 use std::num::NonZero;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -47,7 +46,8 @@ pub struct Terminal<'a> {
     reader: Option<JoinHandle<()>>,
     /// The command line's process.
     pub process: Process,
-    before: Termios,
+    /// The terminal's settings before it.
+    pub before: Termios,
 }
 
 impl<'a> Terminal<'a> {
@@ -216,6 +216,18 @@ impl<'a> Terminal<'a> {
         self.view.change(|view| view.bytes.clone())
     }
 
+    /// Waits until more bytes than this were drawn.
+    #[track_caller]
+    pub fn wait_for_more_than(&self, count: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        let found = self
+            .view
+            .wait(deadline, |view| (view.bytes.len() > count).then_some(()));
+        if found.is_none() {
+            panic!("nothing more is drawn\n{}", self.describe());
+        }
+    }
+
     /// The settings of the terminal now.
     pub fn settings(&self) -> Termios {
         tcgetattr(self.master.as_ref().expect("an open terminal")).unwrap()
@@ -240,11 +252,20 @@ impl<'a> Terminal<'a> {
         self.process.signal(signal);
     }
 
-    /// Waits for the end of the command; its exit code. portable-pty has 1 for any signal.
+    /// Waits for the end of the command, which must have this exit code. portable-pty has 1 for any signal.
     #[track_caller]
-    pub fn finish(&self) -> u32 {
-        let code = self.view.wait(Instant::now() + DEADLINE, |view| view.code);
-        code.unwrap_or_else(|| panic!("it did not end\n{}", self.describe()))
+    pub fn exits(&self, code: u32) {
+        let deadline = Instant::now() + DEADLINE;
+        // What it drew last has been seen by then, too.
+        let ended = self
+            .view
+            .wait(deadline, |view| view.code.filter(|_| view.ended));
+        let ended = ended.unwrap_or_else(|| panic!("it did not end\n{}", self.describe()));
+        assert!(
+            ended == code,
+            "exit code {code} was expected\n{}",
+            self.describe()
+        );
     }
 
     /// Closes the window: the terminal is gone, nothing was typed.
@@ -278,9 +299,4 @@ impl Drop for Terminal<'_> {
 
 fn cells(count: u16) -> NonZero<u16> {
     NonZero::new(count).expect("a window with room")
-}
-
-/// Something a person's program does to the terminal's settings is put back too: compares any two.
-pub fn same_settings(one: impl AsFd, other: &Termios) -> bool {
-    format!("{:?}", tcgetattr(one).unwrap()) == format!("{other:?}")
 }

@@ -1,0 +1,2 @@
+export ORDER="$ORDER profile"
+export FROM=profile

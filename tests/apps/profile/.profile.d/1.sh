@@ -1,0 +1,2 @@
+ORDER="1"
+echo first says hello

@@ -1,0 +1,2 @@
+ORDER="$ORDER fails"
+false
