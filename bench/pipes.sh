@@ -52,6 +52,9 @@ walled="${bwrap[*]}"
 zeros="head -c $bytes /dev/zero"
 between_pipes "\`dyno run cat\`, a pipe at both ends / bwrap" \
     "$zeros | $dyno run -q cat | cat >/dev/null" "$zeros | $walled cat | cat >/dev/null"
+# A dyno has a session of its own, which the kernel's scheduler may weigh as a group (sched_autogroup).
+between_pipes "the same / bwrap --new-session" \
+    "$zeros | $dyno run -q cat | cat >/dev/null" "$zeros | $walled --new-session cat | cat >/dev/null"
 between_pipes "the same with every byte counted / bwrap" \
     "$zeros | $dyno run -q cat | whole" "$zeros | $walled cat | whole"
 
