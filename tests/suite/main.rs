@@ -7,7 +7,11 @@
 mod harness;
 mod terminal;
 
+mod apps;
+mod config;
+mod deploy;
 mod environment;
+mod releases;
 mod run_pipes;
 mod run_terminal;
 mod sandbox;
