@@ -56,6 +56,9 @@ pub struct Up {
 pub struct Refusal {
     /// Why, for a person.
     pub message: String,
+    /// What to do next.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// What is no frame.
@@ -81,9 +84,15 @@ impl Frame {
                 let message = refusal
                     .message
                     .chars()
-                    .take(MAX_PAYLOAD / 6 - HEADER)
+                    .take(MAX_PAYLOAD / 6 - 1024)
                     .collect();
-                (b'E', serde_json::to_vec(&Refusal { message }))
+                (
+                    b'E',
+                    serde_json::to_vec(&Refusal {
+                        message,
+                        hint: refusal.hint.clone(),
+                    }),
+                )
             }
         };
         let payload = payload.unwrap_or_default();
@@ -133,6 +142,7 @@ mod tests {
             Frame::Exit(Exit::Signal(9)),
             Frame::Error(Refusal {
                 message: "no \"room\"".into(),
+                hint: Some("make some".into()),
             }),
         ]
     }
@@ -164,7 +174,11 @@ mod tests {
     #[test]
     fn the_longest_refusal_keeps_the_bound() {
         let message = "\u{1}".repeat(200_000);
-        let bytes = Frame::Error(Refusal { message }).encode();
+        let bytes = Frame::Error(Refusal {
+            message,
+            hint: None,
+        })
+        .encode();
         assert!(bytes.len() <= MAX_PAYLOAD + HEADER);
         assert!(matches!(
             Frame::decode(&bytes),

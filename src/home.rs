@@ -10,8 +10,6 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use crate::error::UserError;
 
 /// `$DYNO_HOME`, or what stands for it.
@@ -37,21 +35,28 @@ impl Home {
     /// # Errors
     /// When it cannot be made, is no folder, or belongs to another user.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let failed = || format!("cannot use `{}` for the state of dyno", path.display());
-        let path = std::path::absolute(path).with_context(failed)?;
-        DirBuilder::new()
+        let failed = |error: std::io::Error| {
+            UserError::new(format!(
+                "cannot use `{}` for the state of dyno: {error}",
+                path.display()
+            ))
+            .hint("set DYNO_HOME to a folder that you can write to")
+        };
+        let path = std::path::absolute(path).map_err(failed)?;
+        let mut folders = DirBuilder::new();
+        folders
             .recursive(true)
             .mode(0o700)
             .create(&path)
-            .with_context(failed)?;
-        let metadata = std::fs::metadata(&path).with_context(failed)?;
+            .map_err(failed)?;
+        let metadata = std::fs::metadata(&path).map_err(failed)?;
         if metadata.uid() != rustix::process::geteuid().as_raw() {
             let message = format!("`{}` belongs to another user", path.display());
             let error = UserError::new(message);
             return Err(error.hint("set DYNO_HOME to a folder of your own").into());
         }
-        if metadata.mode() & 0o077 != 0 {
-            std::fs::set_permissions(&path, Permissions::from_mode(0o700)).with_context(failed)?;
+        if metadata.mode() & 0o777 != 0o700 {
+            std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(failed)?;
         }
         Ok(Self { path })
     }

@@ -338,7 +338,13 @@ impl Supervisor {
             };
             if self.session.is_some() || !self.spec.attached {
                 let message = format!("{} is attached already", self.spec.name);
-                let _ = session.tell(&Frame::Error(Refusal { message }), &[]);
+                let _ = session.tell(
+                    &Frame::Error(Refusal {
+                        message,
+                        hint: None,
+                    }),
+                    &[],
+                );
                 continue;
             }
             let registered =
@@ -456,7 +462,12 @@ impl Supervisor {
                 }
             }
             Action::TellExit(exit) => self.tell_client(&Frame::Exit(exit)),
-            Action::TellError(message) => self.tell_client(&Frame::Error(Refusal { message })),
+            Action::TellError(message) => {
+                let hint = Some(
+                    "`dyno doctor` says what this host offers, and how to get more".to_owned(),
+                );
+                self.tell_client(&Frame::Error(Refusal { message, hint }));
+            }
             Action::SetDeadline(Some(at)) => {
                 self.reactor
                     .set_deadline(self.deadline_token, self.began + at);

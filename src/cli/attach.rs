@@ -20,7 +20,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
 use crate::error::{EXIT_DYNO_FAILED, UserError};
-use crate::frame::{self, Frame};
+use crate::frame::{self, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
 use crate::terminal::{self, RawMode};
@@ -310,9 +310,14 @@ impl<'a> Session<'a> {
                 self.exit = Some(exit.code());
                 Ok(())
             }
-            Frame::Error(refusal) => Err(UserError::new(refusal.message)
-                .exit_code(EXIT_DYNO_FAILED)
-                .into()),
+            Frame::Error(Refusal { message, hint }) => {
+                let error = UserError {
+                    message,
+                    hint,
+                    exit_code: Some(EXIT_DYNO_FAILED),
+                };
+                Err(error.into())
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use crate::error::UserError;
 use crate::procfile;
 use crate::release::{ProcessTypes, Toolchains};
 use crate::slug::{self, Limits, Packed};
+use crate::terminal;
 use crate::toolchain;
 
 /// Pieces of a packed slug that wait to be sent; each is at most 256 KiB.
@@ -94,10 +95,7 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
         unpacked_bytes: context.settings.tree_limit,
         ..Limits::default()
     };
-    if !quiet {
-        eprint!("Deploying to {app}... ");
-    }
-    let bar = progress_bar(quiet);
+    let story = Story::begin(app, quiet);
 
     let client = context.client()?;
     let request = CreateSlug {
@@ -109,8 +107,8 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
     let outcome = thread::scope(|scope| {
         let packing = scope.spawn(|| {
             let mut progress = |at: slug::Progress| {
-                bar.set_length(at.total);
-                bar.set_position(at.done);
+                story.bar.set_length(at.total);
+                story.bar.set_position(at.done);
             };
             let packed = slug::pack(root, Pieces(&sender), level, &limits, &mut progress);
             let end = if packed.is_ok() {
@@ -140,12 +138,7 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
             (Ok(packed), Ok(slug)) => Ok((packed, slug)),
         }
     });
-    bar.finish_and_clear();
-    let (packed, slug) = outcome.inspect_err(|_| {
-        if !quiet {
-            eprintln!("failed")
-        }
-    })?;
+    let (packed, slug) = outcome?;
     check_digest(&packed, &slug)?;
 
     let release = CreateRelease::Deploy(DeployRequest {
@@ -159,18 +152,8 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
     });
     let release: Release = context
         .client()?
-        .post(&app_path(app, "/releases"), &release)
-        .inspect_err(|_| {
-            if !quiet {
-                eprintln!("failed")
-            }
-        })?;
-    if !quiet {
-        eprintln!("done, v{}", release.version);
-        for warning in &packed.warnings {
-            eprintln!("warning: {warning}");
-        }
-    }
+        .post(&app_path(app, "/releases"), &release)?;
+    story.done(&release, &packed.warnings);
     Ok(())
 }
 
@@ -189,24 +172,21 @@ fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
         Some(text) => parse(&text)?,
         None => ProcessTypes::new(),
     };
-    eprint!("Deploying to {app}... ");
-    let deployed = (|| -> Result<Release> {
-        let client = context.client()?;
-        let request = CreateSlug {
-            process_types,
-            ..CreateSlug::default()
-        };
-        let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
-        let slug: Slug = client.upload("PUT", &slug.blob.url, TARBALL, &mut open()?)?;
-        let request = CreateRelease::Deploy(DeployRequest {
-            slug: slug.id,
-            toolchains: own_toolchains(),
-            ..DeployRequest::default()
-        });
-        client.post(&app_path(app, "/releases"), &request)
-    })();
-    let release = deployed.inspect_err(|_| eprintln!("failed"))?;
-    eprintln!("done, v{}", release.version);
+    let story = Story::begin(app, false);
+    let client = context.client()?;
+    let request = CreateSlug {
+        process_types,
+        ..CreateSlug::default()
+    };
+    let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
+    let slug: Slug = client.upload("PUT", &slug.blob.url, TARBALL, &mut open()?)?;
+    let request = CreateRelease::Deploy(DeployRequest {
+        slug: slug.id,
+        toolchains: own_toolchains(),
+        ..DeployRequest::default()
+    });
+    let release: Release = client.post(&app_path(app, "/releases"), &request)?;
+    story.done(&release, &[]);
     Ok(())
 }
 
@@ -250,20 +230,64 @@ fn check_digest(packed: &Packed, slug: &Slug) -> Result<()> {
     }
 }
 
-fn progress_bar(quiet: bool) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(
-        None,
-        if quiet {
-            ProgressDrawTarget::hidden()
-        } else {
+/// `Deploying to shop... done, v2` on standard error; with a bar in between where that is a terminal.
+struct Story {
+    app: String,
+    quiet: bool,
+    bar: ProgressBar,
+    told: bool,
+}
+
+impl Story {
+    fn begin(app: &str, quiet: bool) -> Self {
+        let live = !quiet && terminal::is_terminal(rustix::stdio::stderr());
+        let target = if live {
             ProgressDrawTarget::stderr()
-        },
-    );
-    let style =
-        ProgressStyle::with_template("{bar:30} {decimal_bytes}/{decimal_total_bytes} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let template = "{prefix} {bar:30} {decimal_bytes}/{decimal_total_bytes} {eta}";
+        let style = ProgressStyle::with_template(template);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(format!("Deploying to {app}..."));
+        if live {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        } else if !quiet {
+            eprint!("Deploying to {app}... ");
+        }
+        Self {
+            app: app.to_owned(),
+            quiet,
+            bar,
+            told: false,
+        }
+    }
+
+    fn done(mut self, release: &Release, warnings: &[String]) {
+        self.tell(&format!("done, v{}", release.version));
+        for warning in warnings.iter().filter(|_| !self.quiet) {
+            eprintln!("warning: {warning}");
+        }
+    }
+
+    fn tell(&mut self, how: &str) {
+        self.told = true;
+        self.bar.finish_and_clear();
+        match (self.quiet, terminal::is_terminal(rustix::stdio::stderr())) {
+            (true, _) => {}
+            (false, true) => eprintln!("Deploying to {}... {how}", self.app),
+            (false, false) => eprintln!("{how}"),
+        }
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell("failed");
+        }
+    }
 }
 
 /// A piece of a slug on its way from the packing thread to the sending one.

@@ -15,11 +15,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -81,7 +82,7 @@ pub fn launch(
         None,
     )
     .context("cannot make a control socket")?;
-    match clone_process(NAMESPACES).context("cannot make namespaces")? {
+    match clone_process(NAMESPACES).map_err(|error| anyhow!("{}", why_no_namespaces(&error)))? {
         Side::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
             close_all_but(&kept);
@@ -105,6 +106,19 @@ pub fn launch(
             Ok(launched)
         }
     }
+}
+
+/// What the kernel means by its refusal of namespaces; its own words mislead.
+fn why_no_namespaces(error: &io::Error) -> String {
+    let why = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EUSERS) => {
+            "all that are allowed are in use, or none are (user.max_user_namespaces)"
+        }
+        Some(libc::EPERM) => "this user may not make any",
+        Some(libc::EINVAL | libc::ENOSYS) => "this kernel was built without them",
+        _ => "the kernel refuses",
+    };
+    format!("no user namespaces: {why}: {error}")
 }
 
 /// The parent's part: id maps, the id-mapped lower tree, and the word to go on.

@@ -39,7 +39,8 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
         let made = folder.path().join(name);
         fs::create_dir(&made)?;
         if owner.privileged {
-            std::os::unix::fs::chown(&made, Some(owner.uid), Some(owner.gid))?;
+            std::os::unix::fs::chown(&made, Some(owner.uid), Some(owner.gid))
+                .context("this root cannot give files away: it is that of a container")?;
         }
     }
     let plan = Plan {

@@ -1,5 +1,6 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,13 +19,14 @@ use super::startup;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno};
 use crate::api::server::ServerInfo;
+use crate::error::UserError;
 use crate::frame::PROTOCOL;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::plan::Ownership;
 use crate::sandbox::probe;
-use crate::settings::Settings;
+use crate::settings::{Settings, UID_COUNT};
 use crate::slug::SlugId;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
@@ -64,7 +66,7 @@ impl AsMut<Host> for Service {
 
 impl Service {
     fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
-        let identity = identity(home)?;
+        let identity = identity(home, settings.uid_base)?;
         let owner = identity.tree_owner(settings.uid_base);
         let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
@@ -320,16 +322,47 @@ impl Application for Service {
 
 /// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
 /// dyno is asked for, so that everything else works.
-fn identity(home: &Path) -> Result<Identity> {
+fn identity(home: &Path, uid_base: u32) -> Result<Identity> {
     let own = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
     let privileged = own.0 == 0;
+    if privileged && !has_ids(&fs::read_to_string("/proc/self/uid_map")?, uid_base) {
+        return Err(UserError::new(format!(
+            "this root has no uids from {uid_base} on to give to dynos: it is that of a container"
+        ))
+        .hint("run dyno outside of the container, or as an ordinary user in it")
+        .into());
+    }
     let id_mapped = privileged && probe::run(home, Ownership::IdMapped).is_ok();
     Ok(Identity {
         privileged,
         id_mapped,
         own,
     })
+}
+
+/// Whether a process with this `/proc/self/uid_map` has the ids of dynos from `first` on.
+fn has_ids(uid_map: &str, first: u32) -> bool {
+    uid_map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
+        let (first, last) = (u64::from(first), u64::from(first) + u64::from(UID_COUNT));
+        matches!(numbers[..], [inner, _, count] if inner <= first && last <= inner + count)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_of_a_container_has_few_ids() {
+        assert!(has_ids("         0          0 4294967295\n", 0x7800_0000));
+        assert!(!has_ids(
+            "         0       1000          1\n         1     100000      65536\n",
+            0x7800_0000
+        ));
+        assert!(!has_ids("", 0x7800_0000));
+    }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use jiff::Timestamp;
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::log_line::{self, Source, Splitter};
 use crate::pty;
@@ -79,7 +80,14 @@ impl Output {
                 reactor.again(token);
                 false
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                // A terminal says so, too, while another reader is just leaving it; what there is to read,
+                // or the hang-up, then makes no second event.
+                if is_ready(&stream.fd) {
+                    reactor.again(token);
+                }
+                false
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                 reactor.again(token);
                 false
@@ -98,4 +106,10 @@ impl Output {
         }
         ended && self.streams.is_empty()
     }
+}
+
+/// Whether a read would not wait, at this moment.
+fn is_ready(fd: &OwnedFd) -> bool {
+    let mut sources = [PollFd::new(fd, PollFlags::IN)];
+    rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
