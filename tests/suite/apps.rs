@@ -20,7 +20,10 @@ fn the_first_run_makes_the_app_and_says_so() {
         .finish()
         .succeeds()
         .says("Running true attached to terminal... up, run.2\n");
-    host.dyno(&app, &["apps"]).finish().succeeds().prints("my-shop-1\n");
+    host.dyno(&app, &["apps"])
+        .finish()
+        .succeeds()
+        .prints("my-shop-1\n");
 }
 
 #[test]
@@ -40,14 +43,24 @@ fn a_taken_name_gets_a_number() {
 #[test]
 fn odd_folder_names_become_legal_app_names() {
     let host = Host::new();
-    for name in ["1st", "Ünï", "a", "ends-", "x".repeat(80).as_str(), "...", "UPPER.case"] {
+    for name in [
+        "1st",
+        "Ünï",
+        "a",
+        "ends-",
+        "x".repeat(80).as_str(),
+        "...",
+        "UPPER.case",
+    ] {
         let folder = host.folder_of(name, &[("Procfile", "nothing: true\n")]);
         host.run(&folder, &["-q", "true"]).finish().succeeds();
     }
     let names = host.dyno(&host.path(), &["apps"]).finish().text();
     assert_eq!(names.lines().count(), 7, "{names}");
     for name in names.lines() {
-        let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let letters = name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         assert!(
             letters
                 && (3..=30).contains(&name.len())
@@ -85,7 +98,9 @@ fn the_nearest_linked_folder_counts() {
     write(&inner.join("Procfile"), "nothing: true\n");
     host.dyno(&inner, &["create", "inner"]).finish().succeeds();
     host.dyno(&inner, &["deploy"]).finish().succeeds();
-    host.run(&inner, &["-q", "ls"]).finish().prints("Procfile\n");
+    host.run(&inner, &["-q", "ls"])
+        .finish()
+        .prints("Procfile\n");
     host.run(&outer, &["-q", "ls bin"])
         .finish()
         .prints("count-arguments\nsay\n");
@@ -159,14 +174,25 @@ fn create_links_and_names() {
         .finish()
         .succeeds()
         .mentions("Deploying to shop... done, v2\n");
-    let info = host.dyno(&folder, &["apps:info"]).finish().succeeds().text();
+    host.wait_until_clean();
+    let info = host
+        .dyno(&folder, &["apps:info"])
+        .finish()
+        .succeeds()
+        .text();
     for line in [
         "=== shop",
         "Process types:  nothing",
         "Dynos:          0",
-        &format!("Folder:         {}", folder.canonicalize().unwrap().display()),
+        &format!(
+            "Folder:         {}",
+            folder.canonicalize().unwrap().display()
+        ),
     ] {
-        assert!(info.lines().any(|found| found == line), "no `{line}` in\n{info}");
+        assert!(
+            info.lines().any(|found| found == line),
+            "no `{line}` in\n{info}"
+        );
     }
 }
 
@@ -188,9 +214,11 @@ fn destroying_needs_the_name_once_more() {
         &["apps:destroy", "--confirm", "other"],
         &["apps:destroy", "-a", "plain"],
     ] {
-        host.dyno(&app, args)
-            .finish()
-            .fails_with(1, "plain", "dyno apps:destroy -a plain --confirm plain");
+        host.dyno(&app, args).finish().fails_with(
+            1,
+            "plain",
+            "dyno apps:destroy -a plain --confirm plain",
+        );
     }
     host.run(&app, &["-q", "true"]).finish().succeeds();
 }
@@ -201,17 +229,14 @@ fn destroying_ends_the_dynos_and_leaves_nothing() {
     let app = host.app("many-types");
     let other = host.plain_app();
     host.dyno(&app, &["config:set", "A=1"]).finish().succeeds();
-    let mut running = host
-        .run(&app, &["-q", "trap 'echo told; exit 6' TERM; echo up; while :; do sleep 0.05; done"])
-        .open_input()
-        .start();
+    let mut running = host.run(&app, &["-q", "echo up; cat"]).open_input().start();
     running.wait_for_output("up\n");
     host.dyno(&app, &["apps:destroy", "--confirm", "many-types"])
         .finish()
         .succeeds()
         .says("Destroying many-types... done\n");
-    running.close_input();
-    running.finish().exits(6).prints("up\ntold\n");
+    // No input ends it; the destroyer does.
+    running.finish().is_ended().prints("up\n");
     host.wait_until_clean();
     host.dyno(&app, &["apps"]).finish().prints("plain\n");
     let slugs = || fs::read_dir(host.state().join("slugs")).unwrap().count();
@@ -220,7 +245,9 @@ fn destroying_ends_the_dynos_and_leaves_nothing() {
     crate::harness::eventually("nothing of the app is left", || {
         (slugs() <= 2 && logs() <= 1).then_some(())
     });
-    host.run(&other, &["-q", "ls"]).finish().prints("Procfile\n");
+    host.run(&other, &["-q", "ls"])
+        .finish()
+        .prints("Procfile\n");
     // The name and the folder are free again; numbers begin anew.
     host.run(&app, &["echo $DYNO"])
         .finish()

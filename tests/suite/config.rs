@@ -79,7 +79,10 @@ fn no_change_is_no_release() {
         .succeeds()
         .mentions("v3");
     let releases = host.dyno(&app, &["releases"]).finish().text();
-    assert!(releases.starts_with("=== plain Releases - Current: v3\n"), "{releases}");
+    assert!(
+        releases.starts_with("=== plain Releases - Current: v3\n"),
+        "{releases}"
+    );
 }
 
 #[test]
@@ -103,7 +106,9 @@ fn bad_names_set_nothing() {
 fn config_outlives_a_killed_server() {
     let host = Host::new();
     let app = host.plain_app();
-    host.dyno(&app, &["config:set", "A=kept"]).finish().succeeds();
+    host.dyno(&app, &["config:set", "A=kept"])
+        .finish()
+        .succeeds();
     host.kill_server();
     host.dyno(&app, &["config:get", "A"])
         .finish()
@@ -116,8 +121,11 @@ fn secrets_are_for_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let host = Host::new();
     let app = host.plain_app();
-    host.dyno(&app, &["config:set", "A=secret"]).finish().succeeds();
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    host.dyno(&app, &["config:set", "A=secret"])
+        .finish()
+        .succeeds();
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&host.state()), 0o700);
     let server = host.server().unwrap();
     for file in ["cmdline", "environ"] {

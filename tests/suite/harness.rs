@@ -342,15 +342,15 @@ impl Host {
     }
 
     /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
-    /// files of this host's state.
+    /// the lock of a dyno of this host. (One without a dyno waits for the next, and leaves with the server.)
     pub fn supervisors(&self) -> Vec<Process> {
-        let state = self.state();
+        let dynos = self.state().join("dynos");
         pids()
             .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
             .filter(|pid| {
                 fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
                     fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-                        .any(|link| link.starts_with(&state))
+                        .any(|link| link.starts_with(&dynos))
                 })
             })
             .filter_map(Process::find)
@@ -811,6 +811,15 @@ impl Outcome<'_> {
             "status {code} was expected\n{}",
             self.describe()
         );
+        self
+    }
+
+    /// Its command was told to end, by SIGTERM or, at once afterwards, by SIGKILL.
+    #[track_caller]
+    pub fn is_ended(&self) -> &Self {
+        if !matches!(self.status.code(), Some(137 | 143)) {
+            self.wrong("SIGTERM or SIGKILL was expected to have ended it");
+        }
         self
     }
 

@@ -12,7 +12,10 @@ fn told(host: &Host, app: &std::path::Path) -> Vec<String> {
             let mut told = told.split_whitespace().collect::<Vec<_>>().join(" ");
             if let Some(start) = told.find("Deploy ") {
                 let digest = &told[start + 7..];
-                assert!(digest.len() == 8 && digest.bytes().all(|b| b.is_ascii_hexdigit()), "{told}");
+                assert!(
+                    digest.len() == 8 && digest.bytes().all(|b| b.is_ascii_hexdigit()),
+                    "{told}"
+                );
                 told.truncate(start + 6);
             }
             told
@@ -24,7 +27,9 @@ fn told(host: &Host, app: &std::path::Path) -> Vec<String> {
 fn descriptions_are_herokus() {
     let host = Host::new();
     let app = host.plain_app();
-    host.dyno(&app, &["config:set", "B=1", "A=1"]).finish().succeeds();
+    host.dyno(&app, &["config:set", "B=1", "A=1"])
+        .finish()
+        .succeeds();
     host.dyno(&app, &["config:unset", "A"]).finish().succeeds();
     write(&app.join("file"), "new");
     host.dyno(&app, &["deploy"]).finish().succeeds();
@@ -44,24 +49,40 @@ fn descriptions_are_herokus() {
         ]
     );
     let text = host.dyno(&app, &["releases", "-n", "2"]).finish().text();
-    assert!(text.starts_with("=== plain Releases - Current: v6\nv6 "), "{text}");
+    assert!(
+        text.starts_with("=== plain Releases - Current: v6\nv6 "),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 3);
 }
 
 #[test]
 fn a_rollback_brings_slug_and_config_back() {
     let host = Host::new();
-    let app = host.folder_of("shop", &[("Procfile", "show: cat file; echo $A\n"), ("file", "one\n")]);
+    let app = host.folder_of(
+        "shop",
+        &[("Procfile", "show: cat file; echo $A\n"), ("file", "one\n")],
+    );
     host.dyno(&app, &["deploy"]).finish().succeeds();
-    host.dyno(&app, &["config:set", "A=first"]).finish().succeeds();
+    host.dyno(&app, &["config:set", "A=first"])
+        .finish()
+        .succeeds();
     write(&app.join("file"), "two\n");
     write(&app.join("Procfile"), "other: true\n");
     host.dyno(&app, &["deploy"]).finish().succeeds();
-    host.dyno(&app, &["config:set", "A=second"]).finish().succeeds();
-    host.run(&app, &["-q", "show 2>/dev/null"]).finish().exits(127);
+    host.dyno(&app, &["config:set", "A=second"])
+        .finish()
+        .succeeds();
+    host.run(&app, &["-q", "show 2>/dev/null"])
+        .finish()
+        .exits(127);
 
-    host.dyno(&app, &["releases:rollback", "v3"]).finish().succeeds();
-    host.run(&app, &["-q", "show"]).finish().prints("one\nfirst\n");
+    host.dyno(&app, &["releases:rollback", "v3"])
+        .finish()
+        .succeeds();
+    host.run(&app, &["-q", "show"])
+        .finish()
+        .prints("one\nfirst\n");
     // Without a version: the release before.
     host.dyno(&app, &["releases:rollback"])
         .finish()
@@ -82,7 +103,11 @@ fn a_release_can_be_looked_at() {
     let host = Host::new();
     let app = host.app("many-types");
     host.dyno(&app, &["config:set", "A=1"]).finish().succeeds();
-    let text = host.dyno(&app, &["releases:info"]).finish().succeeds().text();
+    let text = host
+        .dyno(&app, &["releases:info"])
+        .finish()
+        .succeeds()
+        .text();
     for line in [
         "=== Release v3",
         "Change:        Set A config vars",
@@ -92,7 +117,10 @@ fn a_release_can_be_looked_at() {
         "=== Config vars",
         "A: 1",
     ] {
-        assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        assert!(
+            text.lines().any(|found| found == line),
+            "no `{line}` in\n{text}"
+        );
     }
     let earlier = host
         .dyno(&app, &["releases:info", "v2"])
@@ -129,6 +157,8 @@ fn what_is_not_there_cannot_be_gone_back_to() {
         .finish()
         .fails_with(1, "no release `v99`", "dyno releases");
     // v1 has no slug: there is nothing to run in it.
-    host.dyno(&app, &["releases:rollback"]).finish().fails_with(1, "", "dyno releases");
+    host.dyno(&app, &["releases:rollback"])
+        .finish()
+        .fails_with(1, "", "dyno releases");
     assert_eq!(told(&host, &app).len(), 2);
 }
