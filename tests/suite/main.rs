@@ -13,6 +13,7 @@ mod deploy;
 mod disconnect;
 mod environment;
 mod errors;
+mod layers;
 mod releases;
 mod run_pipes;
 mod run_terminal;
