@@ -127,14 +127,19 @@ fn what_is_written_after_the_client_has_gone_is_in_the_log() {
         .filter_map(|line| line.parse::<u32>().ok())
         .collect();
     assert_eq!(numbers, (1..=3000).collect::<Vec<_>>());
-    assert!(logged.contains(&"no line feed") && logged.contains(&"error"), "{lines:?}");
+    assert!(
+        logged.contains(&"no line feed") && logged.contains(&"error"),
+        "{lines:?}"
+    );
     assert!(!logged.contains(&"before"));
     let exit = lines
         .iter()
         .position(|line| line == "heroku[run.1]: Process exited with status 4")
         .unwrap();
     assert!(
-        lines[exit..].iter().all(|line| !line.starts_with("app[run.1]")),
+        lines[exit..]
+            .iter()
+            .all(|line| !line.starts_with("app[run.1]")),
         "the last line of output comes before the exit: {lines:?}"
     );
     host.wait_until_clean();
@@ -152,7 +157,10 @@ fn nobody_attaches_and_the_dyno_ends() {
     );
     assert_eq!(status, 201, "{body}");
     let dyno: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((&dyno["name"], &dyno["state"]), (&json!("run.1"), &json!("starting")));
+    assert_eq!(
+        (&dyno["name"], &dyno["state"]),
+        (&json!("run.1"), &json!("starting"))
+    );
     host.wait_for_log("heroku[run.1]: State changed from starting to complete");
     let lines = host.log_lines();
     let start = lines
@@ -232,14 +240,19 @@ fn a_killed_supervisor_takes_the_dyno_with_it_and_no_other() {
     host.wait_until_clean();
     let (_, dynos) = host.request("GET", "/apps/plain/dynos", &json!(null));
     assert_eq!(dynos, "[]");
-    host.run(&app, &["-q", "echo $DYNO"]).finish().prints("run.3\n");
+    host.run(&app, &["-q", "echo $DYNO"])
+        .finish()
+        .prints("run.3\n");
 }
 
 #[test]
 fn a_supervisor_killed_while_there_is_no_server_is_swept_up_by_the_next() {
     let host = Host::new();
     let app = host.plain_app();
-    let running = host.run(&app, &["-q", "echo up; exec cat"]).open_input().start();
+    let running = host
+        .run(&app, &["-q", "echo up; exec cat"])
+        .open_input()
+        .start();
     running.wait_for_output("up\n");
     let supervisor = host.wait_for_supervisor();
     host.kill_server();
@@ -250,7 +263,9 @@ fn a_supervisor_killed_while_there_is_no_server_is_swept_up_by_the_next() {
     });
     host.dyno(&app, &["apps"]).finish().succeeds();
     host.wait_until_clean();
-    host.run(&app, &["-q", "echo $DYNO"]).finish().prints("run.2\n");
+    host.run(&app, &["-q", "echo $DYNO"])
+        .finish()
+        .prints("run.2\n");
 }
 
 #[test]
@@ -261,7 +276,10 @@ fn a_dyno_can_be_attached_once() {
     running.wait_for_output("up\n");
     let (_, dynos) = host.request("GET", "/apps/plain/dynos", &json!(null));
     let dynos: serde_json::Value = serde_json::from_str(&dynos).unwrap();
-    let attach = format!("/apps/plain/dynos/{}/attach", dynos[0]["id"].as_str().unwrap());
+    let attach = format!(
+        "/apps/plain/dynos/{}/attach",
+        dynos[0]["id"].as_str().unwrap()
+    );
     let (status, _) = host.request("GET", &attach, &json!(null));
     assert_ne!(status, 101, "without an upgrade there is nothing to attach");
     running.finish_input().succeeds();

@@ -11,13 +11,33 @@ fn run_fails_with_125_and_says_what_to_do() {
     let elsewhere = host.path();
     for (folder, args, error, hint) in [
         (&elsewhere, &["true"][..], "which app?", "-a NAME"),
-        (&app, &["-a", "nope", "true"], "no app named `nope`", "dyno create nope"),
-        (&app, &["-s", "huge", "true"], "no such size as `huge`", "Standard-1X"),
+        (
+            &app,
+            &["-a", "nope", "true"],
+            "no app named `nope`",
+            "dyno create nope",
+        ),
+        (
+            &app,
+            &["-s", "huge", "true"],
+            "no such size as `huge`",
+            "Standard-1X",
+        ),
         (&app, &["-e", "1A=x", "true"], "`1A`", ""),
-        (&app, &["-e", "x", "true"], "`x` is not a variable", "-e NAME=VALUE"),
+        (
+            &app,
+            &["-e", "x", "true"],
+            "`x` is not a variable",
+            "-e NAME=VALUE",
+        ),
         (&app, &[" "], "no command", "dyno run bash"),
         (&app, &["--no-such-option", "true"], "--no-such-option", ""),
-        (&app, &["-C", "/no/such/folder", "true"], "/no/such/folder", "-C"),
+        (
+            &app,
+            &["-C", "/no/such/folder", "true"],
+            "/no/such/folder",
+            "-C",
+        ),
     ] {
         let outcome = host.run(folder, args).finish();
         outcome.fails_with(125, error, hint).prints("");
@@ -35,11 +55,31 @@ fn other_commands_fail_with_1() {
         host.dyno(folder, args).finish().fails_with(1, error, hint);
     };
     plain(&["config"], &elsewhere, "which app?", "-a NAME");
-    plain(&["releases", "-a", "nope"], &app, "no app named `nope`", "dyno apps");
+    plain(
+        &["releases", "-a", "nope"],
+        &app,
+        "no app named `nope`",
+        "dyno apps",
+    );
     plain(&["apps:info", "-a", "Not A Name"], &app, "Not A Name", "");
-    plain(&["create", "plain"], &elsewhere, "`plain` is taken", "dyno apps");
-    plain(&["create", "Bad_Name"], &elsewhere, "`Bad_Name`", "bad-name");
-    plain(&["-C", "/no/such/folder", "apps"], &app, "/no/such/folder", "-C");
+    plain(
+        &["create", "plain"],
+        &elsewhere,
+        "`plain` is taken",
+        "dyno apps",
+    );
+    plain(
+        &["create", "Bad_Name"],
+        &elsewhere,
+        "`Bad_Name`",
+        "bad-name",
+    );
+    plain(
+        &["-C", "/no/such/folder", "apps"],
+        &app,
+        "/no/such/folder",
+        "-C",
+    );
 }
 
 #[test]
@@ -75,7 +115,9 @@ fn a_bad_procfile_line_is_shown_with_its_number() {
     .enumerate()
     {
         let app = host.folder_of(&format!("bad-{number}"), &[("Procfile", procfile)]);
-        host.dyno(&app, &["deploy"]).finish().fails_with(1, line, "");
+        host.dyno(&app, &["deploy"])
+            .finish()
+            .fails_with(1, line, "");
         host.run(&app, &["true"])
             .finish()
             .fails_with(125, line, "")
@@ -104,7 +146,11 @@ fn a_procfile_broken_later_releases_nothing() {
 #[test]
 fn a_setting_that_makes_no_sense_is_named() {
     let host = Host::new();
-    for (name, value) in [("DYNO_SLUG_LEVEL", "10"), ("DYNO_ATTACH_TIMEOUT", "soon"), ("DYNO_PORTS", "1-2")] {
+    for (name, value) in [
+        ("DYNO_SLUG_LEVEL", "10"),
+        ("DYNO_ATTACH_TIMEOUT", "soon"),
+        ("DYNO_PORTS", "1-2"),
+    ] {
         host.dyno(&host.path(), &["apps"])
             .env(name, value)
             .finish()
@@ -120,7 +166,12 @@ fn an_unknown_command_is_refused_and_help_is_no_error() {
         .finish()
         .exits(2)
         .mentions("error: ");
-    for args in [&["--help"][..], &["help"], &["run", "--help"], &["--version"]] {
+    for args in [
+        &["--help"][..],
+        &["help"],
+        &["run", "--help"],
+        &["--version"],
+    ] {
         let outcome = host.dyno(&here, args).finish();
         outcome.succeeds().says("");
         assert!(!outcome.stdout.is_empty());
@@ -148,7 +199,10 @@ fn a_reader_that_leaves_is_nobodys_error() {
 fn an_output_that_cannot_be_written_is_told() {
     let host = Host::new();
     let app = host.plain_app();
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     host.run(&app, &["-q", "echo lost"])
         .stdout(full)
         .finish()
@@ -160,7 +214,11 @@ fn an_output_that_cannot_be_written_is_told() {
 #[test]
 fn doctor_says_what_this_host_offers() {
     let host = Host::new();
-    let text = host.dyno(&host.path(), &["doctor"]).finish().succeeds().text();
+    let text = host
+        .dyno(&host.path(), &["doctor"])
+        .finish()
+        .succeeds()
+        .text();
     for word in ["kernel:", "state:", "isolation:   namespaces"] {
         assert!(text.contains(word), "{text}");
     }

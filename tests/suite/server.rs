@@ -36,7 +36,11 @@ fn relay(mut client: UnixStream, behind: &std::path::Path) -> std::io::Result<()
         BufReader::new(server.try_clone()?),
     );
     while let Some((head, body)) = message(&mut requests)? {
-        if head.lines().next().is_some_and(|line| line.contains("/attach ")) {
+        if head
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains("/attach "))
+        {
             client.write_all(
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: dyno-attach/1\r\n\r\n",
             )?;
@@ -106,7 +110,9 @@ fn it_stays_as_long_as_a_dyno_lives() {
 fn many_commands_at_once_start_one() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let here = host.path();
-    let running: Vec<_> = (0..8).map(|_| host.dyno(&here, &["apps"]).start()).collect();
+    let running: Vec<_> = (0..8)
+        .map(|_| host.dyno(&here, &["apps"]).start())
+        .collect();
     for running in running {
         running.finish().succeeds().says("");
     }
@@ -132,7 +138,9 @@ fn a_pipe_session_goes_on_when_it_is_killed() {
         .says("err\n");
     // The log tells the end though there was no server.
     host.wait_for_log("heroku[run.1]: Process exited with status 42");
-    host.run(&app, &["-q", "echo $DYNO"]).finish().prints("run.2\n");
+    host.run(&app, &["-q", "echo $DYNO"])
+        .finish()
+        .prints("run.2\n");
     host.wait_until_clean();
 }
 
@@ -140,7 +148,10 @@ fn a_pipe_session_goes_on_when_it_is_killed() {
 fn the_next_one_takes_up_what_a_killed_one_left() {
     let host = Host::new();
     let app = host.plain_app();
-    let running = host.run(&app, &["-q", "echo up; cat; exit 7"]).open_input().start();
+    let running = host
+        .run(&app, &["-q", "echo up; cat; exit 7"])
+        .open_input()
+        .start();
     running.wait_for_output("up\n");
     host.kill_server();
     let info = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
@@ -156,7 +167,10 @@ fn the_next_one_takes_up_what_a_killed_one_left() {
 fn it_ends_at_sigterm_and_dynos_go_on() {
     let host = Host::new();
     let app = host.plain_app();
-    let mut running = host.run(&app, &["-q", "echo up; cat; exit 8"]).open_input().start();
+    let mut running = host
+        .run(&app, &["-q", "echo up; cat; exit 8"])
+        .open_input()
+        .start();
     running.wait_for_output("up\n");
     let server = host.server().unwrap();
     server.signal(Signal::TERM);
@@ -177,7 +191,10 @@ fn it_runs_in_the_foreground_once() {
         UnixStream::connect(host.state().join("api.sock")).ok()
     });
     host.dyno(&here, &["apps"]).finish().succeeds();
-    assert_eq!(host.server().map(|known| known.pid), Some(server.process.pid));
+    assert_eq!(
+        host.server().map(|known| known.pid),
+        Some(server.process.pid)
+    );
     host.dyno(&here, &["server"])
         .finish()
         .fails_with(1, &server.process.pid.to_string(), "");
@@ -200,7 +217,10 @@ fn a_long_state_path_is_no_trouble() {
     fs::create_dir(&state).unwrap();
     host.set("DYNO_HOME", &state);
     let app = host.plain_app();
-    host.run(&app, &["-q", "echo fine"]).finish().succeeds().prints("fine\n");
+    host.run(&app, &["-q", "echo fine"])
+        .finish()
+        .succeeds()
+        .prints("fine\n");
     host.wait_until_clean();
 }
 
@@ -243,9 +263,11 @@ fn a_state_folder_of_somebody_else_is_refused() {
     host.dyno(&here, &["apps"])
         .finish()
         .fails_with(1, "belongs to another user", "DYNO_HOME");
-    host.dyno(&here, &["run", "true"])
-        .finish()
-        .fails_with(125, "belongs to another user", "DYNO_HOME");
+    host.dyno(&here, &["run", "true"]).finish().fails_with(
+        125,
+        "belongs to another user",
+        "DYNO_HOME",
+    );
 }
 
 #[test]
@@ -266,10 +288,16 @@ fn a_state_folder_that_cannot_be_made_is_told() {
 #[test]
 fn a_state_that_is_no_database_is_told_with_the_log() {
     let host = Host::new();
-    fs::write(host.state().join("state.db"), "this is no database, I am afraid".repeat(100)).unwrap();
-    host.dyno(&host.path(), &["apps"])
-        .finish()
-        .fails_with(1, "the server did not start", "server.log");
+    fs::write(
+        host.state().join("state.db"),
+        "this is no database, I am afraid".repeat(100),
+    )
+    .unwrap();
+    host.dyno(&host.path(), &["apps"]).finish().fails_with(
+        1,
+        "the server did not start",
+        "server.log",
+    );
 }
 
 #[test]
