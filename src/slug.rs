@@ -193,21 +193,5 @@ fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow
 
 /// A path's bytes, fit for a message: no control characters, and not endless.
 fn shown(path: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    let text = String::from_utf8_lossy(path);
-    let mut shown: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
+    crate::error::shown(path, 200)
 }

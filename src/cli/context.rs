@@ -81,8 +81,12 @@ impl Context {
 
     /// The link of this folder or the nearest linked one above.
     pub fn link(&mut self) -> Result<Option<Link>> {
-        let here = current_folder()?;
-        let target = format!("/links?path={}", target::encode(&here.to_string_lossy()));
+        self.link_of(&current_folder()?)
+    }
+
+    /// The link of a folder, given by its canonical path, or of the nearest linked one above.
+    pub fn link_of(&mut self, folder: &Path) -> Result<Option<Link>> {
+        let target = format!("/links?path={}", target::encode(&folder.to_string_lossy()));
         self.client()?.get(&target)
     }
 }

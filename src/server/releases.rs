@@ -8,6 +8,7 @@ use super::slugs::digest;
 use crate::api::ApiError;
 use crate::api::release::{CreateRelease, Release};
 use crate::http::Response;
+use crate::slug::SlugId;
 use crate::store::{NewRelease, Packed, Store, StoreError};
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
@@ -73,12 +74,15 @@ pub fn create<A: Application + AsMut<Host>>(
     if !slug.uploaded {
         return Err(StoreError::NotUploaded(slug.id).into());
     }
-    let digest = digest(&slug.digest.unwrap_or_default())?;
+    let digest = digest(slug.digest.as_deref().unwrap_or_default())?;
     let cache = host.slugs.clone();
     Ok(Reply::worker(move |_| {
         let unpacked = cache.ensure_tree(&digest);
-        move |server: &mut A, _: &mut Ctx<A>| {
+        move |server: &mut A, ctx: &mut Ctx<A>| {
             let host = server.as_mut();
+            if unpacked.is_err() {
+                discard(host, &slug.id, digest, ctx);
+            }
             let answer = unpacked.map_err(worker_error).and_then(|_| {
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
@@ -89,6 +93,24 @@ pub fn create<A: Application + AsMut<Host>>(
             Reply::Now(response(answer))
         }
     }))
+}
+
+/// What could not be unpacked is no slug, and nothing of it stays; unless it was one when another release
+/// was made of it, and only the disk is full now.
+fn discard<A: Application>(host: &mut Host, slug: &str, digest: SlugId, ctx: &mut Ctx<A>) {
+    let kept = host
+        .store
+        .discard_slug(slug)
+        .and_then(|()| host.store.kept_digests());
+    if kept.is_ok_and(|kept| !kept.contains(&digest.to_string())) {
+        let cache = host.slugs.clone();
+        ctx.work(move || {
+            if let Err(error) = cache.remove(&digest) {
+                eprintln!("cannot remove what was no slug: {error:#}");
+            }
+            |_: &mut A, _: &mut Ctx<A>| {}
+        });
+    }
 }
 
 fn make(
