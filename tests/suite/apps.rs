@@ -229,7 +229,7 @@ fn destroying_ends_the_dynos_and_leaves_nothing() {
     let app = host.app("many-types");
     let other = host.plain_app();
     host.dyno(&app, &["config:set", "A=1"]).finish().succeeds();
-    let mut running = host.run(&app, &["-q", "echo up; cat"]).open_input().start();
+    let running = host.run(&app, &["-q", "echo up; cat"]).open_input().start();
     running.wait_for_output("up\n");
     host.dyno(&app, &["apps:destroy", "--confirm", "many-types"])
         .finish()
@@ -254,4 +254,29 @@ fn destroying_ends_the_dynos_and_leaves_nothing() {
         .succeeds()
         .prints("run.1\n")
         .mentions("Creating many-types... done\n");
+}
+
+#[test]
+fn a_folder_can_be_linked_and_unlinked() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let other = host.folder_of("other", &[("file", "")]);
+    host.dyno(&other, &["link", "-a", "plain"])
+        .finish()
+        .succeeds();
+    host.run(&other, &["-q", "ls"])
+        .finish()
+        .succeeds()
+        .prints("Procfile\n");
+    host.dyno(&other, &["unlink"]).finish().succeeds();
+    host.run(&other, &["ls"])
+        .finish()
+        .fails_with(125, "which app?", "dyno link");
+    host.dyno(&other, &["link", "-a", "nope"])
+        .finish()
+        .fails_with(1, "no app named `nope`", "");
+    host.dyno(&app, &["link", "-a", "plain"])
+        .finish()
+        .succeeds();
+    host.run(&app, &["-q", "ls"]).finish().succeeds();
 }

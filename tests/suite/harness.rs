@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -682,12 +682,6 @@ impl<'a> Running<'a> {
         self.wait_for(text, |seen| &seen.stdout);
     }
 
-    /// Waits until its standard error so far contains `text`.
-    #[track_caller]
-    pub fn wait_for_errors(&self, text: &str) {
-        self.wait_for(text, |seen| &seen.stderr);
-    }
-
     #[track_caller]
     fn wait_for(&self, text: &str, which: fn(&Seen) -> &Vec<u8>) {
         let found = self.seen.wait(self.deadline, |seen| {
@@ -928,15 +922,4 @@ impl Outcome<'_> {
 /// A descriptor that reads as nothing.
 pub fn nothing() -> File {
     File::open("/dev/null").unwrap()
-}
-
-/// Whether a descriptor has something to read, or its end, before the deadline.
-pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec {
-        tv_sec: left.as_secs().try_into().unwrap(),
-        tv_nsec: left.subsec_nanos().into(),
-    };
-    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)).unwrap() > 0
 }
