@@ -58,3 +58,21 @@ impl fmt::Display for UserError {
 }
 
 impl std::error::Error for UserError {}
+
+/// The beginning of what somebody wrote, fit for a message: at most `longest` characters on one line, none
+/// of which a terminal would obey.
+pub fn shown(text: &[u8], longest: usize) -> String {
+    let text = String::from_utf8_lossy(text);
+    let harmless = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let mut shown: String = text.chars().take(longest).map(harmless).collect();
+    if text.chars().nth(longest).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The largest Procfile, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -54,7 +54,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<ProcessType>, ProcfileError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let bad = |why| ProcfileError::BadLine {
             number,
-            line: shown(line),
+            line: shown(line, 60),
             why,
         };
         let line = std::str::from_utf8(line).map_err(|_| bad(Why::NotUtf8))?;
@@ -204,27 +204,6 @@ impl From<ProcfileError> for UserError {
         };
         Self::new(error.to_string()).hint(hint)
     }
-}
-
-/// The beginning of a line, fit for a message: one line, no control characters.
-fn shown(line: &[u8]) -> String {
-    const LONGEST: usize = 60;
-    let text = String::from_utf8_lossy(line);
-    let mut shown: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect();
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

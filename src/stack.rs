@@ -199,8 +199,14 @@ impl Stack {
 /// socket there could still be connected to.
 fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
     for folder in folders {
-        let shown = steps.iter().any(|step| {
-            matches!(step, Step::Bind { target, .. } if folder.starts_with(target) && folder != target)
+        let shown = steps.iter().any(|step| match step {
+            // The dyno's own /tmp shows nothing of the host's.
+            Step::Bind {
+                target,
+                access: Access::ReadOnly,
+                ..
+            } => folder.starts_with(target) && folder != target,
+            _ => false,
         });
         if shown {
             let target = folder.clone();
@@ -318,11 +324,11 @@ mod tests {
             access: Access::ReadOnly,
         };
         let mut steps = vec![bind("/usr"), bind("/opt")];
-        hide(
-            &mut steps,
-            &["/opt/dyno".into(), "/var/lib/dyno".into(), "/opt".into()],
-        );
-        let covered: Vec<_> = steps[2..].iter().map(Step::target).collect();
+        writable_folders(&mut steps, Path::new("/state/dynos/1/scratch"));
+        let before = steps.len();
+        let hidden = ["/opt/dyno", "/var/lib/dyno", "/opt", "/tmp/dyno"].map(PathBuf::from);
+        hide(&mut steps, &hidden);
+        let covered: Vec<_> = steps[before..].iter().map(Step::target).collect();
         assert_eq!(covered, [Path::new("/opt/dyno")]);
     }
 

@@ -55,34 +55,42 @@ impl Deploy {
         let (app, root) = match (context.named_app().map(str::to_owned), given) {
             (Some(app), Some(root)) => (app, root),
             (Some(app), None) => (app, current_folder()?),
-            (None, given) => match context.link()? {
-                Some(link) => {
-                    let linked = PathBuf::from(&link.path);
-                    (link.app.name, given.unwrap_or(linked))
+            (None, given) => {
+                match context.link_of(given.as_deref().unwrap_or(&current_folder()?))? {
+                    Some(link) => {
+                        let linked = PathBuf::from(&link.path);
+                        (link.app.name, given.unwrap_or(linked))
+                    }
+                    None => {
+                        let root = given.map_or_else(current_folder, Ok)?;
+                        process_types(&root)?;
+                        let request = CreateApp {
+                            name: None,
+                            folder: Some(folder(&root)?),
+                        };
+                        let app: App = context.client()?.post("/apps", &request)?;
+                        eprintln!("Creating {}... done", app.name);
+                        (app.name, root)
+                    }
                 }
-                None => {
-                    let root = given.map_or_else(current_folder, Ok)?;
-                    process_types(&root)?;
-                    let request = CreateApp {
-                        name: None,
-                        folder: Some(folder(&root)?),
-                    };
-                    let app: App = context.client()?.post("/apps", &request)?;
-                    eprintln!("Creating {}... done", app.name);
-                    (app.name, root)
-                }
-            },
+            }
         };
         from_folder(context, &app, &root, false)
     }
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|error| {
-        UserError::new(format!("cannot deploy `{}`: {error}", path.display()))
+    let unusable = |why: String| {
+        UserError::new(format!("cannot deploy `{}`: {why}", path.display()))
             .hint("deploy takes a folder; --slug takes a tarball")
-            .into()
-    })
+    };
+    let canonical = path
+        .canonicalize()
+        .map_err(|error| unusable(error.to_string()))?;
+    if !canonical.is_dir() {
+        return Err(unusable("it is no folder".to_owned()).into());
+    }
+    Ok(canonical)
 }
 
 /// Packs `root`, releases it on `app`, and says so on standard error unless `quiet`.
@@ -125,17 +133,18 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
             current: Vec::new(),
             at: 0,
             ended: false,
+            failed: false,
         };
         let uploaded: Result<Slug> = client.upload("PUT", &slug.blob.url, TARBALL, &mut pieces);
+        let pieces_failed = pieces.failed;
         // Packing must not wait for a reader that has given up.
         drop(pieces);
         let packed = packing.join().map_err(|_| anyhow!("packing failed"))?;
         match (packed, uploaded) {
-            // Why the upload broke off, where packing was the reason.
-            (Err(error), _) if !is_broken_pipe(&error) => Err(error),
-            (_, Err(error)) => Err(error),
-            (Err(error), Ok(_)) => Err(error),
             (Ok(packed), Ok(slug)) => Ok((packed, slug)),
+            // What the server has against it; packing then fails, too, for want of a reader.
+            (_, Err(error)) if !pieces_failed => Err(error),
+            (Err(error), _) | (_, Err(error)) => Err(error),
         }
     });
     let (packed, slug) = outcome?;
@@ -313,19 +322,14 @@ impl Write for Pieces<'_> {
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-}
-
 /// The sending side. Half a slug must not look like a whole one, so only an explicit end is one.
 struct Arriving {
     pieces: Receiver<Piece>,
     current: Vec<u8>,
     at: usize,
     ended: bool,
+    /// Packing has.
+    failed: bool,
 }
 
 impl Read for Arriving {
@@ -334,7 +338,10 @@ impl Read for Arriving {
             match self.pieces.recv() {
                 Ok(Piece::Bytes(bytes)) => (self.current, self.at) = (bytes, 0),
                 Ok(Piece::End) => self.ended = true,
-                Ok(Piece::Failed) | Err(_) => return Err(io::Error::other("packing failed")),
+                Ok(Piece::Failed) | Err(_) => {
+                    self.failed = true;
+                    return Err(io::Error::other("packing failed"));
+                }
             }
         }
         let count = buffer.len().min(self.current.len() - self.at);

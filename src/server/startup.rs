@@ -32,16 +32,20 @@ pub fn serve<A: Application>(
     idle: bool,
     limits: Limits,
     make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
-) -> anyhow::Result<A> {
+) -> anyhow::Result<Option<A>> {
     let mut starter = if idle { become_daemon()? } else { None };
     let Some(_lock) = ServerLock::take(home).context("cannot lock `server.lock`")? else {
-        say(&mut starter, HELD);
+        if idle {
+            // Of several commands that started one at once, this one's came too late; it knows what to do.
+            say(&mut starter, HELD);
+            return Ok(None);
+        }
         return Err(already_running(home).into());
     };
     let listener = Listener::bind(home.api_socket()).context("cannot listen on `api.sock`")?;
     let api = ApiLoop::new(listener, limits, make)?;
     say(&mut starter, READY);
-    api.run()
+    api.run().map(Some)
 }
 
 fn already_running(home: &Home) -> UserError {

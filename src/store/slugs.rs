@@ -86,6 +86,22 @@ impl Store {
         find(&self.connection, id)
     }
 
+    /// Forgets a slug that turned out to be none, unless a release runs it.
+    ///
+    /// # Errors
+    /// When the state cannot be written.
+    pub fn discard_slug(&mut self, id: &str) -> Result<()> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM slugs WHERE id = ?1 \
+                     AND NOT EXISTS (SELECT 1 FROM releases WHERE slug_id = ?1)",
+                )?
+                .execute([id])?;
+            Ok(())
+        })
+    }
+
     /// The digests of all slugs that have arrived: the tarballs to keep.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
@@ -342,15 +342,15 @@ impl Host {
     }
 
     /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
-    /// files of this host's state.
+    /// the lock of a dyno of this host. (One without a dyno waits for the next, and leaves with the server.)
     pub fn supervisors(&self) -> Vec<Process> {
-        let state = self.state();
+        let dynos = self.state().join("dynos");
         pids()
             .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
             .filter(|pid| {
                 fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
                     fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-                        .any(|link| link.starts_with(&state))
+                        .any(|link| link.starts_with(&dynos))
                 })
             })
             .filter_map(Process::find)
@@ -682,12 +682,6 @@ impl<'a> Running<'a> {
         self.wait_for(text, |seen| &seen.stdout);
     }
 
-    /// Waits until its standard error so far contains `text`.
-    #[track_caller]
-    pub fn wait_for_errors(&self, text: &str) {
-        self.wait_for(text, |seen| &seen.stderr);
-    }
-
     #[track_caller]
     fn wait_for(&self, text: &str, which: fn(&Seen) -> &Vec<u8>) {
         let found = self.seen.wait(self.deadline, |seen| {
@@ -814,6 +808,15 @@ impl Outcome<'_> {
         self
     }
 
+    /// Its command was told to end, by SIGTERM or, at once afterwards, by SIGKILL.
+    #[track_caller]
+    pub fn is_ended(&self) -> &Self {
+        if !matches!(self.status.code(), Some(137 | 143)) {
+            self.wrong("SIGTERM or SIGKILL was expected to have ended it");
+        }
+        self
+    }
+
     /// A signal ended it.
     #[track_caller]
     pub fn dies_of(&self, signal: Signal) -> &Self {
@@ -919,15 +922,4 @@ impl Outcome<'_> {
 /// A descriptor that reads as nothing.
 pub fn nothing() -> File {
     File::open("/dev/null").unwrap()
-}
-
-/// Whether a descriptor has something to read, or its end, before the deadline.
-pub fn readable(fd: impl AsFd, deadline: Instant) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec {
-        tv_sec: left.as_secs().try_into().unwrap(),
-        tv_nsec: left.subsec_nanos().into(),
-    };
-    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)).unwrap() > 0
 }

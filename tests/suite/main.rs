@@ -7,7 +7,15 @@
 mod harness;
 mod terminal;
 
+mod apps;
+mod config;
+mod deploy;
+mod disconnect;
 mod environment;
+mod errors;
+mod layers;
+mod releases;
 mod run_pipes;
 mod run_terminal;
 mod sandbox;
+mod server;

@@ -381,3 +381,22 @@ fn several_sessions_at_once_do_not_mix() {
     assert_eq!(names.len(), 8, "{names:?}");
     host.wait_until_clean();
 }
+
+#[test]
+fn stdout_and_stderr_on_one_file_do_not_overwrite_each_other() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let path = host.path().join("both");
+    let file = File::create(&path).unwrap();
+    // Each line is written once the one before must have arrived, by another stream.
+    let command =
+        "echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three; sleep 0.05; echo four >&2";
+    host.run(&app, &["-q", command])
+        .stdout(file.try_clone().unwrap())
+        .stderr(file.try_clone().unwrap())
+        .finish()
+        .succeeds();
+    writeln!(&file, "five").unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, "one\ntwo\nthree\nfour\nfive\n");
+}

@@ -72,7 +72,7 @@ fn each_dyno_of_a_root_server_has_a_host_uid_of_its_own() {
     let app = host.plain_app();
     let mut uids = Vec::new();
     for _ in 0..2 {
-        let mut running = host
+        let running = host
             .run(&app, &["-q", "echo up; exec cat"])
             .open_input()
             .start();
