@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Interest, Token};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use signal_hook::consts::{
+    SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -28,6 +31,13 @@ use crate::unix_socket;
 
 /// What is shown of a command, in characters.
 const LONGEST_COMMAND: usize = 200;
+
+/// Signals that would end the program as it is, with the terminal still raw. Those that tell of a broken
+/// program (SIGSEGV and its like) cannot be dealt with in an orderly way.
+const ENDING: [i32; 13] = [
+    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2,
+    SIGVTALRM, SIGXCPU, SIGXFSZ,
+];
 
 /// How long output may take to end after the supervisor died: its sandbox dies with it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -183,7 +193,7 @@ impl<'a> Session<'a> {
             reader,
             writer,
             SignalOnly,
-            [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT],
+            ENDING.iter().chain(&[SIGWINCH, SIGCONT]),
         )?;
         let [socket_token, signal_token, timeout_token] = std::array::from_fn(|_| reactor.token());
         rustix::io::ioctl_fionbio(&connection.socket, true)?;
