@@ -41,6 +41,10 @@ pub struct Settings {
     /// FreeIPA give to directory users (to 2,000,200,000) and the usual subordinate ids (to
     /// 600,100,000), and below systemd's range for foreign images (from 2,147,352,576).
     pub uid_base: u32,
+    /// Whether a root server maps the owners of slugs' files to each dyno's uid where the kernel can. `DYNO_ID_MAPPING`,
+    /// `auto` or `off`: then all dynos share one uid, as on kernels before 5.19. To be changed only while no
+    /// dyno is alive.
+    pub id_mapping: bool,
     /// How many ended dynos of an app are remembered. `DYNO_KEPT_DYNOS`.
     pub kept_dynos: u32,
     /// How long a server that was started by the command line stays when there is nothing to do.
@@ -63,6 +67,7 @@ impl Default for Settings {
             cache_limit: 10 * 1024 * MIB,
             ports: 20_000..=29_999,
             uid_base: 0x7800_0000,
+            id_mapping: true,
             kept_dynos: 1_000,
             idle_linger: Duration::from_secs(300),
         }
@@ -111,6 +116,11 @@ impl Settings {
             mib("DYNO_CACHE_LIMIT", 0..=1_073_741_824)?,
         );
         set(&mut settings.ports, ports(&env)?);
+        match env("DYNO_ID_MAPPING").as_deref() {
+            None | Some("auto") => {}
+            Some("off") => settings.id_mapping = false,
+            Some(other) => return Err(bad("DYNO_ID_MAPPING", other, "`auto` or `off`".to_owned())),
+        }
         // The first uid must be no user's, the last below 2^31: above, some programs see a minus.
         set(
             &mut settings.uid_base,

@@ -29,6 +29,9 @@ use crate::reactor::{Event, Reactor, Waker};
 use crate::terminal::{self, RawMode};
 use crate::unix_socket;
 
+/// What the status line takes beside the command, in columns, a cut command's ellipsis included.
+const STATUS_COLUMNS: usize = "Running … attached to terminal... starting, scheduler.12345".len();
+
 /// What is shown of a command, in characters.
 const LONGEST_COMMAND: usize = 200;
 
@@ -57,7 +60,14 @@ impl StatusLine {
         let live = terminal::is_terminal(rustix::stdio::stderr());
         // The command may hold anything, and the line is to stay a line.
         let one_line = command.replace(char::is_control, " ");
-        let command = shown(one_line.as_bytes(), LONGEST_COMMAND);
+        let room = match terminal::size() {
+            // A live line must not wrap, or it could not be written over.
+            Some(size) if live => usize::from(size.columns)
+                .saturating_sub(STATUS_COLUMNS)
+                .max(8),
+            _ => LONGEST_COMMAND,
+        };
+        let command = shown(one_line.as_bytes(), room.min(LONGEST_COMMAND));
         let line = Self {
             command,
             quiet,

@@ -69,7 +69,7 @@ impl AsMut<Host> for Service {
 
 impl Service {
     fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
-        let identity = identity(home, settings.uid_base)?;
+        let identity = identity(home, &settings)?;
         let owner = identity.tree_owner(settings.uid_base);
         let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
@@ -334,7 +334,8 @@ impl Application for Service {
 
 /// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
 /// dyno is asked for, so that everything else works.
-fn identity(home: &Path, uid_base: u32) -> Result<Identity> {
+fn identity(home: &Path, settings: &Settings) -> Result<Identity> {
+    let uid_base = settings.uid_base;
     let own = (
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
@@ -347,7 +348,8 @@ fn identity(home: &Path, uid_base: u32) -> Result<Identity> {
         .hint("run dyno outside of the container, or as an ordinary user in it")
         .into());
     }
-    let id_mapped = privileged && probe::run(home, Ownership::IdMapped).is_ok();
+    let id_mapped =
+        privileged && settings.id_mapping && probe::run(home, Ownership::IdMapped).is_ok();
     Ok(Identity {
         privileged,
         id_mapped,

@@ -157,7 +157,8 @@ impl SlugCache {
                 error,
             )
         };
-        if !tree.exists() {
+        if !self.is_usable(&tree) {
+            self.remove_tree(id)?;
             let temporary = self.temporary().map_err(unusable)?;
             let unpacked = temporary.dir.path().join(TREE);
             unpack(&tarball, &unpacked, self.owner, &self.limits)?;
@@ -172,7 +173,7 @@ impl SlugCache {
     pub fn tree_in_use(&self, id: &SlugId) -> Option<PathBuf> {
         let tarball = File::open(self.tarball(id)).ok()?;
         let tree = self.tree(id);
-        tree.exists().then(|| {
+        self.is_usable(&tree).then(|| {
             // Not at every use: a change of metadata may wait for the disk, and a dyno is waiting for us.
             let noted = tarball.metadata().and_then(|metadata| metadata.modified());
             let stale = noted.map_or(true, |noted| {
@@ -184,6 +185,14 @@ impl SlugCache {
             }
             tree
         })
+    }
+
+    /// Whether a tree is there, and belongs to whom this server's trees do: another server, on another
+    /// kernel, may have had to give it to somebody else.
+    fn is_usable(&self, tree: &Path) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let uid = self.owner.map_or(own, |owner| owner.uid);
+        fs::metadata(tree).is_ok_and(|tree| tree.uid() == uid)
     }
 
     /// Removes every slug whose digest is not in `kept`.
