@@ -401,3 +401,18 @@ fn setting_a_secret_leaves_no_trace_on_command_lines() {
     running.close_input();
     running.finish().succeeds();
 }
+
+#[test]
+fn without_id_mapping_a_root_server_still_keeps_its_dynos_from_being_root() {
+    let host = Host::with(&[("DYNO_ID_MAPPING", "off")]);
+    let app = host.plain_app();
+    let command = "id -un; touch new && rm Procfile && ls -A; cat /etc/shadow 2>/dev/null | wc -l";
+    host.run(&app, &["-q", command])
+        .finish()
+        .succeeds()
+        .prints("dyno\nnew\n0\n");
+    host.run(&app, &["-q", "ls"])
+        .finish()
+        .succeeds()
+        .prints("Procfile\n");
+}
