@@ -38,7 +38,8 @@ start_dyno() {
 per_dyno() {
     local supervisor init sums=()
     for supervisor in $(pgrep -P "$server"); do
-        init=$(pgrep -P "$supervisor")
+        # One has no dyno yet: it waits for the next.
+        init=$(pgrep -P "$supervisor") || continue
         sums+=($(($(field "$1" "$supervisor") + $(field "$1" "$init"))))
     done
     median "${sums[@]}"

@@ -18,10 +18,23 @@ mod streams;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
 use context::Context;
+
+/// Prints a line of a command's result. Unlike `println!`, it leaves a full disk or a reader that has left for `main`
+/// to see.
+macro_rules! say {
+    ($($text:tt)*) => {
+        std::io::Write::write_fmt(
+            &mut std::io::stdout().lock(),
+            format_args!("{}\n", format_args!($($text)*)),
+        )
+    };
+}
+use say;
 
 /// Heroku's dynos on this host.
 #[derive(Debug, Parser)]
@@ -44,9 +57,9 @@ struct Place {
     /// The app; else $DYNO_APP, else the one this folder is linked to
     #[arg(short, long, global = true, value_name = "NAME")]
     app: Option<String>,
-    /// Go to this folder first
+    /// Go to this folder first; may be repeated, each from where the last one led
     #[arg(short = 'C', global = true, value_name = "DIR")]
-    directory: Option<PathBuf>,
+    directory: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,10 +114,10 @@ enum Command {
 pub fn run() -> anyhow::Result<u8> {
     let Cli { place, command } = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version are "errors" to clap, too; they belong on standard output.
-        Err(error) if !error.use_stderr() => {
+        // Help and version are "errors" to clap, too; it knows where they belong.
+        Err(error) if is_help(&error) => {
             error.print()?;
-            return Ok(0);
+            return Ok(error.exit_code() as u8);
         }
         Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
@@ -142,6 +155,10 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn is_help(error: &clap::Error) -> bool {
+    !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
 /// A command line that makes no sense, in the one shape of all errors. That of `run` must not end like a command.
 fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> UserError {
     let rendered = error.render().to_string();
@@ -152,15 +169,13 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
     let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let message = paragraphs.next().map(lines).unwrap_or_default();
     let tip = paragraphs.find_map(|text| text.strip_prefix("tip: ").map(lines));
-    let command = args
-        .filter_map(|arg| arg.into_string().ok())
-        .find(|arg| !arg.starts_with('-'));
-    let runs = command.as_deref() == Some("run");
-    let help = match &command {
-        Some(command) if Cli::command().find_subcommand(command).is_some() => {
-            format!("`dyno {command} --help` shows what it takes")
-        }
-        _ => "`dyno --help` lists the commands".to_owned(),
+    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
+    let known = Cli::command();
+    let command = args.iter().find(|arg| known.find_subcommand(arg).is_some());
+    let runs = command.is_some_and(|command| command == "run");
+    let help = match command {
+        Some(command) => format!("`dyno {command} --help` shows what it takes"),
+        None => "`dyno --help` lists the commands".to_owned(),
     };
     UserError::new(message.trim_start_matches("error: "))
         .hint(tip.unwrap_or(help))

@@ -24,11 +24,16 @@ impl Source {
     }
 }
 
-/// Appends one whole line, line feed included, to `out`. `text` must hold none.
+/// Appends one whole line, line feed included, to `out`. Of `text`, what would make more than a line of it is cut
+/// off, and a line feed in it is a blank.
 pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, text: &[u8]) {
     let at = at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00");
     out.extend(format!("{at} {}[{process}]: ", source.as_str()).as_bytes());
-    out.extend(text);
+    let text = &text[..text.len().min(MAX_TEXT)];
+    out.extend(
+        text.iter()
+            .map(|&byte| if byte == b'\n' { b' ' } else { byte }),
+    );
     out.push(b'\n');
 }
 
@@ -104,6 +109,21 @@ mod tests {
         let mut out = Vec::new();
         append(&mut out, at, Source::App, "run.1", b"hello");
         assert_eq!(out, b"2022-05-05T11:15:40.779338+00:00 app[run.1]: hello\n");
+    }
+
+    #[test]
+    fn a_command_of_many_lines_is_one_line_in_the_log() {
+        let mut out = Vec::new();
+        let long = "x\n".repeat(MAX_TEXT);
+        append(
+            &mut out,
+            Timestamp::UNIX_EPOCH,
+            Source::Heroku,
+            "run.1",
+            long.as_bytes(),
+        );
+        assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        assert!(out.len() < MAX_TEXT + 100);
     }
 
     #[test]

@@ -175,20 +175,26 @@ fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
 
 fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
     UserError::new(format!("slug too large: {what}, and the limit is {limit}"))
-        .hint("leave out what the app does not need with .slugignore, or raise the limit")
+        .hint("leave out what the app does not need with .slugignore, or raise the limit (DYNO_TREE_LIMIT, in MiB)")
         .into()
 }
 
 /// A failed system call: ``cannot read `lib/a.rb`: Permission denied``.
 fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
     let error = error.into();
     if matches!(error.kind(), StorageFull | QuotaExceeded) {
         return UserError::new(format!("disk full: cannot {action}: {error}"))
             .hint("free some space and try again; nothing was left half done")
             .into();
     }
-    UserError::new(format!("cannot {action}: {error}")).into()
+    let failed = UserError::new(format!("cannot {action}: {error}"));
+    match error.kind() {
+        PermissionDenied => failed
+            .hint("make it readable, or leave it out with .slugignore")
+            .into(),
+        _ => failed.into(),
+    }
 }
 
 /// A path's bytes, fit for a message: no control characters, and not endless.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path, current_folder, folder};
+use super::say;
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
@@ -11,6 +12,7 @@ use crate::api::release::Release;
 use crate::app::AppName;
 use crate::error::UserError;
 use crate::http::target;
+use crate::log_file::CURRENT;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]
@@ -74,10 +76,10 @@ pub fn unlink(context: &mut Context) -> Result<()> {
 pub fn list(context: &mut Context) -> Result<()> {
     let apps: Vec<App> = context.client()?.get("/apps")?;
     if apps.is_empty() {
-        anstream::println!("You have no apps.");
+        say!("You have no apps.")?;
     }
     for app in apps {
-        anstream::println!("{}", app.name);
+        say!("{}", app.name)?;
     }
     Ok(())
 }
@@ -95,7 +97,7 @@ impl Info {
         let dynos: Vec<Dyno> = client.get(&app_path(&name, "/dynos"))?;
         let releases: Vec<Release> = client.get(&app_path(&name, "/releases"))?;
         let current = releases.iter().find(|release| release.current);
-        anstream::println!("=== {}", app.name);
+        say!("=== {}", app.name)?;
         let mut rows = vec![("Created", app.created_at.0.to_string())];
         if let Some(release) = current {
             rows.push((
@@ -112,8 +114,10 @@ impl Info {
         ));
         rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
         rows.push(("Dynos", dynos.len().to_string()));
+        let log = context.home.path().join("logs").join(&app.id).join(CURRENT);
+        rows.push(("Log", log.display().to_string()));
         for (title, value) in rows {
-            anstream::println!("{:15} {value}", format!("{title}:"));
+            say!("{:15} {value}", format!("{title}:"))?;
         }
         Ok(())
     }

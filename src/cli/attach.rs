@@ -19,12 +19,15 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
-use crate::error::{EXIT_DYNO_FAILED, UserError};
+use crate::error::{EXIT_DYNO_FAILED, UserError, shown};
 use crate::frame::{self, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
 use crate::terminal::{self, RawMode};
 use crate::unix_socket;
+
+/// What is shown of a command, in characters.
+const LONGEST_COMMAND: usize = 200;
 
 /// How long output may take to end after the supervisor died: its sandbox dies with it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -42,11 +45,9 @@ impl StatusLine {
     /// Prints the beginning; nothing ever, if `quiet`.
     pub fn begin(command: &str, quiet: bool) -> Self {
         let live = terminal::is_terminal(rustix::stdio::stderr());
-        // The command may hold anything, and the line is to stay one line.
-        let command = command
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        // The command may hold anything, and the line is to stay a line.
+        let one_line = command.replace(char::is_control, " ");
+        let command = shown(one_line.as_bytes(), LONGEST_COMMAND);
         let line = Self {
             command,
             quiet,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
+use super::say;
 use crate::api::release::Release;
 use crate::command_line;
 use crate::config_var::{Config, ConfigChange};
@@ -28,16 +29,16 @@ impl Show {
         let app = context.app()?;
         let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
         if self.json {
-            anstream::println!("{}", serde_json::to_string_pretty(&config)?);
+            say!("{}", serde_json::to_string_pretty(&config)?)?;
         } else if self.shell {
             for (name, value) in &config {
-                anstream::println!("{name}={}", command_line::quote(value));
+                say!("{name}={}", command_line::quote(value))?;
             }
         } else {
-            anstream::println!("=== {app} Config Vars");
+            say!("=== {app} Config Vars")?;
             let width = config.keys().map(String::len).max().unwrap_or(0) + 1;
             for (name, value) in &config {
-                anstream::println!("{:width$} {value}", format!("{name}:"));
+                say!("{:width$} {value}", format!("{name}:"))?;
             }
         }
         Ok(())
@@ -66,7 +67,7 @@ impl Set {
         }
         let config = apply(context, &change, "Setting")?;
         for (name, value) in config.iter().filter(|(name, _)| change.contains_key(*name)) {
-            anstream::println!("{name}: {value}");
+            say!("{name}: {value}")?;
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ impl Get {
         let app = context.app()?;
         let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
         for name in &self.names {
-            anstream::println!("{}", config.get(name).map_or("", String::as_str));
+            say!("{}", config.get(name).map_or("", String::as_str))?;
         }
         Ok(())
     }

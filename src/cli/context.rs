@@ -31,7 +31,7 @@ pub struct Context {
 impl Context {
     /// Goes to the folder that was asked for, and reads the environment.
     pub fn new(place: Place) -> Result<Self> {
-        if let Some(directory) = &place.directory {
+        for directory in &place.directory {
             env::set_current_dir(directory).map_err(|error| {
                 UserError::new(format!("cannot go to `{}`: {error}", directory.display()))
                     .hint("-C takes a folder")
@@ -99,9 +99,12 @@ pub fn no_app() -> UserError {
 
 /// The canonical path of the current folder.
 pub fn current_folder() -> Result<PathBuf> {
-    let here = env::current_dir().context("cannot tell the current folder")?;
-    here.canonicalize()
-        .with_context(|| format!("cannot find `{}`", here.display()))
+    let here = env::current_dir().and_then(|here| here.canonicalize());
+    here.map_err(|error| {
+        UserError::new(format!("cannot tell the current folder: {error}"))
+            .hint("it was removed or moved: go to another one")
+            .into()
+    })
 }
 
 /// What links `path` to an app: where it is, and which folder it is there.

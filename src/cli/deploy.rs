@@ -80,11 +80,17 @@ impl Deploy {
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|error| {
-        UserError::new(format!("cannot deploy `{}`: {error}", path.display()))
+    let unusable = |why: String| {
+        UserError::new(format!("cannot deploy `{}`: {why}", path.display()))
             .hint("deploy takes a folder; --slug takes a tarball")
-            .into()
-    })
+    };
+    let canonical = path
+        .canonicalize()
+        .map_err(|error| unusable(error.to_string()))?;
+    if !canonical.is_dir() {
+        return Err(unusable("it is no folder".to_owned()).into());
+    }
+    Ok(canonical)
 }
 
 /// Packs `root`, releases it on `app`, and says so on standard error unless `quiet`.

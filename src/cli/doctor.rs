@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::context::Context;
+use super::say;
 use crate::sandbox::plan::Ownership;
 use crate::sandbox::probe;
 use crate::toolchain;
@@ -33,8 +34,8 @@ const SWITCHES: &[(&str, &str, &str)] = &[
 /// Prints it; the result is 1 when dynos cannot run here.
 pub fn perform(context: &Context) -> Result<u8> {
     let kernel = rustix::system::uname();
-    anstream::println!("kernel:      {}", kernel.release().to_string_lossy());
-    anstream::println!("state:       {}", context.home.path().display());
+    say!("kernel:      {}", kernel.release().to_string_lossy())?;
+    say!("state:       {}", context.home.path().display())?;
     let root = rustix::process::geteuid().is_root();
     let ownership = if root {
         Ownership::IdMapped
@@ -48,30 +49,30 @@ pub fn perform(context: &Context) -> Result<u8> {
         Ok(()) => Ok(()),
     };
     match (&usable, &mapped) {
-        (Ok(()), Ok(())) => anstream::println!("isolation:   namespaces"),
+        (Ok(()), Ok(())) => say!("isolation:   namespaces")?,
         (Ok(()), Err(why)) => {
-            anstream::println!("isolation:   namespaces; all dynos share one host uid");
-            anstream::println!("             no id-mapped mounts here (Linux 5.19): {why:#}");
+            say!("isolation:   namespaces; all dynos share one host uid")?;
+            say!("             no id-mapped mounts here (Linux 5.19): {why:#}")?;
         }
         (Err(why), _) => {
-            anstream::println!("isolation:   none to be had: {why:#}");
+            say!("isolation:   none to be had: {why:#}")?;
             for (file, off, remedy) in SWITCHES {
                 if fs::read_to_string(file).is_ok_and(|value| value.trim() == *off) {
-                    anstream::println!("  {file} is {off}: as root, {remedy}");
+                    say!("  {file} is {off}: as root, {remedy}")?;
                 }
             }
             if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
-                anstream::println!(
+                say!(
                     "  this is a container: it must be allowed user namespaces and an unmasked /proc \
                      (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
-                );
+                )?;
             }
         }
     }
     let home = std::env::var_os("HOME").unwrap_or_default();
     let path = std::env::var("PATH").unwrap_or_default();
     for folder in toolchain::find(&path, Path::new(&home)).folders {
-        anstream::println!("toolchain:   {folder} (recorded with each of your deploys)");
+        say!("toolchain:   {folder} (recorded with each of your deploys)")?;
     }
     Ok(u8::from(usable.is_err()))
 }

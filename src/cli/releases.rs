@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
+use super::say;
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
 use crate::error::UserError;
@@ -35,24 +36,24 @@ impl List {
             .map(|release| release.version);
         releases.truncate(self.num);
         if self.json {
-            anstream::println!("{}", serde_json::to_string_pretty(&releases)?);
+            say!("{}", serde_json::to_string_pretty(&releases)?)?;
             return Ok(());
         }
         let current = current.map_or(String::new(), |version| format!(" - Current: v{version}"));
-        anstream::println!("=== {app} Releases{current}");
+        say!("=== {app} Releases{current}")?;
         let width = releases
             .iter()
             .map(|r| described(r).chars().count())
             .max()
             .unwrap_or(0);
         for release in &releases {
-            anstream::println!(
+            say!(
                 "{:5} {:width$}  {}  {}",
                 format!("v{}", release.version),
                 described(release),
                 release.user.email,
                 release.created_at.0
-            );
+            )?;
         }
         Ok(())
     }
@@ -98,42 +99,42 @@ impl Info {
         let client = context.client()?;
         let release: Release = client.get(&app_path(&app, &format!("/releases/{version}")))?;
         if self.json {
-            anstream::println!("{}", serde_json::to_string_pretty(&release)?);
+            say!("{}", serde_json::to_string_pretty(&release)?)?;
             return Ok(());
         }
         let config: Config =
             client.get(&app_path(&app, &format!("/releases/{version}/config-vars")))?;
-        anstream::println!("=== Release v{}", release.version);
-        anstream::println!("Change:        {}", described(&release));
-        anstream::println!("By:            {}", release.user.email);
-        anstream::println!("When:          {}", release.created_at.0);
+        say!("=== Release v{}", release.version)?;
+        say!("Change:        {}", described(&release))?;
+        say!("By:            {}", release.user.email)?;
+        say!("When:          {}", release.created_at.0)?;
         let eligible = if release.eligible_for_rollback {
             "Yes"
         } else {
             "No"
         };
-        anstream::println!("Rollback to:   {eligible}");
-        section("Process types", release.process_types.iter());
+        say!("Rollback to:   {eligible}")?;
+        section("Process types", release.process_types.iter())?;
         section(
             "Config vars",
             config.iter().map(|(name, value)| (&**name, &**value)),
-        );
+        )?;
         if !release.toolchains.folders.is_empty() {
-            anstream::println!("\n=== Toolchains mounted in its dynos");
+            say!("\n=== Toolchains mounted in its dynos")?;
             for folder in &release.toolchains.folders {
-                anstream::println!("{folder}");
+                say!("{folder}")?;
             }
         }
         Ok(())
     }
 }
 
-fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) {
+fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
     let entries: Vec<_> = entries.collect();
     if entries.is_empty() {
-        return;
+        return Ok(());
     }
-    anstream::println!("\n=== {title}");
+    say!("\n=== {title}")?;
     let width = entries
         .iter()
         .map(|(name, _)| name.len())
@@ -141,8 +142,9 @@ fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) {
         .unwrap_or(0)
         + 1;
     for (name, value) in entries {
-        anstream::println!("{:width$} {value}", format!("{name}:"));
+        say!("{:width$} {value}", format!("{name}:"))?;
     }
+    Ok(())
 }
 
 /// Release an earlier slug and config again.

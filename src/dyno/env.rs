@@ -60,7 +60,7 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
 
 /// Sources the app's profile scripts as Heroku does (`.profile.d` in glob order, then `.profile`),
 /// then becomes the shell of the command. One that fails does not stop the start.
-const WITH_PROFILE: &str = r#"for script in /app/.profile.d/*.sh /app/.profile; do [ -r "$script" ] && . "$script"; done; exec "$0" -c "$1""#;
+const WITH_PROFILE: &str = r#"for script in /app/.profile.d/*.sh /app/.profile; do [ -r "$script" ] && . "$script"; done; exec "$0" -c -- "$1""#;
 
 /// The arguments of `shell` that run `command` in the app whose unpacked slug is `tree`. Without profile
 /// scripts there is no second shell.
@@ -75,7 +75,8 @@ pub fn shell_arguments(shell: &Path, command: &str, tree: &Path) -> Vec<String> 
             shell.to_string_lossy().into_owned(),
             command.to_owned(),
         ],
-        false => vec!["-c".to_owned(), command.to_owned()],
+        // A command may begin with a dash.
+        false => vec!["-c".to_owned(), "--".to_owned(), command.to_owned()],
     }
 }
 
@@ -130,7 +131,10 @@ mod tests {
     fn only_an_app_with_profile_scripts_pays_for_them() {
         let tree = tempfile::tempdir().unwrap();
         let shell = Path::new("/bin/bash");
-        assert_eq!(shell_arguments(shell, "true", tree.path()), ["-c", "true"]);
+        assert_eq!(
+            shell_arguments(shell, "true", tree.path()),
+            ["-c", "--", "true"]
+        );
         std::fs::create_dir(tree.path().join(".profile.d")).unwrap();
         assert_eq!(shell_arguments(shell, "true", tree.path()).len(), 4);
     }

@@ -78,39 +78,43 @@ pub fn create<A: Application + AsMut<Host>>(
     let cache = host.slugs.clone();
     Ok(Reply::worker(move |_| {
         let unpacked = cache.ensure_tree(&digest);
-        move |server: &mut A, ctx: &mut Ctx<A>| {
+        move |server: &mut A, _: &mut Ctx<A>| {
             let host = server.as_mut();
-            if unpacked.is_err() {
-                discard(host, &slug.id, digest, ctx);
+            if let Err(error) = unpacked {
+                return discard(host, &slug.id, digest, worker_error(error));
             }
-            let answer = unpacked.map_err(worker_error).and_then(|_| {
+            let release = || -> Answer {
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
                 host.log(&app.id, &release.description);
                 host.log(&app.id, &format!("Release {} created", release.version));
                 Ok(Response::json(201, &Release::new(&release, &host.account)))
-            });
-            Reply::Now(response(answer))
+            };
+            Reply::Now(response(release()))
         }
     }))
 }
 
-/// What could not be unpacked is no slug, and nothing of it stays; unless it was one when another release
-/// was made of it, and only the disk is full now.
-fn discard<A: Application>(host: &mut Host, slug: &str, digest: SlugId, ctx: &mut Ctx<A>) {
+/// What could not be unpacked is no slug, and nothing of it stays when that is told; unless it was one when another
+/// release was made of it, and only the disk is full now.
+fn discard<A: Application + AsMut<Host>>(
+    host: &mut Host,
+    slug: &str,
+    digest: SlugId,
+    why: ApiError,
+) -> Reply<A> {
     let kept = host
         .store
         .discard_slug(slug)
         .and_then(|()| host.store.kept_digests());
-    if kept.is_ok_and(|kept| !kept.contains(&digest.to_string())) {
-        let cache = host.slugs.clone();
-        ctx.work(move || {
-            if let Err(error) = cache.remove(&digest) {
-                eprintln!("cannot remove what was no slug: {error:#}");
-            }
-            |_: &mut A, _: &mut Ctx<A>| {}
-        });
-    }
+    let unused = kept.is_ok_and(|kept| !kept.contains(&digest.to_string()));
+    let cache = host.slugs.clone();
+    Reply::worker(move |_| {
+        if unused && let Err(error) = cache.remove(&digest) {
+            eprintln!("cannot remove what was no slug: {error:#}");
+        }
+        move |_: &mut A, _: &mut Ctx<A>| Reply::Now(response(Err(why)))
+    })
 }
 
 fn make(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -40,6 +40,9 @@ pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
     drop(service);
     Ok(())
 }
+
+/// Enough for whoever has started the server to connect to it.
+const SHORTEST_STAY: Duration = Duration::from_millis(100);
 
 struct Service {
     host: Host,
@@ -84,6 +87,11 @@ impl Service {
             idle_token: ctx.reactor().token(),
             idle_since: None,
         })
+    }
+
+    /// Whether this server was started for a purpose, and there is none any more.
+    fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
+        self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
     }
 
     fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
@@ -284,7 +292,13 @@ impl Application for Service {
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
         match event {
-            Event::Deadline(token) if token == self.idle_token => ctx.stop(),
+            Event::Deadline(token) if token == self.idle_token => {
+                // Somebody may have come in this very turn.
+                self.idle_since = None;
+                if self.is_idle(ctx) {
+                    ctx.stop();
+                }
+            }
             Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if ended {
@@ -302,14 +316,12 @@ impl Application for Service {
         if self.dynos.count() > 0 {
             self.dynos.prepare();
         }
-        let idle =
-            self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0;
-        match (idle, self.idle_since) {
+        match (self.is_idle(ctx), self.idle_since) {
             (true, None) => {
                 let now = Instant::now();
                 self.idle_since = Some(now);
-                ctx.reactor()
-                    .set_deadline(self.idle_token, now + self.host.settings.idle_linger);
+                let linger = self.host.settings.idle_linger.max(SHORTEST_STAY);
+                ctx.reactor().set_deadline(self.idle_token, now + linger);
             }
             (false, Some(_)) => {
                 self.idle_since = None;
