@@ -257,6 +257,9 @@ fn the_python_repl_has_history_and_arrow_keys() {
     });
     terminal.type_keys(&format!("{LEFT}0\r"));
     terminal.wait_for_line("420");
+    terminal.wait_for("python's prompt", |screen| {
+        screen.contents().trim_end().ends_with("420\n>>>")
+    });
     terminal.type_keys(CTRL_D);
     terminal.exits(0);
     terminal.is_restored();
