@@ -55,6 +55,15 @@ impl Home {
             let error = UserError::new(message);
             return Err(error.hint("set DYNO_HOME to a folder of your own").into());
         }
+        if !is_ours_or_empty(&path).map_err(failed)? {
+            let message = format!(
+                "`{}` holds other things than the state of dyno",
+                path.display()
+            );
+            return Err(UserError::new(message)
+                .hint("set DYNO_HOME to a folder for dyno alone")
+                .into());
+        }
         if metadata.mode() & 0o777 != 0o700 {
             std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(failed)?;
         }
@@ -106,6 +115,13 @@ fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf,
                 .hint("set DYNO_HOME to a folder of your own"),
         ),
     }
+}
+
+/// Whether nothing in `path` would be shut away by making it private.
+fn is_ours_or_empty(path: &Path) -> std::io::Result<bool> {
+    const OURS: [&str; 4] = ["server.log", "server.lock", "state.db", "api.sock"];
+    let ours = OURS.iter().any(|name| path.join(name).exists());
+    Ok(ours || std::fs::read_dir(path)?.next().is_none())
 }
 
 #[cfg(test)]

@@ -508,16 +508,20 @@ impl Supervisor {
     /// was only the dyno's goes. The folder with the record is the server's to remove.
     fn finish(&mut self, record: ExitRecord) {
         self.finished = true;
-        let written = write_record(&self.spec.folder, &record);
+        let mut written = write_record(&self.spec.folder, &record);
+        self.end_session();
+        self.sandbox = None;
+        let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
+        if written.is_err() {
+            // What the dyno itself wrote may have been what filled the disk.
+            written = write_record(&self.spec.folder, &record);
+        }
         if let Err(error) = &written {
             eprintln!(
                 "{}: cannot write the exit record: {error:#}",
                 self.spec.name
             );
         }
-        self.end_session();
-        self.sandbox = None;
-        let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
     }
@@ -528,6 +532,20 @@ fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
     fs::write(&aside, serde_json::to_vec(record)?)?;
     fs::rename(&aside, folder.join(EXIT_RECORD))?;
     Ok(())
+}
+
+/// Removes what ended dynos below `folder` wrote and their supervisors, killed, could not clear away. Nobody needs
+/// it, and a server may need the room before it can even open its state.
+pub fn sweep_scratch(folder: &Path) {
+    for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let lock = File::open(dyno.path().join(LOCK));
+        let over = lock.map_or(true, |lock| {
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_ok()
+        });
+        if over {
+            let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
+        }
+    }
 }
 
 /// The exit record in a dyno's folder.

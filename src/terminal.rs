@@ -43,6 +43,16 @@ impl RawMode {
         }
         Ok(Self(()))
     }
+
+    /// Makes the terminal raw once more: whoever had it meanwhile may have left it otherwise.
+    pub fn enter_again(&self) {
+        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = saved.as_ref() {
+            let mut raw = before.clone();
+            raw.make_raw();
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &raw);
+        }
+    }
 }
 
 impl Drop for RawMode {

@@ -97,6 +97,9 @@ pub struct CreateApp {
     /// The folder to link to it, after which it is named if it has no name. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<Folder>,
+    /// If the folder is linked to an app by now, that app is the answer and none is made. Ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unless_linked: bool,
 }
 
 impl CreateApp {
@@ -110,6 +113,7 @@ impl CreateApp {
         Ok(Self {
             name: name.map(|name| AppName::parse(&name)).transpose()?,
             folder: fields.optional("folder")?,
+            unless_linked: fields.optional("unless_linked")?.unwrap_or(false),
         })
     }
 }

@@ -397,6 +397,7 @@ fn the_server_reads_what_the_client_writes() {
     let create_app = CreateApp {
         name: Some(AppName::parse("shop").unwrap()),
         folder: Some(folder.clone()),
+        unless_linked: true,
     };
     assert_eq!(CreateApp::parse(&body(&create_app)).unwrap(), create_app);
 

@@ -29,6 +29,7 @@ impl Create {
         let request = CreateApp {
             name: name.map(AppName::parse).transpose()?,
             folder: Some(folder(&current_folder()?)?),
+            unless_linked: false,
         };
         let before = context.link()?;
         let app: App = context.client()?.post("/apps", &request)?;
@@ -113,7 +114,18 @@ impl Info {
                 .map_or("none".to_owned(), |size| format!("{size} B")),
         ));
         rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
-        rows.push(("Dynos", dynos.len().to_string()));
+        let names: Vec<_> = dynos
+            .iter()
+            .map(|dyno| format!("{} {}", dyno.name, dyno.state))
+            .collect();
+        rows.push((
+            "Dynos",
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            },
+        ));
         let log = context.home.path().join("logs").join(&app.id).join(CURRENT);
         rows.push(("Log", log.display().to_string()));
         for (title, value) in rows {

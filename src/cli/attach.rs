@@ -439,10 +439,8 @@ impl<'a> Session<'a> {
             match signal {
                 SIGWINCH => self.resize(),
                 SIGCONT => {
-                    // Whoever had the terminal meanwhile may have left it otherwise.
-                    if self.raw.is_some() && terminal::is_foreground() {
-                        drop(self.raw.take());
-                        self.raw = RawMode::enter().ok();
+                    if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
+                        raw.enter_again();
                     }
                     self.resize();
                 }

@@ -54,7 +54,10 @@ impl Deploy {
         let given = self.path.as_deref().map(canonical).transpose()?;
         let (app, root) = match (context.named_app().map(str::to_owned), given) {
             (Some(app), Some(root)) => (app, root),
-            (Some(app), None) => (app, current_folder()?),
+            (Some(app), None) => {
+                let root = root_for(context, &app)?;
+                (app, root)
+            }
             (None, given) => {
                 match context.link_of(given.as_deref().unwrap_or(&current_folder()?))? {
                     Some(link) => {
@@ -67,6 +70,7 @@ impl Deploy {
                         let request = CreateApp {
                             name: None,
                             folder: Some(folder(&root)?),
+                            unless_linked: true,
                         };
                         let app: App = context.client()?.post("/apps", &request)?;
                         eprintln!("Creating {}... done", app.name);
@@ -76,6 +80,29 @@ impl Deploy {
             }
         };
         from_folder(context, &app, &root, false)
+    }
+}
+
+/// The folder that a deploy of `app` without a PATH means: the linked one around us, if it is that app's; else this
+/// one, if it is nobody's and looks like an app. Standing in the wrong place must not release it.
+pub fn root_for(context: &mut Context, app: &str) -> Result<PathBuf> {
+    let here = current_folder()?;
+    let refused = |why: String| {
+        Err(UserError::new(why)
+            .hint(format!("`dyno deploy PATH -a {app}` deploys any folder; `dyno link -a {app}` ties this one to it"))
+            .into())
+    };
+    match context.link_of(&here)? {
+        Some(link) if link.app.name == app || link.app.id == app => Ok(PathBuf::from(link.path)),
+        Some(link) => refused(format!(
+            "`{}` belongs to `{}`, not to `{app}`",
+            link.path, link.app.name
+        )),
+        None if here.join("Procfile").is_file() => Ok(here),
+        None => refused(format!(
+            "`{}` has no Procfile and is not linked to `{app}`",
+            here.display()
+        )),
     }
 }
 

@@ -121,7 +121,8 @@ impl Run {
     fn app(&self, context: &mut Context) -> Result<String> {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
-                deploy::from_folder(context, &app, &current_folder()?, self.quiet)?;
+                let root = deploy::root_for(context, &app)?;
+                deploy::from_folder(context, &app, &root, self.quiet)?;
             }
             return Ok(app);
         }
@@ -143,6 +144,7 @@ impl Run {
                 let request = CreateApp {
                     name: None,
                     folder: Some(folder(&here)?),
+                    unless_linked: true,
                 };
                 // A Procfile that makes no sense leaves no app behind.
                 deploy::process_types(&here)?;

@@ -131,7 +131,7 @@ fn start(home: &Home, launch: &Launch, deadline: Instant) -> anyhow::Result<Word
         .spawn()
         .context("cannot start the server")?;
     // The command, and our copy of the pipe's writing end with it, is gone by now.
-    let mut word = [0; 16];
+    let mut word = [0; 1024];
     let length = if wait_readable(&reader, deadline)? {
         File::from(reader).read(&mut word)?
     } else {
@@ -140,9 +140,9 @@ fn start(home: &Home, launch: &Launch, deadline: Instant) -> anyhow::Result<Word
     match &word[..length] {
         word if word == READY => Ok(Word::Ready),
         word if word == HELD => Ok(Word::Held),
-        _ => {
+        reason => {
             wait_for_end(&mut child, deadline);
-            Err(not_started(home, log_start).into())
+            Err(not_started(home, reason, log_start).into())
         }
     }
 }
@@ -199,13 +199,19 @@ fn wait_for_end(child: &mut Child, deadline: Instant) {
     }
 }
 
-fn not_started(home: &Home, log_start: u64) -> UserError {
+fn not_started(home: &Home, reason: &[u8], log_start: u64) -> UserError {
     let log = home.server_log();
-    let lines = last_lines(&log, log_start).unwrap_or_default();
-    let reason = if lines.is_empty() {
-        "it said nothing"
-    } else {
-        lines.trim()
+    let (lines, reason) = match reason {
+        b"" => (
+            last_lines(&log, log_start).unwrap_or_default(),
+            String::new(),
+        ),
+        reason => (String::new(), String::from_utf8_lossy(reason).into_owned()),
+    };
+    let reason = match (reason.as_str(), lines.trim()) {
+        ("", "") => "it said nothing",
+        ("", lines) => lines.trim_start_matches("error: "),
+        (reason, _) => reason,
     };
     UserError::new(format!("the server did not start: {reason}"))
         .hint(format!("its log is `{}`", log.display()))

@@ -34,7 +34,9 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, Ownership, Plan, Step};
 use crate::sys::mount::{Attributes, add_attributes, map_ids};
-use crate::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
+use crate::sys::process::{
+    Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
+};
 use crate::unix_socket;
 
 /// Where layers and contents wait until they are in place; gone before the dyno runs.
@@ -276,6 +278,8 @@ fn become_owner(plan: &Plan) -> Result<()> {
     let (gid, uid) = (Gid::from_raw(INNER_ID), Uid::from_raw(INNER_ID));
     rustix::thread::set_thread_res_gid(gid, gid, gid).context("cannot become the dyno's group")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).context("cannot become the dyno's user")?;
+    // Keys of whoever started the server, passwords and tickets among them, are not the dyno's.
+    leave_session_keyring();
     // Changing ids clears the parent-death signal, so it can only be set now; a supervisor that died
     // before is seen as the end of the control socket.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

@@ -28,6 +28,11 @@ pub fn list(host: &Host) -> Answer {
 /// `POST /apps`: named as asked, else after the folder, else anything.
 pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateApp::parse(body)?;
+    if let (true, Some(folder)) = (request.unless_linked, &request.folder)
+        && let Some(link) = host.store.linked_app(std::slice::from_ref(folder))?
+    {
+        return Ok(Response::json(200, &App::new(&link.app, &host.account)));
+    }
     let wish = match (request.name, &request.folder) {
         (Some(name), _) => NameWish::Exactly(name),
         (None, Some(folder)) => {

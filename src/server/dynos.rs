@@ -273,6 +273,14 @@ impl Dynos {
     /// Writes it down. What cannot be written now is found in the dyno's folder by the next server.
     fn note(&self, news: News, store: &mut Store) {
         let now = Timestamp::now();
+        if let News::Ended { dyno, .. } = &news {
+            // If its supervisor was killed it is still there; and the note may need the room.
+            let scratch = self
+                .supervisors
+                .folder_of(dyno)
+                .join(crate::supervisor::SCRATCH);
+            let _ = crate::slug::remove_tree(&scratch);
+        }
         let noted = match &news {
             News::State { dyno, state } => store.update_dyno(dyno, *state, now),
             News::Ended { dyno, record } => {

@@ -72,10 +72,15 @@ impl Service {
         let identity = identity(home, &settings)?;
         let owner = identity.tree_owner(settings.uid_base);
         let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
+        crate::supervisor::sweep_scratch(&home.join("dynos"));
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         host.slugs
             .sweep()
             .context("cannot clear up what an earlier server left")?;
+        let kept = host.store.kept_digests().map_err(UserError::from)?;
+        host.slugs
+            .remove_all_but(&kept)
+            .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity)?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
         Ok(Self {

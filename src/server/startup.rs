@@ -42,8 +42,11 @@ pub fn serve<A: Application>(
         }
         return Err(already_running(home).into());
     };
-    let listener = Listener::bind(home.api_socket()).context("cannot listen on `api.sock`")?;
-    let api = ApiLoop::new(listener, limits, make)?;
+    let api = Listener::bind(home.api_socket())
+        .context("cannot listen on `api.sock`")
+        .and_then(|listener| ApiLoop::new(listener, limits, make));
+    // The log may not take it, if a full disk is the reason.
+    let api = api.inspect_err(|error| say(&mut starter, format!("{error:#}").as_bytes()))?;
     say(&mut starter, READY);
     api.run().map(Some)
 }

@@ -116,6 +116,19 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
     }
 }
 
+/// Leaves the session keyring that was inherited for an empty one. A kernel without keyrings has nothing to leave.
+pub fn leave_session_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: with this operation and a null name the call takes no memory of ours.
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+}
+
 /// Ends this process at once: no destructors, no exit handlers. For a child of [`clone_process`],
 /// whose copies of the parent's state must not be flushed or unwound a second time.
 pub fn exit_now(code: u8) -> ! {

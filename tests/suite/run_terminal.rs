@@ -425,7 +425,10 @@ fn stopped_and_brought_back_by_the_users_own_shell() {
     terminal.wait_for_text("Stopped");
     terminal.type_keys("fg\r");
     terminal.wait_for("the command again", |screen| {
-        screen.contents().matches("run bash").count() == 2
+        let contents = screen.contents();
+        contents
+            .split_once("outside> fg")
+            .is_some_and(|(_, after)| after.contains("run bash"))
     });
     terminal.type_keys("\r");
     terminal.wait_for_prompt();
