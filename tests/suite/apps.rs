@@ -183,7 +183,7 @@ fn create_links_and_names() {
     for line in [
         "=== shop",
         "Process types:  nothing",
-        "Dynos:          0",
+        "Dynos:          none",
         &format!(
             "Folder:         {}",
             folder.canonicalize().unwrap().display()

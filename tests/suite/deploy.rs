@@ -424,11 +424,9 @@ fn a_missing_tarball_is_named() {
 
 #[test]
 fn a_full_disk_releases_nothing_and_space_heals_it() {
-    if !is_root() {
-        // Only root can make a disk that is full: a small one, in a mount namespace of the script's own.
+    if !can_fill_a_disk() {
         return;
     }
-    require("unshare");
     let host = Host::new();
     let app = host.folder("plain");
     let script = r#"
@@ -468,4 +466,65 @@ fn a_full_disk_releases_nothing_and_space_heals_it() {
     assert!(errors.contains("error: disk full"), "{errors}");
     assert!(errors.contains("hint: "), "{errors}");
     assert!(errors.contains("done, v3"), "{errors}");
+}
+
+/// Only root can make a disk that is full: a small one, in a mount namespace of the script's own. The suite runs as root,
+/// too, before a change lands.
+fn can_fill_a_disk() -> bool {
+    if !is_root() {
+        eprintln!("left out: only root can mount a small disk");
+        return false;
+    }
+    require("unshare");
+    true
+}
+
+#[test]
+fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
+    if !can_fill_a_disk() {
+        return;
+    }
+    let host = Host::new();
+    let app = host.folder("plain");
+    let script = r#"
+        set -u
+        mount -t tmpfs -o size=6m,mode=0700 small "$DYNO_HOME" || exit 99
+        "$0" run -q true || exit 98
+        "$0" run -q 'head -c 20000000 /dev/zero >/app/x' 2>/dev/null
+        echo "status $?"
+        "$0" run -q 'head -c 20000000 /dev/zero >/app/x; echo full; cat' 2>/dev/null <fifo >out &
+        exec 3>fifo
+        until grep -q full out 2>/dev/null; do read -r -t 0.01 nothing <>fifo; done
+        kill -9 "$(cat "$DYNO_HOME/server.lock")"
+        exec 3>&-
+        wait
+        "$0" apps || exit 97
+        "$0" run -q 'echo fine' || exit 96
+    "#;
+    assert!(
+        Command::new("mkfifo")
+            .arg(app.join("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = {
+        let _starting = harness::STARTING.read().unwrap();
+        Command::new("unshare")
+            .args(["-m", "timeout", "60", "bash", "-c", script])
+            .arg(harness::binary())
+            .current_dir(&app)
+            .env_clear()
+            .envs(host.env())
+            .output()
+            .unwrap()
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}\n{printed}\n{errors}",
+        output.status
+    );
+    assert_eq!(printed, "status 1\nplain\nfine\n", "{errors}");
 }

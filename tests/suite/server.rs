@@ -155,7 +155,7 @@ fn the_next_one_takes_up_what_a_killed_one_left() {
     running.wait_for_output("up\n");
     host.kill_server();
     let info = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
-    assert!(info.contains("Dynos:          1\n"), "{info}");
+    assert!(info.contains("Dynos:          run.1 up\n"), "{info}");
     host.dyno(&app, &["apps:destroy", "--confirm", "plain"])
         .finish()
         .succeeds();
