@@ -220,6 +220,13 @@ impl Life {
                 Event::StopRequested { grace },
             ) => {
                 self.stopped = true;
+                if grace.is_zero() {
+                    self.phase = Phase::Up(Running::Killed);
+                    return vec![
+                        Action::Log("Stopping all processes with SIGKILL".to_owned()),
+                        Action::KillAll,
+                    ];
+                }
                 self.phase = Phase::Up(Running::Stopping);
                 vec![
                     Action::Log("Stopping all processes with SIGTERM".to_owned()),
@@ -608,6 +615,19 @@ mod tests {
         assert!(
             matches!(end.last(), Some(Action::Finish(record)) if record.exit == Exit::Signal(1))
         );
+    }
+
+    #[test]
+    fn a_stop_without_grace_kills_at_once() {
+        let mut life = running();
+        let actions = life.step(
+            Event::StopRequested {
+                grace: Duration::ZERO,
+            },
+            seconds(0),
+        );
+        assert_eq!(logged(&actions), ["Stopping all processes with SIGKILL"]);
+        assert!(actions.contains(&Action::KillAll));
     }
 
     #[test]

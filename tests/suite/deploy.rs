@@ -431,7 +431,6 @@ fn a_full_disk_releases_nothing_and_space_heals_it() {
     let app = host.folder("plain");
     let script = r#"
         set -u
-        mount -t tmpfs -o size=6m,mode=0700 small "$DYNO_HOME" || exit 99
         "$0" deploy || exit 98
         head -c 8000000 /dev/urandom > big
         "$0" deploy
@@ -443,24 +442,7 @@ fn a_full_disk_releases_nothing_and_space_heals_it() {
         "$0" deploy || exit 97
         "$0" run -q 'cat small' || exit 96
     "#;
-    let output = {
-        let _starting = harness::STARTING.read().unwrap();
-        Command::new("unshare")
-            .args(["-m", "sh", "-c", script])
-            .arg(harness::binary())
-            .current_dir(&app)
-            .env_clear()
-            .envs(host.env())
-            .output()
-            .unwrap()
-    };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{}\n{printed}\n{errors}",
-        output.status
-    );
+    let (printed, errors) = on_a_small_disk(&host, &app, script);
     assert_eq!(printed, "status 1\n2\nsmall\n", "{errors}");
     assert_eq!(errors.matches("error: ").count(), 1, "{errors}");
     assert!(errors.contains("error: disk full"), "{errors}");
@@ -479,6 +461,31 @@ fn can_fill_a_disk() -> bool {
     true
 }
 
+/// Runs `script` in `app` with a state folder of 6 MB; `$0` is the binary. What it printed, on both streams.
+fn on_a_small_disk(host: &Host, app: &Path, script: &str) -> (String, String) {
+    let mount = r#"mount -t tmpfs -o size=6m,mode=0700 small "$DYNO_HOME" || exit 99"#;
+    let output = {
+        let _starting = harness::STARTING.read().unwrap();
+        Command::new("unshare")
+            .args(["-m", "timeout", "60", "bash", "-c"])
+            .arg(format!("{mount}\n{script}"))
+            .arg(harness::binary())
+            .current_dir(app)
+            .env_clear()
+            .envs(host.env())
+            .output()
+            .unwrap()
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{printed}\n{errors}",
+        output.status
+    );
+    (printed, errors)
+}
+
 #[test]
 fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
     if !can_fill_a_disk() {
@@ -488,7 +495,6 @@ fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
     let app = host.folder("plain");
     let script = r#"
         set -u
-        mount -t tmpfs -o size=6m,mode=0700 small "$DYNO_HOME" || exit 99
         "$0" run -q true || exit 98
         "$0" run -q 'head -c 20000000 /dev/zero >/app/x' 2>/dev/null
         echo "status $?"
@@ -508,23 +514,6 @@ fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
             .unwrap()
             .success()
     );
-    let output = {
-        let _starting = harness::STARTING.read().unwrap();
-        Command::new("unshare")
-            .args(["-m", "timeout", "60", "bash", "-c", script])
-            .arg(harness::binary())
-            .current_dir(&app)
-            .env_clear()
-            .envs(host.env())
-            .output()
-            .unwrap()
-    };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{}\n{printed}\n{errors}",
-        output.status
-    );
+    let (printed, errors) = on_a_small_disk(&host, &app, script);
     assert_eq!(printed, "status 1\nplain\nfine\n", "{errors}");
 }

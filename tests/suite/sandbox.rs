@@ -103,7 +103,7 @@ fn homes_and_the_state_are_not_there() {
     let app = host.plain_app();
     let state = host.path();
     let command = format!(
-        "ls -A /root /home /work 2>&1; ls -d '{}' 2>&1; ls -A /tmp /run /var/tmp",
+        "ls -A /root /home /srv 2>&1; ls -d '{}' 2>&1; ls -A /tmp /run /var/tmp",
         state.display()
     );
     let text = host.run(&app, &["-q", &command]).finish().text();
