@@ -5,6 +5,7 @@
 //! bytes (`streams`) while this one listens for what the supervisor, the kernel and the threads have to say.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -147,7 +148,10 @@ pub fn attach(
     mut status: StatusLine,
     timeout: Duration,
 ) -> Result<u8> {
-    let mut session = Session::new(connection, name, timeout)?;
+    // Never dropped: the connection must not close before the pumps have ended, or they would swallow what the
+    // hung-up command still writes, which belongs in the log. With the process, the kernel ends its threads
+    // first and closes its descriptors afterwards.
+    let mut session = ManuallyDrop::new(Session::new(connection, name, timeout)?);
     let outcome = session.run(&mut status);
     // Before anything is printed about the outcome; and the process may be left by `exit`.
     drop(session.raw.take());
