@@ -120,8 +120,9 @@ fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf,
 /// Whether nothing in `path` would be shut away by making it private.
 fn is_ours_or_empty(path: &Path) -> std::io::Result<bool> {
     const OURS: [&str; 4] = ["server.log", "server.lock", "state.db", "api.sock"];
-    let ours = OURS.iter().any(|name| path.join(name).exists());
-    Ok(ours || std::fs::read_dir(path)?.next().is_none())
+    let empty = std::fs::read_dir(path)?.next().is_none();
+    // In this order: what another command makes meanwhile begins with one of these.
+    Ok(empty || OURS.iter().any(|name| path.join(name).exists()))
 }
 
 #[cfg(test)]
