@@ -498,9 +498,11 @@ fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
         "$0" run -q true || exit 98
         "$0" run -q 'head -c 20000000 /dev/zero >/app/x' 2>/dev/null
         echo "status $?"
+        # The status comes first, and the room a moment later.
+        until [ -z "$(ls "$DYNO_HOME/dynos")" ]; do sleep 0.01; done
         "$0" run -q 'head -c 20000000 /dev/zero >/app/x; echo full; cat' 2>/dev/null <fifo >out &
         exec 3>fifo
-        until grep -q full out 2>/dev/null; do read -r -t 0.01 nothing <>fifo; done
+        until grep -q full out 2>/dev/null; do sleep 0.01; done
         kill -9 "$(cat "$DYNO_HOME/server.lock")"
         exec 3>&-
         wait
