@@ -50,6 +50,41 @@ pub struct Settings {
     /// How long a server that was started by the command line stays when there is nothing to do.
     /// `DYNO_IDLE_LINGER`, seconds.
     pub idle_linger: Duration,
+    /// After how long a dyno is cycled, which ends a one-off. `DYNO_LIFETIME`, seconds; Heroku's 24 hours.
+    pub lifetime: Duration,
+    /// The longest time by which that is put off, at random for each dyno, so that not all are cycled at once.
+    /// `DYNO_LIFETIME_SPREAD`, seconds; Heroku's 216 minutes.
+    pub lifetime_spread: Duration,
+    /// After how long without a byte in either direction the connection to an attached dyno is closed; zero: never.
+    /// `DYNO_IDLE_TIMEOUT`, seconds; Heroku's hour.
+    pub idle_timeout: Duration,
+    /// Time from SIGTERM to SIGKILL when a dyno is ended. `DYNO_STOP_GRACE`, seconds; Heroku's 30.
+    pub stop_grace: Duration,
+    /// How many dynos an app may have alive, of all kinds. `DYNO_MAX_DYNOS`; Heroku's 100.
+    pub max_dynos: u32,
+    /// How many one-off dynos of one size an app may have alive. `DYNO_MAX_ONE_OFFS`; Heroku's 50. (A size that allows
+    /// fewer on Heroku, Eco's 1, keeps that.)
+    pub max_one_offs: u32,
+    /// The same for the sizes that Heroku gives a machine of their own: PX, Performance and the private ones.
+    /// `DYNO_MAX_LARGE_ONE_OFFS`; Heroku's 5.
+    pub max_large_one_offs: u32,
+    /// How much of an app's log is kept, in bytes. `DYNO_LOG_LIMIT`, MiB.
+    pub log_limit: u64,
+    /// How long a line of an app's log is kept. `DYNO_LOG_AGE`, seconds; Heroku's week.
+    pub log_age: Duration,
+    /// How dynos are kept apart. `DYNO_ISOLATION`, `auto`, `namespaces` or `tempdir`.
+    pub isolation: Isolation,
+}
+
+/// How dynos are kept apart from each other and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// The strongest that the host allows.
+    Auto,
+    /// Namespaces, or no dyno at all.
+    Namespaces,
+    /// A folder of its own for each, and nothing more.
+    Tempdir,
 }
 
 /// How many uids a root server uses, from [`Settings::uid_base`].
@@ -70,6 +105,16 @@ impl Default for Settings {
             id_mapping: true,
             kept_dynos: 1_000,
             idle_linger: Duration::from_secs(300),
+            lifetime: Duration::from_secs(24 * 3600),
+            lifetime_spread: Duration::from_secs(216 * 60),
+            idle_timeout: Duration::from_secs(3600),
+            stop_grace: Duration::from_secs(30),
+            max_dynos: 100,
+            max_one_offs: 50,
+            max_large_one_offs: 5,
+            log_limit: 256 * MIB,
+            log_age: Duration::from_secs(7 * 24 * 3600),
+            isolation: Isolation::Auto,
         }
     }
 }
@@ -134,6 +179,51 @@ impl Settings {
             &mut settings.idle_linger,
             seconds("DYNO_IDLE_LINGER", 0.0..=31_536_000.0)?,
         );
+        set(
+            &mut settings.lifetime,
+            seconds("DYNO_LIFETIME", 0.1..=31_536_000.0)?,
+        );
+        set(
+            &mut settings.lifetime_spread,
+            seconds("DYNO_LIFETIME_SPREAD", 0.0..=31_536_000.0)?,
+        );
+        set(
+            &mut settings.idle_timeout,
+            seconds("DYNO_IDLE_TIMEOUT", 0.0..=31_536_000.0)?,
+        );
+        set(
+            &mut settings.stop_grace,
+            seconds("DYNO_STOP_GRACE", 0.0..=3600.0)?,
+        );
+        set(
+            &mut settings.max_dynos,
+            count("DYNO_MAX_DYNOS", 1..=10_000)?,
+        );
+        set(
+            &mut settings.max_one_offs,
+            count("DYNO_MAX_ONE_OFFS", 1..=10_000)?,
+        );
+        set(
+            &mut settings.max_large_one_offs,
+            count("DYNO_MAX_LARGE_ONE_OFFS", 1..=10_000)?,
+        );
+        set(
+            &mut settings.log_limit,
+            mib("DYNO_LOG_LIMIT", 1..=1_048_576)?,
+        );
+        set(
+            &mut settings.log_age,
+            seconds("DYNO_LOG_AGE", 1.0..=31_536_000.0)?,
+        );
+        match env("DYNO_ISOLATION").as_deref() {
+            None | Some("auto") => {}
+            Some("namespaces") => settings.isolation = Isolation::Namespaces,
+            Some("tempdir") => settings.isolation = Isolation::Tempdir,
+            Some(other) => {
+                let wanted = "`auto`, `namespaces` or `tempdir`".to_owned();
+                return Err(bad("DYNO_ISOLATION", other, wanted));
+            }
+        }
         Ok(settings)
     }
 }
