@@ -10,7 +10,7 @@ use crate::size::Size;
 use crate::{command_line, config_var};
 
 /// The longest `time_to_live` in seconds (Heroku's).
-const MAX_TIME_TO_LIVE: u32 = 86_400;
+pub const MAX_TIME_TO_LIVE: u32 = 86_400;
 
 /// A dyno.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

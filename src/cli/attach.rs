@@ -50,14 +50,15 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct StatusLine {
     command: String,
+    how: &'static str,
     quiet: bool,
     live: bool,
     open: bool,
 }
 
 impl StatusLine {
-    /// Prints the beginning; nothing ever, if `quiet`.
-    pub fn begin(command: &str, quiet: bool) -> Self {
+    /// Prints the beginning, `Running COMMAND` and `how`; nothing ever, if `quiet`.
+    pub fn begin(command: &str, how: &'static str, quiet: bool) -> Self {
         let live = terminal::is_terminal(rustix::stdio::stderr());
         // The command may hold anything, and the line is to stay a line.
         let one_line = command.replace(char::is_control, " ");
@@ -71,6 +72,7 @@ impl StatusLine {
         let command = shown(one_line.as_bytes(), room.min(LONGEST_COMMAND));
         let line = Self {
             command,
+            how,
             quiet,
             live,
             open: true,
@@ -108,8 +110,8 @@ impl StatusLine {
     fn print(&self, state: &str) {
         let again = if self.live { "\r\x1b[K" } else { "" };
         self.write(&format!(
-            "{again}Running {} attached to terminal... {state}",
-            self.command
+            "{again}Running {}{}... {state}",
+            self.command, self.how
         ));
     }
 

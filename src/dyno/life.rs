@@ -360,7 +360,9 @@ impl Life {
     /// The client is owed an answer: if it has not come yet, it gets as long as it would have had.
     fn failed(&mut self, message: String, now: Moment) -> Vec<Action> {
         let mut actions = vec![
-            Action::Log("Error R99 (Platform error) -> Failed to launch the dyno".to_owned()),
+            Action::Log(format!(
+                "Error R99 (Platform error) -> Failed to launch the dyno: {message}"
+            )),
             state_change(DynoState::Starting, DynoState::Crashed),
             Action::KillAll,
             Action::Report(DynoState::Crashed),
