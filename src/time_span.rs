@@ -24,6 +24,23 @@ pub fn parse(text: &str) -> Result<Duration, UserError> {
         })
 }
 
+/// Writes one as [`parse`] reads it, in the largest unit that it is a whole number of: `90s`, `10m`, `24h`, `7d`.
+pub fn show(time: Duration) -> String {
+    let seconds = time.as_secs();
+    // "24h" says more than "1d".
+    let fits = |(unit, size): &&(char, f64)| {
+        seconds.is_multiple_of(*size as u64)
+            && seconds >= *size as u64
+            && (*unit, seconds) != ('d', 86_400)
+    };
+    match UNITS.iter().find(fits) {
+        Some((unit, size)) if time.subsec_nanos() == 0 => {
+            format!("{}{unit}", seconds / *size as u64)
+        }
+        _ => format!("{}s", time.as_secs_f64()),
+    }
+}
+
 fn seconds(text: &str) -> Option<f64> {
     if let Some(seconds) = number(text) {
         return Some(seconds);
@@ -51,6 +68,18 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_shown_in_the_largest_whole_unit() {
+        let shown = |seconds: f64| show(Duration::from_secs_f64(seconds));
+        assert_eq!(
+            [
+                0.0, 0.1, 90.0, 600.0, 12_960.0, 86_400.0, 604_800.0, 604_801.0
+            ]
+            .map(shown),
+            ["0s", "0.1s", "90s", "10m", "216m", "24h", "7d", "604801s"]
+        );
+    }
 
     #[test]
     fn lengths_are_read_as_people_write_them() {

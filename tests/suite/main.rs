@@ -22,3 +22,4 @@ mod run_pipes;
 mod run_terminal;
 mod sandbox;
 mod server;
+mod settings;
