@@ -56,6 +56,11 @@ impl Context {
         self.client.as_mut().context("no connection to the server")
     }
 
+    /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
+    pub fn forget_client(&mut self) {
+        self.client = None;
+    }
+
     /// Gives the connection away, for an attach.
     pub fn into_client(self) -> Result<Client> {
         self.client.context("no connection to the server")

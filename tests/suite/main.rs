@@ -14,6 +14,7 @@ mod disconnect;
 mod environment;
 mod errors;
 mod layers;
+mod ps;
 mod releases;
 mod run_pipes;
 mod run_terminal;
