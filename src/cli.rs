@@ -14,6 +14,7 @@ mod ps_end;
 mod releases;
 mod run;
 mod run_detached;
+mod run_inside;
 pub mod sandbox;
 mod serve;
 mod streams;
@@ -73,6 +74,9 @@ enum Command {
     /// Run a command in a one-off dyno in the background
     #[command(name = "run:detached")]
     RunDetached(run_detached::RunDetached),
+    /// Run a command inside a dyno that is running
+    #[command(name = "run:inside")]
+    RunInside(run_inside::RunInside),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -139,7 +143,7 @@ pub fn run() -> anyhow::Result<u8> {
     };
     let runs = matches!(
         command,
-        Command::Run(_) | Command::RunDetached(_) | Command::PsWait(_)
+        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) | Command::PsWait(_)
     );
     let done = Context::new(place).and_then(|context| perform(command, context));
     done.map_err(|error| {
@@ -154,6 +158,7 @@ pub fn run() -> anyhow::Result<u8> {
 fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     match command {
         Command::Run(command) => return command.perform(context),
+        Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),

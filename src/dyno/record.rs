@@ -40,7 +40,7 @@ impl Attach {
 }
 
 /// How a dyno's command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// Its command left with this status.
@@ -64,7 +64,7 @@ impl Exit {
 }
 
 /// Why a dyno ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Its command did.
@@ -77,6 +77,10 @@ pub enum EndReason {
     Disconnected,
     /// It could not be started.
     StartFailed,
+    /// It had lived for as long as any dyno may.
+    Cycled,
+    /// It had lived for as long as whoever asked for it wanted.
+    TimeToLive,
     /// Its supervisor is gone.
     Lost,
 }
@@ -90,6 +94,8 @@ impl EndReason {
             Self::AttachTimeout => Some("R13"),
             Self::Disconnected => Some("disconnected"),
             Self::StartFailed => Some("R99"),
+            Self::Cycled => Some("cycled"),
+            Self::TimeToLive => Some("ttl"),
             Self::Lost => Some("lost"),
         }
     }
@@ -106,6 +112,9 @@ pub struct ExitRecord {
     pub reason: EndReason,
     /// What went wrong, if it could not be started.
     pub message: Option<String>,
+    /// When it ended, in microseconds since 1970; unknown of one whose supervisor was lost.
+    #[serde(default)]
+    pub at_us: Option<i64>,
 }
 
 /// A dyno, alive or ended.
@@ -175,6 +184,7 @@ impl fmt::Display for Ended {
             Some("R99") => return f.write_str("could not be started (R99)"),
             Some("disconnected") => return f.write_str("its client left"),
             Some("lost") => return f.write_str("lost"),
+            Some("ttl") => "its time was up",
             Some(reason) => reason,
         };
         match self.as_told() {
@@ -226,6 +236,8 @@ mod tests {
             (Exit::Status(128), Some("R13"), "no client came (R13)"),
             (Exit::Unknown, Some("R99"), "could not be started (R99)"),
             (Exit::Unknown, Some("lost"), "lost"),
+            (Exit::Signal(15), Some("ttl"), "its time was up"),
+            (Exit::Signal(9), Some("cycled"), "cycled, SIGKILL"),
             (Exit::Status(7), Some("newer"), "newer, exit 7"),
         ] {
             assert_eq!(told(exit, reason), words);

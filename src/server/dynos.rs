@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
+use rustix::rand::GetRandomFlags;
 
 use super::host::Host;
 use super::supervisors::{News, Supervisors};
 use crate::api::ApiError;
-use crate::api::dyno::CreateDyno;
+use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
-use crate::control::{DynoSpec, Streams};
+use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
 use crate::pty::Size;
@@ -156,6 +158,7 @@ impl Dynos {
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
                 message: None,
+                at_us: None,
             };
             let dyno = dyno.id;
             self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
@@ -208,6 +211,10 @@ impl Dynos {
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),
             hangup_count: self.settings.hangup_count,
+            idle_timeout: self.settings.idle_timeout.as_secs_f64(),
+            lifetime: lifetime(&self.settings)?.as_secs_f64(),
+            time_to_live: request.time_to_live.map(f64::from),
+            stop_grace: self.settings.stop_grace.as_secs_f64(),
         };
         self.supervisors.start(&spec, port, reactor)
     }
@@ -250,8 +257,13 @@ impl Dynos {
     }
 
     /// Passes a client on to its dyno. An error comes back with the connection.
-    pub fn attach(&self, id: &str, connection: &std::os::fd::OwnedFd) -> bool {
+    pub fn attach(&self, id: &str, connection: &OwnedFd) -> bool {
         self.supervisors.attach(id, connection)
+    }
+
+    /// Has a dyno run a second command, on its own release, for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, id: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.supervisors.run_inside(id, command, connection)
     }
 
     /// Asks a dyno to end within `grace` seconds. False when it is not alive.
@@ -304,8 +316,11 @@ impl Dynos {
         // If its supervisor was killed it is still there; and the note may need the room.
         let folder = self.supervisors.folder_of(dyno);
         let _ = crate::slug::remove_tree(&folder.join(crate::supervisor::SCRATCH));
+        let at = record
+            .at_us
+            .and_then(|at| Timestamp::from_microsecond(at).ok());
         let ended = Ended {
-            at: now,
+            at: at.unwrap_or(now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
         };
@@ -329,12 +344,34 @@ impl Dynos {
     }
 }
 
+/// When this dyno is cycled: not all of them at once.
+fn lifetime(settings: &Settings) -> Result<Duration> {
+    let mut random = [0u8; 4];
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    let share = f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX);
+    Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
+}
+
 fn streams(request: &CreateDyno) -> Streams {
     match request.kind() {
         Attach::Detached => Streams::Output,
         Attach::Pipes => Streams::Pipes,
         Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
+}
+
+/// What a dyno's supervisor is told of a second command.
+pub fn inside(request: &RunInside, release: &Release) -> Result<ToSupervisor, ApiError> {
+    let shell_command = command_line::resolve(&request.command, &release.process_types);
+    command_line::check(&shell_command)?;
+    Ok(ToSupervisor::Inside {
+        shell_command,
+        env: request.env.clone(),
+        streams: match request.force_no_tty {
+            true => Streams::Pipes,
+            false => Streams::Terminal(window(&request.env)),
+        },
+    })
 }
 
 /// The window's size as Heroku's client tells it.
