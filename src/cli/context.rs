@@ -105,6 +105,11 @@ impl Context {
         Ok(Some((self.client.insert(client), server)))
     }
 
+    /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
+    pub fn forget_client(&mut self) {
+        self.client = None;
+    }
+
     /// Gives the connection away, for an attach.
     pub fn into_client(self) -> Result<Client> {
         self.client.context("no connection to the server")

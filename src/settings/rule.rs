@@ -49,7 +49,7 @@ impl Rule for Time {
     }
 
     fn show(&self, value: &Duration) -> String {
-        time_span::show(*value)
+        time_span::exact(*value)
     }
 
     fn bounds(&self) -> String {
