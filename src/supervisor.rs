@@ -149,7 +149,7 @@ impl Supervisor {
             servers: vec![(server_token, server)],
             session: None,
             streams: Vec::new(),
-            output: Output::default(),
+            output: Output::of(&spec.name, &mut reactor),
             finished: false,
             settled: false,
             spec,
@@ -228,7 +228,8 @@ impl Supervisor {
             reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {
                 self.ready(token)?
             }
-            reactor::Event::Deadline(_) | reactor::Event::Woken => {}
+            reactor::Event::Deadline(token) => self.output.deadline(token, &mut self.reactor),
+            reactor::Event::Woken => {}
         }
         Ok(())
     }
@@ -447,8 +448,7 @@ impl Supervisor {
                 let streams = std::mem::take(&mut self.streams)
                     .into_iter()
                     .map(|(_, fd)| fd);
-                let name = self.spec.name.clone();
-                let drained = self.output.take(streams, name, &mut self.reactor);
+                let drained = self.output.take(streams, &mut self.reactor);
                 return drained.then_some(Event::Drained);
             }
             Action::SignalAll(signal) => {
