@@ -9,8 +9,11 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod one_off;
 mod releases;
 mod run;
+mod run_detached;
+mod run_inside;
 pub mod sandbox;
 mod serve;
 mod streams;
@@ -66,6 +69,12 @@ struct Place {
 enum Command {
     /// Run a command in a one-off dyno, on your terminal
     Run(run::Run),
+    /// Run a command in a one-off dyno in the background
+    #[command(name = "run:detached")]
+    RunDetached(run_detached::RunDetached),
+    /// Run a command inside a dyno that is running
+    #[command(name = "run:inside")]
+    RunInside(run_inside::RunInside),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -121,7 +130,10 @@ pub fn run() -> anyhow::Result<u8> {
         }
         Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
-    let runs = matches!(command, Command::Run(_));
+    let runs = matches!(
+        command,
+        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_)
+    );
     let done = Context::new(place).and_then(|context| perform(command, context));
     done.map_err(|error| {
         if runs {
@@ -135,6 +147,8 @@ pub fn run() -> anyhow::Result<u8> {
 fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     match command {
         Command::Run(command) => return command.perform(context),
+        Command::RunInside(command) => return command.perform(context),
+        Command::RunDetached(command) => return command.perform(&mut context),
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,
@@ -172,7 +186,7 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
     let known = Cli::command();
     let command = args.iter().find(|arg| known.find_subcommand(arg).is_some());
-    let runs = command.is_some_and(|command| command == "run");
+    let runs = command.is_some_and(|command| command.starts_with("run"));
     let help = match command {
         Some(command) => format!("`dyno {command} --help` shows what it takes"),
         None => "`dyno --help` lists the commands".to_owned(),

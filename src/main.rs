@@ -22,6 +22,7 @@ mod procfile;
 mod release;
 mod settings;
 mod size;
+mod time_span;
 
 // One resource each.
 mod executable;

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "release",
             "settings",
             "size",
+            "time_span",
         ],
     ),
     (

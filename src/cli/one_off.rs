@@ -1,0 +1,190 @@
+//! What all commands that start a one-off dyno have in common: their options, the request they make of them, and the
+//! app they mean.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::attach::timeout_awaiting_process;
+use super::context::{Context, app_path, current_folder, folder, no_app};
+use super::deploy;
+use crate::api::app::{App, CreateApp};
+use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
+use crate::api::link::Link;
+use crate::command_line;
+use crate::config_var::check_env_name;
+use crate::error::UserError;
+use crate::size::Size;
+use crate::slug::tree_is_newer_than;
+use crate::time_span;
+
+/// How many files are looked at to say that the tree is newer than the release: a glance.
+const GLANCE: u64 = 2_000;
+
+/// Which one-off dyno is wanted.
+#[derive(Debug, Args)]
+pub struct OneOff {
+    /// Size of the dyno, such as 1X, 2X, standard-2x
+    #[arg(short, long, value_name = "SIZE")]
+    size: Option<String>,
+    /// Environment variables, `K=V` or `A=1;B=2`; may be repeated
+    #[arg(short, long, value_name = "K=V")]
+    env: Vec<String>,
+    /// What the dyno's name begins with, instead of `run`
+    #[arg(long, value_name = "TYPE")]
+    r#type: Option<String>,
+    /// End the dyno after this time at the latest, like `90s`, `10m`, `2h`
+    #[arg(long, value_name = "TIME", value_parser = time_span::parse)]
+    ttl: Option<Duration>,
+    /// Deploy this folder first
+    #[arg(long)]
+    deploy: bool,
+    /// The command and its arguments, or a process type of the Procfile
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    words: Vec<String>,
+}
+
+impl OneOff {
+    /// The command's words.
+    #[cfg(test)]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// What to ask the server for; detached, unless the caller says otherwise.
+    ///
+    /// # Errors
+    /// When an option or the command breaks a rule.
+    pub fn request(&self) -> Result<CreateDyno> {
+        let command = command_line::join(&self.words);
+        command_line::check(&command)?;
+        let mut request = CreateDyno::new(command);
+        request.env = environment(&self.env)?;
+        if let Some(size) = &self.size {
+            request.size = Size::lookup(size)?;
+        }
+        if let Some(process_type) = &self.r#type {
+            request.r#type.clone_from(process_type);
+        }
+        request.time_to_live = self.ttl.map(seconds_to_live).transpose()?;
+        Ok(request)
+    }
+
+    /// Has the server start it on `app`.
+    ///
+    /// # Errors
+    /// What the server says; `Timeout awaiting process` when it says nothing in time.
+    pub fn start(context: &mut Context, app: &str, request: &CreateDyno) -> Result<Dyno> {
+        let timeout = context.settings.attach_timeout;
+        let client = context.client()?;
+        client.set_patience(Some(timeout))?;
+        let made = client.post(&app_path(app, "/dynos"), request);
+        made.map_err(|error| in_time(error, app))
+    }
+
+    /// The app to run on: named, linked, or made on the spot from a folder with a Procfile. `quiet`: without a word
+    /// about it.
+    ///
+    /// # Errors
+    /// When none is meant, or it cannot be deployed.
+    pub fn app(&self, context: &mut Context, quiet: bool) -> Result<String> {
+        if let Some(app) = context.named_app().map(str::to_owned) {
+            if self.deploy {
+                let root = deploy::root_for(context, &app)?;
+                deploy::from_folder(context, &app, &root, quiet)?;
+            }
+            return Ok(app);
+        }
+        match context.link()? {
+            Some(link) => {
+                let root = Path::new(&link.path);
+                if self.deploy || link.app.slug_size.is_none() {
+                    deploy::from_folder(context, &link.app.name, root, quiet)?;
+                } else if !quiet {
+                    self.say_if_newer(&link);
+                }
+                Ok(link.app.name)
+            }
+            None => {
+                let here = current_folder()?;
+                if !here.join("Procfile").is_file() {
+                    return Err(no_app().into());
+                }
+                let request = CreateApp {
+                    name: None,
+                    folder: Some(folder(&here)?),
+                    unless_linked: true,
+                };
+                // A Procfile that makes no sense leaves no app behind.
+                deploy::process_types(&here)?;
+                let app: App = context.client()?.post("/apps", &request)?;
+                if !quiet {
+                    eprintln!("Creating {}... done", app.name);
+                }
+                deploy::from_folder(context, &app.name, &here, quiet)?;
+                Ok(app.name)
+            }
+        }
+    }
+
+    /// The release is what runs; a person who has just changed a file may think otherwise.
+    fn say_if_newer(&self, link: &Link) {
+        let Some(packed_at) = link.packed_at else {
+            return;
+        };
+        let newer = tree_is_newer_than(Path::new(&link.path), packed_at.0.into(), GLANCE);
+        if newer.is_ok_and(|newer| newer) {
+            eprintln!(
+                "{} has changed since {} was deployed; `dyno run --deploy` deploys it first",
+                link.path, link.app.name
+            );
+        }
+    }
+}
+
+/// The variables of `-e` options, the last one of a name.
+///
+/// # Errors
+/// When one makes no sense.
+pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for option in options {
+        for (name, value) in command_line::split_env(option)? {
+            check_env_name(&name)?;
+            all.insert(name, value);
+        }
+    }
+    Ok(all)
+}
+
+/// A time to live as the API takes it: whole seconds, from 1.
+fn seconds_to_live(time: Duration) -> Result<u32, UserError> {
+    let seconds = time.as_secs_f64().ceil();
+    if (1.0..=f64::from(MAX_TIME_TO_LIVE)).contains(&seconds) {
+        return Ok(seconds as u32);
+    }
+    Err(UserError::new("a dyno cannot be given that time to live")
+        .hint("--ttl takes from `1s` to `24h`, the longest that any one-off dyno lives"))
+}
+
+/// A server or supervisor that does not answer in time is what Heroku's client says of it.
+pub fn in_time(error: anyhow::Error, whom: &str) -> anyhow::Error {
+    let late = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| {
+            matches!(
+                cause.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            )
+        });
+    if late {
+        timeout_awaiting_process(whom).into()
+    } else {
+        error
+    }
+}
