@@ -150,7 +150,8 @@ impl Supervisor {
         };
         Ok(Self {
             life: Life::new(rules, spec.command.clone()),
-            log: LogWriter::open(&spec.logs).context("cannot open the app's log")?,
+            log: LogWriter::open(&spec.logs, spec.log_limits)
+                .context("cannot open the app's log")?,
             stack: Stack::host(),
             began: Instant::now(),
             state: DynoState::Starting,
