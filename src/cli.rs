@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod logs;
 mod one_off;
 mod releases;
 mod run;
@@ -75,6 +76,8 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// Show the app's log
+    Logs(logs::Logs),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -149,6 +152,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,

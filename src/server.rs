@@ -11,6 +11,7 @@ mod dynos;
 mod host;
 pub mod limits;
 pub mod listener;
+mod logs;
 mod platform;
 mod releases;
 mod routes;

@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ApiError;
-use crate::log_line::Source;
+use crate::log_line::{Filter, Source};
 
 /// How many lines there are when nothing is said (Heroku's figure).
 pub const USUAL_LINES: u32 = 100;
@@ -50,7 +50,10 @@ impl LogQuery {
         [
             ("lines", self.lines.map(|lines| lines.to_string())),
             ("tail", flag(self.tail)),
-            ("source", self.source.map(|source| source.as_str().to_owned())),
+            (
+                "source",
+                self.source.map(|source| source.as_str().to_owned()),
+            ),
             ("dyno", self.dyno.clone()),
             ("since", self.since.map(|since| since.to_string())),
             ("cursor", self.cursor.clone()),
@@ -59,6 +62,14 @@ impl LogQuery {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+    }
+
+    /// Which lines match.
+    pub fn filter(&self) -> Filter {
+        Filter {
+            dyno: self.dyno.clone(),
+            source: self.source,
+        }
     }
 
     /// Reads parameters, those of other names not at all. `since` is a time, or seconds before `now`.
@@ -88,9 +99,10 @@ impl LogQuery {
                 }
                 "since" => {
                     let since = time(value, now);
-                    query.since = Some(since.ok_or_else(|| {
-                        wanted("seconds, or a time like 2012-01-01T12:00:00Z")
-                    })?);
+                    query.since =
+                        Some(since.ok_or_else(|| {
+                            wanted("seconds, or a time like 2012-01-01T12:00:00Z")
+                        })?);
                 }
                 "dyno" => query.dyno = Some(value.to_owned()),
                 "cursor" => query.cursor = Some(value.to_owned()),
@@ -118,7 +130,8 @@ fn time(value: &str, now: Timestamp) -> Option<Timestamp> {
         Ok(time) => Some(time),
         Err(_) => {
             let seconds: u32 = value.parse().ok()?;
-            now.checked_sub(SignedDuration::from_secs(seconds.into())).ok()
+            now.checked_sub(SignedDuration::from_secs(seconds.into()))
+                .ok()
         }
     }
 }
@@ -200,10 +213,7 @@ mod tests {
             let parameters = parameters
                 .iter()
                 .map(|(name, value)| (*name, value.as_str()));
-            assert_eq!(
-                LogQuery::read(parameters, Timestamp::UNIX_EPOCH),
-                Ok(query)
-            );
+            assert_eq!(LogQuery::read(parameters, Timestamp::UNIX_EPOCH), Ok(query));
         }
     }
 
@@ -235,7 +245,11 @@ mod tests {
     #[test]
     fn records_are_read_as_they_were_written_whatever_pieces_they_come_in() {
         let mut bytes = Vec::new();
-        let written = [("1:0", &b""[..]), ("1:12", b"one\ntwo\n"), ("2:5", b"three\n")];
+        let written = [
+            ("1:0", &b""[..]),
+            ("1:12", b"one\ntwo\n"),
+            ("2:5", b"three\n"),
+        ];
         for (cursor, lines) in written {
             put_record(cursor, lines, &mut bytes);
         }

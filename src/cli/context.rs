@@ -11,7 +11,7 @@ use super::Place;
 use crate::api::link::Link;
 use crate::app::Folder;
 use crate::client::Client;
-use crate::client::start::{Launch, connect_or_start};
+use crate::client::start::{Launch, connect_or_start, connect_to_any_or_start};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::target;
@@ -54,6 +54,12 @@ impl Context {
             self.client = Some(connect_or_start(&self.home, &Launch::default())?);
         }
         self.client.as_mut().context("no connection to the server")
+    }
+
+    /// Connects anew after the server has gone, to whichever there is now; starts one if none runs.
+    pub fn connect_again(&mut self) -> Result<()> {
+        self.client = Some(connect_to_any_or_start(&self.home, &Launch::default())?);
+        Ok(())
     }
 
     /// Gives the connection away, for an attach.

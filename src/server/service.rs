@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::dynos::{self, Dynos, Identity, USER};
 use super::host::{self, Answer, Host, response, worker_error};
 use super::limits::Limits;
+use super::logs::{self, Logs};
 use super::routes;
 use super::signals::StopSignals;
 use super::slugs::digest;
@@ -48,6 +49,7 @@ const SHORTEST_STAY: Duration = Duration::from_millis(100);
 struct Service {
     host: Host,
     dynos: Dynos,
+    logs: Logs,
     info: ServerInfo,
     signals: StopSignals,
     destroying: Vec<Destroying>,
@@ -65,6 +67,12 @@ struct Destroying {
 impl AsMut<Host> for Service {
     fn as_mut(&mut self) -> &mut Host {
         &mut self.host
+    }
+}
+
+impl AsMut<Logs> for Service {
+    fn as_mut(&mut self) -> &mut Logs {
+        &mut self.logs
     }
 }
 
@@ -87,6 +95,7 @@ impl Service {
         Ok(Self {
             host,
             dynos,
+            logs: Logs::new(),
             info: about::this_server(idle)?,
             signals: StopSignals::catch(ctx.reactor())?,
             destroying: Vec::new(),
@@ -100,7 +109,7 @@ impl Service {
         self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
     }
 
-    fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+    fn own_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let path = routes::Path::of(&request.head);
         let answer = match (request.head.method(), &path.parts()[..]) {
             ("POST", ["apps", app, "dynos"]) => {
@@ -113,6 +122,9 @@ impl Service {
             }
             ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
                 return host::reply(self.run_inside(request, app, dyno));
+            }
+            ("GET", ["apps", app, "logs"]) => {
+                return host::reply(logs::read(self, request, app));
             }
             (method, _) => Err(ApiError::not_found(format!(
                 "there is no {method} {}",
@@ -283,6 +295,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
@@ -334,7 +347,7 @@ impl Application for Service {
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             _ => {}
         }
-        routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
+        routes::route(self, &request).unwrap_or_else(|| self.own_request(&request, ctx))
     }
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
@@ -349,12 +362,22 @@ impl Application for Service {
             Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if ended {
+                    self.logs.dyno_ended(&self.host.store, ctx);
                     self.go_on_destroying(ctx);
                 }
             }
             event if self.signals.came(event) => ctx.stop(),
+            event if self.logs.came(event, ctx) => {}
             _ => {}
         }
+    }
+
+    fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
+        self.logs.more(ticket, ctx)
+    }
+
+    fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
+        self.logs.leave(ticket, ctx);
     }
 
     /// A server that the command line started leaves when nobody needs it.
