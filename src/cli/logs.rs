@@ -73,7 +73,6 @@ impl Logs {
 ///
 /// # Errors
 /// When there is no such dyno, when the app is destroyed, or when no server can be had any more.
-#[allow(dead_code, reason = "for `run:detached -t`, which comes")]
 pub fn follow_dyno(context: &mut Context, app: &str, dyno: &str) -> Result<()> {
     let query = LogQuery {
         dyno: Some(dyno.to_owned()),
