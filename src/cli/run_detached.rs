@@ -7,14 +7,13 @@ use anyhow::Result;
 use clap::Args;
 
 use super::attach::{StatusLine, timeout_awaiting_process};
-use super::context::{Context, app_path};
+use super::context::Context;
 use super::logs::follow_dyno;
 use super::one_off::OneOff;
 use super::say;
-use super::wait::{exit_code, until_ended};
+use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
 use crate::dyno::DynoState;
-use crate::error::{EXIT_DYNO_FAILED, UserError};
 
 /// Run a command in a one-off dyno in the background; its output goes to the log.
 ///
@@ -51,7 +50,7 @@ impl RunDetached {
             (false, false) => say!("Use 'dyno logs -p {}' to view the log output.", dyno.name)?,
         }
         if self.tail {
-            follow_dyno(context, &app, &dyno.name)?;
+            follow_dyno(context, &dyno)?;
         }
         match self.tail || self.wait {
             true => exit_code(&until_ended(context, &app, &dyno.id)?),
@@ -71,14 +70,10 @@ fn until_started(context: &mut Context, app: &str, mut dyno: Dyno) -> Result<Dyn
             return Err(timeout_awaiting_process(&dyno.name).into());
         }
         thread::sleep(LOOK_AGAIN);
-        let target = app_path(app, &format!("/dynos/{}", dyno.id));
-        dyno = context.client()?.get(&target)?;
+        dyno = now(context, app, &dyno.id)?;
     }
     if dyno.state == DynoState::Crashed {
-        let error = UserError::new(format!("`{}` could not be started", dyno.name))
-            .hint(format!("`dyno logs -p {}` says why", dyno.name))
-            .exit_code(EXIT_DYNO_FAILED);
-        return Err(error.into());
+        exit_code(&dyno)?;
     }
     Ok(dyno)
 }
