@@ -63,22 +63,9 @@ impl Default for Launch {
 /// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
 /// lock without answering.
 pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
-    connect(home, launch, false)
-}
-
-/// The same, but content with a server of any build: for a command that goes on after its server was replaced, and must
-/// not undo that.
-///
-/// # Errors
-/// As [`connect_or_start`].
-pub fn connect_to_any_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
-    connect(home, launch, true)
-}
-
-fn connect(home: &Home, launch: &Launch, any_build: bool) -> anyhow::Result<Client> {
     let deadline = Instant::now() + START_TIME;
     let build_id = crate::executable::build_id().context("cannot look at this program's file")?;
-    let (mut pause, mut replaced) = (PAUSES.0, any_build);
+    let (mut pause, mut replaced) = (PAUSES.0, false);
     while Instant::now() < deadline {
         if let Some((mut client, server)) = greet(home, deadline)? {
             if server.build_id == build_id || !server.idle || replaced {
@@ -96,6 +83,20 @@ fn connect(home: &Home, launch: &Launch, any_build: bool) -> anyhow::Result<Clie
         }
     }
     Err(no_answer(home).into())
+}
+
+/// Connects to the server of `home` if one runs, of whatever build.
+///
+/// # Errors
+/// A [`UserError`] when somebody holds the lock but does not answer.
+pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
+    match greet(home, Instant::now() + START_TIME)? {
+        Some((mut client, server)) => {
+            client.set_patience(None)?;
+            Ok(Some((client, server)))
+        }
+        None => Ok(None),
+    }
 }
 
 /// Says hello to the server. None if there is none, or one that is leaving.

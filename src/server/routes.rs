@@ -96,7 +96,7 @@ pub(super) fn parameters(head: &RequestHead) -> impl Iterator<Item = (&str, Cow<
 }
 
 /// A parameter of the query, decoded.
-fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
+pub(super) fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
     parameters(head)
         .find(|(known, _)| *known == name)
         .map(|(_, value)| value)
