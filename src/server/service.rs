@@ -206,8 +206,7 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                let answer = logs::read(self, &request, app);
-                return host::reply(answer);
+                return host::reply(logs::read(self, &request, app));
             }
             ("GET", ["server", "settings"]) => {
                 let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
@@ -234,7 +233,7 @@ impl Application for Service {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if !ended.is_empty() {
                     self.answer_end_waiters(&ended, ctx);
-                    self.logs.dyno_ended(&self.host.store, ctx);
+                    self.logs.dynos_ended(&ended, ctx);
                     self.go_on_destroying(ctx);
                 }
             }

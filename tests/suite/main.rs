@@ -15,6 +15,7 @@ mod environment;
 mod errors;
 mod idle;
 mod layers;
+mod logs;
 mod ps;
 mod releases;
 mod run_detached;
