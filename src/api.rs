@@ -17,6 +17,7 @@ pub mod link;
 pub mod release;
 pub mod server;
 pub mod slug;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

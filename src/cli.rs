@@ -10,6 +10,7 @@ mod context;
 mod deploy;
 mod doctor;
 mod one_off;
+mod ps;
 mod ps_end;
 mod releases;
 mod run;
@@ -18,6 +19,7 @@ mod run_inside;
 pub mod sandbox;
 mod serve;
 mod streams;
+mod usage;
 mod wait;
 
 use std::ffi::OsString;
@@ -77,6 +79,8 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// List the dynos
+    Ps(ps::Ps),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -86,6 +90,8 @@ enum Command {
     /// Restart dynos; a one-off ends by it
     #[command(name = "ps:restart")]
     PsRestart(ps_end::Restart),
+    /// Dyno time by app, process type and size
+    Usage(usage::Show),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -160,6 +166,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Ps(command) => command.perform(&mut context)?,
+        Command::Usage(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,
