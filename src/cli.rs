@@ -18,6 +18,7 @@ mod run_detached;
 mod run_inside;
 pub mod sandbox;
 mod serve;
+mod settings;
 mod streams;
 mod usage;
 mod wait;
@@ -129,6 +130,8 @@ enum Command {
     ReleasesRollback(releases::Rollback),
     /// What this host offers to dynos, and what to do about the rest
     Doctor,
+    /// Show every setting with its value and where that comes from
+    Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
 }
@@ -186,6 +189,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::ReleasesInfo(command) => command.perform(&mut context)?,
         Command::ReleasesRollback(command) => command.perform(&mut context)?,
         Command::Doctor => return doctor::perform(&context),
+        Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
     }
     Ok(0)

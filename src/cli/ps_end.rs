@@ -134,7 +134,7 @@ fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) 
             continue;
         }
         if !explained {
-            let grace = time_span::shown(grace);
+            let grace = time_span::rough(grace);
             eprint!("SIGTERM sent, SIGKILL follows {grace} later... ");
             explained = true;
         }

@@ -18,20 +18,20 @@ use super::limits::Limits;
 use super::routes;
 use super::signals::StopSignals;
 use super::startup;
-use crate::api::server::ServerInfo;
+use crate::api::server::{ServerInfo, SettingInfo};
 use crate::error::UserError;
 use crate::home::Home;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::plan::Ownership;
 use crate::sandbox::probe;
-use crate::settings::{Settings, UID_COUNT};
+use crate::settings::{Settings, Sourced, UID_COUNT};
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
+pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     let service = startup::serve(home, idle, Limits::default(), |ctx| {
         Service::new(home.path(), settings, idle, ctx)
     })?;
@@ -46,6 +46,7 @@ struct Service {
     host: Host,
     dynos: Dynos,
     info: ServerInfo,
+    sourced: Sourced,
     signals: StopSignals,
     destroying: Vec<Destroying>,
     end_waiters: EndWaiters,
@@ -69,7 +70,8 @@ impl AsMut<Host> for Service {
 }
 
 impl Service {
-    fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(home: &Path, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+        let settings = sourced.settings.clone();
         let identity = identity(home, &settings)?;
         let owner = identity.tree_owner(settings.uid_base);
         let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
@@ -88,6 +90,7 @@ impl Service {
             host,
             dynos,
             info: about::this_server(idle)?,
+            sourced,
             signals: StopSignals::catch(ctx.reactor())?,
             destroying: Vec::new(),
             end_waiters: EndWaiters::default(),
@@ -192,6 +195,10 @@ impl Application for Service {
                 return self.destroy(&app, request, ctx);
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
+            ("GET", ["server", "settings"]) => {
+                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
+                return Reply::Now(Response::json(200, &settings));
+            }
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
