@@ -143,7 +143,7 @@ impl Page {
             seconds @ 3_601..=90_000 => Some(format!("~ {}h ago", seconds / 3_600)),
             _ => None,
         };
-        let ran = ran.map(|time| format!("ran {}", time_span::shown(time)));
+        let ran = ran.map(|time| format!("ran {}", time_span::rough(time)));
         let more: Vec<String> = ago.into_iter().chain(ran).collect();
         match more.is_empty() {
             true => local.to_string(),

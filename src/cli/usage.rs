@@ -81,7 +81,7 @@ fn sum(dynos: u64, alive: u32, seconds: f64) -> String {
         alive => format!(", {alive} alive"),
     };
     let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    format!("{} ({dynos} dyno{s}{alive})", time_span::shown(time))
+    format!("{} ({dynos} dyno{s}{alive})", time_span::rough(time))
 }
 
 #[cfg(test)]
