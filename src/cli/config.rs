@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::say;
+use super::{say, say_json};
 use crate::api::release::Release;
 use crate::command_line;
 use crate::config_var::{Config, ConfigChange};
