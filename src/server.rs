@@ -19,6 +19,7 @@ pub mod service;
 pub mod signals;
 mod slugs;
 pub mod startup;
+mod status;
 mod supervisors;
 mod workers;
 
