@@ -16,6 +16,7 @@ mod platform;
 mod releases;
 mod routes;
 pub mod service;
+mod service_manager;
 pub mod signals;
 mod slugs;
 pub mod startup;

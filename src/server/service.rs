@@ -17,6 +17,7 @@ use super::end_waiters::EndWaiters;
 use super::host::{Host, response};
 use super::limits::Limits;
 use super::routes;
+use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
 use super::status::Origin;
@@ -52,6 +53,7 @@ struct Service {
     home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    manager: ServiceManager,
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
     destroying: Vec<Destroying>,
@@ -92,6 +94,9 @@ impl Service {
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
+        // The socket is listening, and nothing from here on takes time.
+        let manager = ServiceManager::of_process();
+        manager.ready();
         Ok(Self {
             host,
             dynos,
@@ -100,6 +105,7 @@ impl Service {
             home: home.to_owned(),
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
+            manager,
             ending: false,
             destroying: Vec::new(),
             end_waiters: EndWaiters::default(),
@@ -243,6 +249,7 @@ impl Application for Service {
         if self.ending && self.dynos.count() == 0 {
             ctx.stop();
         }
+        self.manager.update(self.dynos.count(), ctx.is_stopping());
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
         }
