@@ -17,9 +17,11 @@ mod platform;
 mod releases;
 mod routes;
 pub mod service;
+mod service_manager;
 pub mod signals;
 mod slugs;
 pub mod startup;
+mod status;
 mod supervisors;
 mod workers;
 

@@ -24,4 +24,5 @@ mod run_pipes;
 mod run_terminal;
 mod sandbox;
 mod server;
+mod server_commands;
 mod settings;
