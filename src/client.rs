@@ -58,6 +58,8 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Vec<u8>,
+    /// For a part of a list: the range that the next part begins with.
+    pub next_range: Option<String>,
 }
 
 /// A connection that speaks another protocol from now on, to whoever the server passed it on to.
@@ -75,6 +77,8 @@ pub struct Upgraded {
 /// What goes with a request.
 enum Payload<'a> {
     None,
+    /// Nothing but the wish for this part of a list.
+    Range(&'a str),
     Json(Vec<u8>),
     Stream {
         content_type: &'a str,
@@ -114,6 +118,26 @@ impl Client {
     /// As [`request`](Self::request).
     pub fn get<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<T> {
         self.request("GET", target, None::<&()>)
+    }
+
+    /// `GET`s a list as a whole, however many parts it comes in.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), and when the list has no end.
+    pub fn get_list<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<Vec<T>> {
+        let first = self.exchange("GET", target, Payload::None)?.success()?;
+        let mut list: Vec<T> = first.json()?;
+        let mut next = first.next_range;
+        while let Some(range) = next {
+            let part = self.exchange("GET", target, Payload::Range(&range))?;
+            let part = part.success()?;
+            list.append(&mut part.json()?);
+            if part.next_range.as_ref() == Some(&range) {
+                bail!("the server lists without end");
+            }
+            next = part.next_range;
+        }
+        Ok(list)
     }
 
     /// `POST`s `body`.
@@ -190,12 +214,40 @@ impl Client {
     ///
     /// # Errors
     /// As [`request`](Self::request), when the answer is anything but `101`.
-    pub fn upgrade(mut self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
+    pub fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
+        self.change_protocol("GET", target, protocol, &[])
+    }
+
+    /// The same by a POST of `body`.
+    pub fn upgrade_with(
+        self,
+        target: &str,
+        protocol: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<Upgraded> {
+        self.change_protocol("POST", target, protocol, &serde_json::to_vec(body)?)
+    }
+
+    fn change_protocol(
+        mut self,
+        method: &str,
+        target: &str,
+        protocol: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Upgraded> {
         let mut connection = self.take_connection()?;
-        let head = request_line("GET", target).with("Connection", "upgrade");
-        let head = head.with("Upgrade", protocol).finish();
-        connection.transport.write(&head).map_err(lost)?;
-        let head = connection.read_head("GET")?;
+        let mut head = request_line(method, target)
+            .with("Connection", "upgrade")
+            .with("Upgrade", protocol);
+        if !body.is_empty() {
+            head = head
+                .with("Content-Type", "application/json")
+                .with("Content-Length", &body.len().to_string());
+        }
+        let mut bytes = head.finish();
+        bytes.extend_from_slice(body);
+        connection.transport.write(&bytes).map_err(lost)?;
+        let head = connection.read_head(method)?;
         if head.status != 101 {
             let answer = connection.read_answer(&head)?.success()?;
             bail!(
@@ -277,6 +329,7 @@ impl Connection {
         let head = request_line(method, target);
         let whole = match payload {
             Payload::None => head.finish(),
+            Payload::Range(range) => head.with("Range", range).finish(),
             Payload::Json(body) => {
                 let head = head.with("Content-Type", "application/json");
                 [
@@ -361,9 +414,11 @@ impl Connection {
                 bail!("the server's answer is too long");
             }
             if complete || (self.fill_or_end()? && decoder.ends_at_close()) {
+                let next_range = head.fields.get("next-range").map(str::to_owned);
                 return Ok(Answer {
                     status: head.status,
                     body,
+                    next_range,
                 });
             }
             if self.input.is_empty() {

@@ -91,6 +91,27 @@ impl Dyno {
             end_reason: ended.and_then(|ended| ended.reason.clone()),
         }
     }
+
+    /// When and how it ended, to the second; `None`: it may be alive.
+    pub fn ended(&self) -> Option<dyno::Ended> {
+        let exit = match (self.exit_status, self.exit_signal) {
+            (Some(status), _) => Exit::Status(status),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        };
+        self.ended_at.map(|Time(at)| dyno::Ended {
+            at,
+            exit,
+            reason: self.end_reason.clone(),
+        })
+    }
+}
+
+/// What a request to stop a dyno is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// How many seconds it has to end by itself before SIGKILL ends it.
+    pub grace: f64,
 }
 
 /// `POST /apps/A/dynos`.
@@ -169,6 +190,37 @@ impl CreateDyno {
             (true, true) => Attach::Pipes,
             (true, false) => Attach::Terminal,
         }
+    }
+}
+
+/// `POST /apps/A/dynos/D/inside`, an upgrade: a second command in a dyno that is up. Ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunInside {
+    /// Shell text; its first word may be a process type.
+    pub command: String,
+    /// Whether it gets pipes and no terminal.
+    pub force_no_tty: bool,
+    /// Variables over those of the dyno.
+    pub env: BTreeMap<String, String>,
+}
+
+impl RunInside {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong or breaks a rule.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let CreateDyno {
+            command,
+            force_no_tty,
+            env,
+            ..
+        } = CreateDyno::parse(body)?;
+        Ok(Self {
+            command,
+            force_no_tty,
+            env,
+        })
     }
 }
 

@@ -3,27 +3,33 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
+use rustix::rand::GetRandomFlags;
 
 use super::host::Host;
 use super::supervisors::{News, Supervisors};
 use crate::api::ApiError;
-use crate::api::dyno::CreateDyno;
+use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
-use crate::control::{DynoSpec, Streams};
+use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
 use crate::settings::{Settings, UID_COUNT};
-use crate::store::{NewDyno, Store, StoreErrorKind};
+use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
+
+/// How long after a disk that was too full it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Who dynos are to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +67,19 @@ pub struct Dynos {
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
+    /// What could not be written down yet, and when to try again.
+    unwritten: Vec<News>,
+    retry_token: Token,
 }
 
 impl Dynos {
     /// The dynos of the server whose state is in `home`.
-    pub fn new(home: &Path, settings: Settings, identity: Identity) -> Result<Self> {
+    pub fn new(
+        home: &Path,
+        settings: Settings,
+        identity: Identity,
+        reactor: &mut Reactor,
+    ) -> Result<Self> {
         Ok(Self {
             supervisors: Supervisors::new(home.join("dynos"))?,
             next_port: *settings.ports.start(),
@@ -77,6 +91,8 @@ impl Dynos {
                 .collect(),
             settings,
             identity,
+            unwritten: Vec::new(),
+            retry_token: reactor.token(),
         })
     }
 
@@ -98,18 +114,13 @@ impl Dynos {
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
         for news in self.supervisors.adopt_all(reactor)? {
-            self.note(news, store);
+            self.note_now_or_later(news, store, reactor);
         }
         for dyno in store.live_dynos(None)? {
             if !self.supervisors.is_live(&dyno.id) {
                 let record = crate::supervisor::lost_record();
-                self.note(
-                    News::Ended {
-                        dyno: dyno.id,
-                        record,
-                    },
-                    store,
-                );
+                let dyno = dyno.id;
+                self.note_now_or_later(News::Ended { dyno, record }, store, reactor);
             }
         }
         Ok(())
@@ -147,14 +158,10 @@ impl Dynos {
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
                 message: None,
+                at_us: None,
             };
-            self.note(
-                News::Ended {
-                    dyno: dyno.id,
-                    record,
-                },
-                &mut host.store,
-            );
+            let dyno = dyno.id;
+            self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
@@ -205,6 +212,10 @@ impl Dynos {
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),
             hangup_count: self.settings.hangup_count,
+            idle_timeout: self.settings.idle_timeout.as_secs_f64(),
+            lifetime: lifetime(&self.settings)?.as_secs_f64(),
+            time_to_live: request.time_to_live.map(f64::from),
+            stop_grace: self.settings.stop_grace.as_secs_f64(),
         };
         self.supervisors.start(&spec, port, reactor)
     }
@@ -247,8 +258,13 @@ impl Dynos {
     }
 
     /// Passes a client on to its dyno. An error comes back with the connection.
-    pub fn attach(&self, id: &str, connection: &std::os::fd::OwnedFd) -> bool {
+    pub fn attach(&self, id: &str, connection: &OwnedFd) -> bool {
         self.supervisors.attach(id, connection)
+    }
+
+    /// Has a dyno run a second command, on its own release, for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, id: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.supervisors.run_inside(id, command, connection)
     }
 
     /// Asks a dyno to end within `grace` seconds. False when it is not alive.
@@ -256,57 +272,67 @@ impl Dynos {
         self.supervisors.stop(id, grace)
     }
 
-    /// Whether `token` belongs to a dyno.
+    /// Whether `token` is for [`hear`](Self::hear).
     pub fn knows(&self, token: Token) -> bool {
-        self.supervisors.knows(token)
+        token == self.retry_token || self.supervisors.knows(token)
     }
 
-    /// Takes what a supervisor has said. True if a dyno has ended by it.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> bool {
-        let mut ended = false;
-        for news in self.supervisors.hear(token, reactor) {
-            ended |= matches!(news, News::Ended { .. });
-            self.note(news, store);
-        }
-        ended
-    }
-
-    /// Writes it down. What cannot be written now is found in the dyno's folder by the next server.
-    fn note(&self, news: News, store: &mut Store) {
-        let now = Timestamp::now();
-        if let News::Ended { dyno, .. } = &news {
-            // If its supervisor was killed it is still there; and the note may need the room.
-            let scratch = self
-                .supervisors
-                .folder_of(dyno)
-                .join(crate::supervisor::SCRATCH);
-            let _ = crate::slug::remove_tree(&scratch);
-        }
-        let noted = match &news {
-            News::State { dyno, state } => store.update_dyno(dyno, *state, now),
-            News::Ended { dyno, record } => {
-                let reason = record.reason.as_str().map(str::to_owned);
-                let ended = Ended {
-                    at: now,
-                    exit: record.exit,
-                    reason,
-                };
-                store
-                    .end_dyno(dyno, record.state, &ended, self.settings.kept_dynos)
-                    .map(drop)
-            }
+    /// Takes what a supervisor has said, and writes it down. Returns the ids of dynos that have ended by it.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Vec<String> {
+        let news = match token == self.retry_token {
+            true => std::mem::take(&mut self.unwritten),
+            false => self.supervisors.hear(token, reactor),
         };
-        match (noted, news) {
-            (Ok(()), News::Ended { dyno, .. }) => self.clear(&dyno),
-            // Its app was destroyed meanwhile: nobody will ask.
-            (Err(error), News::Ended { dyno, .. }) if error.kind() == StoreErrorKind::NotFound => {
-                self.clear(&dyno)
+        news.into_iter()
+            .filter_map(|news| self.note_now_or_later(news, store, reactor))
+            .collect()
+    }
+
+    /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
+    /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
+    fn note_now_or_later(
+        &mut self,
+        news: News,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        match (self.note(&news, store), news) {
+            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), News::State { .. }) => None,
+            (Err(error), news) => {
+                eprintln!("cannot note the state of a dyno: {error}");
+                self.unwritten.push(news);
+                reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
+                None
             }
-            (Err(error), News::Ended { dyno, .. } | News::State { dyno, .. }) => {
-                eprintln!("cannot note the state of dyno {dyno}: {error}");
-            }
-            (Ok(()), News::State { .. }) => {}
         }
+    }
+
+    fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let (dyno, record) = match news {
+            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::Ended { dyno, record } => (dyno, record),
+        };
+        // If its supervisor was killed it is still there; and the note may need the room.
+        let folder = self.supervisors.folder_of(dyno);
+        let _ = crate::slug::remove_tree(&folder.join(crate::supervisor::SCRATCH));
+        let at = record
+            .at_us
+            .and_then(|at| Timestamp::from_microsecond(at).ok());
+        let ended = Ended {
+            at: at.unwrap_or(now),
+            exit: record.exit,
+            reason: record.reason.as_str().map(str::to_owned),
+        };
+        match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
+            Ok(_) => {}
+            // Its app was destroyed meanwhile: nobody will ask.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.clear(dyno);
+        Ok(())
     }
 
     /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that
@@ -319,12 +345,34 @@ impl Dynos {
     }
 }
 
+/// When this dyno is cycled: not all of them at once.
+fn lifetime(settings: &Settings) -> Result<Duration> {
+    let mut random = [0u8; 4];
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    let share = f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX);
+    Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
+}
+
 fn streams(request: &CreateDyno) -> Streams {
     match request.kind() {
         Attach::Detached => Streams::Output,
         Attach::Pipes => Streams::Pipes,
         Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
+}
+
+/// What a dyno's supervisor is told of a second command.
+pub fn inside(request: &RunInside, release: &Release) -> Result<ToSupervisor, ApiError> {
+    let shell_command = command_line::resolve(&request.command, &release.process_types);
+    command_line::check(&shell_command)?;
+    Ok(ToSupervisor::Inside {
+        shell_command,
+        env: request.env.clone(),
+        streams: match request.force_no_tty {
+            true => Streams::Pipes,
+            false => Streams::Terminal(window(&request.env)),
+        },
+    })
 }
 
 /// The window's size as Heroku's client tells it.

@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -54,6 +55,8 @@ pub enum News {
 pub struct Supervisors {
     folder: PathBuf,
     live: HashMap<Token, Live>,
+    /// The tokens of live dynos, by id.
+    tokens: HashMap<String, Token>,
     /// Supervisors that have said their last and will exit in a moment.
     leaving: Vec<Child>,
     /// One that is there for the next dyno.
@@ -88,6 +91,7 @@ impl Supervisors {
         Ok(Self {
             folder,
             live: HashMap::new(),
+            tokens: HashMap::new(),
             leaving: Vec::new(),
             waiting: None,
         })
@@ -154,7 +158,8 @@ impl Supervisors {
         }
     }
 
-    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported.
+    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported. The first
+    /// thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
     pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
         let mut news = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -183,6 +188,14 @@ impl Supervisors {
                 }
             }
         }
+        let deadline = Instant::now() + PATIENCE;
+        let tokens: Vec<Token> = self.live.keys().copied().collect();
+        for token in tokens {
+            if let Some(live) = self.live.get(&token) {
+                wait_for_word(&live.socket, deadline);
+            }
+            news.extend(self.hear(token, reactor));
+        }
         Ok(news)
     }
 
@@ -190,6 +203,7 @@ impl Supervisors {
         let token = reactor.token();
         rustix::io::ioctl_fionbio(&live.socket, true)?;
         reactor.register(&live.socket, token, Interest::READABLE)?;
+        self.tokens.insert(live.dyno.clone(), token);
         self.live.insert(token, live);
         Ok(())
     }
@@ -199,6 +213,12 @@ impl Supervisors {
         self.find(dyno).is_some_and(|live| {
             control::send(&live.socket, &ToSupervisor::Attach, &[connection.as_fd()]).is_ok()
         })
+    }
+
+    /// Has a dyno run a second command for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, dyno: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.find(dyno)
+            .is_some_and(|live| control::send(&live.socket, command, &[connection.as_fd()]).is_ok())
     }
 
     /// Asks a dyno to end. False when it is not alive.
@@ -214,7 +234,7 @@ impl Supervisors {
     }
 
     fn find(&self, dyno: &str) -> Option<&Live> {
-        self.live.values().find(|live| live.dyno == dyno)
+        self.live.get(self.tokens.get(dyno)?)
     }
 
     /// Whether `token` is one of the supervisors'.
@@ -255,10 +275,19 @@ impl Supervisors {
 
     fn forget(&mut self, token: Token, reactor: &mut Reactor) {
         if let Some(live) = self.live.remove(&token) {
+            self.tokens.remove(&live.dyno);
             let _ = reactor.deregister(&live.socket, token);
             self.leaving.extend(live.child);
         }
     }
+}
+
+/// Waits until there is something to read, or the deadline has passed.
+fn wait_for_word(socket: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut sources = [PollFd::new(socket, PollFlags::IN)];
+    let left = Timespec::try_from(left).unwrap_or_default();
+    let _ = rustix::event::poll(&mut sources, Some(&left));
 }
 
 impl Waiting {

@@ -681,6 +681,12 @@ impl<'a> Running<'a> {
         self.wait_for(text, |seen| &seen.stdout);
     }
 
+    /// Waits until its standard error so far contains `text`.
+    #[track_caller]
+    pub fn wait_for_errors(&self, text: &str) {
+        self.wait_for(text, |seen| &seen.stderr);
+    }
+
     #[track_caller]
     fn wait_for(&self, text: &str, which: fn(&Seen) -> &Vec<u8>) {
         let found = self.seen.wait(self.deadline, |seen| {
