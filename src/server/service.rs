@@ -15,6 +15,7 @@ use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{Host, response};
 use super::limits::Limits;
+use super::log_keeper::LogKeeper;
 use super::routes;
 use super::signals::StopSignals;
 use super::startup;
@@ -48,6 +49,7 @@ struct Service {
     info: ServerInfo,
     sourced: Sourced,
     signals: StopSignals,
+    log_keeper: LogKeeper,
     destroying: Vec<Destroying>,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
@@ -86,9 +88,11 @@ impl Service {
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         Ok(Self {
             host,
             dynos,
+            log_keeper,
             info: about::this_server(idle)?,
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
@@ -213,6 +217,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
