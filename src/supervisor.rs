@@ -240,10 +240,10 @@ impl Supervisor {
                 let timer = self.timer_tokens.iter().find(|(_, known)| *known == token);
                 match timer {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
-                    None => {
-                        self.output.deadline(token, &mut self.reactor);
+                    None if self.inside.knows(token) => {
                         self.inside.idle(token, &mut self.reactor, &self.sandbox);
                     }
+                    None => self.output.deadline(token, &mut self.reactor),
                 }
             }
             reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {

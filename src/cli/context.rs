@@ -12,7 +12,7 @@ use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::app::Folder;
 use crate::client::Client;
-use crate::client::start::{Launch, connect, connect_or_start};
+use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::target;
@@ -108,6 +108,12 @@ impl Context {
     /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
     pub fn forget_client(&mut self) {
         self.client = None;
+    }
+
+    /// Connects anew after the server has gone, to whichever there is now; starts one if none runs.
+    pub fn connect_again(&mut self) -> Result<()> {
+        self.client = Some(connect_to_any_or_start(&self.home, &Launch::default())?);
+        Ok(())
     }
 
     /// Gives the connection away, for an attach.

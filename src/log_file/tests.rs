@@ -360,7 +360,7 @@ proptest! {
 
         let time = Timestamp::from_microsecond(base + ago * 500_000).unwrap();
         let from = since(folder.path(), time).unwrap();
-        let first = written.iter().position(|line| log_line::parse(line).unwrap().at().unwrap() >= time);
+        let first = written.iter().position(|line| log_line::parse(line).unwrap().time >= log_line::time(time).as_bytes());
         let expected = String::from_utf8(written[first.unwrap_or(written.len())..].concat()).unwrap();
         prop_assert_eq!(read_from(folder.path(), Some(from)), expected);
     }
