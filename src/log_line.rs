@@ -260,8 +260,8 @@ mod tests {
             let mut out = Vec::new();
             append(&mut out, at, source, &process, &text);
             let line = parse(&out).unwrap();
-            prop_assert_eq!((line.time, line.source), (&out[..TIME], source));
-            prop_assert_eq!(line.time, time(at).as_bytes());
+            let time = time(at);
+            prop_assert_eq!((line.time, line.source), (time.as_bytes(), source));
             prop_assert_eq!(line.process, process.as_bytes());
             let text: Vec<u8> = text.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
             prop_assert_eq!(line.text, text);
