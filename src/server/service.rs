@@ -16,6 +16,7 @@ use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
 use super::service_manager::ServiceManager;
@@ -55,6 +56,7 @@ struct Service {
     home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    log_keeper: LogKeeper,
     manager: ServiceManager,
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
@@ -102,12 +104,14 @@ impl Service {
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
         Ok(Self {
             host,
             dynos,
+            log_keeper,
             logs: Logs::new(),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
@@ -238,6 +242,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
