@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::context::Context;
+use crate::api::dyno::Dyno;
 use crate::api::logs::{LogQuery, MOST_LINES};
 use crate::error::UserError;
 use crate::time_span;
@@ -68,19 +69,19 @@ impl Logs {
     }
 }
 
-/// Prints what a dyno of `app` has written to the log and will write, from its first line to its last, and returns when
+/// Prints what a dyno has written to the log and will write, from its first line to its last, and returns when
 /// it has ended. It goes on if the server is killed meanwhile.
 ///
 /// # Errors
 /// When there is no such dyno, when the app is destroyed, or when no server can be had any more.
-#[allow(dead_code, reason = "for `run:detached -t`, which comes")]
-pub fn follow_dyno(context: &mut Context, app: &str, dyno: &str) -> Result<()> {
+pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
     let query = LogQuery {
-        dyno: Some(dyno.to_owned()),
+        dyno: Some(dyno.name.clone()),
         until_ended: true,
         ..LogQuery::default()
     };
-    follow::read(context, app, query, &mut Printer::of_process(false)?)
+    let (app, printer) = (&dyno.app, &mut Printer::of_process(false)?);
+    follow::read_of(context, &app.id, &app.name, query, printer)
 }
 
 /// The time that a person means: so long ago, an instant, or a time of the local clock.

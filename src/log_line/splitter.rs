@@ -36,11 +36,6 @@ impl Splitter {
         }
     }
 
-    /// Gives back the memory between lines.
-    pub fn rest(&mut self) {
-        self.partial.shrink_to_fit();
-    }
-
     /// Takes bytes of a line whose end is not known. A piece goes out only when more is there than a line may have, with
     /// a carriage return that turns out to be its end: only what follows says whether a full piece is a whole line.
     fn keep(&mut self, mut text: &[u8], line: &mut impl FnMut(&[u8])) {

@@ -283,12 +283,21 @@ impl Host {
     pub fn server(&self) -> Option<Process> {
         let pid = fs::read_to_string(self.state().join("server.lock")).ok()?;
         let server = Process::find(pid.trim().parse().ok()?)?;
+        self.is_server(server.pid).then_some(server)
+    }
+
+    /// All processes that are this host's server, or try to be.
+    pub fn servers(&self) -> Vec<i32> {
+        pids().filter(|pid| self.is_server(*pid)).collect()
+    }
+
+    fn is_server(&self, pid: i32) -> bool {
         let own = format!("DYNO_HOME={}\0", self.state().display());
-        let environ = fs::read(format!("/proc/{}/environ", server.pid)).ok()?;
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let own = environ
             .windows(own.len())
             .any(|window| window == own.as_bytes());
-        (own && command_line_of(server.pid).contains("server")).then_some(server)
+        own && command_line_of(pid).contains("server")
     }
 
     /// Kills the server, as a crash would.

@@ -40,27 +40,41 @@ enum End {
 pub fn read(
     context: &mut Context,
     app: &str,
-    mut query: LogQuery,
+    query: LogQuery,
     printer: &mut Printer,
 ) -> Result<()> {
     // By its id, it is not taken for another one that comes under its name.
     let app_id = context.client()?.get::<App>(&app_path(app, ""))?.id;
-    let mut stream = open(context, &app_id, &query)?;
+    read_of(context, &app_id, app, query, printer)
+}
+
+/// The same for an app whose id is known.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_of(
+    context: &mut Context,
+    app_id: &str,
+    app: &str,
+    mut query: LogQuery,
+    printer: &mut Printer,
+) -> Result<()> {
+    let mut stream = go_on(context, app_id, &query)?;
     loop {
         match pass_on(&mut stream, &mut query.cursor, printer)? {
             End::Complete if !query.tail => return Ok(()),
             End::Complete => {
-                still_there(context, &app_id, app)?;
+                still_there(context, app_id, app)?;
                 // The server could not read on; it may later.
                 thread::sleep(PAUSES.1);
             }
             End::Lost(error) if !query.tail && !query.until_ended => return Err(error),
             End::Lost(_) => {}
         }
-        stream = match go_on(context, &app_id, &query) {
+        stream = match go_on(context, app_id, &query) {
             Ok(stream) => stream,
             Err(error) => {
-                still_there(context, &app_id, app)?;
+                still_there(context, app_id, app)?;
                 return Err(error);
             }
         };
