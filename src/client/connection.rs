@@ -20,6 +20,8 @@ const CHUNK: usize = 64 * 1024;
 /// How long to wait for a place in the server's backlog.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
+const LOST: &str = "lost the connection to the server";
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -203,9 +205,11 @@ fn malformed(refusal: crate::http::Refusal) -> anyhow::Error {
 
 /// The connection failed.
 pub(super) fn lost(error: io::Error) -> anyhow::Error {
-    let what = match error.kind() {
-        io::ErrorKind::WouldBlock => "the server does not answer",
-        _ => "lost the connection to the server",
+    let (what, error) = match error.kind() {
+        io::ErrorKind::WouldBlock => ("the server does not answer", error),
+        // `main` takes a broken pipe for that of the program's own output, and says nothing.
+        io::ErrorKind::BrokenPipe => (LOST, io::ErrorKind::ConnectionReset.into()),
+        _ => (LOST, error),
     };
     anyhow::Error::new(error).context(what)
 }
