@@ -122,9 +122,9 @@ fn paint_text(line: &Line<'_>, out: &mut String) {
         };
         match named("Deploy ", CYAN).or_else(|| named("Release ", MAGENTA)) {
             Some((start, end, color)) => {
-                show(what[..start].as_bytes(), out);
+                show(&what.as_bytes()[..start], out);
                 colored(color, &what[start..end], out);
-                show(what[end..].as_bytes(), out);
+                show(&what.as_bytes()[end..], out);
             }
             None => show(what.as_bytes(), out),
         }
