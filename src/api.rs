@@ -14,6 +14,7 @@ pub mod dyno_size;
 pub mod error;
 pub mod formation;
 pub mod link;
+pub mod logs;
 pub mod release;
 pub mod server;
 pub mod slug;

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod logs;
 mod one_off;
 mod ps_end;
 mod releases;
@@ -89,6 +90,8 @@ enum Command {
     /// Restart dynos; a one-off ends by it
     #[command(name = "ps:restart")]
     PsRestart(ps_end::Restart),
+    /// Show the app's log
+    Logs(logs::Logs),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -174,6 +177,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,
+        Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,

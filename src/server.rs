@@ -12,6 +12,7 @@ mod end_waiters;
 mod host;
 pub mod limits;
 pub mod listener;
+mod logs;
 mod platform;
 mod releases;
 mod routes;

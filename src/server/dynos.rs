@@ -211,6 +211,7 @@ impl Dynos {
             attached: request.attach,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
+            log_limits: host.log_limits(),
             tree,
             id_mapped: self.identity.id_mapped,
             owner: self.free_owner(),

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request, Ticket};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
-use super::host::{Host, response};
+use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::logs::{self, Logs};
 use super::routes;
 use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
@@ -48,6 +49,7 @@ const SHORTEST_STAY: Duration = Duration::from_millis(100);
 struct Service {
     host: Host,
     dynos: Dynos,
+    logs: Logs,
     info: ServerInfo,
     origin: Origin,
     home: PathBuf,
@@ -77,6 +79,12 @@ impl AsMut<Host> for Service {
     }
 }
 
+impl AsMut<Logs> for Service {
+    fn as_mut(&mut self) -> &mut Logs {
+        &mut self.logs
+    }
+}
+
 impl Service {
     fn new(home: &Path, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
         let settings = sourced.settings.clone();
@@ -100,6 +108,7 @@ impl Service {
         Ok(Self {
             host,
             dynos,
+            logs: Logs::new(),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
             home: home.to_owned(),
@@ -161,6 +170,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
@@ -210,6 +220,10 @@ impl Application for Service {
                 return self.destroy(&app, request, ctx);
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
+            ("GET", ["apps", app, "logs"]) => {
+                let answer = logs::read(self, &request, app);
+                return host::reply(answer);
+            }
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
@@ -232,16 +246,23 @@ impl Application for Service {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if !ended.is_empty() {
                     self.answer_end_waiters(&ended, ctx);
+                    self.logs.dyno_ended(&self.host.store, ctx);
                     self.go_on_destroying(ctx);
                 }
             }
             event if self.signals.came(event) => ctx.stop(),
+            event if self.logs.came(event, ctx) => {}
             _ => {}
         }
     }
 
-    fn client_gone(&mut self, ticket: Ticket, _: &mut Ctx<Self>) {
+    fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
+        self.logs.more(ticket, ctx)
+    }
+
+    fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
         self.end_waiters.forget(ticket);
+        self.logs.leave(ticket, ctx);
     }
 
     /// A server that the command line started leaves when nobody needs it.
