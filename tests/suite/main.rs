@@ -10,6 +10,7 @@ mod terminal;
 mod apps;
 mod config;
 mod deploy;
+mod descriptors;
 mod disconnect;
 mod environment;
 mod errors;
