@@ -18,6 +18,7 @@ pub mod logs;
 pub mod release;
 pub mod server;
 pub mod slug;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

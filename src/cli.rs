@@ -11,6 +11,7 @@ mod deploy;
 mod doctor;
 mod logs;
 mod one_off;
+mod ps;
 mod ps_end;
 mod releases;
 mod run;
@@ -22,6 +23,7 @@ mod server_status;
 mod server_stop;
 mod settings;
 mod streams;
+mod usage;
 mod wait;
 
 use std::ffi::OsString;
@@ -81,6 +83,8 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// List the dynos
+    Ps(ps::Ps),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -90,6 +94,8 @@ enum Command {
     /// Restart dynos; a one-off ends by it
     #[command(name = "ps:restart")]
     PsRestart(ps_end::Restart),
+    /// Dyno time by app, process type and size
+    Usage(usage::Show),
     /// Show the app's log
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
@@ -174,6 +180,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Ps(command) => command.perform(&mut context)?,
+        Command::Usage(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,

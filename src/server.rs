@@ -13,6 +13,7 @@ mod end_waiters;
 mod host;
 pub mod limits;
 pub mod listener;
+mod log_keeper;
 mod logs;
 mod platform;
 mod releases;

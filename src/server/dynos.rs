@@ -19,7 +19,7 @@ use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Sources, compose};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Limits};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -28,6 +28,9 @@ use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
+
+/// How much of what went wrong is remembered, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
 
 /// How long after a disk that was too full it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -156,6 +159,7 @@ impl Dynos {
             command: request.command.clone(),
             size: request.size,
             attach: request.kind(),
+            limits: Limits::of(&self.settings),
         };
         let dyno = host
             .store
@@ -171,7 +175,7 @@ impl Dynos {
                 state: DynoState::Crashed,
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
-                message: None,
+                message: Some(format!("{error:#}")),
                 at_us: None,
             };
             let dyno = dyno.id;
@@ -351,6 +355,7 @@ impl Dynos {
             at: at.unwrap_or(now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
+            message: record.message.as_deref().map(cut),
         };
         match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
             Ok(_) => {}
@@ -370,6 +375,11 @@ impl Dynos {
             eprintln!("cannot remove `{}`: {error}", folder.display());
         }
     }
+}
+
+/// As much of a message as is kept.
+fn cut(message: &str) -> String {
+    crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
 }
 
 /// When this dyno is cycled: not all of them at once.

@@ -91,16 +91,14 @@ impl Logs {
         true
     }
 
-    /// Some dyno has ended, and its last line is in the log: perhaps one that a reader reads to its end.
-    pub fn dyno_ended<A: Application>(&mut self, store: &Store, ctx: &mut Ctx<A>) {
+    /// These dynos have ended, and their last lines are in the log.
+    pub fn dynos_ended<A: Application>(&mut self, dynos: &[String], ctx: &mut Ctx<A>) {
         for (ticket, tail) in &mut self.tails {
             if let Until::DynoEnds { id, ended } = &mut tail.until
-                && !*ended
+                && dynos.contains(id)
             {
-                *ended = has_ended(store, &tail.app_id, id);
-                if *ended {
-                    ctx.resume(*ticket);
-                }
+                *ended = true;
+                ctx.resume(*ticket);
             }
         }
     }

@@ -62,6 +62,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["apps", app, "formation"]) => apps::formation(host, app),
         ("GET", ["account"]) => platform::account(host),
         ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
+        ("GET", ["usage"]) => platform::usage(host, now),
         _ => return None,
     };
     Some(Reply::Now(host::response(answer)))

@@ -17,6 +17,7 @@ use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
 use super::service_manager::ServiceManager;
@@ -59,6 +60,7 @@ struct Service {
     home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    log_keeper: LogKeeper,
     manager: ServiceManager,
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
@@ -112,12 +114,14 @@ impl Service {
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity, descriptors, ctx.reactor())?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
         Ok(Self {
             host,
             dynos,
+            log_keeper,
             logs: Logs::new(),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
@@ -231,8 +235,7 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                let answer = logs::read(self, &request, app);
-                return host::reply(answer);
+                return host::reply(logs::read(self, &request, app));
             }
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
@@ -249,6 +252,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -256,7 +260,7 @@ impl Application for Service {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if !ended.is_empty() {
                     self.answer_end_waiters(&ended, ctx);
-                    self.logs.dyno_ended(&self.host.store, ctx);
+                    self.logs.dynos_ended(&ended, ctx);
                     self.go_on_destroying(ctx);
                 }
             }

@@ -5,6 +5,7 @@
 //! so the same test program can be run by a user who cannot reach the checkout.
 
 mod harness;
+mod small_disk;
 mod terminal;
 
 mod apps;
@@ -16,6 +17,8 @@ mod environment;
 mod errors;
 mod idle;
 mod layers;
+mod log_file;
+mod logs;
 mod ps;
 mod releases;
 mod run_detached;
