@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -181,6 +182,11 @@ impl Supervisors {
                         reactor,
                     )?;
                 }
+                // Says nothing about the dyno; a server that forgot it now would forget it for ever.
+                Err(error) if is_out_of_descriptors(&error) => {
+                    let count = self.live.len();
+                    return Err(error).context(format!("cannot take up more than {count} dynos"));
+                }
                 Err(_) => {
                     let record = supervisor::read_record(&entry.path())
                         .unwrap_or_else(|_| supervisor::lost_record());
@@ -280,6 +286,11 @@ impl Supervisors {
             self.leaving.extend(live.child);
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Waits until there is something to read, or the deadline has passed.
