@@ -235,7 +235,7 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                return host::reply(logs::read(self, &request, app));
+                return host::reply(logs::read(self, &request, app, ctx));
             }
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
