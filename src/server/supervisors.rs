@@ -11,10 +11,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -154,7 +155,8 @@ impl Supervisors {
         }
     }
 
-    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported.
+    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported. The first
+    /// thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
     pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
         let mut news = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -183,6 +185,14 @@ impl Supervisors {
                 }
             }
         }
+        let deadline = Instant::now() + PATIENCE;
+        let tokens: Vec<Token> = self.live.keys().copied().collect();
+        for token in tokens {
+            if let Some(live) = self.live.get(&token) {
+                wait_for_word(&live.socket, deadline);
+            }
+            news.extend(self.hear(token, reactor));
+        }
         Ok(news)
     }
 
@@ -199,6 +209,12 @@ impl Supervisors {
         self.find(dyno).is_some_and(|live| {
             control::send(&live.socket, &ToSupervisor::Attach, &[connection.as_fd()]).is_ok()
         })
+    }
+
+    /// Has a dyno run a second command for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, dyno: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.find(dyno)
+            .is_some_and(|live| control::send(&live.socket, command, &[connection.as_fd()]).is_ok())
     }
 
     /// Asks a dyno to end. False when it is not alive.
@@ -259,6 +275,14 @@ impl Supervisors {
             self.leaving.extend(live.child);
         }
     }
+}
+
+/// Waits until there is something to read, or the deadline has passed.
+fn wait_for_word(socket: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut sources = [PollFd::new(socket, PollFlags::IN)];
+    let left = Timespec::try_from(left).unwrap_or_default();
+    let _ = rustix::event::poll(&mut sources, Some(&left));
 }
 
 impl Waiting {
