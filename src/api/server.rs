@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dyno::Isolation;
+
 /// Which server this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
@@ -14,4 +16,10 @@ pub struct ServerInfo {
     /// Whether the command line has started it: then it leaves when there is nothing to do, and for
     /// another build.
     pub idle: bool,
+    /// How it keeps dynos apart. None: it is of an earlier build.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
+    /// Why dynos are not kept apart any better, if nobody asked for that.
+    #[serde(default)]
+    pub because: Option<String>,
 }

@@ -17,48 +17,26 @@ use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
-use crate::dyno::env::{Sources, compose};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
+use crate::dyno::env::{Place, Sources, compose};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
+use crate::sandbox::offer::{Chosen, Ids};
+use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
 use crate::store::{NewDyno, Store, StoreErrorKind};
+use crate::supervisor::SCRATCH;
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
-
-/// Who dynos are to the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The server is root: each dyno has a uid of its own.
-    pub privileged: bool,
-    /// Slugs' files are mapped to it (root, Linux 5.19); else all dynos of a root server share one uid.
-    pub id_mapped: bool,
-    /// The server's own ids, which its dynos have if it is not root.
-    pub own: (u32, u32),
-}
-
-impl Identity {
-    /// Who slug trees belong to on disk: with mapping the user inside, else the user outside.
-    pub fn tree_owner(&self, uid_base: u32) -> Option<(u32, u32)> {
-        match (self.privileged, self.id_mapped) {
-            (false, _) => None,
-            (true, true) => Some((
-                crate::sandbox::plan::INNER_ID,
-                crate::sandbox::plan::INNER_ID,
-            )),
-            (true, false) => Some((uid_base, uid_base)),
-        }
-    }
-}
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
-    identity: Identity,
+    chosen: Chosen,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
@@ -68,7 +46,7 @@ pub struct Dynos {
 
 impl Dynos {
     /// The dynos of the server whose state is in `home`.
-    pub fn new(home: &Path, settings: Settings, identity: Identity) -> Result<Self> {
+    pub fn new(home: &Path, settings: Settings, chosen: Chosen) -> Result<Self> {
         Ok(Self {
             supervisors: Supervisors::new(home.join("dynos"))?,
             next_port: *settings.ports.start(),
@@ -79,7 +57,7 @@ impl Dynos {
                 .filter_map(|folder| Path::new(&folder).canonicalize().ok())
                 .collect(),
             settings,
-            identity,
+            chosen,
         })
     }
 
@@ -179,9 +157,11 @@ impl Dynos {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let port = self.free_port()?;
+        let place = self.place(&dyno.id)?;
         let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
             name: &dyno.name,
+            place: &place,
             port,
             toolchains: &release.toolchains,
             config: &config,
@@ -200,9 +180,10 @@ impl Dynos {
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             tree,
-            id_mapped: self.identity.id_mapped,
+            isolation: self.chosen.isolation,
+            id_mapped: self.chosen.id_mapped,
             owner: self.free_owner(),
-            privileged: self.identity.privileged,
+            privileged: rustix::process::geteuid().is_root(),
             hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.is_dir()).collect(),
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
@@ -214,6 +195,23 @@ impl Dynos {
             stop_grace: self.settings.stop_grace.as_secs_f64(),
         };
         self.supervisors.start(&spec, port, reactor)
+    }
+
+    /// Where the dyno `id` is to its own processes.
+    fn place(&self, id: &str) -> Result<Place> {
+        if self.chosen.isolation == Isolation::Namespaces {
+            return Ok(Place::Walls);
+        }
+        let folder = self.supervisors.folder_of(id).join(SCRATCH);
+        let text = |path: PathBuf| {
+            let path = path.into_os_string().into_string();
+            path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
+        };
+        Ok(Place::Folder {
+            app: text(tempdir::app_folder(&folder))?,
+            temporary: text(tempdir::temporary_folder(&folder))?,
+            id: id.to_owned(),
+        })
     }
 
     /// A port that no live dyno was given and nobody listens on at this moment.
@@ -236,11 +234,9 @@ impl Dynos {
     }
 
     fn free_owner(&mut self) -> (u32, u32) {
-        let base = self.settings.uid_base;
-        match (self.identity.privileged, self.identity.id_mapped) {
-            (false, _) => self.identity.own,
-            (true, false) => (base, base),
-            (true, true) => {
+        match self.chosen.ids {
+            Ids::Own(ids) | Ids::Shared(ids) => ids,
+            Ids::Each(base) => {
                 // There are more uids than dynos can be alive; the first is for shared use.
                 let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
                 let offset = offsets
@@ -288,11 +284,9 @@ impl Dynos {
         let now = Timestamp::now();
         if let News::Ended { dyno, .. } = &news {
             // If its supervisor was killed it is still there; and the note may need the room.
-            let scratch = self
-                .supervisors
-                .folder_of(dyno)
-                .join(crate::supervisor::SCRATCH);
-            let _ = crate::slug::remove_tree(&scratch);
+            let folder = self.supervisors.folder_of(dyno);
+            crate::supervisor::end_strays(&folder);
+            let _ = crate::slug::remove_tree(&folder.join(SCRATCH));
         }
         let noted = match &news {
             News::State { dyno, state } => store.update_dyno(dyno, *state, now),

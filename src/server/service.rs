@@ -1,15 +1,15 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, Reply, Request};
-use super::dynos::{self, Dynos, Identity, USER};
+use super::dynos::{self, Dynos, USER};
 use super::host::{self, Answer, Host, response, worker_error};
 use super::limits::Limits;
 use super::routes;
@@ -25,9 +25,8 @@ use crate::frame::PROTOCOL;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
-use crate::sandbox::plan::Ownership;
-use crate::sandbox::probe;
-use crate::settings::{Settings, UID_COUNT};
+use crate::sandbox::offer;
+use crate::settings::Settings;
 use crate::slug::SlugId;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
@@ -35,8 +34,10 @@ use crate::slug::SlugId;
 /// # Errors
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
+    // What a server and its supervisors make is private, but where they say otherwise.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, Limits::default(), |ctx| {
-        Service::new(home.path(), settings, idle, ctx)
+        Service::new(home, settings, idle, ctx)
     })?;
     drop(service);
     Ok(())
@@ -69,11 +70,16 @@ impl AsMut<Host> for Service {
 }
 
 impl Service {
-    fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
-        let identity = identity(home, &settings)?;
-        let owner = identity.tree_owner(settings.uid_base);
-        let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
-        crate::supervisor::sweep_scratch(&home.join("dynos"));
+    fn new(home: &Home, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+        crate::supervisor::sweep_scratch(&home.path().join("dynos"));
+        let chosen = offer::choose(home, &settings)?;
+        if let Some(because) = &chosen.because {
+            eprintln!("isolation is {}: {because}", chosen.isolation);
+        }
+        let home = home.path();
+        let owner = chosen
+            .tree_owner()
+            .map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         host.slugs
             .sweep()
@@ -82,12 +88,17 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, identity)?;
+        let info = ServerInfo {
+            isolation: Some(chosen.isolation),
+            because: chosen.because.clone(),
+            ..about::this_server(idle)?
+        };
+        let mut dynos = Dynos::new(home, settings, chosen)?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
         Ok(Self {
             host,
             dynos,
-            info: about::this_server(idle)?,
+            info,
             signals: StopSignals::catch(ctx.reactor())?,
             destroying: Vec::new(),
             idle_token: ctx.reactor().token(),
@@ -376,54 +387,5 @@ impl Application for Service {
             }
             _ => {}
         }
-    }
-}
-
-/// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
-/// dyno is asked for, so that everything else works.
-fn identity(home: &Path, settings: &Settings) -> Result<Identity> {
-    let uid_base = settings.uid_base;
-    let own = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let privileged = own.0 == 0;
-    if privileged && !has_ids(&fs::read_to_string("/proc/self/uid_map")?, uid_base) {
-        return Err(UserError::new(format!(
-            "this root has no uids from {uid_base} on to give to dynos: it is that of a container"
-        ))
-        .hint("run dyno outside of the container, or as an ordinary user in it")
-        .into());
-    }
-    let id_mapped =
-        privileged && settings.id_mapping && probe::run(home, Ownership::IdMapped).is_ok();
-    Ok(Identity {
-        privileged,
-        id_mapped,
-        own,
-    })
-}
-
-/// Whether a process with this `/proc/self/uid_map` has the ids of dynos from `first` on.
-fn has_ids(uid_map: &str, first: u32) -> bool {
-    uid_map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
-        let (first, last) = (u64::from(first), u64::from(first) + u64::from(UID_COUNT));
-        matches!(numbers[..], [inner, _, count] if inner <= first && last <= inner + count)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn root_of_a_container_has_few_ids() {
-        assert!(has_ids("         0          0 4294967295\n", 0x7800_0000));
-        assert!(!has_ids(
-            "         0       1000          1\n         1     100000      65536\n",
-            0x7800_0000
-        ));
-        assert!(!has_ids("", 0x7800_0000));
     }
 }

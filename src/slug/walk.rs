@@ -169,7 +169,6 @@ mod tests {
         }
         let mut looked = 0;
         let root = open_root(dir.path()).unwrap();
-        let ignore = SlugIgnore::read(root.as_fd()).unwrap();
         walk(
             root.as_fd(),
             |_, _| false,
