@@ -58,6 +58,8 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Vec<u8>,
+    /// For a part of a list: the range that the next part begins with.
+    pub next_range: Option<String>,
 }
 
 /// A connection that speaks another protocol from now on, to whoever the server passed it on to.
@@ -75,6 +77,8 @@ pub struct Upgraded {
 /// What goes with a request.
 enum Payload<'a> {
     None,
+    /// Nothing but the wish for this part of a list.
+    Range(&'a str),
     Json(Vec<u8>),
     Stream {
         content_type: &'a str,
@@ -114,6 +118,26 @@ impl Client {
     /// As [`request`](Self::request).
     pub fn get<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<T> {
         self.request("GET", target, None::<&()>)
+    }
+
+    /// `GET`s a list as a whole, however many parts it comes in.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), and when the list has no end.
+    pub fn get_list<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<Vec<T>> {
+        let first = self.exchange("GET", target, Payload::None)?.success()?;
+        let mut list: Vec<T> = first.json()?;
+        let mut next = first.next_range;
+        while let Some(range) = next {
+            let part = self.exchange("GET", target, Payload::Range(&range))?;
+            let part = part.success()?;
+            list.append(&mut part.json()?);
+            if part.next_range.as_ref() == Some(&range) {
+                bail!("the server lists without end");
+            }
+            next = part.next_range;
+        }
+        Ok(list)
     }
 
     /// `POST`s `body`.
@@ -305,6 +329,7 @@ impl Connection {
         let head = request_line(method, target);
         let whole = match payload {
             Payload::None => head.finish(),
+            Payload::Range(range) => head.with("Range", range).finish(),
             Payload::Json(body) => {
                 let head = head.with("Content-Type", "application/json");
                 [
@@ -389,9 +414,11 @@ impl Connection {
                 bail!("the server's answer is too long");
             }
             if complete || (self.fill_or_end()? && decoder.ends_at_close()) {
+                let next_range = head.fields.get("next-range").map(str::to_owned);
                 return Ok(Answer {
                     status: head.status,
                     body,
+                    next_range,
                 });
             }
             if self.input.is_empty() {

@@ -8,6 +8,7 @@ pub mod body_stream;
 mod config;
 mod connection;
 mod dynos;
+mod end_waiters;
 mod host;
 pub mod limits;
 pub mod listener;

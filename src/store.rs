@@ -26,7 +26,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 pub use apps::NameWish;
-pub use dynos::NewDyno;
+pub use dynos::{NewDyno, PAGE};
 pub use error::{StoreError, StoreErrorKind};
 pub use folders::Packed;
 pub use releases::NewRelease;

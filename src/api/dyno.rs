@@ -91,6 +91,27 @@ impl Dyno {
             end_reason: ended.and_then(|ended| ended.reason.clone()),
         }
     }
+
+    /// When and how it ended, to the second; `None`: it may be alive.
+    pub fn ended(&self) -> Option<dyno::Ended> {
+        let exit = match (self.exit_status, self.exit_signal) {
+            (Some(status), _) => Exit::Status(status),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        };
+        self.ended_at.map(|Time(at)| dyno::Ended {
+            at,
+            exit,
+            reason: self.end_reason.clone(),
+        })
+    }
+}
+
+/// What a request to stop a dyno is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// How many seconds it has to end by itself before SIGKILL ends it.
+    pub grace: f64,
 }
 
 /// `POST /apps/A/dynos`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dyno::Isolation;
+use crate::settings::Row;
 
 /// Which server this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,4 +23,25 @@ pub struct ServerInfo {
     /// Why dynos are not kept apart any better, if nobody asked for that.
     #[serde(default)]
     pub because: Option<String>,
+}
+
+/// A setting that a server uses, as `GET /server/settings` lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingInfo {
+    /// Its name.
+    pub name: String,
+    /// Its value with the unit, as it may be written in `config.toml`.
+    pub value: String,
+    /// `default`, `config.toml` or `environment`.
+    pub source: String,
+}
+
+impl From<Row> for SettingInfo {
+    fn from(row: Row) -> Self {
+        Self {
+            name: row.setting.name.to_owned(),
+            value: row.value,
+            source: row.source.as_str().to_owned(),
+        }
+    }
 }

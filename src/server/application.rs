@@ -168,6 +168,11 @@ impl<A: Application> Ctx<A> {
         self.workers.outstanding()
     }
 
+    /// Whether the loop is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Stops the loop in order: no new connections, idle ones are closed, requests that are being
     /// answered get a little time.
     pub fn stop(&mut self) {

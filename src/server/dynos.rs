@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -25,11 +25,14 @@ use crate::release::Release;
 use crate::sandbox::offer::{Chosen, Ids};
 use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
-use crate::store::{NewDyno, Store, StoreErrorKind};
+use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
+
+/// How long after a disk that was too full it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -42,11 +45,19 @@ pub struct Dynos {
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
+    /// What could not be written down yet, and when to try again.
+    unwritten: Vec<News>,
+    retry_token: Token,
 }
 
 impl Dynos {
     /// The dynos of the server whose state is in `home`.
-    pub fn new(home: &Path, settings: Settings, chosen: Chosen) -> Result<Self> {
+    pub fn new(
+        home: &Path,
+        settings: Settings,
+        chosen: Chosen,
+        reactor: &mut Reactor,
+    ) -> Result<Self> {
         Ok(Self {
             supervisors: Supervisors::new(home.join("dynos"))?,
             next_port: *settings.ports.start(),
@@ -58,6 +69,8 @@ impl Dynos {
                 .collect(),
             settings,
             chosen,
+            unwritten: Vec::new(),
+            retry_token: reactor.token(),
         })
     }
 
@@ -79,18 +92,13 @@ impl Dynos {
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
         for news in self.supervisors.adopt_all(reactor)? {
-            self.note(news, store);
+            self.note_now_or_later(news, store, reactor);
         }
         for dyno in store.live_dynos(None)? {
             if !self.supervisors.is_live(&dyno.id) {
                 let record = crate::supervisor::lost_record();
-                self.note(
-                    News::Ended {
-                        dyno: dyno.id,
-                        record,
-                    },
-                    store,
-                );
+                let dyno = dyno.id;
+                self.note_now_or_later(News::Ended { dyno, record }, store, reactor);
             }
         }
         Ok(())
@@ -130,13 +138,8 @@ impl Dynos {
                 message: None,
                 at_us: None,
             };
-            self.note(
-                News::Ended {
-                    dyno: dyno.id,
-                    record,
-                },
-                &mut host.store,
-            );
+            let dyno = dyno.id;
+            self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
@@ -179,6 +182,7 @@ impl Dynos {
             attached: request.attach,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
+            log_limits: host.log_limits(),
             tree,
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
@@ -264,57 +268,68 @@ impl Dynos {
         self.supervisors.stop(id, grace)
     }
 
-    /// Whether `token` belongs to a dyno.
+    /// Whether `token` is for [`hear`](Self::hear).
     pub fn knows(&self, token: Token) -> bool {
-        self.supervisors.knows(token)
+        token == self.retry_token || self.supervisors.knows(token)
     }
 
-    /// Takes what a supervisor has said. True if a dyno has ended by it.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> bool {
-        let mut ended = false;
-        for news in self.supervisors.hear(token, reactor) {
-            ended |= matches!(news, News::Ended { .. });
-            self.note(news, store);
-        }
-        ended
-    }
-
-    /// Writes it down. What cannot be written now is found in the dyno's folder by the next server.
-    fn note(&self, news: News, store: &mut Store) {
-        let now = Timestamp::now();
-        if let News::Ended { dyno, .. } = &news {
-            // If its supervisor was killed it is still there; and the note may need the room.
-            let folder = self.supervisors.folder_of(dyno);
-            crate::supervisor::end_strays(&folder);
-            let _ = crate::slug::remove_tree(&folder.join(SCRATCH));
-        }
-        let noted = match &news {
-            News::State { dyno, state } => store.update_dyno(dyno, *state, now),
-            News::Ended { dyno, record } => {
-                let reason = record.reason.as_str().map(str::to_owned);
-                let ended = Ended {
-                    at: record
-                        .at_us
-                        .map_or(now, |at| Timestamp::from_microsecond(at).unwrap_or(now)),
-                    exit: record.exit,
-                    reason,
-                };
-                store
-                    .end_dyno(dyno, record.state, &ended, self.settings.kept_dynos)
-                    .map(drop)
-            }
+    /// Takes what a supervisor has said, and writes it down. Returns the ids of dynos that have ended by it.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Vec<String> {
+        let news = match token == self.retry_token {
+            true => std::mem::take(&mut self.unwritten),
+            false => self.supervisors.hear(token, reactor),
         };
-        match (noted, news) {
-            (Ok(()), News::Ended { dyno, .. }) => self.clear(&dyno),
-            // Its app was destroyed meanwhile: nobody will ask.
-            (Err(error), News::Ended { dyno, .. }) if error.kind() == StoreErrorKind::NotFound => {
-                self.clear(&dyno)
+        news.into_iter()
+            .filter_map(|news| self.note_now_or_later(news, store, reactor))
+            .collect()
+    }
+
+    /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
+    /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
+    fn note_now_or_later(
+        &mut self,
+        news: News,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        match (self.note(&news, store), news) {
+            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), News::State { .. }) => None,
+            (Err(error), news) => {
+                eprintln!("cannot note the state of a dyno: {error}");
+                self.unwritten.push(news);
+                reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
+                None
             }
-            (Err(error), News::Ended { dyno, .. } | News::State { dyno, .. }) => {
-                eprintln!("cannot note the state of dyno {dyno}: {error}");
-            }
-            (Ok(()), News::State { .. }) => {}
         }
+    }
+
+    fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        let (dyno, record) = match news {
+            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::Ended { dyno, record } => (dyno, record),
+        };
+        // If its supervisor was killed it is still there; and the note may need the room.
+        let folder = self.supervisors.folder_of(dyno);
+        crate::supervisor::end_strays(&folder);
+        let _ = crate::slug::remove_tree(&folder.join(SCRATCH));
+        let at = record
+            .at_us
+            .and_then(|at| Timestamp::from_microsecond(at).ok());
+        let ended = Ended {
+            at: at.unwrap_or(now),
+            exit: record.exit,
+            reason: record.reason.as_str().map(str::to_owned),
+        };
+        match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
+            Ok(_) => {}
+            // Its app was destroyed meanwhile: nobody will ask.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.clear(dyno);
+        Ok(())
     }
 
     /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that

@@ -87,7 +87,7 @@ impl<'a> Path<'a> {
 }
 
 /// A parameter of the query, decoded.
-fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
+pub(super) fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
     head.query()?
         .split('&')
         .filter_map(|pair| pair.split_once('='))

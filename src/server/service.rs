@@ -1,6 +1,7 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
-use std::path::PathBuf;
+mod dyno_requests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,32 +9,27 @@ use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request};
-use super::dynos::{self, Dynos, USER};
-use super::host::{self, Answer, Host, response, worker_error};
+use super::application::{Application, BodyPlan, Ctx, Reply, Request, Ticket};
+use super::dynos::{Dynos, USER};
+use super::end_waiters::EndWaiters;
+use super::host::{Host, response};
 use super::limits::Limits;
 use super::routes;
 use super::signals::StopSignals;
-use super::slugs::digest;
 use super::startup;
-use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, Dyno, RunInside};
-use crate::api::server::ServerInfo;
-use crate::dyno;
+use crate::api::server::{ServerInfo, SettingInfo};
 use crate::error::UserError;
-use crate::frame::PROTOCOL;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer;
-use crate::settings::Settings;
-use crate::slug::SlugId;
+use crate::settings::Sourced;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
+pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, Limits::default(), |ctx| {
@@ -50,8 +46,12 @@ struct Service {
     host: Host,
     dynos: Dynos,
     info: ServerInfo,
+    sourced: Sourced,
     signals: StopSignals,
     destroying: Vec<Destroying>,
+    end_waiters: EndWaiters,
+    /// Its deadline is that of whoever has waited longest for a dyno's end.
+    end_token: Token,
     /// Its deadline is the end of a server that has nothing to do.
     idle_token: Token,
     idle_since: Option<Instant>,
@@ -70,7 +70,8 @@ impl AsMut<Host> for Service {
 }
 
 impl Service {
-    fn new(home: &Home, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(home: &Home, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+        let settings = sourced.settings.clone();
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
         if let Some(because) = &chosen.because {
@@ -93,14 +94,17 @@ impl Service {
             because: chosen.because.clone(),
             ..about::this_server(idle)?
         };
-        let mut dynos = Dynos::new(home, settings, chosen)?;
+        let mut dynos = Dynos::new(home, settings, chosen, ctx.reactor())?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
         Ok(Self {
             host,
             dynos,
             info,
+            sourced,
             signals: StopSignals::catch(ctx.reactor())?,
             destroying: Vec::new(),
+            end_waiters: EndWaiters::default(),
+            end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
         })
@@ -109,148 +113,6 @@ impl Service {
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
-    }
-
-    fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let path = routes::Path::of(&request.head);
-        let answer = match (request.head.method(), &path.parts()[..]) {
-            ("POST", ["apps", app, "dynos"]) => {
-                return host::reply(self.create_dyno(app, &request.body, ctx));
-            }
-            ("GET", ["apps", app, "dynos"]) => self.dynos_of(app),
-            ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
-            ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
-                return host::reply(self.attach(&request.head, app, dyno));
-            }
-            ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
-                return host::reply(self.run_inside(request, app, dyno));
-            }
-            (method, _) => Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                request.head.path()
-            ))),
-        };
-        Reply::Now(response(answer))
-    }
-
-    /// `POST /apps/A/dynos`. The slug's tree is there as a rule; if it had to make room for others, it is
-    /// unpacked again first.
-    fn create_dyno(
-        &mut self,
-        app: &str,
-        body: &[u8],
-        ctx: &mut Ctx<Self>,
-    ) -> Result<Reply<Self>, ApiError> {
-        let request = CreateDyno::parse(body)?;
-        let app = self.host.store.app(app)?;
-        let release = self.host.store.current_release(&app.id)?;
-        let id: SlugId = match &release.digest {
-            Some(text) => digest(text)?,
-            // Says what there is to say about an app without a release.
-            None => return self.start_dyno(&app.id, PathBuf::new(), &request, ctx),
-        };
-        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
-            return self.start_dyno(&app.id, tree, &request, ctx);
-        }
-        let cache = Arc::clone(&self.host.slugs);
-        Ok(Reply::worker(move |_| {
-            let tree = cache.ensure_tree(&id);
-            move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                let started = tree
-                    .map_err(worker_error)
-                    .and_then(|tree| service.start_dyno(&app.id, tree, &request, ctx));
-                host::reply(started)
-            }
-        }))
-    }
-
-    fn start_dyno(
-        &mut self,
-        app: &str,
-        tree: PathBuf,
-        request: &CreateDyno,
-        ctx: &mut Ctx<Self>,
-    ) -> Result<Reply<Self>, ApiError> {
-        let release = self.host.store.current_release(app)?;
-        let dyno = self
-            .dynos
-            .create(&mut self.host, &release, tree, request, ctx.reactor())?;
-        Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
-    }
-
-    /// `GET /apps/A/dynos`: those that are alive.
-    fn dynos_of(&self, app: &str) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dynos = self.host.store.live_dynos(Some(&app.id))?;
-        let dynos: Vec<_> = dynos.iter().map(|dyno| Dyno::new(dyno, None)).collect();
-        Ok(Response::json(200, &dynos))
-    }
-
-    /// `GET /apps/A/dynos/D`: alive or ended.
-    fn dyno(&self, app: &str, dyno: &str) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        Ok(Response::json(200, &Dyno::new(&dyno, None)))
-    }
-
-    /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
-    fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
-        let dyno = self.live_dyno_for(head, app, dyno)?;
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
-    }
-
-    /// `POST /apps/A/dynos/D/inside`: a second command, whose client's connection goes to the supervisor, too.
-    fn run_inside(
-        &self,
-        request: &Request,
-        app: &str,
-        dyno: &str,
-    ) -> Result<Reply<Self>, ApiError> {
-        let command = RunInside::parse(&request.body)?;
-        let dyno = self.live_dyno_for(&request.head, app, dyno)?;
-        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
-        let message = dynos::inside(&command, &release)?;
-        self.host.log(
-            &dyno.app_id,
-            &format!(
-                "Starting process with command `{}` inside {}",
-                command.command, dyno.name
-            ),
-        );
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
-    }
-
-    /// The dyno that a client wants to be connected to.
-    fn live_dyno_for(
-        &self,
-        head: &RequestHead,
-        app: &str,
-        dyno: &str,
-    ) -> Result<dyno::Dyno, ApiError> {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if head.fields.get("upgrade") != Some(PROTOCOL) {
-            return Err(ApiError::bad_request(format!(
-                "this needs `Upgrade: {PROTOCOL}`"
-            )));
-        }
-        if !self.dynos.is_live(&dyno.id) {
-            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
-                .hint("`dyno run` starts another one"));
-        }
-        Ok(dyno)
     }
 
     /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
@@ -343,6 +205,10 @@ impl Application for Service {
                 return self.destroy(&app, request, ctx);
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
+            ("GET", ["server", "settings"]) => {
+                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
+                return Reply::Now(Response::json(200, &settings));
+            }
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
@@ -357,9 +223,13 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
+            Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
+            Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
+                if self.dynos.knows(token) =>
+            {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
-                if ended {
+                if !ended.is_empty() {
+                    self.answer_end_waiters(&ended, ctx);
                     self.go_on_destroying(ctx);
                 }
             }
@@ -368,8 +238,15 @@ impl Application for Service {
         }
     }
 
+    fn client_gone(&mut self, ticket: Ticket, _: &mut Ctx<Self>) {
+        self.end_waiters.forget(ticket);
+    }
+
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        if ctx.is_stopping() {
+            self.answer_all_end_waiters(ctx);
+        }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 {
             self.dynos.prepare();

@@ -55,6 +55,8 @@ pub enum News {
 pub struct Supervisors {
     folder: PathBuf,
     live: HashMap<Token, Live>,
+    /// The tokens of live dynos, by id.
+    tokens: HashMap<String, Token>,
     /// Supervisors that have said their last and will exit in a moment.
     leaving: Vec<Child>,
     /// One that is there for the next dyno.
@@ -89,6 +91,7 @@ impl Supervisors {
         Ok(Self {
             folder,
             live: HashMap::new(),
+            tokens: HashMap::new(),
             leaving: Vec::new(),
             waiting: None,
         })
@@ -200,6 +203,7 @@ impl Supervisors {
         let token = reactor.token();
         rustix::io::ioctl_fionbio(&live.socket, true)?;
         reactor.register(&live.socket, token, Interest::READABLE)?;
+        self.tokens.insert(live.dyno.clone(), token);
         self.live.insert(token, live);
         Ok(())
     }
@@ -230,7 +234,7 @@ impl Supervisors {
     }
 
     fn find(&self, dyno: &str) -> Option<&Live> {
-        self.live.values().find(|live| live.dyno == dyno)
+        self.live.get(self.tokens.get(dyno)?)
     }
 
     /// Whether `token` is one of the supervisors'.
@@ -271,6 +275,7 @@ impl Supervisors {
 
     fn forget(&mut self, token: Token, reactor: &mut Reactor) {
         if let Some(live) = self.live.remove(&token) {
+            self.tokens.remove(&live.dyno);
             let _ = reactor.deregister(&live.socket, token);
             self.leaving.extend(live.child);
         }

@@ -1,7 +1,7 @@
 //! Tables `dynos` and `counters`.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
 
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases};
@@ -9,6 +9,21 @@ use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, ONE_OFF};
 use crate::error::UserError;
 use crate::procfile::is_process_type_name;
 use crate::size::Size;
+
+/// How many dynos one page of a list has at most; Heroku's figure.
+pub const PAGE: usize = 1_000;
+
+/// How many bytes the commands of one page have, roughly: one more dyno is added below this.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Some of an app's dynos, the oldest first.
+#[derive(Debug)]
+pub struct DynoPage {
+    /// The dynos.
+    pub dynos: Vec<Dyno>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<i64>,
+}
 
 /// A one-off dyno that is asked for.
 #[derive(Debug, Clone)]
@@ -149,14 +164,53 @@ impl Store {
     /// # Errors
     /// When the state cannot be read.
     pub fn live_dynos(&self, app_id: Option<&str>) -> Result<Vec<Dyno>> {
+        // With and without an app they are two statements: one for both could use no index.
+        let of_app = app_id.map_or("", |_| "AND dynos.app_id = ?1");
         let mut statement = self.connection.prepare_cached(&format!(
-            "{SELECT} WHERE ended_at IS NULL AND (?1 IS NULL OR dynos.app_id = ?1) \
-             ORDER BY dynos.created_at, dynos.rowid"
+            "{SELECT} WHERE ended_at IS NULL {of_app} ORDER BY dynos.rowid"
         ))?;
         let dynos = statement
-            .query_map([app_id], from_row)?
+            .query_map(params_from_iter(app_id), from_row)?
             .collect::<rusqlite::Result<_>>()?;
         Ok(dynos)
+    }
+
+    /// Dynos of an app, the oldest first: those that are alive, or with `ended` all that are remembered. At most
+    /// `max` and [`PAGE`] of them, and fewer when their commands are long; `after` is where the last page ended.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn dyno_page(
+        &self,
+        app_id: &str,
+        ended: bool,
+        after: Option<i64>,
+        max: usize,
+    ) -> Result<DynoPage> {
+        let alive = if ended { "" } else { "AND ended_at IS NULL" };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{SELECT} WHERE dynos.app_id = ?1 {alive} AND dynos.rowid > ?2 ORDER BY dynos.rowid"
+        ))?;
+        let mut rows = statement.query(params![app_id, after.unwrap_or(i64::MIN)])?;
+        let (mut dynos, mut last, mut bytes) = (Vec::new(), None, 0);
+        while let Some(row) = rows.next()? {
+            if dynos.len() >= max.clamp(1, PAGE) || bytes > PAGE_BYTES {
+                return Ok(DynoPage { dynos, next: last });
+            }
+            let dyno = from_row(row)?;
+            bytes += dyno.command.len();
+            last = Some(row.get(PLACE)?);
+            dynos.push(dyno);
+        }
+        Ok(DynoPage { dynos, next: None })
+    }
+
+    /// The dyno of this id, of whatever app, alive or ended.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDyno`].
+    pub fn dyno_of_id(&self, id: &str) -> Result<Dyno> {
+        find(&self.connection, id)
     }
 
     /// The dyno of this name or id, alive or ended. Of several with one name it is the newest.
@@ -203,8 +257,11 @@ fn find(connection: &Connection, id: &str) -> Result<Dyno> {
 
 const SELECT: &str = "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
     process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
-    ended_at, exit_status, exit_signal, end_reason
+    ended_at, exit_status, exit_signal, end_reason, dynos.rowid
     FROM dynos JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id";
+
+/// The column of a dyno's place among all dynos: later ones have higher places.
+const PLACE: usize = 17;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
     let ended_at: Option<Time> = row.get(13)?;

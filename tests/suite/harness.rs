@@ -43,6 +43,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether dynos are in folders of their own, without walls: `DYNO_TEST_ISOLATION=tempdir` has all tests run so, and what
+/// is not promised there is not tested.
+pub fn in_folders() -> bool {
+    std::env::var_os("DYNO_TEST_ISOLATION").is_some_and(|isolation| isolation == "tempdir")
+}
+
 /// Fails with a message that says what to install when a program is not there.
 pub fn require(program: &str) {
     let there = ["/usr/local/bin", "/usr/bin", "/bin"]
@@ -180,6 +186,10 @@ impl Host {
             fs::create_dir(path.join(name)).unwrap();
         }
         fs::set_permissions(path.join("state"), fs::Permissions::from_mode(0o700)).unwrap();
+        if in_folders() {
+            // The dynos of a root server are other users, who have to get through to their folders.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
+        }
         let mut env: BTreeMap<OsString, OsString> = [
             ("HOME", path.join("home").into_os_string()),
             ("DYNO_HOME", path.join("state").into_os_string()),
@@ -190,6 +200,9 @@ impl Host {
         ]
         .map(|(name, value)| (name.into(), value))
         .into();
+        if in_folders() {
+            env.insert("DYNO_ISOLATION".into(), "tempdir".into());
+        }
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
@@ -305,8 +318,7 @@ impl Host {
         };
         let mut lines = Vec::new();
         for app in apps {
-            let text = fs::read(app.unwrap().path().join("app.log")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = String::from_utf8_lossy(&log_text(&app.unwrap().path())).into_owned();
             // The last one may be on its way to the disk.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             lines.extend(whole.lines().map(|line| {
@@ -344,9 +356,15 @@ impl Host {
     /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
     /// the lock of a dyno of this host. (One without a dyno waits for the next, and leaves with the server.)
     pub fn supervisors(&self) -> Vec<Process> {
+        self.of_supervisors(|pid| !is_init(pid))
+    }
+
+    /// Forks of supervisors hold that lock, too.
+    fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
         let dynos = self.state().join("dynos");
         pids()
             .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
+            .filter(|&pid| which(pid))
             .filter(|pid| {
                 fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
                     fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
@@ -358,8 +376,14 @@ impl Host {
     }
 
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
-    /// must hold: a folder of the test's that is mounted on the host is seen by every process there.
+    /// must hold: a folder of the test's that is mounted on the host is seen by every process there. Without walls: the
+    /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
+        if in_folders() {
+            let mut all = self.of_supervisors(is_init);
+            all.extend(self.marked());
+            return all;
+        }
         let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
         let mark = format!("{mark}/state/dynos/");
         pids()
@@ -370,6 +394,17 @@ impl Host {
             })
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// Processes whose environment names a dyno's folder of this host as their home.
+    fn marked(&self) -> Vec<Process> {
+        let mark = format!("HOME={}/dynos/", self.state().display());
+        let is_marked = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = environment.split(|&byte| byte == 0);
+            variables.any(|variable| variable.starts_with(mark.as_bytes()))
+        };
+        pids().filter(is_marked).filter_map(Process::find).collect()
     }
 
     /// Supervisors, and all that is in the dynos.
@@ -482,6 +517,11 @@ fn make_removable(folder: &Path) {
 fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process calls itself a dyno's init. Without walls it is one among others.
+fn is_init(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
 }
 
 /// Whether a process is known to be in a PID namespace below the tests' own.
@@ -680,6 +720,12 @@ impl<'a> Running<'a> {
     #[track_caller]
     pub fn wait_for_output(&self, text: &str) {
         self.wait_for(text, |seen| &seen.stdout);
+    }
+
+    /// Waits until its standard error so far contains `text`.
+    #[track_caller]
+    pub fn wait_for_errors(&self, text: &str) {
+        self.wait_for(text, |seen| &seen.stderr);
     }
 
     #[track_caller]
@@ -922,4 +968,19 @@ impl Outcome<'_> {
 /// A descriptor that reads as nothing.
 pub fn nothing() -> File {
     File::open("/dev/null").unwrap()
+}
+
+/// The text of the log in `folder`: its segments, one after the other.
+fn log_text(folder: &Path) -> Vec<u8> {
+    let mut segments: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    // The oldest may be dropped under our hands.
+    segments
+        .iter()
+        .flat_map(|segment| fs::read(segment).unwrap_or_default())
+        .collect()
 }
