@@ -85,7 +85,12 @@ impl Home {
         &self.path
     }
 
-    /// Whether other users, which dynos may be, can get through to the dynos' folders: through, and nowhere else, since
+    /// Whether other users get through.
+    pub fn is_passable(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|folder| folder.mode() & 0o777 == PASSABLE)
+    }
+
+    /// Has other users, which dynos may be, get through to the dynos' folders, or not any more. Through, and nowhere else:
     /// everything else in here becomes private by itself.
     ///
     /// # Errors
@@ -93,10 +98,6 @@ impl Home {
     pub fn let_through(&self, through: bool) -> std::io::Result<()> {
         let dynos = self.path.join(DYNOS);
         if through {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(PRIVATE)
-                .create(&dynos)?;
             for entry in std::fs::read_dir(&self.path)? {
                 let entry = entry?;
                 let kind = entry.file_type()?;
@@ -124,6 +125,16 @@ impl Home {
     /// The lock that says whether a server runs.
     pub fn server_lock(&self) -> PathBuf {
         self.path.join("server.lock")
+    }
+
+    /// Why dynos are kept apart by less than namespaces, if they are and nobody asked for it; the server writes it.
+    pub fn isolation_note(&self) -> PathBuf {
+        self.path.join("isolation")
+    }
+
+    /// What of that has been told to a person.
+    pub fn isolation_told(&self) -> PathBuf {
+        self.path.join("isolation.told")
     }
 
     /// What a server that the command line has started says.
@@ -219,6 +230,7 @@ mod tests {
 
         // Through to the dynos' folders, and nowhere else.
         let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().mode() & 0o777;
+        std::fs::create_dir(path.join("dynos")).unwrap();
         std::fs::write(path.join("state.db"), "").unwrap();
         home.let_through(true).unwrap();
         Home::open(&path).unwrap();

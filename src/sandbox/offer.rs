@@ -53,13 +53,13 @@ impl Chosen {
         }
     }
 
-    /// Whether dynos have the rights of root on the host's files.
-    pub fn is_root(&self) -> bool {
-        self.isolation == Isolation::Tempdir && self.ids == Ids::Own((0, 0))
+    /// Whether dynos are other users, who have to get through the state folder to their own.
+    pub fn lets_through(&self) -> bool {
+        self.isolation == Isolation::Tempdir && !matches!(self.ids, Ids::Own(_))
     }
 }
 
-/// Tries out what there is, the strongest first, with trials in `home`.
+/// Tries out what there is, the strongest first, with trials in `home`, of which nothing stays.
 ///
 /// # Errors
 /// When the settings insist on what cannot be had.
@@ -67,11 +67,7 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
     let refusal = match settings.isolation {
         settings::Isolation::Tempdir => None,
         wish => match namespaces(home, settings) {
-            Ok(chosen) => {
-                // Nobody has to get through.
-                let _ = home.let_through(false);
-                return Ok(chosen);
-            }
+            Ok(chosen) => return Ok(chosen),
             Err(why) if wish == settings::Isolation::Namespaces => {
                 return Err(UserError::new(format!("no namespaces to be had: {why}")).hint(
                     "`dyno doctor` says what is missing; without DYNO_ISOLATION=namespaces dynos get what there is",
@@ -81,7 +77,6 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
         },
     };
     let (ids, why_root) = ids_without_namespaces(home, settings.uid_base);
-    let _ = home.let_through(!matches!(ids, Ids::Own(_)));
     let because: Vec<String> = refusal.into_iter().chain(why_root).collect();
     Ok(Chosen {
         isolation: Isolation::Tempdir,
@@ -149,6 +144,8 @@ fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
     let shared = spare_id(&id_map("uid"), &id_map("gid"), &passwd);
     let shared = shared.map(|id| Ids::Shared((id, id)));
     let mut why = "dynos run as root: it has no other ids to give".to_owned();
+    let passable = home.is_passable();
+    let mut found = Ids::Own(own_ids());
     for ids in [each, shared].into_iter().flatten() {
         let (Ids::Each(id) | Ids::Shared((id, _)) | Ids::Own((id, _))) = ids;
         let tried = home
@@ -156,11 +153,18 @@ fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
             .map_err(anyhow::Error::from)
             .and_then(|()| probe::run_in_a_folder(home.path(), Some((id, id))));
         match tried {
-            Ok(()) => return (ids, None),
+            Ok(()) => {
+                found = ids;
+                break;
+            }
             Err(error) => why = format!("dynos run as root: {error:#}"),
         }
     }
-    (Ids::Own(own_ids()), Some(why))
+    if !passable {
+        let _ = home.let_through(false);
+    }
+    let is_root = matches!(found, Ids::Own(_));
+    (found, is_root.then_some(why))
 }
 
 fn is_root() -> bool {

@@ -35,13 +35,10 @@ pub enum Need {
 }
 
 impl Need {
-    /// All that an ordinary user's server needs.
-    pub const ALL: [Self; 4] = [
-        Self::UserNamespaces,
-        Self::Mounts,
-        Self::Processes,
-        Self::Overlay,
-    ];
+    /// Whether files have to belong to the dyno's user for it.
+    fn has_files(self) -> bool {
+        matches!(self, Self::Overlay | Self::IdMapping)
+    }
 }
 
 /// Builds a small sandbox with all that a dyno needs, its overlay in `within`, and takes it down again; a few
@@ -79,7 +76,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     for name in ["lower", "scratch", "scratch/upper", "scratch/work"] {
         let made = folder.path().join(name);
         fs::create_dir(&made)?;
-        if owner.privileged {
+        if owner.privileged && needs.iter().any(|need| need.has_files()) {
             std::os::unix::fs::chown(&made, Some(owner.uid), Some(owner.gid))
                 .context("this root cannot give files away: it is that of a container")?;
         }

@@ -18,11 +18,12 @@ use super::routes;
 use super::signals::StopSignals;
 use super::startup;
 use crate::api::server::{ServerInfo, SettingInfo};
+use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
-use crate::sandbox::offer;
+use crate::sandbox::offer::{self, Chosen};
 use crate::settings::Sourced;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
@@ -74,9 +75,8 @@ impl Service {
         let settings = sourced.settings.clone();
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
-        if let Some(because) = &chosen.because {
-            eprintln!("isolation is {}: {because}", chosen.isolation);
-        }
+        tell(home, &chosen);
+        let (state, through) = (home, chosen.lets_through());
         let home = home.path();
         let owner = chosen
             .tree_owner()
@@ -95,6 +95,9 @@ impl Service {
             ..about::this_server(idle)?
         };
         let mut dynos = Dynos::new(home, settings, chosen, ctx.reactor())?;
+        state
+            .let_through(through)
+            .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
         Ok(Self {
             host,
@@ -265,4 +268,20 @@ impl Application for Service {
             _ => {}
         }
     }
+}
+
+/// Says in the log, and leaves for the next person who runs something, what dynos have to do without.
+fn tell(home: &Home, chosen: &Chosen) {
+    let Chosen {
+        isolation, because, ..
+    } = chosen;
+    if let Some(because) = because {
+        eprintln!("isolation is {isolation}: {because}");
+    }
+    let _ = match because {
+        Some(because) if *isolation == Isolation::Tempdir => {
+            std::fs::write(home.isolation_note(), because)
+        }
+        _ => std::fs::remove_file(home.isolation_note()),
+    };
 }
