@@ -9,7 +9,9 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod logs;
 mod one_off;
+mod ps;
 mod ps_end;
 mod releases;
 mod run;
@@ -17,8 +19,11 @@ mod run_detached;
 mod run_inside;
 pub mod sandbox;
 mod serve;
+mod server_status;
+mod server_stop;
 mod settings;
 mod streams;
+mod usage;
 mod wait;
 
 use std::ffi::OsString;
@@ -78,6 +83,8 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// List the dynos
+    Ps(ps::Ps),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -87,6 +94,10 @@ enum Command {
     /// Restart dynos; a one-off ends by it
     #[command(name = "ps:restart")]
     PsRestart(ps_end::Restart),
+    /// Dyno time by app, process type and size
+    Usage(usage::Show),
+    /// Show the app's log
+    Logs(logs::Logs),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -128,6 +139,12 @@ enum Command {
     Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
+    /// Say whether a server runs, and what it does; exits with 3 when none does
+    #[command(name = "server:status")]
+    ServerStatus(server_status::Show),
+    /// Stop the server; dynos go on
+    #[command(name = "server:stop")]
+    ServerStop(server_stop::Stop),
 }
 
 /// Does what the command line says; the result is the exit code.
@@ -163,9 +180,12 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Ps(command) => command.perform(&mut context)?,
+        Command::Usage(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,
+        Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,
@@ -183,6 +203,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Doctor => return doctor::perform(&mut context),
         Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
+        Command::ServerStatus(command) => return command.perform(&mut context),
+        Command::ServerStop(command) => command.perform(&mut context)?,
     }
     Ok(0)
 }

@@ -10,7 +10,7 @@ mod tests;
 mod transport;
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +72,14 @@ pub struct Upgraded {
     pub received: Vec<u8>,
     /// Descriptors that came so far, close-on-exec, in their order.
     pub fds: Vec<OwnedFd>,
+}
+
+/// A response that comes bit by bit, for as long as the server likes.
+#[derive(Debug)]
+pub struct Streamed {
+    connection: Connection,
+    decoder: BodyDecoder,
+    ended: bool,
 }
 
 /// What goes with a request.
@@ -269,6 +277,29 @@ impl Client {
         })
     }
 
+    /// `GET`s a resource whose body is to be read as it comes. The next request goes over another connection.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
+        let mut connection = self.take_connection()?;
+        connection
+            .transport
+            .write(&request_line("GET", target).finish())
+            .map_err(lost)?;
+        let head = connection.read_head("GET")?;
+        if head.status >= 400 {
+            let status = connection.read_answer(&head)?.success()?.status;
+            bail!("the server answered with status {status}");
+        }
+        connection.transport.set_patience(None)?;
+        Ok(Streamed {
+            decoder: BodyDecoder::new(head.framing),
+            connection,
+            ended: false,
+        })
+    }
+
     fn exchange(
         &mut self,
         method: &str,
@@ -400,16 +431,7 @@ impl Connection {
         let mut decoder = BodyDecoder::new(head.framing);
         let mut body = Vec::new();
         loop {
-            let mut rest = &self.input[..];
-            let complete = loop {
-                match decoder.decode(&mut rest).map_err(malformed)? {
-                    Decoded::Data(data) => body.extend_from_slice(data),
-                    Decoded::NeedMore => break false,
-                    Decoded::End => break true,
-                }
-            };
-            let used = self.input.len() - rest.len();
-            self.input.drain(..used);
+            let complete = self.decode(&mut decoder, &mut body)?;
             if body.len() > MAX_BODY {
                 bail!("the server's answer is too long");
             }
@@ -425,6 +447,21 @@ impl Connection {
                 return Err(lost(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+
+    /// Moves what was read of a body to `body`; true when it is complete.
+    fn decode(&mut self, decoder: &mut BodyDecoder, body: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let mut rest = &self.input[..];
+        let complete = loop {
+            match decoder.decode(&mut rest).map_err(malformed)? {
+                Decoded::Data(data) => body.extend_from_slice(data),
+                Decoded::NeedMore => break false,
+                Decoded::End => break true,
+            }
+        };
+        let used = self.input.len() - rest.len();
+        self.input.drain(..used);
+        Ok(complete)
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {
@@ -444,6 +481,40 @@ impl Connection {
         self.input.extend_from_slice(&block[..length]);
         Ok(length == 0)
     }
+}
+
+impl Streamed {
+    /// Appends what has come to `body`, and waits for some more if nothing has. False at the end of the response.
+    ///
+    /// # Errors
+    /// When it breaks off before its end ([`is_lost`]), or is malformed.
+    pub fn read(&mut self, body: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let before = body.len();
+        loop {
+            self.ended |= self.connection.decode(&mut self.decoder, body)?;
+            if self.ended || body.len() > before {
+                return Ok(body.len() > before);
+            }
+            if self.connection.fill_or_end()? {
+                if !self.decoder.ends_at_close() {
+                    return Err(lost(io::ErrorKind::UnexpectedEof.into()));
+                }
+                self.ended = true;
+            }
+        }
+    }
+
+    /// What to wait for until there is something to [read](Self::read). None if that does not wait.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        let waits = !self.ended && self.connection.input.is_empty();
+        waits.then(|| self.connection.transport.fd())
+    }
+}
+
+/// Whether a request failed because the server is not there, or not there any more.
+pub fn is_lost(error: &anyhow::Error) -> bool {
+    let is = |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>();
+    error.chain().any(is) && error.downcast_ref::<UserError>().is_none()
 }
 
 impl Answer {

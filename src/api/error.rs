@@ -48,6 +48,11 @@ impl ApiError {
         Self::new("insufficient_storage", message)
     }
 
+    /// As much as the server does at once is done already.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new("too_many", message)
+    }
+
     /// It is the server's fault.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new("internal_error", message)
@@ -65,7 +70,10 @@ impl ApiError {
         match self.id.as_str() {
             "bad_request" => 400,
             "not_found" => 404,
+            "conflict" => 409,
             "invalid_params" => 422,
+            "too_many" => 429,
+            "unavailable" => 503,
             "insufficient_storage" => 507,
             _ => 500,
         }

@@ -30,6 +30,8 @@ pub struct Context {
     misconfigured: Option<UserError>,
     app: Option<String>,
     client: Option<Client>,
+    /// There was a connection, and the server at its other end has gone.
+    lost: bool,
 }
 
 impl Context {
@@ -57,6 +59,7 @@ impl Context {
             misconfigured,
             app,
             client: None,
+            lost: false,
         })
     }
 
@@ -79,6 +82,11 @@ impl Context {
     pub fn client(&mut self) -> Result<&mut Client> {
         if self.client.is_none() {
             self.client = Some(match &self.misconfigured {
+                // Whoever has lost one server goes on with whichever replaced it.
+                None if self.lost => match connect(&self.home)? {
+                    Some((client, _)) => client,
+                    None => connect_or_start(&self.home, &Launch::default())?,
+                },
                 None => connect_or_start(&self.home, &Launch::default())?,
                 Some(error) => {
                     let running = connect(&self.home)?;
@@ -106,8 +114,19 @@ impl Context {
     }
 
     /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
+    /// That one may be of another build: it is not this command that is to replace it.
     pub fn forget_client(&mut self) {
         self.client = None;
+        self.lost = true;
+    }
+
+    /// Connects anew after the server has gone, to whichever there is now; starts one if none runs.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub fn connect_again(&mut self) -> Result<()> {
+        self.forget_client();
+        self.client().map(drop)
     }
 
     /// Gives the connection away, for an attach.

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::context::Context;
 use super::say;
+use crate::api::server::ServerStatus;
 use crate::dyno::Isolation;
 use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
@@ -127,10 +128,11 @@ fn isolation(chosen: &Chosen) -> std::io::Result<()> {
 /// The server that runs may have been started with other settings, or on another day.
 fn running(context: &mut Context) -> Result<()> {
     let running = context.running().ok().flatten();
-    if let Some((_, server)) = running
-        && let Some(isolation) = server.isolation
-    {
-        say!("server:      process {}, isolation {isolation}", server.pid)?;
+    // One of an earlier build may not know the answer.
+    let status = running.and_then(|(client, _)| client.get::<ServerStatus>("/server/status").ok());
+    if let Some(status) = status {
+        let (pid, isolation) = (status.server.pid, status.isolation);
+        say!("server:      process {pid}, isolation {isolation}")?;
     }
     Ok(())
 }

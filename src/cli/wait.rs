@@ -47,10 +47,25 @@ pub fn ended_within(
     let seconds = time.map_or_else(String::new, |time| {
         format!("?seconds={:.3}", time.as_secs_f64())
     });
-    let target = app_path(app, &format!("/dynos/{dyno}/end{seconds}"));
+    ask(
+        context,
+        &app_path(app, &format!("/dynos/{dyno}/end{seconds}")),
+    )
+}
+
+/// The dyno as it is now, from whichever server there is.
+///
+/// # Errors
+/// As [`until_ended`].
+pub fn now(context: &mut Context, app: &str, dyno: &str) -> Result<Dyno> {
+    ask(context, &app_path(app, &format!("/dynos/{dyno}")))
+}
+
+/// Asks the server, or if it is gone its successor.
+fn ask(context: &mut Context, target: &str) -> Result<Dyno> {
     let (mut lost_at, mut pause) = (None, PAUSES.0);
     loop {
-        match ask(context, &target) {
+        match ask_once(context, target) {
             Ok(dyno) => return Ok(dyno),
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::NoServer(error)) => {
@@ -71,7 +86,7 @@ enum Failure {
     Final(anyhow::Error),
 }
 
-fn ask(context: &mut Context, target: &str) -> Result<Dyno, Failure> {
+fn ask_once(context: &mut Context, target: &str) -> Result<Dyno, Failure> {
     let client = context.client().map_err(Failure::NoServer)?;
     let answer = client
         .set_patience(Some(PATIENCE))
@@ -104,8 +119,11 @@ pub fn exit_code(dyno: &Dyno) -> Result<u8> {
             format!("`dyno ps:wait {name}` waits for it"),
         ),
         Some(ended) if ended.is_for(EndReason::StartFailed) => failed(
-            format!("`{name}` could not be started"),
-            format!("`dyno logs -p {name}` says more; `dyno doctor` checks this host"),
+            match ended.message {
+                Some(message) => format!("`{name}` could not be started: {message}"),
+                None => format!("`{name}` could not be started"),
+            },
+            "`dyno doctor` says what this host offers, and how to get more".to_owned(),
         ),
         Some(ended) if ended.is_for(EndReason::Lost) => failed(
             format!("`{name}` was lost: its supervisor is gone"),

@@ -87,8 +87,6 @@ impl Server {
             version: String::new(),
             pid: std::process::id(),
             idle: true,
-            isolation: None,
-            because: None,
         };
         // Started like any other; the lock and the socket are in place when `make` is called.
         let (listens, wait) = crossbeam_channel::bounded(1);

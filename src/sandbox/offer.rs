@@ -2,6 +2,7 @@
 //!
 //! Called by the server when it starts, and by `dyno doctor`.
 
+use std::fmt;
 use std::fs;
 
 use super::plan::Ownership;
@@ -56,6 +57,20 @@ impl Chosen {
     /// Whether dynos are other users, who have to get through the state folder to their own.
     pub fn lets_through(&self) -> bool {
         self.isolation == Isolation::Tempdir && !matches!(self.ids, Ids::Own(_))
+    }
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let isolation = self.isolation;
+        match (isolation, self.ids) {
+            (Isolation::Tempdir, Ids::Own((0, _))) => write!(f, "{isolation}, dynos are root"),
+            (_, Ids::Own(_)) => write!(f, "{isolation}"),
+            (_, Ids::Shared((uid, _))) => {
+                write!(f, "{isolation}, one host uid for all dynos, {uid}")
+            }
+            (_, Ids::Each(_)) => write!(f, "{isolation}, a host uid for each dyno"),
+        }
     }
 }
 

@@ -16,8 +16,6 @@ pub fn this_server(idle: bool) -> std::io::Result<ServerInfo> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         idle,
-        isolation: None,
-        because: None,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -30,6 +30,9 @@ use crate::supervisor::SCRATCH;
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
+
+/// How much of what went wrong is remembered, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
 
 /// How long after a disk that was too full it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -72,6 +75,11 @@ impl Dynos {
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
+    }
+
+    /// How they are kept apart, in words.
+    pub fn isolation(&self) -> String {
+        self.chosen.to_string()
     }
 
     /// How many are alive.
@@ -120,6 +128,7 @@ impl Dynos {
             command: request.command.clone(),
             size: request.size,
             attach: request.kind(),
+            limits: Limits::of(&self.settings),
         };
         let dyno = host
             .store
@@ -135,7 +144,7 @@ impl Dynos {
                 state: DynoState::Crashed,
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
-                message: None,
+                message: Some(format!("{error:#}")),
                 at_us: None,
             };
             let dyno = dyno.id;
@@ -321,6 +330,7 @@ impl Dynos {
             at: at.unwrap_or(now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
+            message: record.message.as_deref().map(cut),
         };
         match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
             Ok(_) => {}
@@ -340,6 +350,11 @@ impl Dynos {
             eprintln!("cannot remove `{}`: {error}", folder.display());
         }
     }
+}
+
+/// As much of a message as is kept.
+fn cut(message: &str) -> String {
+    crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
 }
 
 /// When this dyno is cycled: not all of them at once.

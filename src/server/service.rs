@@ -1,7 +1,9 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod dyno_requests;
+mod server_requests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,19 +11,23 @@ use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request, Ticket};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
-use super::host::{Host, response};
+use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::log_keeper::LogKeeper;
+use super::logs::{self, Logs};
 use super::routes;
+use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
-use crate::api::server::{ServerInfo, SettingInfo};
+use super::status::Origin;
+use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
-use crate::http::{RequestHead, Response};
+use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::Sourced;
@@ -46,9 +52,16 @@ const SHORTEST_STAY: Duration = Duration::from_millis(100);
 struct Service {
     host: Host,
     dynos: Dynos,
+    logs: Logs,
     info: ServerInfo,
+    origin: Origin,
+    home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    log_keeper: LogKeeper,
+    manager: ServiceManager,
+    /// The server starts no dyno any more, and leaves when the last one has ended.
+    ending: bool,
     destroying: Vec<Destroying>,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
@@ -67,6 +80,12 @@ struct Destroying {
 impl AsMut<Host> for Service {
     fn as_mut(&mut self) -> &mut Host {
         &mut self.host
+    }
+}
+
+impl AsMut<Logs> for Service {
+    fn as_mut(&mut self) -> &mut Logs {
+        &mut self.logs
     }
 }
 
@@ -89,22 +108,27 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let info = ServerInfo {
-            isolation: Some(chosen.isolation),
-            because: chosen.because.clone(),
-            ..about::this_server(idle)?
-        };
         let mut dynos = Dynos::new(home, settings, chosen, ctx.reactor())?;
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
+        // The socket is listening, and nothing from here on takes time.
+        let manager = ServiceManager::of_process();
+        manager.ready();
         Ok(Self {
             host,
             dynos,
-            info,
+            log_keeper,
+            logs: Logs::new(),
+            info: about::this_server(idle)?,
+            origin: Origin::of_process(idle),
+            home: home.to_owned(),
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
+            manager,
+            ending: false,
             destroying: Vec::new(),
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
@@ -159,6 +183,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
@@ -208,10 +233,10 @@ impl Application for Service {
                 return self.destroy(&app, request, ctx);
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
-            ("GET", ["server", "settings"]) => {
-                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
-                return Reply::Now(Response::json(200, &settings));
+            ("GET", ["apps", app, "logs"]) => {
+                return host::reply(logs::read(self, &request, app));
             }
+            (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
@@ -226,6 +251,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -233,25 +259,36 @@ impl Application for Service {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if !ended.is_empty() {
                     self.answer_end_waiters(&ended, ctx);
+                    self.logs.dynos_ended(&ended, ctx);
                     self.go_on_destroying(ctx);
                 }
             }
             event if self.signals.came(event) => ctx.stop(),
+            event if self.logs.came(event, ctx) => {}
             _ => {}
         }
     }
 
-    fn client_gone(&mut self, ticket: Ticket, _: &mut Ctx<Self>) {
+    fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
+        self.logs.more(ticket, ctx)
+    }
+
+    fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
         self.end_waiters.forget(ticket);
+        self.logs.leave(ticket, ctx);
     }
 
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        if self.ending && self.dynos.count() == 0 {
+            ctx.stop();
+        }
+        self.manager.update(self.dynos.count(), ctx.is_stopping());
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
         }
         // Only a host that runs dynos pays for the next one.
-        if self.dynos.count() > 0 {
+        if self.dynos.count() > 0 && !self.ending {
             self.dynos.prepare();
         }
         match (self.is_idle(ctx), self.idle_since) {

@@ -43,12 +43,6 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether dynos are in folders of their own, without walls: `DYNO_TEST_ISOLATION=tempdir` has all tests run so, and what
-/// is not promised there is not tested.
-pub fn in_folders() -> bool {
-    std::env::var_os("DYNO_TEST_ISOLATION").is_some_and(|isolation| isolation == "tempdir")
-}
-
 /// Fails with a message that says what to install when a program is not there.
 pub fn require(program: &str) {
     let there = ["/usr/local/bin", "/usr/bin", "/bin"]
@@ -186,10 +180,6 @@ impl Host {
             fs::create_dir(path.join(name)).unwrap();
         }
         fs::set_permissions(path.join("state"), fs::Permissions::from_mode(0o700)).unwrap();
-        if in_folders() {
-            // The dynos of a root server are other users, who have to get through to their folders.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
-        }
         let mut env: BTreeMap<OsString, OsString> = [
             ("HOME", path.join("home").into_os_string()),
             ("DYNO_HOME", path.join("state").into_os_string()),
@@ -200,13 +190,47 @@ impl Host {
         ]
         .map(|(name, value)| (name.into(), value))
         .into();
-        if in_folders() {
-            env.insert("DYNO_ISOLATION".into(), "tempdir".into());
+        // `DYNO_TEST_ISOLATION=tempdir` has all tests run so; what is not promised there is not tested.
+        if let Some(isolation) = std::env::var_os("DYNO_TEST_ISOLATION") {
+            env.insert("DYNO_ISOLATION".into(), isolation);
         }
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
-        Self { folder, env }
+        let host = Self { folder, env };
+        if host.in_folders() {
+            // The dynos of a root server are other users, who have to get through to their folders.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        host
+    }
+
+    /// Whether its dynos are in folders of their own, without walls.
+    pub fn in_folders(&self) -> bool {
+        let isolation = self.env.get(OsStr::new("DYNO_ISOLATION"));
+        isolation.is_some_and(|isolation| isolation == "tempdir")
+    }
+
+    /// What the state folder's mode is to be once a server has started.
+    pub fn state_mode(&self) -> u32 {
+        match self.in_folders() && is_root() {
+            true => 0o711,
+            false => 0o700,
+        }
+    }
+
+    /// Text of a dyno with its folder, if it has one, called `/app` as it is behind walls.
+    fn at_home(&self, text: &str) -> String {
+        let (before, after) = (format!("{}/dynos/", self.state().display()), "/scratch/app");
+        let mut pieces = text.split(&before);
+        let mut at_home = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            match piece.split_once(after) {
+                Some((id, rest)) if id.len() == 36 => at_home.extend(["/app", rest]),
+                _ => at_home.extend([&before, piece]),
+            }
+        }
+        at_home
     }
 
     /// All commands of this host get another variable.
@@ -296,12 +320,21 @@ impl Host {
     pub fn server(&self) -> Option<Process> {
         let pid = fs::read_to_string(self.state().join("server.lock")).ok()?;
         let server = Process::find(pid.trim().parse().ok()?)?;
+        self.is_server(server.pid).then_some(server)
+    }
+
+    /// All processes that are this host's server, or try to be.
+    pub fn servers(&self) -> Vec<i32> {
+        pids().filter(|pid| self.is_server(*pid)).collect()
+    }
+
+    fn is_server(&self, pid: i32) -> bool {
         let own = format!("DYNO_HOME={}\0", self.state().display());
-        let environ = fs::read(format!("/proc/{}/environ", server.pid)).ok()?;
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let own = environ
             .windows(own.len())
             .any(|window| window == own.as_bytes());
-        (own && command_line_of(server.pid).contains("server")).then_some(server)
+        own && command_line_of(pid).contains("server")
     }
 
     /// Kills the server, as a crash would.
@@ -359,6 +392,11 @@ impl Host {
         self.of_supervisors(|pid| !is_init(pid))
     }
 
+    /// The inits of its live dynos, if these are without walls.
+    pub fn inits(&self) -> Vec<Process> {
+        self.of_supervisors(is_init)
+    }
+
     /// Forks of supervisors hold that lock, too.
     fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
         let dynos = self.state().join("dynos");
@@ -379,8 +417,8 @@ impl Host {
     /// must hold: a folder of the test's that is mounted on the host is seen by every process there. Without walls: the
     /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
-        if in_folders() {
-            let mut all = self.of_supervisors(is_init);
+        if self.in_folders() {
+            let mut all = self.inits();
             all.extend(self.marked());
             return all;
         }
@@ -514,7 +552,8 @@ fn make_removable(folder: &Path) {
     }
 }
 
-fn pids() -> impl Iterator<Item = i32> {
+/// The numbers of all processes.
+pub fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
@@ -877,7 +916,7 @@ impl Outcome<'_> {
     /// Its standard output is exactly this.
     #[track_caller]
     pub fn prints(&self, text: &str) -> &Self {
-        let printed = String::from_utf8_lossy(&self.stdout);
+        let printed = self.host.at_home(&String::from_utf8_lossy(&self.stdout));
         assert!(printed == text, "expected {text:?}\n{}", self.describe());
         self
     }
@@ -940,8 +979,9 @@ impl Outcome<'_> {
     /// Its standard output.
     #[track_caller]
     pub fn text(&self) -> String {
-        String::from_utf8(self.stdout.clone())
-            .unwrap_or_else(|_| panic!("not UTF-8\n{}", self.describe()))
+        let text = String::from_utf8(self.stdout.clone());
+        let text = text.unwrap_or_else(|_| panic!("not UTF-8\n{}", self.describe()));
+        self.host.at_home(&text)
     }
 
     /// Its standard error.

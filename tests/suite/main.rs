@@ -5,9 +5,11 @@
 //! so the same test program can be run by a user who cannot reach the checkout.
 
 mod harness;
+mod small_disk;
 mod terminal;
 
 mod apps;
+mod birth;
 mod config;
 mod deploy;
 mod disconnect;
@@ -15,6 +17,8 @@ mod environment;
 mod errors;
 mod idle;
 mod layers;
+mod log_file;
+mod logs;
 mod ps;
 mod releases;
 mod run_detached;
@@ -23,4 +27,6 @@ mod run_pipes;
 mod run_terminal;
 mod sandbox;
 mod server;
+mod server_commands;
 mod settings;
+mod tempdir;

@@ -35,6 +35,93 @@ fn a_detached_run_prints_its_name_and_writes_its_output_into_the_log() {
 }
 
 #[test]
+fn with_t_the_log_is_followed_to_the_dynos_end_and_its_status_is_ours() {
+    let host = Host::new();
+    let app = host.plain_app();
+    // Another dyno's lines are not this one's.
+    host.dyno(
+        &app,
+        &[
+            "run:detached",
+            "-q",
+            "while :; do echo noise; sleep 0.01; done",
+        ],
+    )
+    .finish()
+    .succeeds();
+    let followed = host
+        .dyno(
+            &app,
+            &[
+                "run:detached",
+                "-t",
+                "for n in 1 2 3; do echo $n; sleep 0.2; done; exit 42",
+            ],
+        )
+        .finish();
+    let lines = followed.exits(42).text();
+    let lines: Vec<_> = lines
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().1)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "heroku[run.2]: Starting process with command `for n in 1 2 3; do echo $n; sleep 0.2; done; exit 42`",
+            "heroku[run.2]: State changed from starting to up",
+            "app[run.2]: 1",
+            "app[run.2]: 2",
+            "app[run.2]: 3",
+            "heroku[run.2]: Process exited with status 42",
+            "heroku[run.2]: State changed from up to complete",
+        ]
+    );
+}
+
+#[test]
+fn following_goes_on_when_the_server_is_killed() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let followed = host
+        .dyno(
+            &app,
+            &[
+                "run:detached",
+                "-t",
+                "echo begun; sleep 1; seq 1000; exit 9",
+            ],
+        )
+        .start();
+    host.wait_for_log("app[run.1]: begun");
+    host.kill_server();
+    let text = followed.finish().exits(9).text();
+    let numbers: Vec<u32> = text
+        .lines()
+        .filter_map(|line| line.split_once("app[run.1]: ")?.1.parse().ok())
+        .collect();
+    assert_eq!(numbers, (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn with_wait_only_the_status_comes_back() {
+    let host = Host::new();
+    let app = host.plain_app();
+    host.dyno(
+        &app,
+        &[
+            "run:detached",
+            "--wait",
+            "-q",
+            "echo out; sleep 0.3; kill -9 $$",
+        ],
+    )
+    .finish()
+    .exits(137)
+    .prints("run.1\n")
+    .says("");
+}
+
+#[test]
 fn a_script_gets_the_name_alone() {
     let host = Host::new();
     let app = host.plain_app();
