@@ -96,6 +96,8 @@ struct Supervisor {
     began: Instant,
     life: Life,
     state: DynoState,
+    /// When that changed.
+    since: Timestamp,
     log: LogWriter,
     stack: Stack,
     lock: File,
@@ -160,6 +162,7 @@ impl Supervisor {
             stack: Stack::host(),
             began: Instant::now(),
             state: DynoState::Starting,
+            since: Timestamp::now(),
             sandbox: None,
             servers: vec![(server_token, server)],
             session: None,
@@ -495,7 +498,7 @@ impl Supervisor {
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {
-                self.state = state;
+                (self.state, self.since) = (state, Timestamp::now());
                 self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
             }
@@ -590,7 +593,7 @@ impl Supervisor {
         FromSupervisor::State {
             dyno: self.spec.id.clone(),
             state: self.state,
-            at_us: Timestamp::now().as_microsecond(),
+            at_us: self.since.as_microsecond(),
         }
     }
 

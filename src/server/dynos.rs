@@ -340,9 +340,8 @@ impl Dynos {
     }
 
     fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
-        let now = Timestamp::now();
         let (dyno, record) = match news {
-            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
         };
         // If its supervisor was killed it is still there; and the note may need the room.
@@ -352,7 +351,7 @@ impl Dynos {
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
         let ended = Ended {
-            at: at.unwrap_or(now),
+            at: at.unwrap_or_else(Timestamp::now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
             message: record.message.as_deref().map(cut),
