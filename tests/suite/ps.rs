@@ -378,6 +378,39 @@ fn what_has_ended_is_listed_with_how() {
     assert_eq!(alive[0]["name"], json!("run.6"));
 }
 
+/// The commands of a hundred are too long for one answer; Heroku's own client asks for the rest, too.
+#[test]
+fn a_long_list_comes_in_parts_and_is_shown_whole() {
+    let host = Host::with(&[("DYNO_MAX_ONE_OFFS", "100"), ("DYNO_ATTACH_TIMEOUT", "0.1")]);
+    let app = host.plain_app();
+    host.dyno(&app, &["apps"]).finish().succeeds();
+    let command = format!(": {}", "x".repeat(110 * 1024));
+    for _ in 0..45 {
+        // Nobody attaches, so it costs no more than its start.
+        let request = json!({ "command": command, "attach": true });
+        let (status, answer) = host.request("POST", "/apps/plain/dynos", &request);
+        assert_eq!(status, 201, "{answer}");
+    }
+    host.dyno(&app, &["ps:wait", "run.45"]).finish().exits(128);
+    let (status, part) = host.request("GET", "/apps/plain/dynos?ended=true", &json!(null));
+    let part: serde_json::Value = serde_json::from_str(&part).unwrap();
+    let count = part.as_array().unwrap().len();
+    assert!(
+        status == 206 && (1..45).contains(&count),
+        "{status} {count}"
+    );
+    let all = host.dyno(&app, &["ps", "--all"]).finish();
+    let names: Vec<_> = (1..=45).map(|number| format!("run.{number}:")).collect();
+    let listed = all.succeeds().text();
+    let listed: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("run."))
+        .collect();
+    assert_eq!(listed, names);
+}
+
 #[test]
 fn on_a_terminal_a_line_fits_and_on_a_pipe_it_is_whole() {
     let host = Host::new();
