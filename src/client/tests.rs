@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,6 +19,9 @@ use crate::http::{RequestHead, Response};
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
+
+/// How long anything may take that is waited for here.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server of a few requests.
 struct StandIn {
@@ -213,7 +217,9 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     let mut client = server.client();
     client.get::<Value>("/server").unwrap();
     let transport = &client.connection.as_ref().unwrap().transport;
+    let deadline = Instant::now() + PATIENCE;
     while !transport.has_input().unwrap() {
+        assert!(Instant::now() < deadline, "the server keeps the connection");
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
@@ -235,7 +241,10 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
     let refused = put(&mut client, "/refused", 1 << 40).unwrap_err();
     assert_eq!(user_error(&refused).hint.as_deref(), Some("make some"));
     let too_big = put(&mut client, "/blob", 1 << 40).unwrap_err();
-    assert_eq!(user_error(&too_big).message, "the body is too large");
+    assert_eq!(
+        user_error(&too_big).message,
+        "too many bytes in the body: 8388608 at most"
+    );
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 
     struct Broken;
@@ -256,6 +265,8 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
 fn an_upgrade_keeps_what_came_with_it() {
     let server = Server::start("a", limits::Limits::default());
     let mut upgraded = server.client().upgrade("/attach", "dyno-attach/1").unwrap();
+    let receive = sockopt::Timeout::Recv;
+    sockopt::set_socket_timeout(&upgraded.socket, receive, Some(PATIENCE)).unwrap();
     let mut buffer = [0; 64];
     while upgraded.received.len() < 5 {
         let length =
@@ -371,7 +382,7 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         stop(&self.home);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while self.home.api_socket().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }

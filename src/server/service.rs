@@ -122,7 +122,7 @@ impl Service {
             host,
             dynos,
             log_keeper,
-            logs: Logs::new(),
+            logs: Logs::new(descriptors.connections),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
             home: home.to_owned(),
