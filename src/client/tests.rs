@@ -62,6 +62,20 @@ impl Application for StandIn {
                     ))
                 }
             }),
+            ("GET", "/list") => {
+                let from: u32 = match request.head.fields.get("range") {
+                    Some(range) => range.parse().unwrap(),
+                    None => 0,
+                };
+                let part = Response::json(206, &[from, from + 1]);
+                Reply::Now(match from {
+                    4 => Response::json(200, &[from]),
+                    from => part.with("Next-Range", (from + 2).to_string()),
+                })
+            }
+            ("GET", "/list/endless") => {
+                Reply::Now(Response::json(206, &[1]).with("Next-Range", "1"))
+            }
             ("GET", "/stream") => {
                 let piece = |text: &str| More::Bytes(text.as_bytes().to_vec());
                 self.pieces = vec![More::End, piece("two"), piece(""), piece("one")];
@@ -177,6 +191,17 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
     assert_eq!(user_error(&error), &expected);
     assert_eq!(client.get::<ServerInfo>("/server").unwrap().build_id, "a");
     assert!(client.get::<u32>("/server").is_err());
+}
+
+#[test]
+fn a_list_in_parts_is_one_list() {
+    let server = Server::start("one", limits::Limits::default());
+    let mut client = server.client();
+    let list: Vec<u32> = client.get_list("/list").unwrap();
+    assert_eq!(list, [0, 1, 2, 3, 4]);
+    let endless = client.get_list::<u32>("/list/endless").unwrap_err();
+    assert_eq!(endless.to_string(), "the server lists without end");
+    assert!(client.get_list::<u32>("/nothing").is_err());
 }
 
 #[test]
