@@ -17,6 +17,7 @@ mod environment;
 mod errors;
 mod idle;
 mod layers;
+mod limits;
 mod log_file;
 mod logs;
 mod ps;
