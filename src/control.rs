@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::dyno::{DynoState, Exit, ExitRecord, Isolation};
 use crate::log_file::Limits as LogLimits;
 use crate::pty::Size;
 use crate::unix_socket;
@@ -51,6 +51,8 @@ pub struct DynoSpec {
     pub log_limits: LogLimits,
     /// The unpacked slug.
     pub tree: PathBuf,
+    /// How the dyno is kept apart.
+    pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, to be mapped.
     pub id_mapped: bool,
     /// Host uid and gid of the dyno.

@@ -115,6 +115,25 @@ impl fmt::Display for DynoState {
     }
 }
 
+/// How a dyno is kept apart from others and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// By namespaces of its own.
+    Namespaces,
+    /// By a folder of its own, and nothing more.
+    Tempdir,
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespaces => "namespaces",
+            Self::Tempdir => "tempdir",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

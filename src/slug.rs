@@ -5,10 +5,11 @@
 //! is, the SHA-256 of its tarball ([`SlugId`]), and its members lie under `./app/`, as Heroku's do.
 //! It knows nothing of apps and releases, and mounts nothing: the store remembers which release has
 //! which slug, the sandbox puts a tree under `/app`. Called by the CLI (packing), by the server
-//! (receiving, unpacking, evicting) and by whoever ends a dyno ([`remove_tree`]).
+//! (receiving, unpacking, evicting), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
 
 mod cache;
 pub mod command;
+mod copy;
 mod gzip;
 mod ignore;
 mod inflate;
@@ -30,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::UserError;
 
 pub use cache::SlugCache;
+pub use copy::copy_tree;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
 pub use remove::remove_tree;

@@ -9,6 +9,7 @@ mod small_disk;
 mod terminal;
 
 mod apps;
+mod birth;
 mod config;
 mod deploy;
 mod descriptors;
@@ -30,3 +31,4 @@ mod sandbox;
 mod server;
 mod server_commands;
 mod settings;
+mod tempdir;
