@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, write};
+use crate::harness::{DEADLINE, Host, root, write};
 
 #[test]
 fn what_is_typed_has_bounds() {
@@ -233,4 +234,60 @@ fn fields_of_requests_have_bounds_and_the_answer_shows_little_of_what_came() {
     );
     let answer = answer(&host, (head + &deep).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[test]
+fn so_many_commands_may_run_inside_a_dyno() {
+    const MOST: usize = 64;
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ATTACH_TIMEOUT", "30")]);
+    let app = host.plain_app();
+    let dyno = host.run(&app, &["-q", "echo up; cat"]).open_input().start();
+    dyno.wait_for_output("up\n");
+    let cat = ["run:inside", "run.1", "echo up; cat"];
+    let inside: Vec<_> = (0..MOST)
+        .map(|_| host.dyno(&app, &cat).open_input().start())
+        .collect();
+    inside.iter().for_each(|one| one.wait_for_output("up\n"));
+    host.dyno(&app, &["run:inside", "run.1", "true"])
+        .finish()
+        .fails_with(
+            125,
+            "64 commands run inside this dyno, which is the limit",
+            "end one",
+        );
+    for one in inside {
+        one.finish_input().succeeds();
+    }
+    host.dyno(&app, &["run:inside", "run.1", "true"])
+        .finish()
+        .succeeds();
+    dyno.finish_input().succeeds();
+    host.wait_until_clean();
+}
+
+#[test]
+fn every_test_that_the_document_names_exists() {
+    fn texts(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension() {
+                _ if path.is_dir() => texts(&path, all),
+                Some(extension) if extension == "rs" => *all += &fs::read_to_string(path).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let mut all = String::new();
+    texts(&root().join("src"), &mut all);
+    texts(&root().join("tests"), &mut all);
+    let document = fs::read_to_string(root().join("docs/limits.md")).unwrap();
+    let named: Vec<&str> = document
+        .lines()
+        .filter_map(|line| line.strip_suffix('|')?.rsplit_once('|'))
+        .flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(named.len() > 30, "{named:?}");
+    for name in named {
+        assert!(all.contains(&format!("fn {name}(")), "no test named {name}");
+    }
 }
