@@ -268,6 +268,20 @@ mod tests {
     }
 
     #[test]
+    fn a_message_over_the_bound_is_neither_sent_nor_received() {
+        const TOO_LONG: &str = "control message over 2 MiB";
+        let (a, b) = pair();
+        let error = send(&a, &"x".repeat(MAX_MESSAGE), &[]).unwrap_err();
+        assert_eq!(error.to_string(), TOO_LONG);
+        let _ = sockopt::set_socket_send_buffer_size_force(&a, 4 * MAX_MESSAGE);
+        // As an ordinary user the kernel may not take that much in the first place.
+        if unix_socket::send(&a, &vec![b' '; MAX_MESSAGE + 1], &[]).is_ok() {
+            let error = receive::<FromInit>(&b).unwrap_err();
+            assert_eq!(error.to_string(), TOO_LONG);
+        }
+    }
+
+    #[test]
     fn the_largest_environment_fits() {
         let (a, b) = pair();
         let env = vec![("BIG".to_owned(), "x".repeat(400 * 1024))];

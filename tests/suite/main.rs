@@ -10,6 +10,7 @@ mod terminal;
 
 mod apps;
 mod birth;
+mod bounds;
 mod config;
 mod deploy;
 mod descriptors;
