@@ -11,6 +11,7 @@ mod dynos;
 mod host;
 pub mod limits;
 pub mod listener;
+mod lost;
 mod platform;
 mod releases;
 mod routes;

@@ -5,15 +5,16 @@
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads.
+//! `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads;
+//! `supervisor/folder.rs` is the dyno's folder, which the server knows too.
 
+mod folder;
 mod output;
 mod session;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,7 +25,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules};
-use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::dyno::{DynoState, ExitRecord};
 use crate::frame::{Frame, Refusal, Up};
 use crate::init;
 use crate::log_file::LogWriter;
@@ -35,6 +36,8 @@ use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::stack::{DynoTree, Stack, make_scratch};
 use crate::unix_socket::{self, SocketType};
 
+pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
+use folder::{LOCK, write_record};
 use output::Output;
 use session::Session;
 
@@ -43,18 +46,6 @@ const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
 /// Servers that may be connected at a time: the one that runs, and its successor.
 const MAX_SERVERS: usize = 4;
-
-/// The name of the exit record in a dyno's folder.
-pub const EXIT_RECORD: &str = "exit.json";
-
-/// The name of the socket in a dyno's folder.
-pub const SOCKET: &str = "sock";
-
-/// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
-pub const SCRATCH: &str = "scratch";
-
-/// The name of the lock in a dyno's folder. Held by supervisor and init, it means the whole dyno.
-pub const LOCK: &str = "lock";
 
 /// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
 /// server. Returns when the dyno is over.
@@ -524,43 +515,5 @@ impl Supervisor {
         }
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
-    }
-}
-
-fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
-    let aside = folder.join("exit.json.new");
-    fs::write(&aside, serde_json::to_vec(record)?)?;
-    fs::rename(&aside, folder.join(EXIT_RECORD))?;
-    Ok(())
-}
-
-/// Removes what ended dynos below `folder` wrote and their supervisors, killed, could not clear away. Nobody needs
-/// it, and a server may need the room before it can even open its state.
-pub fn sweep_scratch(folder: &Path) {
-    for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let lock = File::open(dyno.path().join(LOCK));
-        let over = lock.map_or(true, |lock| {
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_ok()
-        });
-        if over {
-            let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
-        }
-    }
-}
-
-/// The exit record in a dyno's folder.
-pub fn read_record(folder: &Path) -> Result<ExitRecord> {
-    let path = folder.join(EXIT_RECORD);
-    let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    serde_json::from_slice(&json).with_context(|| format!("`{}` is no exit record", path.display()))
-}
-
-/// The end of a dyno whose supervisor is gone without a record.
-pub fn lost_record() -> ExitRecord {
-    ExitRecord {
-        state: DynoState::Crashed,
-        exit: Exit::Unknown,
-        reason: crate::dyno::EndReason::Lost,
-        message: Some("its supervisor is gone".to_owned()),
     }
 }

@@ -9,7 +9,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::host::Host;
-use super::supervisors::{News, Supervisors};
+use super::lost::{self, Known, Tails};
+use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
 use crate::command_line;
@@ -65,9 +66,14 @@ pub struct Dynos {
 
 impl Dynos {
     /// The dynos of the server whose state is in `home`.
-    pub fn new(home: &Path, settings: Settings, identity: Identity) -> Result<Self> {
+    pub fn new(
+        home: &Path,
+        settings: Settings,
+        identity: Identity,
+        reactor: &mut Reactor,
+    ) -> Result<Self> {
         Ok(Self {
-            supervisors: Supervisors::new(home.join("dynos"))?,
+            supervisors: Supervisors::new(home.join("dynos"), reactor)?,
             next_port: *settings.ports.start(),
             next_uid: 0,
             hidden: [Some(home.as_os_str().to_owned()), std::env::var_os("HOME")]
@@ -96,23 +102,52 @@ impl Dynos {
     }
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
-    pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
-        for news in self.supervisors.adopt_all(reactor)? {
-            self.note(news, store);
+    pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
+        let mut tails = Tails::default();
+        for remains in self.supervisors.adopt_all(reactor)? {
+            let burial = self.burial(remains, host);
+            let record = burial.perform(&mut tails);
+            self.buried(burial, record, &mut host.store, reactor);
         }
-        for dyno in store.live_dynos(None)? {
-            if !self.supervisors.is_live(&dyno.id) {
-                let record = crate::supervisor::lost_record();
-                self.note(
-                    News::Ended {
-                        dyno: dyno.id,
-                        record,
-                    },
-                    store,
-                );
+        for dyno in host.store.live_dynos(None)? {
+            if !self.supervisors.may_live(&dyno.id) {
+                let folder = self.supervisors.folder_of(&dyno.id);
+                let known = Known::new(&dyno, host.log_folder(&dyno.app_id));
+                let record = lost::settle(&folder, None, known.as_ref(), &mut tails);
+                self.ended(&dyno.id, &record, &mut host.store);
             }
         }
         Ok(())
+    }
+
+    /// What there is to do about a dyno that ended without a word.
+    pub fn burial(&self, remains: Remains, host: &Host) -> Burial {
+        let row = host.store.dyno_of_id(&remains.dyno).ok();
+        Burial {
+            folder: self.supervisors.folder_of(&remains.dyno),
+            known: row.and_then(|row| Known::new(&row, host.log_folder(&row.app_id))),
+            remains,
+        }
+    }
+
+    /// Writes down the end that came out of a burial; or comes back to it, when that cannot be done now.
+    pub fn buried(
+        &mut self,
+        burial: Burial,
+        record: ExitRecord,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) {
+        let mut remains = burial.remains;
+        if !self.ended(&remains.dyno, &record, store) {
+            remains.record = Some(record);
+            self.supervisors.put_off(remains, reactor);
+        }
+    }
+
+    /// Comes back later to a burial that nobody has time for.
+    pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
+        self.supervisors.unsettle(dyno, None, reactor);
     }
 
     /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
@@ -148,13 +183,7 @@ impl Dynos {
                 reason: EndReason::StartFailed,
                 message: None,
             };
-            self.note(
-                News::Ended {
-                    dyno: dyno.id,
-                    record,
-                },
-                &mut host.store,
-            );
+            self.ended(&dyno.id, &record, &mut host.store);
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
@@ -260,61 +289,75 @@ impl Dynos {
         self.supervisors.knows(token)
     }
 
-    /// Takes what a supervisor has said. True if a dyno has ended by it.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> bool {
-        let mut ended = false;
+    /// Takes what a supervisor has said, and writes it down.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
+        let mut heard = Heard::default();
         for news in self.supervisors.hear(token, reactor) {
-            ended |= matches!(news, News::Ended { .. });
-            self.note(news, store);
+            match news {
+                News::State { dyno, state } => {
+                    if let Err(error) = store.update_dyno(&dyno, state, Timestamp::now()) {
+                        eprintln!("cannot note the state of dyno {dyno}: {error}");
+                    }
+                }
+                News::Ended { dyno, record } => {
+                    heard.ended = true;
+                    if !self.ended(&dyno, &record, store) {
+                        self.supervisors.unsettle(dyno, Some(record), reactor);
+                    }
+                }
+                News::Gone(remains) => heard.gone.push(remains),
+            }
         }
-        ended
+        heard
     }
 
-    /// Writes it down. What cannot be written now is found in the dyno's folder by the next server.
-    fn note(&self, news: News, store: &mut Store) {
-        let now = Timestamp::now();
-        if let News::Ended { dyno, .. } = &news {
-            // If its supervisor was killed it is still there; and the note may need the room.
-            let scratch = self
-                .supervisors
-                .folder_of(dyno)
-                .join(crate::supervisor::SCRATCH);
-            let _ = crate::slug::remove_tree(&scratch);
-        }
-        let noted = match &news {
-            News::State { dyno, state } => store.update_dyno(dyno, *state, now),
-            News::Ended { dyno, record } => {
-                let reason = record.reason.as_str().map(str::to_owned);
-                let ended = Ended {
-                    at: now,
-                    exit: record.exit,
-                    reason,
-                };
-                store
-                    .end_dyno(dyno, record.state, &ended, self.settings.kept_dynos)
-                    .map(drop)
-            }
+    /// Writes a dyno's end down, and removes its folder. False if it cannot be written now.
+    fn ended(&self, dyno: &str, record: &ExitRecord, store: &mut Store) -> bool {
+        let ended = Ended {
+            at: Timestamp::now(),
+            exit: record.exit,
+            reason: record.reason.as_str().map(str::to_owned),
         };
-        match (noted, news) {
-            (Ok(()), News::Ended { dyno, .. }) => self.clear(&dyno),
+        match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
+            Ok(_) => {}
             // Its app was destroyed meanwhile: nobody will ask.
-            (Err(error), News::Ended { dyno, .. }) if error.kind() == StoreErrorKind::NotFound => {
-                self.clear(&dyno)
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) => {
+                eprintln!("cannot note the end of dyno {dyno}: {error}");
+                return false;
             }
-            (Err(error), News::Ended { dyno, .. } | News::State { dyno, .. }) => {
-                eprintln!("cannot note the state of dyno {dyno}: {error}");
-            }
-            (Ok(()), News::State { .. }) => {}
         }
-    }
-
-    /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that
-    /// it wrote if that was killed.
-    fn clear(&self, id: &str) {
-        let folder = self.supervisors.folder_of(id);
+        // A few small files: what the dyno wrote is gone already.
+        let folder = self.supervisors.folder_of(dyno);
         if let Err(error) = crate::slug::remove_tree(&folder) {
             eprintln!("cannot remove `{}`: {error}", folder.display());
         }
+        true
+    }
+}
+
+/// What came of [`Dynos::hear`].
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// A dyno has ended.
+    pub ended: bool,
+    /// What is left of dynos that are over without a word; to be buried.
+    pub gone: Vec<Remains>,
+}
+
+/// What there is to do about a dyno that ended without a word.
+#[derive(Debug)]
+pub struct Burial {
+    remains: Remains,
+    folder: PathBuf,
+    known: Option<Known>,
+}
+
+impl Burial {
+    /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
+    pub fn perform(&self, tails: &mut Tails) -> ExitRecord {
+        let heard = self.remains.record.clone();
+        lost::settle(&self.folder, heard, self.known.as_ref(), tails)
     }
 }
 

@@ -12,13 +12,16 @@ use super::application::{Application, BodyPlan, Ctx, Reply, Request};
 use super::dynos::{Dynos, Identity, USER};
 use super::host::{self, Answer, Host, response, worker_error};
 use super::limits::Limits;
+use super::lost::Tails;
 use super::routes;
 use super::signals::StopSignals;
 use super::slugs::digest;
 use super::startup;
+use super::supervisors::Remains;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno};
 use crate::api::server::ServerInfo;
+use crate::dyno::EndReason;
 use crate::error::UserError;
 use crate::frame::PROTOCOL;
 use crate::home::Home;
@@ -81,8 +84,8 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, identity)?;
-        dynos.adopt(&mut host.store, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
+        dynos.adopt(&mut host, ctx.reactor())?;
         Ok(Self {
             host,
             dynos,
@@ -188,8 +191,7 @@ impl Service {
             )));
         }
         if !self.dynos.is_live(&dyno.id) {
-            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
-                .hint("`dyno run` starts another one"));
+            return Err(not_there(&dyno));
         }
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
@@ -254,6 +256,23 @@ impl Service {
         });
     }
 
+    /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
+    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
+        let dyno = remains.dyno.clone();
+        let burial = self.dynos.burial(remains, &self.host);
+        let taken = ctx.work(move || {
+            let record = burial.perform(&mut Tails::default());
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let store = &mut service.host.store;
+                service.dynos.buried(burial, record, store, ctx.reactor());
+                service.go_on_destroying(ctx);
+            }
+        });
+        if !taken {
+            self.dynos.put_off(dyno, ctx.reactor());
+        }
+    }
+
     /// Trees that no dyno runs on make room for newer ones.
     fn evict(&self, ctx: &mut Ctx<Self>) {
         let Ok(in_use) = self.host.store.running_digests() else {
@@ -304,9 +323,14 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Ready { token, .. } | Event::Again(token) if self.dynos.knows(token) => {
-                let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
-                if ended {
+            Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
+                if self.dynos.knows(token) =>
+            {
+                let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                for remains in heard.gone {
+                    self.bury(remains, ctx);
+                }
+                if heard.ended {
                     self.go_on_destroying(ctx);
                 }
             }
@@ -335,6 +359,18 @@ impl Application for Service {
             _ => {}
         }
     }
+}
+
+/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+fn not_there(dyno: &crate::dyno::Dyno) -> ApiError {
+    let lost = EndReason::Lost.as_str();
+    match &dyno.ended {
+        Some(ended) if ended.reason.as_deref() != lost => {
+            ApiError::not_found(format!("`{}` has ended", dyno.name))
+        }
+        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
+    }
+    .hint("`dyno run` starts another one")
 }
 
 /// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a

@@ -159,6 +159,14 @@ impl Store {
         Ok(dynos)
     }
 
+    /// The dyno of this id, of whatever app.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDyno`].
+    pub fn dyno_of_id(&self, id: &str) -> Result<Dyno> {
+        find(&self.connection, id)
+    }
+
     /// The dyno of this name or id, alive or ended. Of several with one name it is the newest.
     ///
     /// # Errors
