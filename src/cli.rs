@@ -13,6 +13,7 @@ mod one_off;
 mod releases;
 mod run;
 mod run_detached;
+mod run_inside;
 pub mod sandbox;
 mod serve;
 mod streams;
@@ -71,6 +72,9 @@ enum Command {
     /// Run a command in a one-off dyno in the background
     #[command(name = "run:detached")]
     RunDetached(run_detached::RunDetached),
+    /// Run a command inside a dyno that is running
+    #[command(name = "run:inside")]
+    RunInside(run_inside::RunInside),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -126,7 +130,10 @@ pub fn run() -> anyhow::Result<u8> {
         }
         Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
-    let runs = matches!(command, Command::Run(_) | Command::RunDetached(_));
+    let runs = matches!(
+        command,
+        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_)
+    );
     let done = Context::new(place).and_then(|context| perform(command, context));
     done.map_err(|error| {
         if runs {
@@ -140,6 +147,7 @@ pub fn run() -> anyhow::Result<u8> {
 fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     match command {
         Command::Run(command) => return command.perform(context),
+        Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,

@@ -190,12 +190,40 @@ impl Client {
     ///
     /// # Errors
     /// As [`request`](Self::request), when the answer is anything but `101`.
-    pub fn upgrade(mut self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
+    pub fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
+        self.change_protocol("GET", target, protocol, &[])
+    }
+
+    /// The same by a POST of `body`.
+    pub fn upgrade_with(
+        self,
+        target: &str,
+        protocol: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<Upgraded> {
+        self.change_protocol("POST", target, protocol, &serde_json::to_vec(body)?)
+    }
+
+    fn change_protocol(
+        mut self,
+        method: &str,
+        target: &str,
+        protocol: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Upgraded> {
         let mut connection = self.take_connection()?;
-        let head = request_line("GET", target).with("Connection", "upgrade");
-        let head = head.with("Upgrade", protocol).finish();
-        connection.transport.write(&head).map_err(lost)?;
-        let head = connection.read_head("GET")?;
+        let mut head = request_line(method, target)
+            .with("Connection", "upgrade")
+            .with("Upgrade", protocol);
+        if !body.is_empty() {
+            head = head
+                .with("Content-Type", "application/json")
+                .with("Content-Length", &body.len().to_string());
+        }
+        let mut bytes = head.finish();
+        bytes.extend_from_slice(body);
+        connection.transport.write(&bytes).map_err(lost)?;
+        let head = connection.read_head(method)?;
         if head.status != 101 {
             let answer = connection.read_answer(&head)?.success()?;
             bail!(

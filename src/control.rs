@@ -20,7 +20,7 @@ use crate::pty::Size;
 use crate::unix_socket;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
-pub const MAX_MESSAGE: usize = 1024 * 1024;
+pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 
 /// All that a supervisor needs to know of its dyno. Travels as one JSON document over a pipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,6 +64,14 @@ pub struct DynoSpec {
     pub hangup_interval: f64,
     /// How many hang-ups there are before the dyno is left alone.
     pub hangup_count: u32,
+    /// After how many seconds without a byte a connection is closed; 0: never.
+    pub idle_timeout: f64,
+    /// After how many seconds the dyno is cycled.
+    pub lifetime: f64,
+    /// After how many seconds it is ended because whoever asked for it said so.
+    pub time_to_live: Option<f64>,
+    /// Seconds from SIGTERM to SIGKILL when one of the two is over.
+    pub stop_grace: f64,
 }
 
 /// What a command's standard streams are.
@@ -88,6 +96,13 @@ pub enum ToSupervisor {
     Attach,
     /// End the dyno: SIGTERM now, SIGKILL after `grace` seconds.
     Stop { grace: f64 },
+    /// A second command inside, beside the dyno's own, for the client whose connection comes along. `env` goes over the
+    /// dyno's.
+    Inside {
+        shell_command: String,
+        env: BTreeMap<String, String>,
+        streams: Streams,
+    },
     /// Something newer.
     #[serde(other)]
     Unknown,
@@ -114,8 +129,9 @@ pub enum FromSupervisor {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToInit {
-    /// Start the dyno's command. Init leaves when it has ended.
+    /// Start a command: number 0 is the dyno's own, and init leaves when it has ended.
     Exec {
+        id: u32,
         program: PathBuf,
         args: Vec<String>,
         env: Vec<(String, String)>,
@@ -123,6 +139,8 @@ pub enum ToInit {
     },
     /// Send a signal to every process in the dyno.
     Signal { signal: i32 },
+    /// Tell the processes of one command that its client is gone, by SIGHUP.
+    HangUp { id: u32 },
 }
 
 /// From init to the supervisor.
@@ -134,18 +152,18 @@ pub enum FromInit {
     /// The inside could not be built; init has left.
     SetUpFailed { message: String },
     /// The command runs. Comes with its streams: the terminal's master, or stdin, stdout and stderr.
-    Started,
-    /// The command could not be started; init has left.
-    ExecFailed { message: String },
-    /// The command has ended, and init is leaving.
-    Exited { status: Exit },
+    Started { id: u32 },
+    /// The command could not be started. If it was the dyno's own, init has left.
+    ExecFailed { id: u32, message: String },
+    /// The command has ended. If it was the dyno's own, init is leaving.
+    Exited { id: u32, status: Exit },
 }
 
 /// Sends one message with its descriptors. Blocks only on a blocking socket.
 pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MAX_MESSAGE {
-        return Err(io::Error::other("control message over 1 MiB"));
+        return Err(io::Error::other("control message over 2 MiB"));
     }
     let socket = socket.as_fd();
     let sent = match unix_socket::send(socket, &bytes, fds) {
@@ -176,7 +194,7 @@ pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, 
     if length > MAX_MESSAGE {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "control message over 1 MiB",
+            "control message over 2 MiB",
         ));
     }
     let (mut bytes, mut fds) = (vec![0u8; length.max(1)], Vec::new());
@@ -210,10 +228,11 @@ mod tests {
     fn a_message_arrives_whole_with_its_descriptors() {
         let (a, b) = pair();
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        send(&a, &FromInit::Started, &[reader.as_fd(), writer.as_fd()]).unwrap();
+        let started = FromInit::Started { id: 7 };
+        send(&a, &started, &[reader.as_fd(), writer.as_fd()]).unwrap();
         send(&a, &FromInit::Ready, &[]).unwrap();
         let (message, fds) = receive::<FromInit>(&b).unwrap().unwrap();
-        assert_eq!((message, fds.len()), (FromInit::Started, 2));
+        assert_eq!((message, fds.len()), (started, 2));
         let (message, fds) = receive::<FromInit>(&b).unwrap().unwrap();
         assert_eq!((message, fds.len()), (FromInit::Ready, 0));
         drop(a);
@@ -242,6 +261,7 @@ mod tests {
         let (a, b) = pair();
         let env = vec![("BIG".to_owned(), "x".repeat(400 * 1024))];
         let exec = ToInit::Exec {
+            id: 0,
             program: "/bin/sh".into(),
             args: vec![],
             env,

@@ -3,8 +3,9 @@
 //! On a local connection the client is handed the command's streams themselves, as descriptors that come
 //! with [`Frame::Up`]: the supervisor relays no byte, and a pipe through a dyno is as fast as a pipe.
 //! Frames carry the rest. Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON.
-//! A client says one thing only: a byte `1` or `2` when it no longer reads that output of the command, which then
-//! is to get its broken pipe. Closing the connection is the hang-up.
+//! A client says single bytes: `1` or `2` when it no longer reads that output of the command, which then is to get its
+//! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them. Closing the
+//! connection is the hang-up.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,23 +33,29 @@ pub fn closed_stream(byte: u8) -> Option<usize> {
     }
 }
 
+/// The byte by which a client says that the command's streams are in use.
+pub const ACTIVE: u8 = b'a';
+
 /// One message of a supervisor to its client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// The command runs. Comes with its streams: the terminal's master, or the other ends of stdin, stdout and
     /// stderr, in this order.
     Up(Up),
     /// The command has ended; nothing follows, but what it wrote may still be on its way.
     Exit(Exit),
-    /// There is no command and will be none; nothing follows.
+    /// There is no command for this client, or none any more; nothing follows.
     Error(Refusal),
 }
 
 /// See [`Frame::Up`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Up {
     /// One terminal rather than three pipes.
     pub terminal: bool,
+    /// After how many seconds without [`ACTIVE`] the connection is closed; 0: never.
+    #[serde(default)]
+    pub idle_timeout: f64,
 }
 
 /// See [`Frame::Error`].
@@ -59,6 +66,35 @@ pub struct Refusal {
     /// What to do next.
     #[serde(default)]
     pub hint: Option<String>,
+    /// What the client is to exit with, if not with what means that dyno itself failed.
+    #[serde(default)]
+    pub exit_code: Option<u8>,
+}
+
+impl Refusal {
+    /// One that says why, and no more.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            exit_code: None,
+        }
+    }
+
+    /// With advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The end of a connection that was idle for `seconds`. The command gets SIGHUP, and the client exits as if it had.
+    pub fn idle(seconds: f64) -> Self {
+        Self {
+            message: format!("the connection was closed after {seconds} s without input or output"),
+            hint: Some("`idle_timeout` sets how long it may be idle: `dyno settings`".to_owned()),
+            exit_code: Some(128 + 1),
+        }
+    }
 }
 
 /// What is no frame.
@@ -90,7 +126,7 @@ impl Frame {
                     b'E',
                     serde_json::to_vec(&Refusal {
                         message,
-                        hint: refusal.hint.clone(),
+                        ..refusal.clone()
                     }),
                 )
             }
@@ -137,13 +173,13 @@ mod tests {
 
     fn frames() -> Vec<Frame> {
         vec![
-            Frame::Up(Up { terminal: true }),
+            Frame::Up(Up {
+                terminal: true,
+                idle_timeout: 3600.0,
+            }),
             Frame::Exit(Exit::Status(3)),
             Frame::Exit(Exit::Signal(9)),
-            Frame::Error(Refusal {
-                message: "no \"room\"".into(),
-                hint: Some("make some".into()),
-            }),
+            Frame::Error(Refusal::new("no \"room\"").hint("make some")),
         ]
     }
 
@@ -174,11 +210,7 @@ mod tests {
     #[test]
     fn the_longest_refusal_keeps_the_bound() {
         let message = "\u{1}".repeat(200_000);
-        let bytes = Frame::Error(Refusal {
-            message,
-            hint: None,
-        })
-        .encode();
+        let bytes = Frame::Error(Refusal::new(message)).encode();
         assert!(bytes.len() <= MAX_PAYLOAD + HEADER);
         assert!(matches!(
             Frame::decode(&bytes),

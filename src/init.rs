@@ -2,7 +2,8 @@
 //!
 //! It is a fork of the supervisor behind the sandbox's walls, without any capability, and it alone
 //! talks to the supervisor. It leaves when the command has ended, whoever else is still there: the
-//! kernel then ends all of them. It leaves, too, when the supervisor is gone.
+//! kernel then ends all of them. It leaves, too, when the supervisor is gone. Beside the dyno's own command
+//! (number 0) it starts others while that runs, for `dyno run:inside`.
 
 use std::ffi::CString;
 use std::io;
@@ -28,13 +29,18 @@ use crate::sys::signal::{Signal, reset_all, signal_everybody_else};
 /// many pipes already) leaves the kernel's size.
 const PIPE_SIZE: usize = 256 * 1024;
 
+/// The number of the dyno's own command.
+pub const MAIN: u32 = 0;
+
+/// The commands that run, by number. Each leads a session, so its pid names its process group too.
+type Commands = Vec<(u32, Pid)>;
+
 /// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
 pub fn run(set_up: Result<()>, control: OwnedFd) -> u8 {
-    let mut main = None;
     let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     });
-    match outcome.and_then(|()| serve(control.as_fd(), &mut main)) {
+    match outcome.and_then(|()| serve(control.as_fd())) {
         Ok(()) => 0,
         Err(last_words) => {
             let _ = control::send(&control, &last_words, &[]);
@@ -44,7 +50,8 @@ pub fn run(set_up: Result<()>, control: OwnedFd) -> u8 {
 }
 
 /// The loop: until the command has ended or the supervisor is gone.
-fn serve(control: BorrowedFd<'_>, main: &mut Option<Pid>) -> Result<(), FromInit> {
+fn serve(control: BorrowedFd<'_>) -> Result<(), FromInit> {
+    let mut commands = Commands::new();
     let broken = |error: anyhow::Error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     };
@@ -64,8 +71,13 @@ fn serve(control: BorrowedFd<'_>, main: &mut Option<Pid>) -> Result<(), FromInit
         );
         if child_ended_now {
             drain(&child_ended);
-            if let Some(status) = reap(*main) {
-                let _ = control::send(control, &FromInit::Exited { status }, &[]);
+            let ended = reap(&mut commands);
+            // The dyno's own is the last word that anybody waits for.
+            let over = ended.iter().any(|(id, _)| *id == MAIN);
+            for (id, status) in ended {
+                let _ = control::send(control, &FromInit::Exited { id, status }, &[]);
+            }
+            if over {
                 return Ok(());
             }
         }
@@ -74,6 +86,7 @@ fn serve(control: BorrowedFd<'_>, main: &mut Option<Pid>) -> Result<(), FromInit
                 Ok(None) => return Ok(()),
                 Ok(Some((
                     ToInit::Exec {
+                        id,
                         program,
                         args,
                         env,
@@ -81,21 +94,35 @@ fn serve(control: BorrowedFd<'_>, main: &mut Option<Pid>) -> Result<(), FromInit
                     },
                     _,
                 ))) => {
-                    let started = start(&program, &args, &env, streams).map_err(|error| {
-                        FromInit::ExecFailed {
-                            message: format!("{error:#}"),
+                    let said = match start(&program, &args, &env, streams) {
+                        Ok(started) => {
+                            commands.push((id, started.pid));
+                            let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
+                            control::send(control, &FromInit::Started { id }, &fds)
                         }
-                    })?;
-                    *main = Some(started.pid);
-                    let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
-                    control::send(control, &FromInit::Started, &fds)
-                        .map_err(|error| broken(error.into()))?;
+                        Err(error) => {
+                            let message = format!("{error:#}");
+                            let failed = FromInit::ExecFailed { id, message };
+                            if id == MAIN {
+                                return Err(failed);
+                            }
+                            control::send(control, &failed, &[])
+                        }
+                    };
+                    said.map_err(|error| broken(error.into()))?;
                     // From here on this process only waits.
                     crate::sys::memory::release_program();
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
                     if let Some(signal) = Signal::new(signal) {
                         let _ = signal_everybody_else(signal);
+                    }
+                }
+                Ok(Some((ToInit::HangUp { id }, _))) => {
+                    // Not yet waited for, so the number cannot be anybody else's.
+                    if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {
+                        let hangup = rustix::process::Signal::HUP;
+                        let _ = rustix::process::kill_process_group(*pid, hangup);
                     }
                 }
                 Err(error) => return Err(broken(error.into())),
@@ -120,19 +147,20 @@ fn drain(stream: &UnixStream) {
     while let Ok(64) = rustix::io::read(stream, &mut buffer) {}
 }
 
-/// Collects every child that has ended; the status of `main` if it is among them.
-fn reap(main: Option<Pid>) -> Option<Exit> {
-    let mut of_main = None;
+/// Collects every child that has ended; the numbers and ends of the commands among them, which are commands no more.
+fn reap(commands: &mut Commands) -> Vec<(u32, Exit)> {
+    let mut ended = Vec::new();
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-        if Some(pid) == main {
-            of_main = match (status.exit_status(), status.terminating_signal()) {
-                (Some(code), _) => Some(Exit::Status(code as u8)),
-                (None, Some(signal)) => Some(Exit::Signal(signal as u8)),
-                (None, None) => of_main,
-            };
+        let exit = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Status(code as u8),
+            (None, Some(signal)) => Exit::Signal(signal as u8),
+            (None, None) => continue,
+        };
+        if let Some(index) = commands.iter().position(|(_, command)| *command == pid) {
+            ended.push((commands.swap_remove(index).0, exit));
         }
     }
-    of_main
+    ended
 }
 
 struct Started {

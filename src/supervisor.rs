@@ -6,12 +6,15 @@
 //! thread, since it forks.
 //!
 //! `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads;
-//! `supervisor/folder.rs` is the dyno's folder, which the server knows too.
+//! `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is the dyno's folder, which the
+//! server knows too.
 
 mod folder;
+mod inside;
 mod output;
 mod session;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,10 +27,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::env::shell_arguments;
-use crate::dyno::life::{Action, Event, Life, Rules};
+use crate::dyno::life::{Action, Event, Life, Rules, Timer};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::frame::{Frame, Refusal, Up};
-use crate::init;
+use crate::init::{self, MAIN};
 use crate::log_file::LogWriter;
 use crate::log_line::{self, Source};
 use crate::reactor::{self, Reactor};
@@ -38,6 +41,7 @@ use crate::unix_socket::{self, SocketType};
 
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
 use folder::{LOCK, write_record};
+use inside::Inside;
 use output::Output;
 use session::Session;
 
@@ -90,11 +94,14 @@ struct Supervisor {
     /// Our ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
     streams: Vec<(usize, OwnedFd)>,
     output: Output,
+    /// The commands beside the dyno's own, with their clients.
+    inside: Inside,
     listen_token: Token,
     init_token: Token,
     pidfd_token: Token,
     client_token: Token,
-    deadline_token: Token,
+    /// One for each of the life's timers: phase, idle, lifetime.
+    timer_tokens: [(Timer, Token); 3],
     finished: bool,
     /// The dyno is up, and as a rule nothing happens for a while.
     settled: bool,
@@ -117,9 +124,10 @@ impl Supervisor {
             init_token,
             pidfd_token,
             client_token,
-            deadline_token,
             server_token,
         ] = std::array::from_fn(|_| reactor.token());
+        let timer_tokens =
+            [Timer::Phase, Timer::Idle, Timer::Lifetime].map(|timer| (timer, reactor.token()));
         reactor.register(&listener, listen_token, Interest::READABLE)?;
         rustix::io::ioctl_fionbio(&server, true)?;
         reactor.register(&server, server_token, Interest::READABLE)?;
@@ -128,6 +136,10 @@ impl Supervisor {
             attach_timeout: Duration::from_secs_f64(spec.attach_timeout),
             hangup_interval: Duration::from_secs_f64(spec.hangup_interval),
             hangup_count: spec.hangup_count,
+            idle_timeout: Duration::from_secs_f64(spec.idle_timeout),
+            lifetime: Duration::from_secs_f64(spec.lifetime),
+            time_to_live: spec.time_to_live.map(Duration::from_secs_f64),
+            stop_grace: Duration::from_secs_f64(spec.stop_grace),
         };
         Ok(Self {
             life: Life::new(rules, spec.command.clone()),
@@ -140,6 +152,7 @@ impl Supervisor {
             session: None,
             streams: Vec::new(),
             output: Output::default(),
+            inside: Inside::new(rules.idle_timeout),
             finished: false,
             settled: false,
             spec,
@@ -150,11 +163,14 @@ impl Supervisor {
             init_token,
             pidfd_token,
             client_token,
-            deadline_token,
+            timer_tokens,
         })
     }
 
     fn run(mut self) -> Result<()> {
+        for action in self.life.begin() {
+            let _ = self.perform(action);
+        }
         if let Err(error) = self.build() {
             self.step(Event::StartFailed {
                 message: format!("{error:#}"),
@@ -212,13 +228,17 @@ impl Supervisor {
 
     fn dispatch(&mut self, event: reactor::Event) -> Result<()> {
         match event {
-            reactor::Event::Deadline(token) if token == self.deadline_token => {
-                self.step(Event::Deadline);
+            reactor::Event::Deadline(token) => {
+                let timer = self.timer_tokens.iter().find(|(_, known)| *known == token);
+                match timer {
+                    Some((timer, _)) => self.step(Event::Deadline(*timer)),
+                    None => self.inside.idle(token, &mut self.reactor, &self.sandbox),
+                }
             }
             reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {
                 self.ready(token)?
             }
-            reactor::Event::Deadline(_) | reactor::Event::Woken => {}
+            reactor::Event::Woken => {}
         }
         Ok(())
     }
@@ -236,6 +256,9 @@ impl Supervisor {
             self.accept_servers()?;
         } else if self.servers.iter().any(|(server, _)| *server == token) {
             self.hear_server(token);
+        } else if self.inside.knows(token) {
+            self.inside
+                .hear_client(token, &mut self.reactor, &self.sandbox);
         } else if self.output.knows(token) {
             let drained = self.output.read(token, &mut self.reactor, |lines| {
                 // A full disk loses lines, not the dyno.
@@ -269,14 +292,25 @@ impl Supervisor {
     fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
         let event = match message {
             FromInit::Ready => Event::SandboxReady,
-            FromInit::Started => {
+            FromInit::Started { id: MAIN } => {
                 self.streams = fds.into_iter().enumerate().collect();
                 Event::Started
             }
-            FromInit::SetUpFailed { message } | FromInit::ExecFailed { message } => {
+            FromInit::SetUpFailed { message } | FromInit::ExecFailed { id: MAIN, message } => {
                 Event::StartFailed { message }
             }
-            FromInit::Exited { status } => Event::Exited(status),
+            FromInit::Exited { id: MAIN, status } => Event::Exited(status),
+            FromInit::Started { id } => {
+                return self
+                    .inside
+                    .started(id, &fds, &mut self.reactor, &self.sandbox);
+            }
+            FromInit::ExecFailed { id, message } => {
+                return self.inside.failed(id, message, &mut self.reactor);
+            }
+            FromInit::Exited { id, status } => {
+                return self.inside.exited(id, status, &mut self.reactor);
+            }
         };
         self.step(event);
     }
@@ -312,6 +346,14 @@ impl Supervisor {
                     let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::ZERO);
                     self.step(Event::StopRequested { grace });
                 }
+                Ok(Some((
+                    ToSupervisor::Inside {
+                        shell_command,
+                        env,
+                        streams,
+                    },
+                    fds,
+                ))) => self.run_inside(shell_command, env, streams, fds),
                 Ok(Some((ToSupervisor::Unknown, _))) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
@@ -327,15 +369,16 @@ impl Supervisor {
             let Ok(mut session) = Session::begin(connection) else {
                 continue;
             };
-            if self.session.is_some() || !self.spec.attached {
-                let message = format!("{} is attached already", self.spec.name);
-                let _ = session.tell(
-                    &Frame::Error(Refusal {
-                        message,
-                        hint: None,
-                    }),
-                    &[],
+            if !self.life.awaits_client() {
+                let message = match self.spec.attached {
+                    true => format!("`{}` has had its client", self.spec.name),
+                    false => format!("`{}` runs detached", self.spec.name),
+                };
+                let hint = format!(
+                    "`dyno run:inside {} bash` gives a shell in it",
+                    self.spec.name
                 );
+                let _ = session.tell(&Frame::Error(Refusal::new(message).hint(hint)), &[]);
                 continue;
             }
             let registered =
@@ -348,6 +391,40 @@ impl Supervisor {
         }
     }
 
+    /// Starts a command beside the dyno's own, for the client on the connection that came along.
+    fn run_inside(
+        &mut self,
+        shell_command: String,
+        env: BTreeMap<String, String>,
+        streams: Streams,
+        fds: Vec<OwnedFd>,
+    ) {
+        let Some(mut session) = fds.into_iter().find_map(|fd| Session::begin(fd).ok()) else {
+            return;
+        };
+        if !self.life.is_up() {
+            let message = format!("`{}` is not up", self.spec.name);
+            let _ = session.tell(&Frame::Error(Refusal::new(message)), &[]);
+            return;
+        }
+        let mut all = self.spec.env.clone();
+        all.extend(env);
+        let exec = self.exec(&shell_command, all, streams);
+        self.inside
+            .start(session, exec, &mut self.reactor, &self.sandbox);
+    }
+
+    /// What init is asked for to run shell text as the dyno's own command; the number is to be changed for another.
+    fn exec(&self, shell_command: &str, env: BTreeMap<String, String>, streams: Streams) -> ToInit {
+        ToInit::Exec {
+            id: MAIN,
+            program: self.stack.shell().to_owned(),
+            args: shell_arguments(self.stack.shell(), shell_command, &self.spec.tree),
+            env: env.into_iter().collect(),
+            streams,
+        }
+    }
+
     fn hear_client(&mut self) {
         let Some(session) = &mut self.session else {
             return;
@@ -356,6 +433,9 @@ impl Supervisor {
         // Ours was kept for the log; but a command whose reader has left is to notice.
         self.streams
             .retain(|(number, _)| !news.closed.contains(number));
+        if news.active {
+            self.step(Event::ClientActive);
+        }
         if news.gone {
             self.end_session();
             self.step(Event::ClientGone);
@@ -403,16 +483,12 @@ impl Supervisor {
                 self.report(&self.snapshot());
             }
             Action::StartCommand => {
-                let sent = self.tell_init(&ToInit::Exec {
-                    program: self.stack.shell().to_owned(),
-                    args: shell_arguments(
-                        self.stack.shell(),
-                        &self.spec.shell_command,
-                        &self.spec.tree,
-                    ),
-                    env: self.spec.env.clone().into_iter().collect(),
-                    streams: self.spec.streams,
-                });
+                let exec = self.exec(
+                    &self.spec.shell_command,
+                    self.spec.env.clone(),
+                    self.spec.streams,
+                );
+                let sent = self.tell_init(&exec);
                 return sent.err().map(|error| Event::StartFailed {
                     message: error.to_string(),
                 });
@@ -422,6 +498,7 @@ impl Supervisor {
                     self.streams.iter().map(|(_, fd)| fd.as_fd()).collect();
                 let up = Frame::Up(Up {
                     terminal: self.has_terminal(),
+                    idle_timeout: self.spec.idle_timeout,
                 });
                 let told = self.session.as_mut()?.tell(&up, &fds);
                 // The client's is now the only one, so that its closing is the end of input.
@@ -457,13 +534,26 @@ impl Supervisor {
                 let hint = Some(
                     "`dyno doctor` says what this host offers, and how to get more".to_owned(),
                 );
-                self.tell_client(&Frame::Error(Refusal { message, hint }));
+                self.tell_client(&Frame::Error(Refusal {
+                    hint,
+                    ..Refusal::new(message)
+                }));
             }
-            Action::SetDeadline(Some(at)) => {
-                self.reactor
-                    .set_deadline(self.deadline_token, self.began + at);
+            Action::CloseIdle => {
+                let refusal = Refusal::idle(self.spec.idle_timeout);
+                self.tell_client(&Frame::Error(refusal));
+                self.end_session();
             }
-            Action::SetDeadline(None) => self.reactor.cancel_deadline(self.deadline_token),
+            Action::SetDeadline(timer, at) => {
+                let token = self.timer_tokens.iter().find(|(known, _)| *known == timer);
+                match (token, at) {
+                    (Some((_, token)), Some(at)) => {
+                        self.reactor.set_deadline(*token, self.began + at);
+                    }
+                    (Some((_, token)), None) => self.reactor.cancel_deadline(*token),
+                    (None, _) => {}
+                }
+            }
             Action::Finish(record) => self.finish(record),
         }
         None
@@ -497,10 +587,12 @@ impl Supervisor {
 
     /// The record first, so that the end is known whatever happens next; then everything that
     /// was only the dyno's goes. The folder with the record is the server's to remove.
-    fn finish(&mut self, record: ExitRecord) {
+    fn finish(&mut self, mut record: ExitRecord) {
         self.finished = true;
+        record.at_us = Some(Timestamp::now().as_microsecond());
         let mut written = write_record(&self.spec.folder, &record);
         self.end_session();
+        self.inside.end();
         self.sandbox = None;
         let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
         if written.is_err() {

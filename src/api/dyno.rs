@@ -172,6 +172,37 @@ impl CreateDyno {
     }
 }
 
+/// `POST /apps/A/dynos/D/inside`, an upgrade: a second command in a dyno that is up. Ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunInside {
+    /// Shell text; its first word may be a process type.
+    pub command: String,
+    /// Whether it gets pipes and no terminal.
+    pub force_no_tty: bool,
+    /// Variables over those of the dyno.
+    pub env: BTreeMap<String, String>,
+}
+
+impl RunInside {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong or breaks a rule.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let CreateDyno {
+            command,
+            force_no_tty,
+            env,
+            ..
+        } = CreateDyno::parse(body)?;
+        Ok(Self {
+            command,
+            force_no_tty,
+            env,
+        })
+    }
+}
+
 /// A string, or a number as one.
 struct Text(String);
 

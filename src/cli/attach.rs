@@ -9,6 +9,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,13 @@ const ENDING: [i32; 13] = [
     SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGXCPU, SIGXFSZ,
 ];
+
+/// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that
+/// time kept.
+const REPORTS_PER_IDLE_TIME: u32 = 8;
+
+/// The shortest time between two such reports.
+const SHORTEST_REPORT: Duration = Duration::from_millis(10);
 
 /// How long output may take to end after the supervisor died: its sandbox dies with it.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
@@ -189,6 +197,11 @@ struct Session<'a> {
     socket_token: Token,
     signal_token: Token,
     timeout_token: Token,
+    activity_token: Token,
+    /// Bytes went through since the supervisor was told so last.
+    active: Arc<AtomicBool>,
+    /// How often it is told, if it wants to know.
+    tell_active: Option<Duration>,
     news: (Sender<News>, Receiver<News>),
     /// The terminal's master, where there is one: to be told its size.
     master: Option<Arc<OwnedFd>>,
@@ -211,7 +224,8 @@ impl<'a> Session<'a> {
             SignalOnly,
             ENDING.iter().chain(&[SIGWINCH, SIGCONT]),
         )?;
-        let [socket_token, signal_token, timeout_token] = std::array::from_fn(|_| reactor.token());
+        let [socket_token, signal_token, timeout_token, activity_token] =
+            std::array::from_fn(|_| reactor.token());
         rustix::io::ioctl_fionbio(&connection.socket, true)?;
         reactor.register(&connection.socket, socket_token, Interest::READABLE)?;
         reactor.register(signals.get_read_mut(), signal_token, Interest::READABLE)?;
@@ -228,6 +242,9 @@ impl<'a> Session<'a> {
             socket_token,
             signal_token,
             timeout_token,
+            activity_token,
+            active: Arc::new(AtomicBool::new(false)),
+            tell_active: None,
             news: crossbeam_channel::unbounded(),
             master: None,
             raw: None,
@@ -254,6 +271,9 @@ impl<'a> Session<'a> {
                         if let Some(code) = self.take_signals() {
                             return Ok(code);
                         }
+                    }
+                    Event::Deadline(token) if *token == self.activity_token => {
+                        self.tell_active();
                     }
                     Event::Deadline(_) if self.lost => return Err(self.lost_error()),
                     Event::Deadline(_) => {
@@ -325,6 +345,11 @@ impl<'a> Session<'a> {
                 self.up = true;
                 self.reactor.cancel_deadline(self.timeout_token);
                 status.up(self.name);
+                self.tell_active = Duration::try_from_secs_f64(up.idle_timeout)
+                    .ok()
+                    .filter(|idle| !idle.is_zero())
+                    .map(|idle| (idle / REPORTS_PER_IDLE_TIME).max(SHORTEST_REPORT));
+                self.tell_active();
                 let fds = std::mem::take(&mut self.fds);
                 if up.terminal {
                     self.use_terminal(fds)
@@ -337,15 +362,31 @@ impl<'a> Session<'a> {
                 self.exit = Some(exit.code());
                 Ok(())
             }
-            Frame::Error(Refusal { message, hint }) => {
+            Frame::Error(Refusal {
+                message,
+                hint,
+                exit_code,
+            }) => {
                 let error = UserError {
                     message,
                     hint,
-                    exit_code: Some(EXIT_DYNO_FAILED),
+                    exit_code: exit_code.or(Some(EXIT_DYNO_FAILED)),
                 };
                 Err(error.into())
             }
         }
+    }
+
+    /// The supervisor relays no byte, and learns only from us whether the connection is idle.
+    fn tell_active(&mut self) {
+        let Some(interval) = self.tell_active.filter(|_| !self.closed) else {
+            return;
+        };
+        if self.active.swap(false, Ordering::Relaxed) {
+            let _ = rustix::io::write(&self.socket, &[frame::ACTIVE]);
+        }
+        self.reactor
+            .set_deadline(self.activity_token, Instant::now() + interval);
     }
 
     fn use_terminal(&mut self, fds: Vec<OwnedFd>) -> Result<()> {
@@ -362,15 +403,21 @@ impl<'a> Session<'a> {
         self.outputs = 1;
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
         let screen = Arc::clone(&master);
+        let active = Arc::clone(&self.active);
         spawn(move || {
-            let end = streams::copy(screen.as_fd(), rustix::stdio::stdout(), |_| true);
+            let end = streams::copy(screen.as_fd(), rustix::stdio::stdout(), |_| {
+                active.store(true, Ordering::Relaxed);
+                true
+            });
             tell(&news, &waker, News::Output(1, end));
         })?;
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
+        let active = Arc::clone(&self.active);
         spawn(move || {
             let mut escape = Escape::default();
             let mut escaped = false;
             let _ = streams::copy(rustix::stdio::stdin(), master.as_fd(), |keys| {
+                active.store(true, Ordering::Relaxed);
                 escaped = typing && escape.typed(keys, Instant::now());
                 !escaped
             });
@@ -388,18 +435,20 @@ impl<'a> Session<'a> {
             bail!("the dyno's streams did not come along");
         };
         // Nobody waits for this one: a command need not read all that it could.
+        let active = Arc::clone(&self.active);
         spawn(move || {
-            let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd());
+            let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd(), &active);
         })?;
         for (number, fd) in [(1, stdout), (2, stderr)] {
             let (news, waker) = (self.news.0.clone(), self.reactor.waker());
+            let active = Arc::clone(&self.active);
             self.outputs += 1;
             spawn(move || {
                 let to = match number {
                     1 => rustix::stdio::stdout(),
                     _ => rustix::stdio::stderr(),
                 };
-                let end = streams::pump(fd.as_fd(), to);
+                let end = streams::pump(fd.as_fd(), to, &active);
                 drop(fd);
                 tell(&news, &waker, News::Output(number, end));
             })?;

@@ -63,7 +63,7 @@ impl OneOff {
         let command = command_line::join(&self.words);
         command_line::check(&command)?;
         let mut request = CreateDyno::new(command);
-        request.env = self.environment()?;
+        request.env = environment(&self.env)?;
         if let Some(size) = &self.size {
             request.size = Size::lookup(size)?;
         }
@@ -84,17 +84,6 @@ impl OneOff {
         client.set_patience(Some(timeout))?;
         let made = client.post(&app_path(app, "/dynos"), request);
         made.map_err(|error| in_time(error, app))
-    }
-
-    fn environment(&self) -> Result<BTreeMap<String, String>> {
-        let mut all = BTreeMap::new();
-        for argument in &self.env {
-            for (name, value) in command_line::split_env(argument)? {
-                check_env_name(&name)?;
-                all.insert(name, value);
-            }
-        }
-        Ok(all)
     }
 
     /// The app to run on: named, linked, or made on the spot from a folder with a Procfile. `quiet`: without a word
@@ -155,6 +144,21 @@ impl OneOff {
             );
         }
     }
+}
+
+/// The variables of `-e` options, the last one of a name.
+///
+/// # Errors
+/// When one makes no sense.
+pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for option in options {
+        for (name, value) in command_line::split_env(option)? {
+            check_env_name(&name)?;
+            all.insert(name, value);
+        }
+    }
+    Ok(all)
 }
 
 /// A time to live as the API takes it: whole seconds, from 1.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::control::{self, FromInit, Streams, ToInit};
 use crate::dyno::env::DEFAULT_PATH;
 use crate::init;
+use crate::init::MAIN;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::stack::{DynoTree, Stack, make_scratch};
@@ -59,6 +60,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
             Some((FromInit::Ready, _)) => {
                 let env = [("HOME", "/app"), ("PATH", DEFAULT_PATH)];
                 let exec = ToInit::Exec {
+                    id: MAIN,
                     program: stack.shell().to_owned(),
                     args: vec!["-c".to_owned(), command.clone()],
                     env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
@@ -66,9 +68,9 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                 };
                 control::send(&launched.control, &exec, &[])?;
             }
-            Some((FromInit::Started, _)) => {}
-            Some((FromInit::Exited { status }, _)) => return Ok(status.code()),
-            Some((FromInit::SetUpFailed { message } | FromInit::ExecFailed { message }, _)) => {
+            Some((FromInit::Started { .. }, _)) => {}
+            Some((FromInit::Exited { status, .. }, _)) => return Ok(status.code()),
+            Some((FromInit::SetUpFailed { message } | FromInit::ExecFailed { message, .. }, _)) => {
                 bail!("{message}")
             }
             None => bail!("the sandbox ended without a word"),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
@@ -31,7 +32,7 @@ pub enum End {
     BrokenPipe,
 }
 
-/// Moves bytes until the end of `from`.
+/// Moves bytes until the end of `from`, and sets `active` whenever some were moved.
 ///
 /// Only from pipe to pipe does the kernel do the moving. To a file, `splice` reads the position before it waits and
 /// stores it afterwards, so that two writers of one file (`>log 2>&1`) overwrite each other; from a
@@ -39,9 +40,12 @@ pub enum End {
 ///
 /// # Errors
 /// Reading or writing failed for another reason than a broken pipe (a full disk, say).
-pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<End> {
+pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>, active: &AtomicBool) -> io::Result<End> {
     if !(is_pipe(from) && is_pipe(to)) {
-        return copy(from, to, |_| true);
+        return copy(from, to, |_| {
+            active.store(true, Ordering::Relaxed);
+            true
+        });
     }
     // Larger pipes mean fewer wake-ups: with those of the shell at their usual 64 KiB, the way through
     // a dyno takes half as long again. A refusal changes nothing but that.
@@ -53,7 +57,8 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<End> {
     loop {
         match splice(from, None, to, None, CHUNK, SpliceFlags::MOVE) {
             Ok(0) => return Ok(End::Complete),
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(_) => active.store(true, Ordering::Relaxed),
+            Err(Errno::INTR) => {}
             Err(Errno::PIPE) => return Ok(End::BrokenPipe),
             Err(Errno::AGAIN) => {
                 wait_readable(from)?;
@@ -175,7 +180,10 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let sent = text.clone();
         let feeder = std::thread::spawn(move || (&writer).write_all(&sent).unwrap());
-        assert_eq!(pump(reader.as_fd(), file.as_fd()).unwrap(), End::Complete);
+        assert_eq!(
+            pump(reader.as_fd(), file.as_fd(), &AtomicBool::default()).unwrap(),
+            End::Complete
+        );
         feeder.join().unwrap();
         std::io::Seek::rewind(&mut file).unwrap();
         let mut got = Vec::new();
@@ -190,8 +198,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let to = file.as_fd();
         std::thread::scope(|scope| {
-            scope.spawn(move || pump(err.as_fd(), to).unwrap());
-            scope.spawn(move || pump(out.as_fd(), to).unwrap());
+            scope.spawn(move || pump(err.as_fd(), to, &AtomicBool::default()).unwrap());
+            scope.spawn(move || pump(out.as_fd(), to, &AtomicBool::default()).unwrap());
             // Each is seen in the file before the next is written.
             let mut expected = 0;
             for round in 0..20u8 {
@@ -219,6 +227,9 @@ mod tests {
         let (gone, to) = std::io::pipe().unwrap();
         drop(gone);
         feed.write_all(b"x").unwrap();
-        assert_eq!(pump(from.as_fd(), to.as_fd()).unwrap(), End::BrokenPipe);
+        assert_eq!(
+            pump(from.as_fd(), to.as_fd(), &AtomicBool::default()).unwrap(),
+            End::BrokenPipe
+        );
     }
 }

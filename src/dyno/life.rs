@@ -17,7 +17,7 @@ const KILLED: Exit = Exit::Signal(9);
 pub type Moment = Duration;
 
 /// What the dyno may do and for how long; fixed at its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rules {
     /// The command waits for a client, and is hung up when that is gone.
     pub attached: bool,
@@ -27,6 +27,14 @@ pub struct Rules {
     pub hangup_interval: Duration,
     /// How many hang-ups there are before the dyno is left alone.
     pub hangup_count: u32,
+    /// How long its connection may be without a byte in either direction; zero: for ever.
+    pub idle_timeout: Duration,
+    /// How long it lives before it is cycled, which ends a one-off.
+    pub lifetime: Duration,
+    /// How long whoever asked for it wants it to live.
+    pub time_to_live: Option<Duration>,
+    /// Time from SIGTERM to SIGKILL when one of the two is over.
+    pub stop_grace: Duration,
 }
 
 /// What can happen to a dyno.
@@ -38,6 +46,8 @@ pub enum Event {
     StartFailed { message: String },
     /// A client's connection has come.
     ClientAttached,
+    /// The client says that bytes went through, in one direction or the other.
+    ClientActive,
     /// The client's connection has ended.
     ClientGone,
     /// The command runs.
@@ -50,8 +60,19 @@ pub enum Event {
     Drained,
     /// The server asks the dyno to end within this grace period.
     StopRequested { grace: Duration },
-    /// The deadline that was asked for has passed.
-    Deadline,
+    /// The deadline of this timer has passed.
+    Deadline(Timer),
+}
+
+/// What a dyno waits for. Each has a deadline of its own, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Timer {
+    /// The next step of the phase that it is in: a client, another hang-up, SIGKILL.
+    Phase,
+    /// Its connection has been without a byte for too long.
+    Idle,
+    /// It has lived long enough.
+    Lifetime,
 }
 
 /// A signal to everything in a dyno.
@@ -95,13 +116,15 @@ pub enum Action {
     TellExit(Exit),
     /// Tell the client why there is nothing to attach to.
     TellError(String),
+    /// Tell the client that its connection was idle for too long, and close it.
+    CloseIdle,
     /// Wake up with [`Event::Deadline`] then; `None`: not any more.
-    SetDeadline(Option<Moment>),
+    SetDeadline(Timer, Option<Moment>),
     /// Write the exit record, tell the server, clear away, leave.
     Finish(ExitRecord),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     /// The sandbox is being built.
     Building,
@@ -123,7 +146,7 @@ enum Phase {
     Over,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Running {
     /// As it should be.
     Attended,
@@ -131,14 +154,14 @@ enum Running {
     HungUp { sent: u32 },
     /// It was hung up and lives on, by its own wish.
     LeftAlone,
-    /// SIGTERM was sent.
-    Stopping,
+    /// SIGTERM was sent; SIGKILL follows after this time.
+    Stopping { grace: Duration },
     /// SIGKILL was sent.
     Killed,
 }
 
 /// One dyno's life.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Life {
     rules: Rules,
     /// The command as the log shows it.
@@ -149,7 +172,10 @@ pub struct Life {
     reads_output: bool,
     /// It has read all that there will be, which a command may see to long before it ends.
     drained: bool,
-    stopped: bool,
+    /// Why it ends, if not because its command did.
+    ended_by: Option<EndReason>,
+    /// The log has its last state already: a cycled dyno's comes before its command's end.
+    last_state_logged: bool,
 }
 
 impl Life {
@@ -162,8 +188,35 @@ impl Life {
             client: false,
             reads_output: !rules.attached,
             drained: false,
-            stopped: false,
+            ended_by: None,
+            last_state_logged: false,
         }
+    }
+
+    /// What is to be done first, at moment zero.
+    pub fn begin(&self) -> Vec<Action> {
+        let limit = match self.rules.time_to_live {
+            Some(time) => time.min(self.rules.lifetime),
+            None => self.rules.lifetime,
+        };
+        vec![Action::SetDeadline(Timer::Lifetime, Some(limit))]
+    }
+
+    /// Whether a client that comes now is the one that the command is for. There is never a second one.
+    pub fn awaits_client(&self) -> bool {
+        let not_begun = matches!(
+            self.phase,
+            Phase::Building | Phase::AwaitingClient | Phase::Failed { .. }
+        );
+        self.rules.attached && !self.client && not_begun
+    }
+
+    /// Whether the command runs and has not been asked to end.
+    pub fn is_up(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone)
+        )
     }
 
     /// Takes one event; answers with what is to be done, in order. Events that come too late to matter
@@ -178,16 +231,20 @@ impl Life {
         match (&mut self.phase, event) {
             (Phase::Building, Event::SandboxReady) => self.sandbox_ready(now),
             (Phase::AwaitingClient, Event::ClientAttached) => self.start_command(),
-            (Phase::AwaitingClient, Event::Deadline) => self.nobody_came(),
+            (Phase::AwaitingClient, Event::Deadline(Timer::Phase)) => self.nobody_came(),
             (Phase::Building | Phase::AwaitingClient, Event::ClientGone) => {
                 self.end_before_start(EndReason::Disconnected)
             }
             (
                 Phase::Building | Phase::AwaitingClient | Phase::Launching,
                 Event::StopRequested { .. },
+            ) => self.end_before_start(EndReason::Stopped),
+            (
+                Phase::Building | Phase::AwaitingClient | Phase::Launching,
+                Event::Deadline(Timer::Lifetime),
             ) => {
-                self.stopped = true;
-                self.end_before_start(EndReason::Stopped)
+                let reason = self.lived_enough();
+                self.end_before_start(reason)
             }
             (Phase::Launching, Event::Started) => self.started(now),
             (Phase::Building | Phase::Launching, Event::StartFailed { message }) => {
@@ -202,12 +259,19 @@ impl Life {
                 actions.extend(self.finish_failed(message));
                 actions
             }
-            (Phase::Failed { message }, Event::Deadline | Event::ClientGone) => {
+            (Phase::Failed { message }, Event::Deadline(Timer::Phase) | Event::ClientGone) => {
                 let message = std::mem::take(message);
                 self.finish_failed(message)
             }
+            (Phase::Up(Running::Attended), Event::ClientActive) => self.await_activity(now),
+            (Phase::Up(Running::Attended), Event::Deadline(Timer::Idle)) if self.client => {
+                self.client = false;
+                let mut actions = vec![Action::CloseIdle];
+                actions.extend(self.hang_up(1, now));
+                actions
+            }
             (Phase::Up(Running::Attended), Event::ClientGone) => self.hang_up(1, now),
-            (Phase::Up(Running::HungUp { sent }), Event::Deadline) => {
+            (Phase::Up(Running::HungUp { sent }), Event::Deadline(Timer::Phase)) => {
                 let sent = *sent;
                 if sent < self.rules.hangup_count {
                     self.hang_up(sent + 1, now)
@@ -219,34 +283,33 @@ impl Life {
                 Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
                 Event::StopRequested { grace },
             ) => {
-                self.stopped = true;
-                if grace.is_zero() {
-                    self.phase = Phase::Up(Running::Killed);
-                    return vec![
-                        Action::Log("Stopping all processes with SIGKILL".to_owned()),
-                        Action::KillAll,
-                    ];
-                }
-                self.phase = Phase::Up(Running::Stopping);
-                vec![
-                    Action::Log("Stopping all processes with SIGTERM".to_owned()),
-                    Action::SignalAll(Signal::Term),
-                    Action::SetDeadline(Some(now + grace)),
-                ]
+                self.ended_by = Some(EndReason::Stopped);
+                self.stop(grace, now)
             }
-            (Phase::Up(up @ Running::Stopping), Event::Deadline) => {
+            (
+                Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
+                Event::Deadline(Timer::Lifetime),
+            ) => self.cycle(now),
+            // Whoever asks for no grace has a reason that the first one who asked had not.
+            (Phase::Up(up @ Running::Stopping { .. }), Event::StopRequested { grace })
+                if grace.is_zero() =>
+            {
                 *up = Running::Killed;
+                kill_at_once()
+            }
+            (Phase::Up(Running::Stopping { grace }), Event::Deadline(Timer::Phase)) => {
+                let grace = grace.as_secs_f64();
+                self.phase = Phase::Up(Running::Killed);
                 vec![
-                    Action::Log(
-                        "Error R12 (Exit timeout) -> At least one process failed to exit within 30 \
-                         seconds of SIGTERM"
-                            .to_owned(),
-                    ),
+                    Action::Log(format!(
+                        "Error R12 (Exit timeout) -> At least one process failed to exit within \
+                         {grace} seconds of SIGTERM"
+                    )),
                     Action::Log("Stopping remaining processes with SIGKILL".to_owned()),
                     Action::KillAll,
                 ]
             }
-            (Phase::Up(Running::Stopping), Event::ClientGone) => {
+            (Phase::Up(Running::Stopping { .. }), Event::ClientGone) => {
                 self.reads_output = true;
                 vec![Action::TakeOutput]
             }
@@ -273,7 +336,8 @@ impl Life {
             actions.extend(self.start_command());
         } else {
             self.phase = Phase::AwaitingClient;
-            actions.push(Action::SetDeadline(Some(now + self.rules.attach_timeout)));
+            let until = now + self.rules.attach_timeout;
+            actions.push(Action::SetDeadline(Timer::Phase, Some(until)));
         }
         actions
     }
@@ -281,7 +345,7 @@ impl Life {
     fn start_command(&mut self) -> Vec<Action> {
         self.phase = Phase::Launching;
         vec![
-            Action::SetDeadline(None),
+            Action::SetDeadline(Timer::Phase, None),
             Action::Log(format!("Starting process with command `{}`", self.command)),
             Action::StartCommand,
         ]
@@ -295,12 +359,22 @@ impl Life {
         ];
         if self.rules.attached && self.client {
             actions.push(Action::HandOver);
+            actions.extend(self.await_activity(now));
         } else if self.rules.attached {
             actions.extend(self.hang_up(1, now));
         } else {
             actions.push(Action::TakeOutput);
         }
         actions
+    }
+
+    /// The connection may be idle for so long from now on.
+    fn await_activity(&self, now: Moment) -> Vec<Action> {
+        if !self.client || self.rules.idle_timeout.is_zero() {
+            return Vec::new();
+        }
+        let until = now + self.rules.idle_timeout;
+        vec![Action::SetDeadline(Timer::Idle, Some(until))]
     }
 
     fn hang_up(&mut self, sent: u32, now: Moment) -> Vec<Action> {
@@ -313,7 +387,8 @@ impl Life {
         actions.extend([
             Action::Log("Client connection closed. Sending SIGHUP to all processes".to_owned()),
             Action::SignalAll(Signal::Hup),
-            Action::SetDeadline(Some(now + self.rules.hangup_interval)),
+            Action::SetDeadline(Timer::Idle, None),
+            Action::SetDeadline(Timer::Phase, Some(now + self.rules.hangup_interval)),
         ]);
         actions
     }
@@ -325,6 +400,46 @@ impl Life {
              external connection was closed."
                 .to_owned(),
         )]
+    }
+
+    fn stop(&mut self, grace: Duration, now: Moment) -> Vec<Action> {
+        if grace.is_zero() {
+            self.phase = Phase::Up(Running::Killed);
+            return kill_at_once();
+        }
+        self.phase = Phase::Up(Running::Stopping { grace });
+        vec![
+            Action::Log("Stopping all processes with SIGTERM".to_owned()),
+            Action::SignalAll(Signal::Term),
+            Action::SetDeadline(Timer::Idle, None),
+            Action::SetDeadline(Timer::Phase, Some(now + grace)),
+        ]
+    }
+
+    /// The dyno has lived for as long as it may. Heroku says so, and its last state, before it says that it ends it.
+    fn cycle(&mut self, now: Moment) -> Vec<Action> {
+        let reason = self.lived_enough();
+        self.ended_by = Some(reason);
+        let mut actions = Vec::new();
+        if reason == EndReason::Cycled {
+            self.last_state_logged = true;
+            actions.extend([
+                Action::Log("Cycling".to_owned()),
+                state_change(DynoState::Up, DynoState::Complete),
+            ]);
+        } else {
+            actions.push(Action::Log("Time to live is over".to_owned()));
+        }
+        actions.extend(self.stop(self.rules.stop_grace, now));
+        actions
+    }
+
+    /// Which of its two limits comes first.
+    fn lived_enough(&self) -> EndReason {
+        match self.rules.time_to_live {
+            Some(time) if time < self.rules.lifetime => EndReason::TimeToLive,
+            _ => EndReason::Cycled,
+        }
     }
 
     fn nobody_came(&mut self) -> Vec<Action> {
@@ -352,6 +467,7 @@ impl Life {
                 exit: Exit::Status(128),
                 reason,
                 message: None,
+                at_us: None,
             }),
         ]);
         actions
@@ -374,7 +490,8 @@ impl Life {
             actions.extend(self.finish_failed(message));
         } else {
             self.phase = Phase::Failed { message };
-            actions.push(Action::SetDeadline(Some(now + self.rules.attach_timeout)));
+            let until = now + self.rules.attach_timeout;
+            actions.push(Action::SetDeadline(Timer::Phase, Some(until)));
         }
         actions
     }
@@ -386,6 +503,7 @@ impl Life {
             exit: Exit::Unknown,
             reason: EndReason::StartFailed,
             message: Some(message),
+            at_us: None,
         })]
     }
 
@@ -395,7 +513,8 @@ impl Life {
             output_pending: self.reads_output && !self.drained,
             init_gone,
         };
-        let mut actions = vec![Action::SetDeadline(None)];
+        let timers = [Timer::Phase, Timer::Idle, Timer::Lifetime];
+        let mut actions: Vec<_> = timers.map(|timer| Action::SetDeadline(timer, None)).into();
         if self.client {
             actions.push(Action::TellExit(status));
         }
@@ -414,22 +533,29 @@ impl Life {
             return Vec::new();
         };
         self.phase = Phase::Over;
-        let reason = if self.stopped {
-            EndReason::Stopped
-        } else {
-            EndReason::Exited
-        };
-        vec![
-            Action::Log(format!("Process exited with status {}", status.code())),
-            state_change(DynoState::Up, DynoState::Complete),
-            Action::Finish(ExitRecord {
-                state: DynoState::Complete,
-                exit: status,
-                reason,
-                message: None,
-            }),
-        ]
+        let mut actions = vec![Action::Log(format!(
+            "Process exited with status {}",
+            status.code()
+        ))];
+        if !self.last_state_logged {
+            actions.push(state_change(DynoState::Up, DynoState::Complete));
+        }
+        actions.push(Action::Finish(ExitRecord {
+            state: DynoState::Complete,
+            exit: status,
+            reason: self.ended_by.unwrap_or(EndReason::Exited),
+            message: None,
+            at_us: None,
+        }));
+        actions
     }
+}
+
+fn kill_at_once() -> Vec<Action> {
+    vec![
+        Action::Log("Stopping all processes with SIGKILL".to_owned()),
+        Action::KillAll,
+    ]
 }
 
 fn state_change(from: DynoState, to: DynoState) -> Action {
@@ -437,206 +563,6 @@ fn state_change(from: DynoState, to: DynoState) -> Action {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RULES: Rules = Rules {
-        attached: true,
-        attach_timeout: Duration::from_secs(30),
-        hangup_interval: Duration::from_secs(5),
-        hangup_count: 3,
-    };
-
-    fn seconds(n: u64) -> Moment {
-        Duration::from_secs(n)
-    }
-
-    fn attached() -> Life {
-        Life::new(RULES, "bash".to_owned())
-    }
-
-    fn running() -> Life {
-        let mut life = attached();
-        let _ = life.step(Event::SandboxReady, seconds(0));
-        let _ = life.step(Event::ClientAttached, seconds(0));
-        let _ = life.step(Event::Started, seconds(0));
-        life
-    }
-
-    fn logged(actions: &[Action]) -> Vec<&str> {
-        actions
-            .iter()
-            .filter_map(|a| {
-                if let Action::Log(line) = a {
-                    Some(&**line)
-                } else {
-                    None
-                }
-            })
-            .collect()
-    }
-
-    #[test]
-    fn an_attached_run_waits_for_its_client_and_ends_with_its_command() {
-        let mut life = attached();
-        let waiting = life.step(Event::SandboxReady, seconds(0));
-        assert_eq!(
-            waiting,
-            [
-                Action::Log("Awaiting client".into()),
-                Action::SetDeadline(Some(seconds(30)))
-            ]
-        );
-        let starting = life.step(Event::ClientAttached, seconds(1));
-        assert!(starting.contains(&Action::StartCommand));
-        assert_eq!(logged(&starting), ["Starting process with command `bash`"]);
-        let up = life.step(Event::Started, seconds(1));
-        assert_eq!(up.last(), Some(&Action::HandOver));
-        let exited = life.step(Event::Exited(Exit::Status(3)), seconds(9));
-        assert!(exited.contains(&Action::TellExit(Exit::Status(3))));
-        let gone = life.step(Event::InitGone, seconds(9));
-        assert_eq!(
-            logged(&gone),
-            [
-                "Process exited with status 3",
-                "State changed from up to complete"
-            ]
-        );
-        assert!(
-            matches!(gone.last(), Some(Action::Finish(ended)) if ended.exit == Exit::Status(3))
-        );
-        assert_eq!(life.step(Event::ClientGone, seconds(9)), []);
-    }
-
-    #[test]
-    fn a_client_that_comes_first_is_not_waited_for() {
-        let mut life = attached();
-        assert_eq!(life.step(Event::ClientAttached, seconds(0)), []);
-        assert!(
-            life.step(Event::SandboxReady, seconds(0))
-                .contains(&Action::StartCommand)
-        );
-    }
-
-    #[test]
-    fn nobody_comes() {
-        let mut life = attached();
-        let _ = life.step(Event::SandboxReady, seconds(0));
-        let actions = life.step(Event::Deadline, seconds(30));
-        assert_eq!(
-            logged(&actions)[0],
-            "Error R13 (Attach error) -> Failed to attach to process"
-        );
-        assert!(actions.contains(&Action::KillAll));
-        assert!(
-            matches!(actions.last(), Some(Action::Finish(e)) if e.reason == EndReason::AttachTimeout)
-        );
-    }
-
-    #[test]
-    fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
-        let mut life = running();
-        let mut actions = life.step(Event::ClientGone, seconds(100));
-        assert_eq!(actions[0], Action::TakeOutput);
-        for hangup in 0..3 {
-            assert!(
-                actions.contains(&Action::SignalAll(Signal::Hup)),
-                "{hangup}"
-            );
-            let due = seconds(105 + 5 * hangup);
-            assert_eq!(actions.last(), Some(&Action::SetDeadline(Some(due))));
-            actions = life.step(Event::Deadline, due);
-        }
-        assert!(logged(&actions)[0].starts_with("Error R16 (Detached)"));
-        assert!(!actions.contains(&Action::KillAll));
-        // It may go on for hours, and its output is still read before its end is told.
-        assert_eq!(
-            life.step(Event::Exited(Exit::Status(0)), seconds(9000)),
-            [Action::SetDeadline(None)]
-        );
-        assert_eq!(life.step(Event::InitGone, seconds(9000)), []);
-        let end = life.step(Event::Drained, seconds(9001));
-        assert!(matches!(end.last(), Some(Action::Finish(_))));
-    }
-
-    #[test]
-    fn a_client_lost_while_the_command_starts_is_a_hang_up() {
-        let mut life = attached();
-        let _ = life.step(Event::SandboxReady, seconds(0));
-        let _ = life.step(Event::ClientAttached, seconds(0));
-        assert_eq!(life.step(Event::ClientGone, seconds(0)), []);
-        let actions = life.step(Event::Started, seconds(0));
-        assert!(actions.contains(&Action::SignalAll(Signal::Hup)));
-        assert!(actions.contains(&Action::TakeOutput));
-    }
-
-    #[test]
-    fn a_sandbox_that_fails_tells_its_client_now_or_later() {
-        let failed = || Event::StartFailed {
-            message: "no room".into(),
-        };
-        let mut early = attached();
-        let _ = early.step(Event::ClientAttached, seconds(0));
-        assert!(
-            early
-                .step(failed(), seconds(0))
-                .contains(&Action::TellError("no room".into()))
-        );
-        let mut late = attached();
-        assert!(
-            !late
-                .step(failed(), seconds(0))
-                .iter()
-                .any(|a| matches!(a, Action::Finish(_)))
-        );
-        let told = late.step(Event::ClientAttached, seconds(1));
-        assert_eq!(told[0], Action::TellError("no room".into()));
-        assert!(matches!(told[1], Action::Finish(_)));
-    }
-
-    #[test]
-    fn stopping_is_term_then_kill() {
-        let mut life = running();
-        let actions = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
-        assert!(actions.contains(&Action::SignalAll(Signal::Term)));
-        let actions = life.step(Event::Deadline, seconds(30));
-        assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
-        assert!(actions.contains(&Action::KillAll));
-        let actions = life.step(Event::InitGone, seconds(30));
-        assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
-        assert_eq!(logged(&actions)[0], "Process exited with status 137");
-    }
-
-    #[test]
-    fn output_that_ends_before_its_command_is_not_waited_for() {
-        let mut life = running();
-        let _ = life.step(Event::ClientGone, seconds(1));
-        assert_eq!(life.step(Event::Drained, seconds(1)), []);
-        let _ = life.step(Event::Exited(Exit::Signal(1)), seconds(1));
-        let end = life.step(Event::InitGone, seconds(1));
-        assert!(
-            matches!(end.last(), Some(Action::Finish(record)) if record.exit == Exit::Signal(1))
-        );
-    }
-
-    #[test]
-    fn a_stop_without_grace_kills_at_once() {
-        let mut life = running();
-        let actions = life.step(
-            Event::StopRequested {
-                grace: Duration::ZERO,
-            },
-            seconds(0),
-        );
-        assert_eq!(logged(&actions), ["Stopping all processes with SIGKILL"]);
-        assert!(actions.contains(&Action::KillAll));
-    }
-
-    #[test]
-    fn a_killed_init_is_an_exit_by_sigkill() {
-        let mut life = running();
-        let actions = life.step(Event::InitGone, seconds(5));
-        assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
-        assert!(matches!(actions.last(), Some(Action::Finish(_))));
-    }
-}
+mod diagram;
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ impl Attach {
 }
 
 /// How a dyno's command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
     /// Its command left with this status.
@@ -61,7 +61,7 @@ impl Exit {
 }
 
 /// Why a dyno ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Its command did.
@@ -74,6 +74,10 @@ pub enum EndReason {
     Disconnected,
     /// It could not be started.
     StartFailed,
+    /// It had lived for as long as any dyno may.
+    Cycled,
+    /// It had lived for as long as whoever asked for it wanted.
+    TimeToLive,
     /// Its supervisor is gone.
     Lost,
 }
@@ -87,6 +91,8 @@ impl EndReason {
             Self::AttachTimeout => Some("R13"),
             Self::Disconnected => Some("disconnected"),
             Self::StartFailed => Some("R99"),
+            Self::Cycled => Some("cycled"),
+            Self::TimeToLive => Some("ttl"),
             Self::Lost => Some("lost"),
         }
     }
@@ -103,6 +109,9 @@ pub struct ExitRecord {
     pub reason: EndReason,
     /// What went wrong, if it could not be started.
     pub message: Option<String>,
+    /// When it ended, in microseconds since 1970; unknown of one whose supervisor was lost.
+    #[serde(default)]
+    pub at_us: Option<i64>,
 }
 
 /// A dyno, alive or ended.

@@ -254,7 +254,10 @@ impl<A: Application> ApiLoop<A> {
             return;
         };
         let Some(bytes) = connection.give_away() else {
-            let error = ApiError::new("bad_request", "a request for an upgrade has no body");
+            let error = ApiError::new(
+                "bad_request",
+                "a request for an upgrade has its body in memory",
+            );
             let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
             connection.respond(&Response::json(400, &error), true, &turn);
             self.connections.insert(token, connection);

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use rustix::rand::GetRandomFlags;
 
 use super::host::Host;
 use super::lost::{self, Known, Tails};
 use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
-use crate::api::dyno::CreateDyno;
+use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
-use crate::control::{DynoSpec, Streams};
+use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
 use crate::pty::Size;
@@ -104,7 +107,9 @@ impl Dynos {
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
         let mut tails = Tails::default();
-        for remains in self.supervisors.adopt_all(reactor)? {
+        let news = self.supervisors.adopt_all(reactor)?;
+        let heard = self.write_down(news, &mut host.store, reactor);
+        for remains in heard.gone {
             let burial = self.burial(remains, host);
             let record = burial.perform(&mut tails);
             self.buried(burial, record, &mut host.store, reactor);
@@ -182,6 +187,7 @@ impl Dynos {
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
                 message: None,
+                at_us: None,
             };
             self.ended(&dyno.id, &record, &mut host.store);
             return Err(ApiError::internal(message));
@@ -233,6 +239,10 @@ impl Dynos {
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),
             hangup_count: self.settings.hangup_count,
+            idle_timeout: self.settings.idle_timeout.as_secs_f64(),
+            lifetime: lifetime(&self.settings)?.as_secs_f64(),
+            time_to_live: request.time_to_live.map(f64::from),
+            stop_grace: self.settings.stop_grace.as_secs_f64(),
         };
         self.supervisors.start(&spec, port, reactor)
     }
@@ -275,8 +285,13 @@ impl Dynos {
     }
 
     /// Passes a client on to its dyno. An error comes back with the connection.
-    pub fn attach(&self, id: &str, connection: &std::os::fd::OwnedFd) -> bool {
+    pub fn attach(&self, id: &str, connection: &OwnedFd) -> bool {
         self.supervisors.attach(id, connection)
+    }
+
+    /// Has a dyno run a second command, on its own release, for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, id: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.supervisors.run_inside(id, command, connection)
     }
 
     /// Asks a dyno to end within `grace` seconds. False when it is not alive.
@@ -291,8 +306,13 @@ impl Dynos {
 
     /// Takes what a supervisor has said, and writes it down.
     pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
+        let news = self.supervisors.hear(token, reactor);
+        self.write_down(news, store, reactor)
+    }
+
+    fn write_down(&mut self, news: Vec<News>, store: &mut Store, reactor: &mut Reactor) -> Heard {
         let mut heard = Heard::default();
-        for news in self.supervisors.hear(token, reactor) {
+        for news in news {
             match news {
                 News::State { dyno, state } => {
                     if let Err(error) = store.update_dyno(&dyno, state, Timestamp::now()) {
@@ -313,8 +333,11 @@ impl Dynos {
 
     /// Writes a dyno's end down, and removes its folder. False if it cannot be written now.
     fn ended(&self, dyno: &str, record: &ExitRecord, store: &mut Store) -> bool {
+        let now = Timestamp::now();
         let ended = Ended {
-            at: Timestamp::now(),
+            at: record
+                .at_us
+                .map_or(now, |at| Timestamp::from_microsecond(at).unwrap_or(now)),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
         };
@@ -361,12 +384,34 @@ impl Burial {
     }
 }
 
+/// When this dyno is cycled: not all of them at once.
+fn lifetime(settings: &Settings) -> Result<Duration> {
+    let mut random = [0u8; 4];
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
+    let share = f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX);
+    Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
+}
+
 fn streams(request: &CreateDyno) -> Streams {
     match request.kind() {
         Attach::Detached => Streams::Output,
         Attach::Pipes => Streams::Pipes,
         Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
+}
+
+/// What a dyno's supervisor is told of a second command.
+pub fn inside(request: &RunInside, release: &Release) -> Result<ToSupervisor, ApiError> {
+    let shell_command = command_line::resolve(&request.command, &release.process_types);
+    command_line::check(&shell_command)?;
+    Ok(ToSupervisor::Inside {
+        shell_command,
+        env: request.env.clone(),
+        streams: match request.force_no_tty {
+            true => Streams::Pipes,
+            false => Streams::Terminal(window(&request.env)),
+        },
+    })
 }
 
 /// The window's size as Heroku's client tells it.

@@ -193,6 +193,7 @@ mod tests {
             exit: Exit::Status(3),
             reason: EndReason::Exited,
             message: None,
+            at_us: None,
         };
         std::fs::create_dir_all(folder.path().join(supervisor::SCRATCH).join("upper")).unwrap();
         let settled = |heard| settle(folder.path(), heard, Some(&known), &mut Tails::default());

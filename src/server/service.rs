@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, Reply, Request};
-use super::dynos::{Dynos, Identity, USER};
+use super::dynos::{self, Dynos, Identity, USER};
 use super::host::{self, Answer, Host, response, worker_error};
 use super::limits::Limits;
 use super::lost::Tails;
@@ -19,9 +19,9 @@ use super::slugs::digest;
 use super::startup;
 use super::supervisors::Remains;
 use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, Dyno};
+use crate::api::dyno::{CreateDyno, Dyno, RunInside};
 use crate::api::server::ServerInfo;
-use crate::dyno::EndReason;
+use crate::dyno::{self, EndReason};
 use crate::error::UserError;
 use crate::frame::PROTOCOL;
 use crate::home::Home;
@@ -113,6 +113,9 @@ impl Service {
             ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
                 return host::reply(self.attach(&request.head, app, dyno));
             }
+            ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
+                return host::reply(self.run_inside(request, app, dyno));
+            }
             (method, _) => Err(ApiError::not_found(format!(
                 "there is no {method} {}",
                 request.head.path()
@@ -183,16 +186,7 @@ impl Service {
 
     /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
     fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if head.fields.get("upgrade") != Some(PROTOCOL) {
-            return Err(ApiError::bad_request(format!(
-                "attach needs `Upgrade: {PROTOCOL}`"
-            )));
-        }
-        if !self.dynos.is_live(&dyno.id) {
-            return Err(not_there(&dyno));
-        }
+        let dyno = self.live_dyno_for(head, app, dyno)?;
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.attach(&dyno.id, &connection) {
@@ -200,6 +194,53 @@ impl Service {
                 }
             },
         ))
+    }
+
+    /// `POST /apps/A/dynos/D/inside`: a second command, whose client's connection goes to the supervisor, too.
+    fn run_inside(
+        &self,
+        request: &Request,
+        app: &str,
+        dyno: &str,
+    ) -> Result<Reply<Self>, ApiError> {
+        let command = RunInside::parse(&request.body)?;
+        let dyno = self.live_dyno_for(&request.head, app, dyno)?;
+        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
+        let message = dynos::inside(&command, &release)?;
+        self.host.log(
+            &dyno.app_id,
+            &format!(
+                "Starting process with command `{}` inside {}",
+                command.command, dyno.name
+            ),
+        );
+        Ok(Reply::upgrade(
+            move |service: &mut Self, _, connection, _| {
+                if !service.dynos.run_inside(&dyno.id, &message, &connection) {
+                    eprintln!("{}: ended just before its client came", dyno.name);
+                }
+            },
+        ))
+    }
+
+    /// The dyno that a client wants to be connected to.
+    fn live_dyno_for(
+        &self,
+        head: &RequestHead,
+        app: &str,
+        dyno: &str,
+    ) -> Result<dyno::Dyno, ApiError> {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        if head.fields.get("upgrade") != Some(PROTOCOL) {
+            return Err(ApiError::bad_request(format!(
+                "this needs `Upgrade: {PROTOCOL}`"
+            )));
+        }
+        if !self.dynos.is_live(&dyno.id) {
+            return Err(not_there(&dyno));
+        }
+        Ok(dyno)
     }
 
     /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
@@ -362,7 +403,7 @@ impl Application for Service {
 }
 
 /// What whoever wants to attach is told of a dyno that has no supervisor any more.
-fn not_there(dyno: &crate::dyno::Dyno) -> ApiError {
+fn not_there(dyno: &dyno::Dyno) -> ApiError {
     let lost = EndReason::Lost.as_str();
     match &dyno.ended {
         Some(ended) if ended.reason.as_deref() != lost => {

@@ -4,7 +4,7 @@
 //! as [`News`] for the server to put into the store. No pid is ever trusted: after the end of file on such a
 //! socket, and for every dyno that an earlier server left, the dyno's lock says whether anything of it is alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -189,24 +190,31 @@ impl Supervisors {
         }
     }
 
-    /// Finds the dynos that an earlier server left. The live ones are adopted; what is left of the others is returned.
-    pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<Remains>> {
-        let since = Instant::now();
+    /// Finds the dynos that an earlier server left: the live ones are adopted, what is left of the others is told. The
+    /// first thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
+    pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
         for entry in fs::read_dir(&self.folder)? {
             let dyno = entry?.file_name().to_string_lossy().into_owned();
-            let record = None;
-            self.unsettled.push(Unsettled {
-                dyno,
-                record,
-                since,
-            });
+            self.unsettle(dyno, None, reactor);
         }
-        let mut remains = self.look(reactor);
-        while !self.unsettled.is_empty() && since.elapsed() < SETTLE_TIME {
+        let deadline = Instant::now() + SETTLE_TIME;
+        let (mut news, mut greeted) = (Vec::new(), HashSet::new());
+        loop {
+            news.extend(self.look(reactor).into_iter().map(News::Gone));
+            let adopted: Vec<Token> = self.live.keys().copied().collect();
+            for token in adopted {
+                if greeted.insert(token)
+                    && let Some(live) = self.live.get(&token)
+                {
+                    wait_for_word(&live.socket, deadline);
+                    news.extend(self.hear(token, reactor));
+                }
+            }
+            if self.unsettled.is_empty() || Instant::now() > deadline {
+                return Ok(news);
+            }
             thread::sleep(PAUSES.0);
-            remains.extend(self.look(reactor));
         }
-        Ok(remains)
     }
 
     /// Looks once at every dyno of which it was not clear whether it lives, and at supervisors that are about to exit.
@@ -304,6 +312,12 @@ impl Supervisors {
         })
     }
 
+    /// Has a dyno run a second command for the client on `connection`. False when it is not alive.
+    pub fn run_inside(&self, dyno: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.find(dyno)
+            .is_some_and(|live| control::send(&live.socket, command, &[connection.as_fd()]).is_ok())
+    }
+
     /// Asks a dyno to end. False when it is not alive.
     pub fn stop(&self, dyno: &str, grace: f64) -> bool {
         self.find(dyno).is_some_and(|live| {
@@ -378,6 +392,14 @@ enum Found {
     Over(Option<Claim>),
     /// Something of it, but nobody to talk to; or nothing could be found out.
     Unclear,
+}
+
+/// Waits until there is something to read, or the deadline has passed.
+fn wait_for_word(socket: &OwnedFd, deadline: Instant) {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut sources = [PollFd::new(socket, PollFlags::IN)];
+    let left = Timespec::try_from(left).unwrap_or_default();
+    let _ = rustix::event::poll(&mut sources, Some(&left));
 }
 
 impl Waiting {

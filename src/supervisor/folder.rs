@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
-pub const EXIT_RECORD: &str = "exit.json";
+const EXIT_RECORD: &str = "exit.json";
 
 /// The name of the socket in a dyno's folder.
 pub const SOCKET: &str = "sock";
@@ -24,7 +24,7 @@ pub const SOCKET: &str = "sock";
 pub const SCRATCH: &str = "scratch";
 
 /// The name of the lock in a dyno's folder.
-pub const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// The right to a dyno's folder; given back when dropped.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub fn sweep_scratch(folder: &Path) {
 ///
 /// # Errors
 /// When the disk does not take it.
-pub fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
+pub(super) fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
     let aside = folder.join("exit.json.new");
     fs::write(&aside, serde_json::to_vec(record)?)?;
     fs::rename(&aside, folder.join(EXIT_RECORD))?;
@@ -86,6 +86,7 @@ pub fn lost_record() -> ExitRecord {
         exit: Exit::Unknown,
         reason: EndReason::Lost,
         message: Some("its supervisor is gone".to_owned()),
+        at_us: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::frame::{Frame, PROTOCOL, closed_stream};
+use crate::frame::{ACTIVE, Frame, PROTOCOL, closed_stream};
 use crate::unix_socket;
 
 /// See the [module](self).
@@ -50,6 +50,7 @@ impl Session {
     pub fn hear(&mut self) -> News {
         let mut news = News {
             closed: Vec::new(),
+            active: false,
             gone: false,
         };
         let mut buffer = [0u8; 4096];
@@ -57,6 +58,7 @@ impl Session {
             match rustix::io::read(&self.connection, &mut buffer) {
                 Ok(0) => news.gone = true,
                 Ok(count) => {
+                    news.active |= buffer[..count].contains(&ACTIVE);
                     news.closed.extend(
                         buffer[..count]
                             .iter()
@@ -78,6 +80,8 @@ impl Session {
 pub struct News {
     /// Output streams that it does not read any more.
     pub closed: Vec<usize>,
+    /// Bytes went through since it said so last.
+    pub active: bool,
     /// It has left.
     pub gone: bool,
 }

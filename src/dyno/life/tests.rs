@@ -1,0 +1,406 @@
+use super::*;
+
+use proptest::prelude::*;
+
+const RULES: Rules = Rules {
+    attached: true,
+    attach_timeout: Duration::from_secs(30),
+    hangup_interval: Duration::from_secs(5),
+    hangup_count: 3,
+    idle_timeout: Duration::from_secs(3600),
+    lifetime: Duration::from_secs(86_400),
+    time_to_live: None,
+    stop_grace: Duration::from_secs(30),
+};
+
+fn seconds(n: u64) -> Moment {
+    Duration::from_secs(n)
+}
+
+fn attached() -> Life {
+    Life::new(RULES, "bash".to_owned())
+}
+
+fn running() -> Life {
+    let mut life = attached();
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let _ = life.step(Event::ClientAttached, seconds(0));
+    let _ = life.step(Event::Started, seconds(0));
+    life
+}
+
+fn logged(actions: &[Action]) -> Vec<&str> {
+    actions
+        .iter()
+        .filter_map(|a| {
+            if let Action::Log(line) = a {
+                Some(&**line)
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn an_attached_run_waits_for_its_client_and_ends_with_its_command() {
+    let mut life = attached();
+    let waiting = life.step(Event::SandboxReady, seconds(0));
+    assert_eq!(
+        waiting,
+        [
+            Action::Log("Awaiting client".into()),
+            Action::SetDeadline(Timer::Phase, Some(seconds(30)))
+        ]
+    );
+    let starting = life.step(Event::ClientAttached, seconds(1));
+    assert!(starting.contains(&Action::StartCommand));
+    assert_eq!(logged(&starting), ["Starting process with command `bash`"]);
+    let up = life.step(Event::Started, seconds(1));
+    assert!(up.contains(&Action::HandOver));
+    let exited = life.step(Event::Exited(Exit::Status(3)), seconds(9));
+    assert!(exited.contains(&Action::TellExit(Exit::Status(3))));
+    let gone = life.step(Event::InitGone, seconds(9));
+    assert_eq!(
+        logged(&gone),
+        [
+            "Process exited with status 3",
+            "State changed from up to complete"
+        ]
+    );
+    assert!(matches!(gone.last(), Some(Action::Finish(ended)) if ended.exit == Exit::Status(3)));
+    assert_eq!(life.step(Event::ClientGone, seconds(9)), []);
+}
+
+#[test]
+fn a_client_that_comes_first_is_not_waited_for() {
+    let mut life = attached();
+    assert_eq!(life.step(Event::ClientAttached, seconds(0)), []);
+    assert!(
+        life.step(Event::SandboxReady, seconds(0))
+            .contains(&Action::StartCommand)
+    );
+}
+
+#[test]
+fn nobody_comes() {
+    let mut life = attached();
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let actions = life.step(Event::Deadline(Timer::Phase), seconds(30));
+    assert_eq!(
+        logged(&actions)[0],
+        "Error R13 (Attach error) -> Failed to attach to process"
+    );
+    assert!(actions.contains(&Action::KillAll));
+    assert!(
+        matches!(actions.last(), Some(Action::Finish(e)) if e.reason == EndReason::AttachTimeout)
+    );
+}
+
+#[test]
+fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
+    let mut life = running();
+    let mut actions = life.step(Event::ClientGone, seconds(100));
+    assert_eq!(actions[0], Action::TakeOutput);
+    for hangup in 0..3 {
+        assert!(
+            actions.contains(&Action::SignalAll(Signal::Hup)),
+            "{hangup}"
+        );
+        let due = seconds(105 + 5 * hangup);
+        assert_eq!(
+            actions.last(),
+            Some(&Action::SetDeadline(Timer::Phase, Some(due)))
+        );
+        actions = life.step(Event::Deadline(Timer::Phase), due);
+    }
+    assert!(logged(&actions)[0].starts_with("Error R16 (Detached)"));
+    assert!(!actions.contains(&Action::KillAll));
+    // It may go on for hours, and its output is still read before its end is told.
+    assert_eq!(
+        life.step(Event::Exited(Exit::Status(0)), seconds(9000)),
+        [Timer::Phase, Timer::Idle, Timer::Lifetime].map(|timer| Action::SetDeadline(timer, None))
+    );
+    assert_eq!(life.step(Event::InitGone, seconds(9000)), []);
+    let end = life.step(Event::Drained, seconds(9001));
+    assert!(matches!(end.last(), Some(Action::Finish(_))));
+}
+
+#[test]
+fn a_client_lost_while_the_command_starts_is_a_hang_up() {
+    let mut life = attached();
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let _ = life.step(Event::ClientAttached, seconds(0));
+    assert_eq!(life.step(Event::ClientGone, seconds(0)), []);
+    let actions = life.step(Event::Started, seconds(0));
+    assert!(actions.contains(&Action::SignalAll(Signal::Hup)));
+    assert!(actions.contains(&Action::TakeOutput));
+}
+
+#[test]
+fn a_sandbox_that_fails_tells_its_client_now_or_later() {
+    let failed = || Event::StartFailed {
+        message: "no room".into(),
+    };
+    let mut early = attached();
+    let _ = early.step(Event::ClientAttached, seconds(0));
+    assert!(
+        early
+            .step(failed(), seconds(0))
+            .contains(&Action::TellError("no room".into()))
+    );
+    let mut late = attached();
+    assert!(
+        !late
+            .step(failed(), seconds(0))
+            .iter()
+            .any(|a| matches!(a, Action::Finish(_)))
+    );
+    let told = late.step(Event::ClientAttached, seconds(1));
+    assert_eq!(told[0], Action::TellError("no room".into()));
+    assert!(matches!(told[1], Action::Finish(_)));
+}
+
+#[test]
+fn stopping_is_term_then_kill() {
+    let mut life = running();
+    let actions = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
+    assert!(actions.contains(&Action::SignalAll(Signal::Term)));
+    let actions = life.step(Event::Deadline(Timer::Phase), seconds(30));
+    assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
+    assert!(actions.contains(&Action::KillAll));
+    let actions = life.step(Event::InitGone, seconds(30));
+    assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
+    assert_eq!(logged(&actions)[0], "Process exited with status 137");
+}
+
+#[test]
+fn output_that_ends_before_its_command_is_not_waited_for() {
+    let mut life = running();
+    let _ = life.step(Event::ClientGone, seconds(1));
+    assert_eq!(life.step(Event::Drained, seconds(1)), []);
+    let _ = life.step(Event::Exited(Exit::Signal(1)), seconds(1));
+    let end = life.step(Event::InitGone, seconds(1));
+    assert!(matches!(end.last(), Some(Action::Finish(record)) if record.exit == Exit::Signal(1)));
+}
+
+#[test]
+fn a_stop_without_grace_kills_at_once() {
+    let mut life = running();
+    let actions = life.step(
+        Event::StopRequested {
+            grace: Duration::ZERO,
+        },
+        seconds(0),
+    );
+    assert_eq!(logged(&actions), ["Stopping all processes with SIGKILL"]);
+    assert!(actions.contains(&Action::KillAll));
+}
+
+#[test]
+fn a_killed_init_is_an_exit_by_sigkill() {
+    let mut life = running();
+    let actions = life.step(Event::InitGone, seconds(5));
+    assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
+    assert!(matches!(actions.last(), Some(Action::Finish(_))));
+}
+
+#[test]
+fn a_connection_without_a_byte_for_an_hour_is_closed_as_if_the_client_had_left() {
+    let mut life = attached();
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let _ = life.step(Event::ClientAttached, seconds(0));
+    let idle = |at| Action::SetDeadline(Timer::Idle, Some(seconds(at)));
+    assert_eq!(
+        life.step(Event::Started, seconds(1)).last(),
+        Some(&idle(3601))
+    );
+    assert_eq!(life.step(Event::ClientActive, seconds(100)), [idle(3700)]);
+    let closed = life.step(Event::Deadline(Timer::Idle), seconds(3700));
+    assert_eq!(closed[..2], [Action::CloseIdle, Action::TakeOutput]);
+    assert!(closed.contains(&Action::SignalAll(Signal::Hup)));
+    assert_eq!(life.step(Event::ClientActive, seconds(3701)), []);
+}
+
+#[test]
+fn a_detached_dyno_and_one_without_the_limit_are_never_idle() {
+    let never = |rules| {
+        let mut life = Life::new(rules, "bash".to_owned());
+        let _ = life.step(Event::SandboxReady, seconds(0));
+        let _ = life.step(Event::ClientAttached, seconds(0));
+        let up = life.step(Event::Started, seconds(0));
+        !up.iter()
+            .any(|action| matches!(action, Action::SetDeadline(Timer::Idle, Some(_))))
+    };
+    assert!(never(Rules {
+        attached: false,
+        ..RULES
+    }));
+    assert!(never(Rules {
+        idle_timeout: Duration::ZERO,
+        ..RULES
+    }));
+}
+
+#[test]
+fn a_one_off_is_cycled_after_a_day_and_says_so_as_heroku_does() {
+    let mut life = running();
+    assert_eq!(
+        life.begin(),
+        [Action::SetDeadline(Timer::Lifetime, Some(seconds(86_400)))]
+    );
+    let cycled = life.step(Event::Deadline(Timer::Lifetime), seconds(86_400));
+    assert_eq!(
+        logged(&cycled),
+        [
+            "Cycling",
+            "State changed from up to complete",
+            "Stopping all processes with SIGTERM"
+        ]
+    );
+    let _ = life.step(Event::Exited(Exit::Signal(15)), seconds(86_401));
+    let end = life.step(Event::InitGone, seconds(86_401));
+    assert_eq!(logged(&end), ["Process exited with status 143"]);
+    assert!(
+        matches!(end.last(), Some(Action::Finish(record)) if record.reason == EndReason::Cycled)
+    );
+}
+
+#[test]
+fn a_time_to_live_ends_a_dyno_before_its_day_is_over() {
+    let rules = Rules {
+        time_to_live: Some(seconds(600)),
+        ..RULES
+    };
+    let mut life = Life::new(rules, "sleep 1d".to_owned());
+    assert_eq!(
+        life.begin(),
+        [Action::SetDeadline(Timer::Lifetime, Some(seconds(600)))]
+    );
+    let actions = life.step(Event::Deadline(Timer::Lifetime), seconds(600));
+    assert!(
+        matches!(actions.last(), Some(Action::Finish(record)) if record.reason == EndReason::TimeToLive)
+    );
+}
+
+#[test]
+fn a_stop_without_grace_hastens_one_with() {
+    let mut life = running();
+    let _ = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
+    let now = Event::StopRequested {
+        grace: Duration::ZERO,
+    };
+    assert!(life.step(now, seconds(1)).contains(&Action::KillAll));
+}
+
+#[test]
+fn nobody_can_attach_to_what_another_client_has_left() {
+    let mut life = attached();
+    assert!(life.awaits_client());
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let _ = life.step(Event::ClientAttached, seconds(0));
+    let _ = life.step(Event::Started, seconds(0));
+    let _ = life.step(Event::ClientGone, seconds(1));
+    assert!(!life.awaits_client());
+}
+
+/// What a supervisor may meet, in any order; what cannot be at that moment is left out.
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::SandboxReady),
+        Just(Event::StartFailed {
+            message: "no".into()
+        }),
+        Just(Event::ClientAttached),
+        Just(Event::ClientActive),
+        Just(Event::ClientGone),
+        Just(Event::Started),
+        (0u8..3).prop_map(|status| Event::Exited(Exit::Status(status))),
+        Just(Event::InitGone),
+        Just(Event::Drained),
+        (0u64..60).prop_map(|grace| Event::StopRequested {
+            grace: Duration::from_secs(grace)
+        }),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: one end at most and nothing after it; deadlines lie ahead; and a dyno whose supervisor
+    /// does as it is told is killed, or over, by the end of its lifetime and the longest grace period.
+    #[test]
+    fn every_history_comes_to_its_end(
+        happenings in proptest::collection::vec((any_event(), 0u64..20_000), 0..40),
+        is_attached in any::<bool>(),
+        ttl in proptest::option::of(1u64..86_400),
+    ) {
+        let rules = Rules {
+            attached: is_attached,
+            time_to_live: ttl.map(Duration::from_secs),
+            ..RULES
+        };
+        let mut life = Life::new(rules, "c".to_owned());
+        let mut run = Run { deadlines: std::collections::HashMap::new(), killed: false, over: false };
+        run.take(life.begin(), Duration::ZERO)?;
+        let mut now = Duration::ZERO;
+        let mut happenings = happenings.into_iter();
+        let last_moment = rules.lifetime + Duration::from_secs(61);
+        while now <= last_moment && !run.over {
+            let next = happenings.next().map(|(event, pause)| (event, now + Duration::from_secs(pause)));
+            let timer = run.deadlines.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+            match (next, timer) {
+                (next, Some((timer, at))) if next.as_ref().is_none_or(|(_, then)| at <= *then) => {
+                    run.deadlines.remove(&timer);
+                    now = now.max(at);
+                    run.take(life.step(Event::Deadline(timer), now), now)?;
+                    // An event that would have come later is not looked at any more: histories are random anyway.
+                }
+                (Some((event, then)), _) => {
+                    now = then;
+                    let possible = match event {
+                        Event::ClientAttached => life.awaits_client(),
+                        Event::ClientGone | Event::ClientActive => life.client,
+                        _ => true,
+                    };
+                    if possible {
+                        run.take(life.step(event, now), now)?;
+                    }
+                }
+                (None, Some(_)) => unreachable!("a timer without a next event is due"),
+                (None, None) => break,
+            }
+        }
+        let ending = matches!(life.phase, Phase::Ending { .. });
+        prop_assert!(run.killed || run.over || ending, "lives on: {life:?}");
+    }
+}
+
+struct Run {
+    deadlines: std::collections::HashMap<Timer, Moment>,
+    killed: bool,
+    over: bool,
+}
+
+impl Run {
+    fn take(&mut self, actions: Vec<Action>, now: Moment) -> Result<(), TestCaseError> {
+        prop_assert!(
+            !self.over || actions.is_empty(),
+            "after the end: {actions:?}"
+        );
+        for action in actions {
+            prop_assert!(!self.over, "after the end: {action:?}");
+            match action {
+                Action::SetDeadline(timer, Some(at)) => {
+                    prop_assert!(at >= now);
+                    self.deadlines.insert(timer, at);
+                }
+                Action::SetDeadline(timer, None) => {
+                    self.deadlines.remove(&timer);
+                }
+                Action::KillAll => self.killed = true,
+                Action::Finish(_) => self.over = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

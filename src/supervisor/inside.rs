@@ -1,0 +1,193 @@
+//! The commands of `dyno run:inside`: others than the dyno's own, each with a client of its own.
+//!
+//! They have no state and no log line: they come and go with their clients, and end with the dyno. A client gets its
+//! command's streams and nothing is kept of them here, so the end of a client is the end of its terminal or pipes;
+//! SIGHUP to the command's processes says so to those who do not look.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+
+use super::session::Session;
+use crate::control::{self, Streams, ToInit};
+use crate::dyno::Exit;
+use crate::frame::{Frame, Refusal, Up};
+use crate::init::MAIN;
+use crate::reactor::Reactor;
+use crate::sandbox::launch::Launched;
+
+/// How many there may be at a time.
+const MAX_COMMANDS: usize = 64;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Inside {
+    idle_timeout: Duration,
+    last_id: u32,
+    commands: Vec<Command>,
+}
+
+#[derive(Debug)]
+struct Command {
+    id: u32,
+    token: Token,
+    session: Session,
+    terminal: bool,
+}
+
+impl Inside {
+    /// None yet. Connections are closed when they were idle for `idle_timeout`, unless that is zero.
+    pub fn new(idle_timeout: Duration) -> Self {
+        Self {
+            idle_timeout,
+            last_id: MAIN,
+            commands: Vec::new(),
+        }
+    }
+
+    /// Has init start a command for the client of `session`. Its number is given here.
+    pub fn start(
+        &mut self,
+        mut session: Session,
+        mut exec: ToInit,
+        reactor: &mut Reactor,
+        sandbox: &Option<Launched>,
+    ) {
+        if self.commands.len() >= MAX_COMMANDS {
+            let message =
+                format!("{MAX_COMMANDS} commands run inside this dyno, which is the limit");
+            let refusal = Refusal::new(message).hint("end one of them first");
+            let _ = session.tell(&Frame::Error(refusal), &[]);
+            return;
+        }
+        let ToInit::Exec { id, streams, .. } = &mut exec else {
+            return;
+        };
+        self.last_id += 1;
+        *id = self.last_id;
+        let command = Command {
+            id: self.last_id,
+            token: reactor.token(),
+            session,
+            terminal: matches!(streams, Streams::Terminal(_)),
+        };
+        let connection = command.session.connection();
+        let watched = reactor.register(connection, command.token, Interest::READABLE);
+        if watched.is_ok() {
+            self.commands.push(command);
+            if let Err(error) = tell(sandbox, &exec) {
+                self.failed(self.last_id, error.to_string(), reactor);
+            }
+        }
+    }
+
+    /// Whether `token` is one of their clients'.
+    pub fn knows(&self, token: Token) -> bool {
+        self.commands.iter().any(|command| command.token == token)
+    }
+
+    /// Takes what a client has said.
+    pub fn hear_client(&mut self, token: Token, reactor: &mut Reactor, sandbox: &Option<Launched>) {
+        let Some(index) = self.index_of(token) else {
+            return;
+        };
+        let news = self.commands[index].session.hear();
+        if news.gone {
+            let id = self.remove(index, reactor);
+            let _ = tell(sandbox, &ToInit::HangUp { id });
+        } else if news.active {
+            self.await_activity(token, reactor);
+        }
+    }
+
+    /// A client's connection was idle for too long.
+    pub fn idle(&mut self, token: Token, reactor: &mut Reactor, sandbox: &Option<Launched>) {
+        let Some(index) = self.index_of(token) else {
+            return;
+        };
+        let refusal = Refusal::idle(self.idle_timeout.as_secs_f64());
+        let _ = self.commands[index]
+            .session
+            .tell(&Frame::Error(refusal), &[]);
+        let id = self.remove(index, reactor);
+        let _ = tell(sandbox, &ToInit::HangUp { id });
+    }
+
+    /// A command runs: its client gets the streams. One whose client has left meanwhile is hung up.
+    pub fn started(
+        &mut self,
+        id: u32,
+        fds: &[OwnedFd],
+        reactor: &mut Reactor,
+        sandbox: &Option<Launched>,
+    ) {
+        let idle_timeout = self.idle_timeout.as_secs_f64();
+        let told = self.find(id).map(|command| {
+            let up = Frame::Up(Up {
+                terminal: command.terminal,
+                idle_timeout,
+            });
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            (command.token, command.session.tell(&up, &fds))
+        });
+        if let Some((token, Ok(()))) = told {
+            self.await_activity(token, reactor);
+        } else {
+            let _ = tell(sandbox, &ToInit::HangUp { id });
+        }
+    }
+
+    /// A command could not be started.
+    pub fn failed(&mut self, id: u32, message: String, reactor: &mut Reactor) {
+        self.tell_last(id, &Frame::Error(Refusal::new(message)), reactor);
+    }
+
+    /// A command has ended.
+    pub fn exited(&mut self, id: u32, exit: Exit, reactor: &mut Reactor) {
+        self.tell_last(id, &Frame::Exit(exit), reactor);
+    }
+
+    /// The dyno is over, and the kernel has killed whatever else was in it.
+    pub fn end(&mut self) {
+        for command in &mut self.commands {
+            let _ = command.session.tell(&Frame::Exit(Exit::Signal(9)), &[]);
+        }
+        self.commands.clear();
+    }
+
+    fn tell_last(&mut self, id: u32, frame: &Frame, reactor: &mut Reactor) {
+        let index = self.commands.iter().position(|command| command.id == id);
+        if let Some(index) = index {
+            let _ = self.commands[index].session.tell(frame, &[]);
+            self.remove(index, reactor);
+        }
+    }
+
+    fn await_activity(&self, token: Token, reactor: &mut Reactor) {
+        if !self.idle_timeout.is_zero() {
+            reactor.set_deadline(token, Instant::now() + self.idle_timeout);
+        }
+    }
+
+    fn remove(&mut self, index: usize, reactor: &mut Reactor) -> u32 {
+        let command = self.commands.swap_remove(index);
+        let _ = reactor.deregister(command.session.connection(), command.token);
+        command.id
+    }
+
+    fn find(&mut self, id: u32) -> Option<&mut Command> {
+        self.commands.iter_mut().find(|command| command.id == id)
+    }
+
+    fn index_of(&self, token: Token) -> Option<usize> {
+        self.commands
+            .iter()
+            .position(|command| command.token == token)
+    }
+}
+
+fn tell(sandbox: &Option<Launched>, message: &ToInit) -> std::io::Result<()> {
+    let sandbox = sandbox.as_ref().ok_or(std::io::ErrorKind::NotConnected)?;
+    control::send(&sandbox.control, message, &[])
+}
