@@ -3,6 +3,9 @@
 //! Requests go one after the other over the connection, which is made anew if the server has closed
 //! it in between. An error that the API answers with becomes the [`UserError`] that the person sees.
 //! How the server is found and started is [`start`]'s business.
+//!
+//! A server may stop or be killed at any moment. A request that it cannot have taken is sent once more, to its successor;
+//! of one that it may have taken, only the server's answer says what became of it.
 
 pub mod start;
 #[cfg(test)]
@@ -12,6 +15,7 @@ mod transport;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -20,8 +24,10 @@ use serde::de::DeserializeOwned;
 
 use crate::api::error::ApiError;
 use crate::error::UserError;
+use crate::home::Home;
 use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, RequestLine, ResponseHead, chunk};
 
+use start::Launch;
 use transport::Transport;
 
 /// Bytes of a response's body at most.
@@ -30,6 +36,10 @@ const MAX_BODY: usize = 64 << 20;
 const MAX_INTERIM: usize = 8;
 /// Bytes of an upload that go as one chunk.
 const CHUNK: usize = 64 * 1024;
+/// How often a request is sent that no server takes.
+const TRIES: u32 = 10;
+/// Between the first two of them; doubled every time.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long to wait for a place in the server's backlog.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,6 +48,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Client {
     socket: PathBuf,
     patience: Option<Duration>,
+    /// How another server is started when this one is gone.
+    start: Option<(Home, Launch)>,
     /// None when the connection is of no further use; the next request makes another.
     connection: Option<Connection>,
 }
@@ -92,6 +104,7 @@ impl Client {
         Ok(Self {
             socket: socket.to_owned(),
             patience: None,
+            start: None,
             connection: Some(connection),
         })
     }
@@ -211,7 +224,6 @@ impl Client {
         protocol: &str,
         body: &[u8],
     ) -> anyhow::Result<Upgraded> {
-        let mut connection = self.take_connection()?;
         let mut head = request_line(method, target)
             .with("Connection", "upgrade")
             .with("Upgrade", protocol);
@@ -222,8 +234,7 @@ impl Client {
         }
         let mut bytes = head.finish();
         bytes.extend_from_slice(body);
-        connection.transport.write(&bytes).map_err(lost)?;
-        let head = connection.read_head(method)?;
+        let (mut connection, head) = self.ask(method, &bytes)?;
         if head.status != 101 {
             let answer = connection.read_answer(&head)?.success()?;
             bail!(
@@ -251,15 +262,31 @@ impl Client {
         target: &str,
         payload: Payload<'_>,
     ) -> anyhow::Result<Answer> {
-        let mut connection = self.take_connection()?;
-        let sent = connection.send(method, target, payload)?;
-        // A server that does not want the rest answers and hangs up: its answer says more than the
-        // broken pipe.
-        let whole = matches!(sent, Sent::Whole);
-        let head = match (connection.read_head(method), sent) {
-            (Ok(head), _) => head,
-            (Err(_), Sent::Broken(error)) => return Err(lost(error)),
-            (Err(error), _) => return Err(error),
+        let head = request_line(method, target);
+        let ((mut connection, head), whole) = match payload {
+            Payload::None => (self.ask(method, &head.finish())?, true),
+            Payload::Json(body) => {
+                let head = head.with("Content-Type", "application/json");
+                let head = head.with("Content-Length", &body.len().to_string());
+                (self.ask(method, &[head.finish(), body].concat())?, true)
+            }
+            Payload::Stream {
+                content_type,
+                content,
+            } => {
+                let head = head.with("Content-Type", content_type);
+                let head = head.with("Transfer-Encoding", "chunked").finish();
+                let mut connection = self.take_connection()?;
+                let sent = connection.send_chunks(head, content)?;
+                // A server that does not want the rest answers and hangs up: its answer says more than the
+                // broken pipe.
+                let whole = matches!(sent, Sent::Whole);
+                match (connection.read_head(method), sent) {
+                    (Ok(head), _) => ((connection, head), whole),
+                    (Err(_), Sent::Broken(error)) => return Err(lost(error)),
+                    (Err(error), _) => return Err(error),
+                }
+            }
         };
         let answer = connection.read_answer(&head)?;
         if whole && head.keep_alive {
@@ -267,6 +294,26 @@ impl Client {
             self.connection = Some(connection);
         }
         Ok(answer)
+    }
+
+    /// Sends a whole request and reads the head of its answer; again, to whatever server there is then, as long as
+    /// none can have taken it.
+    fn ask(&mut self, method: &str, request: &[u8]) -> anyhow::Result<(Connection, ResponseHead)> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            let mut connection = self.take_connection()?;
+            let sent = connection.transport.write(request);
+            match connection.read_head(method) {
+                Ok(head) => return Ok((connection, head)),
+                Err(error) if !connection.is_untaken(method, &sent, &error) => return Err(error),
+                Err(_) => thread::sleep(pause),
+            }
+            pause *= 2;
+        }
+        let mut connection = self.take_connection()?;
+        connection.transport.write(request).map_err(lost)?;
+        let head = connection.read_head(method)?;
+        Ok((connection, head))
     }
 
     /// The connection, if the server has not closed it since; else a new one. Nothing of the request
@@ -278,7 +325,13 @@ impl Client {
         {
             return Ok(connection);
         }
-        Connection::open(&self.socket, self.patience).map_err(lost)
+        let Some((home, launch)) = &self.start else {
+            return Connection::open(&self.socket, self.patience).map_err(lost);
+        };
+        let connection = start::connect_or_start(home, launch)?.connection;
+        let connection = connection.context("no connection to the server")?;
+        connection.transport.set_patience(self.patience)?;
+        Ok(connection)
     }
 }
 
@@ -301,32 +354,17 @@ impl Connection {
         })
     }
 
-    fn send(&mut self, method: &str, target: &str, payload: Payload<'_>) -> anyhow::Result<Sent> {
-        let head = request_line(method, target);
-        let whole = match payload {
-            Payload::None => head.finish(),
-            Payload::Json(body) => {
-                let head = head.with("Content-Type", "application/json");
-                [
-                    head.with("Content-Length", &body.len().to_string())
-                        .finish(),
-                    body,
-                ]
-                .concat()
-            }
-            Payload::Stream {
-                content_type,
-                content,
-            } => {
-                let head = head.with("Content-Type", content_type);
-                let head = head.with("Transfer-Encoding", "chunked").finish();
-                return self.send_chunks(head, content);
-            }
+    /// Whether no server can have taken the request that was `sent` and answered by `error`: it did not go out whole,
+    /// or the kernel says that it was not read to its end. Taking a `GET` twice does no harm.
+    fn is_untaken(&self, method: &str, sent: &io::Result<()>, error: &anyhow::Error) -> bool {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let unread = match kind {
+            // Of a Unix socket that is closed with something unread, and of one that nobody had accepted.
+            Some(io::ErrorKind::ConnectionReset) => true,
+            Some(io::ErrorKind::UnexpectedEof) => sent.is_err() || method == "GET",
+            _ => false,
         };
-        Ok(match self.transport.write(&whole) {
-            Ok(()) => Sent::Whole,
-            Err(error) => Sent::Broken(error),
-        })
+        unread && self.input.is_empty()
     }
 
     fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {

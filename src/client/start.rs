@@ -70,6 +70,7 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
         if let Some((mut client, server)) = greet(home, deadline)? {
             if server.build_id == build_id || !server.idle || replaced {
                 client.set_patience(None)?;
+                client.start = Some((home.clone(), launch.clone()));
                 return Ok(client);
             }
             // Once: two builds that are used in turn must not send each other's server away for ever.
