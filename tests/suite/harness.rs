@@ -161,6 +161,7 @@ fn command_line_of(pid: i32) -> String {
 pub struct Host {
     folder: TempDir,
     env: BTreeMap<OsString, OsString>,
+    program: Mutex<PathBuf>,
 }
 
 impl Host {
@@ -193,12 +194,26 @@ impl Host {
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
-        Self { folder, env }
+        Self {
+            folder,
+            env,
+            program: Mutex::new(binary()),
+        }
     }
 
     /// All commands of this host get another variable.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.env.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// The program that its commands are; another one than [`binary`] after [`Host::set_program`].
+    pub fn program(&self) -> PathBuf {
+        self.program.lock().unwrap().clone()
+    }
+
+    /// All commands are this program's from now on.
+    pub fn set_program(&self, program: &Path) {
+        *self.program.lock().unwrap() = program.to_owned();
     }
 
     /// The environment of its commands.
@@ -252,7 +267,7 @@ impl Host {
 
     /// `dyno ARGS` in `folder`.
     pub fn dyno<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Dyno<'_> {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program());
         command.args(args).current_dir(folder).env_clear();
         command.envs(&self.env);
         let words: Vec<_> = args
@@ -355,6 +370,24 @@ impl Host {
             })
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// The supervisor that waits for the next dyno, if there is one.
+    pub fn spare(&self) -> Option<Process> {
+        let server = self.server()?;
+        let busy: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        pids()
+            .filter(|pid| parent_of(*pid) == Some(server.pid) && !busy.contains(pid))
+            .filter(|&pid| command_line_of(pid).contains("__supervise"))
+            .find_map(Process::find)
+    }
+
+    /// The first processes of its dynos: children of their supervisors.
+    pub fn inits(&self) -> Vec<Process> {
+        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let mut inits = self.inhabitants();
+        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
+        inits
     }
 
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
@@ -484,6 +517,12 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+fn parent_of(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
+}
+
 /// Whether a process is known to be in a PID namespace below the tests' own.
 fn is_elsewhere(pid: i32) -> bool {
     let depth = |pid: &str| {
@@ -599,7 +638,7 @@ impl<'a> Dyno<'a> {
             self.command.spawn()
         };
         let mut child =
-            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.what));
         // It keeps the descriptors that it was given.
         drop(self.command);
         let process = Process::find(child.id().try_into().unwrap()).unwrap();

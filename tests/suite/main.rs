@@ -19,3 +19,4 @@ mod run_pipes;
 mod run_terminal;
 mod sandbox;
 mod server;
+mod survival;
