@@ -14,9 +14,11 @@ pub mod dyno_size;
 pub mod error;
 pub mod formation;
 pub mod link;
+pub mod logs;
 pub mod release;
 pub mod server;
 pub mod slug;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -9,14 +9,20 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod logs;
 mod one_off;
+mod ps;
+mod ps_end;
 mod releases;
 mod run;
 mod run_detached;
 mod run_inside;
 pub mod sandbox;
 mod serve;
+mod settings;
 mod streams;
+mod usage;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +81,21 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// List the dynos
+    Ps(ps::Ps),
+    /// End one-off dynos
+    #[command(name = "ps:stop")]
+    PsStop(ps_end::Stop),
+    /// Wait until a one-off dyno has ended, and exit with its status
+    #[command(name = "ps:wait")]
+    PsWait(ps_end::Wait),
+    /// Restart dynos; a one-off ends by it
+    #[command(name = "ps:restart")]
+    PsRestart(ps_end::Restart),
+    /// Dyno time by app, process type and size
+    Usage(usage::Show),
+    /// Show the app's log
+    Logs(logs::Logs),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
     /// Make an app and link this folder to it
@@ -112,6 +133,8 @@ enum Command {
     ReleasesRollback(releases::Rollback),
     /// What this host offers to dynos, and what to do about the rest
     Doctor,
+    /// Show every setting with its value and where that comes from
+    Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
 }
@@ -132,7 +155,7 @@ pub fn run() -> anyhow::Result<u8> {
     };
     let runs = matches!(
         command,
-        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_)
+        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) | Command::PsWait(_)
     );
     let done = Context::new(place).and_then(|context| perform(command, context));
     done.map_err(|error| {
@@ -149,6 +172,12 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Ps(command) => command.perform(&mut context)?,
+        Command::Usage(command) => command.perform(&mut context)?,
+        Command::PsStop(command) => command.perform(&mut context)?,
+        Command::PsWait(command) => return command.perform(&mut context),
+        Command::PsRestart(command) => command.perform(&mut context)?,
+        Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,
@@ -164,6 +193,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::ReleasesInfo(command) => command.perform(&mut context)?,
         Command::ReleasesRollback(command) => command.perform(&mut context)?,
         Command::Doctor => return doctor::perform(&context),
+        Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
     }
     Ok(0)
@@ -186,7 +216,7 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
     let known = Cli::command();
     let command = args.iter().find(|arg| known.find_subcommand(arg).is_some());
-    let runs = command.is_some_and(|command| command.starts_with("run"));
+    let runs = command.is_some_and(|command| command.starts_with("run") || command == "ps:wait");
     let help = match command {
         Some(command) => format!("`dyno {command} --help` shows what it takes"),
         None => "`dyno --help` lists the commands".to_owned(),

@@ -13,7 +13,7 @@ mod tests;
 mod transport;
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -70,6 +70,8 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Vec<u8>,
+    /// For a part of a list: the range that the next part begins with.
+    pub next_range: Option<String>,
 }
 
 /// A connection that speaks another protocol from now on, to whoever the server passed it on to.
@@ -84,9 +86,19 @@ pub struct Upgraded {
     pub fds: Vec<OwnedFd>,
 }
 
+/// A response that comes bit by bit, for as long as the server likes.
+#[derive(Debug)]
+pub struct Streamed {
+    connection: Connection,
+    decoder: BodyDecoder,
+    ended: bool,
+}
+
 /// What goes with a request.
 enum Payload<'a> {
     None,
+    /// Nothing but the wish for this part of a list.
+    Range(&'a str),
     Json(Vec<u8>),
     Stream {
         content_type: &'a str,
@@ -127,6 +139,26 @@ impl Client {
     /// As [`request`](Self::request).
     pub fn get<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<T> {
         self.request("GET", target, None::<&()>)
+    }
+
+    /// `GET`s a list as a whole, however many parts it comes in.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request), and when the list has no end.
+    pub fn get_list<T: DeserializeOwned>(&mut self, target: &str) -> anyhow::Result<Vec<T>> {
+        let first = self.exchange("GET", target, Payload::None)?.success()?;
+        let mut list: Vec<T> = first.json()?;
+        let mut next = first.next_range;
+        while let Some(range) = next {
+            let part = self.exchange("GET", target, Payload::Range(&range))?;
+            let part = part.success()?;
+            list.append(&mut part.json()?);
+            if part.next_range.as_ref() == Some(&range) {
+                bail!("the server lists without end");
+            }
+            next = part.next_range;
+        }
+        Ok(list)
     }
 
     /// `POST`s `body`.
@@ -256,6 +288,25 @@ impl Client {
         })
     }
 
+    /// `GET`s a resource whose body is to be read as it comes. The next request goes over another connection.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
+        let request = request_line("GET", target).finish();
+        let (mut connection, head) = self.ask("GET", &request)?;
+        if head.status >= 400 {
+            let status = connection.read_answer(&head)?.success()?.status;
+            bail!("the server answered with status {status}");
+        }
+        connection.transport.set_patience(None)?;
+        Ok(Streamed {
+            decoder: BodyDecoder::new(head.framing),
+            connection,
+            ended: false,
+        })
+    }
+
     fn exchange(
         &mut self,
         method: &str,
@@ -265,6 +316,10 @@ impl Client {
         let head = request_line(method, target);
         let ((mut connection, head), whole) = match payload {
             Payload::None => (self.ask(method, &head.finish())?, true),
+            Payload::Range(range) => {
+                let head = head.with("Range", range);
+                (self.ask(method, &head.finish())?, true)
+            }
             Payload::Json(body) => {
                 let head = head.with("Content-Type", "application/json");
                 let head = head.with("Content-Length", &body.len().to_string());
@@ -413,29 +468,37 @@ impl Connection {
         let mut decoder = BodyDecoder::new(head.framing);
         let mut body = Vec::new();
         loop {
-            let mut rest = &self.input[..];
-            let complete = loop {
-                match decoder.decode(&mut rest).map_err(malformed)? {
-                    Decoded::Data(data) => body.extend_from_slice(data),
-                    Decoded::NeedMore => break false,
-                    Decoded::End => break true,
-                }
-            };
-            let used = self.input.len() - rest.len();
-            self.input.drain(..used);
+            let complete = self.decode(&mut decoder, &mut body)?;
             if body.len() > MAX_BODY {
                 bail!("the server's answer is too long");
             }
             if complete || (self.fill_or_end()? && decoder.ends_at_close()) {
+                let next_range = head.fields.get("next-range").map(str::to_owned);
                 return Ok(Answer {
                     status: head.status,
                     body,
+                    next_range,
                 });
             }
             if self.input.is_empty() {
                 return Err(lost(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+
+    /// Moves what was read of a body to `body`; true when it is complete.
+    fn decode(&mut self, decoder: &mut BodyDecoder, body: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let mut rest = &self.input[..];
+        let complete = loop {
+            match decoder.decode(&mut rest).map_err(malformed)? {
+                Decoded::Data(data) => body.extend_from_slice(data),
+                Decoded::NeedMore => break false,
+                Decoded::End => break true,
+            }
+        };
+        let used = self.input.len() - rest.len();
+        self.input.drain(..used);
+        Ok(complete)
     }
 
     fn fill(&mut self) -> anyhow::Result<()> {
@@ -455,6 +518,40 @@ impl Connection {
         self.input.extend_from_slice(&block[..length]);
         Ok(length == 0)
     }
+}
+
+impl Streamed {
+    /// Appends what has come to `body`, and waits for some more if nothing has. False at the end of the response.
+    ///
+    /// # Errors
+    /// When it breaks off before its end ([`is_lost`]), or is malformed.
+    pub fn read(&mut self, body: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let before = body.len();
+        loop {
+            self.ended |= self.connection.decode(&mut self.decoder, body)?;
+            if self.ended || body.len() > before {
+                return Ok(body.len() > before);
+            }
+            if self.connection.fill_or_end()? {
+                if !self.decoder.ends_at_close() {
+                    return Err(lost(io::ErrorKind::UnexpectedEof.into()));
+                }
+                self.ended = true;
+            }
+        }
+    }
+
+    /// What to wait for until there is something to [read](Self::read). None if that does not wait.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        let waits = !self.ended && self.connection.input.is_empty();
+        waits.then(|| self.connection.transport.fd())
+    }
+}
+
+/// Whether a request failed because the server is not there, or not there any more.
+pub fn is_lost(error: &anyhow::Error) -> bool {
+    let is = |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>();
+    error.chain().any(is) && error.downcast_ref::<UserError>().is_none()
 }
 
 impl Answer {

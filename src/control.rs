@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::log_file::Limits as LogLimits;
 use crate::pty::Size;
 use crate::unix_socket;
 
@@ -43,8 +44,11 @@ pub struct DynoSpec {
     pub attached: bool,
     /// The dyno's own folder.
     pub folder: PathBuf,
-    /// The app's log file's folder.
+    /// The folder of the app's log.
     pub logs: PathBuf,
+    /// How much of it is kept.
+    #[serde(default)]
+    pub log_limits: LogLimits,
     /// The unpacked slug.
     pub tree: PathBuf,
     /// The files of `tree` belong to the inner user on disk, to be mapped.

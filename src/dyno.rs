@@ -4,7 +4,9 @@
 
 pub mod env;
 pub mod life;
+mod limits;
 mod record;
+mod usage;
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::UserError;
 use crate::procfile::is_process_type_name;
 
+pub use limits::{Limits, Reached};
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
+pub use usage::Usage;
 
 /// The process type of a one-off dyno when none is given (Heroku's).
 pub const ONE_OFF: &str = "run";

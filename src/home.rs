@@ -3,10 +3,11 @@
 //!
 //! Command line and server both find each other through it.
 
+pub mod config_file;
 pub mod lock;
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, DirEntry, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -120,7 +121,12 @@ fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf,
 /// Whether nothing in `path` would be shut away by making it private.
 fn is_ours_or_empty(path: &Path) -> std::io::Result<bool> {
     const OURS: [&str; 4] = ["server.log", "server.lock", "state.db", "api.sock"];
-    let empty = std::fs::read_dir(path)?.next().is_none();
+    // Settings may be there before anything else.
+    let strange = |entry: std::io::Result<DirEntry>| match entry {
+        Ok(entry) => entry.file_name() != config_file::NAME,
+        Err(_) => true,
+    };
+    let empty = !std::fs::read_dir(path)?.any(strange);
     // In this order: what another command makes meanwhile begins with one of these.
     Ok(empty || OURS.iter().any(|name| path.join(name).exists()))
 }

@@ -1,110 +1,112 @@
-//! An app's log on disk: whole lines, appended by many writers at once.
+//! An app's log on disk: whole lines, appended by many processes at once, read by a cursor.
 //!
-//! Each writer has the file open for appending and writes batches of whole lines with one call, which
-//! the kernel keeps apart. Whoever finds the file too large moves it aside, under a lock; the others see by
-//! the path's inode that theirs is no longer it. One older file is kept.
+//! The log is a folder of numbered segments, `00000001.log`, `00000002.log`, …: plain text, and all the state there is.
+//! Lines are only ever appended, and only to the newest segment; that a segment has a successor is what
+//! seals it. All rests on one rule:
+//!
+//! **Whoever appends to a segment, or makes its successor, holds the lock (`flock`) on it, and has looked, under the
+//! lock, whether the successor is there.**
+//!
+//! - So once a successor is seen, what is in a segment is final. A reader that has come to the end of one looks for the
+//!   successor, reads once more, and goes on. A cursor (segment, offset) means the same line for ever, in any process.
+//! - Making the successor is one system call, so there is no state in between to be repaired: after a crash at any
+//!   point, either it is there or it is not, and the next writer goes on from there. The kernel drops the locks of the dead.
+//! - Segments are dropped oldest first, and the newest never is. A writer that was away so long that its segment was
+//!   dropped together with the successor sees that its file has no name any more.
+//! - A writer that was killed in the middle of a line leaves a torn one. The next one sees that the last byte is no line
+//!   feed, and begins with one. (To cut the torn line off would change bytes that a reader may be reading.)
+//!
+//! The kernel lets one process at a time write to a file in any case, so the lock takes no speed away, and it is held
+//! for one batch of lines. Since a process that was stopped (SIGSTOP, a debugger) keeps it, nobody
+//! waits for it for ever: lines that cannot be written, for this reason or because the disk is full, are lost, counted,
+//! and told of in the log as soon as it can be written to again. No dyno is ever held up for good by its log.
+//!
+//! `log_file/writer.rs` appends, `retention.rs` drops, `reader.rs` follows, `search.rs` finds where to begin, `folder.rs`
+//! knows the names.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "`dyno logs`, which reads it, is still to come"
+)]
 
-use rustix::fs::FlockOperation;
-
-/// The name of the current file in an app's log folder.
-pub const CURRENT: &str = "app.log";
-
-/// The name of the one before.
-pub const PREVIOUS: &str = "app.log.1";
-
-/// Half of the 256 MB that an app's log may take: the current file and the one before.
-const MAX_FILE: u64 = 128 * 1024 * 1024;
-
-/// One writer of an app's log.
-#[derive(Debug)]
-pub struct LogWriter {
-    folder: PathBuf,
-    file: File,
-    max_file: u64,
-}
-
-impl LogWriter {
-    /// Opens the log in `folder`, making both where they are missing.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        Ok(Self {
-            file: open(folder)?,
-            folder: folder.to_owned(),
-            max_file: MAX_FILE,
-        })
-    }
-
-    /// Appends `lines`, which must be whole lines.
-    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let current = self.folder.join(CURRENT);
-        let ours = self.file.metadata()?;
-        if fs::metadata(&current).map_or(true, |there| there.ino() != ours.ino()) {
-            self.file = open(&self.folder)?;
-        } else if ours.size() >= self.max_file {
-            self.rotate()?;
-        }
-        self.file.write_all(lines)
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(self.folder.join("lock"))?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-        let current = self.folder.join(CURRENT);
-        // Another writer may have been first.
-        if fs::metadata(&current).is_ok_and(|there| there.size() >= self.max_file) {
-            fs::rename(&current, self.folder.join(PREVIOUS))?;
-        }
-        self.file = open(&self.folder)?;
-        Ok(())
-    }
-}
-
-fn open(folder: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(folder.join(CURRENT))
-}
-
+mod folder;
+mod reader;
+mod retention;
+mod search;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
+mod writer;
 
-    #[test]
-    fn writers_follow_each_other_through_rotation() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut writers: Vec<_> = (0..3)
-            .map(|_| LogWriter::open(folder.path()).unwrap())
-            .collect();
-        for writer in &mut writers {
-            writer.max_file = 2000;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    reader::{LogReader, Skipped},
+    retention::enforce,
+    search::{end, last_lines, since},
+};
+pub use writer::LogWriter;
+
+/// How many segments a full log has: what is dropped at a time is this part of it.
+const SEGMENTS: u64 = 16;
+
+/// What is read in one go, and so the longest line that a reader takes for one. Lines of ours are far shorter; what is
+/// longer (a power cut may leave zeros) is cut.
+const BLOCK: usize = 64 * 1024;
+
+/// How much of an app's log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How much of the disk it may take, in bytes.
+    pub bytes: u64,
+    /// How long a line is kept.
+    pub age: Duration,
+}
+
+impl Default for Limits {
+    /// 256 MiB, and a week.
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            age: Duration::from_secs(7 * 24 * 3600),
         }
-        for n in 0..300 {
-            writers[n % 3]
-                .append(format!("line {n:04}\n").as_bytes())
-                .unwrap();
-        }
-        let [previous, current] =
-            [PREVIOUS, CURRENT].map(|name| fs::read_to_string(folder.path().join(name)).unwrap());
-        let lines: Vec<String> = (0..300).map(|n| format!("line {n:04}")).collect();
-        assert_eq!(
-            format!("{previous}{current}").lines().collect::<Vec<_>>(),
-            lines
-        );
-        assert!(previous.len() >= 2000 && previous.len() < 2100);
+    }
+}
+
+impl Limits {
+    /// The size at which a segment is sealed, in bytes.
+    fn segment(&self) -> u64 {
+        (self.bytes / SEGMENTS).max(1)
+    }
+}
+
+/// A place between two lines of a log. The default is before the oldest line, whichever that is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The segment's number, from 1; 0 is before all.
+    pub segment: u64,
+    /// How many bytes of it lie before.
+    pub offset: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.segment, self.offset)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (segment, offset) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self {
+            segment: segment.parse()?,
+            offset: offset.parse()?,
+        })
     }
 }

@@ -1,10 +1,24 @@
-//! The format of a log line, and the cutting of output into lines. Heroku's, to the letter
+//! The format of a log line: written, taken apart again, and picked by. Heroku's, to the letter
 //! (heroku-facts sections 1 and 6): `2022-05-05T11:15:40.779338+00:00 app[run.1]: text`.
+//!
+//! `log_line/splitter.rs` cuts a dyno's output into the texts of lines.
+
+#![allow(dead_code, reason = "`dyno logs`, which reads them, is still to come")]
+
+mod splitter;
+
+use std::io::Write;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 
+pub use splitter::Splitter;
+
 /// The longest text of one line in bytes; a longer one is cut into pieces, each a line (Heroku's figure).
 pub const MAX_TEXT: usize = 10_000;
+
+/// The length of the time that a line begins with, in bytes.
+const TIME: usize = "2022-05-05T11:15:40.779338+00:00".len();
 
 /// Who wrote a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +30,8 @@ pub enum Source {
 }
 
 impl Source {
-    fn as_str(self) -> &'static str {
+    /// `app` or `heroku`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::App => "app",
             Self::Heroku => "heroku",
@@ -24,69 +39,135 @@ impl Source {
     }
 }
 
+impl FromStr for Source {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "app" => Ok(Self::App),
+            "heroku" => Ok(Self::Heroku),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A time as lines have it. Always of one length, so that times compare as their texts do.
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
+}
+
+/// All that stands before the text of a line. Lines that come at once share one.
+#[derive(Debug)]
+pub struct Prefix(Vec<u8>);
+
+impl Prefix {
+    /// For lines of `process` (`run.1`) that come now.
+    pub fn new(at: Timestamp, source: Source, process: &str) -> Self {
+        Self(format!("{} {}[{process}]: ", time(at), source.as_str()).into_bytes())
+    }
+
+    /// Lines come `at` this time from here on.
+    pub fn set_time(&mut self, at: Timestamp) {
+        let mut place = &mut self.0[..TIME];
+        let _ = write!(place, "{}", at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00"));
+    }
+
+    /// Appends one whole line to `out`. `text` has no line feed and no more than [`MAX_TEXT`] bytes.
+    pub fn append(&self, out: &mut Vec<u8>, text: &[u8]) {
+        out.reserve(self.0.len() + text.len() + 1);
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(text);
+        out.push(b'\n');
+    }
+}
+
 /// Appends one whole line, line feed included, to `out`. Of `text`, what would make more than a line of it is cut
 /// off, and a line feed in it is a blank.
 pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, text: &[u8]) {
-    let at = at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00");
-    out.extend(format!("{at} {}[{process}]: ", source.as_str()).as_bytes());
-    let text = &text[..text.len().min(MAX_TEXT)];
-    out.extend(
-        text.iter()
-            .map(|&byte| if byte == b'\n' { b' ' } else { byte }),
-    );
-    out.push(b'\n');
-}
-
-/// Cuts a stream of bytes into lines.
-#[derive(Debug, Default)]
-pub struct Splitter {
-    partial: Vec<u8>,
-}
-
-impl Splitter {
-    /// Takes more bytes; calls `line` with each line that they complete, without its line feed or the
-    /// carriage return that a terminal puts before it.
-    pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
-        while !bytes.is_empty() {
-            let room = MAX_TEXT - self.partial.len();
-            let window = &bytes[..bytes.len().min(room + 1)];
-            match window.iter().position(|&byte| byte == b'\n') {
-                Some(end) => {
-                    let (text, rest) = (&bytes[..end], &bytes[end + 1..]);
-                    bytes = rest;
-                    if self.partial.is_empty() {
-                        line(trim(text));
-                    } else {
-                        self.partial.extend_from_slice(text);
-                        line(trim(&self.partial));
-                        self.partial.clear();
-                    }
-                }
-                None => {
-                    let taken = bytes.len().min(room);
-                    self.partial.extend_from_slice(&bytes[..taken]);
-                    bytes = &bytes[taken..];
-                    // Only what follows says whether a full piece is a whole line.
-                    if self.partial.len() == MAX_TEXT && !bytes.is_empty() {
-                        line(&self.partial);
-                        self.partial.clear();
-                    }
-                }
-            }
-        }
-    }
-
-    /// The output has ended: what is left is a line, too.
-    pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
-        if !self.partial.is_empty() {
-            line(trim(&self.partial));
-            self.partial.clear();
+    Prefix::new(at, source, process).append(out, &text[..text.len().min(MAX_TEXT)]);
+    let begin = out.len() - 1 - text.len().min(MAX_TEXT);
+    let end = out.len() - 1;
+    for byte in &mut out[begin..end] {
+        if *byte == b'\n' {
+            *byte = b' ';
         }
     }
 }
 
-fn trim(text: &[u8]) -> &[u8] {
-    text.strip_suffix(b"\r").unwrap_or(text)
+/// A line, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// When it was written: 32 bytes that compare as the times do. See [`Line::at`].
+    pub time: &'a [u8],
+    /// Who wrote it.
+    pub source: Source,
+    /// A dyno's name, `api`, `router`, …
+    pub process: &'a [u8],
+    /// The rest, without the line feed. Any bytes at all.
+    pub text: &'a [u8],
+}
+
+impl Line<'_> {
+    /// When it was written.
+    pub fn at(&self) -> Option<Timestamp> {
+        str::from_utf8(self.time).ok()?.parse().ok()
+    }
+}
+
+/// Takes a line apart, with or without its line feed. `None` for what no writer of ours has written whole.
+pub fn parse(line: &[u8]) -> Option<Line<'_>> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let (time, rest) = line.split_at_checked(TIME)?;
+    if time[10] != b'T' || time[19] != b'.' || !time.ends_with(b"+00:00") {
+        return None;
+    }
+    let (source, rest) = if let Some(rest) = rest.strip_prefix(b" app[") {
+        (Source::App, rest)
+    } else {
+        (Source::Heroku, rest.strip_prefix(b" heroku[")?)
+    };
+    let end = memchr::memchr(b']', rest)?;
+    Some(Line {
+        time,
+        source,
+        process: &rest[..end],
+        text: rest[end..].strip_prefix(b"]: ")?,
+    })
+}
+
+/// Which lines are wanted. Without a wish, all are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those of this dyno (`run.1`), or of all dynos of this process type (`run`). `router` and `api` count as names.
+    pub dyno: Option<String>,
+    /// Those of this source.
+    pub source: Option<Source>,
+}
+
+impl Filter {
+    /// Whether `line` is wanted. What is no line of ours is nobody's: wanted only if everything is.
+    pub fn matches(&self, line: &[u8]) -> bool {
+        if *self == Self::default() {
+            return true;
+        }
+        let Some(line) = parse(line) else {
+            return false;
+        };
+        self.source.is_none_or(|source| source == line.source)
+            && self
+                .dyno
+                .as_deref()
+                .is_none_or(|dyno| is_or_is_of_type(line.process, dyno.as_bytes()))
+    }
+}
+
+/// `run.1` is `run.1`, and of the type `run`. The name `run.1` has a dot, so it is never taken for the type of `run.1.2`.
+fn is_or_is_of_type(process: &[u8], wanted: &[u8]) -> bool {
+    match process.strip_prefix(wanted) {
+        Some([]) => true,
+        Some([b'.', ..]) => !wanted.contains(&b'.'),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -94,21 +175,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn split(parts: &[&[u8]]) -> Vec<Vec<u8>> {
-        let (mut splitter, mut lines) = (Splitter::default(), Vec::new());
-        for part in parts {
-            splitter.feed(part, |line| lines.push(line.to_vec()));
-        }
-        splitter.finish(|line| lines.push(line.to_vec()));
-        lines
-    }
-
     #[test]
     fn a_line_looks_like_herokus() {
         let at: Timestamp = "2022-05-05T11:15:40.779338Z".parse().unwrap();
         let mut out = Vec::new();
         append(&mut out, at, Source::App, "run.1", b"hello");
         assert_eq!(out, b"2022-05-05T11:15:40.779338+00:00 app[run.1]: hello\n");
+        assert_eq!(out[..TIME], *time(at).as_bytes());
+    }
+
+    #[test]
+    fn a_prefix_goes_with_the_time() {
+        let mut prefix = Prefix::new(Timestamp::UNIX_EPOCH, Source::Heroku, "web.1");
+        let later: Timestamp = "2022-05-05T11:15:40.000001Z".parse().unwrap();
+        prefix.set_time(later);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        prefix.append(&mut one, b"x");
+        append(&mut other, later, Source::Heroku, "web.1", b"x");
+        assert_eq!(one, other);
     }
 
     #[test]
@@ -127,36 +211,74 @@ mod tests {
     }
 
     #[test]
-    fn partial_lines_wait_and_the_last_one_counts() {
-        assert_eq!(
-            split(&[b"a", b"b\nc", b"\r\n\nd"]),
-            [&b"ab"[..], b"c", b"", b"d"]
-        );
+    fn what_is_no_line_is_not_taken_apart() {
+        for line in [
+            "",
+            "\n",
+            "hello",
+            "2022-05-05T11:15:40.779338+00:00",
+            "2022-05-05T11:15:40.779338+00:00 app[run.1] hello",
+            "2022-05-05T11:15:40.779338+00:00 nginx[run.1]: hello",
+            "2022-05-05T11:15:40.779338+00:00 app[run.1",
+            "2022-05-05 11:15:40.779338+00:00 app[run.1]: hello",
+        ] {
+            assert_eq!(parse(line.as_bytes()), None, "{line}");
+        }
     }
 
     #[test]
-    fn long_lines_are_cut_at_ten_thousand_bytes() {
-        let long = vec![b'x'; 2 * MAX_TEXT];
-        assert_eq!(
-            split(&[&long, b"\n"])
-                .iter()
-                .map(Vec::len)
-                .collect::<Vec<_>>(),
-            [MAX_TEXT; 2]
-        );
-        let longer = vec![b'x'; MAX_TEXT + 1];
-        let lengths: Vec<_> = split(&[&longer, b"\nz"]).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [MAX_TEXT, 1, 1]);
+    fn a_filter_knows_names_types_and_sources() {
+        let line = |source, process: &str| {
+            let mut out = Vec::new();
+            append(&mut out, Timestamp::UNIX_EPOCH, source, process, b"x]: y");
+            out
+        };
+        let filter = |dyno: &str, source: &str| Filter {
+            dyno: (!dyno.is_empty()).then(|| dyno.to_owned()),
+            source: source.parse().ok(),
+        };
+        let run = line(Source::App, "run.12");
+        for (dyno, source, wanted) in [
+            ("", "", true),
+            ("run.12", "", true),
+            ("run", "", true),
+            ("run.1", "", false),
+            ("ru", "", false),
+            ("run.", "", false),
+            ("", "app", true),
+            ("", "heroku", false),
+            ("run.12", "heroku", false),
+            ("run", "app", true),
+        ] {
+            let filter = filter(dyno, source);
+            assert_eq!(filter.matches(&run), wanted, "{filter:?}");
+        }
+        assert!(filter("router", "").matches(&line(Source::Heroku, "router")));
+        assert!(filter("api", "app").matches(&line(Source::App, "api")));
+        assert!(filter("", "").matches(b"rubbish\n") && !filter("run", "").matches(b"rubbish\n"));
     }
 
     proptest! {
         #[test]
-        fn any_split_gives_the_same_lines(
-            text in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
-            cut in 0usize..200,
+        fn a_line_reads_as_it_was_written(
+            at in 0i64..4_000_000_000_000_000, heroku: bool, process in "[-a-z_]{1,9}(\\.[0-9]{1,5})?",
+            text in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
-            let cut = cut.min(text.len());
-            prop_assert_eq!(split(&[&text[..cut], &text[cut..]]), split(&[&text]));
+            let source = if heroku { Source::Heroku } else { Source::App };
+            let at = Timestamp::from_microsecond(at).unwrap();
+            let mut out = Vec::new();
+            append(&mut out, at, source, &process, &text);
+            let line = parse(&out).unwrap();
+            prop_assert_eq!((line.at(), line.source), (Some(at), source));
+            prop_assert_eq!(line.process, process.as_bytes());
+            let text: Vec<u8> = text.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
+            prop_assert_eq!(line.text, text);
+        }
+
+        #[test]
+        fn times_compare_as_texts(a in 0i64..4_000_000_000_000_000, b in 0i64..4_000_000_000_000_000) {
+            let text = |us| time(Timestamp::from_microsecond(us).unwrap());
+            prop_assert_eq!(a.cmp(&b), text(a).cmp(&text(b)));
         }
     }
 }

@@ -1,79 +1,127 @@
-//! Every limit and time that a person may want to change, with its unit and its bounds.
+//! Every limit and time that a person may want to change: its name, unit, default, bounds and meaning, in one table.
 //!
-//! Settings come from the environment of the process that reads them (`DYNO_…`), which for most is
-//! the server. Whoever needs one is handed the value; nothing else reads the environment for it.
+//! A setting is `name` in `config.toml` and `DYNO_NAME` in the environment, which goes before the file. Whoever needs
+//! one is handed the value; nothing else reads file or environment for it. Most are read by the server when it starts.
+
+mod file;
+pub mod rule;
 
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
-const MIB: u64 = 1024 * 1024;
+pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
+use rule::{Choice, Count, Ports, Rule, Size, Time};
 
-/// The settings of one process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// How long a dyno waits for its client before R13, and the client for its dyno.
-    /// `DYNO_ATTACH_TIMEOUT`, seconds; Heroku's 30.
-    pub attach_timeout: Duration,
-    /// Time from one SIGHUP to the next after a client is gone, and from the last to R16.
-    /// `DYNO_HANGUP_INTERVAL`, seconds; Heroku's 5.
-    pub hangup_interval: Duration,
-    /// How many SIGHUPs a dyno gets after its client is gone. `DYNO_HANGUP_COUNT`; Heroku's 3.
-    pub hangup_count: u32,
-    /// Effort of gzip for a slug, 1 to 9. `DYNO_SLUG_LEVEL`; gzip's own 6.
-    pub slug_level: u32,
-    /// The biggest slug in bytes, compressed. `DYNO_SLUG_LIMIT`, MiB; Heroku's 500.
-    pub slug_limit: u64,
-    /// The biggest tree in bytes that a slug may unpack to: a bound on hostile tarballs.
-    /// `DYNO_TREE_LIMIT`, MiB.
-    pub tree_limit: u64,
-    /// Above how many bytes of unpacked trees the least recently used go. `DYNO_CACHE_LIMIT`, MiB.
-    pub cache_limit: u64,
-    /// The ports that dynos are given. `DYNO_PORTS`, as `LOW-HIGH`. The default has the five digits
-    /// of Heroku's and lies below what Kubernetes (30000) and the kernel (32768) hand out.
-    pub ports: RangeInclusive<u16>,
-    /// The first of the 65,536 host uids that the dynos of a root server run as, each with its own.
-    /// `DYNO_UID_BASE`.
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+const TENTH: Duration = Duration::from_millis(100);
+const HOUR: Duration = seconds(3600);
+const DAY: Duration = seconds(24 * 3600);
+const YEAR: Duration = seconds(365 * 24 * 3600);
+
+const fn time(usual: Duration, low: Duration, high: Duration) -> Time {
+    Time { usual, low, high }
+}
+const fn mib(usual: u64, bounds: RangeInclusive<u64>) -> Size {
+    Size { usual, bounds }
+}
+const fn count(usual: u32, bounds: RangeInclusive<u32>) -> Count {
+    Count { usual, bounds }
+}
+
+/// Makes the typed struct and the table of one list. Of a setting's comment, the first line is what people are shown.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $reader:ident, $rule:expr;)+) => {
+        /// The settings of one process.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($name: Rule::usual(&$rule),)+ }
+            }
+        }
+
+        /// All settings, in the order in which people see them.
+        pub const TABLE: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            about: [$($doc),+][0],
+            reader: Reader::$reader,
+            set: |settings, text| match Rule::parse(&$rule, text) {
+                Some(value) => { settings.$name = value; true }
+                None => false,
+            },
+            show: |settings| Rule::show(&$rule, &settings.$name),
+            bounds: || Rule::bounds(&$rule),
+            takes: || Rule::takes(&$rule),
+        }),+];
+    };
+}
+
+settings! {
+    /// How long a dyno waits for its client before R13, and the client for its dyno (Heroku's).
+    attach_timeout: Duration, Server, time(seconds(30), TENTH, HOUR);
+    /// Time from one SIGHUP to the next after a client is gone, and from the last to R16 (Heroku's).
+    hangup_interval: Duration, Server, time(seconds(5), TENTH, HOUR);
+    /// How many SIGHUPs a dyno gets after its client is gone (Heroku's).
+    hangup_count: u32, Server, count(3, 1..=100);
+    /// Time from SIGTERM to SIGKILL when a dyno is ended (Heroku's).
+    stop_grace: Duration, Server, time(seconds(30), Duration::ZERO, HOUR);
+    /// After how long a dyno is cycled, which ends a one-off (Heroku's).
+    lifetime: Duration, Server, time(DAY, TENTH, YEAR);
+    /// The longest time by which that is put off, at random, so that not all are cycled at once (Heroku's).
+    lifetime_spread: Duration, Server, time(seconds(216 * 60), Duration::ZERO, YEAR);
+    /// After how long without a byte either way an attached connection is closed; 0: never (Heroku's).
+    idle_timeout: Duration, Server, time(HOUR, Duration::ZERO, YEAR);
+    /// How many dynos an app may have alive, of all kinds (Heroku's).
+    max_dynos: u32, Server, count(100, 1..=10_000);
+    /// How many one-off dynos of one size an app may have alive (Heroku's).
     ///
-    /// The default lies above what systemd gives to containers (to 1,879,048,191), what SSSD and
-    /// FreeIPA give to directory users (to 2,000,200,000) and the usual subordinate ids (to
-    /// 600,100,000), and below systemd's range for foreign images (from 2,147,352,576).
-    pub uid_base: u32,
-    /// Whether a root server maps the owners of slugs' files to each dyno's uid where the kernel can. `DYNO_ID_MAPPING`,
-    /// `auto` or `off`: then all dynos share one uid, as on kernels before 5.19. To be changed only while no
-    /// dyno is alive.
-    pub id_mapping: bool,
-    /// How many ended dynos of an app are remembered. `DYNO_KEPT_DYNOS`.
-    pub kept_dynos: u32,
-    /// How long a server that was started by the command line stays when there is nothing to do.
-    /// `DYNO_IDLE_LINGER`, seconds.
-    pub idle_linger: Duration,
-    /// After how long a dyno is cycled, which ends a one-off. `DYNO_LIFETIME`, seconds; Heroku's 24 hours.
-    pub lifetime: Duration,
-    /// The longest time by which that is put off, at random for each dyno, so that not all are cycled at once.
-    /// `DYNO_LIFETIME_SPREAD`, seconds; Heroku's 216 minutes.
-    pub lifetime_spread: Duration,
-    /// After how long without a byte in either direction the connection to an attached dyno is closed; zero: never.
-    /// `DYNO_IDLE_TIMEOUT`, seconds; Heroku's hour.
-    pub idle_timeout: Duration,
-    /// Time from SIGTERM to SIGKILL when a dyno is ended. `DYNO_STOP_GRACE`, seconds; Heroku's 30.
-    pub stop_grace: Duration,
-    /// How many dynos an app may have alive, of all kinds. `DYNO_MAX_DYNOS`; Heroku's 100.
-    pub max_dynos: u32,
-    /// How many one-off dynos of one size an app may have alive. `DYNO_MAX_ONE_OFFS`; Heroku's 50. (A size that allows
-    /// fewer on Heroku, Eco's 1, keeps that.)
-    pub max_one_offs: u32,
-    /// The same for the sizes that Heroku gives a machine of their own: PX, Performance and the private ones.
-    /// `DYNO_MAX_LARGE_ONE_OFFS`; Heroku's 5.
-    pub max_large_one_offs: u32,
-    /// How much of an app's log is kept, in bytes. `DYNO_LOG_LIMIT`, MiB.
-    pub log_limit: u64,
-    /// How long a line of an app's log is kept. `DYNO_LOG_AGE`, seconds; Heroku's week.
-    pub log_age: Duration,
-    /// How dynos are kept apart. `DYNO_ISOLATION`, `auto`, `namespaces` or `tempdir`.
-    pub isolation: Isolation,
+    /// A size that allows fewer on Heroku, Eco's 1, keeps that.
+    max_one_offs: u32, Server, count(50, 1..=10_000);
+    /// The same for the sizes that Heroku gives a machine of their own: PX, Performance, Private (Heroku's).
+    max_large_one_offs: u32, Server, count(5, 1..=10_000);
+    /// How many ended dynos of an app are remembered.
+    kept_dynos: u32, Server, count(1_000, 0..=1_000_000);
+    /// How much of an app's log is kept.
+    log_limit: u64, Server, mib(256, 1..=1 << 20);
+    /// How long a line of an app's log is kept (Heroku's).
+    log_age: Duration, Server, time(seconds(7 * 24 * 3600), seconds(1), YEAR);
+    /// How dynos are kept apart; `auto` takes the strongest that the host allows.
+    isolation: Isolation, Server, Choice(&[
+        ("auto", Isolation::Auto),
+        ("namespaces", Isolation::Namespaces),
+        ("tempdir", Isolation::Tempdir),
+    ]);
+    /// Effort of gzip for a slug, 9 the highest.
+    slug_level: u32, Command, count(6, 1..=9);
+    /// The biggest slug, compressed (Heroku's).
+    slug_limit: u64, Server, mib(500, 1..=1 << 20);
+    /// The biggest tree that a slug may unpack to: a bound on hostile tarballs.
+    tree_limit: u64, Server, mib(4096, 1..=1 << 20);
+    /// Above how much of unpacked trees the least recently used go.
+    cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
+    /// The ports that dynos are given as `PORT`.
+    ///
+    /// The default has the five digits of Heroku's and lies below what Kubernetes (30000) and the kernel (32768) hand
+    /// out.
+    ports: RangeInclusive<u16>, Server, Ports { usual: 20_000..=29_999 };
+    /// The first of the 65,536 host uids that the dynos of a root server run as, each with its own.
+    ///
+    /// The default lies above what systemd gives to containers (to 1,879,048,191), what SSSD and FreeIPA give to
+    /// directory users (to 2,000,200,000) and the usual subordinate ids (to 600,100,000), and below systemd's range
+    /// for foreign images (from 2,147,352,576). The first uid must be no user's, the last below 2^31: above, some
+    /// programs see a minus.
+    uid_base: u32, Server, count(0x7800_0000, 100_000..=0x7fff_0000);
+    /// `off`: a root server's dynos share one uid, as on kernels before 5.19. To be changed while no dyno is alive.
+    id_mapping: bool, Server, Choice(&[("auto", true), ("off", false)]);
+    /// How long a server that was started by a command stays when there is nothing to do.
+    idle_linger: Duration, Server, time(seconds(300), Duration::ZERO, YEAR);
 }
 
 /// How dynos are kept apart from each other and from the host.
@@ -90,194 +138,193 @@ pub enum Isolation {
 /// How many uids a root server uses, from [`Settings::uid_base`].
 pub const UID_COUNT: u32 = 65_536;
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            attach_timeout: Duration::from_secs(30),
-            hangup_interval: Duration::from_secs(5),
-            hangup_count: 3,
-            slug_level: 6,
-            slug_limit: 500 * MIB,
-            tree_limit: 4096 * MIB,
-            cache_limit: 10 * 1024 * MIB,
-            ports: 20_000..=29_999,
-            uid_base: 0x7800_0000,
-            id_mapping: true,
-            kept_dynos: 1_000,
-            idle_linger: Duration::from_secs(300),
-            lifetime: Duration::from_secs(24 * 3600),
-            lifetime_spread: Duration::from_secs(216 * 60),
-            idle_timeout: Duration::from_secs(3600),
-            stop_grace: Duration::from_secs(30),
-            max_dynos: 100,
-            max_one_offs: 50,
-            max_large_one_offs: 5,
-            log_limit: 256 * MIB,
-            log_age: Duration::from_secs(7 * 24 * 3600),
-            isolation: Isolation::Auto,
+/// A row of the [`TABLE`].
+pub struct Setting {
+    /// Its name in `config.toml`.
+    pub name: &'static str,
+    about: &'static str,
+    /// Who reads it.
+    pub reader: Reader,
+    set: fn(&mut Settings, &str) -> bool,
+    show: fn(&Settings) -> String,
+    bounds: fn() -> String,
+    takes: fn() -> String,
+}
+
+/// Which part reads a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The server, once, when it starts. (The command that packs a slug or attaches to a dyno keeps to its own value.)
+    Server,
+    /// The command that is typed.
+    Command,
+}
+
+impl Setting {
+    /// The setting of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TABLE.iter().find(|setting| setting.name == name)
+    }
+
+    /// Its variable in the environment.
+    pub fn variable(&self) -> String {
+        format!("DYNO_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// What it means, in a sentence.
+    pub fn about(&self) -> &'static str {
+        self.about.trim()
+    }
+
+    /// The lowest and the highest, or every value there is: `1 to 9`.
+    pub fn bounds(&self) -> String {
+        (self.bounds)()
+    }
+
+    /// What it takes, with the bounds: `a number from 1 to 9`.
+    pub fn takes(&self) -> String {
+        (self.takes)()
+    }
+
+    /// Its default.
+    pub fn usual(&self) -> String {
+        self.value(&Settings::default())
+    }
+
+    /// Its value, with the unit, as it may be written in file and environment.
+    pub fn value(&self, settings: &Settings) -> String {
+        (self.show)(settings)
+    }
+}
+
+/// Where a value comes from; the later goes before the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The program.
+    Default,
+    /// `config.toml`.
+    File,
+    /// The environment.
+    Environment,
+}
+
+impl Source {
+    /// Its name for people and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "config.toml",
+            Self::Environment => "environment",
         }
     }
 }
 
-impl Settings {
-    /// The defaults, changed by the variables that `env` knows.
+/// Settings, and where each comes from.
+#[derive(Debug, Clone)]
+pub struct Sourced {
+    /// The values.
+    pub settings: Settings,
+    /// In the order of the table.
+    sources: Vec<Source>,
+}
+
+/// A setting with its value.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Which one.
+    pub setting: &'static Setting,
+    /// Its value, with the unit.
+    pub value: String,
+    /// Where that comes from.
+    pub source: Source,
+}
+
+impl std::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Sourced {
+    /// The defaults, changed by what `file` says, changed by the variables that `env` knows.
     ///
     /// # Errors
-    /// When one is not a number or out of its bounds; the message names variable, value and bounds.
-    pub fn from_env(env: impl Fn(&str) -> Option<String>) -> Result<Self, UserError> {
-        let mut settings = Self::default();
-        let seconds = |name, bounds| {
-            let seconds = number::<f64>(&env, name, "seconds", bounds);
-            seconds.map(|value| value.map(Duration::from_secs_f64))
-        };
-        let mib = |name, bounds| {
-            number::<u64>(&env, name, "MiB", bounds).map(|value| value.map(|value| value * MIB))
-        };
-        let count = |name, bounds| number::<u32>(&env, name, "", bounds);
-
-        set(
-            &mut settings.attach_timeout,
-            seconds("DYNO_ATTACH_TIMEOUT", 0.1..=3600.0)?,
-        );
-        set(
-            &mut settings.hangup_interval,
-            seconds("DYNO_HANGUP_INTERVAL", 0.1..=3600.0)?,
-        );
-        set(
-            &mut settings.hangup_count,
-            count("DYNO_HANGUP_COUNT", 1..=100)?,
-        );
-        set(&mut settings.slug_level, count("DYNO_SLUG_LEVEL", 1..=9)?);
-        set(
-            &mut settings.slug_limit,
-            mib("DYNO_SLUG_LIMIT", 1..=1_048_576)?,
-        );
-        set(
-            &mut settings.tree_limit,
-            mib("DYNO_TREE_LIMIT", 1..=1_048_576)?,
-        );
-        set(
-            &mut settings.cache_limit,
-            mib("DYNO_CACHE_LIMIT", 0..=1_073_741_824)?,
-        );
-        set(&mut settings.ports, ports(&env)?);
-        match env("DYNO_ID_MAPPING").as_deref() {
-            None | Some("auto") => {}
-            Some("off") => settings.id_mapping = false,
-            Some(other) => return Err(bad("DYNO_ID_MAPPING", other, "`auto` or `off`".to_owned())),
-        }
-        // The first uid must be no user's, the last below 2^31: above, some programs see a minus.
-        set(
-            &mut settings.uid_base,
-            count("DYNO_UID_BASE", 100_000..=0x7fff_0000)?,
-        );
-        set(
-            &mut settings.kept_dynos,
-            count("DYNO_KEPT_DYNOS", 0..=1_000_000)?,
-        );
-        set(
-            &mut settings.idle_linger,
-            seconds("DYNO_IDLE_LINGER", 0.0..=31_536_000.0)?,
-        );
-        set(
-            &mut settings.lifetime,
-            seconds("DYNO_LIFETIME", 0.1..=31_536_000.0)?,
-        );
-        set(
-            &mut settings.lifetime_spread,
-            seconds("DYNO_LIFETIME_SPREAD", 0.0..=31_536_000.0)?,
-        );
-        set(
-            &mut settings.idle_timeout,
-            seconds("DYNO_IDLE_TIMEOUT", 0.0..=31_536_000.0)?,
-        );
-        set(
-            &mut settings.stop_grace,
-            seconds("DYNO_STOP_GRACE", 0.0..=3600.0)?,
-        );
-        set(
-            &mut settings.max_dynos,
-            count("DYNO_MAX_DYNOS", 1..=10_000)?,
-        );
-        set(
-            &mut settings.max_one_offs,
-            count("DYNO_MAX_ONE_OFFS", 1..=10_000)?,
-        );
-        set(
-            &mut settings.max_large_one_offs,
-            count("DYNO_MAX_LARGE_ONE_OFFS", 1..=10_000)?,
-        );
-        set(
-            &mut settings.log_limit,
-            mib("DYNO_LOG_LIMIT", 1..=1_048_576)?,
-        );
-        set(
-            &mut settings.log_age,
-            seconds("DYNO_LOG_AGE", 1.0..=31_536_000.0)?,
-        );
-        match env("DYNO_ISOLATION").as_deref() {
-            None | Some("auto") => {}
-            Some("namespaces") => settings.isolation = Isolation::Namespaces,
-            Some("tempdir") => settings.isolation = Isolation::Tempdir,
-            Some(other) => {
-                let wanted = "`auto`, `namespaces` or `tempdir`".to_owned();
-                return Err(bad("DYNO_ISOLATION", other, wanted));
+    /// When one makes no sense; the message names file and line or the variable, the value, and what it takes.
+    pub fn read(
+        file: Option<&ConfigFile>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, UserError> {
+        let mut settings = Settings::default();
+        let mut sources = vec![Source::Default; TABLE.len()];
+        if let Some(file) = file {
+            for (setting, text, line) in file.entries()? {
+                if !(setting.set)(&mut settings, &text) {
+                    return Err(file.bad(setting, &text, line));
+                }
+                let row = TABLE.iter().position(|row| row.name == setting.name);
+                row.into_iter().for_each(|row| sources[row] = Source::File);
             }
         }
-        Ok(settings)
+        for (setting, source) in TABLE.iter().zip(&mut sources) {
+            let variable = setting.variable();
+            let Some(text) = env(&variable) else {
+                continue;
+            };
+            if !(setting.set)(&mut settings, &text) {
+                let written = format!("{variable}={}", shown(text.as_bytes(), SHOWN));
+                return Err(bad_value(setting, "", &written));
+            }
+            *source = Source::Environment;
+        }
+        Ok(Self { settings, sources })
+    }
+
+    /// Every setting.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        TABLE
+            .iter()
+            .zip(&self.sources)
+            .map(|(setting, source)| Row {
+                setting,
+                value: setting.value(&self.settings),
+                source: *source,
+            })
     }
 }
 
-fn set<T>(setting: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *setting = value;
-    }
+/// How much of a value that makes no sense is shown, in characters.
+const SHOWN: usize = 60;
+
+fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
+    UserError::new(format!("{place}the setting `{written}` makes no sense"))
+        .hint(format!("it takes {}", setting.takes()))
 }
 
-fn number<T: FromStr + PartialOrd + std::fmt::Display>(
-    env: &impl Fn(&str) -> Option<String>,
-    name: &str,
-    unit: &str,
-    bounds: RangeInclusive<T>,
-) -> Result<Option<T>, UserError> {
-    let Some(text) = env(name) else {
-        return Ok(None);
-    };
-    match text.parse() {
-        Ok(value) if bounds.contains(&value) => Ok(Some(value)),
-        _ => Err(bad(
-            name,
-            &text,
-            format!(
-                "a number from {} to {} {unit}",
-                bounds.start(),
-                bounds.end()
-            ),
-        )),
+/// The setting that somebody may have meant: the one with the fewest letters to change, if they are few.
+fn nearest(name: &str) -> Option<&'static Setting> {
+    const FEW: usize = 3;
+    if name.len() > 64 {
+        return None;
     }
+    let distances = TABLE.iter().map(|row| (distance(name, row.name), row));
+    let (distance, setting) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= FEW).then_some(setting)
 }
 
-fn ports(env: &impl Fn(&str) -> Option<String>) -> Result<Option<RangeInclusive<u16>>, UserError> {
-    const NAME: &str = "DYNO_PORTS";
-    let Some(text) = env(NAME) else {
-        return Ok(None);
-    };
-    let bounds = text
-        .split_once('-')
-        .and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
-    match bounds {
-        Some((low, high)) if low >= 1024 && low < high => Ok(Some(low..=high)),
-        _ => Err(bad(
-            NAME,
-            &text,
-            "two ports from 1024 to 65535, like `20000-29999`".to_owned(),
-        )),
+/// Levenshtein's distance.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in to.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
     }
-}
-
-fn bad(name: &str, text: &str, wanted: String) -> UserError {
-    UserError::new(format!("the setting `{name}={text}` makes no sense"))
-        .hint(format!("it takes {}", wanted.trim_end()))
+    row[to.len()]
 }
 
 #[cfg(test)]
@@ -285,11 +332,11 @@ mod tests {
     use super::*;
 
     fn from(vars: &[(&str, &str)]) -> Result<Settings, UserError> {
-        Settings::from_env(|name| {
-            vars.iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
+        let env = |name: &str| {
+            let found = vars.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Sourced::read(None, env).map(|read| read.settings)
     }
 
     #[test]
@@ -300,6 +347,26 @@ mod tests {
     }
 
     #[test]
+    fn every_default_is_within_its_bounds_and_shown_as_it_is_read() {
+        for setting in TABLE {
+            let mut settings = Settings::default();
+            let usual = setting.usual();
+            assert!(
+                (setting.set)(&mut settings, &usual),
+                "{}={usual}",
+                setting.name
+            );
+            assert_eq!(settings, Settings::default(), "{}={usual}", setting.name);
+            assert!(setting.about().ends_with('.'), "{}", setting.about());
+            assert!(
+                setting.about().chars().count() <= 120,
+                "{}",
+                setting.about()
+            );
+        }
+    }
+
+    #[test]
     fn the_environment_changes_them() {
         let settings = from(&[
             ("DYNO_ATTACH_TIMEOUT", "2"),
@@ -307,13 +374,39 @@ mod tests {
             ("DYNO_SLUG_LIMIT", "1"),
             ("DYNO_PORTS", "5000-5999"),
             ("DYNO_IDLE_LINGER", "0"),
+            ("DYNO_LIFETIME", "10m"),
+            ("DYNO_ISOLATION", "tempdir"),
         ])
         .unwrap();
-        assert_eq!(settings.attach_timeout, Duration::from_secs(2));
+        assert_eq!(settings.attach_timeout, seconds(2));
         assert_eq!(settings.hangup_count, 1);
         assert_eq!(settings.slug_limit, 1 << 20);
         assert_eq!(settings.ports, 5000..=5999);
         assert_eq!(settings.idle_linger, Duration::ZERO);
+        assert_eq!(settings.lifetime, seconds(600));
+        assert_eq!(settings.isolation, Isolation::Tempdir);
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file = ConfigFile {
+            path: "config.toml".into(),
+            text: "stop_grace = 1\nlifetime = 1".into(),
+        };
+        let env = |name: &str| (name == "DYNO_LIFETIME").then(|| "2h".to_owned());
+        let read = Sourced::read(Some(&file), env).unwrap();
+        let told: Vec<_> = read
+            .rows()
+            .filter(|row| row.source != Source::Default)
+            .map(|row| (row.setting.name, row.value, row.source.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("stop_grace", "1s".to_owned(), "config.toml"),
+                ("lifetime", "2h".to_owned(), "environment"),
+            ]
+        );
     }
 
     #[test]
@@ -327,15 +420,44 @@ mod tests {
         for (name, value) in [
             ("DYNO_ATTACH_TIMEOUT", "0"),
             ("DYNO_ATTACH_TIMEOUT", ""),
-            ("DYNO_HANGUP_INTERVAL", "5s"),
+            ("DYNO_HANGUP_INTERVAL", "5y"),
             ("DYNO_PORTS", "5000"),
             ("DYNO_PORTS", "5000-5000"),
             ("DYNO_PORTS", "80-100"),
             ("DYNO_PORTS", "5000-70000"),
             ("DYNO_UID_BASE", "0"),
             ("DYNO_UID_BASE", "2147483648"),
+            ("DYNO_ID_MAPPING", "on"),
         ] {
             assert!(from(&[(name, value)]).is_err(), "{name}={value}");
         }
+    }
+
+    /// `UPDATE_DOCS=1 cargo test settings` writes it anew.
+    #[test]
+    fn the_docs_list_every_setting() {
+        let (begin, end) = (
+            "<!-- the table, made from the code -->\n",
+            "<!-- end of the table -->\n",
+        );
+        let page = include_str!("../docs/settings.md");
+        let (before, rest) = page.split_once(begin).expect("where the table begins");
+        let (_, after) = rest.split_once(end).expect("where the table ends");
+        let mut table =
+            "\n| name | default | from, to | what it is |\n|---|---|---|---|\n".to_owned();
+        for setting in TABLE {
+            let (name, usual) = (setting.name, setting.usual());
+            let (bounds, about) = (setting.bounds(), setting.about());
+            table += &format!("| `{name}` | `{usual}` | {bounds} | {about} |\n");
+        }
+        let wanted = format!("{before}{begin}{table}\n{end}{after}");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+            return std::fs::write(path, &wanted).unwrap();
+        }
+        assert!(
+            page == wanted,
+            "docs/settings.md is out of date: run the tests with UPDATE_DOCS=1"
+        );
     }
 }

@@ -143,7 +143,8 @@ impl Supervisor {
         };
         Ok(Self {
             life: Life::new(rules, spec.command.clone()),
-            log: LogWriter::open(&spec.logs).context("cannot open the app's log")?,
+            log: LogWriter::open(&spec.logs, spec.log_limits)
+                .context("cannot open the app's log")?,
             stack: Stack::host(),
             began: Instant::now(),
             state: DynoState::Starting,
@@ -151,7 +152,7 @@ impl Supervisor {
             servers: vec![(server_token, server)],
             session: None,
             streams: Vec::new(),
-            output: Output::default(),
+            output: Output::of(&spec.name, &mut reactor),
             inside: Inside::new(rules.idle_timeout),
             finished: false,
             settled: false,
@@ -232,7 +233,10 @@ impl Supervisor {
                 let timer = self.timer_tokens.iter().find(|(_, known)| *known == token);
                 match timer {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
-                    None => self.inside.idle(token, &mut self.reactor, &self.sandbox),
+                    None if self.inside.knows(token) => {
+                        self.inside.idle(token, &mut self.reactor, &self.sandbox);
+                    }
+                    None => self.output.deadline(token, &mut self.reactor),
                 }
             }
             reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {
@@ -514,8 +518,7 @@ impl Supervisor {
                 let streams = std::mem::take(&mut self.streams)
                     .into_iter()
                     .map(|(_, fd)| fd);
-                let name = self.spec.name.clone();
-                let drained = self.output.take(streams, name, &mut self.reactor);
+                let drained = self.output.take(streams, &mut self.reactor);
                 return drained.then_some(Event::Drained);
             }
             Action::SignalAll(signal) => {

@@ -87,3 +87,19 @@ pub fn is_foreground() -> bool {
     rustix::termios::tcgetpgrp(rustix::stdio::stdin())
         .is_ok_and(|group| group == rustix::process::getpgrp())
 }
+
+/// Text as one line that a terminal shows and does not obey: control characters, and those that turn the direction
+/// of what follows, as Rust writes them: `\n`, `\u{1b}`.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                visible.extend(c.escape_unicode());
+            }
+            c if c.is_control() => visible.extend(c.escape_debug()),
+            c => visible.push(c),
+        }
+    }
+    visible
+}

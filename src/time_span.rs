@@ -1,4 +1,4 @@
-//! Lengths of time as people write them: `90`, `30s`, `10m`, `24h`, `7d`, `1h30m`.
+//! Lengths of time as people write and read them: `90`, `30s`, `10m`, `24h`, `7d`, `1h30m`.
 
 use std::time::Duration;
 
@@ -24,6 +24,23 @@ pub fn parse(text: &str) -> Result<Duration, UserError> {
         })
 }
 
+/// Writes one as [`parse`] reads it, in the largest unit that it is a whole number of: `90s`, `10m`, `24h`, `7d`.
+pub fn exact(time: Duration) -> String {
+    let seconds = time.as_secs();
+    // "24h" says more than "1d".
+    let fits = |(unit, size): &&(char, f64)| {
+        seconds.is_multiple_of(*size as u64)
+            && seconds >= *size as u64
+            && (*unit, seconds) != ('d', 86_400)
+    };
+    match UNITS.iter().find(fits) {
+        Some((unit, size)) if time.subsec_nanos() == 0 => {
+            format!("{}{unit}", seconds / *size as u64)
+        }
+        _ => format!("{}s", time.as_secs_f64()),
+    }
+}
+
 fn seconds(text: &str) -> Option<f64> {
     if let Some(seconds) = number(text) {
         return Some(seconds);
@@ -40,6 +57,26 @@ fn seconds(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(total)
 }
 
+/// The length as people write it, in the two greatest units that it has some of: `0s`, `59s`, `1m30s`, `2h`, `7d1h`. What is
+/// left is dropped; below a second that is not nothing, it is `0.2s`.
+pub fn rough(time: Duration) -> String {
+    if time < Duration::from_secs(1) && !time.is_zero() {
+        return format!("{:.1}s", time.as_secs_f64());
+    }
+    let (mut left, mut text) = (time.as_secs(), String::new());
+    let mut units = UNITS.iter().map(|(name, seconds)| (name, *seconds as u64));
+    let first = units
+        .find(|(_, of_unit)| left >= *of_unit)
+        .unwrap_or((&'s', 1));
+    for (name, of_unit) in std::iter::once(first).chain(units.next()) {
+        if left >= of_unit || text.is_empty() {
+            text += &format!("{}{name}", left / of_unit);
+        }
+        left %= of_unit;
+    }
+    text
+}
+
 /// Digits, with a point perhaps; none of the other things that are numbers to Rust (`inf`, `1e9`, `-1`).
 fn number(text: &str) -> Option<f64> {
     let plain = text
@@ -51,6 +88,37 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_are_shown_in_the_largest_whole_unit() {
+        let shown = |seconds: f64| exact(Duration::from_secs_f64(seconds));
+        assert_eq!(
+            [
+                0.0, 0.1, 90.0, 600.0, 12_960.0, 86_400.0, 604_800.0, 604_801.0
+            ]
+            .map(shown),
+            ["0s", "0.1s", "90s", "10m", "216m", "24h", "7d", "604801s"]
+        );
+    }
+
+    #[test]
+    fn lengths_are_shown_as_people_write_them() {
+        for (seconds, text) in [
+            (0.0, "0s"),
+            (0.25, "0.2s"),
+            (1.9, "1s"),
+            (59.0, "59s"),
+            (60.0, "1m"),
+            (90.0, "1m30s"),
+            (3605.0, "1h"),
+            (5400.0, "1h30m"),
+            (86_400.0 * 7.0 + 3600.0, "7d1h"),
+            (86_400.0 + 59.0, "1d"),
+        ] {
+            assert_eq!(rough(Duration::from_secs_f64(seconds)), text);
+            assert!(parse(text).is_ok());
+        }
+    }
 
     #[test]
     fn lengths_are_read_as_people_write_them() {

@@ -45,6 +45,9 @@ pub struct Dyno {
     pub ended_at: Option<Time>,
     /// Why it ended, if not because its command did. Ours.
     pub end_reason: Option<String>,
+    /// What went wrong, if it could not be started. Ours.
+    #[serde(default)]
+    pub end_message: Option<String>,
 }
 
 /// A release as a dyno names it.
@@ -89,8 +92,31 @@ impl Dyno {
             },
             ended_at: ended.map(|ended| Time(ended.at)),
             end_reason: ended.and_then(|ended| ended.reason.clone()),
+            end_message: ended.and_then(|ended| ended.message.clone()),
         }
     }
+
+    /// When and how it ended, to the second; `None`: it may be alive.
+    pub fn ended(&self) -> Option<dyno::Ended> {
+        let exit = match (self.exit_status, self.exit_signal) {
+            (Some(status), _) => Exit::Status(status),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        };
+        self.ended_at.map(|Time(at)| dyno::Ended {
+            at,
+            exit,
+            reason: self.end_reason.clone(),
+            message: self.end_message.clone(),
+        })
+    }
+}
+
+/// What a request to stop a dyno is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// How many seconds it has to end by itself before SIGKILL ends it.
+    pub grace: f64,
 }
 
 /// `POST /apps/A/dynos`.

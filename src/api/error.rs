@@ -48,6 +48,11 @@ impl ApiError {
         Self::new("insufficient_storage", message)
     }
 
+    /// As much as the server does at once is done already.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new("too_many", message)
+    }
+
     /// It is the server's fault.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new("internal_error", message)
@@ -66,6 +71,7 @@ impl ApiError {
             "bad_request" => 400,
             "not_found" => 404,
             "invalid_params" => 422,
+            "too_many" => 429,
             "insufficient_storage" => 507,
             _ => 500,
         }

@@ -162,6 +162,7 @@ fn a_dyno_conforms_and_tells_how_it_ended() {
             at: Timestamp::UNIX_EPOCH,
             exit,
             reason: None,
+            message: None,
         });
         let response = serde_json::to_value(dyno::Dyno::new(&dyno, None)).unwrap();
         conforms("dyno", &response, true);
@@ -236,6 +237,16 @@ fn the_client_reads_what_the_server_writes() {
     through(&release::Release::new(&release_of_store(), &identity()));
     through(&dyno::Dyno::new(&dyno_of_store(), None));
     through(&slug::Slug::new(&slug_of_store(), "/x".into()));
+    through(&usage::Usage::new(&crate::dyno::Usage {
+        app_id: ID.into(),
+        app_name: AppName::parse("shop").unwrap(),
+        destroyed: true,
+        process_type: "run".into(),
+        size: "1X".into(),
+        dynos: 2,
+        alive: 1,
+        time: std::time::Duration::from_millis(1500),
+    }));
     through(&dyno_size::DynoSize::new(Size::default_size()));
     through(&Account::new(identity()));
     let packed_at = Some(Timestamp::from_microsecond(1_500_000_000_123_456).unwrap());

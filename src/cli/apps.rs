@@ -12,7 +12,6 @@ use crate::api::release::Release;
 use crate::app::AppName;
 use crate::error::UserError;
 use crate::http::target;
-use crate::log_file::CURRENT;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]
@@ -126,7 +125,7 @@ impl Info {
                 names.join(", ")
             },
         ));
-        let log = context.home.path().join("logs").join(&app.id).join(CURRENT);
+        let log = context.home.path().join("logs").join(&app.id);
         rows.push(("Log", log.display().to_string()));
         for (title, value) in rows {
             say!("{:15} {value}", format!("{title}:"))?;

@@ -379,7 +379,10 @@ impl<'a> Session<'a> {
 
     /// The supervisor relays no byte, and learns only from us whether the connection is idle.
     fn tell_active(&mut self) {
-        let Some(interval) = self.tell_active.filter(|_| !self.closed) else {
+        let Some(interval) = self
+            .tell_active
+            .filter(|_| self.exit.is_none() && !self.lost)
+        else {
             return;
         };
         if self.active.swap(false, Ordering::Relaxed) {

@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 
 use super::Place;
 use crate::api::link::Link;
+use crate::api::server::ServerInfo;
 use crate::app::Folder;
 use crate::client::Client;
-use crate::client::start::{Launch, connect_or_start};
+use crate::client::start::{Launch, connect, connect_or_start};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::target;
-use crate::settings::Settings;
+use crate::settings::{Settings, Sourced};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -24,8 +25,13 @@ pub struct Context {
     pub home: Home,
     /// The limits and times.
     pub settings: Settings,
+    sourced: Sourced,
+    /// What is wrong with `config.toml`, which is then passed over as long as a server runs.
+    misconfigured: Option<UserError>,
     app: Option<String>,
     client: Option<Client>,
+    /// There was a connection, and the server at its other end has gone.
+    lost: bool,
 }
 
 impl Context {
@@ -40,20 +46,87 @@ impl Context {
         let app = place
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
+        let home = Home::of_process()?;
+        let (sourced, misconfigured) = match settings_of(&home) {
+            Ok(sourced) => (sourced, None),
+            // An environment that makes no sense is an error here.
+            Err(error) => (Sourced::read(None, variable)?, Some(error)),
+        };
         Ok(Self {
-            home: Home::of_process()?,
-            settings: Settings::from_env(|name| env::var(name).ok())?,
+            home,
+            settings: sourced.settings.clone(),
+            sourced,
+            misconfigured,
             app,
             client: None,
+            lost: false,
         })
     }
 
+    /// The settings of this process with their sources.
+    ///
+    /// # Errors
+    /// When `config.toml` makes no sense.
+    pub fn sourced(&self) -> Result<&Sourced, UserError> {
+        match &self.misconfigured {
+            Some(error) => Err(error.clone()),
+            None => Ok(&self.sourced),
+        }
+    }
+
     /// The server; started if none runs.
+    ///
+    /// # Errors
+    /// Says why there is no server, or what is wrong with `config.toml`, with which none can start. One that runs goes on
+    /// with the settings that it has; a warning tells what is wrong.
     pub fn client(&mut self) -> Result<&mut Client> {
         if self.client.is_none() {
-            self.client = Some(connect_or_start(&self.home, &Launch::default())?);
+            self.client = Some(match &self.misconfigured {
+                // Whoever has lost one server goes on with whichever replaced it.
+                None if self.lost => match connect(&self.home)? {
+                    Some((client, _)) => client,
+                    None => connect_or_start(&self.home, &Launch::default())?,
+                },
+                None => connect_or_start(&self.home, &Launch::default())?,
+                Some(error) => {
+                    let running = connect(&self.home)?;
+                    let (client, _) = running.ok_or_else(|| error.clone())?;
+                    warn(error);
+                    client
+                }
+            });
         }
         self.client.as_mut().context("no connection to the server")
+    }
+
+    /// The server with the facts about it, if one runs.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn running(&mut self) -> Result<Option<(&mut Client, ServerInfo)>> {
+        let Some((client, server)) = connect(&self.home)? else {
+            return Ok(None);
+        };
+        if let Some(error) = &self.misconfigured {
+            warn(error);
+        }
+        Ok(Some((self.client.insert(client), server)))
+    }
+
+    /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
+    /// That one may be of another build: it is not this command that is to replace it.
+    pub fn forget_client(&mut self) {
+        self.client = None;
+        self.lost = true;
+    }
+
+    /// Connects anew after the server has gone, to whichever there is now; starts one if none runs.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub fn connect_again(&mut self) -> Result<()> {
+        self.forget_client();
+        self.client().map(drop)
     }
 
     /// Gives the connection away, for an attach.
@@ -89,6 +162,20 @@ impl Context {
         let target = format!("/links?path={}", target::encode(&folder.to_string_lossy()));
         self.client()?.get(&target)
     }
+}
+
+/// The settings of this process, from the state folder and the environment.
+fn settings_of(home: &Home) -> Result<Sourced, UserError> {
+    Sourced::read(home.config_file()?.as_ref(), variable)
+}
+
+/// A variable of the environment. One that is no text will be found to make no sense.
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn warn(error: &UserError) {
+    eprintln!("warning: {error}; the server goes on with the settings it has");
 }
 
 /// The advice for whoever did not say which app.

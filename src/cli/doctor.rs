@@ -36,6 +36,9 @@ pub fn perform(context: &Context) -> Result<u8> {
     let kernel = rustix::system::uname();
     say!("kernel:      {}", kernel.release().to_string_lossy())?;
     say!("state:       {}", context.home.path().display())?;
+    if let Err(error) = context.sourced() {
+        say!("settings:    {error}")?;
+    }
     let root = rustix::process::geteuid().is_root();
     let ownership = if root {
         Ownership::IdMapped

@@ -7,12 +7,13 @@ use anyhow::Result;
 use clap::Args;
 
 use super::attach::{StatusLine, timeout_awaiting_process};
-use super::context::{Context, app_path};
+use super::context::Context;
+use super::logs::follow_dyno;
 use super::one_off::OneOff;
 use super::say;
+use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
 use crate::dyno::DynoState;
-use crate::error::{EXIT_DYNO_FAILED, UserError};
 
 /// Run a command in a one-off dyno in the background; its output goes to the log.
 ///
@@ -22,12 +23,18 @@ pub struct RunDetached {
     /// Print nothing but the dyno's name
     #[arg(short, long)]
     quiet: bool,
+    /// Print what the dyno writes to the log until it has ended, and exit with its status
+    #[arg(short, long)]
+    tail: bool,
+    /// Wait until the dyno has ended, and exit with its status
+    #[arg(long)]
+    wait: bool,
     #[command(flatten)]
     one_off: OneOff,
 }
 
 impl RunDetached {
-    /// Starts it.
+    /// Starts it; the result is 0, or the dyno's exit code if that is waited for.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let request = self.one_off.request()?;
         let app = self.one_off.app(context, self.quiet)?;
@@ -36,11 +43,19 @@ impl RunDetached {
         status.starting(&dyno.name);
         let dyno = until_started(context, &app, dyno)?;
         status.up(&dyno.name);
-        match self.quiet {
-            true => say!("{}", dyno.name)?,
-            false => say!("Use 'dyno logs -p {}' to view the log output.", dyno.name)?,
+        // A result of this command's own would get between the lines of the log.
+        match (self.tail, self.quiet) {
+            (true, _) => {}
+            (false, true) => say!("{}", dyno.name)?,
+            (false, false) => say!("Use 'dyno logs -p {}' to view the log output.", dyno.name)?,
         }
-        Ok(0)
+        if self.tail {
+            follow_dyno(context, &dyno)?;
+        }
+        match self.tail || self.wait {
+            true => exit_code(&until_ended(context, &app, &dyno.id)?),
+            false => Ok(0),
+        }
     }
 }
 
@@ -55,14 +70,10 @@ fn until_started(context: &mut Context, app: &str, mut dyno: Dyno) -> Result<Dyn
             return Err(timeout_awaiting_process(&dyno.name).into());
         }
         thread::sleep(LOOK_AGAIN);
-        let target = app_path(app, &format!("/dynos/{}", dyno.id));
-        dyno = context.client()?.get(&target)?;
+        dyno = now(context, app, &dyno.id)?;
     }
     if dyno.state == DynoState::Crashed {
-        let error = UserError::new(format!("`{}` could not be started", dyno.name))
-            .hint(format!("`dyno logs -p {}` says why", dyno.name))
-            .exit_code(EXIT_DYNO_FAILED);
-        return Err(error.into());
+        exit_code(&dyno)?;
     }
     Ok(dyno)
 }

@@ -19,6 +19,6 @@ pub struct Serve {
 impl Serve {
     /// Serves until SIGTERM or SIGINT; dynos go on.
     pub fn perform(self, context: &Context) -> Result<()> {
-        service::run(&context.home, context.settings.clone(), self.idle)
+        service::run(&context.home, context.sourced()?.clone(), self.idle)
     }
 }

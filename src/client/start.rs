@@ -86,6 +86,20 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
     Err(no_answer(home).into())
 }
 
+/// Connects to the server of `home` if one runs, of whatever build.
+///
+/// # Errors
+/// A [`UserError`] when somebody holds the lock but does not answer.
+pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
+    match greet(home, Instant::now() + START_TIME)? {
+        Some((mut client, server)) => {
+            client.set_patience(None)?;
+            Ok(Some((client, server)))
+        }
+        None => Ok(None),
+    }
+}
+
 /// Says hello to the server. None if there is none, or one that is leaving.
 fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, ServerInfo)>> {
     let mut client = match Client::connect(&home.api_socket()) {

@@ -59,7 +59,7 @@ impl Transport {
         socket
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         let Self::Unix(socket) = self;
         socket.as_fd()
     }

@@ -1,7 +1,10 @@
 //! A dyno as the store has it: a mirror of what its supervisor says.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use signal_hook::low_level::signal_name;
 
 use super::{DynoName, DynoState};
 use crate::app::AppName;
@@ -145,7 +148,7 @@ pub struct Dyno {
     pub ended: Option<Ended>,
 }
 
-/// The end of a dyno.
+/// The end of a dyno. Displayed in a word or two for people: `complete`, `exit 3`, `SIGKILL`, `stopped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// When.
@@ -154,4 +157,106 @@ pub struct Ended {
     pub exit: Exit,
     /// Why, where the command's own end is not the reason: `R13`, `stopped`, `lost`.
     pub reason: Option<String>,
+    /// What went wrong, if it could not be started.
+    pub message: Option<String>,
+}
+
+impl Ended {
+    /// Whether `reason` is why it ended.
+    pub fn is_for(&self, reason: EndReason) -> bool {
+        self.reason.as_deref() == reason.as_str()
+    }
+
+    /// Whether a command ended that had been told to, in the way that says nothing new.
+    fn as_told(&self) -> bool {
+        /// What `Life` notes for a command that was never started.
+        const NEVER_STARTED: u8 = 128;
+        matches!(
+            self.exit,
+            Exit::Signal(15) | Exit::Status(143 | NEVER_STARTED) | Exit::Unknown
+        )
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.reason.as_deref() {
+            None => return self.exit.fmt(f),
+            Some("R13") => return f.write_str("no client came (R13)"),
+            Some("R99") => return f.write_str("could not be started (R99)"),
+            Some("disconnected") => return f.write_str("its client left"),
+            Some("lost") => return f.write_str("lost"),
+            Some("ttl") => "its time was up",
+            Some(reason) => reason,
+        };
+        match self.as_told() {
+            true => f.write_str(why),
+            false => write!(f, "{why}, {}", self.exit),
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(0) => f.write_str("complete"),
+            Self::Status(status) => write!(f, "exit {status}"),
+            Self::Signal(number) => match signal_name(i32::from(*number)) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "signal {number}"),
+            },
+            Self::Unknown => f.write_str("ended"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_a_word_or_two() {
+        let told = |exit, reason: Option<&str>| {
+            let reason = reason.map(str::to_owned);
+            Ended {
+                at: Timestamp::UNIX_EPOCH,
+                exit,
+                reason,
+                message: None,
+            }
+            .to_string()
+        };
+        for (exit, reason, words) in [
+            (Exit::Status(0), None, "complete"),
+            (Exit::Status(3), None, "exit 3"),
+            (Exit::Signal(9), None, "SIGKILL"),
+            (Exit::Signal(42), None, "signal 42"),
+            (Exit::Unknown, None, "ended"),
+            (Exit::Signal(15), Some("stopped"), "stopped"),
+            (Exit::Status(128), Some("stopped"), "stopped"),
+            (Exit::Status(0), Some("stopped"), "stopped, complete"),
+            (Exit::Signal(9), Some("stopped"), "stopped, SIGKILL"),
+            (Exit::Status(128), Some("R13"), "no client came (R13)"),
+            (Exit::Unknown, Some("R99"), "could not be started (R99)"),
+            (Exit::Unknown, Some("lost"), "lost"),
+            (Exit::Signal(15), Some("ttl"), "its time was up"),
+            (Exit::Signal(9), Some("cycled"), "cycled, SIGKILL"),
+            (Exit::Status(7), Some("newer"), "newer, exit 7"),
+        ] {
+            assert_eq!(told(exit, reason), words);
+        }
+    }
+
+    #[test]
+    fn an_end_is_for_its_reason() {
+        let ended = |reason: EndReason| Ended {
+            at: Timestamp::UNIX_EPOCH,
+            exit: Exit::Unknown,
+            reason: reason.as_str().map(str::to_owned),
+            message: None,
+        };
+        assert!(ended(EndReason::Exited).is_for(EndReason::Exited));
+        assert!(ended(EndReason::Lost).is_for(EndReason::Lost));
+        assert!(!ended(EndReason::Lost).is_for(EndReason::Exited));
+    }
 }

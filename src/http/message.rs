@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// A response that is held in memory as a whole.
+/// A response that is held in memory as a whole, or the head of one whose body comes bit by bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -53,6 +53,22 @@ impl Response {
 
     /// Appends the message to `out`.
     pub fn write(&self, options: WriteOptions, out: &mut Vec<u8>) {
+        let has_body = !matches!(self.status, 204 | 304);
+        let framing = has_body.then(|| format!("Content-Length: {}\r\n", self.body.len()));
+        self.put_head(options, framing.as_deref(), out);
+        if !options.head_only && has_body {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// Appends the head alone, of a message whose body comes bit by bit: in [chunks](super::chunk), or, for a
+    /// client that knows no chunks, until the connection ends.
+    pub fn write_head(&self, options: WriteOptions, chunked: bool, out: &mut Vec<u8>) {
+        let framing = chunked.then_some("Transfer-Encoding: chunked\r\n");
+        self.put_head(options, framing, out);
+    }
+
+    fn put_head(&self, options: WriteOptions, framing: Option<&str>, out: &mut Vec<u8>) {
         let (status, date) = (self.status, httpdate::fmt_http_date(options.now));
         put(
             out,
@@ -61,16 +77,11 @@ impl Response {
         for (name, value) in &self.fields {
             put_field(out, name, value);
         }
-        if !matches!(status, 204 | 304) {
-            put(out, format_args!("Content-Length: {}\r\n", self.body.len()));
-        }
+        out.extend_from_slice(framing.unwrap_or_default().as_bytes());
         if options.close {
             out.extend_from_slice(b"Connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        if !options.head_only && !matches!(status, 204 | 304) {
-            out.extend_from_slice(&self.body);
-        }
     }
 }
 

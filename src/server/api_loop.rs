@@ -24,7 +24,7 @@ use super::workers::{Workers, caught};
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Reads and responses of one connection in one turn.
+/// Reads and responses of one connection in one turn; a piece of a streamed response counts for several.
 const BUDGET_PER_TURN: u32 = 16;
 /// How long not to accept when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -208,18 +208,27 @@ impl<A: Application> ApiLoop<A> {
                     let reply = self.app.request(*request, &mut self.ctx);
                     self.perform(ticket, reply);
                 }
+                Step::More(ticket) => {
+                    let more = self.app.more(ticket, &mut self.ctx);
+                    if !connection.stream(&more, &turn) {
+                        return self.wait(token);
+                    }
+                }
                 Step::Close => return self.close(token),
-                Step::Wait | Step::Again => {
-                    if matches!(step, Step::Again) {
-                        self.ctx.reactor.again(token);
-                    }
-                    match connection.deadline() {
-                        Some(deadline) => self.ctx.reactor.set_deadline(token, deadline),
-                        None => self.ctx.reactor.cancel_deadline(token),
-                    }
-                    return;
+                Step::Wait => return self.wait(token),
+                Step::Again => {
+                    self.ctx.reactor.again(token);
+                    return self.wait(token);
                 }
             }
+        }
+    }
+
+    /// A connection has gone as far as it could: until its deadline.
+    fn wait(&mut self, token: Token) {
+        match self.connections.get(&token).and_then(Connection::deadline) {
+            Some(deadline) => self.ctx.reactor.set_deadline(token, deadline),
+            None => self.ctx.reactor.cancel_deadline(token),
         }
     }
 
@@ -227,12 +236,21 @@ impl<A: Application> ApiLoop<A> {
     fn perform(&mut self, ticket: Ticket, reply: Reply<A>) {
         let waiting = self.connections.get_mut(&ticket.connection);
         let Some(connection) = waiting.filter(|waiting| waiting.handling() == Some(ticket)) else {
+            if matches!(reply, Reply::Stream(_)) {
+                // It was told before that the client is gone, but could not know yet that it would stream.
+                self.app.client_gone(ticket, &mut self.ctx);
+            }
             return;
         };
         let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
         match reply {
             Reply::Later => {}
             Reply::Now(response) => connection.respond(&response, self.ctx.stopping, &turn),
+            Reply::Stream(response) => {
+                if !connection.begin_stream(&response, self.ctx.stopping, &turn) {
+                    self.app.client_gone(ticket, &mut self.ctx);
+                }
+            }
             Reply::Upgrade(upgrade) => self.give_away(ticket, upgrade),
             Reply::Worker(job) => {
                 let bell = RoomBell {
@@ -275,7 +293,7 @@ impl<A: Application> ApiLoop<A> {
     fn close(&mut self, token: Token) {
         if let Some(connection) = self.connections.remove(&token) {
             self.left(token, &connection);
-            if let Some(ticket) = connection.handling() {
+            if let Some(ticket) = connection.unfinished() {
                 self.app.client_gone(ticket, &mut self.ctx);
             }
         }

@@ -3,7 +3,8 @@
 //! An [`Application`] answers requests; the [loop](super::api_loop) owns the sockets. Handlers run
 //! on the loop's thread, one at a time, so they may use the store without a lock and must be short.
 //! What is slow goes to a [worker](Reply::Worker), what waits for an event is answered
-//! [later](Reply::Later), what stops being HTTP is [given away](Reply::Upgrade).
+//! [later](Reply::Later), what has no end in sight is [streamed](Reply::Stream), what stops being HTTP is
+//! [given away](Reply::Upgrade).
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -29,7 +30,15 @@ pub trait Application: Sized + 'static {
     /// Events of tokens it has forgotten come here too, and are to be ignored.
     fn event(&mut self, _event: Event, _ctx: &mut Ctx<Self>) {}
 
-    /// The client of a request that was to be answered later has gone. An answer would be dropped.
+    /// How the streamed response to a request goes on. Asked when the client has taken all that came before, so a
+    /// slow one is asked for seldom, and never has more than one piece waiting here. After [`More::Later`] it is asked
+    /// again once [`Ctx::resume`] was called, and at times for no reason.
+    fn more(&mut self, _ticket: Ticket, _ctx: &mut Ctx<Self>) -> More {
+        More::End
+    }
+
+    /// The client of a request that was to be answered later has gone, or wants no more of a streamed response. What
+    /// is said to it now is dropped. May be said twice.
     fn client_gone(&mut self, _ticket: Ticket, _ctx: &mut Ctx<Self>) {}
 
     /// Everything that came in at once has been seen to: the place to look at the whole (is there
@@ -62,6 +71,19 @@ pub struct Request {
     pub ticket: Ticket,
 }
 
+/// How a streamed response goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum More {
+    /// With these bytes: some ten thousand at most, for they are kept until the client has taken them. None at all mean
+    /// that it took work to find that there are none yet: ask again when others have had their turn.
+    Bytes(Vec<u8>),
+    /// Not yet.
+    Later,
+    /// It does not; the client sees a complete response. (One that is cut off by the server's end is seen to be
+    /// incomplete.)
+    End,
+}
+
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
@@ -89,6 +111,10 @@ pub enum Reply<A: Application> {
     /// Whatever comes of this work. When all workers are busy and enough jobs wait, the client gets
     /// a `503` instead and the job is dropped.
     Worker(Job<A>),
+    /// This head, and a body of which [`Application::more`] gives piece after piece. It takes as long as it takes; only
+    /// a client that takes nothing of what is there for it is hung up on, after
+    /// [`Limits::write_time`](super::limits::Limits::write_time).
+    Stream(Response),
     /// No HTTP any more. Dropped, without being called, if the client has gone.
     Upgrade(Upgrade<A>),
     /// [`Ctx::answer`] will say, some day. The application bounds the time.
@@ -138,6 +164,11 @@ impl<A: Application> Ctx<A> {
         self.answers.push_back((ticket, reply));
     }
 
+    /// There is more of a streamed response: have [`Application::more`] asked in the next turn.
+    pub fn resume(&mut self, ticket: Ticket) {
+        self.reactor.again(ticket.connection);
+    }
+
     /// Has slow work done that no client waits for; `job` returns what then happens on the loop.
     /// False if too much work waits already.
     pub fn work<D>(&mut self, job: impl FnOnce() -> D + Send + 'static) -> bool
@@ -166,6 +197,11 @@ impl<A: Application> Ctx<A> {
     /// Jobs that are waiting, running, or done and not yet seen to.
     pub fn jobs(&self) -> usize {
         self.workers.outstanding()
+    }
+
+    /// Whether the loop is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// Stops the loop in order: no new connections, idle ones are closed, requests that are being

@@ -4,40 +4,35 @@
 //! to do; it knows neither reactor nor application. One request is served at a time: while one is
 //! answered nothing is read, so a client that pipelines waits in its socket's buffer, not in ours.
 
+mod upload;
+mod wire;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
-use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
-
 use crate::api::error::ApiError;
+use crate::http::head::Version;
 use crate::http::message::WriteOptions;
 use crate::http::{
-    BodyDecoder, Decoded, Framing, HeadReader, Refusal, RequestHead, Response, phrase,
+    BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk, phrase,
 };
 use crate::reactor::Token;
 
-use super::application::{BodyPlan, Request, Ticket};
-use super::body_stream::{BodyReader, BodySender, NotSent, RoomBell, body_stream};
+use super::application::{BodyPlan, More, Request, Ticket};
+use super::body_stream::{BodyReader, RoomBell, body_stream};
 use super::limits::Limits;
+use upload::{Progress, Upload, decode, too_large};
+use wire::{Fill, Wire};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// What a piece of a streamed response takes of a turn's budget: making one is dearer than reading a request.
+const PIECE_COST: u32 = 4;
+
 /// See the [module](self).
 pub(super) struct Connection {
-    socket: OwnedFd,
-    /// What the kernel last said; taken back only when a call would block.
-    readable: bool,
-    writable: bool,
-    hangup: bool,
-    /// The client will send no more.
-    ended: bool,
-    /// Bytes that were read and are not used up.
-    input: Vec<u8>,
+    wire: Wire,
     heads: HeadReader,
-    /// Bytes to be written, and how many were.
-    output: Vec<u8>,
-    written: usize,
     phase: Phase,
     /// The current request, or the last one.
     ticket: Ticket,
@@ -53,6 +48,8 @@ enum Phase {
     Body(Box<Incoming>),
     /// The application has the request.
     Handling(Exchange),
+    /// The response is going out piece by piece; without chunks its end is the connection's.
+    Streaming { chunked: bool, last: bool },
     /// The response is going out; if it is the last one, the connection ends.
     Writing { last: bool },
     /// We said that we are done. Closing before the client has would throw away the response, if
@@ -73,20 +70,8 @@ struct Incoming {
 struct Exchange {
     keep_alive: bool,
     head_only: bool,
+    knows_chunks: bool,
     upload: Option<Box<Upload>>,
-}
-
-/// A body on its way to a worker.
-struct Upload {
-    decoder: BodyDecoder,
-    left: u64,
-    expect_continue: bool,
-    opened: bool,
-    /// None before it is opened, when all is sent, and when the worker stopped reading.
-    sender: Option<BodySender>,
-    /// What the worker had no room for.
-    piece: Vec<u8>,
-    complete: bool,
 }
 
 /// What the loop has to do next.
@@ -99,6 +84,8 @@ pub(super) enum Step {
     Head(Box<RequestHead>),
     /// Have it answered.
     Request(Box<Request>),
+    /// Ask how the response goes on and [`stream`](Connection::stream) that.
+    More(Ticket),
     /// The connection has ended.
     Close,
 }
@@ -113,26 +100,12 @@ pub(super) struct Turn<'a> {
     pub budget: u32,
 }
 
-enum Fill {
-    Some,
-    Blocked,
-    BudgetSpent,
-    End,
-}
-
 impl Connection {
     /// A connection that was just made; `socket` is non-blocking.
     pub fn new(socket: OwnedFd, token: Token, limits: &Limits, now: Instant) -> Self {
         Self {
-            socket,
-            readable: true,
-            writable: true,
-            hangup: false,
-            ended: false,
-            input: Vec::new(),
+            wire: Wire::new(socket),
             heads: HeadReader::new(limits.head),
-            output: Vec::new(),
-            written: 0,
             phase: Phase::Idle,
             ticket: Ticket {
                 connection: token,
@@ -143,7 +116,7 @@ impl Connection {
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.wire.socket.as_fd()
     }
 
     /// When the current phase is to be over.
@@ -151,11 +124,12 @@ impl Connection {
         self.deadline
     }
 
-    /// Nobody waits for anything: no request has begun, or the last response is out.
+    /// Nobody waits for anything that will come: no request has begun, the last response is out, or it is one
+    /// without an end in sight.
     pub fn is_idle(&self) -> bool {
         match self.phase {
-            Phase::Idle => self.input.is_empty(),
-            Phase::Lingering => true,
+            Phase::Idle => self.wire.input.is_empty(),
+            Phase::Lingering | Phase::Streaming { .. } => true,
             _ => false,
         }
     }
@@ -165,23 +139,27 @@ impl Connection {
         matches!(self.phase, Phase::Handling(_)).then_some(self.ticket)
     }
 
+    /// The request that the application is still to hear of: it has it, or streams the response.
+    pub fn unfinished(&self) -> Option<Ticket> {
+        matches!(self.phase, Phase::Handling(_) | Phase::Streaming { .. }).then_some(self.ticket)
+    }
+
     /// Remembers what the kernel said.
     pub fn note(&mut self, readable: bool, writable: bool, hangup: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
-        self.hangup |= hangup;
+        self.wire.note(readable, writable, hangup);
     }
 
     /// Goes on as far as possible.
     pub fn advance(&mut self, turn: &mut Turn<'_>) -> Step {
         loop {
-            if self.flush().is_err() {
+            let Ok(moved) = self.wire.flush() else {
                 return Step::Close;
-            }
+            };
             let step = match &self.phase {
                 Phase::Idle | Phase::Head => self.read_head(turn),
                 Phase::Body(_) => self.read_body(turn),
                 Phase::Handling(_) => self.pass_upload_on(turn),
+                Phase::Streaming { .. } => Some(self.go_on_streaming(moved, turn)),
                 Phase::Writing { last } => self.end_response(*last, turn),
                 Phase::Lingering => self.linger(turn),
             };
@@ -201,8 +179,8 @@ impl Connection {
             return self.refuse(too_large(), turn);
         }
         let streamed = plan != BodyPlan::Memory && head.framing != Framing::None;
-        if head.expect_continue && self.input.is_empty() && !streamed {
-            self.output.extend_from_slice(CONTINUE);
+        if head.expect_continue && self.wire.input.is_empty() && !streamed {
+            self.wire.output().extend_from_slice(CONTINUE);
         }
         self.deadline = Some(turn.now + turn.limits.body_time);
         self.phase = Phase::Body(Box::new(Incoming {
@@ -226,8 +204,8 @@ impl Connection {
         if upload.opened {
             return BodyReader::empty();
         }
-        if upload.expect_continue && self.input.is_empty() {
-            self.output.extend_from_slice(CONTINUE);
+        if upload.expect_continue && self.wire.input.is_empty() {
+            self.wire.output().extend_from_slice(CONTINUE);
         }
         self.deadline = Some(turn.now + turn.limits.upload_time);
         let (sender, reader) = body_stream(bell);
@@ -240,19 +218,60 @@ impl Connection {
         let Phase::Handling(exchange) = &self.phase else {
             return;
         };
-        let unread = exchange
-            .upload
-            .as_ref()
-            .is_some_and(|upload| !upload.complete);
-        let last = last || !exchange.keep_alive || unread;
+        let last = last || exchange.is_last();
         let head_only = exchange.head_only;
         self.write(response, last, head_only, turn);
+    }
+
+    /// Answers the current request with the head of `response`; the body is [asked for](Step::More) later. False if
+    /// none is wanted.
+    pub fn begin_stream(&mut self, response: &Response, last: bool, turn: &Turn<'_>) -> bool {
+        let Phase::Handling(exchange) = &self.phase else {
+            return false;
+        };
+        let (chunked, head_only) = (exchange.knows_chunks, exchange.head_only);
+        let last = last || exchange.is_last() || !chunked;
+        let options = WriteOptions {
+            now: SystemTime::now(),
+            close: last,
+            head_only,
+        };
+        response.write_head(options, chunked, self.wire.output());
+        self.deadline = Some(turn.now + turn.limits.write_time);
+        self.phase = match head_only {
+            true => Phase::Writing { last },
+            false => Phase::Streaming { chunked, last },
+        };
+        !head_only
+    }
+
+    /// Goes on with a response that was [begun](Self::begin_stream). True if there is something to do about it now.
+    pub fn stream(&mut self, more: &More, turn: &Turn<'_>) -> bool {
+        let Phase::Streaming { chunked, last } = self.phase else {
+            return true;
+        };
+        let output = self.wire.output();
+        match (more, chunked) {
+            (More::Later, _) => return false,
+            (More::Bytes(bytes), true) => chunk::encode(bytes, output),
+            (More::Bytes(bytes), false) => output.extend_from_slice(bytes),
+            (More::End, chunked) => {
+                if chunked {
+                    output.extend_from_slice(chunk::LAST);
+                }
+                self.deadline = Some(turn.now + turn.limits.write_time);
+                self.phase = Phase::Writing { last };
+            }
+        }
+        true
     }
 
     /// The deadline has passed. True if there is nothing left but to close.
     pub fn expire(&mut self, turn: &Turn<'_>) -> bool {
         match &self.phase {
-            Phase::Idle | Phase::Writing { .. } | Phase::Lingering => return true,
+            Phase::Idle | Phase::Streaming { .. } | Phase::Writing { .. } | Phase::Lingering => {
+                return true;
+            }
             Phase::Head | Phase::Body(_) | Phase::Handling(_) => {
                 self.refuse(Refusal::new(408, "the request took too long"), turn);
             }
@@ -264,8 +283,8 @@ impl Connection {
     /// request is still to come.
     pub fn give_away(&mut self) -> Option<Vec<u8>> {
         match &self.phase {
-            Phase::Handling(Exchange { upload: None, .. }) if self.output.is_empty() => {
-                Some(std::mem::take(&mut self.input))
+            Phase::Handling(Exchange { upload: None, .. }) if self.wire.is_flushed() => {
+                Some(std::mem::take(&mut self.wire.input))
             }
             _ => None,
         }
@@ -273,7 +292,7 @@ impl Connection {
 
     /// The socket of a connection that was [given away](Self::give_away).
     pub fn into_socket(self) -> OwnedFd {
-        self.socket
+        self.wire.socket
     }
 
     fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
@@ -288,21 +307,21 @@ impl Connection {
             close: last,
             head_only,
         };
-        response.write(options, &mut self.output);
+        response.write(options, self.wire.output());
         self.phase = Phase::Writing { last };
         self.deadline = Some(turn.now + turn.limits.write_time);
     }
 
     fn read_head(&mut self, turn: &mut Turn<'_>) -> Option<Step> {
-        if !self.input.is_empty() {
+        if !self.wire.input.is_empty() {
             if matches!(self.phase, Phase::Idle) {
                 self.phase = Phase::Head;
                 self.deadline = Some(turn.now + turn.limits.head_time);
             }
-            match self.heads.request(&self.input) {
+            match self.heads.request(&self.wire.input) {
                 Ok(None) => {}
                 Ok(Some((head, length))) => {
-                    self.input.drain(..length);
+                    self.wire.input.drain(..length);
                     return Some(Step::Head(Box::new(head)));
                 }
                 Err(refusal) => {
@@ -325,7 +344,7 @@ impl Connection {
                 left,
                 ..
             } = &mut **incoming;
-            match decode(decoder, &mut self.input, body, left) {
+            match decode(decoder, &mut self.wire.input, body, left) {
                 Ok(true) => {}
                 Ok(false) => return self.fill_or_stop(turn),
                 Err(refusal) => {
@@ -348,20 +367,11 @@ impl Connection {
             left,
             streamed,
         } = incoming;
-        let upload = streamed.then(|| {
-            Box::new(Upload {
-                decoder,
-                left,
-                expect_continue: head.expect_continue,
-                opened: false,
-                sender: None,
-                piece: Vec::new(),
-                complete: false,
-            })
-        });
+        let upload = streamed.then(|| Box::new(Upload::new(decoder, left, head.expect_continue)));
         self.phase = Phase::Handling(Exchange {
             keep_alive: head.keep_alive,
             head_only: head.method() == "HEAD",
+            knows_chunks: head.version == Version::Http11,
             upload,
         });
         // The application's time is the application's to bound.
@@ -381,51 +391,61 @@ impl Connection {
             return None;
         };
         let Some(open) = upload.as_mut().filter(|upload| upload.sender.is_some()) else {
-            return Some(if self.hangup { Step::Close } else { Step::Wait });
+            return Some(self.wait_or_close());
         };
-        if !open.deliver() {
-            return Some(Step::Wait);
-        }
-        if open.complete {
-            if open.sender.is_none() {
+        match open.pass_on(&mut self.wire.input) {
+            Ok(Progress::Some) => None,
+            Ok(Progress::Full) => Some(Step::Wait),
+            Ok(Progress::Starved) => self.fill_or_stop(turn),
+            Ok(Progress::Done) => {
                 *upload = None;
                 self.deadline = None;
+                None
             }
-            return None;
-        }
-        match decode(
-            &mut open.decoder,
-            &mut self.input,
-            &mut open.piece,
-            &mut open.left,
-        ) {
-            Ok(complete) => open.complete = complete,
             Err(refusal) => {
                 self.refuse(refusal, turn);
-                return None;
+                None
             }
         }
-        if open.complete || !open.piece.is_empty() {
-            return None;
+    }
+
+    /// The next piece, once the client has taken the last one. It may take its time between two; but one that takes
+    /// nothing at all is not to be waited for.
+    fn go_on_streaming(&mut self, moved: bool, turn: &mut Turn<'_>) -> Step {
+        if self.wire.hangup {
+            return Step::Close;
         }
-        self.fill_or_stop(turn)
+        if !self.wire.is_flushed() {
+            if moved || self.deadline.is_none() {
+                self.deadline = Some(turn.now + turn.limits.write_time);
+            }
+            return Step::Wait;
+        }
+        self.deadline = None;
+        match turn.budget.checked_sub(PIECE_COST) {
+            Some(left) => {
+                turn.budget = left;
+                Step::More(self.ticket)
+            }
+            None => Step::Again,
+        }
     }
 
     fn end_response(&mut self, last: bool, turn: &mut Turn<'_>) -> Option<Step> {
-        if !self.output.is_empty() {
+        if !self.wire.is_flushed() {
             return Some(Step::Wait);
         }
         if last {
-            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+            self.wire.shut_down();
             self.phase = Phase::Lingering;
             self.deadline = Some(turn.now + turn.limits.linger_time);
             return None;
         }
         self.phase = Phase::Idle;
         self.deadline = Some(turn.now + turn.limits.idle_time);
-        if self.input.is_empty() {
+        if self.wire.input.is_empty() {
             // A connection that waits holds no memory.
-            self.input = Vec::new();
+            self.wire.input = Vec::new();
         }
         if turn.budget == 0 {
             return Some(Step::Again);
@@ -435,125 +455,32 @@ impl Connection {
     }
 
     fn linger(&mut self, turn: &mut Turn<'_>) -> Option<Step> {
-        self.input.clear();
+        self.wire.input.clear();
         self.fill_or_stop(turn)
+    }
+
+    fn wait_or_close(&self) -> Step {
+        match self.wire.hangup {
+            true => Step::Close,
+            false => Step::Wait,
+        }
     }
 
     /// More input, or the reason why there is none now.
     fn fill_or_stop(&mut self, turn: &mut Turn<'_>) -> Option<Step> {
-        match self.fill(turn) {
+        match self.wire.fill(turn.scratch, &mut turn.budget) {
             Fill::Some => None,
             Fill::Blocked => Some(Step::Wait),
             Fill::BudgetSpent => Some(Step::Again),
             Fill::End => Some(Step::Close),
         }
     }
+}
 
-    fn fill(&mut self, turn: &mut Turn<'_>) -> Fill {
-        if self.ended {
-            return Fill::End;
-        }
-        if !self.readable {
-            return Fill::Blocked;
-        }
-        if turn.budget == 0 {
-            return Fill::BudgetSpent;
-        }
-        turn.budget -= 1;
-        loop {
-            match rustix::io::read(&self.socket, &mut *turn.scratch) {
-                Ok(0) => {}
-                Ok(length) => {
-                    self.input.extend_from_slice(&turn.scratch[..length]);
-                    return Fill::Some;
-                }
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {
-                    self.readable = false;
-                    return Fill::Blocked;
-                }
-                // A reset: the end, as far as reading goes.
-                Err(_) => {}
-            }
-            self.ended = true;
-            return Fill::End;
-        }
+impl Exchange {
+    /// Whether no request can follow this one.
+    fn is_last(&self) -> bool {
+        let unread = self.upload.as_ref().is_some_and(|upload| !upload.complete);
+        !self.keep_alive || unread
     }
-
-    /// Writes what the socket takes.
-    fn flush(&mut self) -> Result<(), Errno> {
-        while self.writable && !self.output.is_empty() {
-            let rest = &self.output[self.written..];
-            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
-                Ok(length) => self.written += length,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.writable = false,
-                Err(error) => return Err(error),
-            }
-            if self.written == self.output.len() {
-                (self.output, self.written) = (Vec::new(), 0);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Upload {
-    /// Gives the worker what is there for it; false while it has no room.
-    fn deliver(&mut self) -> bool {
-        let Some(sender) = &self.sender else {
-            return true;
-        };
-        if !self.piece.is_empty() {
-            match sender.send(std::mem::take(&mut self.piece)) {
-                Ok(()) => {}
-                Err(NotSent::Full(piece)) => {
-                    self.piece = piece;
-                    return false;
-                }
-                Err(NotSent::Gone) => self.sender = None,
-            }
-        }
-        if self.complete
-            && self
-                .sender
-                .as_ref()
-                .is_some_and(|sender| sender.end() != Err(full()))
-        {
-            self.sender = None;
-        }
-        !(self.complete && self.sender.is_some())
-    }
-}
-
-/// What [`BodySender::end`] says when the worker has no room.
-fn full() -> NotSent {
-    NotSent::Full(Vec::new())
-}
-
-/// Moves what belongs to the body from `input` to `body`; true when the body is complete.
-fn decode(
-    decoder: &mut BodyDecoder,
-    input: &mut Vec<u8>,
-    body: &mut Vec<u8>,
-    left: &mut u64,
-) -> Result<bool, Refusal> {
-    let mut rest = &input[..];
-    let complete = loop {
-        match decoder.decode(&mut rest)? {
-            Decoded::Data(data) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(too_large)?;
-                body.extend_from_slice(data);
-            }
-            Decoded::NeedMore => break false,
-            Decoded::End => break true,
-        }
-    };
-    let used = input.len() - rest.len();
-    input.drain(..used);
-    Ok(complete)
-}
-
-fn too_large() -> Refusal {
-    Refusal::new(413, "the body is too large")
 }

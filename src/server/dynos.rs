@@ -5,29 +5,35 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
 use rustix::rand::GetRandomFlags;
 
 use super::host::Host;
-use super::lost::{self, Known, Tails};
+use super::lost::{self, Known};
 use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Sources, compose};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Limits};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
 use crate::settings::{Settings, UID_COUNT};
-use crate::store::{NewDyno, Store, StoreErrorKind};
+use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
+
+/// How much of what went wrong is remembered, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
+
+/// How long after a disk that was too full it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Who dynos are to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +71,9 @@ pub struct Dynos {
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
+    /// What could not be written down yet, and when to try again.
+    unwritten: Vec<News>,
+    retry_token: Token,
 }
 
 impl Dynos {
@@ -86,6 +95,8 @@ impl Dynos {
                 .collect(),
             settings,
             identity,
+            unwritten: Vec::new(),
+            retry_token: reactor.token(),
         })
     }
 
@@ -106,20 +117,22 @@ impl Dynos {
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
-        let mut tails = Tails::default();
-        let news = self.supervisors.adopt_all(reactor)?;
-        let heard = self.write_down(news, &mut host.store, reactor);
-        for remains in heard.gone {
-            let burial = self.burial(remains, host);
-            let record = burial.perform(&mut tails);
-            self.buried(burial, record, &mut host.store, reactor);
+        for news in self.supervisors.adopt_all(reactor)? {
+            match news {
+                News::Gone(remains) => {
+                    let burial = self.burial(remains, host);
+                    let record = burial.perform();
+                    self.buried(burial, record, &mut host.store, reactor);
+                }
+                other => drop(self.note_now_or_later(other, &mut host.store, reactor)),
+            }
         }
-        for dyno in host.store.live_dynos(None)? {
-            if !self.supervisors.may_live(&dyno.id) {
-                let folder = self.supervisors.folder_of(&dyno.id);
-                let known = Known::new(&dyno, host.log_folder(&dyno.app_id));
-                let record = lost::settle(&folder, None, known.as_ref(), &mut tails);
-                self.ended(&dyno.id, &record, &mut host.store);
+        for row in host.store.live_dynos(None)? {
+            if !self.supervisors.may_live(&row.id) {
+                let folder = self.supervisors.folder_of(&row.id);
+                let record = lost::settle(&folder, Known::new(&row, host).as_ref());
+                let dyno = row.id;
+                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             }
         }
         Ok(())
@@ -130,29 +143,26 @@ impl Dynos {
         let row = host.store.dyno_of_id(&remains.dyno).ok();
         Burial {
             folder: self.supervisors.folder_of(&remains.dyno),
-            known: row.and_then(|row| Known::new(&row, host.log_folder(&row.app_id))),
+            known: row.and_then(|row| Known::new(&row, host)),
             remains,
         }
     }
 
-    /// Writes down the end that came out of a burial; or comes back to it, when that cannot be done now.
+    /// Writes down the end that came out of a burial. Returns the dyno's id if it has ended by it.
     pub fn buried(
         &mut self,
         burial: Burial,
         record: ExitRecord,
         store: &mut Store,
         reactor: &mut Reactor,
-    ) {
-        let mut remains = burial.remains;
-        if !self.ended(&remains.dyno, &record, store) {
-            remains.record = Some(record);
-            self.supervisors.put_off(remains, reactor);
-        }
+    ) -> Option<String> {
+        let dyno = burial.remains.dyno.clone();
+        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
     }
 
-    /// Comes back later to a burial that nobody has time for.
+    /// Comes back soon to a burial that nobody has time for now.
     pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
-        self.supervisors.unsettle(dyno, None, reactor);
+        self.supervisors.unsettle(dyno, reactor);
     }
 
     /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
@@ -171,6 +181,7 @@ impl Dynos {
             command: request.command.clone(),
             size: request.size,
             attach: request.kind(),
+            limits: Limits::of(&self.settings),
         };
         let dyno = host
             .store
@@ -186,10 +197,11 @@ impl Dynos {
                 state: DynoState::Crashed,
                 exit: Exit::Unknown,
                 reason: EndReason::StartFailed,
-                message: None,
+                message: Some(format!("{error:#}")),
                 at_us: None,
             };
-            self.ended(&dyno.id, &record, &mut host.store);
+            let dyno = dyno.id;
+            self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
@@ -230,6 +242,7 @@ impl Dynos {
             attached: request.attach,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
+            log_limits: host.log_limits(),
             tree,
             id_mapped: self.identity.id_mapped,
             owner: self.free_owner(),
@@ -299,71 +312,95 @@ impl Dynos {
         self.supervisors.stop(id, grace)
     }
 
-    /// Whether `token` belongs to a dyno.
+    /// Whether `token` is for [`hear`](Self::hear).
     pub fn knows(&self, token: Token) -> bool {
-        self.supervisors.knows(token)
+        token == self.retry_token || self.supervisors.knows(token)
     }
 
     /// Takes what a supervisor has said, and writes it down.
     pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
-        let news = self.supervisors.hear(token, reactor);
-        self.write_down(news, store, reactor)
-    }
-
-    fn write_down(&mut self, news: Vec<News>, store: &mut Store, reactor: &mut Reactor) -> Heard {
+        let news = match token == self.retry_token {
+            true => std::mem::take(&mut self.unwritten),
+            false => self.supervisors.hear(token, reactor),
+        };
         let mut heard = Heard::default();
         for news in news {
             match news {
-                News::State { dyno, state } => {
-                    if let Err(error) = store.update_dyno(&dyno, state, Timestamp::now()) {
-                        eprintln!("cannot note the state of dyno {dyno}: {error}");
-                    }
-                }
-                News::Ended { dyno, record } => {
-                    heard.ended = true;
-                    if !self.ended(&dyno, &record, store) {
-                        self.supervisors.unsettle(dyno, Some(record), reactor);
-                    }
-                }
                 News::Gone(remains) => heard.gone.push(remains),
+                other => heard
+                    .ended
+                    .extend(self.note_now_or_later(other, store, reactor)),
             }
         }
         heard
     }
 
-    /// Writes a dyno's end down, and removes its folder. False if it cannot be written now.
-    fn ended(&self, dyno: &str, record: &ExitRecord, store: &mut Store) -> bool {
+    /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
+    /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
+    fn note_now_or_later(
+        &mut self,
+        news: News,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        match (self.note(&news, store), news) {
+            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), _) => None,
+            (Err(error), news) => {
+                eprintln!("cannot note the state of a dyno: {error}");
+                self.unwritten.push(news);
+                reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
+                None
+            }
+        }
+    }
+
+    fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
         let now = Timestamp::now();
+        let (dyno, record) = match news {
+            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::Ended { dyno, record } => (dyno, record),
+            // To be buried first.
+            News::Gone(_) => return Ok(()),
+        };
+        let at = record
+            .at_us
+            .and_then(|at| Timestamp::from_microsecond(at).ok());
         let ended = Ended {
-            at: record
-                .at_us
-                .map_or(now, |at| Timestamp::from_microsecond(at).unwrap_or(now)),
+            at: at.unwrap_or(now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
+            message: record.message.as_deref().map(cut),
         };
         match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
             Ok(_) => {}
             // Its app was destroyed meanwhile: nobody will ask.
             Err(error) if error.kind() == StoreErrorKind::NotFound => {}
-            Err(error) => {
-                eprintln!("cannot note the end of dyno {dyno}: {error}");
-                return false;
-            }
+            Err(error) => return Err(error),
         }
-        // A few small files: what the dyno wrote is gone already.
-        let folder = self.supervisors.folder_of(dyno);
+        self.clear(dyno);
+        Ok(())
+    }
+
+    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
+    fn clear(&self, id: &str) {
+        let folder = self.supervisors.folder_of(id);
         if let Err(error) = crate::slug::remove_tree(&folder) {
             eprintln!("cannot remove `{}`: {error}", folder.display());
         }
-        true
     }
+}
+
+/// As much of a message as is kept.
+fn cut(message: &str) -> String {
+    crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
 }
 
 /// What came of [`Dynos::hear`].
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// A dyno has ended.
-    pub ended: bool,
+    /// The ids of dynos that have ended.
+    pub ended: Vec<String>,
     /// What is left of dynos that are over without a word; to be buried.
     pub gone: Vec<Remains>,
 }
@@ -378,9 +415,8 @@ pub struct Burial {
 
 impl Burial {
     /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
-    pub fn perform(&self, tails: &mut Tails) -> ExitRecord {
-        let heard = self.remains.record.clone();
-        lost::settle(&self.folder, heard, self.known.as_ref(), tails)
+    pub fn perform(&self) -> ExitRecord {
+        lost::settle(&self.folder, self.known.as_ref())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::ApiError;
 use crate::api::account::Identity;
 use crate::error::UserError;
 use crate::http::Response;
-use crate::log_file::LogWriter;
+use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
 use crate::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
@@ -70,6 +70,14 @@ impl Host {
         self.logs.join(app_id)
     }
 
+    /// How much of an app's log is kept.
+    pub fn log_limits(&self) -> log_file::Limits {
+        log_file::Limits {
+            bytes: self.settings.log_limit,
+            age: self.settings.log_age,
+        }
+    }
+
     /// Writes what the user did into the app's log, as `app[api]`: `WHAT by user EMAIL`. That it cannot be written
     /// is no reason not to do it.
     pub fn log(&self, app_id: &str, what: &str) {
@@ -82,7 +90,9 @@ impl Host {
             text.as_bytes(),
         );
         let folder = self.log_folder(app_id);
-        if let Err(error) = LogWriter::open(&folder).and_then(|mut log| log.append(&line)) {
+        if let Err(error) =
+            LogWriter::open(&folder, self.log_limits()).and_then(|mut log| log.append(&line))
+        {
             eprintln!("cannot log to `{}`: {error}", folder.display());
         }
     }

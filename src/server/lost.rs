@@ -4,13 +4,11 @@
 //! Called by the server when it notices; what is slow about it is apart, for a worker. It may be killed itself in the
 //! middle, and its successor begins again: so what the log says already is not said twice.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::host::Host;
 use crate::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
@@ -18,138 +16,144 @@ use crate::supervisor;
 
 /// How much of the log's end is looked through for what was said last of a dyno, in bytes. Between a dyno's last line
 /// and its exit record are microseconds, so what is further back was another server's to see to.
-const TAIL: u64 = 1024 * 1024;
+const TAIL: usize = 1024 * 1024;
 
 /// What the log is told of such a dyno, beside its new state.
 const WHY: &str = "Error R99 (Platform error) -> The dyno was lost: its supervisor is gone";
 
+/// The first words of a line that tells of a new state.
+const CHANGE: &str = "State changed from ";
+
 /// Who a dyno is to its app's log.
 #[derive(Debug)]
 pub struct Known {
-    /// `run.1`.
-    pub name: String,
+    name: String,
     /// Its state before it was lost.
-    pub state: DynoState,
-    /// The folder of the app's log.
-    pub logs: PathBuf,
+    state: DynoState,
+    logs: PathBuf,
+    limits: log_file::Limits,
 }
 
 impl Known {
-    /// What is needed of a dyno that has not ended in the store.
-    pub fn new(dyno: &Dyno, logs: PathBuf) -> Option<Self> {
+    /// What is needed of a dyno; nothing of one that has ended already, as the store knows.
+    pub fn new(dyno: &Dyno, host: &Host) -> Option<Self> {
         dyno.ended.is_none().then(|| Self {
             name: dyno.name.to_string(),
             state: dyno.state,
-            logs,
+            logs: host.log_folder(&dyno.app_id),
+            limits: host.log_limits(),
         })
     }
 }
 
-/// The last lines of logs, each read once.
-#[derive(Debug, Default)]
-pub struct Tails(HashMap<PathBuf, Vec<u8>>);
-
-impl Tails {
-    fn of(&mut self, logs: &Path) -> &[u8] {
-        self.0
-            .entry(logs.to_owned())
-            .or_insert_with(|| tail(&logs.join(log_file::CURRENT)).unwrap_or_default())
-    }
-}
-
-/// How a dyno ended that nobody lives in any more. What it wrote goes; and if it was lost, its log says so.
-///
-/// `record` is what was heard of its end, if that was heard; `known` is nobody if the store does not know it, or knows
-/// its end.
-pub fn settle(
-    folder: &Path,
-    record: Option<ExitRecord>,
-    known: Option<&Known>,
-    tails: &mut Tails,
-) -> ExitRecord {
+/// How a dyno ended in whose folder nobody lives any more. What it wrote goes; and if it was lost, the log says so.
+pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
     // First of all: it may be what filled the disk.
     let _ = crate::slug::remove_tree(&folder.join(supervisor::SCRATCH));
-    let record = record.or_else(|| supervisor::read_record(folder).ok());
-    let record = record.unwrap_or_else(supervisor::lost_record);
+    let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
     if record.reason == EndReason::Lost
         && let Some(known) = known
+        && let Err(error) = tell(known)
     {
-        let said = last_words(tails.of(&known.logs), known);
-        let told = LogWriter::open(&known.logs).and_then(|mut log| log.append(&said));
-        if let Err(error) = told {
-            eprintln!("cannot log the end of {}: {error}", known.name);
-        }
+        eprintln!("cannot log the end of {}: {error}", known.name);
     }
     record
 }
 
-/// The lines that are missing at the end of a lost dyno's story, if `log` ends as it does.
-fn last_words(log: &[u8], known: &Known) -> Vec<u8> {
-    let Known { name, state, .. } = known;
-    let (mut state, mut over) = (*state, false);
-    let marker = format!("heroku[{name}]: State changed from ");
-    for line in log.split(|&byte| byte == b'\n') {
-        // After the time: what a command prints is no such line.
-        let text = line.splitn(2, |&byte| byte == b' ').nth(1);
-        let Some(change) = text.and_then(|text| text.strip_prefix(marker.as_bytes())) else {
-            continue;
-        };
-        let change = String::from_utf8_lossy(change);
-        match change
-            .split_once(" to ")
-            .and_then(|(_, to)| DynoState::parse(to))
-        {
-            Some(DynoState::Complete | DynoState::Crashed) => over = true,
-            Some(new) => state = new,
-            None => {}
-        }
+/// Writes the lines that are missing at the end of a lost dyno's story.
+fn tell(known: &Known) -> std::io::Result<()> {
+    let state = match last_state(known)? {
+        Some(DynoState::Complete | DynoState::Crashed) => return Ok(()),
+        // The store need not have heard of it.
+        Some(newer) => newer,
+        None => known.state,
+    };
+    let (mut lines, now) = (Vec::new(), Timestamp::now());
+    let crashed = format!("{CHANGE}{state} to {}", DynoState::Crashed);
+    for text in [WHY, &crashed] {
+        log_line::append(
+            &mut lines,
+            now,
+            Source::Heroku,
+            &known.name,
+            text.as_bytes(),
+        );
     }
-    let mut lines = Vec::new();
-    if !over {
-        let now = Timestamp::now();
-        let crashed = format!("State changed from {state} to {}", DynoState::Crashed);
-        for text in [WHY, &crashed] {
-            log_line::append(&mut lines, now, Source::Heroku, name, text.as_bytes());
-        }
-    }
-    lines
+    LogWriter::open(&known.logs, known.limits)?.append(&lines)
 }
 
-fn tail(log: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let start = file.metadata()?.len().saturating_sub(TAIL);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    file.take(2 * TAIL).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// The state that the log told last, if that is not long ago.
+fn last_state(known: &Known) -> std::io::Result<Option<DynoState>> {
+    let (mut state, mut seen) = (None, 0);
+    log_file::last_lines(&known.logs, 1, |line| {
+        seen += line.len();
+        state = new_state(line, &known.name);
+        state.is_some() || seen > TAIL
+    })?;
+    Ok(state)
+}
+
+/// The state that a line tells of a dyno. Not of what a command has printed: that is of another source.
+fn new_state(line: &[u8], name: &str) -> Option<DynoState> {
+    let line = log_line::parse(line)?;
+    let platform = line.source == Source::Heroku && line.process == name.as_bytes();
+    let text = str::from_utf8(line.text).ok().filter(|_| platform)?;
+    let (_, new) = text.strip_prefix(CHANGE)?.split_once(" to ")?;
+    DynoState::parse(new)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::dyno::Exit;
 
-    fn log(lines: &[&str]) -> Vec<u8> {
-        let time = "2026-11-23T01:49:12.888054+00:00";
-        let lines = lines.iter().map(|line| format!("{time} {line}\n"));
-        lines.collect::<String>().into_bytes()
-    }
-
-    fn said(log: &[u8], state: DynoState) -> Vec<String> {
-        let known = Known {
+    fn known(logs: &Path, state: DynoState) -> Known {
+        Known {
             name: "run.1".to_owned(),
             state,
-            logs: PathBuf::new(),
-        };
-        let lines = String::from_utf8(last_words(log, &known)).unwrap();
-        let lines = lines
+            logs: logs.to_owned(),
+            limits: log_file::Limits::default(),
+        }
+    }
+
+    fn lines(logs: &Path) -> Vec<String> {
+        let log = fs::read_to_string(logs.join("00000001.log")).unwrap_or_default();
+        let lines = log
             .lines()
             .map(|line| line.split_once(' ').unwrap().1.to_owned());
         lines.collect()
     }
 
-    fn lost(from: &str) -> Vec<String> {
-        vec![
+    /// What a log that has these lines is told of a lost dyno that the store thinks is in `state`.
+    fn told(before: &[(Source, &str, &str)], state: DynoState) -> Vec<String> {
+        let (folder, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = Vec::new();
+        for (source, process, text) in before {
+            log_line::append(
+                &mut log,
+                Timestamp::now(),
+                *source,
+                process,
+                text.as_bytes(),
+            );
+        }
+        let limits = log_file::Limits::default();
+        LogWriter::open(logs.path(), limits)
+            .unwrap()
+            .append(&log)
+            .unwrap();
+        // As often as it is tried.
+        for _ in 0..2 {
+            let record = settle(folder.path(), Some(&known(logs.path(), state)));
+            assert_eq!(record, supervisor::lost_record());
+        }
+        lines(logs.path()).split_off(before.len())
+    }
+
+    fn lost(from: &str) -> [String; 2] {
+        [
             format!("heroku[run.1]: {WHY}"),
             format!("heroku[run.1]: State changed from {from} to crashed"),
         ]
@@ -157,53 +161,45 @@ mod tests {
 
     #[test]
     fn the_log_is_told_once_and_from_which_state() {
-        let up = "heroku[run.1]: State changed from starting to up";
-        assert_eq!(said(&[], DynoState::Starting), lost("starting"));
-        assert_eq!(said(&[], DynoState::Up), lost("up"));
-        // The store may not have heard of it.
-        assert_eq!(said(&log(&[up]), DynoState::Starting), lost("up"));
+        use DynoState::{Starting, Up};
+        let platform = |text| (Source::Heroku, "run.1", text);
+        let up = platform("State changed from starting to up");
+        assert_eq!(told(&[], Starting), lost("starting"));
+        assert_eq!(told(&[], Up), lost("up"));
+        assert_eq!(told(&[up], Starting), lost("up"));
         for last in [
-            "heroku[run.1]: State changed from up to complete",
-            "heroku[run.1]: State changed from up to crashed",
+            "State changed from up to complete",
+            "State changed from up to crashed",
         ] {
-            assert_eq!(said(&log(&[up, last]), DynoState::Up), [""; 0], "{last}");
-        }
-        for other in [
-            "heroku[run.11]: State changed from up to complete",
-            "app[run.1]: heroku[run.1]: State changed from up to complete",
-        ] {
-            assert_eq!(
-                said(&log(&[up, other]), DynoState::Up),
-                lost("up"),
-                "{other}"
-            );
+            assert_eq!(told(&[up, platform(last)], Up), [""; 0]);
+            for other in [
+                (Source::Heroku, "run.11", last),
+                (Source::App, "run.1", last),
+            ] {
+                assert_eq!(told(&[up, other], Up), lost("up"), "{other:?}");
+            }
         }
     }
 
     #[test]
-    fn what_was_recorded_or_heard_is_the_end() {
+    fn what_the_supervisor_has_recorded_is_the_end() {
         let (folder, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let known = Known {
-            name: "run.1".to_owned(),
-            state: DynoState::Up,
-            logs: logs.path().to_owned(),
-        };
-        let complete = ExitRecord {
+        let record = ExitRecord {
             state: DynoState::Complete,
             exit: Exit::Status(3),
             reason: EndReason::Exited,
             message: None,
-            at_us: None,
+            at_us: Some(1),
         };
-        std::fs::create_dir_all(folder.path().join(supervisor::SCRATCH).join("upper")).unwrap();
-        let settled = |heard| settle(folder.path(), heard, Some(&known), &mut Tails::default());
-        assert_eq!(settled(Some(complete.clone())), complete);
-        assert!(!folder.path().join(supervisor::SCRATCH).exists());
-        let log = logs.path().join(log_file::CURRENT);
-        assert!(!log.exists());
-        for _ in 0..2 {
-            assert_eq!(settled(None), supervisor::lost_record());
-        }
-        assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 2);
+        let scratch = folder.path().join(supervisor::SCRATCH);
+        fs::create_dir_all(scratch.join("upper")).unwrap();
+        fs::write(
+            folder.path().join("exit.json"),
+            serde_json::to_vec(&record).unwrap(),
+        )
+        .unwrap();
+        let known = known(logs.path(), DynoState::Up);
+        assert_eq!(settle(folder.path(), Some(&known)), record);
+        assert!(!scratch.exists() && lines(logs.path()).is_empty());
     }
 }

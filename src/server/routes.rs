@@ -1,6 +1,6 @@
 //! From method and path to the handler.
 //!
-//! Knows every route but those of dynos, which the server looks for itself when it finds none here.
+//! Knows every route but those of dynos and logs, which the server looks for itself when it finds none here.
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +62,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["apps", app, "formation"]) => apps::formation(host, app),
         ("GET", ["account"]) => platform::account(host),
         ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
+        ("GET", ["usage"]) => platform::usage(host, now),
         _ => return None,
     };
     Some(Reply::Now(host::response(answer)))
@@ -86,13 +87,20 @@ impl<'a> Path<'a> {
     }
 }
 
-/// A parameter of the query, decoded.
-fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
-    head.query()?
+/// The parameters of the query: names, and values decoded.
+pub(super) fn parameters(head: &RequestHead) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    head.query()
+        .unwrap_or_default()
         .split('&')
         .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name, decode(value)))
+}
+
+/// A parameter of the query, decoded.
+pub(super) fn parameter<'a>(head: &'a RequestHead, name: &str) -> Option<Cow<'a, str>> {
+    parameters(head)
         .find(|(known, _)| *known == name)
-        .map(|(_, value)| decode(value))
+        .map(|(_, value)| value)
 }
 
 /// A part as it was meant. What is not UTF-8 then, or was not encoded right, is left as it came: it will

@@ -1,42 +1,39 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
+mod dyno_requests;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request};
-use super::dynos::{self, Dynos, Identity, USER};
-use super::host::{self, Answer, Host, response, worker_error};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::dynos::{Dynos, Identity, USER};
+use super::end_waiters::EndWaiters;
+use super::host::{self, Host, response};
 use super::limits::Limits;
-use super::lost::Tails;
+use super::logs::{self, Logs};
 use super::routes;
 use super::signals::StopSignals;
-use super::slugs::digest;
 use super::startup;
 use super::supervisors::Remains;
-use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, Dyno, RunInside};
-use crate::api::server::ServerInfo;
-use crate::dyno::{self, EndReason};
+use crate::api::server::{ServerInfo, SettingInfo};
 use crate::error::UserError;
-use crate::frame::PROTOCOL;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::plan::Ownership;
 use crate::sandbox::probe;
-use crate::settings::{Settings, UID_COUNT};
-use crate::slug::SlugId;
+use crate::settings::{Settings, Sourced, UID_COUNT};
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, settings: Settings, idle: bool) -> Result<()> {
+pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     let service = startup::serve(home, idle, Limits::default(), |ctx| {
         Service::new(home.path(), settings, idle, ctx)
     })?;
@@ -50,9 +47,14 @@ const SHORTEST_STAY: Duration = Duration::from_millis(100);
 struct Service {
     host: Host,
     dynos: Dynos,
+    logs: Logs,
     info: ServerInfo,
+    sourced: Sourced,
     signals: StopSignals,
     destroying: Vec<Destroying>,
+    end_waiters: EndWaiters,
+    /// Its deadline is that of whoever has waited longest for a dyno's end.
+    end_token: Token,
     /// Its deadline is the end of a server that has nothing to do.
     idle_token: Token,
     idle_since: Option<Instant>,
@@ -70,8 +72,15 @@ impl AsMut<Host> for Service {
     }
 }
 
+impl AsMut<Logs> for Service {
+    fn as_mut(&mut self) -> &mut Logs {
+        &mut self.logs
+    }
+}
+
 impl Service {
-    fn new(home: &Path, settings: Settings, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(home: &Path, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+        let settings = sourced.settings.clone();
         let identity = identity(home, &settings)?;
         let owner = identity.tree_owner(settings.uid_base);
         let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
@@ -89,9 +98,13 @@ impl Service {
         Ok(Self {
             host,
             dynos,
+            logs: Logs::new(),
             info: about::this_server(idle)?,
+            sourced,
             signals: StopSignals::catch(ctx.reactor())?,
             destroying: Vec::new(),
+            end_waiters: EndWaiters::default(),
+            end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
         })
@@ -102,145 +115,30 @@ impl Service {
         self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
     }
 
-    fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let path = routes::Path::of(&request.head);
-        let answer = match (request.head.method(), &path.parts()[..]) {
-            ("POST", ["apps", app, "dynos"]) => {
-                return host::reply(self.create_dyno(app, &request.body, ctx));
-            }
-            ("GET", ["apps", app, "dynos"]) => self.dynos_of(app),
-            ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
-            ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
-                return host::reply(self.attach(&request.head, app, dyno));
-            }
-            ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
-                return host::reply(self.run_inside(request, app, dyno));
-            }
-            (method, _) => Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                request.head.path()
-            ))),
-        };
-        Reply::Now(response(answer))
+    /// Those who have waited for these dynos to end go on.
+    fn after_end(&mut self, dynos: &[String], ctx: &mut Ctx<Self>) {
+        if !dynos.is_empty() {
+            self.answer_end_waiters(dynos, ctx);
+            self.logs.dynos_ended(dynos, ctx);
+            self.go_on_destroying(ctx);
+        }
     }
 
-    /// `POST /apps/A/dynos`. The slug's tree is there as a rule; if it had to make room for others, it is
-    /// unpacked again first.
-    fn create_dyno(
-        &mut self,
-        app: &str,
-        body: &[u8],
-        ctx: &mut Ctx<Self>,
-    ) -> Result<Reply<Self>, ApiError> {
-        let request = CreateDyno::parse(body)?;
-        let app = self.host.store.app(app)?;
-        let release = self.host.store.current_release(&app.id)?;
-        let id: SlugId = match &release.digest {
-            Some(text) => digest(text)?,
-            // Says what there is to say about an app without a release.
-            None => return self.start_dyno(&app.id, PathBuf::new(), &request, ctx),
-        };
-        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
-            return self.start_dyno(&app.id, tree, &request, ctx);
-        }
-        let cache = Arc::clone(&self.host.slugs);
-        Ok(Reply::worker(move |_| {
-            let tree = cache.ensure_tree(&id);
+    /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
+    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
+        let dyno = remains.dyno.clone();
+        let burial = self.dynos.burial(remains, &self.host);
+        let taken = ctx.work(move || {
+            let record = burial.perform();
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                let started = tree
-                    .map_err(worker_error)
-                    .and_then(|tree| service.start_dyno(&app.id, tree, &request, ctx));
-                host::reply(started)
+                let store = &mut service.host.store;
+                let ended = service.dynos.buried(burial, record, store, ctx.reactor());
+                service.after_end(ended.as_slice(), ctx);
             }
-        }))
-    }
-
-    fn start_dyno(
-        &mut self,
-        app: &str,
-        tree: PathBuf,
-        request: &CreateDyno,
-        ctx: &mut Ctx<Self>,
-    ) -> Result<Reply<Self>, ApiError> {
-        let release = self.host.store.current_release(app)?;
-        let dyno = self
-            .dynos
-            .create(&mut self.host, &release, tree, request, ctx.reactor())?;
-        Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
-    }
-
-    /// `GET /apps/A/dynos`: those that are alive.
-    fn dynos_of(&self, app: &str) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dynos = self.host.store.live_dynos(Some(&app.id))?;
-        let dynos: Vec<_> = dynos.iter().map(|dyno| Dyno::new(dyno, None)).collect();
-        Ok(Response::json(200, &dynos))
-    }
-
-    /// `GET /apps/A/dynos/D`: alive or ended.
-    fn dyno(&self, app: &str, dyno: &str) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        Ok(Response::json(200, &Dyno::new(&dyno, None)))
-    }
-
-    /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
-    fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
-        let dyno = self.live_dyno_for(head, app, dyno)?;
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
-    }
-
-    /// `POST /apps/A/dynos/D/inside`: a second command, whose client's connection goes to the supervisor, too.
-    fn run_inside(
-        &self,
-        request: &Request,
-        app: &str,
-        dyno: &str,
-    ) -> Result<Reply<Self>, ApiError> {
-        let command = RunInside::parse(&request.body)?;
-        let dyno = self.live_dyno_for(&request.head, app, dyno)?;
-        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
-        let message = dynos::inside(&command, &release)?;
-        self.host.log(
-            &dyno.app_id,
-            &format!(
-                "Starting process with command `{}` inside {}",
-                command.command, dyno.name
-            ),
-        );
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
-    }
-
-    /// The dyno that a client wants to be connected to.
-    fn live_dyno_for(
-        &self,
-        head: &RequestHead,
-        app: &str,
-        dyno: &str,
-    ) -> Result<dyno::Dyno, ApiError> {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if head.fields.get("upgrade") != Some(PROTOCOL) {
-            return Err(ApiError::bad_request(format!(
-                "this needs `Upgrade: {PROTOCOL}`"
-            )));
+        });
+        if !taken {
+            self.dynos.put_off(dyno, ctx.reactor());
         }
-        if !self.dynos.is_live(&dyno.id) {
-            return Err(not_there(&dyno));
-        }
-        Ok(dyno)
     }
 
     /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
@@ -284,6 +182,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
@@ -295,23 +194,6 @@ impl Service {
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
-    }
-
-    /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
-    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
-        let dyno = remains.dyno.clone();
-        let burial = self.dynos.burial(remains, &self.host);
-        let taken = ctx.work(move || {
-            let record = burial.perform(&mut Tails::default());
-            move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                let store = &mut service.host.store;
-                service.dynos.buried(burial, record, store, ctx.reactor());
-                service.go_on_destroying(ctx);
-            }
-        });
-        if !taken {
-            self.dynos.put_off(dyno, ctx.reactor());
-        }
     }
 
     /// Trees that no dyno runs on make room for newer ones.
@@ -350,6 +232,13 @@ impl Application for Service {
                 return self.destroy(&app, request, ctx);
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
+            ("GET", ["apps", app, "logs"]) => {
+                return host::reply(logs::read(self, &request, app));
+            }
+            ("GET", ["server", "settings"]) => {
+                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
+                return Reply::Now(Response::json(200, &settings));
+            }
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
@@ -364,6 +253,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
             {
@@ -371,17 +261,28 @@ impl Application for Service {
                 for remains in heard.gone {
                     self.bury(remains, ctx);
                 }
-                if heard.ended {
-                    self.go_on_destroying(ctx);
-                }
+                self.after_end(&heard.ended, ctx);
             }
             event if self.signals.came(event) => ctx.stop(),
+            event if self.logs.came(event, ctx) => {}
             _ => {}
         }
     }
 
+    fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
+        self.logs.more(ticket, ctx)
+    }
+
+    fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
+        self.end_waiters.forget(ticket);
+        self.logs.leave(ticket, ctx);
+    }
+
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        if ctx.is_stopping() {
+            self.answer_all_end_waiters(ctx);
+        }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 {
             self.dynos.prepare();
@@ -400,18 +301,6 @@ impl Application for Service {
             _ => {}
         }
     }
-}
-
-/// What whoever wants to attach is told of a dyno that has no supervisor any more.
-fn not_there(dyno: &dyno::Dyno) -> ApiError {
-    let lost = EndReason::Lost.as_str();
-    match &dyno.ended {
-        Some(ended) if ended.reason.as_deref() != lost => {
-            ApiError::not_found(format!("`{}` has ended", dyno.name))
-        }
-        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
-    }
-    .hint("`dyno run` starts another one")
 }
 
 /// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a

@@ -65,9 +65,6 @@ pub enum News {
 pub struct Remains {
     /// The dyno's id.
     pub dyno: String,
-    /// How it ended, if that was heard.
-    pub record: Option<ExitRecord>,
-    since: Instant,
     /// None if there is no folder.
     _claim: Option<Claim>,
 }
@@ -76,7 +73,6 @@ pub struct Remains {
 #[derive(Debug)]
 struct Unsettled {
     dyno: String,
-    record: Option<ExitRecord>,
     since: Instant,
 }
 
@@ -86,6 +82,8 @@ pub struct Supervisors {
     folder: PathBuf,
     live: HashMap<Token, Live>,
     unsettled: Vec<Unsettled>,
+    /// The tokens of live dynos, by id.
+    tokens: HashMap<String, Token>,
     /// Supervisors that have said their last and will exit in a moment, and since when.
     leaving: Vec<(Child, Instant)>,
     /// Its deadline is the next look at the unsettled and the leaving.
@@ -123,6 +121,7 @@ impl Supervisors {
             folder,
             live: HashMap::new(),
             unsettled: Vec::new(),
+            tokens: HashMap::new(),
             leaving: Vec::new(),
             look_token: reactor.token(),
             waiting: None,
@@ -195,7 +194,7 @@ impl Supervisors {
     pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
         for entry in fs::read_dir(&self.folder)? {
             let dyno = entry?.file_name().to_string_lossy().into_owned();
-            self.unsettle(dyno, None, reactor);
+            self.unsettle(dyno, reactor);
         }
         let deadline = Instant::now() + SETTLE_TIME;
         let (mut news, mut greeted) = (Vec::new(), HashSet::new());
@@ -229,8 +228,6 @@ impl Supervisors {
                 Found::Unclear => self.unsettled.push(unsettled),
                 Found::Over(claim) => over.push(Remains {
                     dyno: unsettled.dyno,
-                    record: unsettled.record,
-                    since: unsettled.since,
                     _claim: claim,
                 }),
             }
@@ -277,23 +274,10 @@ impl Supervisors {
         }
     }
 
-    /// Comes back to what is left of a dyno later, as it could not be dealt with now.
-    pub fn put_off(&mut self, remains: Remains, reactor: &mut Reactor) {
-        self.unsettled.push(Unsettled {
-            dyno: remains.dyno,
-            record: remains.record,
-            since: remains.since,
-        });
-        self.look_again(reactor);
-    }
-
-    /// Finds out soon whether a dyno is alive that is not heard any more. `record` is how it ended, if that is known.
-    pub fn unsettle(&mut self, dyno: String, record: Option<ExitRecord>, reactor: &mut Reactor) {
-        self.unsettled.push(Unsettled {
-            dyno,
-            record,
-            since: Instant::now(),
-        });
+    /// Finds out soon whether a dyno is alive that is not heard any more.
+    pub fn unsettle(&mut self, dyno: String, reactor: &mut Reactor) {
+        let since = Instant::now();
+        self.unsettled.push(Unsettled { dyno, since });
         self.look_again(reactor);
     }
 
@@ -301,6 +285,7 @@ impl Supervisors {
         let token = reactor.token();
         rustix::io::ioctl_fionbio(&live.socket, true)?;
         reactor.register(&live.socket, token, Interest::READABLE)?;
+        self.tokens.insert(live.dyno.clone(), token);
         self.live.insert(token, live);
         Ok(())
     }
@@ -340,7 +325,7 @@ impl Supervisors {
     }
 
     fn find(&self, dyno: &str) -> Option<&Live> {
-        self.live.values().find(|live| live.dyno == dyno)
+        self.live.get(self.tokens.get(dyno)?)
     }
 
     /// Whether `token` is one of the supervisors'.
@@ -366,7 +351,7 @@ impl Supervisors {
                 Ok(None) | Err(_) => {
                     // As a rule it is dead, and everything in the dyno ends with it.
                     if let Some(dyno) = self.forget(token, reactor) {
-                        self.unsettle(dyno, None, reactor);
+                        self.unsettle(dyno, reactor);
                     }
                 }
             }
@@ -377,6 +362,7 @@ impl Supervisors {
 
     fn forget(&mut self, token: Token, reactor: &mut Reactor) -> Option<String> {
         let live = self.live.remove(&token)?;
+        self.tokens.remove(&live.dyno);
         let _ = reactor.deregister(&live.socket, token);
         let now = Instant::now();
         self.leaving.extend(live.child.map(|child| (child, now)));

@@ -1,5 +1,6 @@
 //! The API's loop with real sockets and a small application behind it.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -12,12 +13,13 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::api_loop::ApiLoop;
-use super::application::{Application, BodyPlan, Ctx, Reply, Request, Ticket};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::limits::Limits;
 use super::listener::Listener;
 use crate::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::reactor::{Event, Interest, Token};
 
+mod streams;
 mod uploads;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +34,17 @@ struct Small {
     own: (Token, UnixStream),
     own_bytes: Vec<u8>,
     deadlines: usize,
+    streams: HashMap<Ticket, Stream>,
+    /// Pieces that were asked for and given.
+    pieces: usize,
+}
+
+/// A streamed response.
+enum Stream {
+    /// Without end.
+    Flood,
+    /// What was said by `/say`; None is the end.
+    Tail(Vec<Option<Vec<u8>>>),
 }
 
 impl Application for Small {
@@ -90,6 +103,31 @@ impl Application for Small {
                 }
                 text("answered")
             }
+            (_, "/flood") => self.stream(request.ticket, Stream::Flood),
+            (_, "/tail") => self.stream(request.ticket, Stream::Tail(Vec::new())),
+            ("GET", "/tail/slow") => {
+                let gate = self.gate.clone();
+                Reply::worker(move |_| {
+                    let _ = gate.recv();
+                    move |app: &mut Self, _: &mut Ctx<Self>| {
+                        app.stream(request.ticket, Stream::Tail(Vec::new()))
+                    }
+                })
+            }
+            ("POST", path @ ("/say" | "/end")) => {
+                for (ticket, stream) in &mut self.streams {
+                    if let Stream::Tail(waiting) = stream {
+                        waiting.push((path == "/say").then(|| request.body.clone()));
+                        ctx.resume(*ticket);
+                    }
+                }
+                text("said")
+            }
+            ("GET", "/streams") => text(format!(
+                "{} open, {} pieces",
+                self.streams.len(),
+                self.pieces
+            )),
             ("GET", "/attach") => Reply::upgrade(|_, _, socket, bytes| {
                 let mut socket = UnixStream::from(socket);
                 socket.set_nonblocking(false).unwrap();
@@ -125,9 +163,35 @@ impl Application for Small {
         }
     }
 
+    fn more(&mut self, ticket: Ticket, _ctx: &mut Ctx<Self>) -> More {
+        match self.streams.get_mut(&ticket) {
+            Some(Stream::Flood) => {
+                self.pieces += 1;
+                More::Bytes(vec![b'x'; 64 * 1024])
+            }
+            Some(Stream::Tail(waiting)) if waiting.is_empty() => More::Later,
+            Some(Stream::Tail(waiting)) => match waiting.remove(0) {
+                Some(bytes) => More::Bytes(bytes),
+                None => {
+                    self.streams.remove(&ticket);
+                    More::End
+                }
+            },
+            None => More::End,
+        }
+    }
+
     fn client_gone(&mut self, ticket: Ticket, _ctx: &mut Ctx<Self>) {
+        self.streams.remove(&ticket);
         self.later.retain(|other| *other != ticket);
         self.gone += 1;
+    }
+}
+
+impl Small {
+    fn stream(&mut self, ticket: Ticket, stream: Stream) -> Reply<Self> {
+        self.streams.insert(ticket, stream);
+        Reply::Stream(Response::new(200).with("Content-Type", "text/plain"))
     }
 }
 
@@ -175,6 +239,8 @@ impl Server {
                     own: (token, theirs),
                     own_bytes: Vec::new(),
                     deadlines: 0,
+                    streams: HashMap::new(),
+                    pieces: 0,
                 })
             });
             api.unwrap().run().unwrap();
@@ -199,9 +265,13 @@ impl Server {
 
     /// Asks for `/counts` until they are as expected.
     fn wait_for_counts(&self, expected: &str) {
+        self.wait_for("/counts", expected);
+    }
+
+    fn wait_for(&self, path: &str, expected: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let counts = self.client().get("/counts");
+            let counts = self.client().get(path);
             if counts.contains(expected) {
                 return;
             }

@@ -1,23 +1,43 @@
 //! Output of a dyno that no client reads: cut into lines for the log.
+//!
+//! Bytes go from the stream into one buffer, and from there as lines into another, which is written when it is full or
+//! the first is empty. Neither grows: a dyno that writes faster than its log can take waits at its pipe. An idle
+//! dyno's are small.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::log_line::{self, Source, Splitter};
+use crate::log_line::{Prefix, Source, Splitter};
 use crate::pty;
 use crate::reactor::Reactor;
+use crate::sys::memory;
 
-/// What is read of one stream before the others have their turn, in bytes.
-const BUDGET: usize = 64 * 1024;
+/// What is read of one stream before the others have their turn, in bytes: all that its pipe can hold.
+const FULL: usize = 256 * 1024;
+
+/// The same while streams bring little, in bytes.
+const SMALL: usize = 8 * 1024;
+
+/// How many bytes of lines are written at once. More would have left the processor's cache.
+const BATCH: usize = 256 * 1024;
+
+/// How long there is silence before the buffers are small again.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The streams of a dyno that its supervisor reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Output {
-    process: String,
+    prefix: Prefix,
     streams: Vec<Stream>,
+    buffer: Vec<u8>,
+    lines: Vec<u8>,
+    /// Something was read since silence was last asked for.
+    busy: bool,
+    silence: Token,
 }
 
 #[derive(Debug)]
@@ -28,14 +48,20 @@ struct Stream {
 }
 
 impl Output {
-    /// Reads `streams` from now on, as output of `process` (`run.1`). True when there is nothing to read at all.
-    pub fn take(
-        &mut self,
-        streams: impl Iterator<Item = OwnedFd>,
-        process: String,
-        reactor: &mut Reactor,
-    ) -> bool {
-        self.process = process;
+    /// The output of `process` (`run.1`), of which nothing is read yet.
+    pub fn of(process: &str, reactor: &mut Reactor) -> Self {
+        Self {
+            prefix: Prefix::new(Timestamp::UNIX_EPOCH, Source::App, process),
+            streams: Vec::new(),
+            buffer: Vec::new(),
+            lines: Vec::new(),
+            busy: false,
+            silence: reactor.token(),
+        }
+    }
+
+    /// Reads `streams` from now on. True when there is nothing to read at all.
+    pub fn take(&mut self, streams: impl Iterator<Item = OwnedFd>, reactor: &mut Reactor) -> bool {
         for fd in streams {
             let token = reactor.token();
             let watched = rustix::io::ioctl_fionbio(fd.as_fd(), true)
@@ -69,14 +95,22 @@ impl Output {
             return false;
         };
         let stream = &mut self.streams[index];
-        let (mut buffer, mut lines) = (vec![0u8; BUDGET], Vec::new());
-        let now = Timestamp::now();
-        let mut line =
-            |text: &[u8]| log_line::append(&mut lines, now, Source::App, &self.process, text);
-        let ended = match pty::read(&stream.fd, &mut buffer) {
+        if self.buffer.is_empty() {
+            self.buffer.resize(SMALL, 0);
+        }
+        let read = pty::read(&stream.fd, &mut self.buffer);
+        self.prefix.set_time(Timestamp::now());
+        let mut line = |text: &[u8]| {
+            self.prefix.append(&mut self.lines, text);
+            if self.lines.len() >= BATCH {
+                write(&self.lines);
+                self.lines.clear();
+            }
+        };
+        let ended = match &read {
             Ok(0) => true,
             Ok(count) => {
-                stream.lines.feed(&buffer[..count], &mut line);
+                stream.lines.feed(&self.buffer[..*count], &mut line);
                 reactor.again(token);
                 false
             }
@@ -97,14 +131,43 @@ impl Output {
         if ended {
             stream.lines.finish(&mut line);
         }
-        if !lines.is_empty() {
-            write(&lines);
+        if !self.lines.is_empty() {
+            write(&self.lines);
+            self.lines.clear();
         }
         if ended {
             let stream = self.streams.remove(index);
             let _ = reactor.deregister(&stream.fd, token);
         }
+        if read.is_ok_and(|count| count == self.buffer.len()) {
+            self.grow(reactor);
+        }
         ended && self.streams.is_empty()
+    }
+
+    /// There was as much to read as there was room for.
+    fn grow(&mut self, reactor: &mut Reactor) {
+        if self.buffer.len() < FULL {
+            self.buffer.resize(FULL, 0);
+            reactor.set_deadline(self.silence, Instant::now() + SILENCE);
+        }
+        self.busy = true;
+    }
+
+    /// The deadline of `token` has passed: gives memory back that was needed for much output, if there is
+    /// silence now.
+    pub fn deadline(&mut self, token: Token, reactor: &mut Reactor) {
+        if token != self.silence {
+            return;
+        }
+        if std::mem::take(&mut self.busy) {
+            reactor.set_deadline(self.silence, Instant::now() + SILENCE);
+            return;
+        }
+        self.buffer = Vec::new();
+        self.lines = Vec::new();
+        memory::release_heap();
+        memory::release_program();
     }
 }
 

@@ -320,8 +320,7 @@ impl Host {
         };
         let mut lines = Vec::new();
         for app in apps {
-            let text = fs::read(app.unwrap().path().join("app.log")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = String::from_utf8_lossy(&log_text(&app.unwrap().path())).into_owned();
             // The last one may be on its way to the disk.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             lines.extend(whole.lines().map(|line| {
@@ -721,6 +720,12 @@ impl<'a> Running<'a> {
         self.wait_for(text, |seen| &seen.stdout);
     }
 
+    /// Waits until its standard error so far contains `text`.
+    #[track_caller]
+    pub fn wait_for_errors(&self, text: &str) {
+        self.wait_for(text, |seen| &seen.stderr);
+    }
+
     #[track_caller]
     fn wait_for(&self, text: &str, which: fn(&Seen) -> &Vec<u8>) {
         let found = self.seen.wait(self.deadline, |seen| {
@@ -961,4 +966,19 @@ impl Outcome<'_> {
 /// A descriptor that reads as nothing.
 pub fn nothing() -> File {
     File::open("/dev/null").unwrap()
+}
+
+/// The text of the log in `folder`: its segments, one after the other.
+fn log_text(folder: &Path) -> Vec<u8> {
+    let mut segments: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    segments.sort();
+    // The oldest may be dropped under our hands.
+    segments
+        .iter()
+        .flat_map(|segment| fs::read(segment).unwrap_or_default())
+        .collect()
 }

@@ -1,0 +1,183 @@
+//! Reading a log over the API, and going on where it broke off when the server was killed or replaced meanwhile.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use super::print::Printer;
+use crate::api::app::App;
+use crate::api::logs::{LogQuery, Record};
+use crate::cli::context::{Context, app_path};
+use crate::client::{Streamed, is_lost};
+use crate::error::UserError;
+use crate::http::target;
+
+/// How long a server that is gone is waited for before another is started: a service manager, or whoever replaces it,
+/// has that much time.
+const COMES_BACK: Duration = Duration::from_secs(2);
+
+/// For how long starting one is tried in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two tries; doubled from the first to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+
+/// How a stream ended.
+enum End {
+    /// The server has no more.
+    Complete,
+    /// The server is gone.
+    Lost(anyhow::Error),
+}
+
+/// Prints what `query` asks for.
+///
+/// # Errors
+/// When the app is not there, or not any more; when no server can be had; when the output cannot be written.
+pub fn read(
+    context: &mut Context,
+    app: &str,
+    query: LogQuery,
+    printer: &mut Printer,
+) -> Result<()> {
+    // By its id, it is not taken for another one that comes under its name.
+    let app_id = context.client()?.get::<App>(&app_path(app, ""))?.id;
+    read_of(context, &app_id, app, query, printer)
+}
+
+/// The same for an app whose id is known.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_of(
+    context: &mut Context,
+    app_id: &str,
+    app: &str,
+    mut query: LogQuery,
+    printer: &mut Printer,
+) -> Result<()> {
+    let mut stream = go_on(context, app_id, &query)?;
+    loop {
+        match pass_on(&mut stream, &mut query.cursor, printer)? {
+            End::Complete if !query.tail => return Ok(()),
+            End::Complete => {
+                still_there(context, app_id, app)?;
+                // The server could not read on; it may later.
+                thread::sleep(PAUSES.1);
+            }
+            End::Lost(error) if !query.tail && !query.until_ended => return Err(error),
+            End::Lost(_) => {}
+        }
+        stream = match go_on(context, app_id, &query) {
+            Ok(stream) => stream,
+            Err(error) => {
+                still_there(context, app_id, app)?;
+                return Err(error);
+            }
+        };
+    }
+}
+
+fn open(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streamed> {
+    let parameters: Vec<String> = query
+        .parameters()
+        .iter()
+        .map(|(name, value)| format!("{name}={}", target::encode(value)))
+        .collect();
+    let target = app_path(app_id, &format!("/logs?{}", parameters.join("&")));
+    context.client()?.stream(&target)
+}
+
+/// Prints record after record. `cursor` is always the place behind the last one that was printed.
+fn pass_on(
+    stream: &mut Streamed,
+    cursor: &mut Option<String>,
+    printer: &mut Printer,
+) -> Result<End> {
+    let mut bytes = Vec::new();
+    loop {
+        wait(stream)?;
+        let more = match stream.read(&mut bytes) {
+            Ok(more) => more,
+            Err(error) if is_lost(&error) => return Ok(End::Lost(error)),
+            Err(error) => return Err(error),
+        };
+        let mut used = 0;
+        while let Some((record, length)) = Record::first(&bytes[used..])? {
+            printer.print(record.lines)?;
+            *cursor = Some(record.cursor.to_owned());
+            used += length;
+        }
+        bytes.drain(..used);
+        if !more {
+            return Ok(End::Complete);
+        }
+    }
+}
+
+/// Waits until there is something to read. A reader of ours that leaves meanwhile is noticed, though there may be nothing
+/// to write for hours.
+fn wait(stream: &Streamed) -> Result<()> {
+    let Some(socket) = stream.waits_for() else {
+        return Ok(());
+    };
+    let stdout = rustix::stdio::stdout();
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(stdout, PollFlags::empty()),
+        ];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            polled => polled?,
+        };
+        if !fds[0].revents().is_empty() {
+            return Ok(());
+        }
+        if fds[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+        }
+    }
+}
+
+/// The same log again, from the cursor on: at once if the server is there, else as soon as there is one.
+fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streamed> {
+    let gone = match open(context, app_id, query) {
+        Err(error) if is_lost(&error) => Instant::now(),
+        opened => return opened,
+    };
+    eprintln!("the server is gone; the log goes on when it is there again");
+    let mut pause = PAUSES.0;
+    loop {
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES.1);
+        let waited = gone.elapsed();
+        if waited >= COMES_BACK
+            && let Err(error) = context.connect_again()
+            && waited >= COMES_BACK + PATIENCE
+        {
+            return Err(error);
+        }
+        match open(context, app_id, query) {
+            Err(error) if is_lost(&error) => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the app was not destroyed since.
+///
+/// # Errors
+/// When it was.
+fn still_there(context: &mut Context, app_id: &str, app: &str) -> Result<()> {
+    let apps = context.client()?.get::<Vec<App>>("/apps")?;
+    match apps.iter().any(|other| other.id == app_id) {
+        true => Ok(()),
+        false => Err(UserError::new(format!("the app `{app}` was destroyed"))
+            .hint("`dyno apps` lists those that are there")
+            .into()),
+    }
+}

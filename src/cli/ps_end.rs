@@ -1,0 +1,197 @@
+//! `dyno ps:stop`, `ps:restart`, `ps:wait`: the end of dynos.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, app_path};
+use super::wait::{ended_within, exit_code, until_ended};
+use crate::api::dyno::{Dyno, Stopping};
+use crate::dyno::DynoName;
+use crate::error::{EXIT_USAGE, UserError};
+use crate::time_span;
+
+/// How long a stop takes as a rule, at most. After that the person is told what it waits for.
+const SOON: Duration = Duration::from_secs(2);
+
+/// End one-off dynos.
+///
+/// All processes in the dyno get SIGTERM; what is left of them after 30 seconds gets SIGKILL.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Do not wait until they are gone
+    #[arg(long)]
+    no_wait: bool,
+    /// Dynos, like `run.1`, or process types: all dynos of the type
+    #[arg(required = true, value_name = "DYNO|TYPE")]
+    dynos: Vec<String>,
+}
+
+impl Stop {
+    /// Ends them.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        end("Stopping", &self.dynos, self.no_wait, context)
+    }
+}
+
+/// Restart the app's dynos; one-off dynos are not among them unless they are named, and then end.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Do not wait until they are gone
+    #[arg(long)]
+    no_wait: bool,
+    /// Dynos, like `run.1`, or process types: all dynos of the type
+    #[arg(value_name = "DYNO|TYPE")]
+    dynos: Vec<String>,
+}
+
+impl Restart {
+    /// Ends the dynos that are named.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        if self.dynos.is_empty() {
+            let app = context.app()?;
+            eprintln!("Restarting dynos on {app}... none to restart: one-off dynos go on");
+            return Ok(());
+        }
+        end("Restarting", &self.dynos, self.no_wait, context)?;
+        eprintln!("One-off dynos end by a restart, and do not start again.");
+        Ok(())
+    }
+}
+
+/// Wait until a one-off dyno has ended, and exit with its status.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The dyno, like `run.1`; it may have ended already
+    #[arg(value_name = "DYNO")]
+    dyno: Option<String>,
+}
+
+impl Wait {
+    /// Waits; the result is the dyno's exit code.
+    pub fn perform(self, context: &mut Context) -> Result<u8> {
+        let Some(name) = self.dyno else {
+            let error = UserError::new("wait for the end of which dyno?")
+                .hint("`dyno ps:wait run.1`; `dyno ps` lists those that run");
+            return Err(error.exit_code(EXIT_USAGE).into());
+        };
+        let name: DynoName = name.parse()?;
+        let app = context.app()?;
+        eprint!("Waiting for {name}... ");
+        let ended = until_ended(context, &app, &name.to_string()).inspect_err(|_| eprintln!())?;
+        eprintln!(
+            "{}",
+            ended
+                .ended()
+                .map_or_else(String::new, |how| how.to_string())
+        );
+        exit_code(&ended)
+    }
+}
+
+/// What is to end together, under one line of the story.
+struct Group {
+    /// `run.1`, or `run` for all of a type.
+    named: String,
+    dynos: Vec<Dyno>,
+}
+
+/// Ends the dynos that these names mean. Nothing is stopped if one of them means nothing. All are told before the
+/// first is waited for, so that their grace periods pass together.
+fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Result<()> {
+    let app = context.app()?;
+    let alive: Vec<Dyno> = context.client()?.get_list(&app_path(&app, "/dynos"))?;
+    let mut groups = Vec::new();
+    for name in names {
+        groups.push(meant(name, &alive, &app, context)?);
+    }
+    let mut grace = Duration::ZERO;
+    for dyno in groups.iter().flat_map(|group| &group.dynos) {
+        grace = grace.max(stop(dyno, &app, context)?);
+    }
+    for group in &groups {
+        let what = match group.named.contains('.') {
+            true => "process",
+            false => "processes",
+        };
+        eprint!("{verb} {} {what}... ", group.named);
+        if !no_wait {
+            let gone = until_gone(group, grace, &app, context);
+            // An error begins on a line of its own.
+            gone.inspect_err(|_| eprintln!())?;
+        }
+        eprintln!("{}", if no_wait { "SIGTERM sent" } else { "done" });
+    }
+    Ok(())
+}
+
+fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) -> Result<()> {
+    let mut explained = false;
+    for dyno in &group.dynos {
+        let now = ended_within(context, app, &dyno.id, Some(SOON))?;
+        if now.ended_at.is_some() {
+            continue;
+        }
+        if !explained {
+            let grace = time_span::rough(grace);
+            eprint!("SIGTERM sent, SIGKILL follows {grace} later... ");
+            explained = true;
+        }
+        until_ended(context, app, &dyno.id)?;
+    }
+    Ok(())
+}
+
+/// The dynos that a name means: one, or all of its type.
+fn meant(name: &str, alive: &[Dyno], app: &str, context: &mut Context) -> Result<Group> {
+    let full: Result<DynoName, _> = name.parse();
+    let dynos: Vec<Dyno> = alive
+        .iter()
+        .filter(|dyno| dyno.name == name || (full.is_err() && dyno.r#type == name))
+        .cloned()
+        .collect();
+    let named = name.to_owned();
+    match (dynos.is_empty(), full) {
+        (false, _) => Ok(Group { named, dynos }),
+        (true, Err(_)) => Err(no_dynos_of(name, app).into()),
+        (true, Ok(_)) => {
+            let target = app_path(app, &format!("/dynos/{name}"));
+            let dyno: Dyno = context.client()?.get(&target)?;
+            match dyno.ended() {
+                Some(ended) => Err(
+                    UserError::new(format!("`{name}` has ended already: {ended}"))
+                        .hint("`dyno ps` lists those that run")
+                        .into(),
+                ),
+                // It has begun since they were listed.
+                None => Ok(Group {
+                    named,
+                    dynos: vec![dyno],
+                }),
+            }
+        }
+    }
+}
+
+/// What to say when none of a type is alive.
+pub fn no_dynos_of(process_type: &str, app: &str) -> UserError {
+    UserError::new(format!("`{app}` has no dyno of type `{process_type}`"))
+        .hint("`dyno ps` lists those that run")
+}
+
+/// Has the server end a dyno; the result is how long that may take. One that has ended since it was listed is no error.
+fn stop(dyno: &Dyno, app: &str, context: &mut Context) -> Result<Duration> {
+    let target = app_path(app, &format!("/dynos/{}/actions/stop", dyno.id));
+    let client = context.client()?;
+    match client.request("POST", &target, None::<&()>) {
+        Ok(Stopping { grace }) => Ok(Duration::try_from_secs_f64(grace).unwrap_or_default()),
+        Err(error) => {
+            let since: Dyno = client.get(&app_path(app, &format!("/dynos/{}", dyno.id)))?;
+            match since.ended_at {
+                Some(_) => Ok(Duration::ZERO),
+                None => Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `dyno settings`: every setting with its value and where that comes from.
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::say;
+use crate::api::server::{ServerInfo, SettingInfo};
+use crate::settings::{Reader, Row, Setting};
+
+/// Show every setting with its value and where that comes from
+///
+/// The server reads most of them when it starts. While one runs its values are shown, and those that this shell and
+/// config.toml would give to another one. None is started for this.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// As a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// A setting as it is shown.
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: &'static str,
+    value: String,
+    source: String,
+    /// What it would be for a server that this shell starts, where that is another value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    here: Option<Here>,
+    default: String,
+    bounds: String,
+    variable: String,
+    about: &'static str,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Here {
+    value: String,
+    source: &'static str,
+}
+
+impl Show {
+    /// Prints them.
+    ///
+    /// # Errors
+    /// When the server does not answer, or when there is none and `config.toml` makes no sense.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let (server, used) = match context.running()? {
+            Some((client, server)) => (Some(server), client.get("/server/settings")?),
+            None => (None, Vec::new()),
+        };
+        let here = context.sourced().map(|sourced| sourced.rows());
+        let shown: Vec<Shown> = match (here, &server) {
+            (Ok(rows), _) => rows.map(|row| merge(row, &used)).collect(),
+            // The warning is out already.
+            (Err(_), Some(_)) => used.iter().filter_map(known).collect(),
+            (Err(error), None) => return Err(error.into()),
+        };
+        if self.json {
+            say!("{}", serde_json::to_string_pretty(&shown)?)?;
+            return Ok(());
+        }
+        let path = context.home.path().join(crate::home::config_file::NAME);
+        match &server {
+            Some(server) => say!("=== Settings of the server (process {})", server.pid)?,
+            None => say!("=== Settings of a server that starts now")?,
+        }
+        table(&shown)?;
+        if let Some(server) = server
+            && shown.iter().any(|setting| setting.here.is_some())
+        {
+            eprintln!("{}", advice(&server));
+        }
+        eprintln!("settings are in `{}` or the environment", path.display());
+        Ok(())
+    }
+}
+
+/// A setting of this process, beside what the server uses.
+fn merge(row: Row, used: &[SettingInfo]) -> Shown {
+    let of_server = used
+        .iter()
+        .find(|used| used.name == row.setting.name)
+        .filter(|_| row.setting.reader == Reader::Server);
+    let source = row.source.as_str();
+    let here = of_server
+        .filter(|used| used.value != row.value)
+        .map(|_| Here {
+            value: row.value.clone(),
+            source,
+        });
+    let (value, source) = match of_server {
+        Some(used) => (used.value.clone(), used.source.clone()),
+        None => (row.value, source.to_owned()),
+    };
+    shown(row.setting, value, source, here)
+}
+
+/// A setting of the server's alone; None for one of another build that this one has never heard of.
+fn known(used: &SettingInfo) -> Option<Shown> {
+    let setting = Setting::named(&used.name)?;
+    Some(shown(
+        setting,
+        used.value.clone(),
+        used.source.clone(),
+        None,
+    ))
+}
+
+fn shown(setting: &'static Setting, value: String, source: String, here: Option<Here>) -> Shown {
+    Shown {
+        name: setting.name,
+        value,
+        source,
+        here,
+        default: setting.usual(),
+        bounds: setting.bounds(),
+        variable: setting.variable(),
+        about: setting.about(),
+    }
+}
+
+fn table(settings: &[Shown]) -> std::io::Result<()> {
+    let width = |column: fn(&Shown) -> &str| {
+        let widths = settings.iter().map(|setting| column(setting).len());
+        widths.max().unwrap_or(0)
+    };
+    let (name, value) = (width(|row| row.name), width(|row| &row.value));
+    for row in settings {
+        let here = row.here.as_ref().map_or(String::new(), |here| {
+            format!("   (here: {}, {})", here.value, here.source)
+        });
+        say!(
+            "{:name$}  {:value$}  {}{here}",
+            row.name,
+            row.value,
+            row.source
+        )?;
+    }
+    Ok(())
+}
+
+/// How the values of this shell become the server's.
+fn advice(server: &ServerInfo) -> &'static str {
+    if server.idle {
+        "the server was started with other settings: `dyno server:stop` ends it, and the next command starts one with \
+         these; dynos go on"
+    } else {
+        "the server was started with other settings: start it again to have it read `config.toml` and its own \
+         environment; dynos go on"
+    }
+}

@@ -1,0 +1,174 @@
+//! Waiting for a dyno's end, whatever happens to the server meanwhile; and what its end means as an exit code.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::context::{Context, app_path};
+use crate::api::dyno::Dyno;
+use crate::dyno::EndReason;
+use crate::error::{EXIT_DYNO_FAILED, UserError};
+
+/// How long a server may take to answer beyond the minute that a request waits for the end.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long there may be no server, with all attempts to start one, before that is an error.
+const WITHOUT_SERVER: Duration = Duration::from_secs(60);
+
+/// Between two attempts to find or start a server; doubled up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// Waits until the dyno has ended. A server that is killed or replaced meanwhile is found again, or another one is
+/// started; the dyno itself needs none.
+///
+/// # Errors
+/// When there is no such dyno, or no server for a minute.
+pub fn until_ended(context: &mut Context, app: &str, dyno: &str) -> Result<Dyno> {
+    loop {
+        let known = ended_within(context, app, dyno, None)?;
+        if known.ended_at.is_some() {
+            return Ok(known);
+        }
+    }
+}
+
+/// As [`until_ended`], but returns the dyno as it is after `time`; a minute at most, and if there is none.
+///
+/// # Errors
+/// As [`until_ended`].
+pub fn ended_within(
+    context: &mut Context,
+    app: &str,
+    dyno: &str,
+    time: Option<Duration>,
+) -> Result<Dyno> {
+    let seconds = time.map_or_else(String::new, |time| {
+        format!("?seconds={:.3}", time.as_secs_f64())
+    });
+    ask(
+        context,
+        &app_path(app, &format!("/dynos/{dyno}/end{seconds}")),
+    )
+}
+
+/// The dyno as it is now, from whichever server there is.
+///
+/// # Errors
+/// As [`until_ended`].
+pub fn now(context: &mut Context, app: &str, dyno: &str) -> Result<Dyno> {
+    ask(context, &app_path(app, &format!("/dynos/{dyno}")))
+}
+
+/// Asks the server, or if it is gone its successor.
+fn ask(context: &mut Context, target: &str) -> Result<Dyno> {
+    let (mut lost_at, mut pause) = (None, PAUSES.0);
+    loop {
+        match ask_once(context, target) {
+            Ok(dyno) => return Ok(dyno),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::NoServer(error)) => {
+                if lost_at.get_or_insert_with(Instant::now).elapsed() > WITHOUT_SERVER {
+                    return Err(error);
+                }
+                thread::sleep(pause);
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+}
+
+enum Failure {
+    /// There may be a server in a moment.
+    NoServer(anyhow::Error),
+    /// Asking again would not help.
+    Final(anyhow::Error),
+}
+
+fn ask_once(context: &mut Context, target: &str) -> Result<Dyno, Failure> {
+    let client = context.client().map_err(Failure::NoServer)?;
+    let answer = client
+        .set_patience(Some(PATIENCE))
+        .map_err(anyhow::Error::from)
+        .and_then(|()| client.get(target));
+    answer.map_err(|error| {
+        let lost = error.chain().any(|cause| cause.is::<io::Error>());
+        if lost {
+            context.forget_client();
+            Failure::NoServer(error)
+        } else {
+            Failure::Final(error)
+        }
+    })
+}
+
+/// What to exit with for whoever waited for this dyno: its status, 128 + the number of the signal that ended it.
+///
+/// # Errors
+/// With [`EXIT_DYNO_FAILED`] when it could not be started, or nobody knows how it ended.
+pub fn exit_code(dyno: &Dyno) -> Result<u8> {
+    let name = &dyno.name;
+    let failed = |message: String, hint: String| {
+        let error = UserError::new(message).hint(hint);
+        Err(error.exit_code(EXIT_DYNO_FAILED).into())
+    };
+    match dyno.ended() {
+        None => failed(
+            format!("`{name}` has not ended"),
+            format!("`dyno ps:wait {name}` waits for it"),
+        ),
+        Some(ended) if ended.is_for(EndReason::StartFailed) => failed(
+            match ended.message {
+                Some(message) => format!("`{name}` could not be started: {message}"),
+                None => format!("`{name}` could not be started"),
+            },
+            "`dyno doctor` says what this host offers, and how to get more".to_owned(),
+        ),
+        Some(ended) if ended.is_for(EndReason::Lost) => failed(
+            format!("`{name}` was lost: its supervisor is gone"),
+            "the dyno and everything in it has ended; nobody saw with which status".to_owned(),
+        ),
+        Some(ended) => Ok(ended.exit.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ended(status: Option<u8>, signal: Option<u8>, reason: Option<&str>) -> Dyno {
+        serde_json::from_value(json!({
+            "id": "1", "name": "run.1", "type": "run", "command": "true", "size": "1X",
+            "state": "complete", "attach_url": null, "app": {"id": "2", "name": "shop"},
+            "release": {"id": "3", "version": 1}, "created_at": "2012-01-01T12:00:00Z",
+            "updated_at": "2012-01-01T12:00:00Z", "ended_at": "2012-01-01T12:00:00Z",
+            "exit_status": status, "exit_signal": signal, "end_reason": reason,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_dynos_end_is_the_exit_code_of_whoever_waited() {
+        for (dyno, code) in [
+            (ended(Some(0), None, None), 0),
+            (ended(Some(7), None, Some("stopped")), 7),
+            (ended(None, Some(15), Some("stopped")), 143),
+            (ended(Some(128), None, Some("R13")), 128),
+        ] {
+            assert_eq!(exit_code(&dyno).unwrap(), code);
+        }
+        for reason in ["R99", "lost"] {
+            let error = exit_code(&ended(None, None, Some(reason))).unwrap_err();
+            let error = error.downcast::<UserError>().unwrap();
+            assert_eq!(error.exit_code, Some(EXIT_DYNO_FAILED));
+        }
+        let alive = Dyno {
+            ended_at: None,
+            ..ended(None, None, None)
+        };
+        assert!(exit_code(&alive).is_err());
+    }
+}

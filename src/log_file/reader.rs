@@ -1,0 +1,169 @@
+//! Follows a log from a cursor on.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use memchr::{memchr, memrchr};
+
+use super::folder::Folder;
+use super::{BLOCK, Cursor};
+
+/// Lines that were dropped before they could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where the first of them was.
+    pub from: Cursor,
+    /// Where reading went on.
+    pub to: Cursor,
+}
+
+/// One reader of an app's log. It follows the log from segment to segment, and never waits: who wants to follow what
+/// is still to be written asks again.
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+    folder: Option<Folder>,
+    /// Behind the last line that was given.
+    at: Cursor,
+    /// The segment of `at`.
+    file: Option<File>,
+    skipped: Option<Skipped>,
+}
+
+impl LogReader {
+    /// A reader of the log in `folder` from `cursor` on; from the oldest line there is without one. A log that is not
+    /// there yet is empty.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked into.
+    pub fn open(folder: &Path, cursor: Option<Cursor>) -> io::Result<Self> {
+        Ok(Self {
+            path: folder.to_owned(),
+            folder: Folder::open(folder)?,
+            at: cursor.unwrap_or_default(),
+            file: None,
+            skipped: None,
+        })
+    }
+
+    /// Behind the last line that was given.
+    pub fn cursor(&self) -> Cursor {
+        self.at
+    }
+
+    /// Lines that were dropped before they were read, since the last call.
+    pub fn take_skipped(&mut self) -> Option<Skipped> {
+        self.skipped.take()
+    }
+
+    /// Appends the next lines to `into`: whole ones, and of them about `max` bytes at most. False when there is nothing
+    /// more at present.
+    pub fn read(&mut self, into: &mut Vec<u8>, max: usize) -> io::Result<bool> {
+        while self.enter()? {
+            if self.read_segment(into, max, false)? {
+                return Ok(true);
+            }
+            // What is in the segment is all there will ever be once its successor is seen. So that comes first.
+            let (Some(folder), Some(file)) = (&self.folder, &self.file) else {
+                break;
+            };
+            let next = self.at.segment + 1;
+            if folder.stat(next)?.is_some() {
+                if self.read_segment(into, max, true)? {
+                    return Ok(true);
+                }
+                self.at = Cursor {
+                    segment: next,
+                    offset: 0,
+                };
+            } else if file.metadata()?.nlink() > 0 {
+                return Ok(false);
+            }
+            // Else it was dropped, and its successor with it.
+            self.file = None;
+        }
+        Ok(false)
+    }
+
+    /// Opens the segment of the cursor, or the oldest one, if it is gone. False if there is none.
+    fn enter(&mut self) -> io::Result<bool> {
+        if self.file.is_some() {
+            return Ok(true);
+        }
+        if self.folder.is_none() {
+            self.folder = Folder::open(&self.path)?;
+        }
+        let Some(folder) = &self.folder else {
+            return Ok(false);
+        };
+        if let Some(file) = folder.reader(self.at.segment)? {
+            self.at.offset = line_start(&file, self.at.offset)?;
+            self.file = Some(file);
+            return Ok(true);
+        }
+        while let Some(&oldest) = folder.segments()?.first() {
+            // It may just be dropped, too.
+            if let Some(file) = folder.reader(oldest)? {
+                let to = Cursor {
+                    segment: oldest,
+                    offset: 0,
+                };
+                if self.at.segment > 0 {
+                    let from = self.skipped.map_or(self.at, |before| before.from);
+                    self.skipped = Some(Skipped { from, to });
+                }
+                self.at = to;
+                self.file = Some(file);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads whole lines of this segment. If it is `sealed`, what is left at its end is a line, too.
+    fn read_segment(&mut self, into: &mut Vec<u8>, max: usize, sealed: bool) -> io::Result<bool> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        let (begin, mut wanted) = (into.len(), max.max(1));
+        loop {
+            into.resize(begin + wanted, 0);
+            let read = match file.read_at(&mut into[begin..], self.at.offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    into.truncate(begin);
+                    return Err(error);
+                }
+                Ok(read) => read,
+            };
+            let whole = memrchr(b'\n', &into[begin..begin + read]).map(|end| end + 1);
+            if whole.is_none() && read == wanted && read < BLOCK {
+                // A line longer than what was asked for.
+                wanted = BLOCK;
+                continue;
+            }
+            // Torn, or no line at all: it is given as one, so that there is an end to it.
+            let torn = whole.is_none() && read > 0 && (sealed || read >= BLOCK);
+            let count = if torn { read } else { whole.unwrap_or(0) };
+            into.truncate(begin + count);
+            self.at.offset += count as u64;
+            if torn {
+                into.push(b'\n');
+            }
+            return Ok(count > 0);
+        }
+    }
+}
+
+/// The first beginning of a line from `offset` on: `offset` itself, if it is a cursor of ours.
+pub fn line_start(file: &File, offset: u64) -> io::Result<u64> {
+    let size = file.metadata()?.size();
+    if offset == 0 || offset >= size {
+        return Ok(offset.min(size));
+    }
+    let mut block = vec![0; BLOCK];
+    let read = file.read_at(&mut block, offset - 1)?;
+    Ok(memchr(b'\n', &block[..read]).map_or(offset, |end| offset + end as u64))
+}

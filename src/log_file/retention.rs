@@ -1,0 +1,127 @@
+//! What of a log is kept, and what is said of the rest.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use memchr::memchr_iter;
+
+use super::folder::Folder;
+use super::writer::{self, LogWriter};
+use super::{BLOCK, Limits};
+use crate::log_line::{self, Source};
+
+/// The process that is given as the one that says it.
+const SPEAKER: &str = "logplex";
+
+/// Drops what is too old or too much of the log in `folder`. Writers see to the size themselves; this is for a log that
+/// nobody writes to, and for limits that were changed. A log that does not exist needs nothing.
+pub fn enforce(folder: &Path, limits: Limits) -> io::Result<()> {
+    let Some(opened) = Folder::open(folder)? else {
+        return Ok(());
+    };
+    let now = now();
+    writer::seal_newest(&opened, |newest| {
+        newest.size() > 0 && is_older(newest.mtime(), limits.age, now)
+    })?;
+    let mut dropped = None;
+    make_room(&opened, limits, &mut dropped)?;
+    match dropped.and_then(|dropped| dropped.notice(Timestamp::now())) {
+        Some(notice) => LogWriter::open(folder, limits)?.append(&notice),
+        None => Ok(()),
+    }
+}
+
+/// Lines that were dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dropped {
+    lines: u64,
+    /// The time of the first, as it stood there.
+    since: String,
+    /// Nothing but what was once said of others.
+    only_a_notice: bool,
+}
+
+impl Dropped {
+    /// The line that says so. None if that was all there was to drop: else a log that nobody writes to would for ever
+    /// say that the last thing it said is gone.
+    pub fn notice(&self, at: Timestamp) -> Option<Vec<u8>> {
+        if self.only_a_notice {
+            return None;
+        }
+        let text = format!(
+            "Error L10 (output buffer overflow): {} messages dropped since {}.",
+            self.lines, self.since
+        );
+        let mut line = Vec::new();
+        log_line::append(&mut line, at, Source::Heroku, SPEAKER, text.as_bytes());
+        Some(line)
+    }
+}
+
+/// Drops the oldest segments, as long as all together, with the newest at its full size, are too large, or the oldest is
+/// too old, and adds their lines to `dropped`. Whoever of several that are at it removes a segment counts its lines.
+pub fn make_room(folder: &Folder, limits: Limits, dropped: &mut Option<Dropped>) -> io::Result<()> {
+    let mut segments = folder.segments()?;
+    segments.pop();
+    let mut sealed = Vec::new();
+    for number in segments {
+        sealed.extend(folder.stat(number)?.map(|stat| (number, stat)));
+    }
+    let (mut total, now) = (limits.segment(), now());
+    total += sealed
+        .iter()
+        .map(|(_, stat)| stat.st_size as u64)
+        .sum::<u64>();
+    for (number, stat) in sealed {
+        if total <= limits.bytes && !is_older(stat.st_mtime, limits.age, now) {
+            break;
+        }
+        total -= stat.st_size as u64;
+        let Some(file) = folder.reader(number)? else {
+            continue;
+        };
+        if folder.remove(number)? {
+            count(file, dropped)?;
+        }
+    }
+    Ok(())
+}
+
+fn count(mut file: File, dropped: &mut Option<Dropped>) -> io::Result<()> {
+    let mut block = vec![0; BLOCK];
+    loop {
+        let read = match file.read(&mut block) {
+            Ok(0) => return Ok(()),
+            Ok(read) => &block[..read],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let dropped = dropped.get_or_insert_with(|| {
+            let first = read.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            let first = log_line::parse(first);
+            Dropped {
+                lines: 0,
+                since: first.map_or("its beginning".to_owned(), |line| {
+                    String::from_utf8_lossy(line.time).into_owned()
+                }),
+                only_a_notice: first.is_some_and(|line| line.process == SPEAKER.as_bytes()),
+            }
+        });
+        dropped.lines += memchr_iter(b'\n', read).count() as u64;
+        dropped.only_a_notice &= dropped.lines == 1;
+    }
+}
+
+fn is_older(modified: i64, age: Duration, now: Duration) -> bool {
+    Duration::from_secs(modified.max(0) as u64) + age < now
+}
+
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

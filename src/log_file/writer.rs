@@ -1,0 +1,282 @@
+//! Appends to a log. See `log_file.rs` for the rule that all writers keep.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use memchr::{memchr, memchr_iter, memrchr};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::Limits;
+use super::folder::Folder;
+use super::retention::{self, Dropped};
+use crate::log_line::{self, Source};
+
+/// How long a writer waits for the others. They hold the lock for as long as a write takes.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries for the lock.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// One writer of an app's log.
+#[derive(Debug)]
+pub struct LogWriter {
+    folder: Folder,
+    limits: Limits,
+    /// At how many bytes a segment is full.
+    pub(super) segment_size: u64,
+    segment: Segment,
+    /// Lines that could not be written, and since when.
+    lost: Option<(u64, Timestamp)>,
+    /// Somebody had the lock for longer than they should, so they probably still have it.
+    stuck: bool,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    file: File,
+}
+
+/// Why lines were not written, and how many bytes of them were not.
+struct Unwritten {
+    error: io::Error,
+    bytes: usize,
+}
+
+impl LogWriter {
+    /// Opens the log in `folder`, making it where it is missing.
+    pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
+        let folder = Folder::create(folder)?;
+        Ok(Self {
+            segment: newest(&folder, 1)?,
+            folder,
+            limits,
+            segment_size: limits.segment(),
+            lost: None,
+            stuck: false,
+        })
+    }
+
+    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room.
+    ///
+    /// # Errors
+    /// When some could not be written. How many will be said in the log itself as soon as that is possible again; there
+    /// is nothing else for the caller to do.
+    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        let mut dropped = None;
+        let result = self
+            .tell_lost()
+            .and_then(|()| self.put(lines, &mut dropped));
+        if let Some(notice) = dropped.and_then(|dropped| dropped.notice(Timestamp::now())) {
+            let _ = self.put(&notice, &mut None);
+        }
+        result.map_err(|Unwritten { error, bytes }| {
+            let lost = memchr_iter(b'\n', &lines[lines.len() - bytes.min(lines.len())..]).count();
+            let (count, _) = self.lost.get_or_insert_with(|| (0, Timestamp::now()));
+            *count += lost as u64;
+            error
+        })
+    }
+
+    /// Says what could not be written before.
+    fn tell_lost(&mut self) -> Result<(), Unwritten> {
+        let Some((count, since)) = self.lost else {
+            return Ok(());
+        };
+        let text = format!(
+            "Error L13: {count} messages lost since {}.",
+            log_line::time(since)
+        );
+        let mut line = Vec::new();
+        log_line::append(
+            &mut line,
+            Timestamp::now(),
+            Source::App,
+            "log-shuttle",
+            text.as_bytes(),
+        );
+        self.put(&line, &mut None).map_err(|unwritten| Unwritten {
+            // Not even that: so all that was to come after it is lost.
+            bytes: usize::MAX,
+            ..unwritten
+        })?;
+        self.lost = None;
+        Ok(())
+    }
+
+    fn put(&mut self, mut lines: &[u8], dropped: &mut Option<Dropped>) -> Result<(), Unwritten> {
+        while !lines.is_empty() {
+            let bytes = lines.len();
+            let failed = |error| Unwritten { error, bytes };
+            match self.write_some(lines)? {
+                Progress::Written(count) => lines = &lines[count..],
+                Progress::Sealed => {
+                    self.segment = newest(&self.folder, self.segment.number + 1).map_err(failed)?;
+                }
+                Progress::Full => {
+                    self.segment = newest(&self.folder, self.segment.number + 1).map_err(failed)?;
+                    // What cannot be dropped now is when the next segment is full.
+                    let _ = retention::make_room(&self.folder, self.limits, dropped);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the lock, and writes as many of `lines` as the segment has room for.
+    fn write_some(&mut self, lines: &[u8]) -> Result<Progress, Unwritten> {
+        let failed = |error| Unwritten {
+            error,
+            bytes: lines.len(),
+        };
+        self.wait_for_lock().map_err(failed)?;
+        let _lock = Lock(&self.segment.file);
+        let Segment { number, file } = &self.segment;
+        // In this order: whoever drops a successor has dropped its predecessor before.
+        if self.folder.stat(number + 1).map_err(failed)?.is_some() {
+            return Ok(Progress::Sealed);
+        }
+        let there = file.metadata().map_err(failed)?;
+        if there.nlink() == 0 {
+            return Ok(Progress::Sealed);
+        }
+        let room = self.segment_size.saturating_sub(there.size());
+        let mut fitting = whole_lines(lines, room);
+        if fitting == 0 {
+            if there.size() > 0 && self.folder.make(number + 1).is_ok() {
+                return Ok(Progress::Full);
+            }
+            // One line larger than a segment; or there is no room for a new file, but perhaps still in this one.
+            fitting = memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
+        }
+        if is_torn(file, there.size()).map_err(failed)? {
+            write_all(file, b"\n").map_err(|(error, _)| failed(error))?;
+        }
+        match write_all(file, &lines[..fitting]) {
+            Ok(()) => Ok(Progress::Written(fitting)),
+            Err((error, written)) => Err(Unwritten {
+                error,
+                bytes: lines.len() - written,
+            }),
+        }
+    }
+
+    fn wait_for_lock(&mut self) -> io::Result<()> {
+        let (mut began, mut pause) = (None, Duration::from_micros(20));
+        loop {
+            match rustix::fs::flock(&self.segment.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    self.stuck = false;
+                    return Ok(());
+                }
+                Err(Errno::WOULDBLOCK) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            if self.stuck || began.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                self.stuck = true;
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "somebody keeps the log locked",
+                ));
+            }
+            thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// What came of a try to write.
+enum Progress {
+    /// So many bytes have been written.
+    Written(usize),
+    /// Somebody has sealed the segment: there are newer ones.
+    Sealed,
+    /// We have.
+    Full,
+}
+
+/// A held lock. It is let go of by name: closing the file would not do while a child that is just being started has a
+/// copy of the descriptor.
+struct Lock<'a>(&'a File);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+    }
+}
+
+/// The newest segment, to be number `least` if there is none at all.
+fn newest(folder: &Folder, least: u64) -> io::Result<Segment> {
+    loop {
+        let Some(&number) = folder.segments()?.last() else {
+            // Others may begin at another number; the next turn finds the one that counts.
+            folder.make(least)?;
+            continue;
+        };
+        // It may have been dropped since; then there are newer ones.
+        if let Some(file) = folder.appender(number)? {
+            return Ok(Segment { number, file });
+        }
+    }
+}
+
+/// Seals the newest segment if `wanted` says so of what is known of it. True if it did.
+pub fn seal_newest(
+    folder: &Folder,
+    wanted: impl Fn(&std::fs::Metadata) -> bool,
+) -> io::Result<bool> {
+    let Some(&number) = folder.segments()?.last() else {
+        return Ok(false);
+    };
+    let Some(file) = folder.appender(number)? else {
+        return Ok(false);
+    };
+    // Whoever has it is writing to it.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    let _lock = Lock(&file);
+    if folder.stat(number + 1)?.is_some() || !wanted(&file.metadata()?) {
+        return Ok(false);
+    }
+    folder.make(number + 1)?;
+    Ok(true)
+}
+
+/// How many bytes of `lines` are whole lines within `room`.
+fn whole_lines(lines: &[u8], room: u64) -> usize {
+    match usize::try_from(room) {
+        Ok(room) if room < lines.len() => memrchr(b'\n', &lines[..room]).map_or(0, |end| end + 1),
+        _ => lines.len(),
+    }
+}
+
+/// Whether the last line of a file has no end.
+fn is_torn(file: &File, size: u64) -> io::Result<bool> {
+    let mut last = [b'\n'];
+    if size > 0 {
+        file.read_at(&mut last, size - 1)?;
+    }
+    Ok(last != [b'\n'])
+}
+
+/// Writes all, or says how much it did write.
+fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return Err((io::ErrorKind::WriteZero.into(), written)),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((error, written)),
+        }
+    }
+    Ok(())
+}

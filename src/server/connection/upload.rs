@@ -1,0 +1,123 @@
+//! A request's body on its way to a worker.
+
+use crate::http::{BodyDecoder, Decoded, Refusal};
+use crate::server::body_stream::{BodySender, NotSent};
+
+/// See the [module](self).
+pub(super) struct Upload {
+    decoder: BodyDecoder,
+    left: u64,
+    /// The client waits for `100 Continue`.
+    pub expect_continue: bool,
+    /// A worker was found for it.
+    pub opened: bool,
+    /// None before it is opened, when all is sent, and when the worker stopped reading.
+    pub sender: Option<BodySender>,
+    /// What the worker had no room for.
+    piece: Vec<u8>,
+    /// All of it was read.
+    pub complete: bool,
+}
+
+/// What can be done about an upload.
+pub(super) enum Progress {
+    /// Something was passed on; try again.
+    Some,
+    /// The worker has no room.
+    Full,
+    /// The worker has all that came.
+    Starved,
+    /// The worker has all there is.
+    Done,
+}
+
+impl Upload {
+    /// An upload of at most `left` bytes, of which none was read.
+    pub fn new(decoder: BodyDecoder, left: u64, expect_continue: bool) -> Self {
+        Self {
+            decoder,
+            left,
+            expect_continue,
+            opened: false,
+            sender: None,
+            piece: Vec::new(),
+            complete: false,
+        }
+    }
+
+    /// Passes what `input` has of the body on.
+    ///
+    /// # Errors
+    /// A body that is malformed or too long.
+    pub fn pass_on(&mut self, input: &mut Vec<u8>) -> Result<Progress, Refusal> {
+        if !self.deliver() {
+            return Ok(Progress::Full);
+        }
+        if self.complete {
+            return Ok(Progress::Done);
+        }
+        self.complete = decode(&mut self.decoder, input, &mut self.piece, &mut self.left)?;
+        Ok(match self.complete || !self.piece.is_empty() {
+            true => Progress::Some,
+            false => Progress::Starved,
+        })
+    }
+
+    /// Gives the worker what is there for it; false while it has no room.
+    fn deliver(&mut self) -> bool {
+        let Some(sender) = &self.sender else {
+            return true;
+        };
+        if !self.piece.is_empty() {
+            match sender.send(std::mem::take(&mut self.piece)) {
+                Ok(()) => {}
+                Err(NotSent::Full(piece)) => {
+                    self.piece = piece;
+                    return false;
+                }
+                Err(NotSent::Gone) => self.sender = None,
+            }
+        }
+        if self.complete
+            && self
+                .sender
+                .as_ref()
+                .is_some_and(|sender| sender.end() != Err(full()))
+        {
+            self.sender = None;
+        }
+        !(self.complete && self.sender.is_some())
+    }
+}
+
+/// What [`BodySender::end`] says when the worker has no room.
+fn full() -> NotSent {
+    NotSent::Full(Vec::new())
+}
+
+/// Moves what belongs to the body from `input` to `body`; true when the body is complete.
+pub(super) fn decode(
+    decoder: &mut BodyDecoder,
+    input: &mut Vec<u8>,
+    body: &mut Vec<u8>,
+    left: &mut u64,
+) -> Result<bool, Refusal> {
+    let mut rest = &input[..];
+    let complete = loop {
+        match decoder.decode(&mut rest)? {
+            Decoded::Data(data) => {
+                *left = left.checked_sub(data.len() as u64).ok_or_else(too_large)?;
+                body.extend_from_slice(data);
+            }
+            Decoded::NeedMore => break false,
+            Decoded::End => break true,
+        }
+    };
+    let used = input.len() - rest.len();
+    input.drain(..used);
+    Ok(complete)
+}
+
+pub(super) fn too_large() -> Refusal {
+    Refusal::new(413, "the body is too large")
+}

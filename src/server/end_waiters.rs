@@ -1,0 +1,96 @@
+//! Who waits for the end of which dyno, and until when. Knows no dyno: the service asks.
+
+use std::time::{Duration, Instant};
+
+use super::application::Ticket;
+
+/// The longest that a request waits; whoever wants to know more asks again. So a client that has left without a
+/// word, or a dyno that nobody hears of any more, holds nothing for ever.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A request that waits for the end of a dyno.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndWaiter {
+    /// What to answer it by.
+    pub ticket: Ticket,
+    /// The dyno's id.
+    pub dyno: String,
+    /// When it is answered even so.
+    pub until: Instant,
+}
+
+/// See the [module](self). There are no more of them than the API has connections.
+#[derive(Debug, Default)]
+pub struct EndWaiters(Vec<EndWaiter>);
+
+impl EndWaiters {
+    /// One more.
+    pub fn add(&mut self, waiter: EndWaiter) {
+        self.0.push(waiter);
+    }
+
+    /// Its client has gone.
+    pub fn forget(&mut self, ticket: Ticket) {
+        self.0.retain(|waiter| waiter.ticket != ticket);
+    }
+
+    /// Takes those for whom something has come: their dyno is among `ended`, or their time is up.
+    pub fn take(&mut self, ended: &[String], now: Instant) -> Vec<EndWaiter> {
+        self.0
+            .extract_if(.., |waiter| {
+                waiter.until <= now || ended.contains(&waiter.dyno)
+            })
+            .collect()
+    }
+
+    /// Takes all.
+    pub fn take_all(&mut self) -> Vec<EndWaiter> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// When the next one's time is up.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|waiter| waiter.until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Token;
+
+    use super::*;
+
+    #[test]
+    fn a_waiter_is_taken_once_at_the_end_or_in_time_or_never() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let waiter = |serial, dyno: &str, seconds| EndWaiter {
+            ticket: Ticket {
+                connection: Token(1),
+                serial,
+            },
+            dyno: dyno.to_owned(),
+            until: at(seconds),
+        };
+        let mut waiters = EndWaiters::default();
+        assert_eq!(waiters.deadline(), None);
+        for waiter in [
+            waiter(1, "a", 60),
+            waiter(2, "b", 10),
+            waiter(3, "a", 20),
+            waiter(4, "c", 60),
+        ] {
+            waiters.add(waiter);
+        }
+        assert_eq!(waiters.deadline(), Some(at(10)));
+        assert_eq!(waiters.take(&[], at(9)), []);
+        assert_eq!(waiters.take(&[], at(10)), [waiter(2, "b", 10)]);
+        let ended = ["a".to_owned(), "x".to_owned()];
+        let both = [waiter(1, "a", 60), waiter(3, "a", 20)];
+        assert_eq!(waiters.take(&ended, at(11)), both);
+        waiters.add(waiter(5, "c", 70));
+        waiters.forget(waiter(4, "c", 60).ticket);
+        assert_eq!(waiters.take_all(), [waiter(5, "c", 70)]);
+        assert_eq!(waiters.deadline(), None);
+    }
+}

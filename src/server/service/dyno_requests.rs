@@ -1,0 +1,301 @@
+//! Requests on dynos: to make one, list them, show one, stop one, wait for its end, and attach to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::application::{Ctx, Reply, Request};
+use super::super::dynos;
+use super::super::end_waiters::{EndWaiter, LONGEST_WAIT};
+use super::super::host::{self, Answer, response, worker_error};
+use super::super::routes::{self, parameter};
+use super::super::slugs::digest;
+use super::Service;
+use crate::api::ApiError;
+use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
+use crate::dyno::{self, EndReason};
+use crate::frame::PROTOCOL;
+use crate::http::{RequestHead, Response};
+use crate::slug::SlugId;
+use crate::store::{PAGE, Result as StoreResult};
+
+impl Service {
+    pub(super) fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        let (path, head) = (routes::Path::of(&request.head), &request.head);
+        let answer = match (head.method(), &path.parts()[..]) {
+            ("POST", ["apps", app, "dynos"]) => {
+                return host::reply(self.create_dyno(app, &request.body, ctx));
+            }
+            ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
+            ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
+            ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => self.stop_dyno(app, dyno),
+            // To restart a one-off is to end it: it never starts again.
+            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno),
+            ("GET", ["apps", app, "dynos", dyno, "end"]) => {
+                return host::reply(self.end_of_dyno(app, dyno, request, ctx));
+            }
+            ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
+                return host::reply(self.attach(head, app, dyno));
+            }
+            ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
+                return host::reply(self.run_inside(request, app, dyno));
+            }
+            (method, _) => Err(ApiError::not_found(format!(
+                "there is no {method} {}",
+                head.path()
+            ))),
+        };
+        Reply::Now(response(answer))
+    }
+
+    /// `POST /apps/A/dynos`. The slug's tree is there as a rule; if it had to make room for others, it is
+    /// unpacked again first.
+    fn create_dyno(
+        &mut self,
+        app: &str,
+        body: &[u8],
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let request = CreateDyno::parse(body)?;
+        let app = self.host.store.app(app)?;
+        let release = self.host.store.current_release(&app.id)?;
+        let id: SlugId = match &release.digest {
+            Some(text) => digest(text)?,
+            // Says what there is to say about an app without a release.
+            None => return self.start_dyno(&app.id, PathBuf::new(), &request, ctx),
+        };
+        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
+            return self.start_dyno(&app.id, tree, &request, ctx);
+        }
+        let cache = Arc::clone(&self.host.slugs);
+        Ok(Reply::worker(move |_| {
+            let tree = cache.ensure_tree(&id);
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let started = tree
+                    .map_err(worker_error)
+                    .and_then(|tree| service.start_dyno(&app.id, tree, &request, ctx));
+                host::reply(started)
+            }
+        }))
+    }
+
+    fn start_dyno(
+        &mut self,
+        app: &str,
+        tree: PathBuf,
+        request: &CreateDyno,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let release = self.host.store.current_release(app)?;
+        let dyno = self
+            .dynos
+            .create(&mut self.host, &release, tree, request, ctx.reactor())?;
+        Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
+    }
+
+    /// `GET /apps/A/dynos`: those that are alive, with `?ended=true` also those that have ended; the oldest first, in
+    /// pages as Heroku has them.
+    fn list_dynos(&self, app: &str, head: &RequestHead) -> Answer {
+        let app = self.host.store.app(app)?;
+        let ended = parameter(head, "ended").is_some_and(|ended| ended == "true");
+        let (after, max) = range(head.fields.get("range").unwrap_or_default());
+        let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
+        let dynos: Vec<_> = page.dynos.iter().map(|it| Dyno::new(it, None)).collect();
+        Ok(match page.next {
+            None => Response::json(200, &dynos),
+            Some(next) => Response::json(206, &dynos)
+                .with("Next-Range", format!("position ]{next}..; max={max}")),
+        })
+    }
+
+    /// `GET /apps/A/dynos/D`: alive or ended.
+    fn dyno(&self, app: &str, dyno: &str) -> Answer {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        Ok(Response::json(200, &Dyno::new(&dyno, None)))
+    }
+
+    /// `POST /apps/A/dynos/D/actions/stop`: answered at once; the dyno has its grace period to end.
+    fn stop_dyno(&self, app: &str, dyno: &str) -> Answer {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        if let Some(ended) = &dyno.ended {
+            let message = format!("`{}` has ended already: {ended}", dyno.name);
+            return Err(ApiError::invalid(message).hint("`dyno ps` lists those that run"));
+        }
+        let grace = self.host.settings.stop_grace.as_secs_f64();
+        // Not alive, and not written down as ended: it is ending this very moment.
+        if self.dynos.is_live(&dyno.id) && !self.dynos.stop(&dyno.id, grace) {
+            let message = format!("the supervisor of `{}` does not listen", dyno.name);
+            return Err(ApiError::internal(message));
+        }
+        Ok(Response::json(202, &Stopping { grace }))
+    }
+
+    /// `GET /apps/A/dynos/D/end`, ours: the dyno once it has ended; or as it is after a minute, or `?seconds=N`, or
+    /// when the server stops. Whoever still wants to know asks again.
+    fn end_of_dyno(
+        &mut self,
+        app: &str,
+        dyno: &str,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let wait = match parameter(&request.head, "seconds") {
+            None => LONGEST_WAIT,
+            Some(seconds) => seconds
+                .parse()
+                .map_or(Err(()), |n: f64| {
+                    Duration::try_from_secs_f64(n).map_err(drop)
+                })
+                .map_err(|()| ApiError::bad_request(format!("`seconds={seconds}` is not a time")))?
+                .min(LONGEST_WAIT),
+        };
+        if dyno.ended.is_some() || wait.is_zero() {
+            let response = Response::json(200, &Dyno::new(&dyno, None));
+            return Ok(Reply::Now(response));
+        }
+        self.end_waiters.add(EndWaiter {
+            ticket: request.ticket,
+            dyno: dyno.id,
+            until: Instant::now() + wait,
+        });
+        self.wake_end_waiters(ctx);
+        Ok(Reply::Later)
+    }
+
+    fn wake_end_waiters(&self, ctx: &mut Ctx<Self>) {
+        match self.end_waiters.deadline() {
+            Some(at) => ctx.reactor().set_deadline(self.end_token, at),
+            None => ctx.reactor().cancel_deadline(self.end_token),
+        }
+    }
+
+    /// Answers those who wait for one of these, and those who have waited long enough.
+    pub(super) fn answer_end_waiters(&mut self, ended: &[String], ctx: &mut Ctx<Self>) {
+        let waiters = self.end_waiters.take(ended, Instant::now());
+        self.answer_each(waiters, ctx);
+        self.wake_end_waiters(ctx);
+    }
+
+    /// Answers everybody who waits: this server is about to leave, and another one will know.
+    pub(super) fn answer_all_end_waiters(&mut self, ctx: &mut Ctx<Self>) {
+        let waiters = self.end_waiters.take_all();
+        self.answer_each(waiters, ctx);
+    }
+
+    fn answer_each(&self, waiters: Vec<EndWaiter>, ctx: &mut Ctx<Self>) {
+        for waiter in waiters {
+            let answer: StoreResult<_> = self.host.store.dyno_of_id(&waiter.dyno);
+            let answer = answer
+                .map(|dyno| Response::json(200, &Dyno::new(&dyno, None)))
+                .map_err(ApiError::from);
+            ctx.answer(waiter.ticket, Reply::Now(response(answer)));
+        }
+    }
+
+    /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
+    fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
+        let dyno = self.live_dyno_for(head, app, dyno)?;
+        Ok(Reply::upgrade(
+            move |service: &mut Self, _, connection, _| {
+                if !service.dynos.attach(&dyno.id, &connection) {
+                    eprintln!("{}: ended just before its client came", dyno.name);
+                }
+            },
+        ))
+    }
+
+    /// `POST /apps/A/dynos/D/inside`: a second command, whose client's connection goes to the supervisor, too.
+    fn run_inside(
+        &self,
+        request: &Request,
+        app: &str,
+        dyno: &str,
+    ) -> Result<Reply<Self>, ApiError> {
+        let command = RunInside::parse(&request.body)?;
+        let dyno = self.live_dyno_for(&request.head, app, dyno)?;
+        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
+        let message = dynos::inside(&command, &release)?;
+        self.host.log(
+            &dyno.app_id,
+            &format!(
+                "Starting process with command `{}` inside {}",
+                command.command, dyno.name
+            ),
+        );
+        Ok(Reply::upgrade(
+            move |service: &mut Self, _, connection, _| {
+                if !service.dynos.run_inside(&dyno.id, &message, &connection) {
+                    eprintln!("{}: ended just before its client came", dyno.name);
+                }
+            },
+        ))
+    }
+
+    /// The dyno that a client wants to be connected to.
+    fn live_dyno_for(
+        &self,
+        head: &RequestHead,
+        app: &str,
+        dyno: &str,
+    ) -> Result<dyno::Dyno, ApiError> {
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        if head.fields.get("upgrade") != Some(PROTOCOL) {
+            return Err(ApiError::bad_request(format!(
+                "this needs `Upgrade: {PROTOCOL}`"
+            )));
+        }
+        if !self.dynos.is_live(&dyno.id) {
+            return Err(not_there(&dyno));
+        }
+        Ok(dyno)
+    }
+}
+
+/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+fn not_there(dyno: &dyno::Dyno) -> ApiError {
+    let lost = EndReason::Lost.as_str();
+    match &dyno.ended {
+        Some(ended) if ended.reason.as_deref() != lost => {
+            ApiError::not_found(format!("`{}` has ended", dyno.name))
+        }
+        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
+    }
+    .hint("`dyno run` starts another one")
+}
+
+/// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.
+fn range(text: &str) -> (Option<i64>, usize) {
+    let after = text
+        .split_once(']')
+        .and_then(|(_, rest)| rest.split_once(".."))
+        .and_then(|(place, _)| place.trim().parse().ok());
+    let max = text
+        .split([';', ','])
+        .find_map(|option| option.trim().strip_prefix("max="))
+        .and_then(|max| max.parse().ok());
+    (after, max.unwrap_or(PAGE).clamp(1, PAGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_says_where_to_go_on_and_how_far() {
+        for (text, wanted) in [
+            ("", (None, PAGE)),
+            ("name ..; max=10", (None, 10)),
+            ("position ]123..; max=200", (Some(123), 200)),
+            ("position ]123..;max=200,order=asc", (Some(123), 200)),
+            ("position ]x..; max=0", (None, 1)),
+            ("position ]1..; max=1000000", (Some(1), PAGE)),
+        ] {
+            assert_eq!(range(text), wanted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What the value of a setting may be: how it is read, shown, and bounded.
+//!
+//! A value has one spelling, with its unit, that is shown everywhere and may be typed anywhere: `30s`, `500MiB`. A
+//! bare number is taken in the unit that the setting counts in.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::time_span;
+
+const MIB: u64 = 1 << 20;
+
+/// The rule of one setting.
+pub trait Rule {
+    /// What it is to the program.
+    type Value;
+    /// The value when nobody says another.
+    fn usual(&self) -> Self::Value;
+    /// Reads a value; None when it makes no sense or is out of bounds.
+    fn parse(&self, text: &str) -> Option<Self::Value>;
+    /// The value as [`parse`](Self::parse) reads it.
+    fn show(&self, value: &Self::Value) -> String;
+    /// The lowest and the highest, or every value there is: `1 to 9`.
+    fn bounds(&self) -> String;
+    /// What is taken, in words and with the bounds: `a number from 1 to 9`.
+    fn takes(&self) -> String;
+}
+
+/// A span of time; bare numbers are seconds.
+pub struct Time {
+    /// The default.
+    pub usual: Duration,
+    /// The shortest.
+    pub low: Duration,
+    /// The longest.
+    pub high: Duration,
+}
+
+impl Rule for Time {
+    type Value = Duration;
+
+    fn usual(&self) -> Duration {
+        self.usual
+    }
+
+    fn parse(&self, text: &str) -> Option<Duration> {
+        let time = time_span::parse(text).ok()?;
+        (self.low..=self.high).contains(&time).then_some(time)
+    }
+
+    fn show(&self, value: &Duration) -> String {
+        time_span::exact(*value)
+    }
+
+    fn bounds(&self) -> String {
+        format!("{} to {}", self.show(&self.low), self.show(&self.high))
+    }
+
+    fn takes(&self) -> String {
+        let bounds = self.bounds();
+        format!("a time from {bounds}, in seconds or like `90s`, `10m`, `1h30m`")
+    }
+}
+
+/// An amount of bytes; bare numbers are MiB.
+pub struct Size {
+    /// The default, in MiB.
+    pub usual: u64,
+    /// The bounds, in MiB.
+    pub bounds: RangeInclusive<u64>,
+}
+
+impl Rule for Size {
+    type Value = u64;
+
+    fn usual(&self) -> u64 {
+        self.usual * MIB
+    }
+
+    fn parse(&self, text: &str) -> Option<u64> {
+        let (number, unit) = split_unit(text);
+        let mib = match unit {
+            "" | "MiB" => 1,
+            "GiB" => 1 << 10,
+            "TiB" => 1 << 20,
+            _ => return None,
+        };
+        let size = number.parse::<u64>().ok()?.checked_mul(mib)?;
+        self.bounds.contains(&size).then_some(size * MIB)
+    }
+
+    fn show(&self, value: &u64) -> String {
+        match value / MIB {
+            mib if mib > 0 && mib.is_multiple_of(1 << 20) => format!("{}TiB", mib >> 20),
+            mib if mib > 0 && mib.is_multiple_of(1 << 10) => format!("{}GiB", mib >> 10),
+            mib => format!("{mib}MiB"),
+        }
+    }
+
+    fn bounds(&self) -> String {
+        let [low, high] =
+            [self.bounds.start(), self.bounds.end()].map(|mib| self.show(&(mib * MIB)));
+        format!("{low} to {high}")
+    }
+
+    fn takes(&self) -> String {
+        let bounds = Rule::bounds(self);
+        format!("a size from {bounds}, in MiB or like `500MiB`, `2GiB`")
+    }
+}
+
+/// A number of things.
+pub struct Count {
+    /// The default.
+    pub usual: u32,
+    /// The bounds.
+    pub bounds: RangeInclusive<u32>,
+}
+
+impl Rule for Count {
+    type Value = u32;
+
+    fn usual(&self) -> u32 {
+        self.usual
+    }
+
+    fn parse(&self, text: &str) -> Option<u32> {
+        let number = text.parse().ok()?;
+        self.bounds.contains(&number).then_some(number)
+    }
+
+    fn show(&self, value: &u32) -> String {
+        value.to_string()
+    }
+
+    fn bounds(&self) -> String {
+        format!("{} to {}", self.bounds.start(), self.bounds.end())
+    }
+
+    fn takes(&self) -> String {
+        format!("a number from {}", Rule::bounds(self))
+    }
+}
+
+/// A range of ports that need no privilege.
+pub struct Ports {
+    /// The default.
+    pub usual: RangeInclusive<u16>,
+}
+
+impl Rule for Ports {
+    type Value = RangeInclusive<u16>;
+
+    fn usual(&self) -> RangeInclusive<u16> {
+        self.usual.clone()
+    }
+
+    fn parse(&self, text: &str) -> Option<RangeInclusive<u16>> {
+        let (low, high) = text.split_once('-')?;
+        let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+        (low >= 1024 && low < high).then_some(low..=high)
+    }
+
+    fn show(&self, value: &RangeInclusive<u16>) -> String {
+        format!("{}-{}", value.start(), value.end())
+    }
+
+    fn bounds(&self) -> String {
+        "1024 to 65535".to_owned()
+    }
+
+    fn takes(&self) -> String {
+        let (bounds, usual) = (self.bounds(), self.show(&self.usual));
+        format!("two ports from {bounds}, like `{usual}`")
+    }
+}
+
+/// One of a few words; the first is the default.
+pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Rule for Choice<T> {
+    type Value = T;
+
+    fn usual(&self) -> T {
+        self.0[0].1
+    }
+
+    fn parse(&self, text: &str) -> Option<T> {
+        let (_, value) = self.0.iter().find(|(word, _)| *word == text)?;
+        Some(*value)
+    }
+
+    fn show(&self, value: &T) -> String {
+        let known = self.0.iter().find(|(_, known)| known == value);
+        known.map_or(String::new(), |(word, _)| (*word).to_owned())
+    }
+
+    fn bounds(&self) -> String {
+        let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`{word}`")).collect();
+        match words.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => words.concat(),
+        }
+    }
+
+    fn takes(&self) -> String {
+        self.bounds()
+    }
+}
+
+/// The number, and the letters behind it: `10m`, `2 GiB`.
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text
+        .trim_end_matches(|c: char| c.is_ascii_alphabetic())
+        .len();
+    let (number, unit) = text.split_at(end);
+    (number.strip_suffix(' ').unwrap_or(number), unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_it_is_shown_and_bounded() {
+        let rule = Time {
+            usual: Duration::from_secs(1),
+            low: Duration::from_millis(100),
+            high: Duration::from_secs(3600),
+        };
+        for (text, milliseconds) in [
+            ("30", 30_000),
+            ("0.25", 250),
+            ("0.1s", 100),
+            ("1h", 3_600_000),
+        ] {
+            let time = Duration::from_millis(milliseconds);
+            assert_eq!(rule.parse(text), Some(time), "{text}");
+            assert_eq!(rule.parse(&rule.show(&time)), Some(time), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0.09",
+            "-1",
+            "inf",
+            "1e300",
+            "3601",
+            "1h1s",
+            "999999999999d",
+        ] {
+            assert_eq!(rule.parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_mebibytes_or_has_a_unit() {
+        let rule = Size {
+            usual: 1,
+            bounds: 0..=1 << 20,
+        };
+        for (text, mib, shown) in [
+            ("0", 0, "0MiB"),
+            ("500", 500, "500MiB"),
+            ("500MiB", 500, "500MiB"),
+            ("2 GiB", 2048, "2GiB"),
+            ("1TiB", 1 << 20, "1TiB"),
+        ] {
+            assert_eq!(rule.parse(text), Some(mib << 20), "{text}");
+            assert_eq!(rule.show(&(mib << 20)), shown);
+        }
+        for text in [
+            "",
+            "1.5",
+            "-1",
+            "5MB",
+            "2TiB",
+            "99999999999999999999",
+            "18446744073709551615TiB",
+        ] {
+            assert_eq!(rule.parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_choice_are_listed() {
+        let rule = Choice(&[("auto", 1), ("on", 2), ("off", 3)]);
+        assert_eq!(rule.takes(), "`auto`, `on` or `off`");
+        assert_eq!(
+            (rule.usual(), rule.parse("off"), rule.parse("OFF")),
+            (1, Some(3), None)
+        );
+    }
+}
