@@ -19,6 +19,8 @@ mod run_detached;
 mod run_inside;
 pub mod sandbox;
 mod serve;
+mod server_status;
+mod server_stop;
 mod settings;
 mod streams;
 mod usage;
@@ -137,6 +139,12 @@ enum Command {
     Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
+    /// Say whether a server runs, and what it does; exits with 3 when none does
+    #[command(name = "server:status")]
+    ServerStatus(server_status::Show),
+    /// Stop the server; dynos go on
+    #[command(name = "server:stop")]
+    ServerStop(server_stop::Stop),
 }
 
 /// Does what the command line says; the result is the exit code.
@@ -195,6 +203,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Doctor => return doctor::perform(&context),
         Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
+        Command::ServerStatus(command) => return command.perform(&mut context),
+        Command::ServerStop(command) => command.perform(&mut context)?,
     }
     Ok(0)
 }

@@ -293,8 +293,14 @@ impl Client {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
+        // Whoever follows a stream knows best what to do when the server is gone.
+        let mut connection = match self.open_connection()? {
+            Some(connection) => connection,
+            None => Connection::open(&self.socket, self.patience).map_err(lost)?,
+        };
         let request = request_line("GET", target).finish();
-        let (mut connection, head) = self.ask("GET", &request)?;
+        connection.transport.write(&request).map_err(lost)?;
+        let head = connection.read_head("GET")?;
         if head.status >= 400 {
             let status = connection.read_answer(&head)?.success()?.status;
             bail!("the server answered with status {status}");
@@ -371,22 +377,30 @@ impl Client {
         Ok((connection, head))
     }
 
-    /// The connection, if the server has not closed it since; else a new one. Nothing of the request
-    /// was sent yet, so this is safe for any method.
+    /// The connection, if the server has not closed it since; else a new one, to its successor if need be. Nothing of
+    /// the request was sent yet, so this is safe for any method.
     fn take_connection(&mut self) -> anyhow::Result<Connection> {
-        if let Some(connection) = self.connection.take()
-            && connection.input.is_empty()
-            && !connection.transport.has_input()?
-        {
+        if let Some(connection) = self.open_connection()? {
             return Ok(connection);
         }
         let Some((home, launch)) = &self.start else {
             return Connection::open(&self.socket, self.patience).map_err(lost);
         };
-        let connection = start::connect_or_start(home, launch)?.connection;
+        let connection = start::connect_to_any_or_start(home, launch)?.connection;
         let connection = connection.context("no connection to the server")?;
         connection.transport.set_patience(self.patience)?;
         Ok(connection)
+    }
+
+    fn open_connection(&mut self) -> anyhow::Result<Option<Connection>> {
+        match self.connection.take() {
+            Some(connection)
+                if connection.input.is_empty() && !connection.transport.has_input()? =>
+            {
+                Ok(Some(connection))
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -24,12 +24,6 @@
 //! `log_file/writer.rs` appends, `retention.rs` drops, `reader.rs` follows, `search.rs` finds where to begin, `folder.rs`
 //! knows the names.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "`dyno logs`, which reads it, is still to come"
-)]
-
 mod folder;
 mod reader;
 mod retention;
@@ -44,11 +38,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    reader::{LogReader, Skipped},
-    retention::enforce,
-    search::{end, last_lines, since},
-};
+pub use reader::LogReader;
+pub use retention::enforce;
+pub use search::{end, last_lines, since};
 pub use writer::LogWriter;
 
 /// How many segments a full log has: what is dropped at a time is this part of it.

@@ -12,15 +12,18 @@ mod end_waiters;
 mod host;
 pub mod limits;
 pub mod listener;
+mod log_keeper;
 mod logs;
 mod lost;
 mod platform;
 mod releases;
 mod routes;
 pub mod service;
+mod service_manager;
 pub mod signals;
 mod slugs;
 pub mod startup;
+mod status;
 mod supervisors;
 mod workers;
 

@@ -335,6 +335,16 @@ fn server_process() {
 }
 
 #[test]
+#[ignore = "a server that is killed while it starts, as long as there is a file, for the other tests"]
+fn dying_server_process() {
+    let home = Home::of_process().unwrap();
+    if std::fs::remove_file(home.path().join("die")).is_ok() {
+        let _ = signal_hook::low_level::raise(signal_hook::consts::SIGKILL);
+    }
+    server_process();
+}
+
+#[test]
 #[ignore = "a server that fails to start, for the other tests"]
 fn failing_server_process() {
     let home = Home::of_process().unwrap();
@@ -443,6 +453,14 @@ fn a_server_that_fails_to_start_says_why() {
         args: Vec::new(),
     };
     assert!(connect_or_start(&home.home, &missing).is_err());
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_starts_is_followed_by_another() {
+    let home = Started::new();
+    std::fs::write(home.home.path().join("die"), "").unwrap();
+    let mut client = connect_or_start(&home.home, &launch("dying_server_process")).unwrap();
+    assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 }
 
 #[test]

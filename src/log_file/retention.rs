@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +10,7 @@ use memchr::memchr_iter;
 
 use super::folder::Folder;
 use super::writer::{self, LogWriter};
-use super::{BLOCK, Limits};
+use super::{BLOCK, Limits, SEGMENTS, search};
 use crate::log_line::{self, Source};
 
 /// The process that is given as the one that says it.
@@ -20,17 +19,20 @@ const SPEAKER: &str = "logplex";
 /// Drops what is too old or too much of the log in `folder`. Writers see to the size themselves; this is for a log that
 /// nobody writes to, and for limits that were changed. A log that does not exist needs nothing.
 pub fn enforce(folder: &Path, limits: Limits) -> io::Result<()> {
-    let Some(opened) = Folder::open(folder)? else {
+    let Some(folder) = Folder::open(folder)? else {
         return Ok(());
     };
-    let now = now();
-    writer::seal_newest(&opened, |newest| {
-        newest.size() > 0 && is_older(newest.mtime(), limits.age, now)
+    // Only a sealed segment is ever dropped, and only as a whole. So one gets lines of a part of the time only.
+    let before = Timestamp::now()
+        .checked_sub(limits.age / SEGMENTS as u32)
+        .map_or(String::new(), log_line::time);
+    writer::seal_newest(&folder, |newest| {
+        Ok(search::first_time(newest)?.is_some_and(|first| first < before))
     })?;
     let mut dropped = None;
-    make_room(&opened, limits, &mut dropped)?;
+    make_room(&folder, limits, &mut dropped)?;
     match dropped.and_then(|dropped| dropped.notice(Timestamp::now())) {
-        Some(notice) => LogWriter::open(folder, limits)?.append(&notice),
+        Some(notice) => LogWriter::of(folder, limits)?.append(&notice),
         None => Ok(()),
     }
 }

@@ -137,6 +137,12 @@ pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
     end(path)
 }
 
+/// The time of the first line of a segment, as it stands there.
+pub fn first_time(file: &File) -> io::Result<Option<String>> {
+    let first = first_line(file, 0, &mut vec![0; BLOCK], |_| true)?;
+    Ok(first.map(|(_, time)| time))
+}
+
 /// The first line from the line at `offset` on whose time is wanted: where it begins, and its time. What has no time is
 /// passed over.
 fn first_line(

@@ -17,8 +17,9 @@ use super::folder::Folder;
 use super::retention::{self, Dropped};
 use crate::log_line::{self, Source};
 
-/// How long a writer waits for the others. They hold the lock for as long as a write takes.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a writer waits for the others. They hold the lock for as long as a write takes, which is long on a disk that
+/// is slow and has much to do.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two tries for the lock.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
@@ -33,6 +34,7 @@ pub struct LogWriter {
     segment: Segment,
     /// Lines that could not be written, and since when.
     lost: Option<(u64, Timestamp)>,
+    patience: Duration,
     /// Somebody had the lock for longer than they should, so they probably still have it.
     stuck: bool,
 }
@@ -52,15 +54,26 @@ struct Unwritten {
 impl LogWriter {
     /// Opens the log in `folder`, making it where it is missing.
     pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
-        let folder = Folder::create(folder)?;
+        Self::of(Folder::create(folder)?, limits)
+    }
+
+    /// The same for a folder that is open already.
+    pub(super) fn of(folder: Folder, limits: Limits) -> io::Result<Self> {
         Ok(Self {
             segment: newest(&folder, 1)?,
             folder,
             limits,
             segment_size: limits.segment(),
             lost: None,
+            patience: PATIENCE,
             stuck: false,
         })
+    }
+
+    /// Waits for other writers no longer than this; what cannot be written by then is lost.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room.
@@ -179,7 +192,7 @@ impl LogWriter {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            if self.stuck || began.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            if self.stuck || began.get_or_insert_with(Instant::now).elapsed() > self.patience {
                 self.stuck = true;
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -227,27 +240,31 @@ fn newest(folder: &Folder, least: u64) -> io::Result<Segment> {
     }
 }
 
-/// Seals the newest segment if `wanted` says so of what is known of it. True if it did.
+/// Seals the newest segment, if `wanted` says so of it and nobody is just writing to it.
 pub fn seal_newest(
     folder: &Folder,
-    wanted: impl Fn(&std::fs::Metadata) -> bool,
-) -> io::Result<bool> {
+    wanted: impl FnOnce(&File) -> io::Result<bool>,
+) -> io::Result<()> {
     let Some(&number) = folder.segments()?.last() else {
-        return Ok(false);
+        return Ok(());
     };
-    let Some(file) = folder.appender(number)? else {
-        return Ok(false);
+    let Some(file) = folder.reader(number)? else {
+        return Ok(());
     };
-    // Whoever has it is writing to it.
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(false);
+    if !wanted(&file)? {
+        return Ok(());
+    }
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
     let _lock = Lock(&file);
-    if folder.stat(number + 1)?.is_some() || !wanted(&file.metadata()?) {
-        return Ok(false);
+    // Somebody may have done it before, and its successors may even be gone with it.
+    if folder.stat(number + 1)?.is_none() && file.metadata()?.nlink() > 0 {
+        folder.make(number + 1)?;
     }
-    folder.make(number + 1)?;
-    Ok(true)
+    Ok(())
 }
 
 /// How many bytes of `lines` are whole lines within `room`.

@@ -100,6 +100,15 @@ impl Dynos {
         })
     }
 
+    /// How they are kept apart, in words.
+    pub fn isolation(&self) -> &'static str {
+        match (self.identity.privileged, self.identity.id_mapped) {
+            (false, _) => "namespaces",
+            (true, true) => "namespaces, a host uid for each dyno",
+            (true, false) => "namespaces, one host uid for all dynos",
+        }
+    }
+
     /// How many are alive.
     pub fn count(&self) -> usize {
         self.supervisors.count()

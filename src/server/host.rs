@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -19,6 +20,9 @@ use crate::log_line::{self, Source};
 use crate::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
 use crate::store::Store;
+
+/// How long the server, which has others to serve, waits for those who write to the same log.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The state and the slugs of this host.
 pub struct Host {
@@ -90,8 +94,8 @@ impl Host {
             text.as_bytes(),
         );
         let folder = self.log_folder(app_id);
-        if let Err(error) =
-            LogWriter::open(&folder, self.log_limits()).and_then(|mut log| log.append(&line))
+        if let Err(error) = LogWriter::open(&folder, self.log_limits())
+            .and_then(|log| log.with_patience(PATIENCE).append(&line))
         {
             eprintln!("cannot log to `{}`: {error}", folder.display());
         }

@@ -1,9 +1,10 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod dyno_requests;
+mod server_requests;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,18 @@ use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
+use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
+use super::status::Origin;
 use super::supervisors::Remains;
-use crate::api::server::{ServerInfo, SettingInfo};
+use crate::api::server::ServerInfo;
 use crate::error::UserError;
 use crate::home::Home;
-use crate::http::{RequestHead, Response};
+use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
 use crate::sandbox::plan::Ownership;
 use crate::sandbox::probe;
@@ -49,8 +53,14 @@ struct Service {
     dynos: Dynos,
     logs: Logs,
     info: ServerInfo,
+    origin: Origin,
+    home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    log_keeper: LogKeeper,
+    manager: ServiceManager,
+    /// The server starts no dyno any more, and leaves when the last one has ended.
+    ending: bool,
     destroying: Vec<Destroying>,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
@@ -95,13 +105,22 @@ impl Service {
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
         dynos.adopt(&mut host, ctx.reactor())?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
+        // The socket is listening, and nothing from here on takes time.
+        let manager = ServiceManager::of_process();
+        manager.ready();
         Ok(Self {
             host,
             dynos,
+            log_keeper,
             logs: Logs::new(),
             info: about::this_server(idle)?,
+            origin: Origin::of_process(idle),
+            home: home.to_owned(),
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
+            manager,
+            ending: false,
             destroying: Vec::new(),
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
@@ -235,10 +254,7 @@ impl Application for Service {
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app));
             }
-            ("GET", ["server", "settings"]) => {
-                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
-                return Reply::Now(Response::json(200, &settings));
-            }
+            (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
@@ -253,6 +269,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -280,11 +297,15 @@ impl Application for Service {
 
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        if self.ending && self.dynos.count() == 0 {
+            ctx.stop();
+        }
+        self.manager.update(self.dynos.count(), ctx.is_stopping());
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
         }
         // Only a host that runs dynos pays for the next one.
-        if self.dynos.count() > 0 {
+        if self.dynos.count() > 0 && !self.ending {
             self.dynos.prepare();
         }
         match (self.is_idle(ctx), self.idle_since) {

@@ -11,7 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 
-use crate::harness::{self, Host, is_root, require, write};
+use crate::harness::{Host, require, write};
+use crate::small_disk::{can_fill_a_disk, on_a_small_disk};
 
 /// The names in the state's `slugs` folder.
 fn slugs(host: &Host) -> Vec<String> {
@@ -448,42 +449,6 @@ fn a_full_disk_releases_nothing_and_space_heals_it() {
     assert!(errors.contains("error: disk full"), "{errors}");
     assert!(errors.contains("hint: "), "{errors}");
     assert!(errors.contains("done, v3"), "{errors}");
-}
-
-/// Only root can make a disk that is full: a small one, in a mount namespace of the script's own. The suite runs as root,
-/// too, before a change lands.
-fn can_fill_a_disk() -> bool {
-    if !is_root() {
-        eprintln!("left out: only root can mount a small disk");
-        return false;
-    }
-    require("unshare");
-    true
-}
-
-/// Runs `script` in `app` with a state folder of 6 MB; `$0` is the binary. What it printed, on both streams.
-fn on_a_small_disk(host: &Host, app: &Path, script: &str) -> (String, String) {
-    let mount = r#"mount -t tmpfs -o size=6m,mode=0700 small "$DYNO_HOME" || exit 99"#;
-    let output = {
-        let _starting = harness::STARTING.read().unwrap();
-        Command::new("unshare")
-            .args(["-m", "timeout", "60", "bash", "-c"])
-            .arg(format!("{mount}\n{script}"))
-            .arg(harness::binary())
-            .current_dir(app)
-            .env_clear()
-            .envs(host.env())
-            .output()
-            .unwrap()
-    };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        output.status.success(),
-        "{}\n{printed}\n{errors}",
-        output.status
-    );
-    (printed, errors)
 }
 
 #[test]

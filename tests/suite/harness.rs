@@ -298,12 +298,21 @@ impl Host {
     pub fn server(&self) -> Option<Process> {
         let pid = fs::read_to_string(self.state().join("server.lock")).ok()?;
         let server = Process::find(pid.trim().parse().ok()?)?;
+        self.is_server(server.pid).then_some(server)
+    }
+
+    /// All processes that are this host's server, or try to be.
+    pub fn servers(&self) -> Vec<i32> {
+        pids().filter(|pid| self.is_server(*pid)).collect()
+    }
+
+    fn is_server(&self, pid: i32) -> bool {
         let own = format!("DYNO_HOME={}\0", self.state().display());
-        let environ = fs::read(format!("/proc/{}/environ", server.pid)).ok()?;
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let own = environ
             .windows(own.len())
             .any(|window| window == own.as_bytes());
-        (own && command_line_of(server.pid).contains("server")).then_some(server)
+        own && command_line_of(pid).contains("server")
     }
 
     /// Kills the server, as a crash would.
@@ -442,9 +451,14 @@ impl Host {
         eventually("a supervisor", || self.supervisors().pop())
     }
 
-    /// A request to the API, as any HTTP client would send it; the answer's status and body.
+    /// A request to the API, as any HTTP client would send it; the answer's status and body. A server that has left, as
+    /// nobody needed it, is started again.
     pub fn request(&self, method: &str, target: &str, body: &serde_json::Value) -> (u16, String) {
-        let mut socket = UnixStream::connect(self.state().join("api.sock")).unwrap();
+        let api = self.state().join("api.sock");
+        let mut socket = UnixStream::connect(&api).unwrap_or_else(|_| {
+            self.dyno(&self.path(), &["apps"]).finish().succeeds();
+            UnixStream::connect(&api).unwrap()
+        });
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let body = if body.is_null() {
             String::new()

@@ -5,6 +5,7 @@
 //! so the same test program can be run by a user who cannot reach the checkout.
 
 mod harness;
+mod small_disk;
 mod terminal;
 
 mod apps;
@@ -15,6 +16,7 @@ mod environment;
 mod errors;
 mod idle;
 mod layers;
+mod log_file;
 mod logs;
 mod ps;
 mod releases;
@@ -24,5 +26,6 @@ mod run_pipes;
 mod run_terminal;
 mod sandbox;
 mod server;
+mod server_commands;
 mod settings;
 mod survival;

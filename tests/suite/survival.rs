@@ -331,7 +331,7 @@ fn a_killed_init_is_a_killed_command() {
 fn everything_may_be_killed_at_once() {
     let host = Host::new();
     let app = host.plain_app();
-    let job = Job::start(&host, &app);
+    Job::start(&host, &app);
     let running: Vec<_> = (0..3)
         .map(|_| host.run(&app, &["-q", HARD_TO_KILL]).open_input().start())
         .collect();
@@ -369,7 +369,6 @@ fn everything_may_be_killed_at_once() {
             &format!("heroku[{name}]: State changed from up to crashed"),
         );
     }
-    drop(job);
     host.run(&app, &["-q", "echo $DYNO"])
         .finish()
         .prints("run.5\n");

@@ -86,6 +86,10 @@ impl Service {
         request: &CreateDyno,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
+        if self.ending {
+            let message = "the server ends all dynos and leaves; it starts none";
+            return Err(ApiError::new("unavailable", message));
+        }
         let release = self.host.store.current_release(app)?;
         let dyno = self
             .dynos
