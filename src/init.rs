@@ -20,6 +20,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::control::{self, FromInit, Streams, ToInit};
 use crate::dyno::Exit;
+use crate::open_files;
 use crate::pty;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::sys::signal::{Signal, reset_all, signal_everybody_else};
@@ -91,10 +92,11 @@ fn serve(control: BorrowedFd<'_>) -> Result<(), FromInit> {
                         args,
                         env,
                         streams,
+                        open_files,
                     },
                     _,
                 ))) => {
-                    let said = match start(&program, &args, &env, streams) {
+                    let said = match start(&program, &args, &env, streams, open_files) {
                         Ok(started) => {
                             commands.push((id, started.pid));
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
@@ -181,6 +183,7 @@ fn start(
     args: &[String],
     env: &[(String, String)],
     streams: Streams,
+    open_files: Option<u64>,
 ) -> Result<Started> {
     let text = |s: &str| CString::new(s).context("NUL in the command or its environment");
     let path = text(&program.to_string_lossy())?;
@@ -198,7 +201,7 @@ fn start(
     match clone_process(Namespaces::NONE).context("cannot start a process")? {
         Side::Child => {
             drop(outcome);
-            let error = match enter(&theirs) {
+            let error = match enter(&theirs, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
             };
@@ -254,7 +257,7 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
 
 /// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
 /// and none of our signal settings.
-fn enter(theirs: &Theirs) -> io::Result<()> {
+fn enter(theirs: &Theirs, open_files: Option<u64>) -> io::Result<()> {
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
@@ -273,6 +276,10 @@ fn enter(theirs: &Theirs) -> io::Result<()> {
         Theirs::Unchanged => {}
     }
     rustix::process::chdir("/app")?;
+    // Last, since it may be lower than what is open.
+    if let Some(limit) = open_files {
+        open_files::set_soft_limit(limit)?;
+    }
     reset_all();
     Ok(())
 }

@@ -33,6 +33,7 @@ use crate::frame::{Frame, Refusal, Up};
 use crate::init::{self, MAIN};
 use crate::log_file::LogWriter;
 use crate::log_line::{self, Source};
+use crate::open_files;
 use crate::reactor::{self, Reactor};
 use crate::sandbox::launch::{Launched, launch};
 use crate::sandbox::plan::{Owner, Ownership, Plan};
@@ -51,12 +52,16 @@ const MAX_SPEC: u64 = 4 * 1024 * 1024;
 /// Servers that may be connected at a time: the one that runs, and its successor.
 const MAX_SERVERS: usize = 4;
 
+/// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
+const OPEN_FILES: u64 = 512;
+
 /// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
 /// server. Returns when the dyno is over.
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
     rustix::process::chdir("/")?;
+    open_files::set_soft_limit(OPEN_FILES)?;
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
@@ -426,6 +431,7 @@ impl Supervisor {
             args: shell_arguments(self.stack.shell(), shell_command, &self.spec.tree),
             env: env.into_iter().collect(),
             streams,
+            open_files: self.spec.open_files,
         }
     }
 

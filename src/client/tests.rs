@@ -16,13 +16,15 @@ use super::*;
 use crate::api::server::ServerInfo;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
-use crate::server::application::{Application, BodyPlan, Ctx, Reply, Request};
+use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
 
 /// A server of a few requests.
 struct StandIn {
     server: ServerInfo,
+    /// What is still to be streamed.
+    pieces: Vec<More>,
 }
 
 impl Application for StandIn {
@@ -57,6 +59,15 @@ impl Application for StandIn {
                     ))
                 }
             }),
+            ("GET", "/stream") => {
+                let piece = |text: &str| More::Bytes(text.as_bytes().to_vec());
+                self.pieces = vec![More::End, piece("two"), piece(""), piece("one")];
+                Reply::Stream(Response::new(200))
+            }
+            ("GET", "/stream/cut") => {
+                self.pieces = vec![More::Later, More::Bytes(b"one".to_vec())];
+                Reply::Stream(Response::new(200))
+            }
             ("GET", "/attach") => Reply::upgrade(|_, _, socket, _| {
                 let socket = UnixStream::from(socket);
                 let file = File::open("/dev/null").unwrap();
@@ -70,6 +81,10 @@ impl Application for StandIn {
                 Reply::Now(Response::json(404, &error))
             }
         }
+    }
+
+    fn more(&mut self, _: Ticket, _: &mut Ctx<Self>) -> More {
+        self.pieces.pop().unwrap_or(More::Later)
     }
 }
 
@@ -119,7 +134,10 @@ fn serve_in_this_process(
 ) -> anyhow::Result<()> {
     startup::serve(home, false, limits, |_| {
         listens.send(())?;
-        Ok(StandIn { server })
+        Ok(StandIn {
+            server,
+            pieces: Vec::new(),
+        })
     })?;
     Ok(())
 }
@@ -298,6 +316,36 @@ fn an_upgrade_keeps_what_came_with_it() {
 }
 
 #[test]
+fn a_streamed_answer_is_read_as_it_comes_and_a_cut_is_no_end() {
+    let server = Server::start("a", limits::Limits::default());
+    let mut client = server.client();
+    let mut stream = client.stream("/stream").unwrap();
+    let mut body = Vec::new();
+    while stream.read(&mut body).unwrap() {}
+    assert_eq!(body, b"onetwo");
+    assert!(!stream.read(&mut body).unwrap() && stream.waits_for().is_none());
+
+    let mut cut = client.stream("/stream/cut").unwrap();
+    body.clear();
+    assert!(cut.read(&mut body).unwrap());
+    assert_eq!(body, b"one");
+    assert!(cut.waits_for().is_some());
+    drop(server);
+    let error = cut.read(&mut body).unwrap_err();
+    assert!(is_lost(&error), "{error:#}");
+    let error = client.stream("/stream").unwrap_err();
+    assert!(is_lost(&error), "{error:#}");
+}
+
+#[test]
+fn a_refused_stream_is_the_apis_error() {
+    let server = Server::start("a", limits::Limits::default());
+    let error = server.client().stream("/nowhere").unwrap_err();
+    assert_eq!(user_error(&error).message, "no such thing");
+    assert!(!is_lost(&error));
+}
+
+#[test]
 fn a_silent_server_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
@@ -326,7 +374,10 @@ fn server_process() {
     let home = Home::of_process().unwrap();
     let server = about::this_server(true).unwrap();
     let served = startup::serve(&home, true, limits::Limits::default(), |_| {
-        Ok(StandIn { server })
+        Ok(StandIn {
+            server,
+            pieces: Vec::new(),
+        })
     });
     if let Err(error) = served {
         eprintln!("error: {error:#}");

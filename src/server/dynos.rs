@@ -11,6 +11,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use rustix::rand::GetRandomFlags;
 
+use super::descriptors::Descriptors;
 use super::host::Host;
 use super::lost::{self, Known};
 use super::supervisors::{News, Remains, Supervisors};
@@ -66,6 +67,7 @@ pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
     identity: Identity,
+    descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
@@ -82,9 +84,11 @@ impl Dynos {
         home: &Path,
         settings: Settings,
         identity: Identity,
+        descriptors: Descriptors,
         reactor: &mut Reactor,
     ) -> Result<Self> {
         Ok(Self {
+            descriptors,
             supervisors: Supervisors::new(home.join("dynos"), reactor)?,
             next_port: *settings.ports.start(),
             next_uid: 0,
@@ -185,6 +189,7 @@ impl Dynos {
     ) -> Result<Dyno, ApiError> {
         let shell_command = command_line::resolve(&request.command, &release.process_types);
         command_line::check(&shell_command)?;
+        self.check_descriptors()?;
         let new = NewDyno {
             process_type: request.r#type.clone(),
             command: request.command.clone(),
@@ -214,6 +219,18 @@ impl Dynos {
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
+    }
+
+    /// Whether one more dyno is within what the server may have open.
+    fn check_descriptors(&self) -> Result<(), ApiError> {
+        let Descriptors { dynos, limit, .. } = self.descriptors;
+        if self.count() < dynos {
+            return Ok(());
+        }
+        Err(ApiError::too_many(format!(
+            "{dynos} dynos are alive, which is as many as the server can have: it may have {limit} files open"
+        ))
+        .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
     #[allow(
@@ -265,6 +282,7 @@ impl Dynos {
             lifetime: lifetime(&self.settings)?.as_secs_f64(),
             time_to_live: request.time_to_live.map(f64::from),
             stop_grace: self.settings.stop_grace.as_secs_f64(),
+            open_files: Some(self.descriptors.original),
         };
         self.supervisors.start(&spec, port, reactor)
     }

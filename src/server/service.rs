@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::descriptors::Descriptors;
 use super::dynos::{Dynos, Identity, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
@@ -38,8 +39,11 @@ use crate::settings::{Settings, Sourced, UID_COUNT};
 /// # Errors
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
-    let service = startup::serve(home, idle, Limits::default(), |ctx| {
-        Service::new(home.path(), settings, idle, ctx)
+    let mut limits = Limits::default();
+    let descriptors = Descriptors::raise(limits.connections)?;
+    limits.connections = descriptors.connections;
+    let service = startup::serve(home, idle, limits, |ctx| {
+        Service::new(home.path(), settings, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
@@ -89,7 +93,13 @@ impl AsMut<Logs> for Service {
 }
 
 impl Service {
-    fn new(home: &Path, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(
+        home: &Path,
+        sourced: Sourced,
+        idle: bool,
+        descriptors: Descriptors,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Self> {
         let settings = sourced.settings.clone();
         let identity = identity(home, &settings)?;
         let owner = identity.tree_owner(settings.uid_base);
@@ -103,7 +113,7 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, identity, descriptors, ctx.reactor())?;
         dynos.adopt(&mut host, ctx.reactor())?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
@@ -252,7 +262,7 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                return host::reply(logs::read(self, &request, app));
+                return host::reply(logs::read(self, &request, app, ctx));
             }
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -164,7 +165,7 @@ impl Supervisors {
             port: Some(port),
             child: Some(child),
         };
-        self.watch(live, reactor)
+        Ok(self.watch(live, reactor)?)
     }
 
     fn give_spec(&mut self, spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
@@ -199,7 +200,14 @@ impl Supervisors {
         let deadline = Instant::now() + SETTLE_TIME;
         let (mut news, mut greeted) = (Vec::new(), HashSet::new());
         loop {
-            news.extend(self.look(reactor).into_iter().map(News::Gone));
+            let (over, trouble) = self.look_once(reactor);
+            if trouble.as_ref().is_some_and(is_out_of_descriptors) {
+                let count = self.live.len();
+                return trouble
+                    .map_or(Ok(news), Err)
+                    .context(format!("cannot take up more than {count} dynos"));
+            }
+            news.extend(over.into_iter().map(News::Gone));
             let adopted: Vec<Token> = self.live.keys().copied().collect();
             for token in adopted {
                 if greeted.insert(token)
@@ -217,23 +225,28 @@ impl Supervisors {
     }
 
     /// Looks once at every dyno of which it was not clear whether it lives, and at supervisors that are about to exit.
-    /// Returns what is left of those that are over, and asks for another look at the others.
-    pub fn look(&mut self, reactor: &mut Reactor) -> Vec<Remains> {
+    /// Returns what is left of those that are over, and why nothing could be found out about one, if that is so; asks for
+    /// another look at the others.
+    fn look_once(&mut self, reactor: &mut Reactor) -> (Vec<Remains>, Option<io::Error>) {
         self.leaving
             .retain_mut(|(child, _)| !matches!(child.try_wait(), Ok(Some(_))));
-        let mut over = Vec::new();
+        let (mut over, mut trouble) = (Vec::new(), None);
         for unsettled in std::mem::take(&mut self.unsettled) {
             match self.look_at(&unsettled.dyno, reactor) {
-                Found::Alive => {}
-                Found::Unclear => self.unsettled.push(unsettled),
-                Found::Over(claim) => over.push(Remains {
+                Ok(Found::Alive) => {}
+                Ok(Found::Unclear) => self.unsettled.push(unsettled),
+                Ok(Found::Over(claim)) => over.push(Remains {
                     dyno: unsettled.dyno,
                     _claim: claim,
                 }),
+                Err(error) => {
+                    self.unsettled.push(unsettled);
+                    trouble = Some(error);
+                }
             }
         }
         self.look_again(reactor);
-        over
+        (over, trouble)
     }
 
     /// Sees to it that there is another look if one is needed: soon at first, then ever more seldom.
@@ -248,17 +261,19 @@ impl Supervisors {
         }
     }
 
-    fn look_at(&mut self, dyno: &str, reactor: &mut Reactor) -> Found {
+    fn look_at(&mut self, dyno: &str, reactor: &mut Reactor) -> io::Result<Found> {
         let folder = self.folder_of(dyno);
         match supervisor::claim(&folder) {
-            Ok(Some(claim)) => return Found::Over(Some(claim)),
+            Ok(Some(claim)) => return Ok(Found::Over(Some(claim))),
             Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Over(None),
-            Err(_) => return Found::Unclear,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Over(None)),
+            Err(error) => return Err(error),
         }
         let socket = folder.join(supervisor::SOCKET);
-        let Ok(socket) = unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) else {
-            return Found::Unclear;
+        let socket = match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
+            Ok(socket) => socket,
+            Err(error) if is_out_of_descriptors(&error) => return Err(error),
+            Err(_) => return Ok(Found::Unclear),
         };
         let scratch = fs::metadata(folder.join(supervisor::SCRATCH));
         let adopted = Live {
@@ -268,10 +283,8 @@ impl Supervisors {
             port: None,
             child: None,
         };
-        match self.watch(adopted, reactor) {
-            Ok(()) => Found::Alive,
-            Err(_) => Found::Unclear,
-        }
+        self.watch(adopted, reactor)?;
+        Ok(Found::Alive)
     }
 
     /// Finds out soon whether a dyno is alive that is not heard any more.
@@ -281,7 +294,7 @@ impl Supervisors {
         self.look_again(reactor);
     }
 
-    fn watch(&mut self, live: Live, reactor: &mut Reactor) -> Result<()> {
+    fn watch(&mut self, live: Live, reactor: &mut Reactor) -> io::Result<()> {
         let token = reactor.token();
         rustix::io::ioctl_fionbio(&live.socket, true)?;
         reactor.register(&live.socket, token, Interest::READABLE)?;
@@ -356,7 +369,7 @@ impl Supervisors {
                 }
             }
         }
-        news.extend(self.look(reactor).into_iter().map(News::Gone));
+        news.extend(self.look_once(reactor).0.into_iter().map(News::Gone));
         news
     }
 
@@ -376,8 +389,13 @@ enum Found {
     Alive,
     /// Nobody. None if there is no folder either.
     Over(Option<Claim>),
-    /// Something of it, but nobody to talk to; or nothing could be found out.
+    /// Something of it, but nobody to talk to.
     Unclear,
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Waits until there is something to read, or the deadline has passed.

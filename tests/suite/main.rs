@@ -11,6 +11,7 @@ mod terminal;
 mod apps;
 mod config;
 mod deploy;
+mod descriptors;
 mod disconnect;
 mod environment;
 mod errors;
