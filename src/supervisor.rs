@@ -5,13 +5,14 @@
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads;
-//! `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/record.rs` is what is left in the end.
+//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
+//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is
+//! the dyno's folder, which the server knows too.
 
 mod build;
+mod folder;
 mod inside;
 mod output;
-mod record;
 mod session;
 
 use std::collections::BTreeMap;
@@ -40,9 +41,10 @@ use crate::stack::Stack;
 use crate::unix_socket::{self, SocketType};
 
 pub use build::end_strays;
+pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
+use folder::{LOCK, TRACKED, write_record};
 use inside::Inside;
 use output::Output;
-pub use record::{lost_record, read_record, sweep_scratch};
 use session::Session;
 
 /// The largest spec, in bytes: far above what its bounded parts add up to.
@@ -53,19 +55,6 @@ const MAX_SERVERS: usize = 4;
 
 /// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
 const OPEN_FILES: u64 = 512;
-
-/// The name of the socket in a dyno's folder.
-pub const SOCKET: &str = "sock";
-
-/// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
-pub const SCRATCH: &str = "scratch";
-
-/// The name of the file in a dyno's folder which says that there may be processes of the dyno that the kernel does not
-/// end by itself.
-pub const TRACKED: &str = "tracked";
-
-/// The name of the lock in a dyno's folder. Held by supervisor and init, it means the whole dyno.
-pub const LOCK: &str = "lock";
 
 /// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
 /// server. Returns when the dyno is over.
@@ -602,7 +591,7 @@ impl Supervisor {
                 at_us: Some(Timestamp::now().as_microsecond()),
                 ..record.clone()
             };
-            match record::write_record(&self.spec.folder, &record) {
+            match write_record(&self.spec.folder, &record) {
                 Ok(()) => self.recorded = Some(record),
                 Err(error) => eprintln!(
                     "{}: cannot write the exit record: {error:#}",

@@ -24,6 +24,7 @@ use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
 use super::status::Origin;
+use super::supervisors::Remains;
 use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
 use crate::error::UserError;
@@ -122,7 +123,7 @@ impl Service {
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
-        dynos.adopt(&mut host.store, ctx.reactor())?;
+        dynos.adopt(&mut host, ctx.reactor())?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -150,6 +151,32 @@ impl Service {
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
+    }
+
+    /// Those who have waited for these dynos to end go on.
+    fn after_end(&mut self, dynos: &[String], ctx: &mut Ctx<Self>) {
+        if !dynos.is_empty() {
+            self.answer_end_waiters(dynos, ctx);
+            self.logs.dynos_ended(dynos, ctx);
+            self.go_on_destroying(ctx);
+        }
+    }
+
+    /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
+    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
+        let dyno = remains.dyno.clone();
+        let burial = self.dynos.burial(remains, &self.host);
+        let taken = ctx.work(move || {
+            let record = burial.perform();
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let store = &mut service.host.store;
+                let ended = service.dynos.buried(burial, record, store, ctx.reactor());
+                service.after_end(ended.as_slice(), ctx);
+            }
+        });
+        if !taken {
+            self.dynos.put_off(dyno, ctx.reactor());
+        }
     }
 
     /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
@@ -266,12 +293,11 @@ impl Application for Service {
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
             {
-                let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
-                if !ended.is_empty() {
-                    self.answer_end_waiters(&ended, ctx);
-                    self.logs.dynos_ended(&ended, ctx);
-                    self.go_on_destroying(ctx);
+                let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                for remains in heard.gone {
+                    self.bury(remains, ctx);
                 }
+                self.after_end(&heard.ended, ctx);
             }
             event if self.signals.came(event) => ctx.stop(),
             event if self.logs.came(event, ctx) => {}

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -179,7 +180,9 @@ fn no_dyno_is_given_up_for_want_of_descriptors() {
         .map(|number| {
             let folder = dynos.join(number.to_string());
             fs::create_dir(&folder).unwrap();
-            listen_at(&folder.join("sock"))
+            let lock = fs::File::create(folder.join("lock")).unwrap();
+            flock(&lock, FlockOperation::LockExclusive).unwrap();
+            (lock, listen_at(&folder.join("sock")))
         })
         .collect();
     let mut server = Command::new("/bin/sh");

@@ -13,7 +13,7 @@ use super::super::slugs::digest;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
-use crate::dyno;
+use crate::dyno::{self, EndReason};
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::slug::SlugId;
@@ -261,11 +261,22 @@ impl Service {
             )));
         }
         if !self.dynos.is_live(&dyno.id) {
-            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
-                .hint("`dyno run` starts another one"));
+            return Err(not_there(&dyno));
         }
         Ok(dyno)
     }
+}
+
+/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+fn not_there(dyno: &dyno::Dyno) -> ApiError {
+    let lost = EndReason::Lost.as_str();
+    match &dyno.ended {
+        Some(ended) if ended.reason.as_deref() != lost => {
+            ApiError::not_found(format!("`{}` has ended", dyno.name))
+        }
+        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
+    }
+    .hint("`dyno run` starts another one")
 }
 
 /// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.
