@@ -14,6 +14,7 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
 use crate::dyno::{self, EndReason};
+use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::slug::SlugId;
@@ -213,7 +214,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -240,7 +241,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
