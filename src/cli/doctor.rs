@@ -89,6 +89,9 @@ pub fn perform(context: &mut Context) -> Result<u8> {
     let kernel = rustix::system::uname();
     say!("kernel:      {}", kernel.release().to_string_lossy())?;
     say!("state:       {}", context.home.path().display())?;
+    if let Err(error) = context.sourced() {
+        say!("settings:    {error}")?;
+    }
     let chosen = offer::choose(&context.home, &context.settings);
     let refused = match &chosen {
         Ok(chosen) => {
