@@ -47,6 +47,19 @@ macro_rules! say {
 }
 use say;
 
+/// Prints a result as JSON for people and programs. What a terminal would obey is written as an escape, which means the
+/// same.
+fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut json = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match crate::terminal::is_obeyed(c) && c != '\n' {
+            true => json += &format!("\\u{:04x}", u32::from(c)),
+            false => json.push(c),
+        }
+    }
+    Ok(say!("{json}")?)
+}
+
 /// Heroku's dynos on this host.
 #[derive(Debug, Parser)]
 #[command(

@@ -78,6 +78,9 @@ pub struct DynoSpec {
     pub time_to_live: Option<f64>,
     /// Seconds from SIGTERM to SIGKILL when one of the two is over.
     pub stop_grace: f64,
+    /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
+    #[serde(default)]
+    pub open_files: Option<u64>,
 }
 
 /// What a command's standard streams are.
@@ -142,6 +145,8 @@ pub enum ToInit {
         args: Vec<String>,
         env: Vec<(String, String)>,
         streams: Streams,
+        /// The soft limit of its descriptors, if not that of init.
+        open_files: Option<u64>,
     },
     /// Send a signal to every process in the dyno.
     Signal { signal: i32 },
@@ -272,6 +277,7 @@ mod tests {
             args: vec![],
             env,
             streams: Streams::Pipes,
+            open_files: None,
         };
         send(&a, &exec, &[]).unwrap();
         let (message, _) = receive::<ToInit>(&b).unwrap().unwrap();

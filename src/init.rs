@@ -22,6 +22,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::control::{self, FromInit, Streams, ToInit};
 use crate::dyno::Exit;
+use crate::open_files;
 use crate::pty;
 use crate::sandbox::Place;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
@@ -93,10 +94,12 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                         args,
                         env,
                         streams,
+                        open_files,
                     },
                     _,
                 ))) => {
-                    let said = match start(&program, &args, &env, streams, &place.folder) {
+                    let folder = &place.folder;
+                    let said = match start(&program, &args, &env, streams, folder, open_files) {
                         Ok(started) => {
                             commands.push((id, started.pid));
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
@@ -182,6 +185,7 @@ fn start(
     env: &[(String, String)],
     streams: Streams,
     folder: &Path,
+    open_files: Option<u64>,
 ) -> Result<Started> {
     let text = |s: &str| CString::new(s).context("NUL in the command or its environment");
     let path = text(&program.to_string_lossy())?;
@@ -199,7 +203,7 @@ fn start(
     match clone_process(Namespaces::NONE).context("cannot start a process")? {
         Side::Child => {
             drop(outcome);
-            let error = match enter(&theirs, folder) {
+            let error = match enter(&theirs, folder, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
             };
@@ -255,7 +259,7 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
 
 /// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
 /// and none of our signal settings.
-fn enter(theirs: &Theirs, folder: &Path) -> io::Result<()> {
+fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
@@ -274,6 +278,10 @@ fn enter(theirs: &Theirs, folder: &Path) -> io::Result<()> {
         Theirs::Unchanged => {}
     }
     rustix::process::chdir(folder)?;
+    // Last, since it may be lower than what is open.
+    if let Some(limit) = open_files {
+        open_files::set_soft_limit(limit)?;
+    }
     reset_all();
     Ok(())
 }

@@ -7,6 +7,7 @@ mod apps;
 pub mod body_stream;
 mod config;
 mod connection;
+mod descriptors;
 mod dynos;
 mod end_waiters;
 mod host;

@@ -33,6 +33,7 @@ use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::log_file::LogWriter;
 use crate::log_line::{self, Source};
+use crate::open_files;
 use crate::reactor::{self, Reactor};
 use crate::sandbox::Launched;
 use crate::stack::Stack;
@@ -49,6 +50,9 @@ const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
 /// Servers that may be connected at a time: the one that runs, and its successor.
 const MAX_SERVERS: usize = 4;
+
+/// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
+const OPEN_FILES: u64 = 512;
 
 /// The name of the socket in a dyno's folder.
 pub const SOCKET: &str = "sock";
@@ -69,6 +73,7 @@ pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
     rustix::process::chdir("/")?;
+    open_files::set_soft_limit(OPEN_FILES)?;
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
@@ -96,6 +101,8 @@ struct Supervisor {
     began: Instant,
     life: Life,
     state: DynoState,
+    /// When that changed.
+    since: Timestamp,
     log: LogWriter,
     stack: Stack,
     lock: File,
@@ -160,6 +167,7 @@ impl Supervisor {
             stack: Stack::host(),
             began: Instant::now(),
             state: DynoState::Starting,
+            since: Timestamp::now(),
             sandbox: None,
             servers: vec![(server_token, server)],
             session: None,
@@ -420,6 +428,7 @@ impl Supervisor {
             ),
             env: env.into_iter().collect(),
             streams,
+            open_files: self.spec.open_files,
         }
     }
 
@@ -476,7 +485,7 @@ impl Supervisor {
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {
-                self.state = state;
+                (self.state, self.since) = (state, Timestamp::now());
                 self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
             }
@@ -571,7 +580,7 @@ impl Supervisor {
         FromSupervisor::State {
             dyno: self.spec.id.clone(),
             state: self.state,
-            at_us: Timestamp::now().as_microsecond(),
+            at_us: self.since.as_microsecond(),
         }
     }
 

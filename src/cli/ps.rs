@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
 use super::ps_end::no_dynos_of;
-use super::say;
+use super::{say, say_json};
 use crate::api::dyno::Dyno;
 use crate::dyno::DynoName;
 use crate::error::UserError;
@@ -51,7 +51,7 @@ impl Ps {
         }
         dynos.sort_by_cached_key(|dyno| (dyno.r#type.clone(), number(dyno)));
         if self.json {
-            return Ok(say!("{}", serde_json::to_string_pretty(&dynos)?)?);
+            return say_json(&dynos);
         }
         if dynos.is_empty() {
             return Ok(say!("No dynos on {app}")?);

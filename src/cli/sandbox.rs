@@ -71,6 +71,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                     args: vec!["-c".to_owned(), command.clone()],
                     env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
                     streams: Streams::Inherited,
+                    open_files: None,
                 };
                 control::send(&launched.control, &exec, &[])?;
             }

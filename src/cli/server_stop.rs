@@ -108,7 +108,7 @@ impl Stop {
         }
         eprintln!("done");
         if !ends && !stopping.dynos.is_empty() {
-            eprintln!("{} go on without it", list(&stopping.dynos));
+            eprintln!("dynos that go on: {}", list(&stopping.dynos));
         }
         if let StartedBy::Systemd { unit, user } = &stopping.started_by {
             let systemctl = if *user {

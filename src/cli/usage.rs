@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Context;
-use super::say;
+use super::{say, say_json};
 use crate::api::usage::Usage;
 use crate::time_span;
 
@@ -29,7 +29,7 @@ impl Show {
             usage.retain(|line| line.app.name == app || line.app.id == app);
         }
         if self.json {
-            return Ok(say!("{}", serde_json::to_string_pretty(&usage)?)?);
+            return say_json(&usage);
         }
         if usage.is_empty() {
             return Ok(say!("No dyno has run yet.")?);

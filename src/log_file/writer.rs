@@ -248,7 +248,7 @@ pub fn seal_newest(
     let Some(&number) = folder.segments()?.last() else {
         return Ok(());
     };
-    let Some(file) = folder.reader(number)? else {
+    let Some(file) = folder.appender(number)? else {
         return Ok(());
     };
     if !wanted(&file)? {

@@ -11,6 +11,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use rustix::rand::GetRandomFlags;
 
+use super::descriptors::Descriptors;
 use super::host::Host;
 use super::supervisors::{News, Supervisors};
 use crate::api::ApiError;
@@ -43,6 +44,7 @@ pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
     chosen: Chosen,
+    descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
@@ -59,9 +61,11 @@ impl Dynos {
         home: &Path,
         settings: Settings,
         chosen: Chosen,
+        descriptors: Descriptors,
         reactor: &mut Reactor,
     ) -> Result<Self> {
         Ok(Self {
+            descriptors,
             supervisors: Supervisors::new(home.join("dynos"))?,
             next_port: *settings.ports.start(),
             next_uid: 0,
@@ -123,6 +127,7 @@ impl Dynos {
     ) -> Result<Dyno, ApiError> {
         let shell_command = command_line::resolve(&request.command, &release.process_types);
         command_line::check(&shell_command)?;
+        self.check_descriptors()?;
         let new = NewDyno {
             process_type: request.r#type.clone(),
             command: request.command.clone(),
@@ -152,6 +157,18 @@ impl Dynos {
             return Err(ApiError::internal(message));
         }
         Ok(dyno)
+    }
+
+    /// Whether one more dyno is within what the server may have open.
+    fn check_descriptors(&self) -> Result<(), ApiError> {
+        let Descriptors { dynos, limit, .. } = self.descriptors;
+        if self.count() < dynos {
+            return Ok(());
+        }
+        Err(ApiError::too_many(format!(
+            "{dynos} dynos are alive, which is as many as the server can have: it may have {limit} files open"
+        ))
+        .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
     #[allow(
@@ -206,6 +223,7 @@ impl Dynos {
             lifetime: lifetime(&self.settings)?.as_secs_f64(),
             time_to_live: request.time_to_live.map(f64::from),
             stop_grace: self.settings.stop_grace.as_secs_f64(),
+            open_files: Some(self.descriptors.original),
         };
         self.supervisors.start(&spec, port, reactor)
     }
@@ -314,9 +332,8 @@ impl Dynos {
     }
 
     fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
-        let now = Timestamp::now();
         let (dyno, record) = match news {
-            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
         };
         // If its supervisor was killed it is still there; and the note may need the room.
@@ -327,7 +344,7 @@ impl Dynos {
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
         let ended = Ended {
-            at: at.unwrap_or(now),
+            at: at.unwrap_or_else(Timestamp::now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
             message: record.message.as_deref().map(cut),

@@ -12,6 +12,7 @@ use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
@@ -39,8 +40,11 @@ use crate::settings::Sourced;
 pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let service = startup::serve(home, idle, Limits::default(), |ctx| {
-        Service::new(home, settings, idle, ctx)
+    let mut limits = Limits::default();
+    let descriptors = Descriptors::raise(limits.connections)?;
+    limits.connections = descriptors.connections;
+    let service = startup::serve(home, idle, limits, |ctx| {
+        Service::new(home, settings, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
@@ -90,7 +94,13 @@ impl AsMut<Logs> for Service {
 }
 
 impl Service {
-    fn new(home: &Home, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(
+        home: &Home,
+        sourced: Sourced,
+        idle: bool,
+        descriptors: Descriptors,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Self> {
         let settings = sourced.settings.clone();
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
@@ -108,7 +118,7 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, chosen, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
@@ -121,7 +131,7 @@ impl Service {
             host,
             dynos,
             log_keeper,
-            logs: Logs::new(),
+            logs: Logs::new(descriptors.connections),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
             home: home.to_owned(),
@@ -234,7 +244,7 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                return host::reply(logs::read(self, &request, app));
+                return host::reply(logs::read(self, &request, app, ctx));
             }
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}

@@ -44,13 +44,14 @@ fn of_service(env: impl Fn(&str) -> Option<String>, pid: u32, cgroup: &str) -> O
         Some(main) => main == pid.to_string(),
         None => env("INVOCATION_ID").is_some() && env("NOTIFY_SOCKET").is_some(),
     };
-    let folders = || cgroup.lines().flat_map(|line| line.split('/'));
+    let mut folders = cgroup.lines().flat_map(|line| line.split('/'));
     ours.then(|| StartedBy::Systemd {
-        unit: folders()
+        unit: folders
             .rfind(|folder| folder.ends_with(".service"))
             .unwrap_or("dyno.service")
             .to_owned(),
-        user: folders().any(|folder| folder.starts_with("user@")),
+        // Set by the systemd of a user alone.
+        user: env("MANAGERPID").is_some(),
     })
 }
 
@@ -105,7 +106,11 @@ mod tests {
             systemd("dyno-two.service", false)
         );
         let of_user = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/dyno.service\n";
-        assert_eq!(of_service(&[main], of_user), systemd("dyno.service", true));
+        let manager = ("MANAGERPID", "5");
+        assert_eq!(
+            of_service(&[main, manager], of_user),
+            systemd("dyno.service", true)
+        );
         // A shell in a terminal that is a service itself.
         let id = ("INVOCATION_ID", "0123");
         assert_eq!(of_service(&[("SYSTEMD_EXEC_PID", "5"), id], of_user), None);

@@ -12,6 +12,7 @@ mod apps;
 mod birth;
 mod config;
 mod deploy;
+mod descriptors;
 mod disconnect;
 mod environment;
 mod errors;

@@ -97,7 +97,7 @@ fn stopping_it_stops_no_dyno() {
             "Stopping the server (process {})... done\n",
             server.pid
         ))
-        .mentions("run.1 of plain go on without it\n");
+        .mentions("dynos that go on: run.1 of plain\n");
     // It is gone when the command is.
     assert!(host.server().is_none());
     running.write("still there\n");
