@@ -11,6 +11,7 @@ mod deploy;
 mod doctor;
 mod logs;
 mod one_off;
+mod ps;
 mod ps_end;
 mod releases;
 mod run;
@@ -18,8 +19,11 @@ mod run_detached;
 mod run_inside;
 pub mod sandbox;
 mod serve;
+mod server_status;
+mod server_stop;
 mod settings;
 mod streams;
+mod usage;
 mod wait;
 
 use std::ffi::OsString;
@@ -42,6 +46,19 @@ macro_rules! say {
     };
 }
 use say;
+
+/// Prints a result as JSON for people and programs. What a terminal would obey is written as an escape, which means the
+/// same.
+fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut json = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match crate::terminal::is_obeyed(c) && c != '\n' {
+            true => json += &format!("\\u{:04x}", u32::from(c)),
+            false => json.push(c),
+        }
+    }
+    Ok(say!("{json}")?)
+}
 
 /// Heroku's dynos on this host.
 #[derive(Debug, Parser)]
@@ -79,6 +96,8 @@ enum Command {
     /// Run a command inside a dyno that is running
     #[command(name = "run:inside")]
     RunInside(run_inside::RunInside),
+    /// List the dynos
+    Ps(ps::Ps),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -88,6 +107,8 @@ enum Command {
     /// Restart dynos; a one-off ends by it
     #[command(name = "ps:restart")]
     PsRestart(ps_end::Restart),
+    /// Dyno time by app, process type and size
+    Usage(usage::Show),
     /// Show the app's log
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
@@ -131,6 +152,12 @@ enum Command {
     Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
+    /// Say whether a server runs, and what it does; exits with 3 when none does
+    #[command(name = "server:status")]
+    ServerStatus(server_status::Show),
+    /// Stop the server; dynos go on
+    #[command(name = "server:stop")]
+    ServerStop(server_stop::Stop),
 }
 
 /// Does what the command line says; the result is the exit code.
@@ -166,6 +193,8 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Ps(command) => command.perform(&mut context)?,
+        Command::Usage(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,
@@ -184,9 +213,11 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Releases(command) => command.perform(&mut context)?,
         Command::ReleasesInfo(command) => command.perform(&mut context)?,
         Command::ReleasesRollback(command) => command.perform(&mut context)?,
-        Command::Doctor => return doctor::perform(&context),
+        Command::Doctor => return doctor::perform(&mut context),
         Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
+        Command::ServerStatus(command) => return command.perform(&mut context),
+        Command::ServerStop(command) => command.perform(&mut context)?,
     }
     Ok(0)
 }

@@ -4,34 +4,28 @@
 //! it in between. An error that the API answers with becomes the [`UserError`] that the person sees.
 //! How the server is found and started is [`start`]'s business.
 
+mod connection;
 pub mod start;
+mod streamed;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 use std::io::{self, Read};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::error::ApiError;
 use crate::error::UserError;
-use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, RequestLine, ResponseHead, chunk};
+use crate::http::BodyDecoder;
 
-use transport::Transport;
-
-/// Bytes of a response's body at most.
-const MAX_BODY: usize = 64 << 20;
-/// `1xx` responses before the one that counts.
-const MAX_INTERIM: usize = 8;
-/// Bytes of an upload that go as one chunk.
-const CHUNK: usize = 64 * 1024;
-/// How long to wait for a place in the server's backlog.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+use connection::{Connection, Payload, Sent, lost, request_line};
+pub use streamed::Streamed;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -40,15 +34,6 @@ pub struct Client {
     patience: Option<Duration>,
     /// None when the connection is of no further use; the next request makes another.
     connection: Option<Connection>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    transport: Transport,
-    /// Bytes that were read and are not used up.
-    input: Vec<u8>,
-    /// Descriptors that came along; only an upgrade has a use for them.
-    fds: Vec<OwnedFd>,
 }
 
 /// A response.
@@ -72,26 +57,6 @@ pub struct Upgraded {
     pub received: Vec<u8>,
     /// Descriptors that came so far, close-on-exec, in their order.
     pub fds: Vec<OwnedFd>,
-}
-
-/// A response that comes bit by bit, for as long as the server likes.
-#[derive(Debug)]
-pub struct Streamed {
-    connection: Connection,
-    decoder: BodyDecoder,
-    ended: bool,
-}
-
-/// What goes with a request.
-enum Payload<'a> {
-    None,
-    /// Nothing but the wish for this part of a list.
-    Range(&'a str),
-    Json(Vec<u8>),
-    Stream {
-        content_type: &'a str,
-        content: &'a mut dyn Read,
-    },
 }
 
 impl Client {
@@ -293,11 +258,8 @@ impl Client {
             bail!("the server answered with status {status}");
         }
         connection.transport.set_patience(None)?;
-        Ok(Streamed {
-            decoder: BodyDecoder::new(head.framing),
-            connection,
-            ended: false,
-        })
+        let decoder = BodyDecoder::new(head.framing);
+        Ok(Streamed::new(connection, decoder))
     }
 
     fn exchange(
@@ -337,180 +299,6 @@ impl Client {
     }
 }
 
-/// How far a request went.
-enum Sent {
-    Whole,
-    /// The answer came before the end.
-    Part,
-    Broken(io::Error),
-}
-
-impl Connection {
-    fn open(socket: &Path, patience: Option<Duration>) -> io::Result<Self> {
-        let transport = Transport::connect(socket, CONNECT_PATIENCE)?;
-        transport.set_patience(patience)?;
-        Ok(Self {
-            transport,
-            input: Vec::new(),
-            fds: Vec::new(),
-        })
-    }
-
-    fn send(&mut self, method: &str, target: &str, payload: Payload<'_>) -> anyhow::Result<Sent> {
-        let head = request_line(method, target);
-        let whole = match payload {
-            Payload::None => head.finish(),
-            Payload::Range(range) => head.with("Range", range).finish(),
-            Payload::Json(body) => {
-                let head = head.with("Content-Type", "application/json");
-                [
-                    head.with("Content-Length", &body.len().to_string())
-                        .finish(),
-                    body,
-                ]
-                .concat()
-            }
-            Payload::Stream {
-                content_type,
-                content,
-            } => {
-                let head = head.with("Content-Type", content_type);
-                let head = head.with("Transfer-Encoding", "chunked").finish();
-                return self.send_chunks(head, content);
-            }
-        };
-        Ok(match self.transport.write(&whole) {
-            Ok(()) => Sent::Whole,
-            Err(error) => Sent::Broken(error),
-        })
-    }
-
-    fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {
-        let (mut block, mut out) = (vec![0; CHUNK], head);
-        loop {
-            if self.transport.has_input()? {
-                return Ok(Sent::Part);
-            }
-            let length = match content.read(&mut block) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result.context("cannot read what is to be sent")?,
-            };
-            chunk::encode(&block[..length], &mut out);
-            if length == 0 {
-                out.extend_from_slice(chunk::LAST);
-            }
-            if let Err(error) = self.transport.write(&out) {
-                return Ok(Sent::Broken(error));
-            }
-            if length == 0 {
-                return Ok(Sent::Whole);
-            }
-            out.clear();
-        }
-    }
-
-    /// The head of the final response.
-    fn read_head(&mut self, method: &str) -> anyhow::Result<ResponseHead> {
-        let mut reader = HeadReader::new(Limits::API);
-        for _ in 0..=MAX_INTERIM {
-            let (head, length) = loop {
-                match reader.response(&self.input, method).map_err(malformed)? {
-                    Some(found) => break found,
-                    None => self.fill()?,
-                }
-            };
-            self.input.drain(..length);
-            if !head.is_interim() {
-                return Ok(head);
-            }
-        }
-        Err(anyhow!("the server answers without end"))
-    }
-
-    fn read_answer(&mut self, head: &ResponseHead) -> anyhow::Result<Answer> {
-        let mut decoder = BodyDecoder::new(head.framing);
-        let mut body = Vec::new();
-        loop {
-            let complete = self.decode(&mut decoder, &mut body)?;
-            if body.len() > MAX_BODY {
-                bail!("the server's answer is too long");
-            }
-            if complete || (self.fill_or_end()? && decoder.ends_at_close()) {
-                let next_range = head.fields.get("next-range").map(str::to_owned);
-                return Ok(Answer {
-                    status: head.status,
-                    body,
-                    next_range,
-                });
-            }
-            if self.input.is_empty() {
-                return Err(lost(io::ErrorKind::UnexpectedEof.into()));
-            }
-        }
-    }
-
-    /// Moves what was read of a body to `body`; true when it is complete.
-    fn decode(&mut self, decoder: &mut BodyDecoder, body: &mut Vec<u8>) -> anyhow::Result<bool> {
-        let mut rest = &self.input[..];
-        let complete = loop {
-            match decoder.decode(&mut rest).map_err(malformed)? {
-                Decoded::Data(data) => body.extend_from_slice(data),
-                Decoded::NeedMore => break false,
-                Decoded::End => break true,
-            }
-        };
-        let used = self.input.len() - rest.len();
-        self.input.drain(..used);
-        Ok(complete)
-    }
-
-    fn fill(&mut self) -> anyhow::Result<()> {
-        match self.fill_or_end()? {
-            true => Err(lost(io::ErrorKind::UnexpectedEof.into())),
-            false => Ok(()),
-        }
-    }
-
-    /// Reads some more; true at the end.
-    fn fill_or_end(&mut self) -> anyhow::Result<bool> {
-        let mut block = [0; 16 * 1024];
-        let length = self
-            .transport
-            .read(&mut block, &mut self.fds)
-            .map_err(lost)?;
-        self.input.extend_from_slice(&block[..length]);
-        Ok(length == 0)
-    }
-}
-
-impl Streamed {
-    /// Appends what has come to `body`, and waits for some more if nothing has. False at the end of the response.
-    ///
-    /// # Errors
-    /// When it breaks off before its end ([`is_lost`]), or is malformed.
-    pub fn read(&mut self, body: &mut Vec<u8>) -> anyhow::Result<bool> {
-        let before = body.len();
-        loop {
-            self.ended |= self.connection.decode(&mut self.decoder, body)?;
-            if self.ended || body.len() > before {
-                return Ok(body.len() > before);
-            }
-            if self.connection.fill_or_end()? {
-                if !self.decoder.ends_at_close() {
-                    return Err(lost(io::ErrorKind::UnexpectedEof.into()));
-                }
-                self.ended = true;
-            }
-        }
-    }
-
-    /// What to wait for until there is something to [read](Self::read). None if that does not wait.
-    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        let waits = !self.ended && self.connection.input.is_empty();
-        waits.then(|| self.connection.transport.fd())
-    }
-}
-
 /// Whether a request failed because the server is not there, or not there any more.
 pub fn is_lost(error: &anyhow::Error) -> bool {
     let is = |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>();
@@ -544,21 +332,4 @@ impl Answer {
         };
         serde_json::from_slice(body).context("the server's answer makes no sense")
     }
-}
-
-fn request_line(method: &str, target: &str) -> RequestLine {
-    RequestLine::new(method, target, "dyno").with("Accept", "application/json")
-}
-
-fn malformed(refusal: crate::http::Refusal) -> anyhow::Error {
-    anyhow::Error::new(refusal).context("the server's answer is malformed")
-}
-
-/// The connection failed.
-fn lost(error: io::Error) -> anyhow::Error {
-    let what = match error.kind() {
-        io::ErrorKind::WouldBlock => "the server does not answer",
-        _ => "lost the connection to the server",
-    };
-    anyhow::Error::new(error).context(what)
 }

@@ -28,6 +28,7 @@ mod time_span;
 mod executable;
 mod home;
 mod log_file;
+mod open_files;
 mod pty;
 mod sandbox;
 mod slug;

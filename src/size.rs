@@ -4,7 +4,7 @@
 //! here are the figures, and the way from what a person types to a row. Called by the command line,
 //! the API and the store.
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The size of a one-off dyno, and of a new process type, when none is named. Heroku's page on
 /// one-off dynos says 1X, whatever the app's other dynos have.
@@ -25,8 +25,8 @@ pub struct Size {
     pub compute: u32,
     /// Processes and threads together, in any state.
     pub process_limit: u32,
-    /// How many one-off dynos of this size an app may have at once.
-    pub concurrent_one_offs: u32,
+    /// How many one-off dynos of this size an app may have at once, where that is fewer than of others of its kind.
+    pub fewer_one_offs: Option<u32>,
     /// Whether Heroku sells it in private spaces only.
     pub private_space_only: bool,
 }
@@ -40,7 +40,7 @@ impl Size {
             dedicated: false,
             compute,
             process_limit: 256 * cpu_share,
-            concurrent_one_offs: 50,
+            fewer_one_offs: None,
             private_space_only: false,
         }
     }
@@ -58,7 +58,7 @@ impl Size {
             dedicated: true,
             compute,
             process_limit,
-            concurrent_one_offs: 5,
+            fewer_one_offs: None,
             private_space_only: false,
         }
     }
@@ -88,7 +88,8 @@ impl Size {
                     .filter(|size| !size.private_space_only)
                     .map(|size| size.name)
                     .collect();
-                UserError::new(format!("no such size as `{name}`")).hint(format!(
+                let start = shown(name.as_bytes(), 40);
+                UserError::new(format!("no such size as `{start}`")).hint(format!(
                     "the sizes are {}, and Private-S, Shield-S and their likes",
                     names.join(", ")
                 ))
@@ -102,7 +103,7 @@ impl Size {
 }
 
 /// Every size. Where Heroku's documents leave a figure open, it is that of the nearest size: the
-/// number of one-offs for 1X, 2X, Free and Hobby, the process limit of PX.
+/// the process limit of PX.
 pub static ALL: [Size; 26] = [
     Size::shared("1X", 512, 1, 1),
     Size::shared("2X", 1024, 2, 4),
@@ -113,7 +114,7 @@ pub static ALL: [Size; 26] = [
     Size::shared("Free", 512, 1, 1),
     Size::shared("Hobby", 512, 1, 1),
     Size {
-        concurrent_one_offs: 1,
+        fewer_one_offs: Some(1),
         ..Size::shared("Eco", 512, 1, 1)
     },
     Size::shared("Basic", 512, 1, 1),
@@ -171,10 +172,12 @@ mod tests {
                     .all(|other| !other.name.eq_ignore_ascii_case(size.name))
             );
             assert!(
-                size.memory_mib >= 512 && size.process_limit >= 256 && size.concurrent_one_offs > 0
+                size.memory_mib >= 512
+                    && size.process_limit >= 256
+                    && size.fewer_one_offs != Some(0)
             );
         }
         assert_eq!(Size::lookup("Standard-2X").unwrap().process_limit, 512);
-        assert_eq!(Size::lookup("eco").unwrap().concurrent_one_offs, 1);
+        assert_eq!(Size::lookup("eco").unwrap().fewer_one_offs, Some(1));
     }
 }

@@ -15,6 +15,7 @@ mod folders;
 mod formation;
 mod releases;
 mod slugs;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,10 @@ pub use slugs::NewSlug;
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Each schema change, in order; none is ever edited once it was released.
-const MIGRATIONS: &[M<'static>] = &[M::up(include_str!("../migrations/0001_initial.sql"))];
+const MIGRATIONS: &[M<'static>] = &[
+    M::up(include_str!("../migrations/0001_initial.sql")),
+    M::up(include_str!("../migrations/0002_usage.sql")),
+];
 
 /// The open state.
 pub struct Store {

@@ -87,3 +87,41 @@ pub fn is_foreground() -> bool {
     rustix::termios::tcgetpgrp(rustix::stdio::stdin())
         .is_ok_and(|group| group == rustix::process::getpgrp())
 }
+
+/// Whether a terminal may take a character for an order: control characters, and what turns the direction of writing
+/// or breaks the line.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text as one line that a terminal shows and does not obey, what it would obey written as in Rust: `\n`, `\u{1b}`.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => visible.extend(c.escape_debug()),
+            c if is_obeyed(c) => visible.extend(c.escape_unicode()),
+            c => visible.push(c),
+        }
+    }
+    visible
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        for (text, shown) in [
+            ("bash -c 'a  b'", "bash -c 'a  b'"),
+            ("naïve – 日本 🚀 \\n", "naïve – 日本 🚀 \\n"),
+            ("a\nb\tc\rd\0", r"a\nb\tc\rd\0"),
+            ("\u{1b}[2J\u{7f}\u{9b}", r"\u{1b}[2J\u{7f}\u{9b}"),
+            ("\u{202e}\u{2028}", r"\u{202e}\u{2028}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+}

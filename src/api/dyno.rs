@@ -45,6 +45,9 @@ pub struct Dyno {
     pub ended_at: Option<Time>,
     /// Why it ended, if not because its command did. Ours.
     pub end_reason: Option<String>,
+    /// What went wrong, if it could not be started. Ours.
+    #[serde(default)]
+    pub end_message: Option<String>,
 }
 
 /// A release as a dyno names it.
@@ -89,6 +92,7 @@ impl Dyno {
             },
             ended_at: ended.map(|ended| Time(ended.at)),
             end_reason: ended.and_then(|ended| ended.reason.clone()),
+            end_message: ended.and_then(|ended| ended.message.clone()),
         }
     }
 
@@ -103,6 +107,7 @@ impl Dyno {
             at,
             exit,
             reason: self.end_reason.clone(),
+            message: self.end_message.clone(),
         })
     }
 }

@@ -70,8 +70,10 @@ impl ApiError {
         match self.id.as_str() {
             "bad_request" => 400,
             "not_found" => 404,
+            "conflict" => 409,
             "invalid_params" => 422,
             "too_many" => 429,
+            "unavailable" => 503,
             "insufficient_storage" => 507,
             _ => 500,
         }

@@ -1,7 +1,11 @@
 //! The server itself, as `GET /server` shows it. Ours; Heroku has no such resource.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use super::Time;
 use crate::settings::Row;
 
 /// Which server this is.
@@ -18,6 +22,70 @@ pub struct ServerInfo {
     pub idle: bool,
 }
 
+/// All that there is to know of a server: `GET /server/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Which it is.
+    #[serde(flatten)]
+    pub server: ServerInfo,
+    /// When it was started.
+    pub started_at: Time,
+    /// How it was started.
+    pub started_by: StartedBy,
+    /// The state folder.
+    pub home: PathBuf,
+    /// The name of each app that has live dynos, and how many.
+    pub dynos: BTreeMap<String, usize>,
+    /// Clients of the API at this moment, this one included.
+    pub connections: usize,
+    /// Resident memory in bytes.
+    pub memory: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// How many may be open.
+    pub max_descriptors: u64,
+    /// How dynos are kept apart, in words.
+    pub isolation: String,
+}
+
+/// Who has started a server, and what becomes of it when it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartedBy {
+    /// A command that found none. The next command starts another.
+    Command,
+    /// systemd, as this unit, which it starts again.
+    Systemd {
+        /// Its name: `dyno.service`.
+        unit: String,
+        /// It belongs to a user's own systemd.
+        user: bool,
+    },
+    /// Somebody, by `dyno server`.
+    Hand,
+}
+
+/// Asks a server to leave: `POST /server/actions/stop`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StopServer {
+    /// Ends all dynos first.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// What a server that leaves says last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoppingServer {
+    /// Its process.
+    pub pid: u32,
+    /// How it was started.
+    pub started_by: StartedBy,
+    /// The dynos that are alive, by the name of their app. They end first if that was asked for, and go on otherwise.
+    pub dynos: BTreeMap<String, Vec<String>>,
+    /// Seconds from SIGTERM to SIGKILL for those that end.
+    pub stop_grace: f64,
+}
+
 /// A setting that a server uses, as `GET /server/settings` lists them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingInfo {
@@ -25,7 +93,7 @@ pub struct SettingInfo {
     pub name: String,
     /// Its value with the unit, as it may be written in `config.toml`.
     pub value: String,
-    /// `default`, `config.toml` or `environment`.
+    /// `default`, `config.toml`, `environment` or `option`.
     pub source: String,
 }
 

@@ -94,7 +94,7 @@ impl Info {
         let name = context.app()?;
         let client = context.client()?;
         let app: App = client.get(&app_path(&name, ""))?;
-        let dynos: Vec<Dyno> = client.get(&app_path(&name, "/dynos"))?;
+        let dynos: Vec<Dyno> = client.get_list(&app_path(&name, "/dynos"))?;
         let releases: Vec<Release> = client.get(&app_path(&name, "/releases"))?;
         let current = releases.iter().find(|release| release.current);
         say!("=== {}", app.name)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::say;
+use super::{say, say_json};
 use crate::api::release::Release;
 use crate::command_line;
 use crate::config_var::{Config, ConfigChange};
@@ -29,7 +29,7 @@ impl Show {
         let app = context.app()?;
         let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
         if self.json {
-            say!("{}", serde_json::to_string_pretty(&config)?)?;
+            say_json(&config)?;
         } else if self.shell {
             for (name, value) in &config {
                 say!("{name}={}", command_line::quote(value))?;

@@ -12,7 +12,7 @@ use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::app::Folder;
 use crate::client::Client;
-use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
+use crate::client::start::{Launch, connect, connect_or_start};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::target;
@@ -83,7 +83,10 @@ impl Context {
         if self.client.is_none() {
             self.client = Some(match &self.misconfigured {
                 // Whoever has lost one server goes on with whichever replaced it.
-                None if self.lost => connect_to_any_or_start(&self.home, &Launch::default())?,
+                None if self.lost => match connect(&self.home)? {
+                    Some((client, _)) => client,
+                    None => connect_or_start(&self.home, &Launch::default())?,
+                },
                 None => connect_or_start(&self.home, &Launch::default())?,
                 Some(error) => {
                     let running = connect(&self.home)?;

@@ -51,6 +51,7 @@ impl Restart {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         if self.dynos.is_empty() {
             let app = context.app()?;
+            let _: serde_json::Value = context.client()?.delete(&app_path(&app, "/dynos"))?;
             eprintln!("Restarting dynos on {app}... none to restart: one-off dynos go on");
             return Ok(());
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::say;
+use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
 use crate::error::UserError;
@@ -36,8 +36,7 @@ impl List {
             .map(|release| release.version);
         releases.truncate(self.num);
         if self.json {
-            say!("{}", serde_json::to_string_pretty(&releases)?)?;
-            return Ok(());
+            return say_json(&releases);
         }
         let current = current.map_or(String::new(), |version| format!(" - Current: v{version}"));
         say!("=== {app} Releases{current}")?;
@@ -99,8 +98,7 @@ impl Info {
         let client = context.client()?;
         let release: Release = client.get(&app_path(&app, &format!("/releases/{version}")))?;
         if self.json {
-            say!("{}", serde_json::to_string_pretty(&release)?)?;
-            return Ok(());
+            return say_json(&release);
         }
         let config: Config =
             client.get(&app_path(&app, &format!("/releases/{version}/config-vars")))?;

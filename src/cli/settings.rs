@@ -5,7 +5,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use super::say;
+use super::{say, say_json};
 use crate::api::server::{ServerInfo, SettingInfo};
 use crate::settings::{Reader, Row, Setting};
 
@@ -59,8 +59,7 @@ impl Show {
             (Err(error), None) => return Err(error.into()),
         };
         if self.json {
-            say!("{}", serde_json::to_string_pretty(&shown)?)?;
-            return Ok(());
+            return say_json(&shown);
         }
         let path = context.home.path().join(crate::home::config_file::NAME);
         match &server {

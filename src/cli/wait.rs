@@ -119,8 +119,11 @@ pub fn exit_code(dyno: &Dyno) -> Result<u8> {
             format!("`dyno ps:wait {name}` waits for it"),
         ),
         Some(ended) if ended.is_for(EndReason::StartFailed) => failed(
-            format!("`{name}` could not be started"),
-            format!("`dyno logs -p {name}` says more; `dyno doctor` checks this host"),
+            match ended.message {
+                Some(message) => format!("`{name}` could not be started: {message}"),
+                None => format!("`{name}` could not be started"),
+            },
+            "`dyno doctor` says what this host offers, and how to get more".to_owned(),
         ),
         Some(ended) if ended.is_for(EndReason::Lost) => failed(
             format!("`{name}` was lost: its supervisor is gone"),

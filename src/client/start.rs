@@ -63,22 +63,9 @@ impl Default for Launch {
 /// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
 /// lock without answering.
 pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
-    find_or_start(home, launch, false)
-}
-
-/// The same, but content with a server of any build: for a command that goes on after its server was replaced, and must
-/// not undo that.
-///
-/// # Errors
-/// As [`connect_or_start`].
-pub fn connect_to_any_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
-    find_or_start(home, launch, true)
-}
-
-fn find_or_start(home: &Home, launch: &Launch, any_build: bool) -> anyhow::Result<Client> {
     let deadline = Instant::now() + START_TIME;
     let build_id = crate::executable::build_id().context("cannot look at this program's file")?;
-    let (mut pause, mut replaced) = (PAUSES.0, any_build);
+    let (mut pause, mut replaced) = (PAUSES.0, false);
     while Instant::now() < deadline {
         if let Some((mut client, server)) = greet(home, deadline)? {
             if server.build_id == build_id || !server.idle || replaced {

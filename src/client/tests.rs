@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,13 +16,18 @@ use super::*;
 use crate::api::server::ServerInfo;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
-use crate::server::application::{Application, BodyPlan, Ctx, Reply, Request};
+use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
+
+/// How long anything may take that is waited for here.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server of a few requests.
 struct StandIn {
     server: ServerInfo,
+    /// What is still to be streamed.
+    pieces: Vec<More>,
 }
 
 impl Application for StandIn {
@@ -56,6 +62,29 @@ impl Application for StandIn {
                     ))
                 }
             }),
+            ("GET", "/list") => {
+                let from: u32 = match request.head.fields.get("range") {
+                    Some(range) => range.parse().unwrap(),
+                    None => 0,
+                };
+                let part = Response::json(206, &[from, from + 1]);
+                Reply::Now(match from {
+                    4 => Response::json(200, &[from]),
+                    from => part.with("Next-Range", (from + 2).to_string()),
+                })
+            }
+            ("GET", "/list/endless") => {
+                Reply::Now(Response::json(206, &[1]).with("Next-Range", "1"))
+            }
+            ("GET", "/stream") => {
+                let piece = |text: &str| More::Bytes(text.as_bytes().to_vec());
+                self.pieces = vec![More::End, piece("two"), piece(""), piece("one")];
+                Reply::Stream(Response::new(200))
+            }
+            ("GET", "/stream/cut") => {
+                self.pieces = vec![More::Later, More::Bytes(b"one".to_vec())];
+                Reply::Stream(Response::new(200))
+            }
             ("GET", "/attach") => Reply::upgrade(|_, _, socket, _| {
                 let socket = UnixStream::from(socket);
                 let file = File::open("/dev/null").unwrap();
@@ -69,6 +98,10 @@ impl Application for StandIn {
                 Reply::Now(Response::json(404, &error))
             }
         }
+    }
+
+    fn more(&mut self, _: Ticket, _: &mut Ctx<Self>) -> More {
+        self.pieces.pop().unwrap_or(More::Later)
     }
 }
 
@@ -118,7 +151,10 @@ fn serve_in_this_process(
 ) -> anyhow::Result<()> {
     startup::serve(home, false, limits, |_| {
         listens.send(())?;
-        Ok(StandIn { server })
+        Ok(StandIn {
+            server,
+            pieces: Vec::new(),
+        })
     })?;
     Ok(())
 }
@@ -158,6 +194,17 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
 }
 
 #[test]
+fn a_list_in_parts_is_one_list() {
+    let server = Server::start("one", limits::Limits::default());
+    let mut client = server.client();
+    let list: Vec<u32> = client.get_list("/list").unwrap();
+    assert_eq!(list, [0, 1, 2, 3, 4]);
+    let endless = client.get_list::<u32>("/list/endless").unwrap_err();
+    assert_eq!(endless.to_string(), "the server lists without end");
+    assert!(client.get_list::<u32>("/nothing").is_err());
+}
+
+#[test]
 fn a_connection_that_the_server_has_closed_is_made_anew() {
     let idle_time = Duration::from_millis(50);
     let server = Server::start(
@@ -170,7 +217,9 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     let mut client = server.client();
     client.get::<Value>("/server").unwrap();
     let transport = &client.connection.as_ref().unwrap().transport;
+    let deadline = Instant::now() + PATIENCE;
     while !transport.has_input().unwrap() {
+        assert!(Instant::now() < deadline, "the server keeps the connection");
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
@@ -192,7 +241,10 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
     let refused = put(&mut client, "/refused", 1 << 40).unwrap_err();
     assert_eq!(user_error(&refused).hint.as_deref(), Some("make some"));
     let too_big = put(&mut client, "/blob", 1 << 40).unwrap_err();
-    assert_eq!(user_error(&too_big).message, "the body is too large");
+    assert_eq!(
+        user_error(&too_big).message,
+        "too many bytes in the body: 8388608 at most"
+    );
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 
     struct Broken;
@@ -213,6 +265,8 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
 fn an_upgrade_keeps_what_came_with_it() {
     let server = Server::start("a", limits::Limits::default());
     let mut upgraded = server.client().upgrade("/attach", "dyno-attach/1").unwrap();
+    let receive = sockopt::Timeout::Recv;
+    sockopt::set_socket_timeout(&upgraded.socket, receive, Some(PATIENCE)).unwrap();
     let mut buffer = [0; 64];
     while upgraded.received.len() < 5 {
         let length =
@@ -224,6 +278,36 @@ fn an_upgrade_keeps_what_came_with_it() {
     assert_eq!(upgraded.fds.len(), 1);
     let error = server.client().upgrade("/nowhere", "x").unwrap_err();
     assert_eq!(user_error(&error).message, "no such thing");
+}
+
+#[test]
+fn a_streamed_answer_is_read_as_it_comes_and_a_cut_is_no_end() {
+    let server = Server::start("a", limits::Limits::default());
+    let mut client = server.client();
+    let mut stream = client.stream("/stream").unwrap();
+    let mut body = Vec::new();
+    while stream.read(&mut body).unwrap() {}
+    assert_eq!(body, b"onetwo");
+    assert!(!stream.read(&mut body).unwrap() && stream.waits_for().is_none());
+
+    let mut cut = client.stream("/stream/cut").unwrap();
+    body.clear();
+    assert!(cut.read(&mut body).unwrap());
+    assert_eq!(body, b"one");
+    assert!(cut.waits_for().is_some());
+    drop(server);
+    let error = cut.read(&mut body).unwrap_err();
+    assert!(is_lost(&error), "{error:#}");
+    let error = client.stream("/stream").unwrap_err();
+    assert!(is_lost(&error), "{error:#}");
+}
+
+#[test]
+fn a_refused_stream_is_the_apis_error() {
+    let server = Server::start("a", limits::Limits::default());
+    let error = server.client().stream("/nowhere").unwrap_err();
+    assert_eq!(user_error(&error).message, "no such thing");
+    assert!(!is_lost(&error));
 }
 
 #[test]
@@ -255,7 +339,10 @@ fn server_process() {
     let home = Home::of_process().unwrap();
     let server = about::this_server(true).unwrap();
     let served = startup::serve(&home, true, limits::Limits::default(), |_| {
-        Ok(StandIn { server })
+        Ok(StandIn {
+            server,
+            pieces: Vec::new(),
+        })
     });
     if let Err(error) = served {
         eprintln!("error: {error:#}");
@@ -295,7 +382,7 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         stop(&self.home);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while self.home.api_socket().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }

@@ -157,6 +157,8 @@ pub struct Ended {
     pub exit: Exit,
     /// Why, where the command's own end is not the reason: `R13`, `stopped`, `lost`.
     pub reason: Option<String>,
+    /// What went wrong, if it could not be started.
+    pub message: Option<String>,
 }
 
 impl Ended {
@@ -220,6 +222,7 @@ mod tests {
                 at: Timestamp::UNIX_EPOCH,
                 exit,
                 reason,
+                message: None,
             }
             .to_string()
         };
@@ -250,6 +253,7 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
             exit: Exit::Unknown,
             reason: reason.as_str().map(str::to_owned),
+            message: None,
         };
         assert!(ended(EndReason::Exited).is_for(EndReason::Exited));
         assert!(ended(EndReason::Lost).is_for(EndReason::Lost));

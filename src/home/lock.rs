@@ -5,10 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::Home;
 
@@ -38,6 +42,84 @@ impl ServerLock {
     }
 }
 
+/// The process that holds the lock, proven: a number alone might be another process's by now.
+#[derive(Debug)]
+pub struct Holder {
+    /// Its number, for people.
+    pub pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl Holder {
+    /// The holder; None if nobody holds the lock, or nobody whom this user may look at.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn find(home: &Home) -> io::Result<Option<Self>> {
+        let Some(pid) = last_holder(home) else {
+            return Ok(None);
+        };
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let pidfd = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            result => result?,
+        };
+        // Now the number cannot change hands unseen: if that process has the lock, it is the one that was opened.
+        let proven = has_lock(pid, home) && !ended(&pidfd, Duration::ZERO)?;
+        Ok(proven.then_some(Self { pid, pidfd }))
+    }
+
+    /// Asks it to leave.
+    ///
+    /// # Errors
+    /// When it may not be asked. One that has left is none.
+    pub fn terminate(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::TERM) {
+            Err(Errno::SRCH) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits until it has ended; false if it has not within `patience`.
+    ///
+    /// # Errors
+    /// When memory has run out.
+    pub fn has_ended_within(&self, patience: Duration) -> io::Result<bool> {
+        ended(&self.pidfd, patience)
+    }
+}
+
+fn ended(pidfd: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or_default();
+        match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
+            Err(Errno::INTR) => {}
+            result => return Ok(result? > 0),
+        }
+    }
+}
+
+/// Whether the kernel says that process `pid` has the lock on the very file.
+fn has_lock(pid: u32, home: &Home) -> bool {
+    let (Ok(lock), Ok(fds)) = (
+        std::fs::metadata(home.server_lock()),
+        std::fs::read_dir(format!("/proc/{pid}/fd")),
+    ) else {
+        return false;
+    };
+    fds.flatten().any(|fd| {
+        let same = std::fs::metadata(fd.path())
+            .is_ok_and(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()));
+        let info = format!("/proc/{pid}/fdinfo/{}", fd.file_name().display());
+        let locked = |info: String| info.lines().any(|line| line.starts_with("lock:"));
+        same && std::fs::read_to_string(info).is_ok_and(locked)
+    })
+}
+
 /// Who held the lock last; the holder, if there is one.
 pub fn last_holder(home: &Home) -> Option<u32> {
     std::fs::read_to_string(home.server_lock())
@@ -49,8 +131,6 @@ pub fn last_holder(home: &Home) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -61,12 +141,32 @@ mod tests {
         let lock = ServerLock::take(&home).unwrap().expect("free");
         assert!(ServerLock::take(&home).unwrap().is_none());
         assert_eq!(last_holder(&home), Some(std::process::id()));
+        let holder = Holder::find(&home).unwrap().expect("this process");
+        assert_eq!(holder.pid, std::process::id());
+        assert!(!holder.has_ended_within(Duration::ZERO).unwrap());
         drop(lock);
         // A process that another test is just starting has a copy of every descriptor until it is another program.
         let deadline = Instant::now() + Duration::from_secs(10);
         while ServerLock::take(&home).unwrap().is_none() {
             assert!(Instant::now() < deadline, "the lock is still held");
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_number_alone_is_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        for left in [
+            "",
+            "0",
+            "1",
+            "4294967295",
+            "nobody",
+            &std::process::id().to_string(),
+        ] {
+            std::fs::write(home.server_lock(), left).unwrap();
+            assert!(Holder::find(&home).unwrap().is_none(), "{left}");
         }
     }
 }

@@ -12,12 +12,13 @@ mod tail;
 mod tests;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::application::{Application, Ctx, More, Reply, Request, Ticket};
-use super::host::{Host, worker_error};
+use super::host::{Host, response, worker_error};
 use super::routes::parameters;
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
@@ -26,7 +27,7 @@ use crate::log_file::Cursor;
 use crate::reactor::Event;
 use crate::store::Store;
 use changes::Changes;
-use start::Start;
+use start::{Found, Start};
 use tail::{Tail, Until};
 
 /// How many may read logs at once; each takes a connection and two descriptors.
@@ -34,14 +35,16 @@ const MOST_READERS: usize = 200;
 
 /// All readers of logs.
 pub struct Logs {
+    most: usize,
     tails: HashMap<Ticket, Tail>,
     changes: Changes,
 }
 
 impl Logs {
-    /// Nobody reads yet.
-    pub fn new() -> Self {
+    /// Nobody reads yet. Of `connections` that the server may have, half are left to those who want something else.
+    pub fn new(connections: usize) -> Self {
         Self {
+            most: MOST_READERS.min(connections / 2),
             tails: HashMap::new(),
             changes: Changes::new(),
         }
@@ -91,16 +94,14 @@ impl Logs {
         true
     }
 
-    /// Some dyno has ended, and its last line is in the log: perhaps one that a reader reads to its end.
-    pub fn dyno_ended<A: Application>(&mut self, store: &Store, ctx: &mut Ctx<A>) {
+    /// These dynos have ended, and their last lines are in the log.
+    pub fn dynos_ended<A: Application>(&mut self, dynos: &[String], ctx: &mut Ctx<A>) {
         for (ticket, tail) in &mut self.tails {
             if let Until::DynoEnds { id, ended } = &mut tail.until
-                && !*ended
+                && dynos.contains(id)
             {
-                *ended = has_ended(store, &tail.app_id, id);
-                if *ended {
-                    ctx.resume(*ticket);
-                }
+                *ended = true;
+                ctx.resume(*ticket);
             }
         }
     }
@@ -120,7 +121,12 @@ impl Logs {
 ///
 /// # Errors
 /// When the query makes no sense, the app or the dyno is not known, or too many read logs already.
-pub fn read<A>(app: &mut A, request: &Request, name: &str) -> Result<Reply<A>, ApiError>
+pub fn read<A>(
+    app: &mut A,
+    request: &Request,
+    name: &str,
+    ctx: &mut Ctx<A>,
+) -> Result<Reply<A>, ApiError>
 where
     A: Application + AsMut<Host> + AsMut<Logs>,
 {
@@ -142,40 +148,31 @@ where
     };
     let folder = host.log_folder(&app_id);
     let logs: &mut Logs = app.as_mut();
-    if logs.tails.len() >= MOST_READERS {
-        let message = format!("{MOST_READERS} read logs of this server already");
+    if logs.tails.len() >= logs.most {
+        let message = format!("{} read logs of this server already", logs.most);
         return Err(ApiError::too_many(message).hint("end one of them, then try again"));
     }
-    let begin = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
-    let dyno_id = dyno.map(|dyno| dyno.id);
-    let ticket = request.ticket;
-    Ok(Reply::worker(move |_| {
-        let found = begin.find(&folder, &query.filter());
-        move |app: &mut A, ctx: &mut Ctx<A>| {
-            let reader = Reader {
-                query,
-                app_id,
-                dyno_id,
-                folder,
-            };
-            let tail = found
-                .map_err(|error| worker_error(error.into()))
-                .and_then(|found| reader.tail(found, app.as_mut()));
-            match tail {
-                Ok(tail) => {
-                    AsMut::<Logs>::as_mut(app).begin(ticket, tail, ctx);
-                    Reply::Stream(
-                        Response::new(200).with("Content-Type", "application/octet-stream"),
-                    )
-                }
-                Err(error) => Reply::Now(super::host::response(Err(error))),
-            }
-        }
-    }))
+    let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
+    let reader = Reader {
+        ticket: request.ticket,
+        query,
+        app_id,
+        dyno_id: dyno.map(|dyno| dyno.id),
+        folder,
+    };
+    Ok(match start.known() {
+        // Whoever goes on after its server was killed need not wait for a worker.
+        Some(found) if reader.waits() => reader.begin(Ok(found), app, ctx),
+        _ => Reply::worker(move |_| {
+            let found = start.find(&reader.folder, &reader.query.filter());
+            move |app: &mut A, ctx: &mut Ctx<A>| reader.begin(found, app, ctx)
+        }),
+    })
 }
 
 /// Who is about to read, and what.
 struct Reader {
+    ticket: Ticket,
     query: LogQuery,
     app_id: String,
     dyno_id: Option<String>,
@@ -183,8 +180,31 @@ struct Reader {
 }
 
 impl Reader {
+    /// Whether it waits for what is still to be written.
+    fn waits(&self) -> bool {
+        self.query.tail || self.dyno_id.is_some()
+    }
+
+    fn begin<A>(self, found: io::Result<Found>, app: &mut A, ctx: &mut Ctx<A>) -> Reply<A>
+    where
+        A: Application + AsMut<Host> + AsMut<Logs>,
+    {
+        let ticket = self.ticket;
+        let tail = found
+            .map_err(|error| worker_error(error.into()))
+            .and_then(|found| self.tail(found, app.as_mut()));
+        match tail {
+            Ok(tail) => {
+                AsMut::<Logs>::as_mut(app).begin(ticket, tail, ctx);
+                let head = Response::new(200).with("Content-Type", "application/octet-stream");
+                Reply::Stream(head)
+            }
+            Err(error) => Reply::Now(response(Err(error))),
+        }
+    }
+
     /// The state of the app and the dyno is looked at only now: a change from here on is told.
-    fn tail(self, found: start::Found, host: &mut Host) -> Result<Tail, ApiError> {
+    fn tail(self, found: Found, host: &mut Host) -> Result<Tail, ApiError> {
         host.store.app(&self.app_id)?;
         let until = match self.dyno_id {
             Some(id) => Until::DynoEnds {

@@ -1,41 +1,50 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod dyno_requests;
+mod server_requests;
 
-use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
-use super::dynos::{Dynos, Identity, USER};
+use super::descriptors::Descriptors;
+use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
 use super::limits::Limits;
 use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
+use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
-use crate::api::server::{ServerInfo, SettingInfo};
+use super::status::Origin;
+use crate::api::server::ServerInfo;
+use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
-use crate::http::{RequestHead, Response};
+use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
-use crate::sandbox::plan::Ownership;
-use crate::sandbox::probe;
-use crate::settings::{Settings, Sourced, UID_COUNT};
+use crate::sandbox::offer::{self, Chosen};
+use crate::settings::Sourced;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
-    let service = startup::serve(home, idle, Limits::default(), |ctx| {
-        Service::new(home.path(), settings, idle, ctx)
+    let mut limits = Limits::default();
+    let descriptors = Descriptors::raise(limits.connections)?;
+    limits.connections = descriptors.connections;
+    // What a server and its supervisors make is private, but where they say otherwise.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let service = startup::serve(home, idle, limits, |ctx| {
+        Service::new(home, settings, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
@@ -49,9 +58,14 @@ struct Service {
     dynos: Dynos,
     logs: Logs,
     info: ServerInfo,
+    origin: Origin,
+    home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
     log_keeper: LogKeeper,
+    manager: ServiceManager,
+    /// The server starts no dyno any more, and leaves when the last one has ended.
+    ending: bool,
     destroying: Vec<Destroying>,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
@@ -80,12 +94,22 @@ impl AsMut<Logs> for Service {
 }
 
 impl Service {
-    fn new(home: &Path, sourced: Sourced, idle: bool, ctx: &mut Ctx<Self>) -> Result<Self> {
+    fn new(
+        home: &Home,
+        sourced: Sourced,
+        idle: bool,
+        descriptors: Descriptors,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Self> {
         let settings = sourced.settings.clone();
-        let identity = identity(home, &settings)?;
-        let owner = identity.tree_owner(settings.uid_base);
-        let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
-        crate::supervisor::sweep_scratch(&home.join("dynos"));
+        crate::supervisor::sweep_scratch(&home.path().join("dynos"));
+        let chosen = offer::choose(home, &settings)?;
+        tell(home, &chosen);
+        let (state, through) = (home, chosen.lets_through());
+        let home = home.path();
+        let owner = chosen
+            .tree_owner()
+            .map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         host.slugs
             .sweep()
@@ -94,17 +118,27 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, identity, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
+        state
+            .let_through(through)
+            .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host.store, ctx.reactor())?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
+        // The socket is listening, and nothing from here on takes time.
+        let manager = ServiceManager::of_process();
+        manager.ready();
         Ok(Self {
             host,
             dynos,
             log_keeper,
-            logs: Logs::new(),
+            logs: Logs::new(descriptors.connections),
             info: about::this_server(idle)?,
+            origin: Origin::of_process(idle),
+            home: home.to_owned(),
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
+            manager,
+            ending: false,
             destroying: Vec::new(),
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
@@ -210,13 +244,9 @@ impl Application for Service {
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
-                let answer = logs::read(self, &request, app);
-                return host::reply(answer);
+                return host::reply(logs::read(self, &request, app, ctx));
             }
-            ("GET", ["server", "settings"]) => {
-                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
-                return Reply::Now(Response::json(200, &settings));
-            }
+            (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
@@ -239,7 +269,7 @@ impl Application for Service {
                 let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
                 if !ended.is_empty() {
                     self.answer_end_waiters(&ended, ctx);
-                    self.logs.dyno_ended(&self.host.store, ctx);
+                    self.logs.dynos_ended(&ended, ctx);
                     self.go_on_destroying(ctx);
                 }
             }
@@ -260,11 +290,15 @@ impl Application for Service {
 
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        if self.ending && self.dynos.count() == 0 {
+            ctx.stop();
+        }
+        self.manager.update(self.dynos.count(), ctx.is_stopping());
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
         }
         // Only a host that runs dynos pays for the next one.
-        if self.dynos.count() > 0 {
+        if self.dynos.count() > 0 && !self.ending {
             self.dynos.prepare();
         }
         match (self.is_idle(ctx), self.idle_since) {
@@ -283,51 +317,18 @@ impl Application for Service {
     }
 }
 
-/// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
-/// dyno is asked for, so that everything else works.
-fn identity(home: &Path, settings: &Settings) -> Result<Identity> {
-    let uid_base = settings.uid_base;
-    let own = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let privileged = own.0 == 0;
-    if privileged && !has_ids(&fs::read_to_string("/proc/self/uid_map")?, uid_base) {
-        return Err(UserError::new(format!(
-            "this root has no uids from {uid_base} on to give to dynos: it is that of a container"
-        ))
-        .hint("run dyno outside of the container, or as an ordinary user in it")
-        .into());
+/// Says in the log, and leaves for the next person who runs something, what dynos have to do without.
+fn tell(home: &Home, chosen: &Chosen) {
+    let Chosen {
+        isolation, because, ..
+    } = chosen;
+    if let Some(because) = because {
+        eprintln!("isolation is {isolation}: {because}");
     }
-    let id_mapped =
-        privileged && settings.id_mapping && probe::run(home, Ownership::IdMapped).is_ok();
-    Ok(Identity {
-        privileged,
-        id_mapped,
-        own,
-    })
-}
-
-/// Whether a process with this `/proc/self/uid_map` has the ids of dynos from `first` on.
-fn has_ids(uid_map: &str, first: u32) -> bool {
-    uid_map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
-        let (first, last) = (u64::from(first), u64::from(first) + u64::from(UID_COUNT));
-        matches!(numbers[..], [inner, _, count] if inner <= first && last <= inner + count)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn root_of_a_container_has_few_ids() {
-        assert!(has_ids("         0          0 4294967295\n", 0x7800_0000));
-        assert!(!has_ids(
-            "         0       1000          1\n         1     100000      65536\n",
-            0x7800_0000
-        ));
-        assert!(!has_ids("", 0x7800_0000));
-    }
+    let _ = match because {
+        Some(because) if *isolation == Isolation::Tempdir => {
+            std::fs::write(home.isolation_note(), because)
+        }
+        _ => std::fs::remove_file(home.isolation_note()),
+    };
 }

@@ -1,4 +1,7 @@
-//! The signals that stop a server in order: SIGTERM, SIGINT, SIGHUP.
+//! The signals that stop a server in order: SIGTERM, SIGINT, and SIGHUP, which a terminal sends that is closed.
+//!
+//! Whoever starts the server may have had the latter two ignored, with `nohup` or as a job of a script's in the
+//! background. Then they stay ignored.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -6,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::sys::signal::{Signal, is_ignored};
 
 /// Turns them into an event of the loop's. For the life of the process: the handlers stay.
 #[derive(Debug)]
@@ -22,7 +26,9 @@ impl StopSignals {
     pub fn catch(reactor: &mut Reactor) -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        for signal in [SIGTERM, SIGINT, SIGHUP] {
+        let ignored = |number| Signal::new(number).is_some_and(is_ignored);
+        let others = [SIGINT, SIGHUP].into_iter().filter(|it| !ignored(*it));
+        for signal in [SIGTERM].into_iter().chain(others) {
             signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
         }
         let token = reactor.token();

@@ -14,8 +14,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -40,6 +42,8 @@ pub enum News {
         dyno: String,
         /// What it is now.
         state: DynoState,
+        /// Since when.
+        at: Timestamp,
     },
     /// A dyno is over; its folder may go.
     Ended {
@@ -181,6 +185,11 @@ impl Supervisors {
                         reactor,
                     )?;
                 }
+                // Says nothing about the dyno; a server that forgot it now would forget it for ever.
+                Err(error) if is_out_of_descriptors(&error) => {
+                    let count = self.live.len();
+                    return Err(error).context(format!("cannot take up more than {count} dynos"));
+                }
                 Err(_) => {
                     let record = supervisor::read_record(&entry.path())
                         .unwrap_or_else(|_| supervisor::lost_record());
@@ -249,8 +258,10 @@ impl Supervisors {
         let mut news = Vec::new();
         while let Some(live) = self.live.get(&token) {
             match control::receive::<FromSupervisor>(&live.socket) {
-                Ok(Some((FromSupervisor::State { dyno, state, .. }, _))) => {
-                    news.push(News::State { dyno, state });
+                Ok(Some((FromSupervisor::State { dyno, state, at_us }, _))) => {
+                    let at =
+                        Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
+                    news.push(News::State { dyno, state, at });
                 }
                 Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
                     news.push(News::Ended { dyno, record });
@@ -280,6 +291,11 @@ impl Supervisors {
             self.leaving.extend(live.child);
         }
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Waits until there is something to read, or the deadline has passed.

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
 
 use super::columns::Time;
-use super::{Result, Store, StoreError, new_id, releases};
-use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, ONE_OFF};
-use crate::error::UserError;
-use crate::procfile::is_process_type_name;
+use super::{Result, Store, StoreError, new_id, releases, usage};
+use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
+use crate::error::{UserError, shown};
+use crate::procfile::{MAX_NAME, is_process_type_name};
 use crate::size::Size;
 
 /// How many dynos one page of a list has at most; Heroku's figure.
@@ -36,6 +36,8 @@ pub struct NewDyno {
     pub size: &'static Size,
     /// How it is tied to a client.
     pub attach: Attach,
+    /// How many dynos the app may have alive.
+    pub limits: Limits,
 }
 
 impl Store {
@@ -46,12 +48,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoApp`]; [`StoreError::NotDeployed`]; [`StoreError::TypeOfFormation`], because
     /// such a dyno would be taken for one of the formation and a `web.1` would get requests;
-    /// [`StoreError::TooManyOneOffs`]; [`StoreError::Rule`] for a bad type.
+    /// [`StoreError::TooManyDynos`]; [`StoreError::Rule`] for a bad type.
     pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
         let process_type = &new.process_type;
         if !is_process_type_name(process_type) {
-            let error = UserError::new(format!("`{process_type}` cannot be the type of a dyno"));
-            return Err(error.hint("letters, digits, - and _ make a type").into());
+            let start = shown(process_type.as_bytes(), MAX_NAME);
+            let error = UserError::new(format!("`{start}` cannot be the type of a dyno"));
+            let hint = format!("1 to {MAX_NAME} letters, digits, - and _ make a type");
+            return Err(error.hint(hint).into());
         }
         self.write(|transaction| {
             let release = releases::current(transaction, app_id)?;
@@ -65,17 +69,17 @@ impl Store {
                     process_type.clone(),
                 ));
             }
-            let alive: u32 = transaction
+            let (alive, of_size) = transaction
                 .prepare_cached(
-                    "SELECT count(*) FROM dynos \
-                     WHERE app_id = ?1 AND ended_at IS NULL AND size = ?2",
+                    "SELECT count(*), count(*) FILTER (WHERE size = ?2) FROM dynos \
+                     INDEXED BY dynos_alive WHERE app_id = ?1 AND ended_at IS NULL",
                 )?
-                .query_row([app_id, new.size.name], |row| row.get(0))?;
-            let limit = new.size.concurrent_one_offs;
-            if alive >= limit {
-                let (app, size) = (release.app_name, new.size.name);
-                return Err(StoreError::TooManyOneOffs { app, size, limit });
-            }
+                .query_row([app_id, new.size.name], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+            new.limits
+                .allow(new.size, alive, of_size)
+                .map_err(|reached| StoreError::TooManyDynos(release.app_name, reached))?;
             let number: u32 = transaction
                 .prepare_cached(
                     "INSERT INTO counters VALUES (?1, ?2, 1) \
@@ -86,7 +90,7 @@ impl Store {
             transaction
                 .prepare_cached(
                     "INSERT INTO dynos VALUES \
-                     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL)",
+                     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL, NULL)",
                 )?
                 .execute(params![
                     id,
@@ -139,10 +143,10 @@ impl Store {
             Exit::Unknown => (None, None),
         };
         self.write(|transaction| {
-            transaction
+            let changed = transaction
                 .prepare_cached(
                     "UPDATE dynos SET state = ?2, updated_at = ?3, ended_at = ?3, \
-                     exit_status = ?4, exit_signal = ?5, end_reason = ?6 \
+                     exit_status = ?4, exit_signal = ?5, end_reason = ?6, end_message = ?7 \
                      WHERE id = ?1 AND ended_at IS NULL",
                 )?
                 .execute(params![
@@ -151,8 +155,12 @@ impl Store {
                     Time(ended.at),
                     status,
                     signal,
-                    ended.reason
+                    ended.reason,
+                    ended.message
                 ])?;
+            if changed > 0 {
+                usage::add(transaction, id)?;
+            }
             let dyno = find(transaction, id)?;
             prune(transaction, &dyno.app_id, keep.max(1))?;
             Ok(dyno)
@@ -166,8 +174,9 @@ impl Store {
     pub fn live_dynos(&self, app_id: Option<&str>) -> Result<Vec<Dyno>> {
         // With and without an app they are two statements: one for both could use no index.
         let of_app = app_id.map_or("", |_| "AND dynos.app_id = ?1");
-        let mut statement = self.connection.prepare_cached(&format!(
-            "{SELECT} WHERE ended_at IS NULL {of_app} ORDER BY dynos.rowid"
+        let mut statement = self.connection.prepare_cached(&select(
+            "dynos INDEXED BY dynos_alive",
+            &format!("WHERE ended_at IS NULL {of_app} ORDER BY dynos.rowid"),
         ))?;
         let dynos = statement
             .query_map(params_from_iter(app_id), from_row)?
@@ -187,9 +196,14 @@ impl Store {
         after: Option<i64>,
         max: usize,
     ) -> Result<DynoPage> {
-        let alive = if ended { "" } else { "AND ended_at IS NULL" };
-        let mut statement = self.connection.prepare_cached(&format!(
-            "{SELECT} WHERE dynos.app_id = ?1 {alive} AND dynos.rowid > ?2 ORDER BY dynos.rowid"
+        // Both have the rows of an app in the order of their places, so that a page costs what is on it.
+        let (index, alive) = match ended {
+            true => ("dynos_of_app", ""),
+            false => ("dynos_by_end", "AND ended_at IS NULL"),
+        };
+        let mut statement = self.connection.prepare_cached(&select(
+            &format!("dynos INDEXED BY {index}"),
+            &format!("WHERE dynos.app_id = ?1 {alive} AND dynos.rowid > ?2 ORDER BY dynos.rowid"),
         ))?;
         let mut rows = statement.query(params![app_id, after.unwrap_or(i64::MIN)])?;
         let (mut dynos, mut last, mut bytes) = (Vec::new(), None, 0);
@@ -225,9 +239,10 @@ impl Store {
                 .ok_or_else(|| StoreError::NoDyno(name_or_id.to_owned()));
         };
         self.connection
-            .prepare_cached(&format!(
-                "{SELECT} WHERE dynos.app_id = ?1 AND process_type = ?2 AND number = ?3 \
-                 ORDER BY dynos.created_at DESC, dynos.rowid DESC LIMIT 1"
+            .prepare_cached(&select(
+                "dynos",
+                "WHERE dynos.app_id = ?1 AND process_type = ?2 AND number = ?3 \
+                 ORDER BY dynos.created_at DESC, dynos.rowid DESC LIMIT 1",
             ))?
             .query_row(params![app_id, name.process_type, name.number], from_row)
             .optional()?
@@ -249,19 +264,25 @@ fn prune(transaction: &Transaction<'_>, app_id: &str, keep: u32) -> Result<()> {
 
 fn find(connection: &Connection, id: &str) -> Result<Dyno> {
     connection
-        .prepare_cached(&format!("{SELECT} WHERE dynos.id = ?1"))?
+        .prepare_cached(&select("dynos", "WHERE dynos.id = ?1"))?
         .query_row([id], from_row)
         .optional()?
         .ok_or_else(|| StoreError::NoDyno(id.to_owned()))
 }
 
-const SELECT: &str = "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
-    process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
-    ended_at, exit_status, exit_signal, end_reason, dynos.rowid
-    FROM dynos JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id";
+/// A statement for [`from_row`]: `from` is the table and the index to use, `rest` what follows the joins.
+fn select(from: &str, rest: &str) -> String {
+    format!(
+        "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
+         process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
+         ended_at, exit_status, exit_signal, end_reason, end_message, dynos.rowid
+         FROM {from} JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id
+         {rest}"
+    )
+}
 
 /// The column of a dyno's place among all dynos: later ones have higher places.
-const PLACE: usize = 17;
+const PLACE: usize = 18;
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
     let ended_at: Option<Time> = row.get(13)?;
@@ -270,7 +291,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
         (None, Some(signal)) => Exit::Signal(signal),
         (None, None) => Exit::Unknown,
     };
-    let reason = row.get(16)?;
+    let (reason, message) = (row.get(16)?, row.get(17)?);
     Ok(Dyno {
         id: row.get(0)?,
         app_id: row.get(1)?,
@@ -287,6 +308,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
         attach: row.get(10)?,
         created_at: row.get::<_, Time>(11)?.0,
         updated_at: row.get::<_, Time>(12)?.0,
-        ended: ended_at.map(|Time(at)| Ended { at, exit, reason }),
+        ended: ended_at.map(|Time(at)| Ended {
+            at,
+            exit,
+            reason,
+            message,
+        }),
     })
 }

@@ -7,6 +7,7 @@ use rusqlite::ffi;
 
 use crate::api::ApiError;
 use crate::app::AppName;
+use crate::dyno::Reached;
 use crate::error::UserError;
 use crate::release::Version;
 
@@ -38,15 +39,8 @@ pub enum StoreError {
     NotEligible(AppName, Version),
     /// The release is the current one.
     AlreadyCurrent(AppName, Version),
-    /// The app has as many one-off dynos as the size allows.
-    TooManyOneOffs {
-        /// The app.
-        app: AppName,
-        /// The size's name.
-        size: &'static str,
-        /// How many it allows.
-        limit: u32,
-    },
+    /// The app has as many dynos as it may have.
+    TooManyDynos(AppName, Reached),
     /// One-off dynos cannot have the type of formation dynos.
     TypeOfFormation(AppName, String),
     /// A value breaks a rule.
@@ -108,8 +102,13 @@ impl StoreError {
             Self::AlreadyCurrent(app, _) => {
                 format!("`dyno releases -a {app}` lists the earlier ones")
             }
-            Self::TooManyOneOffs { app, .. } => {
-                format!("wait for one to end, or stop one: `dyno ps -a {app}`")
+            Self::TooManyDynos(app, reached) => {
+                let wait =
+                    format!("wait for one to end, or stop one: `dyno ps -a {app}` lists them");
+                match reached.setting() {
+                    Some(setting) => format!("{wait}; the setting `{setting}` moves the limit"),
+                    None => wait,
+                }
             }
             Self::TypeOfFormation(_, process_type) => {
                 format!("`dyno run {process_type}` runs its command as a one-off")
@@ -144,16 +143,8 @@ impl fmt::Display for StoreError {
             Self::AlreadyCurrent(app, version) => {
                 write!(f, "`{version}` is what `{app}` runs already")
             }
-            Self::TooManyOneOffs { app, size, limit } => {
-                let dynos = if *limit == 1 {
-                    "one-off dyno"
-                } else {
-                    "one-off dynos"
-                };
-                write!(
-                    f,
-                    "`{app}` has {limit} {dynos} of size `{size}`, which is the limit"
-                )
+            Self::TooManyDynos(app, reached) => {
+                write!(f, "`{app}` has {reached}, which is the limit")
             }
             Self::TypeOfFormation(app, process_type) => {
                 write!(

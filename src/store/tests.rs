@@ -5,6 +5,7 @@ mod dynos;
 mod file;
 mod folders;
 mod releases;
+mod usage;
 mod whatever_the_order;
 
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::app::{App, AppName, Folder};
 use crate::config_var::{Config, ConfigChange};
-use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit};
+use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
 use crate::release::{Release, Toolchains};
+use crate::settings::Settings;
 use crate::size::Size;
 
 const USER: &str = "ada@example.org";
@@ -94,6 +96,7 @@ impl Host {
             command: "bash".into(),
             size: Size::lookup(size)?,
             attach: Attach::Pipes,
+            limits: Limits::of(&Settings::default()),
         };
         let now = self.now();
         self.store.create_dyno(app, &new, now)
@@ -108,6 +111,7 @@ impl Host {
             at: self.now(),
             exit: Exit::Status(0),
             reason: None,
+            message: None,
         };
         self.store
             .end_dyno(dyno, DynoState::Complete, &ended, keep)

@@ -29,6 +29,7 @@ pub fn sweep_scratch(folder: &Path) {
             rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_ok()
         });
         if over {
+            super::end_strays(&dyno.path());
             let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
         }
     }

@@ -51,6 +51,15 @@ pub fn reset_all() {
     }
 }
 
+/// Whether this process ignores `signal`; it may have inherited that.
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: with a null pointer for the new action the call only writes the present one.
+    let asked = unsafe { libc::sigaction(signal.0, std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Ignores `signal` in this process; children of exec inherit that unless they [`reset_all`].
 pub fn ignore(signal: Signal) {
     // SAFETY: SIG_IGN is a valid action and installs no code.

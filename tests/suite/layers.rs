@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "executable",
             "home",
             "log_file",
+            "open_files",
             "pty",
             "sandbox",
             "slug",

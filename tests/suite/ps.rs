@@ -6,9 +6,10 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::{Host, eventually};
+use crate::terminal::Terminal;
 
 /// Starts a detached dyno and returns its name once it is up.
-fn detached(host: &Host, app: &Path, args: &[&str]) -> String {
+pub fn detached(host: &Host, app: &Path, args: &[&str]) -> String {
     let started = host
         .dyno(app, &[&["run:detached", "-q"], args].concat())
         .finish();
@@ -248,4 +249,203 @@ fn the_end_can_be_asked_for_with_a_bound() {
     ] {
         assert_eq!(end(query).0, 400, "{query}");
     }
+}
+
+/// What `dyno ps ARGS` prints, with `TIME` for a time that is some seconds ago, and `RAN` for how long it took.
+fn listed(host: &Host, app: &Path, args: &[&str]) -> String {
+    let outcome = host.dyno(app, &[&["ps"], args].concat()).finish();
+    let text = outcome.succeeds().text();
+    let lines = text.lines().map(|line| {
+        let Some(at) = line.find(" (~ ") else {
+            return line.to_owned();
+        };
+        let start = at - "2013/03/13 15:38:08".len();
+        let shape = line[start..at].replace(|c: char| c.is_ascii_digit(), "0");
+        assert_eq!(shape, "0000/00/00 00:00:00", "{line}");
+        let end = at + line[at..].find(')').unwrap();
+        let inside = &line[at + " (~ ".len()..end];
+        let (ago, ran) = inside.split_once(", ran ").unwrap_or((inside, ""));
+        let seconds = ago.strip_suffix("s ago").expect("some seconds");
+        assert!(seconds.parse::<u32>().is_ok(), "{line}");
+        let ran = if ran.is_empty() { "" } else { " RAN" };
+        format!("{}TIME{ran}{}", &line[..start], &line[end + 1..])
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_list_is_that_of_the_page() {
+    let host = Host::new();
+    let app = host.plain_app();
+    host.dyno(&app, &["ps"])
+        .finish()
+        .succeeds()
+        .prints("No dynos on plain\n");
+    let running = host.run(&app, &["bash"]).open_input().start();
+    running.wait_for_errors("up, run.1");
+    assert_eq!(
+        listed(&host, &app, &[]),
+        "=== run: one-off processes\nrun.1: up TIME: `bash`"
+    );
+    detached(&host, &app, &["--type", "scheduler", "sleep 1000"]);
+    detached(&host, &app, &["echo  'a  b'\n sleep 1000"]);
+    let all = "=== run: one-off processes\n\
+               run.1: up TIME: `bash`\n\
+               run.2: up TIME: `echo  'a  b'\\n sleep 1000`\n\
+               \n\
+               === scheduler: one-off processes\n\
+               scheduler.1: up TIME: `sleep 1000`";
+    assert_eq!(listed(&host, &app, &[]), all);
+    assert_eq!(listed(&host, &app, &["run", "scheduler"]), all);
+    let (run, scheduler) = all.split_once("\n\n").unwrap();
+    assert_eq!(listed(&host, &app, &["run"]), run);
+    assert_eq!(listed(&host, &app, &["scheduler.1"]), scheduler);
+    for wanted in ["web", "../x"] {
+        host.dyno(&app, &["ps", "run", wanted]).finish().fails_with(
+            1,
+            &format!("`plain` has no dyno of type `{wanted}`"),
+            "--all",
+        );
+    }
+    host.dyno(&app, &["ps", "run.9"]).finish().fails_with(
+        1,
+        "no dyno `run.9` runs on `plain`",
+        "--all",
+    );
+    running.finish_input().succeeds();
+    host.dyno(&app, &["ps:stop", "scheduler", "run.2"])
+        .finish()
+        .succeeds();
+    host.dyno(&app, &["ps"])
+        .finish()
+        .succeeds()
+        .prints("No dynos on plain\n");
+}
+
+#[test]
+fn a_dyno_that_waits_for_its_client_is_starting() {
+    let host = Host::new();
+    let app = host.plain_app();
+    host.dyno(&app, &["apps"]).finish().succeeds();
+    let request = json!({ "command": "bash", "attach": true });
+    let (status, _) = host.request("POST", "/apps/plain/dynos", &request);
+    assert_eq!(status, 201);
+    assert_eq!(
+        listed(&host, &app, &[]),
+        "=== run: one-off processes\nrun.1: starting TIME: `bash`"
+    );
+    host.dyno(&app, &["ps:stop", "run.1"]).finish().succeeds();
+    host.dyno(&app, &["ps:wait", "run.1"]).finish().exits(128);
+}
+
+#[test]
+fn what_has_ended_is_listed_with_how() {
+    let host = Host::new();
+    let app = host.plain_app();
+    for command in ["true", "exit 3", "kill -9 $$"] {
+        let name = detached(&host, &app, &[command]);
+        host.dyno(&app, &["ps:wait", &name]).finish();
+    }
+    detached(&host, &app, &["sleep 1000"]);
+    host.dyno(&app, &["ps:stop", "run.4"]).finish().succeeds();
+    detached(&host, &app, &["sleep 1001"]);
+    host.wait_for_supervisor().signal(Signal::KILL);
+    host.dyno(&app, &["ps:wait", "run.5"]).finish().exits(125);
+    detached(&host, &app, &["sleep 1002"]);
+    assert_eq!(
+        listed(&host, &app, &["--all"]),
+        "=== run: one-off processes\n\
+         run.1: complete TIME RAN: `true`\n\
+         run.2: exit 3 TIME RAN: `exit 3`\n\
+         run.3: SIGKILL TIME RAN: `kill -9 $$`\n\
+         run.4: stopped TIME RAN: `sleep 1000`\n\
+         run.5: lost TIME RAN: `sleep 1001`\n\
+         run.6: up TIME: `sleep 1002`"
+    );
+    let json = host.dyno(&app, &["ps", "--all", "--json"]).finish();
+    let all: serde_json::Value = serde_json::from_str(&json.succeeds().text()).unwrap();
+    let named: Vec<_> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dyno| (dyno["name"].as_str().unwrap(), &dyno["exit_status"]))
+        .collect();
+    assert_eq!(named.len(), 6);
+    assert_eq!(named[1], ("run.2", &json!(3)));
+    let json = host.dyno(&app, &["ps", "--json"]).finish();
+    let alive: serde_json::Value = serde_json::from_str(&json.succeeds().text()).unwrap();
+    assert_eq!(alive.as_array().unwrap().len(), 1);
+    assert_eq!(alive[0]["name"], json!("run.6"));
+}
+
+/// The commands of a hundred are too long for one answer; Heroku's own client asks for the rest, too.
+#[test]
+fn a_long_list_comes_in_parts_and_is_shown_whole() {
+    let host = Host::with(&[("DYNO_MAX_ONE_OFFS", "100"), ("DYNO_ATTACH_TIMEOUT", "0.1")]);
+    let app = host.plain_app();
+    host.dyno(&app, &["apps"]).finish().succeeds();
+    let command = format!(": {}", "x".repeat(110 * 1024));
+    for _ in 0..45 {
+        // Nobody attaches, so it costs no more than its start.
+        let request = json!({ "command": command, "attach": true });
+        let (status, answer) = host.request("POST", "/apps/plain/dynos", &request);
+        assert_eq!(status, 201, "{answer}");
+    }
+    host.dyno(&app, &["ps:wait", "run.45"]).finish().exits(128);
+    let (status, part) = host.request("GET", "/apps/plain/dynos?ended=true", &json!(null));
+    let part: serde_json::Value = serde_json::from_str(&part).unwrap();
+    let count = part.as_array().unwrap().len();
+    assert!(
+        status == 206 && (1..45).contains(&count),
+        "{status} {count}"
+    );
+    let all = host.dyno(&app, &["ps", "--all"]).finish();
+    let names: Vec<_> = (1..=45).map(|number| format!("run.{number}:")).collect();
+    let listed = all.succeeds().text();
+    let listed: Vec<_> = listed
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, _)| name)
+        .filter(|name| name.starts_with("run."))
+        .collect();
+    assert_eq!(listed, names);
+}
+
+#[test]
+fn on_a_terminal_a_line_fits_and_on_a_pipe_it_is_whole() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let command = format!("sleep 1000; : \u{1b}[2J\n{}", "x".repeat(300));
+    detached(&host, &app, &[&command]);
+    let whole = listed(&host, &app, &[]);
+    let shown = command.replace('\u{1b}', "\\u{1b}").replace('\n', "\\n");
+    assert!(
+        whole.ends_with(&format!("run.1: up TIME: `{shown}`")),
+        "{whole}"
+    );
+    let terminal = Terminal::open(&host, &app, &["ps"]);
+    terminal.exits(0);
+    let screen = terminal.screen();
+    let line = screen.lines().find(|line| line.starts_with("run.1: up "));
+    let line = line.unwrap_or_else(|| panic!("{screen}"));
+    assert!(line.contains("`sleep 1000; : \\u{1b}[2J\\n"), "{line}");
+    assert!(
+        line.ends_with("x…`") && line.chars().count() == 80,
+        "{line}"
+    );
+}
+
+#[test]
+fn times_are_those_of_the_place() {
+    let host = Host::new();
+    let app = host.plain_app();
+    detached(&host, &app, &["sleep 1000"]);
+    let hour = |zone: &str| {
+        let text = host.dyno(&app, &["ps"]).env("TZ", zone).finish().text();
+        let at = text.find(" (~ ").unwrap();
+        text[at - 8..at - 6].parse::<u32>().unwrap()
+    };
+    // Without a database of time zones, too. An hour may pass in between.
+    let (utc, ahead) = (hour("UTC0"), hour("XYZ-5"));
+    assert!([5, 6].contains(&((ahead + 24 - utc) % 24)), "{utc} {ahead}");
 }

@@ -2,15 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::harness::{Host, is_root};
+use crate::harness::{DEADLINE, Host, Process, binary, eventually, is_root};
 
 /// A state folder whose server is `host`'s, but for dynos: whoever attaches to one waits for ever.
 pub fn unreachable(host: &Host) -> PathBuf {
@@ -110,13 +112,97 @@ fn it_stays_as_long_as_a_dyno_lives() {
 fn many_commands_at_once_start_one() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let here = host.path();
-    let running: Vec<_> = (0..8)
+    let running: Vec<_> = (0..20)
         .map(|_| host.dyno(&here, &["apps"]).start())
         .collect();
     for running in running {
         running.finish().succeeds().says("");
     }
-    assert!(host.server().is_some());
+    let server = host.server().expect("a server").pid;
+    // The others that were started have left again, and none in trouble.
+    eventually("one server alone", || {
+        (host.servers() == [server]).then_some(())
+    });
+    assert_eq!(host.server_log(), "");
+}
+
+#[test]
+fn a_service_manager_is_told_how_it_goes() {
+    let path = Host::new();
+    let named = Host::new();
+    let name = format!("dyno-suite-{}", std::process::id());
+    let by_path = path.path().join("notify");
+    let sockets = [
+        (
+            &path,
+            by_path.to_str().unwrap().to_owned(),
+            UnixDatagram::bind(&by_path).unwrap(),
+        ),
+        (
+            &named,
+            format!("@{name}"),
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(),
+        ),
+    ];
+    for (host, address, socket) in sockets {
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let heard = || {
+            let mut buffer = [0; 256];
+            let length = socket.recv(&mut buffer).expect("a word of the server");
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        let here = host.path();
+        let server = host
+            .dyno(&here, &["server"])
+            .env("NOTIFY_SOCKET", &address)
+            .start();
+        assert_eq!(heard(), "READY=1");
+        // From that word on it can be used.
+        UnixStream::connect(host.state().join("api.sock")).unwrap();
+        assert_eq!(heard(), "STATUS=dynos alive: 0");
+        let app = host.plain_app();
+        let running = host.run(&app, &["-q", "echo up; cat"]).open_input().start();
+        running.wait_for_output("up\n");
+        assert_eq!(heard(), "STATUS=dynos alive: 1");
+        server.signal(Signal::TERM);
+        assert_eq!(heard(), "STOPPING=1");
+        // The dyno's supervisor writes to the same standard error.
+        running.finish_input().succeeds();
+        server.finish().succeeds();
+    }
+}
+
+#[test]
+fn a_closed_terminal_stops_it_in_order_unless_nohup_was_said() {
+    for (before, signal, stops) in [
+        ("", Signal::HUP, true),
+        ("", Signal::INT, true),
+        ("trap '' HUP; ", Signal::HUP, false),
+        ("trap '' INT; ", Signal::INT, false),
+    ] {
+        let host = Host::new();
+        let script = format!("{before}exec \"$0\" server");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).arg(binary());
+        command
+            .current_dir(host.path())
+            .env_clear()
+            .envs(host.env());
+        let mut child = command.spawn().unwrap();
+        let server = Process::find(child.id() as i32).unwrap();
+        eventually("its answer", || {
+            let told = host.dyno(&host.path(), &["server:status"]).finish();
+            told.text().contains("running").then_some(())
+        });
+        server.signal(signal);
+        if !stops {
+            host.dyno(&host.path(), &["apps"]).finish().succeeds();
+            assert_eq!(host.server().map(|it| it.pid), Some(server.pid));
+            server.signal(Signal::TERM);
+        }
+        server.wait_for_end();
+        assert!(child.wait().unwrap().success(), "{before}{signal:?}");
+    }
 }
 
 #[test]
@@ -187,7 +273,7 @@ fn it_runs_in_the_foreground_once() {
     let host = Host::new();
     let here = host.path();
     let server = host.dyno(&here, &["server"]).start();
-    crate::harness::eventually("its socket", || {
+    eventually("its socket", || {
         UnixStream::connect(host.state().join("api.sock")).ok()
     });
     host.dyno(&here, &["apps"]).finish().succeeds();
@@ -306,5 +392,5 @@ fn a_wide_open_state_folder_is_closed() {
     fs::set_permissions(host.state(), fs::Permissions::from_mode(0o777)).unwrap();
     host.dyno(&host.path(), &["apps"]).finish().succeeds();
     let mode = fs::metadata(host.state()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(mode & 0o777, host.state_mode());
 }

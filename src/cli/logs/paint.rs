@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::log_line::{self, Line, Source};
+use crate::terminal;
 
 const RESET: &str = "\x1b[0m";
 const RED: &str = "\x1b[31m";
@@ -121,9 +122,9 @@ fn paint_text(line: &Line<'_>, out: &mut String) {
         };
         match named("Deploy ", CYAN).or_else(|| named("Release ", MAGENTA)) {
             Some((start, end, color)) => {
-                show(what[..start].as_bytes(), out);
+                show(&what.as_bytes()[..start], out);
                 colored(color, &what[start..end], out);
-                show(what[end..].as_bytes(), out);
+                show(&what.as_bytes()[end..], out);
             }
             None => show(what.as_bytes(), out),
         }
@@ -161,7 +162,7 @@ fn show(bytes: &[u8], out: &mut String) {
                 '\t' => out.write_char(c),
                 '\r' => out.write_str("\\r"),
                 c if c.is_ascii_control() => write!(out, "\\x{:02x}", u32::from(c)),
-                c if is_obeyed(c) => write!(out, "\\u{{{:x}}}", u32::from(c)),
+                c if terminal::is_obeyed(c) => write!(out, "\\u{{{:x}}}", u32::from(c)),
                 c => out.write_char(c),
             };
         }
@@ -169,13 +170,6 @@ fn show(bytes: &[u8], out: &mut String) {
             let _ = write!(out, "\\x{byte:02x}");
         }
     }
-}
-
-/// Whether a terminal may take a character for an order: control characters, and what turns the direction of writing
-/// or breaks the line.
-pub fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
-use super::paint::{Painter, is_obeyed};
+use super::paint::Painter;
 use crate::log_line;
 use crate::terminal;
 
@@ -140,7 +140,7 @@ fn put_json(line: &[u8], out: &mut String) -> io::Result<()> {
     })?;
     // JSON lets some characters stand that a terminal would obey.
     for c in json.chars() {
-        match is_obeyed(c) {
+        match terminal::is_obeyed(c) {
             true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => out.push(c),
         }

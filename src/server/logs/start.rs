@@ -50,6 +50,15 @@ impl Start {
         }
     }
 
+    /// What need not be looked for, but for the end.
+    pub fn known(&self) -> Option<Found> {
+        self.cursor.map(|begin| Found {
+            begin,
+            end: Cursor::default(),
+            lines: None,
+        })
+    }
+
     /// Looks for it in the log in `folder`. May take long.
     ///
     /// # Errors

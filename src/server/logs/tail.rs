@@ -162,8 +162,7 @@ impl Tail {
             Until::Reached {
                 lines: Some(left), ..
             } => {
-                let mut wanted = wanted.take(*left as usize);
-                while let Some(line) = wanted.next() {
+                for line in wanted.take(*left as usize) {
                     lines.extend_from_slice(line);
                     *left -= 1;
                 }

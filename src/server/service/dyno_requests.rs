@@ -29,6 +29,7 @@ impl Service {
             ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
             ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
             ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => self.stop_dyno(app, dyno),
+            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app),
             // To restart a one-off is to end it: it never starts again.
             ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno),
             ("GET", ["apps", app, "dynos", dyno, "end"]) => {
@@ -86,6 +87,10 @@ impl Service {
         request: &CreateDyno,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
+        if self.ending {
+            let message = "the server ends all dynos and leaves; it starts none";
+            return Err(ApiError::new("unavailable", message));
+        }
         let release = self.host.store.current_release(app)?;
         let dyno = self
             .dynos
@@ -130,6 +135,12 @@ impl Service {
             return Err(ApiError::internal(message));
         }
         Ok(Response::json(202, &Stopping { grace }))
+    }
+
+    /// `DELETE /apps/A/dynos`: restarts the formation. One-offs are not of it, and nothing else runs yet.
+    fn restart_formation(&self, app: &str) -> Answer {
+        self.host.store.app(app)?;
+        Ok(Response::json(202, &serde_json::json!({})))
     }
 
     /// `GET /apps/A/dynos/D/end`, ours: the dyno once it has ended; or as it is after a minute, or `?seconds=N`, or

@@ -33,6 +33,7 @@ fn a_dyno_lives_and_ends() {
         at: host.now(),
         exit: Exit::Signal(9),
         reason: Some("R13".into()),
+        message: Some("nobody came".into()),
     };
     let ended_dyno = host
         .store
@@ -72,6 +73,7 @@ fn a_one_off_has_neither_the_type_of_formation_dynos_nor_a_silly_one() {
         command: "bash".into(),
         size: Size::default_size(),
         attach: Attach::Detached,
+        limits: Limits::of(&Settings::default()),
     };
     let now = host.now();
     let refused = host.store.create_dyno(&app.id, &new, now);
@@ -137,4 +139,118 @@ fn forgotten_dynos_keep_their_numbers() {
     assert!(host.store.dyno(&app.id, "run.5").is_ok() && host.store.dyno(&app.id, "run.6").is_ok());
     assert_eq!(host.store.live_dynos(None).unwrap(), [alive]);
     assert_eq!(host.run(&app.id, "1X").unwrap().name.number, 7);
+}
+
+#[test]
+fn all_dynos_of_an_app_together_have_a_bound() {
+    let mut host = Host::new();
+    let apps: Vec<_> = ["shop", "other"]
+        .map(|name| host.create(name).unwrap().id)
+        .into();
+    for app in &apps {
+        host.deploy(app, 1);
+    }
+    host.run(&apps[1], "1X").unwrap();
+    let mut new = NewDyno {
+        process_type: "run".into(),
+        command: "bash".into(),
+        size: Size::default_size(),
+        attach: Attach::Detached,
+        limits: Limits {
+            dynos: 3,
+            one_offs: 2,
+            large_one_offs: 1,
+        },
+    };
+    let mut run = |host: &mut Host, size: &str| {
+        new.size = Size::lookup(size).unwrap();
+        let now = host.now();
+        host.store.create_dyno(&apps[0], &new, now)
+    };
+    let first = run(&mut host, "1X").unwrap();
+    run(&mut host, "1X").unwrap();
+    let error = run(&mut host, "1X").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`shop` has 2 one-off dynos of size `1X`, which is the limit"
+    );
+    let hint = crate::error::UserError::from(error).hint.unwrap();
+    assert!(hint.contains("`dyno ps -a shop`") && hint.contains("`max_one_offs`"));
+    run(&mut host, "PX").unwrap();
+    let error = run(&mut host, "2X").unwrap_err();
+    assert_eq!(error.to_string(), "`shop` has 3 dynos, which is the limit");
+    host.end(&first.id);
+    run(&mut host, "2X").unwrap();
+}
+
+#[test]
+fn a_list_comes_in_pages() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    host.deploy(&app.id, 1);
+    let mut names = Vec::new();
+    for number in 0..7 {
+        let dyno = host.run(&app.id, "1X").unwrap();
+        names.push(dyno.name.to_string());
+        if number % 2 == 0 {
+            host.end(&dyno.id);
+        }
+    }
+    let pages = |ended: bool, max: usize| {
+        let (mut after, mut pages) = (None, Vec::<Vec<String>>::new());
+        loop {
+            let page = host.store.dyno_page(&app.id, ended, after, max).unwrap();
+            pages.push(
+                page.dynos
+                    .iter()
+                    .map(|dyno| dyno.name.to_string())
+                    .collect(),
+            );
+            after = page.next;
+            if after.is_none() {
+                return pages;
+            }
+        }
+    };
+    assert_eq!(pages(true, 1_000), [names.clone()]);
+    assert_eq!(pages(true, 7), [names.clone()]);
+    assert_eq!(pages(true, 3), [&names[..3], &names[3..6], &names[6..]]);
+    assert_eq!(pages(false, 2), [&["run.2", "run.4"][..], &["run.6"]]);
+    assert_eq!(pages(false, 0).len(), 3);
+    assert!(
+        host.store
+            .dyno_page("x", true, None, 10)
+            .unwrap()
+            .dynos
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_page_of_long_commands_is_short() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    host.deploy(&app.id, 1);
+    let new = NewDyno {
+        process_type: "run".into(),
+        command: "x".repeat(100 * 1024),
+        size: Size::default_size(),
+        attach: Attach::Detached,
+        limits: Limits {
+            dynos: 100,
+            one_offs: 100,
+            large_one_offs: 1,
+        },
+    };
+    for _ in 0..60 {
+        let now = host.now();
+        host.store.create_dyno(&app.id, &new, now).unwrap();
+    }
+    let page = host.store.dyno_page(&app.id, false, None, 1_000).unwrap();
+    assert_eq!(page.dynos.len(), 41);
+    let rest = host
+        .store
+        .dyno_page(&app.id, false, page.next, 1_000)
+        .unwrap();
+    assert_eq!((rest.dynos.len(), rest.next), (19, None));
 }

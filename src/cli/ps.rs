@@ -1,0 +1,269 @@
+//! `dyno ps`: what runs, and with `--all` what has run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::context::{Context, app_path};
+use super::ps_end::no_dynos_of;
+use super::{say, say_json};
+use crate::api::dyno::Dyno;
+use crate::dyno::DynoName;
+use crate::error::UserError;
+use crate::terminal;
+use crate::time_span;
+
+/// The narrowest terminal that lines are cut for.
+const NARROWEST: usize = 40;
+
+/// List the dynos that are alive.
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// Also those that have ended
+    #[arg(long)]
+    all: bool,
+    /// As a JSON array
+    #[arg(long)]
+    json: bool,
+    /// Only dynos of these process types, or of these names
+    #[arg(value_name = "TYPE|DYNO")]
+    wanted: Vec<String>,
+}
+
+impl Ps {
+    /// Prints them, in groups by process type.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let query = if self.all { "?ended=true" } else { "" };
+        let target = app_path(&app, &format!("/dynos{query}"));
+        let mut dynos: Vec<Dyno> = context.client()?.get_list(&target)?;
+        if !self.wanted.is_empty() {
+            for wanted in &self.wanted {
+                if !dynos.iter().any(|dyno| is_meant(dyno, wanted)) {
+                    return Err(self.missing(wanted, &app).into());
+                }
+            }
+            dynos.retain(|dyno| self.wanted.iter().any(|wanted| is_meant(dyno, wanted)));
+        }
+        dynos.sort_by_cached_key(|dyno| (dyno.r#type.clone(), number(dyno)));
+        if self.json {
+            return say_json(&dynos);
+        }
+        if dynos.is_empty() {
+            return Ok(say!("No dynos on {app}")?);
+        }
+        let width = terminal::is_terminal(rustix::stdio::stdout())
+            .then(terminal::size)
+            .flatten()
+            .map(|size| usize::from(size.columns).max(NARROWEST));
+        let page = Page {
+            now: Timestamp::now(),
+            zone: TimeZone::system(),
+            width,
+        };
+        Ok(say!("{}", page.text(&dynos))?)
+    }
+
+    fn missing(&self, wanted: &str, app: &str) -> UserError {
+        let error = match wanted.parse::<DynoName>() {
+            Ok(_) if self.all => UserError::new(format!("no dyno `{wanted}` on `{app}`")),
+            Ok(_) => UserError::new(format!("no dyno `{wanted}` runs on `{app}`")),
+            Err(_) => no_dynos_of(wanted, app),
+        };
+        match self.all {
+            true => error.hint("`dyno ps --all` lists those that are remembered"),
+            false => error.hint("`dyno ps --all` lists also those that have ended"),
+        }
+    }
+}
+
+/// Whether a word on the command line means this dyno: its name or its type.
+fn is_meant(dyno: &Dyno, wanted: &str) -> bool {
+    dyno.name == wanted || dyno.r#type == wanted
+}
+
+fn number(dyno: &Dyno) -> u32 {
+    dyno.name.parse().map_or(0, |name: DynoName| name.number)
+}
+
+/// How the list is laid out.
+struct Page {
+    now: Timestamp,
+    zone: TimeZone,
+    /// What a line may have, on a terminal.
+    width: Option<usize>,
+}
+
+impl Page {
+    /// Groups with a heading each and a blank line in between, without the last line feed. The dynos are in order.
+    fn text(&self, dynos: &[Dyno]) -> String {
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for dyno in dynos {
+            let group = groups.entry(heading(dyno)).or_default();
+            group.push(self.line(dyno));
+        }
+        let groups: Vec<String> = groups
+            .into_iter()
+            .map(|(heading, lines)| format!("=== {heading}\n{}", lines.join("\n")))
+            .collect();
+        groups.join("\n\n")
+    }
+
+    fn line(&self, dyno: &Dyno) -> String {
+        let begin = match dyno.ended() {
+            None => {
+                let state = dyno.state.as_str();
+                let since = self.since(dyno.updated_at.0, None);
+                format!("{}: {state} {since}: ", dyno.name)
+            }
+            Some(ended) => {
+                let ran = ended.at.duration_since(dyno.created_at.0).unsigned_abs();
+                let since = self.since(ended.at, Some(ran));
+                format!("{}: {ended} {since}: ", dyno.name)
+            }
+        };
+        let command = terminal::visible(&dyno.command);
+        let room = self.width.map_or(usize::MAX, |width| {
+            width.saturating_sub(begin.chars().count() + "``".len())
+        });
+        format!("{begin}`{}`", cut(&command, room))
+    }
+
+    /// A time of this place and how long ago that is, up to a day and an hour; and how long something took.
+    fn since(&self, at: Timestamp, ran: Option<Duration>) -> String {
+        let local = at.to_zoned(self.zone.clone());
+        let local = local.strftime("%Y/%m/%d %H:%M:%S");
+        let ago = match self.now.duration_since(at).as_secs().max(0) {
+            seconds @ 0..=60 => Some(format!("~ {seconds}s ago")),
+            seconds @ 61..=3_600 => Some(format!("~ {}m ago", seconds / 60)),
+            seconds @ 3_601..=90_000 => Some(format!("~ {}h ago", seconds / 3_600)),
+            _ => None,
+        };
+        let ran = ran.map(|time| format!("ran {}", time_span::rough(time)));
+        let more: Vec<String> = ago.into_iter().chain(ran).collect();
+        match more.is_empty() {
+            true => local.to_string(),
+            false => format!("{local} ({})", more.join(", ")),
+        }
+    }
+}
+
+/// What a dyno is listed under. All that there are today are one-offs; those of a formation will stand under their
+/// type and its command.
+fn heading(dyno: &Dyno) -> String {
+    format!("{}: one-off processes", dyno.r#type)
+}
+
+/// At most `room` characters, with an ellipsis in place of what is cut off.
+fn cut(text: &str, room: usize) -> String {
+    if text.chars().nth(room).is_none() {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+    kept + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const DAY: &str = "2013-03-13";
+
+    fn dyno(name: &str, state: &str, updated: &str, more: Value) -> Dyno {
+        let mut dyno = json!({
+            "id": name, "name": name, "type": name.split('.').next(), "command": "bash",
+            "size": "1X", "state": state, "attach_url": null,
+            "app": {"id": "2", "name": "shop"}, "release": {"id": "3", "version": 1},
+            "created_at": "2013-03-12T20:00:00Z", "updated_at": format!("{DAY}T{updated}Z"),
+            "exit_status": null, "exit_signal": null, "ended_at": null, "end_reason": null,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            dyno[key] = value.clone();
+        }
+        serde_json::from_value(dyno).unwrap()
+    }
+
+    fn page(width: Option<usize>) -> Page {
+        Page {
+            now: format!("{DAY}T22:38:09Z").parse().unwrap(),
+            zone: TimeZone::get("America/Los_Angeles").unwrap(),
+            width,
+        }
+    }
+
+    #[test]
+    fn the_list_has_the_form_of_the_page() {
+        let dynos = [
+            dyno("run.7364", "starting", "22:38:08", json!({})),
+            dyno(
+                "run.10000",
+                "up",
+                "22:37:08",
+                json!({"command": "rake db:migrate"}),
+            ),
+            dyno("scheduler.1", "up", "01:00:00", json!({})),
+            dyno("scheduler.2", "up", "21:38:09", json!({})),
+        ];
+        assert_eq!(
+            page(None).text(&dynos),
+            "=== run: one-off processes\n\
+             run.7364: starting 2013/03/13 15:38:08 (~ 1s ago): `bash`\n\
+             run.10000: up 2013/03/13 15:37:08 (~ 1m ago): `rake db:migrate`\n\
+             \n\
+             === scheduler: one-off processes\n\
+             scheduler.1: up 2013/03/12 18:00:00 (~ 21h ago): `bash`\n\
+             scheduler.2: up 2013/03/13 14:38:09 (~ 60m ago): `bash`"
+        );
+    }
+
+    #[test]
+    fn what_has_ended_says_how_and_how_long_it_ran() {
+        let end = |name, how: Value, at: &str| {
+            let mut more = how;
+            more["ended_at"] = json!(at);
+            dyno(name, "complete", "00:00:00", more)
+        };
+        let dynos = [
+            end("run.1", json!({"exit_status": 0}), "2013-03-13T22:08:09Z"),
+            end("run.2", json!({"exit_status": 3}), "2013-03-12T20:00:07Z"),
+            end("run.3", json!({"exit_signal": 9}), "2013-03-13T22:38:00Z"),
+            end(
+                "run.4",
+                json!({"end_reason": "lost"}),
+                "2013-03-13T22:38:30Z",
+            ),
+        ];
+        assert_eq!(
+            page(None).text(&dynos),
+            "=== run: one-off processes\n\
+             run.1: complete 2013/03/13 15:08:09 (~ 30m ago, ran 1d2h): `bash`\n\
+             run.2: exit 3 2013/03/12 13:00:07 (ran 7s): `bash`\n\
+             run.3: SIGKILL 2013/03/13 15:38:00 (~ 9s ago, ran 1d2h): `bash`\n\
+             run.4: lost 2013/03/13 15:38:30 (~ 0s ago, ran 1d2h): `bash`"
+        );
+    }
+
+    #[test]
+    fn a_command_is_one_line_that_no_terminal_obeys_and_fits_on_it() {
+        let long = json!({"command": "echo a\n\tb\u{1b}[2J \u{202e}and more than fits on a line"});
+        let dynos = [dyno("run.1", "up", "22:38:08", long)];
+        let line = |width| {
+            let text = page(width).text(&dynos);
+            text.lines().nth(1).unwrap().to_owned()
+        };
+        let begin = "run.1: up 2013/03/13 15:38:08 (~ 1s ago): ";
+        let command = r"`echo a\n\tb\u{1b}[2J \u{202e}and more than fits on a line`";
+        assert_eq!(line(None), format!("{begin}{command}"));
+        assert_eq!(line(Some(200)), format!("{begin}{command}"));
+        assert_eq!(line(Some(60)), format!(r"{begin}`echo a\n\tb\u{{1…`"));
+        assert_eq!(line(Some(60)).chars().count(), 60);
+        assert_eq!(line(Some(NARROWEST)), format!("{begin}`…`"));
+        assert_eq!(cut("exact", 5), "exact");
+    }
+}

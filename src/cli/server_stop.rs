@@ -1,0 +1,182 @@
+//! `dyno server:stop`: the server leaves; dynos go on, or end first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::context::Context;
+use crate::api::server::{StartedBy, StopServer, StoppingServer};
+use crate::error::UserError;
+use crate::home::lock::Holder;
+
+/// How long a server that was asked to leave may take: more than it gives to requests that it is answering.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Between two looks at a server whose process cannot be watched.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How many dynos of an app are named.
+const NAMED: usize = 10;
+
+/// Stop the server; dynos go on
+///
+/// Returns when it is gone. The next command starts another, which finds the dynos again; so a server is replaced or
+/// made to read its settings anew.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// End all dynos first, as `ps:stop` does: SIGTERM, after a while SIGKILL
+    #[arg(long)]
+    all: bool,
+}
+
+impl Stop {
+    /// Stops it, and says what becomes of the dynos.
+    ///
+    /// # Errors
+    /// When it does not leave.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        // Dynos may be alive without a server, after a crash. Another one can end them.
+        if self.all && context.running().is_ok_and(|server| server.is_none()) && has_dynos(context)
+        {
+            context.client()?;
+        }
+        // A server may leave by itself, and another may come, between any two of these steps.
+        let deadline = Instant::now() + PATIENCE;
+        let mut asked = false;
+        while Instant::now() < deadline {
+            let holder = Holder::find(&context.home)?;
+            let stopping = match context.running() {
+                Ok(Some((client, _))) => {
+                    let request = StopServer { all: self.all };
+                    match client.post::<StoppingServer>("/server/actions/stop", &request) {
+                        Ok(stopping) => stopping,
+                        Err(error) if error.is::<UserError>() => return Err(error),
+                        Err(_) => continue,
+                    }
+                }
+                Ok(None) => {
+                    match asked {
+                        true => eprintln!("the server has left"),
+                        false => {
+                            eprintln!("no server runs for `{}`", context.home.path().display())
+                        }
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.terminate(holder.ok_or(error)?)?;
+                    if !self.all || !has_dynos(context) {
+                        return Ok(());
+                    }
+                    // Another one ends the dynos that this one left.
+                    context.client()?;
+                    continue;
+                }
+            };
+            match holder.filter(|holder| holder.pid == stopping.pid) {
+                Some(holder) => return self.wait(&holder, &stopping),
+                // Whoever answered has come just now, or is not to be seen from here.
+                None => {
+                    asked = true;
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+        Err(UserError::new("the server does not leave")
+            .hint("`dyno server:status` says which it is")
+            .into())
+    }
+
+    /// Waits until a server that was asked to leave has left.
+    fn wait(&self, server: &Holder, stopping: &StoppingServer) -> Result<()> {
+        let ends = self.all && !stopping.dynos.is_empty();
+        let mut patience = PATIENCE;
+        if ends {
+            let grace = Duration::try_from_secs_f64(stopping.stop_grace).unwrap_or_default();
+            patience += grace;
+            let grace = crate::time_span::rough(grace);
+            let dynos = list(&stopping.dynos);
+            eprintln!("Ending {dynos} with SIGTERM, after {grace} with SIGKILL");
+        }
+        eprint!("Stopping the server (process {})... ", server.pid);
+        if !server.has_ended_within(patience)? {
+            eprintln!("!");
+            return Err(stuck(server.pid).into());
+        }
+        eprintln!("done");
+        if !ends && !stopping.dynos.is_empty() {
+            eprintln!("dynos that go on: {}", list(&stopping.dynos));
+        }
+        if let StartedBy::Systemd { unit, user } = &stopping.started_by {
+            let systemctl = if *user {
+                "systemctl --user"
+            } else {
+                "systemctl"
+            };
+            eprintln!("systemd starts it again; `{systemctl} stop {unit}` stops it for good");
+        }
+        Ok(())
+    }
+
+    /// Ends a server that does not answer.
+    fn terminate(&self, server: Holder) -> Result<()> {
+        eprint!(
+            "The server (process {}) does not answer. Sending SIGTERM... ",
+            server.pid
+        );
+        server.terminate().context("cannot send SIGTERM")?;
+        if !server.has_ended_within(PATIENCE)? {
+            eprintln!("!");
+            return Err(stuck(server.pid).into());
+        }
+        eprintln!("done");
+        Ok(())
+    }
+}
+
+fn stuck(pid: u32) -> UserError {
+    UserError::new(format!("the server (process {pid}) does not leave"))
+        .hint(format!("`kill -9 {pid}` ends it at once; dynos go on"))
+}
+
+/// Whether there are dynos, or what is left of some.
+fn has_dynos(context: &Context) -> bool {
+    fs::read_dir(context.home.path().join("dynos")).is_ok_and(|mut dynos| dynos.next().is_some())
+}
+
+/// `run.1, run.2 of shop; run.1 of blog`
+fn list(dynos: &BTreeMap<String, Vec<String>>) -> String {
+    let of_apps = dynos.iter().map(|(app, names)| {
+        let named = names[..names.len().min(NAMED)].join(", ");
+        match names.len().saturating_sub(NAMED) {
+            0 => format!("{named} of {app}"),
+            more => format!("{named} and {more} more of {app}"),
+        }
+    });
+    of_apps.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dynos_are_listed_by_app() {
+        let names = |numbers: std::ops::RangeInclusive<u32>| {
+            numbers.map(|number| format!("run.{number}")).collect()
+        };
+        let dynos = BTreeMap::from([
+            ("blog".to_owned(), names(1..=2)),
+            ("shop".to_owned(), names(1..=13)),
+        ]);
+        let listed = list(&dynos);
+        assert!(
+            listed.starts_with("run.1, run.2 of blog; run.1, "),
+            "{listed}"
+        );
+        assert!(listed.ends_with(", run.10 and 3 more of shop"), "{listed}");
+    }
+}

@@ -1,0 +1,219 @@
+//! One connection to the server: requests out, answers in.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::Answer;
+use super::transport::Transport;
+use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, RequestLine, ResponseHead, chunk};
+
+/// Bytes of a response's body at most.
+const MAX_BODY: usize = 64 << 20;
+/// `1xx` responses before the one that counts.
+const MAX_INTERIM: usize = 8;
+/// Bytes of an upload that go as one chunk.
+const CHUNK: usize = 64 * 1024;
+/// How long to wait for a place in the server's backlog.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+const LOST: &str = "lost the connection to the server";
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub transport: Transport,
+    /// Bytes that were read and are not used up.
+    pub input: Vec<u8>,
+    /// Descriptors that came along; only an upgrade has a use for them.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What goes with a request.
+pub(super) enum Payload<'a> {
+    None,
+    /// Nothing but the wish for this part of a list.
+    Range(&'a str),
+    Json(Vec<u8>),
+    Stream {
+        content_type: &'a str,
+        content: &'a mut dyn Read,
+    },
+}
+
+/// How far a request went.
+pub(super) enum Sent {
+    Whole,
+    /// The answer came before the end.
+    Part,
+    Broken(io::Error),
+}
+
+impl Connection {
+    pub fn open(socket: &Path, patience: Option<Duration>) -> io::Result<Self> {
+        let transport = Transport::connect(socket, CONNECT_PATIENCE)?;
+        transport.set_patience(patience)?;
+        Ok(Self {
+            transport,
+            input: Vec::new(),
+            fds: Vec::new(),
+        })
+    }
+
+    pub fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        payload: Payload<'_>,
+    ) -> anyhow::Result<Sent> {
+        let head = request_line(method, target);
+        let whole = match payload {
+            Payload::None => head.finish(),
+            Payload::Range(range) => head.with("Range", range).finish(),
+            Payload::Json(body) => {
+                let head = head.with("Content-Type", "application/json");
+                [
+                    head.with("Content-Length", &body.len().to_string())
+                        .finish(),
+                    body,
+                ]
+                .concat()
+            }
+            Payload::Stream {
+                content_type,
+                content,
+            } => {
+                let head = head.with("Content-Type", content_type);
+                let head = head.with("Transfer-Encoding", "chunked").finish();
+                return self.send_chunks(head, content);
+            }
+        };
+        Ok(match self.transport.write(&whole) {
+            Ok(()) => Sent::Whole,
+            Err(error) => Sent::Broken(error),
+        })
+    }
+
+    fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {
+        let (mut block, mut out) = (vec![0; CHUNK], head);
+        loop {
+            if self.transport.has_input()? {
+                return Ok(Sent::Part);
+            }
+            let length = match content.read(&mut block) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result.context("cannot read what is to be sent")?,
+            };
+            chunk::encode(&block[..length], &mut out);
+            if length == 0 {
+                out.extend_from_slice(chunk::LAST);
+            }
+            if let Err(error) = self.transport.write(&out) {
+                return Ok(Sent::Broken(error));
+            }
+            if length == 0 {
+                return Ok(Sent::Whole);
+            }
+            out.clear();
+        }
+    }
+
+    /// The head of the final response.
+    pub fn read_head(&mut self, method: &str) -> anyhow::Result<ResponseHead> {
+        let mut reader = HeadReader::new(Limits::API);
+        for _ in 0..=MAX_INTERIM {
+            let (head, length) = loop {
+                match reader.response(&self.input, method).map_err(malformed)? {
+                    Some(found) => break found,
+                    None => self.fill()?,
+                }
+            };
+            self.input.drain(..length);
+            if !head.is_interim() {
+                return Ok(head);
+            }
+        }
+        Err(anyhow!("the server answers without end"))
+    }
+
+    pub fn read_answer(&mut self, head: &ResponseHead) -> anyhow::Result<Answer> {
+        let mut decoder = BodyDecoder::new(head.framing);
+        let mut body = Vec::new();
+        loop {
+            let complete = self.decode(&mut decoder, &mut body)?;
+            if body.len() > MAX_BODY {
+                bail!("the server's answer is too long");
+            }
+            if complete || (self.fill_or_end()? && decoder.ends_at_close()) {
+                let next_range = head.fields.get("next-range").map(str::to_owned);
+                return Ok(Answer {
+                    status: head.status,
+                    body,
+                    next_range,
+                });
+            }
+            if self.input.is_empty() {
+                return Err(lost(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Moves what was read of a body to `body`; true when it is complete.
+    pub fn decode(
+        &mut self,
+        decoder: &mut BodyDecoder,
+        body: &mut Vec<u8>,
+    ) -> anyhow::Result<bool> {
+        let mut rest = &self.input[..];
+        let complete = loop {
+            match decoder.decode(&mut rest).map_err(malformed)? {
+                Decoded::Data(data) => body.extend_from_slice(data),
+                Decoded::NeedMore => break false,
+                Decoded::End => break true,
+            }
+        };
+        let used = self.input.len() - rest.len();
+        self.input.drain(..used);
+        Ok(complete)
+    }
+
+    fn fill(&mut self) -> anyhow::Result<()> {
+        match self.fill_or_end()? {
+            true => Err(lost(io::ErrorKind::UnexpectedEof.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads some more; true at the end.
+    pub fn fill_or_end(&mut self) -> anyhow::Result<bool> {
+        let mut block = [0; 16 * 1024];
+        let length = self
+            .transport
+            .read(&mut block, &mut self.fds)
+            .map_err(lost)?;
+        self.input.extend_from_slice(&block[..length]);
+        Ok(length == 0)
+    }
+}
+
+fn malformed(refusal: crate::http::Refusal) -> anyhow::Error {
+    anyhow::Error::new(refusal).context("the server's answer is malformed")
+}
+
+/// The connection failed.
+pub(super) fn lost(error: io::Error) -> anyhow::Error {
+    let (what, error) = match error.kind() {
+        io::ErrorKind::WouldBlock => ("the server does not answer", error),
+        // `main` takes a broken pipe for that of the program's own output, and says nothing.
+        io::ErrorKind::BrokenPipe => (LOST, io::ErrorKind::ConnectionReset.into()),
+        _ => (LOST, error),
+    };
+    anyhow::Error::new(error).context(what)
+}
+
+pub(super) fn request_line(method: &str, target: &str) -> RequestLine {
+    RequestLine::new(method, target, "dyno").with("Accept", "application/json")
+}

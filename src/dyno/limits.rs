@@ -1,0 +1,128 @@
+//! How many dynos an app may have alive at once. (heroku-facts section 5)
+
+use std::fmt;
+
+use crate::settings::Settings;
+use crate::size::Size;
+
+/// See the [module](self); each at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of all kinds.
+    pub dynos: u32,
+    /// One-offs of one size.
+    pub one_offs: u32,
+    /// The same for sizes that Heroku gives a machine of their own.
+    pub large_one_offs: u32,
+}
+
+/// The limit that one dyno more would break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// So many dynos.
+    Dynos(u32),
+    /// So many one-offs of this size.
+    OneOffs(&'static Size, u32),
+}
+
+impl Limits {
+    /// Those of these settings.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            dynos: settings.max_dynos,
+            one_offs: settings.max_one_offs,
+            large_one_offs: settings.max_large_one_offs,
+        }
+    }
+
+    /// Whether there may be one more one-off of `size`, when so many dynos are `alive`, `of_size` of them of that size.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn allow(&self, size: &'static Size, alive: u32, of_size: u32) -> Result<(), Reached> {
+        let one_offs = match size.dedicated {
+            true => self.large_one_offs,
+            false => self.one_offs,
+        };
+        let one_offs = size.fewer_one_offs.unwrap_or(one_offs).min(one_offs);
+        if of_size >= one_offs {
+            return Err(Reached::OneOffs(size, one_offs));
+        }
+        if alive >= self.dynos {
+            return Err(Reached::Dynos(self.dynos));
+        }
+        Ok(())
+    }
+}
+
+impl Reached {
+    /// The setting that moves it; none for what a size has of its own.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Dynos(_) => Some("max_dynos"),
+            Self::OneOffs(size, limit) if size.fewer_one_offs == Some(*limit) => None,
+            Self::OneOffs(size, _) if size.dedicated => Some("max_large_one_offs"),
+            Self::OneOffs(..) => Some("max_one_offs"),
+        }
+    }
+}
+
+/// What the app has: ``50 one-off dynos of size `1X` ``.
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count| if count == 1 { "" } else { "s" };
+        match self {
+            Self::Dynos(limit) => write!(f, "{limit} dyno{}", plural(*limit)),
+            Self::OneOffs(size, limit) => {
+                let (name, s) = (size.name, plural(*limit));
+                write!(f, "{limit} one-off dyno{s} of size `{name}`")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_herokus() {
+        let limits = Limits::of(&Settings::default());
+        for (size, limit) in [
+            ("1X", 50),
+            ("Standard-2X", 50),
+            ("Eco", 1),
+            ("PX", 5),
+            ("Performance-L", 5),
+            ("Private-S", 5),
+        ] {
+            let size = Size::lookup(size).unwrap();
+            assert_eq!(limits.allow(size, 0, limit - 1), Ok(()));
+            let reached = Reached::OneOffs(size, limit);
+            assert_eq!(limits.allow(size, 0, limit), Err(reached));
+        }
+        let size = Size::default_size();
+        assert_eq!(limits.allow(size, 99, 0), Ok(()));
+        assert_eq!(limits.allow(size, 100, 0), Err(Reached::Dynos(100)));
+    }
+
+    #[test]
+    fn a_setting_raises_what_is_not_the_sizes_own() {
+        let limits = Limits {
+            dynos: 10_000,
+            one_offs: 1_000,
+            large_one_offs: 1,
+        };
+        let eco = Size::lookup("Eco").unwrap();
+        let reached = limits.allow(eco, 500, 1).unwrap_err();
+        assert_eq!(reached, Reached::OneOffs(eco, 1));
+        assert_eq!(reached.setting(), None);
+        assert_eq!(reached.to_string(), "1 one-off dyno of size `Eco`");
+        let usual = limits.allow(Size::default_size(), 999, 1_000).unwrap_err();
+        assert_eq!(usual.setting(), Some("max_one_offs"));
+        let large = Size::lookup("PX").unwrap();
+        let reached = limits.allow(large, 1, 1).unwrap_err();
+        assert_eq!(reached.setting(), Some("max_large_one_offs"));
+        assert_eq!(Reached::Dynos(100).to_string(), "100 dynos");
+    }
+}

@@ -1,0 +1,36 @@
+//! How many descriptors this process may have open: the soft limit that counts, and the hard one that it may be raised to.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The soft limit and the hard one; what is unlimited is the greatest number.
+pub fn limits() -> (u64, u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX))
+}
+
+/// Sets the soft limit, to the hard one if that is lower. Children inherit it.
+///
+/// # Errors
+/// When the kernel refuses: its own limit on all processes may be lower than the hard one.
+pub fn set_soft_limit(limit: u64) -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_goes_up_to_the_hard_one() {
+        let (soft, hard) = limits();
+        assert!(soft <= hard);
+        set_soft_limit(u64::MAX).unwrap();
+        assert_eq!(limits(), (hard, hard));
+        set_soft_limit(soft).unwrap();
+        assert_eq!(limits(), (soft, hard));
+    }
+}

@@ -1,0 +1,83 @@
+//! How the server shares out the descriptors that it may open, so that it never runs out of them in the middle of
+//! something: so many clients, so many dynos, and some for itself.
+
+use crate::error::UserError;
+use crate::open_files;
+
+/// For the server itself: its state, its log, the loop, the workers with what they unpack, supervisors that wait.
+const OWN: u64 = 64;
+/// With fewer than this nothing useful can be done.
+const FEWEST: u64 = 96;
+/// Most clients at once that have a descriptor besides their connection: those who read a log have two.
+const READERS: u64 = 200;
+
+/// What may be open at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The limit on all of them.
+    pub limit: u64,
+    /// Clients of the API.
+    pub connections: usize,
+    /// Live dynos: one for each.
+    pub dynos: usize,
+    /// What the limit was before the server raised it. Its dynos' commands get that again: some programs look at every
+    /// descriptor that they might have, and `select(2)` knows 1,024.
+    pub original: u64,
+}
+
+impl Descriptors {
+    /// Raises this process's limit to what it may be raised to. At most `connections` clients will be served.
+    ///
+    /// # Errors
+    /// When there are too few to work with.
+    pub fn raise(connections: usize) -> anyhow::Result<Self> {
+        let (original, all) = open_files::limits();
+        open_files::set_soft_limit(all)?;
+        let shares = share(all, connections).ok_or_else(|| {
+            UserError::new(format!(
+                "the server may have {all} files open, and needs {FEWEST} at least"
+            ))
+            .hint("`ulimit -Hn` shows the limit; a service has `LimitNOFILE=`")
+        })?;
+        Ok(Self { original, ..shares })
+    }
+}
+
+fn share(limit: u64, connections: usize) -> Option<Descriptors> {
+    let free = limit.checked_sub(OWN).filter(|_| limit >= FEWEST)?;
+    // Half of them at most if all read logs.
+    let clients = (free / 6).min(connections as u64);
+    let dynos = free - clients - 2 * clients.min(READERS);
+    Some(Descriptors {
+        limit,
+        connections: clients.try_into().unwrap_or(usize::MAX),
+        dynos: dynos.try_into().unwrap_or(usize::MAX),
+        original: limit,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_and_dynos_share_what_there_is() {
+        for (limit, connections, dynos) in [
+            (96, 5, 17),
+            (1024, 160, 480),
+            (4096, 672, 2960),
+            (524_288, 1024, 522_800),
+        ] {
+            let shares = share(limit, 1024).unwrap();
+            assert_eq!(
+                (shares.connections, shares.dynos),
+                (connections, dynos),
+                "{limit}"
+            );
+            let readers = shares.connections.min(200);
+            assert!(OWN as usize + connections + 2 * readers + dynos <= limit as usize);
+        }
+        assert_eq!(share(95, 1024), None);
+        assert_eq!(share(u64::MAX, 1024).unwrap().connections, 1024);
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests on the server itself: what it does, which settings it uses, and that it leave.
+
+use std::collections::BTreeMap;
+
+use super::super::application::{Ctx, Reply, Request};
+use super::super::host::{Answer, response};
+use super::super::routes;
+use super::super::status::Usage;
+use super::Service;
+use crate::api::server::{ServerStatus, SettingInfo, StopServer, StoppingServer};
+use crate::api::{ApiError, Time};
+use crate::http::Response;
+
+impl Service {
+    /// Answers a request below `/server`, beside those of [`about`](super::super::about).
+    pub(super) fn server_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        let path = routes::Path::of(&request.head);
+        let answer = match (request.head.method(), &path.parts()[..]) {
+            ("GET", ["server", "settings"]) => {
+                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
+                Ok(Response::json(200, &settings))
+            }
+            ("GET", ["server", "status"]) => self.status(ctx),
+            ("POST", ["server", "actions", "stop"]) => self.stop(&request.body, ctx),
+            (method, _) => Err(ApiError::not_found(format!(
+                "there is no {method} {}",
+                request.head.path()
+            ))),
+        };
+        Reply::Now(response(answer))
+    }
+
+    /// `GET /server/status`
+    fn status(&self, ctx: &Ctx<Self>) -> Answer {
+        let usage = Usage::of_process()
+            .map_err(|error| ApiError::internal(format!("cannot look at this process: {error}")))?;
+        let mut dynos = BTreeMap::new();
+        for dyno in self.host.store.live_dynos(None)? {
+            *dynos.entry(dyno.app_name.to_string()).or_default() += 1;
+        }
+        let status = ServerStatus {
+            server: self.info.clone(),
+            started_at: Time(self.origin.at),
+            started_by: self.origin.by.clone(),
+            home: self.home.clone(),
+            dynos,
+            connections: ctx.connections(),
+            memory: usage.memory,
+            descriptors: usage.descriptors,
+            max_descriptors: usage.max_descriptors,
+            isolation: self.dynos.isolation(),
+        };
+        Ok(Response::json(200, &status))
+    }
+
+    /// `POST /server/actions/stop`: dynos go on, or end first.
+    fn stop(&mut self, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
+        let StopServer { all } = match body {
+            b"" => StopServer::default(),
+            body => serde_json::from_slice(body)
+                .map_err(|error| ApiError::bad_request(format!("no request to stop: {error}")))?,
+        };
+        let mut dynos: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let grace = self.host.settings.stop_grace.as_secs_f64();
+        for dyno in self.host.store.live_dynos(None)? {
+            if all {
+                self.dynos.stop(&dyno.id, grace);
+            }
+            let of_app = dynos.entry(dyno.app_name.to_string()).or_default();
+            of_app.push(dyno.name.to_string());
+        }
+        match all {
+            // It leaves when the last one has ended; see `turn_ended`.
+            true => self.ending = true,
+            false => ctx.stop(),
+        }
+        let stopping = StoppingServer {
+            pid: self.info.pid,
+            started_by: self.origin.by.clone(),
+            dynos,
+            stop_grace: grace,
+        };
+        Ok(Response::json(202, &stopping))
+    }
+}

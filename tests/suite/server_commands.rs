@@ -1,0 +1,202 @@
+//! `dyno server:status` and `dyno server:stop`, on servers that were started in every way.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Host, Running, binary, eventually};
+
+/// `echo up`, then whatever comes on standard input.
+fn cat<'a>(host: &'a Host, app: &Path) -> Running<'a> {
+    let running = host.run(app, &["-q", "echo up; cat"]).open_input().start();
+    running.wait_for_output("up\n");
+    running
+}
+
+fn status(host: &Host) -> Value {
+    let told = host
+        .dyno(&host.path(), &["server:status", "--json"])
+        .finish();
+    serde_json::from_str(&told.succeeds().text()).unwrap()
+}
+
+#[test]
+fn no_server_is_a_status_too_and_none_is_started() {
+    let host = Host::new();
+    let here = host.path();
+    host.dyno(&here, &["server:status"])
+        .finish()
+        .exits(3)
+        .prints(&format!(
+            "no server runs for `{}`\n",
+            host.state().display()
+        ));
+    host.dyno(&here, &["server:status", "--json"])
+        .finish()
+        .exits(3)
+        .prints("{\"running\":false}\n");
+    for args in [&["server:stop"][..], &["server:stop", "--all"]] {
+        host.dyno(&here, args)
+            .finish()
+            .succeeds()
+            .mentions("no server runs");
+    }
+    assert!(host.server().is_none());
+}
+
+#[test]
+fn a_running_one_tells_all_about_itself() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    let running = [cat(&host, &app), cat(&host, &app)];
+    let server = host.server().unwrap().pid;
+    let told = host.dyno(&host.path(), &["server:status"]).finish();
+    let text = told.succeeds().text();
+    let state = host.state();
+    for line in [
+        format!("server:       running (process {server})\n"),
+        "started by:   a command;".to_owned(),
+        format!("state:        {}\n", state.display()),
+        format!("socket:       {}/api.sock\n", state.display()),
+        "dynos:        2 alive: 2 of plain\n".to_owned(),
+        format!(
+            "isolation:    {}",
+            match host.in_folders() {
+                true => "tempdir",
+                false => "namespaces",
+            }
+        ),
+    ] {
+        assert!(text.contains(&line), "no {line:?} in\n{text}");
+    }
+    let status = status(&host);
+    assert_eq!(status["running"], true);
+    assert_eq!(status["pid"], server);
+    assert_eq!(status["started_by"], "command");
+    assert_eq!(status["dynos"]["plain"], 2);
+    assert!(status["memory"].as_u64().unwrap() > 1 << 20);
+    assert!(status["descriptors"].as_u64() < status["max_descriptors"].as_u64());
+    for running in running {
+        running.finish_input().succeeds();
+    }
+    host.wait_until_clean();
+}
+
+#[test]
+fn stopping_it_stops_no_dyno() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    let mut running = cat(&host, &app);
+    let server = host.server().unwrap();
+    host.dyno(&host.path(), &["server:stop"])
+        .finish()
+        .succeeds()
+        .mentions(&format!(
+            "Stopping the server (process {})... done\n",
+            server.pid
+        ))
+        .mentions("dynos that go on: run.1 of plain\n");
+    // It is gone when the command is.
+    assert!(host.server().is_none());
+    running.write("still there\n");
+    running.wait_for_output("still there\n");
+    host.dyno(&host.path(), &["server:status"])
+        .finish()
+        .exits(3);
+    host.dyno(&host.path(), &["apps"]).finish().succeeds();
+    assert_eq!(status(&host)["dynos"]["plain"], 1);
+    running.finish_input().succeeds();
+    host.wait_until_clean();
+}
+
+#[test]
+fn with_all_the_dynos_end_first() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_STOP_GRACE", "1")]);
+    let app = host.plain_app();
+    let polite = cat(&host, &app);
+    let stubborn = host
+        .run(
+            &app,
+            &["-q", "trap '' TERM; echo up; while :; do sleep 0.1; done"],
+        )
+        .start();
+    stubborn.wait_for_output("up\n");
+    host.dyno(&host.path(), &["server:stop", "--all"])
+        .finish()
+        .succeeds()
+        .mentions("Ending run.1, run.2 of plain with SIGTERM, after 1s with SIGKILL\n")
+        .mentions("... done\n");
+    assert!(host.server().is_none());
+    polite.finish().exits(143);
+    stubborn.finish().exits(137);
+    host.wait_until_clean();
+    // The ends were noted.
+    let shown = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
+    assert!(!shown.contains("run."), "{shown}");
+}
+
+#[test]
+fn with_all_dynos_without_a_server_end_too() {
+    let host = Host::with(&[("DYNO_STOP_GRACE", "5")]);
+    let app = host.plain_app();
+    let running = cat(&host, &app);
+    host.kill_server();
+    host.dyno(&host.path(), &["server:stop", "--all"])
+        .finish()
+        .succeeds()
+        .mentions("Ending run.1 of plain");
+    running.finish().exits(143);
+    assert!(host.server().is_none());
+    host.wait_until_clean();
+}
+
+#[test]
+fn one_started_by_hand_is_stopped_as_well() {
+    let host = Host::new();
+    let here = host.path();
+    let server = host.dyno(&here, &["server"]).start();
+    eventually("a server", || host.server());
+    eventually("its answer", || {
+        let told = host.dyno(&here, &["server:status"]).finish();
+        told.text().contains("by:   hand").then_some(())
+    });
+    host.dyno(&here, &["server:stop"]).finish().succeeds();
+    server.finish().succeeds();
+}
+
+#[test]
+fn one_under_systemd_says_that_it_will_come_back() {
+    let host = Host::new();
+    let here = host.path();
+    let mut command = Command::new("/bin/sh");
+    // As systemd does it: the variable names the process that becomes the server.
+    command.args(["-c", "SYSTEMD_EXEC_PID=$$ exec \"$0\" server"]);
+    command.arg(binary()).current_dir(&here).env_clear();
+    let mut server = command.envs(host.env()).spawn().unwrap();
+    eventually("its answer", || {
+        let told = host.dyno(&here, &["server:status"]).finish();
+        told.text().contains("by:   systemd, as `").then_some(())
+    });
+    host.dyno(&here, &["server:stop"])
+        .finish()
+        .succeeds()
+        .mentions("systemd starts it again; `systemctl ")
+        .mentions(".service` stops it for good\n");
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn one_that_does_not_answer_is_asked_by_a_signal() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.dyno(&host.path(), &["apps"]).finish().succeeds();
+    let server = host.server().unwrap();
+    server.signal(Signal::STOP);
+    let stop = host.dyno(&host.path(), &["server:stop"]).start();
+    stop.wait_for_errors("does not answer. Sending SIGTERM...");
+    // It hears when it goes on.
+    server.signal(Signal::CONT);
+    stop.finish().succeeds().mentions("done");
+    assert!(host.server().is_none());
+}
