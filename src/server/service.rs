@@ -123,11 +123,7 @@ impl Service {
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
-<<<<<<< HEAD
         dynos.adopt(&mut host, ctx.reactor())?;
-=======
-        dynos.adopt(&mut host.store, ctx.reactor())?;
->>>>>>> tempdir
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
