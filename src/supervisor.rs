@@ -575,6 +575,7 @@ impl Supervisor {
             dyno: self.spec.id.clone(),
             state: self.state,
             at_us: self.since.as_microsecond(),
+            port: Some(self.spec.port),
         }
     }
 
