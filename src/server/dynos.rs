@@ -13,13 +13,15 @@ use rustix::rand::GetRandomFlags;
 
 use super::descriptors::Descriptors;
 use super::host::Host;
-use super::supervisors::{News, Supervisors};
+use super::lost::{self, Known};
+use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
+use crate::error::tell;
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -66,7 +68,7 @@ impl Dynos {
     ) -> Result<Self> {
         Ok(Self {
             descriptors,
-            supervisors: Supervisors::new(home.join("dynos"))?,
+            supervisors: Supervisors::new(home.join("dynos"), reactor)?,
             next_port: *settings.ports.start(),
             next_uid: 0,
             hidden: [Some(home.as_os_str().to_owned()), std::env::var_os("HOME")]
@@ -102,18 +104,53 @@ impl Dynos {
     }
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
-    pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
+    pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
         for news in self.supervisors.adopt_all(reactor)? {
-            self.note_now_or_later(news, store, reactor);
+            match news {
+                News::Gone(remains) => {
+                    let burial = self.burial(remains, host);
+                    let record = burial.perform();
+                    self.buried(burial, record, &mut host.store, reactor);
+                }
+                other => drop(self.note_now_or_later(other, &mut host.store, reactor)),
+            }
         }
-        for dyno in store.live_dynos(None)? {
-            if !self.supervisors.is_live(&dyno.id) {
-                let record = crate::supervisor::lost_record();
-                let dyno = dyno.id;
-                self.note_now_or_later(News::Ended { dyno, record }, store, reactor);
+        for row in host.store.live_dynos(None)? {
+            if !self.supervisors.may_live(&row.id) {
+                let folder = self.supervisors.folder_of(&row.id);
+                let record = lost::settle(&folder, Known::new(&row, host).as_ref());
+                let dyno = row.id;
+                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             }
         }
         Ok(())
+    }
+
+    /// What there is to do about a dyno that ended without a word.
+    pub fn burial(&self, remains: Remains, host: &Host) -> Burial {
+        let row = host.store.dyno_of_id(&remains.dyno).ok();
+        Burial {
+            folder: self.supervisors.folder_of(&remains.dyno),
+            known: row.and_then(|row| Known::new(&row, host)),
+            remains,
+        }
+    }
+
+    /// Writes down the end that came out of a burial. Returns the dyno's id if it has ended by it.
+    pub fn buried(
+        &mut self,
+        burial: Burial,
+        record: ExitRecord,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        let dyno = burial.remains.dyno.clone();
+        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
+    }
+
+    /// Comes back soon to a burial that nobody has time for now.
+    pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
+        self.supervisors.unsettle(dyno, reactor);
     }
 
     /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
@@ -300,15 +337,22 @@ impl Dynos {
         token == self.retry_token || self.supervisors.knows(token)
     }
 
-    /// Takes what a supervisor has said, and writes it down. Returns the ids of dynos that have ended by it.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Vec<String> {
+    /// Takes what a supervisor has said, and writes it down.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
         let news = match token == self.retry_token {
             true => std::mem::take(&mut self.unwritten),
             false => self.supervisors.hear(token, reactor),
         };
-        news.into_iter()
-            .filter_map(|news| self.note_now_or_later(news, store, reactor))
-            .collect()
+        let mut heard = Heard::default();
+        for news in news {
+            match news {
+                News::Gone(remains) => heard.gone.push(remains),
+                other => heard
+                    .ended
+                    .extend(self.note_now_or_later(other, store, reactor)),
+            }
+        }
+        heard
     }
 
     /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
@@ -321,9 +365,9 @@ impl Dynos {
     ) -> Option<String> {
         match (self.note(&news, store), news) {
             (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
-            (Ok(()), News::State { .. }) => None,
+            (Ok(()), _) => None,
             (Err(error), news) => {
-                eprintln!("cannot note the state of a dyno: {error}");
+                tell!("cannot note the state of a dyno: {error}");
                 self.unwritten.push(news);
                 reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
                 None
@@ -335,11 +379,9 @@ impl Dynos {
         let (dyno, record) = match news {
             News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
+            // To be buried first.
+            News::Gone(_) => return Ok(()),
         };
-        // If its supervisor was killed it is still there; and the note may need the room.
-        let folder = self.supervisors.folder_of(dyno);
-        crate::supervisor::end_strays(&folder);
-        let _ = crate::slug::remove_tree(&folder.join(SCRATCH));
         let at = record
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
@@ -359,12 +401,11 @@ impl Dynos {
         Ok(())
     }
 
-    /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that
-    /// it wrote if that was killed.
+    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
     fn clear(&self, id: &str) {
         let folder = self.supervisors.folder_of(id);
         if let Err(error) = crate::slug::remove_tree(&folder) {
-            eprintln!("cannot remove `{}`: {error}", folder.display());
+            tell!("cannot remove `{}`: {error}", folder.display());
         }
     }
 }
@@ -372,6 +413,30 @@ impl Dynos {
 /// As much of a message as is kept.
 fn cut(message: &str) -> String {
     crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
+}
+
+/// What came of [`Dynos::hear`].
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The ids of dynos that have ended.
+    pub ended: Vec<String>,
+    /// What is left of dynos that are over without a word; to be buried.
+    pub gone: Vec<Remains>,
+}
+
+/// What there is to do about a dyno that ended without a word.
+#[derive(Debug)]
+pub struct Burial {
+    remains: Remains,
+    folder: PathBuf,
+    known: Option<Known>,
+}
+
+impl Burial {
+    /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
+    pub fn perform(&self) -> ExitRecord {
+        lost::settle(&self.folder, self.known.as_ref())
+    }
 }
 
 /// When this dyno is cycled: not all of them at once.

@@ -161,6 +161,7 @@ fn command_line_of(pid: i32) -> String {
 pub struct Host {
     folder: TempDir,
     env: BTreeMap<OsString, OsString>,
+    program: Mutex<PathBuf>,
 }
 
 impl Host {
@@ -197,7 +198,11 @@ impl Host {
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
-        let host = Self { folder, env };
+        let host = Self {
+            folder,
+            env,
+            program: Mutex::new(binary()),
+        };
         if host.in_folders() {
             // The dynos of a root server are other users, who have to get through to their folders.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
@@ -236,6 +241,16 @@ impl Host {
     /// All commands of this host get another variable.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.env.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// The program that its commands are; another one than [`binary`] after [`Host::set_program`].
+    pub fn program(&self) -> PathBuf {
+        self.program.lock().unwrap().clone()
+    }
+
+    /// All commands are this program's from now on.
+    pub fn set_program(&self, program: &Path) {
+        *self.program.lock().unwrap() = program.to_owned();
     }
 
     /// The environment of its commands.
@@ -289,7 +304,7 @@ impl Host {
 
     /// `dyno ARGS` in `folder`.
     pub fn dyno<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Dyno<'_> {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program());
         command.args(args).current_dir(folder).env_clear();
         command.envs(&self.env);
         let words: Vec<_> = args
@@ -393,7 +408,7 @@ impl Host {
     }
 
     /// The inits of its live dynos, if these are without walls.
-    pub fn inits(&self) -> Vec<Process> {
+    fn inits_without_walls(&self) -> Vec<Process> {
         self.of_supervisors(is_init)
     }
 
@@ -413,12 +428,30 @@ impl Host {
             .collect()
     }
 
+    /// The supervisor that waits for the next dyno, if there is one.
+    pub fn spare(&self) -> Option<Process> {
+        let server = self.server()?;
+        let busy: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        pids()
+            .filter(|pid| parent_of(*pid) == Some(server.pid) && !busy.contains(pid))
+            .filter(|&pid| command_line_of(pid).contains("__supervise"))
+            .find_map(Process::find)
+    }
+
+    /// The first processes of its dynos: children of their supervisors.
+    pub fn inits(&self) -> Vec<Process> {
+        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let mut inits = self.inhabitants();
+        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
+        inits
+    }
+
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
     /// must hold: a folder of the test's that is mounted on the host is seen by every process there. Without walls: the
     /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
         if self.in_folders() {
-            let mut all = self.inits();
+            let mut all = self.inits_without_walls();
             all.extend(self.marked());
             return all;
         }
@@ -483,9 +516,14 @@ impl Host {
         eventually("a supervisor", || self.supervisors().pop())
     }
 
-    /// A request to the API, as any HTTP client would send it; the answer's status and body.
+    /// A request to the API, as any HTTP client would send it; the answer's status and body. A server that has left, as
+    /// nobody needed it, is started again.
     pub fn request(&self, method: &str, target: &str, body: &serde_json::Value) -> (u16, String) {
-        let mut socket = UnixStream::connect(self.state().join("api.sock")).unwrap();
+        let api = self.state().join("api.sock");
+        let mut socket = UnixStream::connect(&api).unwrap_or_else(|_| {
+            self.dyno(&self.path(), &["apps"]).finish().succeeds();
+            UnixStream::connect(&api).unwrap()
+        });
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let body = if body.is_null() {
             String::new()
@@ -561,6 +599,12 @@ pub fn pids() -> impl Iterator<Item = i32> {
 /// Whether a process calls itself a dyno's init. Without walls it is one among others.
 fn is_init(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 /// Whether a process is known to be in a PID namespace below the tests' own.
@@ -678,7 +722,7 @@ impl<'a> Dyno<'a> {
             self.command.spawn()
         };
         let mut child =
-            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.what));
         // It keeps the descriptors that it was given.
         drop(self.command);
         let process = Process::find(child.id().try_into().unwrap()).unwrap();

@@ -32,4 +32,5 @@ mod sandbox;
 mod server;
 mod server_commands;
 mod settings;
+mod survival;
 mod tempdir;

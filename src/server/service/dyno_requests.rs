@@ -13,7 +13,8 @@ use super::super::slugs::digest;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
-use crate::dyno;
+use crate::dyno::{self, EndReason};
+use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::slug::SlugId;
@@ -213,7 +214,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -240,7 +241,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -261,11 +262,22 @@ impl Service {
             )));
         }
         if !self.dynos.is_live(&dyno.id) {
-            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
-                .hint("`dyno run` starts another one"));
+            return Err(not_there(&dyno));
         }
         Ok(dyno)
     }
+}
+
+/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+fn not_there(dyno: &dyno::Dyno) -> ApiError {
+    let lost = EndReason::Lost.as_str();
+    match &dyno.ended {
+        Some(ended) if ended.reason.as_deref() != lost => {
+            ApiError::not_found(format!("`{}` has ended", dyno.name))
+        }
+        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
+    }
+    .hint("`dyno run` starts another one")
 }
 
 /// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.
