@@ -99,7 +99,6 @@ impl LogWriter {
     }
 
     /// How many lines could not be written, and are not told of in the log yet.
-    #[cfg(test)]
     pub fn lost(&self) -> u64 {
         self.lost.map_or(0, |(count, _)| count)
     }
