@@ -213,7 +213,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Releases(command) => command.perform(&mut context)?,
         Command::ReleasesInfo(command) => command.perform(&mut context)?,
         Command::ReleasesRollback(command) => command.perform(&mut context)?,
-        Command::Doctor => return doctor::perform(&context),
+        Command::Doctor => return doctor::perform(&mut context),
         Command::Settings(command) => command.perform(&mut context)?,
         Command::Server(command) => command.perform(&context)?,
         Command::ServerStatus(command) => return command.perform(&mut context),

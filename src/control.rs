@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::{DynoState, Exit, ExitRecord};
+use crate::dyno::{DynoState, Exit, ExitRecord, Isolation};
 use crate::log_file::Limits as LogLimits;
 use crate::pty::Size;
 use crate::unix_socket;
@@ -51,6 +51,8 @@ pub struct DynoSpec {
     pub log_limits: LogLimits,
     /// The unpacked slug.
     pub tree: PathBuf,
+    /// How the dyno is kept apart.
+    pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, to be mapped.
     pub id_mapped: bool,
     /// Host uid and gid of the dyno.
@@ -263,6 +265,20 @@ mod tests {
         send(&a, &newer, &[]).unwrap();
         let (message, _) = receive::<ToSupervisor>(&b).unwrap().unwrap();
         assert!(matches!(message, ToSupervisor::Stop { .. }));
+    }
+
+    #[test]
+    fn a_message_over_the_bound_is_neither_sent_nor_received() {
+        const TOO_LONG: &str = "control message over 2 MiB";
+        let (a, b) = pair();
+        let error = send(&a, &"x".repeat(MAX_MESSAGE), &[]).unwrap_err();
+        assert_eq!(error.to_string(), TOO_LONG);
+        let _ = sockopt::set_socket_send_buffer_size_force(&a, 4 * MAX_MESSAGE);
+        // As an ordinary user the kernel may not take that much in the first place.
+        if unix_socket::send(&a, &vec![b' '; MAX_MESSAGE + 1], &[]).is_ok() {
+            let error = receive::<FromInit>(&b).unwrap_err();
+            assert_eq!(error.to_string(), TOO_LONG);
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::UserError;
-use crate::procfile::is_process_type_name;
+use crate::error::{UserError, shown};
+use crate::procfile::{MAX_NAME, is_process_type_name};
 
 pub use limits::{Limits, Reached};
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
@@ -56,7 +56,8 @@ impl FromStr for DynoName {
             })
         });
         name.ok_or_else(|| {
-            UserError::new(format!("`{text}` is not the name of a dyno"))
+            let start = shown(text.as_bytes(), MAX_NAME);
+            UserError::new(format!("`{start}` is not the name of a dyno"))
                 .hint("a dyno is named like `run.1`")
         })
     }
@@ -111,6 +112,25 @@ impl DynoState {
 impl fmt::Display for DynoState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// How a dyno is kept apart from others and from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// By namespaces of its own.
+    Namespaces,
+    /// By a folder of its own, and nothing more.
+    Tempdir,
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespaces => "namespaces",
+            Self::Tempdir => "tempdir",
+        })
     }
 }
 

@@ -13,6 +13,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::UserError;
 
+/// The folder of the dynos' folders.
+const DYNOS: &str = "dynos";
+
+/// The mode of a folder for its owner alone.
+const PRIVATE: u32 = 0o700;
+
+/// The mode of a folder that others can get through but not look into.
+const PASSABLE: u32 = 0o711;
+
 /// `$DYNO_HOME`, or what stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
@@ -65,8 +74,8 @@ impl Home {
                 .hint("set DYNO_HOME to a folder for dyno alone")
                 .into());
         }
-        if metadata.mode() & 0o777 != 0o700 {
-            std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(failed)?;
+        if !matches!(metadata.mode() & 0o777, PRIVATE | PASSABLE) {
+            std::fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).map_err(failed)?;
         }
         Ok(Self { path })
     }
@@ -74,6 +83,38 @@ impl Home {
     /// The folder itself; absolute.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether other users get through.
+    pub fn is_passable(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|folder| folder.mode() & 0o777 == PASSABLE)
+    }
+
+    /// Has other users, which dynos may be, get through to the dynos' folders, or not any more. Through, and nowhere else:
+    /// everything else in here becomes private by itself.
+    ///
+    /// # Errors
+    /// When modes cannot be changed.
+    pub fn let_through(&self, through: bool) -> std::io::Result<()> {
+        let dynos = self.path.join(DYNOS);
+        if through {
+            for entry in std::fs::read_dir(&self.path)? {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() || kind.is_file() {
+                    let mode = entry.metadata()?.mode() & PRIVATE;
+                    std::fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
+                }
+            }
+        }
+        let mode = if through { PASSABLE } else { PRIVATE };
+        for folder in [&dynos, &self.path] {
+            match std::fs::set_permissions(folder, Permissions::from_mode(mode)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The socket of the API. That it exists does not mean that somebody listens.
@@ -84,6 +125,16 @@ impl Home {
     /// The lock that says whether a server runs.
     pub fn server_lock(&self) -> PathBuf {
         self.path.join("server.lock")
+    }
+
+    /// Why dynos are kept apart by less than namespaces, if they are and nobody asked for it; the server writes it.
+    pub fn isolation_note(&self) -> PathBuf {
+        self.path.join("isolation")
+    }
+
+    /// What of that has been told to a person.
+    pub fn isolation_told(&self) -> PathBuf {
+        self.path.join("isolation.told")
     }
 
     /// What a server that the command line has started says.
@@ -176,6 +227,19 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         assert_eq!(Home::open(&path).unwrap(), home);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+
+        // Through to the dynos' folders, and nowhere else.
+        let mode = |name: &str| std::fs::metadata(path.join(name)).unwrap().mode() & 0o777;
+        std::fs::create_dir(path.join("dynos")).unwrap();
+        std::fs::write(path.join("state.db"), "").unwrap();
+        home.let_through(true).unwrap();
+        Home::open(&path).unwrap();
+        assert_eq!(
+            (mode(""), mode("dynos"), mode("state.db")),
+            (0o711, 0o711, 0o600)
+        );
+        home.let_through(false).unwrap();
+        assert_eq!((mode(""), mode("dynos")), (0o700, 0o700));
 
         let foreign = if rustix::process::geteuid().is_root() {
             rustix::fs::chown(&path, Some(rustix::fs::Uid::from_raw(12345)), None).unwrap();

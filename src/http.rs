@@ -16,6 +16,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use body::{BodyDecoder, Decoded};
@@ -44,29 +45,36 @@ impl Limits {
 
 /// A message that is not taken. To a request the answer is [`status`](Self::status), and the
 /// connection ends: where the next message would begin is anybody's guess.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The status to answer with. Means nothing for a refused response.
     pub status: u16,
-    /// What is wrong with the message.
-    pub why: &'static str,
+    /// What is wrong with the message; where a bound is passed, which.
+    pub why: Cow<'static, str>,
 }
 
 impl Refusal {
     /// `400 Bad Request`, the usual one.
     pub(crate) const fn bad(why: &'static str) -> Self {
-        Self { status: 400, why }
+        Self::new(400, why)
     }
 
     /// Any other status.
     pub(crate) const fn new(status: u16, why: &'static str) -> Self {
+        let why = Cow::Borrowed(why);
+        Self { status, why }
+    }
+
+    /// More than `most`, which is the bound.
+    pub(crate) fn over(status: u16, what: &str, most: impl fmt::Display) -> Self {
+        let why = Cow::Owned(format!("too many {what}: {most} at most"));
         Self { status, why }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.why)
+        f.write_str(&self.why)
     }
 }
 

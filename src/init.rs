@@ -4,6 +4,8 @@
 //! talks to the supervisor. It leaves when the command has ended, whoever else is still there: the
 //! kernel then ends all of them. It leaves, too, when the supervisor is gone. Beside the dyno's own command
 //! (number 0) it starts others while that runs, for `dyno run:inside`.
+//!
+//! Without a PID namespace it is not number 1 but does the same, and ends the others itself.
 
 use std::ffi::CString;
 use std::io;
@@ -22,8 +24,9 @@ use crate::control::{self, FromInit, Streams, ToInit};
 use crate::dyno::Exit;
 use crate::open_files;
 use crate::pty;
+use crate::sandbox::Place;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
-use crate::sys::signal::{Signal, reset_all, signal_everybody_else};
+use crate::sys::signal::reset_all;
 
 /// What a pipe may hold, in bytes. With less, bulk data waits for wake-ups; with more, it has left the processor's
 /// cache before it is read (measured: 64 KiB takes half as long again, 1 MiB a fifth). A refusal (the user has
@@ -37,21 +40,20 @@ pub const MAIN: u32 = 0;
 type Commands = Vec<(u32, Pid)>;
 
 /// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
-pub fn run(set_up: Result<()>, control: OwnedFd) -> u8 {
+pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
     let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     });
-    match outcome.and_then(|()| serve(control.as_fd())) {
-        Ok(()) => 0,
-        Err(last_words) => {
-            let _ = control::send(&control, &last_words, &[]);
-            1
-        }
+    let last = outcome.and_then(|()| serve(control.as_fd(), place));
+    if let Err(last_words) = &last {
+        let _ = control::send(&control, last_words, &[]);
     }
+    let ended = place.everybody.end();
+    u8::from(last.is_err() || ended.is_err())
 }
 
 /// The loop: until the command has ended or the supervisor is gone.
-fn serve(control: BorrowedFd<'_>) -> Result<(), FromInit> {
+fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     let mut commands = Commands::new();
     let broken = |error: anyhow::Error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
@@ -96,29 +98,28 @@ fn serve(control: BorrowedFd<'_>) -> Result<(), FromInit> {
                     },
                     _,
                 ))) => {
-                    let said = match start(&program, &args, &env, streams, open_files) {
-                        Ok(started) => {
-                            commands.push((id, started.pid));
-                            let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
-                            control::send(control, &FromInit::Started { id }, &fds)
-                        }
-                        Err(error) => {
-                            let message = format!("{error:#}");
-                            let failed = FromInit::ExecFailed { id, message };
-                            if id == MAIN {
-                                return Err(failed);
+                    let said =
+                        match start(&program, &args, &env, streams, &place.folder, open_files) {
+                            Ok(started) => {
+                                commands.push((id, started.pid));
+                                let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
+                                control::send(control, &FromInit::Started { id }, &fds)
                             }
-                            control::send(control, &failed, &[])
-                        }
-                    };
+                            Err(error) => {
+                                let message = format!("{error:#}");
+                                let failed = FromInit::ExecFailed { id, message };
+                                if id == MAIN {
+                                    return Err(failed);
+                                }
+                                control::send(control, &failed, &[])
+                            }
+                        };
                     said.map_err(|error| broken(error.into()))?;
                     // From here on this process only waits.
                     crate::sys::memory::release_program();
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
-                    if let Some(signal) = Signal::new(signal) {
-                        let _ = signal_everybody_else(signal);
-                    }
+                    let _ = place.everybody.signal(signal);
                 }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
                     // Not yet waited for, so the number cannot be anybody else's.
@@ -183,6 +184,7 @@ fn start(
     args: &[String],
     env: &[(String, String)],
     streams: Streams,
+    folder: &Path,
     open_files: Option<u64>,
 ) -> Result<Started> {
     let text = |s: &str| CString::new(s).context("NUL in the command or its environment");
@@ -201,7 +203,7 @@ fn start(
     match clone_process(Namespaces::NONE).context("cannot start a process")? {
         Side::Child => {
             drop(outcome);
-            let error = match enter(&theirs, open_files) {
+            let error = match enter(&theirs, folder, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
             };
@@ -257,7 +259,7 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
 
 /// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
 /// and none of our signal settings.
-fn enter(theirs: &Theirs, open_files: Option<u64>) -> io::Result<()> {
+fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
@@ -275,7 +277,7 @@ fn enter(theirs: &Theirs, open_files: Option<u64>) -> io::Result<()> {
         }
         Theirs::Unchanged => {}
     }
-    rustix::process::chdir("/app")?;
+    rustix::process::chdir(folder)?;
     // Last, since it may be lower than what is open.
     if let Some(limit) = open_files {
         open_files::set_soft_limit(limit)?;

@@ -8,7 +8,119 @@
 //! - the command never runs as uid 0 of its user namespace, nor with any capability;
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
+//!
+//! Where there are no namespaces to be had, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
+//! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`.
 
 pub mod launch;
+pub mod offer;
 pub mod plan;
 pub mod probe;
+pub mod tempdir;
+pub mod tracked;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use tracked::Tracker;
+
+/// A sandbox whose init is being set up or runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Init in the caller's numbering; a child of the caller.
+    pub pid: Pid,
+    /// Readable when init has ended.
+    pub pidfd: OwnedFd,
+    /// The caller's end of a SEQPACKET pair; the other end is what `inside` is given.
+    pub control: OwnedFd,
+    everybody: Everybody,
+    /// Nobody is left.
+    ended: bool,
+}
+
+impl Launched {
+    fn new(pid: Pid, pidfd: OwnedFd, control: OwnedFd, everybody: Everybody) -> Self {
+        Self {
+            pid,
+            pidfd,
+            control,
+            everybody,
+            ended: false,
+        }
+    }
+
+    /// Collects init, and sees to it that nobody outlives it. Where there is a PID namespace the kernel does; else init
+    /// is killed if it has not left, and then whoever it has not ended itself.
+    ///
+    /// # Errors
+    /// When somebody is still there after a few seconds.
+    pub fn end(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let Everybody::Tracked(tracker) = &self.everybody else {
+            let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
+            return Ok(());
+        };
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let waited = rustix::io::retry_on_intr(|| {
+            rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
+        });
+        match waited {
+            // It has left by itself, as the last one.
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => Ok(()),
+            _ => tracker.end(),
+        }
+    }
+}
+
+/// Everybody in a sandbox, as init reaches them.
+#[derive(Debug, Clone)]
+pub enum Everybody {
+    /// A PID namespace whose PID 1 init is: it signals all with one call, and when it leaves the kernel ends all.
+    Namespace,
+    /// Processes like any others of the host.
+    Tracked(Tracker),
+}
+
+impl Everybody {
+    /// Sends the signal with this number to all but the caller, which is init.
+    ///
+    /// # Errors
+    /// When there is no such signal, or `/proc` cannot be read.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        match self {
+            Self::Namespace => {
+                let signal = crate::sys::signal::Signal::new(number).ok_or_else(invalid)?;
+                crate::sys::signal::signal_everybody_else(signal)
+            }
+            Self::Tracked(tracker) => {
+                tracker.signal(Signal::from_named_raw(number).ok_or_else(invalid)?)
+            }
+        }
+    }
+
+    /// Ends all but the caller, which is init and about to leave, or survived it.
+    ///
+    /// # Errors
+    /// When somebody is still there after a few seconds.
+    pub fn end(&self) -> io::Result<()> {
+        match self {
+            Self::Namespace => Ok(()),
+            Self::Tracked(tracker) => tracker.end(),
+        }
+    }
+}
+
+/// What init needs to know of where it is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The app's folder, as a path of the inside: where commands begin.
+    pub folder: PathBuf,
+    /// Whom it is in charge of.
+    pub everybody: Everybody,
+}

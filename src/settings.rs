@@ -206,6 +206,8 @@ pub enum Source {
     File,
     /// The environment.
     Environment,
+    /// An option of the command that started the process.
+    Option,
 }
 
 impl Source {
@@ -215,6 +217,7 @@ impl Source {
             Self::Default => "default",
             Self::File => "config.toml",
             Self::Environment => "environment",
+            Self::Option => "option",
         }
     }
 }
@@ -277,6 +280,22 @@ impl Sourced {
             *source = Source::Environment;
         }
         Ok(Self { settings, sources })
+    }
+
+    /// Takes the value of the option `--NAME`, which goes before everything else.
+    ///
+    /// # Errors
+    /// When it makes no sense, as for [`read`](Self::read).
+    pub fn set_option(&mut self, name: &str, text: &str) -> Result<(), UserError> {
+        let rows = TABLE.iter().zip(&mut self.sources);
+        for (setting, source) in rows.filter(|(setting, _)| setting.name == name) {
+            if !(setting.set)(&mut self.settings, text) {
+                let written = format!("--{name} {}", shown(text.as_bytes(), SHOWN));
+                return Err(bad_value(setting, "", &written));
+            }
+            *source = Source::Option;
+        }
+        Ok(())
     }
 
     /// Every setting.

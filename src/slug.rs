@@ -5,10 +5,11 @@
 //! is, the SHA-256 of its tarball ([`SlugId`]), and its members lie under `./app/`, as Heroku's do.
 //! It knows nothing of apps and releases, and mounts nothing: the store remembers which release has
 //! which slug, the sandbox puts a tree under `/app`. Called by the CLI (packing), by the server
-//! (receiving, unpacking, evicting) and by whoever ends a dyno ([`remove_tree`]).
+//! (receiving, unpacking, evicting), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
 
 mod cache;
 pub mod command;
+mod copy;
 mod gzip;
 mod ignore;
 mod inflate;
@@ -30,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::UserError;
 
 pub use cache::SlugCache;
+pub use copy::copy_tree;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
 pub use remove::remove_tree;
@@ -175,7 +177,7 @@ fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
 
 fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
     UserError::new(format!("slug too large: {what}, and the limit is {limit}"))
-        .hint("leave out what the app does not need with .slugignore, or raise the limit (DYNO_TREE_LIMIT, in MiB)")
+        .hint("leave out what the app does not need with .slugignore, or raise `slug_limit` or `tree_limit`: `dyno settings`")
         .into()
 }
 

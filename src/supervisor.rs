@@ -5,17 +5,18 @@
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads;
-//! `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is the dyno's folder, which the
-//! server knows too.
+//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
+//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is
+//! the dyno's folder, which the server knows too.
 
+mod build;
 mod folder;
 mod inside;
 mod output;
 mod session;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -30,18 +31,18 @@ use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::frame::{Frame, Refusal, Up};
-use crate::init::{self, MAIN};
+use crate::init::MAIN;
 use crate::log_file::LogWriter;
 use crate::log_line::{self, Source};
 use crate::open_files;
 use crate::reactor::{self, Reactor};
-use crate::sandbox::launch::{Launched, launch};
-use crate::sandbox::plan::{Owner, Ownership, Plan};
-use crate::stack::{DynoTree, Stack, make_scratch};
+use crate::sandbox::Launched;
+use crate::stack::Stack;
 use crate::unix_socket::{self, SocketType};
 
+pub use build::end_strays;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
-use folder::{LOCK, write_record};
+use folder::{LOCK, TRACKED, write_record};
 use inside::Inside;
 use output::Output;
 use session::Session;
@@ -89,6 +90,8 @@ struct Supervisor {
     began: Instant,
     life: Life,
     state: DynoState,
+    /// When that changed.
+    since: Timestamp,
     log: LogWriter,
     stack: Stack,
     lock: File,
@@ -153,6 +156,7 @@ impl Supervisor {
             stack: Stack::host(),
             began: Instant::now(),
             state: DynoState::Starting,
+            since: Timestamp::now(),
             sandbox: None,
             servers: vec![(server_token, server)],
             session: None,
@@ -195,34 +199,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes the dyno's folders and its sandbox; init says when the inside is ready.
+    /// Makes the sandbox; init says when the inside is ready.
     fn build(&mut self) -> Result<()> {
-        let (uid, gid) = self.spec.owner;
-        let scratch = self.spec.folder.join(SCRATCH);
-        make_scratch(&scratch, self.spec.privileged.then_some((uid, gid)))
-            .context("cannot make the dyno's folders")?;
-        let tree = DynoTree {
-            slug: &self.spec.tree,
-            ownership: if self.spec.id_mapped {
-                Ownership::IdMapped
-            } else {
-                Ownership::Same
-            },
-            scratch: &scratch,
-            hostname: &self.spec.id,
-            hidden: &self.spec.hidden,
-            toolchains: &self.spec.toolchains,
-        };
-        let plan = Plan {
-            owner: Owner {
-                uid,
-                gid,
-                privileged: self.spec.privileged,
-            },
-            hostname: self.spec.id.clone(),
-            steps: self.stack.steps(&tree).context("cannot read the stack")?,
-        };
-        let sandbox = launch(&plan, &[self.lock.as_fd()], init::run)?;
+        let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
         rustix::io::ioctl_fionbio(&sandbox.control, true)?;
         self.reactor
             .register(&sandbox.control, self.init_token, Interest::READABLE)?;
@@ -325,9 +304,11 @@ impl Supervisor {
     }
 
     fn init_gone(&mut self) {
-        let Some(sandbox) = &self.sandbox else { return };
+        let Some(sandbox) = &mut self.sandbox else {
+            return;
+        };
         let _ = self.reactor.deregister(&sandbox.pidfd, self.pidfd_token);
-        let _ = rustix::process::waitpid(Some(sandbox.pid), rustix::process::WaitOptions::NOHANG);
+        end(sandbox, &self.spec.name);
         self.step(Event::InitGone);
     }
 
@@ -428,7 +409,12 @@ impl Supervisor {
         ToInit::Exec {
             id: MAIN,
             program: self.stack.shell().to_owned(),
-            args: shell_arguments(self.stack.shell(), shell_command, &self.spec.tree),
+            args: shell_arguments(
+                self.stack.shell(),
+                shell_command,
+                &self.spec.tree,
+                &build::app_folder(&self.spec),
+            ),
             env: env.into_iter().collect(),
             streams,
             open_files: self.spec.open_files,
@@ -488,7 +474,7 @@ impl Supervisor {
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {
-                self.state = state;
+                (self.state, self.since) = (state, Timestamp::now());
                 self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
             }
@@ -583,7 +569,7 @@ impl Supervisor {
         FromSupervisor::State {
             dyno: self.spec.id.clone(),
             state: self.state,
-            at_us: Timestamp::now().as_microsecond(),
+            at_us: self.since.as_microsecond(),
         }
     }
 
@@ -602,7 +588,10 @@ impl Supervisor {
         let mut written = write_record(&self.spec.folder, &record);
         self.end_session();
         self.inside.end();
-        self.sandbox = None;
+        if let Some(mut sandbox) = self.sandbox.take() {
+            end(&mut sandbox, &self.spec.name);
+        }
+        let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
         if written.is_err() {
             // What the dyno itself wrote may have been what filled the disk.
@@ -616,5 +605,12 @@ impl Supervisor {
         }
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
+    }
+}
+
+/// Nobody inside is left afterwards, or it is said.
+fn end(sandbox: &mut Launched, name: &str) {
+    if let Err(error) = sandbox.end() {
+        eprintln!("{name}: {error}");
     }
 }

@@ -58,9 +58,9 @@ fn seconds(text: &str) -> Option<f64> {
 }
 
 /// The length as people write it, in the two greatest units that it has some of: `0s`, `59s`, `1m30s`, `2h`, `7d1h`. What is
-/// left is dropped; below a second that is not nothing, it is `0.2s`.
+/// left is dropped; below a second that is not next to nothing, it is `0.2s`.
 pub fn rough(time: Duration) -> String {
-    if time < Duration::from_secs(1) && !time.is_zero() {
+    if (Duration::from_millis(50)..Duration::from_secs(1)).contains(&time) {
         return format!("{:.1}s", time.as_secs_f64());
     }
     let (mut left, mut text) = (time.as_secs(), String::new());
@@ -105,6 +105,7 @@ mod tests {
     fn lengths_are_shown_as_people_write_them() {
         for (seconds, text) in [
             (0.0, "0s"),
+            (0.04, "0s"),
             (0.25, "0.2s"),
             (1.9, "1s"),
             (59.0, "59s"),

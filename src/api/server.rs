@@ -93,7 +93,7 @@ pub struct SettingInfo {
     pub name: String,
     /// Its value with the unit, as it may be written in `config.toml`.
     pub value: String,
-    /// `default`, `config.toml` or `environment`.
+    /// `default`, `config.toml`, `environment` or `option`.
     pub source: String,
 }
 

@@ -3,8 +3,9 @@
 //! A folder is packed on one thread while another sends it, so nothing waits on a temporary file; the server
 //! counts the digest itself, and both must agree.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use clap::Args;
 use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 
 use super::context::{Context, app_path, current_folder, folder};
 use crate::api::ExactTime;
@@ -228,8 +230,18 @@ fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
 
 /// The process types of the Procfile in `root`; none if there is no Procfile.
 pub fn process_types(root: &Path) -> Result<ProcessTypes> {
-    match fs::read(root.join("Procfile")) {
-        Ok(text) => parse(&text),
+    // One byte more than it may have, so that a larger one is noticed; and opening a pipe must not wait for a writer.
+    let mut text = Vec::new();
+    let read = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(root.join("Procfile"))
+        .and_then(|file| {
+            file.take(procfile::MAX_BYTES as u64 + 1)
+                .read_to_end(&mut text)
+        });
+    match read {
+        Ok(_) => parse(&text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
         Err(error) => {
             Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display()))

@@ -1,4 +1,4 @@
-//! `dyno doctor`: what this host offers to dynos, what is used, and what to do about the rest.
+//! `dyno doctor`: what this host offers to dynos, what is used, what that is worth, and what to do about the rest.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,10 @@ use anyhow::Result;
 
 use super::context::Context;
 use super::say;
-use crate::sandbox::plan::Ownership;
-use crate::sandbox::probe;
+use crate::api::server::ServerStatus;
+use crate::dyno::Isolation;
+use crate::sandbox::offer::{self, Chosen, Ids};
+use crate::sandbox::probe::{self, Need};
 use crate::toolchain;
 
 /// Files of the kernel and its guards that switch user namespaces off, the value that does, and the remedy.
@@ -31,51 +33,206 @@ const SWITCHES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
+const NAMESPACES: &[(bool, &str)] = &[
+    (true, "the app is /app, and what a dyno writes goes with it"),
+    (
+        true,
+        "of the host's files only system folders are there, read-only",
+    ),
+    (
+        true,
+        "it sees and signals its own processes alone, and none outlives it, whoever is killed",
+    ),
+    (
+        true,
+        "it starts as fast with a heavy slug as with a light one",
+    ),
+    (
+        false,
+        "the network, and how much of CPU, memory and disk it takes",
+    ),
+];
+
+/// The same for a dyno in a folder.
+const TEMPDIR: &[(bool, &str)] = &[
+    (
+        true,
+        "the app is a copy in a folder of the dyno's own, which goes with it",
+    ),
+    (
+        true,
+        "terminals, pipes, exit statuses, signals, logs and limits of time, as with namespaces",
+    ),
+    (
+        true,
+        "its processes end with it, but for one that has left its parents and cleared its environment when \
+            supervisor and init are killed",
+    ),
+    (true, "no privilege, and no way to gain any"),
+    (
+        false,
+        "/app as a path: HOME is the folder; and /tmp is the host's: TMPDIR is the dyno's",
+    ),
+    (
+        false,
+        "containment: it can read, write and signal whatever its user can",
+    ),
+    (
+        false,
+        "a start that does not depend on the slug, which is copied",
+    ),
+];
+
 /// Prints it; the result is 1 when dynos cannot run here.
-pub fn perform(context: &Context) -> Result<u8> {
+pub fn perform(context: &mut Context) -> Result<u8> {
     let kernel = rustix::system::uname();
     say!("kernel:      {}", kernel.release().to_string_lossy())?;
     say!("state:       {}", context.home.path().display())?;
     if let Err(error) = context.sourced() {
         say!("settings:    {error}")?;
     }
-    let root = rustix::process::geteuid().is_root();
-    let ownership = if root {
-        Ownership::IdMapped
-    } else {
-        Ownership::Same
-    };
-    let mapped = probe::run(context.home.path(), ownership);
-    let usable = match &mapped {
-        Err(_) if root => probe::run(context.home.path(), Ownership::Same),
-        Err(error) => Err(anyhow::anyhow!("{error:#}")),
-        Ok(()) => Ok(()),
-    };
-    match (&usable, &mapped) {
-        (Ok(()), Ok(())) => say!("isolation:   namespaces")?,
-        (Ok(()), Err(why)) => {
-            say!("isolation:   namespaces; all dynos share one host uid")?;
-            say!("             no id-mapped mounts here (Linux 5.19): {why:#}")?;
+    let chosen = offer::choose(&context.home, &context.settings);
+    let refused = match &chosen {
+        Ok(chosen) => {
+            isolation(chosen)?;
+            false
         }
-        (Err(why), _) => {
-            say!("isolation:   none to be had: {why:#}")?;
-            for (file, off, remedy) in SWITCHES {
-                if fs::read_to_string(file).is_ok_and(|value| value.trim() == *off) {
-                    say!("  {file} is {off}: as root, {remedy}")?;
-                }
-            }
-            if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
-                say!(
-                    "  this is a container: it must be allowed user namespaces and an unmasked /proc \
-                     (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
-                )?;
-            }
+        Err(error) => {
+            say!("isolation:   {error}")?;
+            true
+        }
+    };
+    running(context)?;
+    needs(context)?;
+    if let Ok(chosen) = &chosen {
+        promises(chosen.isolation)?;
+    }
+    if !matches!(&chosen, Ok(chosen) if chosen.isolation == Isolation::Namespaces) {
+        remedies()?;
+    }
+    toolchains()?;
+    Ok(u8::from(refused))
+}
+
+fn isolation(chosen: &Chosen) -> std::io::Result<()> {
+    say!("isolation:   {}", chosen.isolation)?;
+    if let Some(because) = &chosen.because {
+        say!("             {because}")?;
+    }
+    match chosen.ids {
+        Ids::Own((0, _)) => say!("dynos are:   root, without any of its privileges"),
+        Ids::Own((uid, _)) => say!("dynos are:   you, user {uid}"),
+        Ids::Shared((uid, _)) => say!("dynos are:   user {uid}, all of them"),
+        Ids::Each(base) => say!("dynos are:   each a user of its own, above {base}"),
+    }
+}
+
+/// The server that runs may have been started with other settings, or on another day.
+fn running(context: &mut Context) -> Result<()> {
+    let running = context.running().ok().flatten();
+    // One of an earlier build may not know the answer.
+    let status = running.and_then(|(client, _)| client.get::<ServerStatus>("/server/status").ok());
+    if let Some(status) = status {
+        let (pid, isolation) = (status.server.pid, status.isolation);
+        say!("server:      process {pid}, isolation {isolation}")?;
+    }
+    Ok(())
+}
+
+/// What namespaces take, one by one.
+fn needs(context: &Context) -> std::io::Result<()> {
+    say!("")?;
+    say!("What `namespaces` needs of this host:")?;
+    let within = context.home.path();
+    let first = probe::meets(within, &[Need::UserNamespaces]);
+    let there = first.is_ok();
+    need("user namespaces", first)?;
+    let mut rest = vec![
+        ("mount API", Need::Mounts),
+        ("/proc in full view", Need::Processes),
+        ("overlayfs", Need::Overlay),
+    ];
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        rest.push(("id-mapped mounts", Need::IdMapping));
+    }
+    for (name, one) in rest {
+        match there {
+            true => need(name, probe::meets(within, &[one]))?,
+            false => say!("  {name:19} unknown without user namespaces")?,
         }
     }
+    match root {
+        true => {
+            let ids = offer::enough_ids(context.settings.uid_base);
+            need("ids for dynos", ids.map_err(anyhow::Error::msg))
+        }
+        false => say!(
+            "  {:19} yes: your own, as you are not root",
+            "ids for dynos"
+        ),
+    }
+}
+
+fn need(name: &str, met: Result<()>) -> std::io::Result<()> {
+    match met {
+        Ok(()) => say!("  {name:19} yes"),
+        Err(why) => say!("  {name:19} no: {why:#}"),
+    }
+}
+
+fn promises(isolation: Isolation) -> std::io::Result<()> {
+    let lines = match isolation {
+        Isolation::Namespaces => NAMESPACES,
+        Isolation::Tempdir => TEMPDIR,
+    };
+    for (promised, title) in [(true, "promises"), (false, "does not promise")] {
+        say!("")?;
+        say!("What `{isolation}` {title}:")?;
+        for (_, line) in lines.iter().filter(|(kind, _)| *kind == promised) {
+            say!("  {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// How to get namespaces.
+fn remedies() -> std::io::Result<()> {
+    say!("")?;
+    say!("How to get `namespaces`:")?;
+    let mut found = false;
+    for (file, off, remedy) in SWITCHES {
+        if fs::read_to_string(file).is_ok_and(|value| value.trim() == *off) {
+            found = true;
+            say!("  {file} is {off}: as root, {remedy}")?;
+        }
+    }
+    if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
+        found = true;
+        say!(
+            "  this is a container: it must be allowed user namespaces and an unmasked /proc \
+             (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
+        )?;
+    }
+    if !found {
+        say!(
+            "  run dyno outside of the container, or have what is missing above allowed; then without DYNO_ISOLATION"
+        )?;
+    }
+    Ok(())
+}
+
+fn toolchains() -> std::io::Result<()> {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let path = std::env::var("PATH").unwrap_or_default();
-    for folder in toolchain::find(&path, Path::new(&home)).folders {
-        say!("toolchain:   {folder} (recorded with each of your deploys)")?;
+    let folders = toolchain::find(&path, Path::new(&home)).folders;
+    if !folders.is_empty() {
+        say!("")?;
+        say!("What your next deploy records of your PATH, for its dynos to read:")?;
     }
-    Ok(u8::from(usable.is_err()))
+    for folder in folders {
+        say!("  {folder}")?;
+    }
+    Ok(())
 }

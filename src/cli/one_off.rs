@@ -2,6 +2,7 @@
 //! app they mean.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::api::link::Link;
 use crate::command_line;
 use crate::config_var::check_env_name;
 use crate::error::UserError;
+use crate::home::Home;
 use crate::size::Size;
 use crate::slug::tree_is_newer_than;
 use crate::time_span;
@@ -159,6 +161,20 @@ pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(all)
+}
+
+/// Tells a person, once, that dynos are kept apart by less than namespaces, if the server said so when it started.
+pub fn tell_isolation(home: &Home) {
+    let Ok(note) = fs::read(home.isolation_note()) else {
+        return;
+    };
+    let told = fs::read(home.isolation_told());
+    if told.map_or(true, |told| told != note) {
+        eprintln!(
+            "dyno: isolation is tempdir, a folder without walls; `dyno doctor` says why, and what that means"
+        );
+        let _ = fs::write(home.isolation_told(), note);
+    }
 }
 
 /// A time to live as the API takes it: whole seconds, from 1.

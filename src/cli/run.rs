@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
-use super::one_off::{OneOff, in_time};
+use super::one_off::{OneOff, in_time, tell_isolation};
 use crate::frame::PROTOCOL;
 use crate::terminal;
 
@@ -69,6 +69,9 @@ impl Run {
 
         let app = self.one_off.app(&mut context, self.quiet)?;
         let dyno = OneOff::start(&mut context, &app, &request)?;
+        if !self.quiet {
+            tell_isolation(&context.home);
+        }
         let mut status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;

@@ -9,7 +9,7 @@ use clap::Args;
 use super::attach::{StatusLine, timeout_awaiting_process};
 use super::context::Context;
 use super::logs::follow_dyno;
-use super::one_off::OneOff;
+use super::one_off::{OneOff, tell_isolation};
 use super::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
@@ -39,6 +39,9 @@ impl RunDetached {
         let request = self.one_off.request()?;
         let app = self.one_off.app(context, self.quiet)?;
         let dyno = OneOff::start(context, &app, &request)?;
+        if !self.quiet {
+            tell_isolation(&context.home);
+        }
         let mut status = StatusLine::begin(&request.command, "", self.quiet);
         status.starting(&dyno.name);
         let dyno = until_started(context, &app, dyno)?;

@@ -12,6 +12,7 @@ use crate::init;
 use crate::init::MAIN;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::sandbox::{Everybody, Place};
 use crate::stack::{DynoTree, Stack, make_scratch};
 
 /// Runs the command and returns its exit code.
@@ -54,7 +55,12 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         hostname: "sandbox".to_owned(),
         steps: stack.steps(&tree)?,
     };
-    let launched = launch(&plan, &[], init::run)?;
+    let place = Place {
+        folder: "/app".into(),
+        everybody: Everybody::Namespace,
+    };
+    let inside = |set_up, control| init::run(set_up, control, &place);
+    let launched = launch(&plan, &[], inside)?;
     loop {
         match control::receive::<FromInit>(&launched.control)? {
             Some((FromInit::Ready, _)) => {

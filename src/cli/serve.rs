@@ -14,11 +14,18 @@ pub struct Serve {
     /// Started by another command: become a daemon, and leave when there is nothing to do
     #[arg(long, hide = true)]
     idle: bool,
+    /// How dynos are kept apart; the setting `isolation`
+    #[arg(long, value_name = "auto|namespaces|tempdir")]
+    isolation: Option<String>,
 }
 
 impl Serve {
     /// Serves until SIGTERM or SIGINT; dynos go on.
     pub fn perform(self, context: &Context) -> Result<()> {
-        service::run(&context.home, context.sourced()?.clone(), self.idle)
+        let mut sourced = context.sourced()?.clone();
+        if let Some(isolation) = &self.isolation {
+            sourced.set_option("isolation", isolation)?;
+        }
+        service::run(&context.home, sourced, self.idle)
     }
 }

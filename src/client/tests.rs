@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,6 +20,9 @@ use crate::http::{RequestHead, Response};
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
+
+/// How long anything may take that is waited for here.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server of a few requests.
 struct StandIn {
@@ -59,6 +63,20 @@ impl Application for StandIn {
                     ))
                 }
             }),
+            ("GET", "/list") => {
+                let from: u32 = match request.head.fields.get("range") {
+                    Some(range) => range.parse().unwrap(),
+                    None => 0,
+                };
+                let part = Response::json(206, &[from, from + 1]);
+                Reply::Now(match from {
+                    4 => Response::json(200, &[from]),
+                    from => part.with("Next-Range", (from + 2).to_string()),
+                })
+            }
+            ("GET", "/list/endless") => {
+                Reply::Now(Response::json(206, &[1]).with("Next-Range", "1"))
+            }
             ("GET", "/stream") => {
                 let piece = |text: &str| More::Bytes(text.as_bytes().to_vec());
                 self.pieces = vec![More::End, piece("two"), piece(""), piece("one")];
@@ -177,6 +195,17 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
 }
 
 #[test]
+fn a_list_in_parts_is_one_list() {
+    let server = Server::start("one", limits::Limits::default());
+    let mut client = server.client();
+    let list: Vec<u32> = client.get_list("/list").unwrap();
+    assert_eq!(list, [0, 1, 2, 3, 4]);
+    let endless = client.get_list::<u32>("/list/endless").unwrap_err();
+    assert_eq!(endless.to_string(), "the server lists without end");
+    assert!(client.get_list::<u32>("/nothing").is_err());
+}
+
+#[test]
 fn a_connection_that_the_server_has_closed_is_made_anew() {
     let idle_time = Duration::from_millis(50);
     let server = Server::start(
@@ -189,7 +218,9 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     let mut client = server.client();
     client.get::<Value>("/server").unwrap();
     let transport = &client.connection.as_ref().unwrap().transport;
+    let deadline = Instant::now() + PATIENCE;
     while !transport.has_input().unwrap() {
+        assert!(Instant::now() < deadline, "the server keeps the connection");
         thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
@@ -211,7 +242,10 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
     let refused = put(&mut client, "/refused", 1 << 40).unwrap_err();
     assert_eq!(user_error(&refused).hint.as_deref(), Some("make some"));
     let too_big = put(&mut client, "/blob", 1 << 40).unwrap_err();
-    assert_eq!(user_error(&too_big).message, "the body is too large");
+    assert_eq!(
+        user_error(&too_big).message,
+        "too many bytes in the body: 8388608 at most"
+    );
     assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 
     struct Broken;
@@ -302,6 +336,8 @@ fn a_request_finds_the_successor_of_a_server_that_has_left() {
 fn an_upgrade_keeps_what_came_with_it() {
     let server = Server::start("a", limits::Limits::default());
     let mut upgraded = server.client().upgrade("/attach", "dyno-attach/1").unwrap();
+    let receive = sockopt::Timeout::Recv;
+    sockopt::set_socket_timeout(&upgraded.socket, receive, Some(PATIENCE)).unwrap();
     let mut buffer = [0; 64];
     while upgraded.received.len() < 5 {
         let length =
@@ -427,7 +463,7 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         stop(&self.home);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while self.home.api_socket().exists() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }

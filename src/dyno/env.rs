@@ -13,11 +13,32 @@ pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033
 /// The search path before toolchains and profile scripts, Heroku's.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Where a dyno is to its own processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind walls, where all paths are Heroku's.
+    Walls,
+    /// In a folder among those of the host.
+    Folder {
+        /// The app's folder.
+        app: String,
+        /// The folder for temporary files.
+        temporary: String,
+        /// The dyno's id, which its processes are told from others by.
+        id: String,
+    },
+}
+
+/// The variable whose value is the id of a dyno in a folder.
+pub const MARK: &str = "DYNO_ID";
+
 /// Everything that has a say.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
     /// The dyno's name.
     pub name: &'a DynoName,
+    /// Where it is.
+    pub place: &'a Place,
     /// Its port.
     pub port: u16,
     /// The release's toolchains.
@@ -29,14 +50,18 @@ pub struct Sources<'a> {
 }
 
 /// The environment: platform defaults, then config vars, then the request's; profile scripts may change it
-/// once more (heroku-facts section 4). `DYNO` is nobody's to change.
+/// once more (heroku-facts section 4). `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
 pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     let mut path: Vec<&str> = sources.toolchains.path.iter().map(String::as_str).collect();
     path.push(DEFAULT_PATH);
     let path = path.join(":");
+    let app = match sources.place {
+        Place::Walls => "/app",
+        Place::Folder { app, .. } => app,
+    };
     let defaults = [
-        ("HOME", "/app"),
-        ("PWD", "/app"),
+        ("HOME", app),
+        ("PWD", app),
         ("PATH", &path),
         ("PS1", PROMPT),
         // Not Heroku's; without it no editor shows more than ASCII.
@@ -47,6 +72,9 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
+    if let Place::Folder { temporary, .. } = sources.place {
+        env.insert("TMPDIR".to_owned(), temporary.clone());
+    }
     for layer in [&sources.toolchains.env, sources.config, sources.request] {
         env.extend(
             layer
@@ -55,16 +83,30 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         );
     }
     env.insert("DYNO".to_owned(), sources.name.to_string());
+    if let Place::Folder { id, .. } = sources.place {
+        env.insert(MARK.to_owned(), id.clone());
+        let prompt = env.get("PS1").map_or(PROMPT, String::as_str);
+        let prompt_back = prompt_back(prompt);
+        env.entry("PROMPT_COMMAND".to_owned())
+            .or_insert(prompt_back);
+    }
     env
+}
+
+/// What bash does before each prompt in a folder. Distributions have it begin with a prompt of their own, which names
+/// the host; behind walls that is covered, here it is changed back.
+fn prompt_back(prompt: &str) -> String {
+    let quoted = prompt.replace('\'', r"'\''");
+    format!(r"case $PS1 in *\\h*) PS1='{quoted}';; esac")
 }
 
 /// Sources the app's profile scripts as Heroku does (`.profile.d` in glob order, then `.profile`),
 /// then becomes the shell of the command. One that fails does not stop the start.
-const WITH_PROFILE: &str = r#"for script in /app/.profile.d/*.sh /app/.profile; do [ -r "$script" ] && . "$script"; done; exec "$0" -c -- "$1""#;
+const WITH_PROFILE: &str = r#"for script in "$2"/.profile.d/*.sh "$2"/.profile; do [ -r "$script" ] && . "$script"; done; exec "$0" -c -- "$1""#;
 
-/// The arguments of `shell` that run `command` in the app whose unpacked slug is `tree`. Without profile
-/// scripts there is no second shell.
-pub fn shell_arguments(shell: &Path, command: &str, tree: &Path) -> Vec<String> {
+/// The arguments of `shell` that run `command` in the app whose unpacked slug is `tree`, and whose folder is `app` to the
+/// dyno. Without profile scripts there is no second shell.
+pub fn shell_arguments(shell: &Path, command: &str, tree: &Path, app: &Path) -> Vec<String> {
     let profile = [".profile.d", ".profile"]
         .iter()
         .any(|name| tree.join(name).exists());
@@ -74,6 +116,7 @@ pub fn shell_arguments(shell: &Path, command: &str, tree: &Path) -> Vec<String> 
             WITH_PROFILE.to_owned(),
             shell.to_string_lossy().into_owned(),
             command.to_owned(),
+            app.to_string_lossy().into_owned(),
         ],
         // A command may begin with a dash.
         false => vec!["-c".to_owned(), "--".to_owned(), command.to_owned()],
@@ -101,6 +144,7 @@ mod tests {
         };
         let env = compose(&Sources {
             name: &name,
+            place: &Place::Walls,
             port: 20_001,
             toolchains: &toolchains,
             config: &map(&[
@@ -131,11 +175,42 @@ mod tests {
     fn only_an_app_with_profile_scripts_pays_for_them() {
         let tree = tempfile::tempdir().unwrap();
         let shell = Path::new("/bin/bash");
+        let app = Path::new("/app");
         assert_eq!(
-            shell_arguments(shell, "true", tree.path()),
+            shell_arguments(shell, "true", tree.path(), app),
             ["-c", "--", "true"]
         );
         std::fs::create_dir(tree.path().join(".profile.d")).unwrap();
-        assert_eq!(shell_arguments(shell, "true", tree.path()).len(), 4);
+        assert_eq!(shell_arguments(shell, "true", tree.path(), app).len(), 5);
+    }
+
+    #[test]
+    fn a_dyno_in_a_folder_is_marked_and_at_home_there() {
+        let name: DynoName = "run.7".parse().unwrap();
+        let place = Place::Folder {
+            app: "/state/dynos/1/scratch/app".into(),
+            temporary: "/state/dynos/1/scratch/tmp".into(),
+            id: "1".into(),
+        };
+        let env = compose(&Sources {
+            name: &name,
+            place: &place,
+            port: 20_001,
+            toolchains: &Toolchains::default(),
+            config: &map(&[("DYNO_ID", "2"), ("PS1", r"it's \h")]),
+            request: &map(&[("DYNO_ID", "3")]),
+        });
+        for (name, value) in [
+            ("HOME", "/state/dynos/1/scratch/app"),
+            ("PWD", "/state/dynos/1/scratch/app"),
+            ("TMPDIR", "/state/dynos/1/scratch/tmp"),
+            ("DYNO_ID", "1"),
+            (
+                "PROMPT_COMMAND",
+                r"case $PS1 in *\\h*) PS1='it'\''s \h';; esac",
+            ),
+        ] {
+            assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+        }
     }
 }

@@ -104,7 +104,11 @@ impl State {
         match (self, byte) {
             (Self::Size { digits, size }, byte) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(Refusal::bad("chunk size too large"));
+                    return Err(Refusal::over(
+                        400,
+                        "digits in a chunk size",
+                        MAX_SIZE_DIGITS,
+                    ));
                 }
                 let digit = match byte {
                     b'0'..=b'9' => byte - b'0',
@@ -122,7 +126,11 @@ impl State {
             (Self::Extension { size, .. }, b'\r') => Ok(Self::SizeLf { size }),
             (Self::Extension { length, size }, b'\t' | b' '..=b'~') => {
                 if length == MAX_EXTENSION {
-                    return Err(Refusal::bad("chunk extension too long"));
+                    return Err(Refusal::over(
+                        400,
+                        "bytes in a chunk extension",
+                        MAX_EXTENSION,
+                    ));
                 }
                 Ok(Self::Extension {
                     length: length + 1,
@@ -152,7 +160,7 @@ impl State {
             ) => Ok(Self::End),
             (Self::Trailers { length, part }, byte) => {
                 if length == MAX_TRAILERS {
-                    return Err(Refusal::bad("trailers too long"));
+                    return Err(Refusal::over(400, "bytes in the trailers", MAX_TRAILERS));
                 }
                 Ok(Self::Trailers {
                     length: length + 1,

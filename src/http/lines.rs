@@ -32,7 +32,7 @@ impl LineScanner {
         for (at, &byte) in buffer.iter().enumerate().skip(self.seen) {
             self.seen = at + 1;
             if at - self.message_start >= limits.head {
-                return Err(self.too_long("head too large"));
+                return Err(self.too_long("bytes in a head", limits.head));
             }
             let after_cr = at > self.line_start && buffer[at - 1] == b'\r';
             match byte {
@@ -61,7 +61,7 @@ impl LineScanner {
         if self.lines > 0 {
             let fields = self.lines - 1;
             if fields > limits.fields {
-                return Err(Refusal::new(431, "too many header lines"));
+                return Err(Refusal::over(431, "header lines", limits.fields));
             }
             return Ok(Some(Extent {
                 start: self.message_start,
@@ -79,14 +79,14 @@ impl LineScanner {
 
     fn check_byte(&self, at: usize, byte: u8, limits: Limits) -> Result<(), Refusal> {
         if at - self.line_start >= limits.line {
-            return Err(self.too_long("line too long"));
+            return Err(self.too_long("bytes in a line", limits.line));
         }
         if at == self.line_start {
             if matches!(byte, b' ' | b'\t') {
                 return Err(Refusal::bad("line begins with white space"));
             }
             if self.lines > limits.fields {
-                return Err(Refusal::new(431, "too many header lines"));
+                return Err(Refusal::over(431, "header lines", limits.fields));
             }
         }
         if (byte < b' ' && byte != b'\t') || byte == 0x7f {
@@ -95,7 +95,7 @@ impl LineScanner {
         Ok(())
     }
 
-    fn too_long(&self, why: &'static str) -> Refusal {
-        Refusal::new(if self.lines == 0 { 414 } else { 431 }, why)
+    fn too_long(&self, what: &str, most: usize) -> Refusal {
+        Refusal::over(if self.lines == 0 { 414 } else { 431 }, what, most)
     }
 }

@@ -29,10 +29,11 @@ use rustix::mount::{
     fsopen, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{DumpableBehavior, Pid, Signal};
+use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, Ownership, Plan, Step};
+use super::{Everybody, Launched};
 use crate::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
@@ -51,17 +52,6 @@ const NAMESPACES: Namespaces = Namespaces::USER
     .and(Namespaces::IPC)
     .and(Namespaces::UTS)
     .and(Namespaces::CGROUP);
-
-/// A sandbox whose PID 1 is being set up or runs.
-#[derive(Debug)]
-pub struct Launched {
-    /// PID 1 in the caller's numbering; a child of the caller.
-    pub pid: Pid,
-    /// Readable when PID 1 (and so everything inside) has ended.
-    pub pidfd: OwnedFd,
-    /// The caller's end of a SEQPACKET pair; the other end is what `inside` is given.
-    pub control: OwnedFd,
-}
 
 /// Starts `inside` as PID 1 of a new sandbox built from `plan`.
 ///
@@ -95,11 +85,7 @@ pub fn launch(
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
-            let launched = Launched {
-                pid,
-                pidfd,
-                control: ours,
-            };
+            let launched = Launched::new(pid, pidfd, ours, Everybody::Namespace);
             if let Err(error) = release(plan, &launched) {
                 let _ = rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL);
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
@@ -456,7 +442,16 @@ fn make_folder(target: &Path, mode: u32) -> Result<()> {
 }
 
 /// Leaves this process, and everything it will ever start, without a capability to gain or use.
-fn give_up_privilege() -> Result<()> {
+fn give_up_privilege() -> rustix::io::Result<()> {
+    empty_bounding_set()?;
+    give_up_capabilities()
+}
+
+/// No program that is executed from now on can bring a capability.
+///
+/// # Errors
+/// When the caller lacks the capability for this.
+pub(super) fn empty_bounding_set() -> rustix::io::Result<()> {
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         // The kernel says EINVAL for the first number that it does not know.
@@ -465,6 +460,11 @@ fn give_up_privilege() -> Result<()> {
             other => other?,
         }
     }
+    Ok(())
+}
+
+/// The caller has no capability any more, and no program that it executes gives it one.
+pub(super) fn give_up_capabilities() -> rustix::io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let none = CapabilitySet::empty();
     rustix::thread::set_capabilities(
@@ -474,6 +474,5 @@ fn give_up_privilege() -> Result<()> {
             permitted: none,
             inheritable: none,
         },
-    )?;
-    Ok(())
+    )
 }

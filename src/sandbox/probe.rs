@@ -6,18 +6,59 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::Launched;
 use super::launch::launch;
 use super::plan::{Access, Owner, Ownership, Plan, Step};
+use super::tempdir::{self, Lodging};
+use super::tracked::Tracker;
 use crate::unix_socket;
 
 /// Host ids for a trial by root: nobody's.
 const NOBODY: u32 = 65_534;
 
-/// Builds a small sandbox with its overlay in `within` and takes it down again; a few milliseconds.
+/// The longest word of a trial's init, in bytes.
+const MAX_WORDS: usize = 4096;
+
+/// One thing that a sandbox needs of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Namespaces, with an id map written.
+    UserNamespaces,
+    /// Mounts that are made detached, given their flags and put in place (Linux 5.12).
+    Mounts,
+    /// A `/proc` of its own.
+    Processes,
+    /// An overlay of a tree of the dyno's user.
+    Overlay,
+    /// An overlay of a tree whose owners are mapped (Linux 5.19); root only.
+    IdMapping,
+}
+
+impl Need {
+    /// Whether files have to belong to the dyno's user for it.
+    fn has_files(self) -> bool {
+        matches!(self, Self::Overlay | Self::IdMapping)
+    }
+}
+
+/// Builds a small sandbox with all that a dyno needs, its overlay in `within`, and takes it down again; a few
+/// milliseconds.
 ///
 /// # Errors
 /// The step that failed, and why.
 pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
+    let overlay = match ownership {
+        Ownership::Same => Need::Overlay,
+        Ownership::IdMapped => Need::IdMapping,
+    };
+    meets(within, &[Need::Mounts, Need::Processes, overlay])
+}
+
+/// The same for some needs alone.
+///
+/// # Errors
+/// The step that failed, and why.
+pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let owner = match uid.is_root() {
         true => Owner {
@@ -31,14 +72,11 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
             privileged: false,
         },
     };
-    let folder = tempfile::Builder::new()
-        .prefix("probe-")
-        .tempdir_in(within)
-        .with_context(|| format!("cannot write to `{}`", within.display()))?;
+    let folder = trial_folder(within)?;
     for name in ["lower", "scratch", "scratch/upper", "scratch/work"] {
         let made = folder.path().join(name);
         fs::create_dir(&made)?;
-        if owner.privileged {
+        if owner.privileged && needs.iter().any(|need| need.has_files()) {
             std::os::unix::fs::chown(&made, Some(owner.uid), Some(owner.gid))
                 .context("this root cannot give files away: it is that of a container")?;
         }
@@ -46,7 +84,51 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
     let plan = Plan {
         owner,
         hostname: "probe".to_owned(),
-        steps: vec![
+        steps: needs
+            .iter()
+            .flat_map(|need| steps(*need, folder.path()))
+            .collect(),
+    };
+    finish(launch(&plan, &[], say)?, &folder)
+}
+
+/// Has a dyno in a folder of its own tried out, as a user of these host ids (the caller's own if None).
+///
+/// # Errors
+/// The step that failed, and why.
+pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let folder = trial_folder(within)?;
+    let slug = folder.path().join("slug");
+    fs::create_dir(&slug)?;
+    let lodging = Lodging {
+        slug: &slug,
+        folder: &folder.path().join("scratch"),
+        owner,
+    };
+    // Nobody's: the trial starts nothing.
+    let tracker = Tracker::new("probe", NOBODY);
+    finish(tempdir::launch(&lodging, &tracker, &[], say)?, &folder)
+}
+
+fn trial_folder(within: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix("probe-")
+        .tempdir_in(within)
+        .with_context(|| format!("cannot write to `{}`", within.display()))
+}
+
+fn steps(need: Need, folder: &Path) -> Vec<Step> {
+    let overlay = |ownership| {
+        vec![Step::Overlay {
+            lower: folder.join("lower"),
+            scratch: folder.join("scratch"),
+            target: "/app".into(),
+            ownership,
+        }]
+    };
+    match need {
+        Need::UserNamespaces => Vec::new(),
+        Need::Mounts => vec![
             Step::Bind {
                 source: "/usr".into(),
                 target: "/usr".into(),
@@ -65,19 +147,18 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
             Step::Terminals {
                 target: "/dev/pts".into(),
             },
-            Step::Processes {
-                target: "/proc".into(),
-            },
-            Step::Overlay {
-                lower: folder.path().join("lower"),
-                scratch: folder.path().join("scratch"),
-                target: "/app".into(),
-                ownership,
-            },
         ],
-    };
-    let launched = launch(&plan, &[], say)?;
-    let (mut words, mut length) = ([0u8; 4096], 0);
+        Need::Processes => vec![Step::Processes {
+            target: "/proc".into(),
+        }],
+        Need::Overlay => overlay(Ownership::Same),
+        Need::IdMapping => overlay(Ownership::IdMapped),
+    }
+}
+
+/// Hears the trial's init and clears up.
+fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
+    let (mut words, mut length) = ([0u8; MAX_WORDS], 0);
     if let Ok(count) = unix_socket::receive(&launched.control, &mut words, &mut Vec::new()) {
         length = count;
     }
@@ -90,9 +171,9 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
     }
 }
 
-/// The trial's PID 1: tells how it went, and leaves.
+/// The trial's init: tells how it went, and leaves.
 fn say(set_up: Result<()>, control: OwnedFd) -> u8 {
     let words = set_up.map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
-    let words = &words.as_bytes()[..words.len().min(4096)];
+    let words = &words.as_bytes()[..words.len().min(MAX_WORDS)];
     u8::from(unix_socket::send(&control, words, &[]).is_err())
 }

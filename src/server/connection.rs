@@ -21,7 +21,7 @@ use crate::reactor::Token;
 use super::application::{BodyPlan, More, Request, Ticket};
 use super::body_stream::{BodyReader, RoomBell, body_stream};
 use super::limits::Limits;
-use upload::{Progress, Upload, decode, too_large};
+use upload::{Allowance, Progress, Upload, decode};
 use wire::{Fill, Wire};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -62,7 +62,7 @@ struct Incoming {
     head: RequestHead,
     decoder: BodyDecoder,
     body: Vec<u8>,
-    left: u64,
+    left: Allowance,
     streamed: bool,
 }
 
@@ -171,12 +171,14 @@ impl Connection {
 
     /// Takes a request's body in the manner that the application wants.
     pub fn begin(&mut self, head: RequestHead, plan: BodyPlan, turn: &Turn<'_>) {
-        let left = match plan {
+        let left = Allowance::new(match plan {
             BodyPlan::Memory => turn.limits.memory_body as u64,
             BodyPlan::Stream { limit } => limit,
-        };
-        if matches!(head.framing, Framing::Length(length) if length > left) {
-            return self.refuse(too_large(), turn);
+        });
+        if let Framing::Length(length) = head.framing
+            && let Err(refusal) = { left }.take(length)
+        {
+            return self.refuse(refusal, turn);
         }
         let streamed = plan != BodyPlan::Memory && head.framing != Framing::None;
         if head.expect_continue && self.wire.input.is_empty() && !streamed {
@@ -297,7 +299,7 @@ impl Connection {
 
     fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
         let id = phrase(refusal.status).to_lowercase().replace(' ', "_");
-        let response = Response::json(refusal.status, &ApiError::new(id, refusal.why));
+        let response = Response::json(refusal.status, &ApiError::new(id, &*refusal.why));
         self.write(&response, true, false, turn);
     }
 

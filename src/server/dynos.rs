@@ -19,13 +19,16 @@ use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
-use crate::dyno::env::{Sources, compose};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Limits};
+use crate::dyno::env::{Place, Sources, compose};
+use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
+use crate::sandbox::offer::{Chosen, Ids};
+use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
+use crate::supervisor::SCRATCH;
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
@@ -36,37 +39,12 @@ const LONGEST_MESSAGE: usize = 1_000;
 /// How long after a disk that was too full it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Who dynos are to the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The server is root: each dyno has a uid of its own.
-    pub privileged: bool,
-    /// Slugs' files are mapped to it (root, Linux 5.19); else all dynos of a root server share one uid.
-    pub id_mapped: bool,
-    /// The server's own ids, which its dynos have if it is not root.
-    pub own: (u32, u32),
-}
-
-impl Identity {
-    /// Who slug trees belong to on disk: with mapping the user inside, else the user outside.
-    pub fn tree_owner(&self, uid_base: u32) -> Option<(u32, u32)> {
-        match (self.privileged, self.id_mapped) {
-            (false, _) => None,
-            (true, true) => Some((
-                crate::sandbox::plan::INNER_ID,
-                crate::sandbox::plan::INNER_ID,
-            )),
-            (true, false) => Some((uid_base, uid_base)),
-        }
-    }
-}
-
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
-    identity: Identity,
+    chosen: Chosen,
     descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
@@ -83,7 +61,7 @@ impl Dynos {
     pub fn new(
         home: &Path,
         settings: Settings,
-        identity: Identity,
+        chosen: Chosen,
         descriptors: Descriptors,
         reactor: &mut Reactor,
     ) -> Result<Self> {
@@ -98,19 +76,15 @@ impl Dynos {
                 .filter_map(|folder| Path::new(&folder).canonicalize().ok())
                 .collect(),
             settings,
-            identity,
+            chosen,
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
     }
 
     /// How they are kept apart, in words.
-    pub fn isolation(&self) -> &'static str {
-        match (self.identity.privileged, self.identity.id_mapped) {
-            (false, _) => "namespaces",
-            (true, true) => "namespaces, a host uid for each dyno",
-            (true, false) => "namespaces, one host uid for all dynos",
-        }
+    pub fn isolation(&self) -> String {
+        self.chosen.to_string()
     }
 
     /// How many are alive.
@@ -248,9 +222,11 @@ impl Dynos {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let port = self.free_port()?;
+        let place = self.place(&dyno.id)?;
         let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
             name: &dyno.name,
+            place: &place,
             port,
             toolchains: &release.toolchains,
             config: &config,
@@ -270,9 +246,10 @@ impl Dynos {
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
             tree,
-            id_mapped: self.identity.id_mapped,
+            isolation: self.chosen.isolation,
+            id_mapped: self.chosen.id_mapped,
             owner: self.free_owner(),
-            privileged: self.identity.privileged,
+            privileged: rustix::process::geteuid().is_root(),
             hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.is_dir()).collect(),
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
@@ -285,6 +262,23 @@ impl Dynos {
             open_files: Some(self.descriptors.original),
         };
         self.supervisors.start(&spec, port, reactor)
+    }
+
+    /// Where the dyno `id` is to its own processes.
+    fn place(&self, id: &str) -> Result<Place> {
+        if self.chosen.isolation == Isolation::Namespaces {
+            return Ok(Place::Walls);
+        }
+        let folder = self.supervisors.folder_of(id).join(SCRATCH);
+        let text = |path: PathBuf| {
+            let path = path.into_os_string().into_string();
+            path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
+        };
+        Ok(Place::Folder {
+            app: text(tempdir::app_folder(&folder))?,
+            temporary: text(tempdir::temporary_folder(&folder))?,
+            id: id.to_owned(),
+        })
     }
 
     /// A port that no live dyno was given and nobody listens on at this moment.
@@ -307,11 +301,9 @@ impl Dynos {
     }
 
     fn free_owner(&mut self) -> (u32, u32) {
-        let base = self.settings.uid_base;
-        match (self.identity.privileged, self.identity.id_mapped) {
-            (false, _) => self.identity.own,
-            (true, false) => (base, base),
-            (true, true) => {
+        match self.chosen.ids {
+            Ids::Own(ids) | Ids::Shared(ids) => ids,
+            Ids::Each(base) => {
                 // There are more uids than dynos can be alive; the first is for shared use.
                 let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
                 let offset = offsets
@@ -383,9 +375,8 @@ impl Dynos {
     }
 
     fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
-        let now = Timestamp::now();
         let (dyno, record) = match news {
-            News::State { dyno, state } => return store.update_dyno(dyno, *state, now),
+            News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
             // To be buried first.
             News::Gone(_) => return Ok(()),
@@ -394,7 +385,7 @@ impl Dynos {
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
         let ended = Ended {
-            at: at.unwrap_or(now),
+            at: at.unwrap_or_else(Timestamp::now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
             message: record.message.as_deref().map(cut),

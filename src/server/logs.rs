@@ -35,14 +35,16 @@ const MOST_READERS: usize = 200;
 
 /// All readers of logs.
 pub struct Logs {
+    most: usize,
     tails: HashMap<Ticket, Tail>,
     changes: Changes,
 }
 
 impl Logs {
-    /// Nobody reads yet.
-    pub fn new() -> Self {
+    /// Nobody reads yet. Of `connections` that the server may have, half are left to those who want something else.
+    pub fn new(connections: usize) -> Self {
         Self {
+            most: MOST_READERS.min(connections / 2),
             tails: HashMap::new(),
             changes: Changes::new(),
         }
@@ -146,8 +148,8 @@ where
     };
     let folder = host.log_folder(&app_id);
     let logs: &mut Logs = app.as_mut();
-    if logs.tails.len() >= MOST_READERS {
-        let message = format!("{MOST_READERS} read logs of this server already");
+    if logs.tails.len() >= logs.most {
+        let message = format!("{} read logs of this server already", logs.most);
         return Err(ApiError::too_many(message).hint("end one of them, then try again"));
     }
     let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));

@@ -48,7 +48,8 @@ impl Known {
 
 /// How a dyno ended in whose folder nobody lives any more. What it wrote goes; and if it was lost, the log says so.
 pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
-    // First of all: it may be what filled the disk.
+    supervisor::end_strays(folder);
+    // Before anything is written: it may be what filled the disk.
     let _ = crate::slug::remove_tree(&folder.join(supervisor::SCRATCH));
     let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
     if record.reason == EndReason::Lost

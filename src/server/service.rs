@@ -3,17 +3,17 @@
 mod dyno_requests;
 mod server_requests;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::descriptors::Descriptors;
-use super::dynos::{Dynos, Identity, USER};
+use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
 use super::host::{self, Host, response};
 use super::limits::Limits;
@@ -26,13 +26,13 @@ use super::startup;
 use super::status::Origin;
 use super::supervisors::Remains;
 use crate::api::server::ServerInfo;
+use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
 use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
-use crate::sandbox::plan::Ownership;
-use crate::sandbox::probe;
-use crate::settings::{Settings, Sourced, UID_COUNT};
+use crate::sandbox::offer::{self, Chosen};
+use crate::settings::Sourced;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
@@ -42,8 +42,10 @@ pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     let mut limits = Limits::default();
     let descriptors = Descriptors::raise(limits.connections)?;
     limits.connections = descriptors.connections;
+    // What a server and its supervisors make is private, but where they say otherwise.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, limits, |ctx| {
-        Service::new(home.path(), settings, idle, descriptors, ctx)
+        Service::new(home, settings, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
@@ -94,17 +96,21 @@ impl AsMut<Logs> for Service {
 
 impl Service {
     fn new(
-        home: &Path,
+        home: &Home,
         sourced: Sourced,
         idle: bool,
         descriptors: Descriptors,
         ctx: &mut Ctx<Self>,
     ) -> Result<Self> {
         let settings = sourced.settings.clone();
-        let identity = identity(home, &settings)?;
-        let owner = identity.tree_owner(settings.uid_base);
-        let owner = owner.map(|(uid, gid)| crate::slug::Owner { uid, gid });
-        crate::supervisor::sweep_scratch(&home.join("dynos"));
+        crate::supervisor::sweep_scratch(&home.path().join("dynos"));
+        let chosen = offer::choose(home, &settings)?;
+        tell(home, &chosen);
+        let (state, through) = (home, chosen.lets_through());
+        let home = home.path();
+        let owner = chosen
+            .tree_owner()
+            .map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         host.slugs
             .sweep()
@@ -113,7 +119,10 @@ impl Service {
         host.slugs
             .remove_all_but(&kept)
             .context("cannot clear up slugs that belong to nobody")?;
-        let mut dynos = Dynos::new(home, settings, identity, descriptors, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
+        state
+            .let_through(through)
+            .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
@@ -123,7 +132,7 @@ impl Service {
             host,
             dynos,
             log_keeper,
-            logs: Logs::new(),
+            logs: Logs::new(descriptors.connections),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
             home: home.to_owned(),
@@ -334,51 +343,18 @@ impl Application for Service {
     }
 }
 
-/// Who this server's dynos will be. A sandbox is tried out to know; one that cannot be had at all is told when a
-/// dyno is asked for, so that everything else works.
-fn identity(home: &Path, settings: &Settings) -> Result<Identity> {
-    let uid_base = settings.uid_base;
-    let own = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let privileged = own.0 == 0;
-    if privileged && !has_ids(&fs::read_to_string("/proc/self/uid_map")?, uid_base) {
-        return Err(UserError::new(format!(
-            "this root has no uids from {uid_base} on to give to dynos: it is that of a container"
-        ))
-        .hint("run dyno outside of the container, or as an ordinary user in it")
-        .into());
+/// Says in the log, and leaves for the next person who runs something, what dynos have to do without.
+fn tell(home: &Home, chosen: &Chosen) {
+    let Chosen {
+        isolation, because, ..
+    } = chosen;
+    if let Some(because) = because {
+        eprintln!("isolation is {isolation}: {because}");
     }
-    let id_mapped =
-        privileged && settings.id_mapping && probe::run(home, Ownership::IdMapped).is_ok();
-    Ok(Identity {
-        privileged,
-        id_mapped,
-        own,
-    })
-}
-
-/// Whether a process with this `/proc/self/uid_map` has the ids of dynos from `first` on.
-fn has_ids(uid_map: &str, first: u32) -> bool {
-    uid_map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
-        let (first, last) = (u64::from(first), u64::from(first) + u64::from(UID_COUNT));
-        matches!(numbers[..], [inner, _, count] if inner <= first && last <= inner + count)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn root_of_a_container_has_few_ids() {
-        assert!(has_ids("         0          0 4294967295\n", 0x7800_0000));
-        assert!(!has_ids(
-            "         0       1000          1\n         1     100000      65536\n",
-            0x7800_0000
-        ));
-        assert!(!has_ids("", 0x7800_0000));
-    }
+    let _ = match because {
+        Some(because) if *isolation == Isolation::Tempdir => {
+            std::fs::write(home.isolation_note(), because)
+        }
+        _ => std::fs::remove_file(home.isolation_note()),
+    };
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use rustix::fs::{FileType, Mode};
+use rustix::fs::FileType;
 
 use crate::error::UserError;
 use crate::executable::{HELD, READY};
@@ -65,7 +65,6 @@ fn already_running(home: &Home) -> UserError {
 fn become_daemon() -> io::Result<Option<File>> {
     // Fails for the leader of a process group, which has nothing to leave.
     let _ = rustix::process::setsid();
-    rustix::process::umask(Mode::from_raw_mode(0o022));
     crate::sys::process::close_all_but(&[]);
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

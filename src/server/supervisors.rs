@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -49,6 +50,8 @@ pub enum News {
         dyno: String,
         /// What it is now.
         state: DynoState,
+        /// Since when.
+        at: Timestamp,
     },
     /// A dyno is over; its supervisor has said so and cleared up, and its folder may go.
     Ended {
@@ -352,8 +355,10 @@ impl Supervisors {
         let mut listening = true;
         while listening && let Some(live) = self.live.get(&token) {
             match control::receive::<FromSupervisor>(&live.socket) {
-                Ok(Some((FromSupervisor::State { dyno, state, .. }, _))) => {
-                    news.push(News::State { dyno, state });
+                Ok(Some((FromSupervisor::State { dyno, state, at_us }, _))) => {
+                    let at =
+                        Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
+                    news.push(News::State { dyno, state, at });
                 }
                 Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
                     news.push(News::Ended { dyno, record });

@@ -109,7 +109,8 @@ fn list(
     limits: &Limits,
 ) -> anyhow::Result<(Vec<Entry>, Vec<String>)> {
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    walk(root, ignore, limits, |entry| {
+    let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
+    walk(root, skips, limits, |entry| {
         let kind = match entry.file_type() {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
                 entries.push(entry);

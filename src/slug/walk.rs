@@ -2,7 +2,7 @@
 //!
 //! One directory at a time, opened from the root's descriptor and read through its own, so no more
 //! than two descriptors are open however deep the tree is. Directories come before what is in them;
-//! otherwise the order is the file system's. Used by packing and by [`tree_is_newer_than`].
+//! otherwise the order is the file system's. Used by packing, copying and [`tree_is_newer_than`].
 
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -39,10 +39,11 @@ pub(super) fn open_root(dir: &Path) -> anyhow::Result<rustix::fd::OwnedFd> {
     .map_err(|error| failed(format_args!("open `{}`", dir.display()), error))
 }
 
-/// Calls `visit` with every entry below `root` that `ignore` lets in, until it breaks off.
+/// Calls `visit` with every entry below `root` but those that `skips` (given path, and whether it is a directory), until
+/// it breaks off.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
-    ignore: &SlugIgnore,
+    skips: impl Fn(&[u8], bool) -> bool,
     limits: &Limits,
     mut visit: impl FnMut(Entry) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
@@ -75,7 +76,7 @@ pub(super) fn walk(
                 .map_err(|error| failed(format_args!("examine `{}`", shown(&path)), error))?;
             let entry = Entry { path, stat };
             let is_directory = entry.file_type() == FileType::Directory;
-            if ignore.ignores(&entry.path, is_directory) {
+            if skips(&entry.path, is_directory) {
                 continue;
             }
             limits.check_path(&entry.path)?;
@@ -107,7 +108,8 @@ pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> any
         u64::from(time.subsec_nanos()),
     );
     let (mut seen, mut newer) = (0, false);
-    walk(root.as_fd(), &ignore, &Limits::default(), |entry| {
+    let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
+    walk(root.as_fd(), skips, &Limits::default(), |entry| {
         let stat = entry.stat;
         newer = (stat.st_mtime, stat.st_mtime_nsec) > time
             || (stat.st_ctime, stat.st_ctime_nsec) > time;
@@ -167,15 +169,19 @@ mod tests {
         }
         let mut looked = 0;
         let root = open_root(dir.path()).unwrap();
-        let ignore = SlugIgnore::read(root.as_fd()).unwrap();
-        walk(root.as_fd(), &ignore, &Limits::default(), |_| {
-            looked += 1;
-            Ok(if looked == 3 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            })
-        })
+        walk(
+            root.as_fd(),
+            |_, _| false,
+            &Limits::default(),
+            |_| {
+                looked += 1;
+                Ok(if looked == 3 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                })
+            },
+        )
         .unwrap();
         assert_eq!(looked, 3);
         let (_, after) = around_now();

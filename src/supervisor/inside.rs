@@ -15,7 +15,7 @@ use crate::dyno::Exit;
 use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::reactor::Reactor;
-use crate::sandbox::launch::Launched;
+use crate::sandbox::Launched;
 
 /// How many there may be at a time.
 const MAX_COMMANDS: usize = 64;

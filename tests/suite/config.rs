@@ -126,7 +126,7 @@ fn secrets_are_for_the_owner_alone() {
         .succeeds();
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&host.state()), 0o700);
+    assert_eq!(mode(&host.state()), host.state_mode());
     let server = host.server().unwrap();
     for file in ["cmdline", "environ"] {
         let bytes = std::fs::read(format!("/proc/{}/{file}", server.pid)).unwrap();

@@ -109,8 +109,8 @@ fn a_command_that_traps_hup_is_told_thrice_and_lives_on() {
 fn what_is_written_after_the_client_has_gone_is_in_the_log() {
     let host = Host::new();
     let app = host.plain_app();
-    let command = "trap '' HUP; echo before; until [ -e /tmp/go ]; do sleep 0.02; [ -p /dev/stdin ] && \
-                   read -r -t 0.01 line; [ $? = 1 ] && touch /tmp/go; done; \
+    let command = "trap '' HUP; echo before; until [ -e go ]; do sleep 0.02; [ -p /dev/stdin ] && \
+                   read -r -t 0.01 line; [ $? = 1 ] && touch go; done; \
                    seq 1 3000; printf 'no line feed'; echo error >&2; exit 4";
     let running = host.run(&app, &["-q", command]).open_input().start();
     running.wait_for_output("before\n");

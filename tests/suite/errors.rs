@@ -219,7 +219,18 @@ fn doctor_says_what_this_host_offers() {
         .finish()
         .succeeds()
         .text();
-    for word in ["kernel:", "state:", "isolation:   namespaces"] {
-        assert!(text.contains(word), "{text}");
+    let isolation = match host.in_folders() {
+        true => "tempdir",
+        false => "namespaces",
+    };
+    for word in [
+        "kernel:",
+        "state:",
+        &format!("isolation:   {isolation}\n"),
+        "What `namespaces` needs of this host:\n  user namespaces ",
+        &format!("What `{isolation}` promises:\n"),
+        &format!("What `{isolation}` does not promise:\n"),
+    ] {
+        assert!(text.contains(word), "no {word:?} in\n{text}");
     }
 }

@@ -191,14 +191,51 @@ impl Host {
         ]
         .map(|(name, value)| (name.into(), value))
         .into();
+        // `DYNO_TEST_ISOLATION=tempdir` has all tests run so; what is not promised there is not tested.
+        if let Some(isolation) = std::env::var_os("DYNO_TEST_ISOLATION") {
+            env.insert("DYNO_ISOLATION".into(), isolation);
+        }
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
-        Self {
+        let host = Self {
             folder,
             env,
             program: Mutex::new(binary()),
+        };
+        if host.in_folders() {
+            // The dynos of a root server are other users, who have to get through to their folders.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
         }
+        host
+    }
+
+    /// Whether its dynos are in folders of their own, without walls.
+    pub fn in_folders(&self) -> bool {
+        let isolation = self.env.get(OsStr::new("DYNO_ISOLATION"));
+        isolation.is_some_and(|isolation| isolation == "tempdir")
+    }
+
+    /// What the state folder's mode is to be once a server has started.
+    pub fn state_mode(&self) -> u32 {
+        match self.in_folders() && is_root() {
+            true => 0o711,
+            false => 0o700,
+        }
+    }
+
+    /// Text of a dyno with its folder, if it has one, called `/app` as it is behind walls.
+    fn at_home(&self, text: &str) -> String {
+        let (before, after) = (format!("{}/dynos/", self.state().display()), "/scratch/app");
+        let mut pieces = text.split(&before);
+        let mut at_home = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            match piece.split_once(after) {
+                Some((id, rest)) if id.len() == 36 => at_home.extend(["/app", rest]),
+                _ => at_home.extend([&before, piece]),
+            }
+        }
+        at_home
     }
 
     /// All commands of this host get another variable.
@@ -367,9 +404,26 @@ impl Host {
     /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
     /// the lock of a dyno of this host. (One without a dyno waits for the next, and leaves with the server.)
     pub fn supervisors(&self) -> Vec<Process> {
+        self.of_supervisors(|pid| !is_init(pid))
+    }
+
+    /// The inits of its live dynos.
+    pub fn inits(&self) -> Vec<Process> {
+        if self.in_folders() {
+            return self.of_supervisors(is_init);
+        }
+        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let mut inits = self.inhabitants();
+        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
+        inits
+    }
+
+    /// Forks of supervisors hold that lock, too.
+    fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
         let dynos = self.state().join("dynos");
         pids()
             .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
+            .filter(|&pid| which(pid))
             .filter(|pid| {
                 fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
                     fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
@@ -390,17 +444,15 @@ impl Host {
             .find_map(Process::find)
     }
 
-    /// The first processes of its dynos: children of their supervisors.
-    pub fn inits(&self) -> Vec<Process> {
-        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
-        let mut inits = self.inhabitants();
-        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
-        inits
-    }
-
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
-    /// must hold: a folder of the test's that is mounted on the host is seen by every process there.
+    /// must hold: a folder of the test's that is mounted on the host is seen by every process there. Without walls: the
+    /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
+        if self.in_folders() {
+            let mut all = self.inits();
+            all.extend(self.marked());
+            return all;
+        }
         let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
         let mark = format!("{mark}/state/dynos/");
         pids()
@@ -411,6 +463,17 @@ impl Host {
             })
             .filter_map(Process::find)
             .collect()
+    }
+
+    /// Processes whose environment names a dyno's folder of this host as their home.
+    fn marked(&self) -> Vec<Process> {
+        let mark = format!("HOME={}/dynos/", self.state().display());
+        let is_marked = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = environment.split(|&byte| byte == 0);
+            variables.any(|variable| variable.starts_with(mark.as_bytes()))
+        };
+        pids().filter(is_marked).filter_map(Process::find).collect()
     }
 
     /// Supervisors, and all that is in the dynos.
@@ -525,7 +588,8 @@ fn make_removable(folder: &Path) {
     }
 }
 
-fn pids() -> impl Iterator<Item = i32> {
+/// The numbers of all processes.
+pub fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
@@ -534,6 +598,11 @@ fn parent_of(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     parent.trim().parse().ok()
+}
+
+/// Whether a process calls itself a dyno's init. Without walls it is one among others.
+fn is_init(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
 }
 
 /// Whether a process is known to be in a PID namespace below the tests' own.
@@ -889,7 +958,7 @@ impl Outcome<'_> {
     /// Its standard output is exactly this.
     #[track_caller]
     pub fn prints(&self, text: &str) -> &Self {
-        let printed = String::from_utf8_lossy(&self.stdout);
+        let printed = self.host.at_home(&String::from_utf8_lossy(&self.stdout));
         assert!(printed == text, "expected {text:?}\n{}", self.describe());
         self
     }
@@ -952,8 +1021,9 @@ impl Outcome<'_> {
     /// Its standard output.
     #[track_caller]
     pub fn text(&self) -> String {
-        String::from_utf8(self.stdout.clone())
-            .unwrap_or_else(|_| panic!("not UTF-8\n{}", self.describe()))
+        let text = String::from_utf8(self.stdout.clone());
+        let text = text.unwrap_or_else(|_| panic!("not UTF-8\n{}", self.describe()));
+        self.host.at_home(&text)
     }
 
     /// Its standard error.

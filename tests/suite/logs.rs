@@ -250,6 +250,25 @@ fn a_tail_sees_every_line_once_though_the_server_is_killed() {
 }
 
 #[test]
+fn a_tail_waits_for_a_server_that_cannot_start_yet() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let tail = host.dyno(&app, &["logs", "-t"]).start();
+    tail.wait_for_output("Release v2 created");
+    let config = host.state().join("config.toml");
+    std::fs::write(&config, "no sense").unwrap();
+    host.kill_server();
+    eventually("a start in vain", || {
+        host.server_log().contains("config.toml").then_some(())
+    });
+    std::fs::remove_file(config).unwrap();
+    detached(&host, &app, "echo at last");
+    tail.wait_for_output("at last\n");
+    tail.signal(Signal::INT);
+    tail.finish().exits(130);
+}
+
+#[test]
 fn a_tail_does_not_keep_its_server_from_leaving_and_goes_on_with_the_next() {
     let host = Host::new();
     let app = host.plain_app();
@@ -402,7 +421,9 @@ fn a_reader_that_stands_still_is_told_what_it_missed() {
         "heroku[{name}]: State changed from up to complete"
     ));
     let (last, notices) = gaps_are_told(first.chain(&reader));
-    assert_eq!((last, notices), (100_000, 1));
+    assert_eq!(last, 100_000);
+    // It may have been left behind before it stood still, too.
+    assert!(notices > 0);
     drop(reader);
     tail.finish().succeeds();
 }
@@ -430,18 +451,20 @@ fn status(socket: &UnixStream) -> u16 {
 fn how_many_may_read_is_bounded() {
     let host = Host::new();
     let app = host.plain_app();
-    let readers: Vec<_> = (0..200)
-        .map(|_| {
-            let socket = open(&host);
-            assert_eq!(status(&socket), 200);
-            socket
-        })
-        .collect();
-    host.dyno(&app, &["logs"]).finish().fails_with(
-        1,
-        "200 read logs of this server already",
-        "end one of them",
-    );
+    let mut readers = Vec::new();
+    // Fewer, where a process may have few files open.
+    while readers.len() <= 200 {
+        let socket = open(&host);
+        if status(&socket) != 200 {
+            break;
+        }
+        readers.push(socket);
+    }
+    assert!((10..=200).contains(&readers.len()), "{}", readers.len());
+    let error = format!("{} read logs of this server already", readers.len());
+    host.dyno(&app, &["logs"])
+        .finish()
+        .fails_with(1, &error, "end one of them");
     drop(readers);
     eventually("a place", || {
         let outcome = host.dyno(&app, &["logs"]).finish();

@@ -73,7 +73,7 @@ fn the_status_of_the_command_is_the_status_of_run() {
         ("kill -KILL $$", 137),
         ("kill -INT $$", 130),
         ("no-such-program", 127),
-        ("/etc/hostname", 126),
+        ("./Procfile", 126),
         ("/no/such/file", 127),
         ("sh -c 'kill -SEGV $$'", 139),
     ] {

@@ -392,5 +392,5 @@ fn a_wide_open_state_folder_is_closed() {
     fs::set_permissions(host.state(), fs::Permissions::from_mode(0o777)).unwrap();
     host.dyno(&host.path(), &["apps"]).finish().succeeds();
     let mode = fs::metadata(host.state()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    assert_eq!(mode & 0o777, host.state_mode());
 }

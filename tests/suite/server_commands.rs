@@ -61,7 +61,13 @@ fn a_running_one_tells_all_about_itself() {
         format!("state:        {}\n", state.display()),
         format!("socket:       {}/api.sock\n", state.display()),
         "dynos:        2 alive: 2 of plain\n".to_owned(),
-        "isolation:    namespaces".to_owned(),
+        format!(
+            "isolation:    {}",
+            match host.in_folders() {
+                true => "tempdir",
+                false => "namespaces",
+            }
+        ),
     ] {
         assert!(text.contains(&line), "no {line:?} in\n{text}");
     }

@@ -157,9 +157,11 @@ fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Stream
         let waited = gone.elapsed();
         if waited >= COMES_BACK
             && let Err(error) = context.connect_again()
-            && waited >= COMES_BACK + PATIENCE
         {
-            return Err(error);
+            if waited >= COMES_BACK + PATIENCE {
+                return Err(error);
+            }
+            continue;
         }
         match open(context, app_id, query) {
             Err(error) if is_lost(&error) => {}

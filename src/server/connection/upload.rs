@@ -3,10 +3,35 @@
 use crate::http::{BodyDecoder, Decoded, Refusal};
 use crate::server::body_stream::{BodySender, NotSent};
 
+/// How many bytes a body may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    limit: u64,
+    left: u64,
+}
+
+impl Allowance {
+    /// At most `limit`, of which none has come.
+    pub fn new(limit: u64) -> Self {
+        let left = limit;
+        Self { limit, left }
+    }
+
+    /// Counts bytes that have come or are announced.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| Refusal::over(413, "bytes in the body", self.limit))?;
+        Ok(())
+    }
+}
+
 /// See the [module](self).
 pub(super) struct Upload {
     decoder: BodyDecoder,
-    left: u64,
+    left: Allowance,
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
     /// A worker was found for it.
@@ -33,7 +58,7 @@ pub(super) enum Progress {
 
 impl Upload {
     /// An upload of at most `left` bytes, of which none was read.
-    pub fn new(decoder: BodyDecoder, left: u64, expect_continue: bool) -> Self {
+    pub fn new(decoder: BodyDecoder, left: Allowance, expect_continue: bool) -> Self {
         Self {
             decoder,
             left,
@@ -100,13 +125,13 @@ pub(super) fn decode(
     decoder: &mut BodyDecoder,
     input: &mut Vec<u8>,
     body: &mut Vec<u8>,
-    left: &mut u64,
+    left: &mut Allowance,
 ) -> Result<bool, Refusal> {
     let mut rest = &input[..];
     let complete = loop {
         match decoder.decode(&mut rest)? {
             Decoded::Data(data) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(too_large)?;
+                left.take(data.len() as u64)?;
                 body.extend_from_slice(data);
             }
             Decoded::NeedMore => break false,
@@ -116,8 +141,4 @@ pub(super) fn decode(
     let used = input.len() - rest.len();
     input.drain(..used);
     Ok(complete)
-}
-
-pub(super) fn too_large() -> Refusal {
-    Refusal::new(413, "the body is too large")
 }

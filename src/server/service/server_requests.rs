@@ -48,7 +48,7 @@ impl Service {
             memory: usage.memory,
             descriptors: usage.descriptors,
             max_descriptors: usage.max_descriptors,
-            isolation: self.dynos.isolation().to_owned(),
+            isolation: self.dynos.isolation(),
         };
         Ok(Response::json(200, &status))
     }

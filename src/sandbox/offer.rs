@@ -1,0 +1,280 @@
+//! Which isolation dynos get on this host: what it allows is tried out, what is wished for is kept to.
+//!
+//! Called by the server when it starts, and by `dyno doctor`.
+
+use std::fmt;
+use std::fs;
+
+use super::plan::Ownership;
+use super::probe;
+use crate::dyno::Isolation;
+use crate::error::UserError;
+use crate::home::Home;
+use crate::settings::{self, Settings, UID_COUNT};
+
+/// The highest id that distributions give to people; above lie those of containers, of services made on the fly, of
+/// nobody.
+const LAST_PERSON: u32 = 59_999;
+
+/// The lowest id that is none of the system's.
+const FIRST_PERSON: u32 = 1_000;
+
+/// Who dynos are to the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// The server's user.
+    Own((u32, u32)),
+    /// One other, the same for all.
+    Shared((u32, u32)),
+    /// Each dyno one of the [`UID_COUNT`] from this one on; the first itself is nobody's.
+    Each(u32),
+}
+
+/// What dynos get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// How they are kept apart.
+    pub isolation: Isolation,
+    /// Who they are.
+    pub ids: Ids,
+    /// Slugs' files are mapped to each dyno's uid, and belong to the inner user on disk.
+    pub id_mapped: bool,
+    /// Why it is not more than this. None if it is all that there is, or was asked for.
+    pub because: Option<String>,
+}
+
+impl Chosen {
+    /// Who the trees of slugs belong to on disk, if not to the server's user.
+    pub fn tree_owner(&self) -> Option<(u32, u32)> {
+        let inner = super::plan::INNER_ID;
+        match (self.isolation, self.ids) {
+            (Isolation::Tempdir, _) | (_, Ids::Own(_)) => None,
+            (_, Ids::Shared(ids)) => Some(ids),
+            (_, Ids::Each(_)) => Some((inner, inner)),
+        }
+    }
+
+    /// Whether dynos are other users, who have to get through the state folder to their own.
+    pub fn lets_through(&self) -> bool {
+        self.isolation == Isolation::Tempdir && !matches!(self.ids, Ids::Own(_))
+    }
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let isolation = self.isolation;
+        match (isolation, self.ids) {
+            (Isolation::Tempdir, Ids::Own((0, _))) => write!(f, "{isolation}, dynos are root"),
+            (_, Ids::Own(_)) => write!(f, "{isolation}"),
+            (_, Ids::Shared((uid, _))) => {
+                write!(f, "{isolation}, one host uid for all dynos, {uid}")
+            }
+            (_, Ids::Each(_)) => write!(f, "{isolation}, a host uid for each dyno"),
+        }
+    }
+}
+
+/// Tries out what there is, the strongest first, with trials in `home`, of which nothing stays.
+///
+/// # Errors
+/// When the settings insist on what cannot be had.
+pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
+    let refusal = match settings.isolation {
+        settings::Isolation::Tempdir => None,
+        wish => match namespaces(home, settings) {
+            Ok(chosen) => return Ok(chosen),
+            Err(why) if wish == settings::Isolation::Namespaces => {
+                return Err(UserError::new(format!("no namespaces to be had: {why}")).hint(
+                    "`dyno doctor` says what is missing; without DYNO_ISOLATION=namespaces dynos get what there is",
+                ));
+            }
+            Err(why) => Some(why),
+        },
+    };
+    let (ids, why_root) = ids_without_namespaces(home, settings.uid_base);
+    let because: Vec<String> = refusal.into_iter().chain(why_root).collect();
+    Ok(Chosen {
+        isolation: Isolation::Tempdir,
+        ids,
+        id_mapped: false,
+        because: (!because.is_empty()).then(|| because.join("; ")),
+    })
+}
+
+/// Dynos in namespaces, if this host allows them.
+fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
+    let chosen = |ids, id_mapped, because| Chosen {
+        isolation: Isolation::Namespaces,
+        ids,
+        id_mapped,
+        because,
+    };
+    let try_out = |ownership| match probe::run(home.path(), ownership) {
+        // A full disk says nothing about the kernel.
+        Err(_) if is_full(home) => Ok(()),
+        Err(why) => Err(format!("{why:#}")),
+        Ok(()) => Ok(()),
+    };
+    let base = settings.uid_base;
+    if !is_root() {
+        try_out(Ownership::Same)?;
+        return Ok(chosen(Ids::Own(own_ids()), false, None));
+    }
+    enough_ids(base)?;
+    let not_mapped = match settings.id_mapping {
+        true => probe::run(home.path(), Ownership::IdMapped).err(),
+        false => None,
+    };
+    if settings.id_mapping && not_mapped.is_none() {
+        return Ok(chosen(Ids::Each(base), true, None));
+    }
+    try_out(Ownership::Same)?;
+    let because = not_mapped.map(|why| {
+        format!("all dynos share one host uid, for want of id-mapped mounts (Linux 5.19): {why:#}")
+    });
+    Ok(chosen(Ids::Shared((base, base)), false, because))
+}
+
+/// Whether this root has the host uids that dynos in namespaces, or each in a folder, need.
+///
+/// # Errors
+/// Why not.
+pub fn enough_ids(base: u32) -> Result<(), String> {
+    let maps = [id_map("uid"), id_map("gid")];
+    if maps.iter().all(|map| has_ids(map, base, UID_COUNT)) {
+        return Ok(());
+    }
+    Err(format!(
+        "this root has no {UID_COUNT} ids from {base} on to give to dynos: it is that of a container"
+    ))
+}
+
+/// Who dynos without namespaces are; and if that is root, why.
+fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
+    if !is_root() {
+        return (Ids::Own(own_ids()), None);
+    }
+    let each = enough_ids(base).is_ok().then_some(Ids::Each(base));
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let shared = spare_id(&id_map("uid"), &id_map("gid"), &passwd);
+    let shared = shared.map(|id| Ids::Shared((id, id)));
+    let mut why = "dynos run as root: it has no other ids to give".to_owned();
+    let passable = home.is_passable();
+    let mut found = Ids::Own(own_ids());
+    for ids in [each, shared].into_iter().flatten() {
+        let (Ids::Each(id) | Ids::Shared((id, _)) | Ids::Own((id, _))) = ids;
+        let tried = home
+            .let_through(true)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| probe::run_in_a_folder(home.path(), Some((id, id))));
+        match tried {
+            Ok(()) => {
+                found = ids;
+                break;
+            }
+            Err(error) => why = format!("dynos run as root: {error:#}"),
+        }
+    }
+    if !passable {
+        let _ = home.let_through(false);
+    }
+    let is_root = matches!(found, Ids::Own(_));
+    (found, is_root.then_some(why))
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn own_ids() -> (u32, u32) {
+    (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    )
+}
+
+fn is_full(home: &Home) -> bool {
+    rustix::fs::statvfs(home.path()).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0)
+}
+
+/// The ids that this process's user namespace has: first and count of each range.
+fn id_map(kind: &str) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/self/{kind}_map"));
+    parse_id_map(&text.unwrap_or_default())
+}
+
+fn parse_id_map(text: &str) -> Vec<(u64, u64)> {
+    let range = |line: &str| {
+        let numbers: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
+        match numbers[..] {
+            [inner, _, count] => Some((inner, count)),
+            _ => None,
+        }
+    };
+    text.lines().filter_map(range).collect()
+}
+
+fn has_ids(map: &[(u64, u64)], first: u32, count: u32) -> bool {
+    let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+    map.iter()
+        .any(|&(inner, count)| inner <= first && end <= inner + count)
+}
+
+/// The highest number that is an id here, as user and as group, and nobody's.
+fn spare_id(uids: &[(u64, u64)], gids: &[(u64, u64)], passwd: &str) -> Option<u32> {
+    let taken: Vec<u32> = passwd
+        .lines()
+        .filter_map(|line| line.split(':').nth(2)?.parse().ok())
+        .collect();
+    (FIRST_PERSON..=LAST_PERSON)
+        .rev()
+        .find(|id| has_ids(uids, *id, 1) && has_ids(gids, *id, 1) && !taken.contains(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_of_a_container_has_few_ids() {
+        let host = parse_id_map("         0          0 4294967295\n");
+        let rootless = parse_id_map("         0       1000          1\n 1     100000      65536\n");
+        assert!(has_ids(&host, 0x7800_0000, UID_COUNT));
+        assert!(!has_ids(&rootless, 0x7800_0000, UID_COUNT));
+        assert!(!has_ids(&parse_id_map(""), 0x7800_0000, UID_COUNT));
+    }
+
+    #[test]
+    fn the_spare_id_is_in_both_maps_and_nobodys() {
+        let map = |text| parse_id_map(text);
+        let rootless = map("0 1000 1\n1 100000 65536\n");
+        let passwd = "root:x:0:0::/root:/bin/sh\nlast:x:59999:59999::/:/bin/sh\nodd\n";
+        assert_eq!(spare_id(&rootless, &rootless, ""), Some(59_999));
+        assert_eq!(spare_id(&rootless, &rootless, passwd), Some(59_998));
+        assert_eq!(
+            spare_id(&rootless, &map("0 1000 1\n1 100000 5000\n"), ""),
+            Some(5_000)
+        );
+        assert_eq!(spare_id(&rootless, &map("0 1000 1\n"), ""), None);
+        assert_eq!(spare_id(&map("0 1000 1\n"), &map("0 1000 1\n"), ""), None);
+    }
+
+    #[test]
+    fn trees_belong_to_whom_dynos_see_them_as() {
+        let owner = |isolation, ids| {
+            let chosen = Chosen {
+                isolation,
+                ids,
+                id_mapped: matches!(ids, Ids::Each(_)),
+                because: None,
+            };
+            chosen.tree_owner()
+        };
+        use Isolation::{Namespaces, Tempdir};
+        assert_eq!(owner(Namespaces, Ids::Own((1000, 1000))), None);
+        assert_eq!(owner(Namespaces, Ids::Each(7)), Some((1000, 1000)));
+        assert_eq!(owner(Namespaces, Ids::Shared((7, 7))), Some((7, 7)));
+        // A dyno in a folder has a copy of its own.
+        assert_eq!(owner(Tempdir, Ids::Each(7)), None);
+    }
+}

@@ -1,0 +1,320 @@
+//! Everybody in a dyno that has no PID namespace: found in `/proc`, and signalled so that nobody else is hit.
+//!
+//! A process belongs to the dyno if it descends from the caller, which is a subreaper, so that nothing started below it
+//! gets out of its reach by a double fork or a session of its own; or if it is the dyno's user's and the environment
+//! that it was started with has the dyno's mark, `DYNO_ID=<id>`. The second finds what lost its parents with a killed
+//! supervisor. What has both cleared its environment and lost its parents is out of reach.
+//!
+//! A number in `/proc` may be another process's by the time that it is used. So a process is taken hold of by a pidfd
+//! first and looked at afterwards; if it is still alive after the look, the look was at the one that is held.
+//!
+//! Used by init (signals), by the supervisor (the end of a dyno), and by the server when a supervisor was killed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use crate::dyno::env::MARK;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+
+/// How many generations a process may be away from the caller. Each costs a descriptor while it is looked at.
+const MAX_GENERATIONS: u32 = 128;
+
+/// The longest environment that is looked through, in bytes: more than the kernel takes by default.
+const MAX_ENVIRONMENT: u64 = 8 * 1024 * 1024;
+
+/// How long everybody may take to end after SIGKILL, and whoever is born meanwhile to be found.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for one killed process before the next look.
+const ONE_END: Duration = Duration::from_millis(100);
+
+/// The processes of one dyno.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracker {
+    /// `DYNO_ID=<id>`.
+    mark: Vec<u8>,
+    /// The dyno's user: nobody else's process is looked into for the mark.
+    uid: u32,
+    /// Whether the caller's descendants belong, too.
+    descendants: bool,
+}
+
+impl Tracker {
+    /// For init and supervisor of the dyno `id`, which runs as the host's user `uid`.
+    pub fn new(id: &str, uid: u32) -> Self {
+        Self {
+            mark: format!("{MARK}={id}").into_bytes(),
+            uid,
+            descendants: true,
+        }
+    }
+
+    /// For anybody else: by the mark alone.
+    pub fn of_strays(id: &str, uid: u32) -> Self {
+        Self {
+            descendants: false,
+            ..Self::new(id, uid)
+        }
+    }
+
+    /// Makes the calling process the one that orphans below it go to, and so keeps them in its reach.
+    pub fn become_subreaper() -> io::Result<()> {
+        Ok(rustix::process::set_child_subreaper(Some(
+            rustix::process::getpid(),
+        ))?)
+    }
+
+    /// Sends `signal` to everybody in the dyno but the caller. Who is born meanwhile may miss it.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        for pid in self.members()? {
+            if let Some(process) = self.hold(pid) {
+                let _ = pidfd_send_signal(process, signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills everybody in the dyno but the caller, until nobody is left.
+    ///
+    /// # Errors
+    /// When somebody still is after a few seconds: faster at forking than this at killing, or stuck in the kernel.
+    pub fn end(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut last = None;
+            for pid in self.members()? {
+                if let Some(process) = self.hold(pid) {
+                    let _ = pidfd_send_signal(&process, Signal::KILL);
+                    last = Some(process);
+                }
+            }
+            self.reap();
+            let Some(last) = last else { return Ok(()) };
+            if Instant::now() > deadline {
+                return Err(io::Error::other("processes of the dyno outlive SIGKILL"));
+            }
+            // Whoever is still on the way out is met again in the next round.
+            wait_for_end(&last, ONE_END);
+        }
+    }
+
+    /// Collects ended children, for a caller whose every child is the dyno's.
+    fn reap(&self) {
+        if self.descendants {
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+        }
+    }
+
+    /// The numbers of all processes that seem to belong, at one glance.
+    fn members(&self) -> io::Result<Vec<Pid>> {
+        let own = rustix::process::getpid();
+        let mut parents = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let number = entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            if let Some(pid) = number.and_then(Pid::from_raw)
+                && let Some(parent) = parent_of(pid)
+            {
+                parents.insert(pid, parent);
+            }
+        }
+        let kin = if self.descendants {
+            descendants(&parents, own)
+        } else {
+            HashSet::new()
+        };
+        let belongs = |pid: &Pid| *pid != own && (kin.contains(pid) || self.is_marked(*pid));
+        Ok(parents.into_keys().filter(belongs).collect())
+    }
+
+    /// Takes hold of a process, if it belongs and any thread of it lives.
+    fn hold(&self, pid: Pid) -> Option<OwnedFd> {
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let belongs = (self.descendants && descends(pid, 0)) || self.is_marked(pid);
+        (belongs && is_alive(&process)).then_some(process)
+    }
+
+    /// Whether it is the dyno's user's and was started with the mark. What cannot be looked into is not.
+    fn is_marked(&self, pid: Pid) -> bool {
+        let folder = format!("/proc/{}", pid.as_raw_nonzero());
+        let own = fs::metadata(&folder).is_ok_and(|folder| folder.uid() == self.uid);
+        own && File::open(format!("{folder}/environ")).is_ok_and(|file| {
+            let mut environment = Vec::new();
+            let read = file.take(MAX_ENVIRONMENT).read_to_end(&mut environment);
+            read.is_ok() && has_mark(&environment, &self.mark)
+        })
+    }
+}
+
+/// Whether one of the zero-ended strings is exactly `mark`.
+fn has_mark(environment: &[u8], mark: &[u8]) -> bool {
+    environment.split(|&byte| byte == 0).any(|one| one == mark)
+}
+
+/// Everybody below `root` in a table of parents.
+fn descendants(parents: &HashMap<Pid, Pid>, root: Pid) -> HashSet<Pid> {
+    let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    for (&pid, &parent) in parents {
+        children.entry(parent).or_default().push(pid);
+    }
+    let (mut found, mut pending) = (HashSet::new(), vec![root]);
+    while let Some(pid) = pending.pop() {
+        for &child in children.get(&pid).into_iter().flatten() {
+            // What was read at different moments may form a circle.
+            if child != root && found.insert(child) {
+                pending.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a process, held by the caller, is below this one. Each on the way up is held while it is looked at.
+fn descends(pid: Pid, generation: u32) -> bool {
+    let Some(parent) = parent_of(pid) else {
+        return false;
+    };
+    if parent == rustix::process::getpid() {
+        return true;
+    }
+    if parent.as_raw_nonzero().get() == 1 || generation == MAX_GENERATIONS {
+        return false;
+    }
+    let Ok(held) = pidfd_open(parent, PidfdFlags::empty()) else {
+        return false;
+    };
+    // Asked again: only now is it certain that the number means the one that is held.
+    parent_of(pid) == Some(parent) && descends(parent, generation + 1) && is_alive(&held)
+}
+
+/// The parent of a process; one that has ended has it until it is collected.
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    parse_parent(&stat).and_then(Pid::from_raw)
+}
+
+/// The parent's number in a `/proc/PID/stat`. The name in parentheses may hold anything, parentheses too. The state
+/// does not count: a process whose first thread has ended looks like one that has, while its other threads run.
+fn parse_parent(stat: &[u8]) -> Option<i32> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    let mut fields = rest.split_whitespace();
+    fields.nth(1)?.parse().ok()
+}
+
+fn is_alive(process: &OwnedFd) -> bool {
+    !wait_for_end(process, Duration::ZERO)
+}
+
+/// Whether it has ended within `patience`.
+fn wait_for_end(process: impl AsFd, patience: Duration) -> bool {
+    let patience = Timespec {
+        tv_sec: patience.as_secs() as i64,
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    let mut sources = [PollFd::new(&process, PollFlags::IN)];
+    rustix::event::poll(&mut sources, Some(&patience)).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn pid(number: i32) -> Pid {
+        Pid::from_raw(number).unwrap()
+    }
+
+    fn own_uid() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    /// A process that stays, with this variable alone in its environment.
+    fn sleeper(name: &str, value: &str) -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000").env_clear().env(name, value);
+        command.stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    #[test]
+    fn the_parent_is_found_whatever_the_name() {
+        assert_eq!(parse_parent(b"7 (sh) S 3 7 7 0 -1"), Some(3));
+        assert_eq!(parse_parent(b"7 (a) S 9 (b) R 3 7 7"), Some(3));
+        assert_eq!(parse_parent(b"7 (\xff ) Z) Z 3 7"), Some(3));
+        assert_eq!(parse_parent(b"7 (sh) S"), None);
+        assert_eq!(parse_parent(b""), None);
+    }
+
+    #[test]
+    fn the_mark_is_a_whole_variable() {
+        let mark = b"DYNO_ID=ab";
+        for environment in [
+            &b"DYNO_ID=ab\0"[..],
+            b"A=1\0DYNO_ID=ab\0B=2\0",
+            b"DYNO_ID=ab",
+        ] {
+            assert!(has_mark(environment, mark));
+        }
+        for environment in [
+            &b""[..],
+            b"DYNO_ID=abc\0",
+            b"XDYNO_ID=ab\0",
+            b"X=DYNO_ID=ab\0",
+            b"DYNO_ID=a\0b\0",
+            b"dyno_id=ab\0",
+        ] {
+            assert!(!has_mark(environment, mark));
+        }
+    }
+
+    #[test]
+    fn descendants_are_those_below_and_circles_end() {
+        let parents: HashMap<Pid, Pid> = [(2, 1), (3, 2), (4, 3), (5, 1), (6, 7), (7, 6), (8, 5)]
+            .map(|(child, parent)| (pid(child), pid(parent)))
+            .into();
+        assert_eq!(
+            descendants(&parents, pid(2)),
+            HashSet::from([pid(3), pid(4)])
+        );
+        assert_eq!(descendants(&parents, pid(6)), HashSet::from([pid(7)]));
+    }
+
+    #[test]
+    fn only_processes_with_the_mark_and_of_the_user_are_ended() {
+        let id = format!("test-{}", std::process::id());
+        let mut ours = sleeper(MARK, &id);
+        let mut longer = sleeper(MARK, &format!("{id}0"));
+        let mut other = sleeper("DYNO", &id);
+        // The mark of another user's dyno is no mark.
+        Tracker::of_strays(&id, own_uid() + 1).end().unwrap();
+        assert_eq!(ours.try_wait().unwrap(), None);
+
+        let ended = std::thread::spawn(move || ours.wait().unwrap());
+        Tracker::of_strays(&id, own_uid()).end().unwrap();
+        assert_eq!(ended.join().unwrap().signal(), Some(9));
+        for child in [&mut longer, &mut other] {
+            assert_eq!(child.try_wait().unwrap(), None);
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_signal_reaches_whoever_has_the_mark() {
+        let id = format!("signal-{}", std::process::id());
+        let mut ours = sleeper(MARK, &id);
+        let tracker = Tracker::of_strays(&id, own_uid());
+        tracker.signal(Signal::TERM).unwrap();
+        assert_eq!(ours.wait().unwrap().signal(), Some(15));
+        tracker.end().unwrap();
+    }
+}

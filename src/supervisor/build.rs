@@ -1,0 +1,107 @@
+//! Building a dyno's sandbox, behind walls or in a folder of its own.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::{SCRATCH, TRACKED};
+use crate::control::DynoSpec;
+use crate::dyno::Isolation;
+use crate::init;
+use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::sandbox::tempdir::{self, Lodging};
+use crate::sandbox::tracked::Tracker;
+use crate::sandbox::{Everybody, Launched, Place, launch};
+use crate::stack::{DynoTree, Stack, make_scratch};
+
+/// Makes the dyno's folders and its sandbox; init says when the inside is ready. Init keeps `lock` as long as it lives.
+///
+/// # Errors
+/// What the host does not allow.
+pub(super) fn build(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
+    match spec.isolation {
+        Isolation::Namespaces => behind_walls(spec, stack, lock),
+        Isolation::Tempdir => in_a_folder(spec, lock),
+    }
+}
+
+/// The app's folder, as a path of the inside.
+pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
+    match spec.isolation {
+        Isolation::Namespaces => "/app".into(),
+        Isolation::Tempdir => tempdir::app_folder(&spec.folder.join(SCRATCH)),
+    }
+}
+
+fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
+    let (uid, gid) = spec.owner;
+    let scratch = spec.folder.join(SCRATCH);
+    make_scratch(&scratch, spec.privileged.then_some((uid, gid)))
+        .context("cannot make the dyno's folders")?;
+    let tree = DynoTree {
+        slug: &spec.tree,
+        ownership: if spec.id_mapped {
+            Ownership::IdMapped
+        } else {
+            Ownership::Same
+        },
+        scratch: &scratch,
+        hostname: &spec.id,
+        hidden: &spec.hidden,
+        toolchains: &spec.toolchains,
+    };
+    let plan = Plan {
+        owner: Owner {
+            uid,
+            gid,
+            privileged: spec.privileged,
+        },
+        hostname: spec.id.clone(),
+        steps: stack.steps(&tree).context("cannot read the stack")?,
+    };
+    let place = Place {
+        folder: app_folder(spec),
+        everybody: Everybody::Namespace,
+    };
+    launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
+        init::run(set_up, control, &place)
+    })
+}
+
+fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
+    let tracker = Tracker::new(&spec.id, spec.owner.0);
+    File::create(spec.folder.join(TRACKED)).context("cannot make the dyno's folders")?;
+    let scratch = spec.folder.join(SCRATCH);
+    let own = rustix::process::geteuid().as_raw();
+    let lodging = Lodging {
+        slug: &spec.tree,
+        folder: &scratch,
+        owner: (spec.owner.0 != own).then_some(spec.owner),
+    };
+    let place = Place {
+        folder: app_folder(spec),
+        everybody: Everybody::Tracked(tracker.clone()),
+    };
+    tempdir::launch(&lodging, &tracker, &[lock.as_fd()], |set_up, control| {
+        init::run(set_up, control, &place)
+    })
+}
+
+/// Ends what is left of a dyno without a PID namespace whose supervisor and init were killed together. `folder` is the
+/// dyno's own; its name is the dyno's id.
+pub fn end_strays(folder: &Path) {
+    if !folder.join(TRACKED).exists() {
+        return;
+    }
+    let scratch = std::fs::metadata(folder.join(SCRATCH));
+    let uid = scratch.map_or(rustix::process::geteuid().as_raw(), |scratch| {
+        std::os::unix::fs::MetadataExt::uid(&scratch)
+    });
+    if let Some(id) = folder.file_name().and_then(|name| name.to_str())
+        && let Err(error) = Tracker::of_strays(id, uid).end()
+    {
+        eprintln!("{id}: {error}");
+    }
+}
