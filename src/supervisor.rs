@@ -111,6 +111,8 @@ struct Supervisor {
     /// One for each of the life's timers: phase, idle, lifetime.
     timer_tokens: [(Timer, Token); 3],
     finished: bool,
+    /// The exit record, once it is written.
+    recorded: Option<ExitRecord>,
     /// The dyno is up, and as a rule nothing happens for a while.
     settled: bool,
 }
@@ -164,6 +166,7 @@ impl Supervisor {
             output: Output::of(&spec.name, &mut reactor),
             inside: Inside::new(rules.idle_timeout),
             finished: false,
+            recorded: None,
             settled: false,
             spec,
             reactor,
@@ -549,7 +552,8 @@ impl Supervisor {
                     (None, _) => {}
                 }
             }
-            Action::Finish(record) => self.finish(record),
+            Action::Record(record) => self.write_down(&record),
+            Action::Finish(record) => self.finish(&record),
         }
         None
     }
@@ -580,12 +584,28 @@ impl Supervisor {
         }
     }
 
+    /// Writes the exit record, with the time. Done once, if the disk allows.
+    fn write_down(&mut self, record: &ExitRecord) {
+        if self.recorded.is_none() {
+            let record = ExitRecord {
+                at_us: Some(Timestamp::now().as_microsecond()),
+                ..record.clone()
+            };
+            match write_record(&self.spec.folder, &record) {
+                Ok(()) => self.recorded = Some(record),
+                Err(error) => eprintln!(
+                    "{}: cannot write the exit record: {error:#}",
+                    self.spec.name
+                ),
+            }
+        }
+    }
+
     /// The record first, so that the end is known whatever happens next; then everything that
     /// was only the dyno's goes. The folder with the record is the server's to remove.
-    fn finish(&mut self, mut record: ExitRecord) {
+    fn finish(&mut self, record: &ExitRecord) {
         self.finished = true;
-        record.at_us = Some(Timestamp::now().as_microsecond());
-        let mut written = write_record(&self.spec.folder, &record);
+        self.write_down(record);
         self.end_session();
         self.inside.end();
         if let Some(mut sandbox) = self.sandbox.take() {
@@ -593,16 +613,9 @@ impl Supervisor {
         }
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
-        if written.is_err() {
-            // What the dyno itself wrote may have been what filled the disk.
-            written = write_record(&self.spec.folder, &record);
-        }
-        if let Err(error) = &written {
-            eprintln!(
-                "{}: cannot write the exit record: {error:#}",
-                self.spec.name
-            );
-        }
+        // What the dyno itself wrote may have been what filled the disk.
+        self.write_down(record);
+        let record = self.recorded.take().unwrap_or_else(|| record.clone());
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
     }

@@ -120,7 +120,9 @@ pub enum Action {
     CloseIdle,
     /// Wake up with [`Event::Deadline`] then; `None`: not any more.
     SetDeadline(Timer, Option<Moment>),
-    /// Write the exit record, tell the server, clear away, leave.
+    /// Write the exit record: from here on the end is known, whatever happens to the supervisor.
+    Record(ExitRecord),
+    /// Write the exit record if that has not been done, tell the server, clear away, leave.
     Finish(ExitRecord),
 }
 
@@ -515,6 +517,8 @@ impl Life {
         };
         let timers = [Timer::Phase, Timer::Idle, Timer::Lifetime];
         let mut actions: Vec<_> = timers.map(|timer| Action::SetDeadline(timer, None)).into();
+        // What the client is told must be what everybody will be told.
+        actions.push(Action::Record(self.record(status)));
         if self.client {
             actions.push(Action::TellExit(status));
         }
@@ -540,14 +544,18 @@ impl Life {
         if !self.last_state_logged {
             actions.push(state_change(DynoState::Up, DynoState::Complete));
         }
-        actions.push(Action::Finish(ExitRecord {
+        actions.push(Action::Finish(self.record(status)));
+        actions
+    }
+
+    fn record(&self, exit: Exit) -> ExitRecord {
+        ExitRecord {
             state: DynoState::Complete,
-            exit: status,
+            exit,
             reason: self.ended_by.unwrap_or(EndReason::Exited),
             message: None,
             at_us: None,
-        }));
-        actions
+        }
     }
 }
 

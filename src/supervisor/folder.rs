@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use super::build::end_strays;
 use crate::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
@@ -23,12 +24,12 @@ pub const SOCKET: &str = "sock";
 /// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
 pub const SCRATCH: &str = "scratch";
 
-/// The name of the lock in a dyno's folder.
-pub(super) const LOCK: &str = "lock";
-
 /// The name of the file in a dyno's folder which says that there may be processes of the dyno that the kernel does not
 /// end by itself.
 pub(super) const TRACKED: &str = "tracked";
+
+/// The name of the lock in a dyno's folder.
+pub(super) const LOCK: &str = "lock";
 
 /// The right to a dyno's folder; given back when dropped.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub fn sweep_scratch(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A folder without a lock has no scratch yet, so one that cannot be made is no loss.
         if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            super::end_strays(&dyno.path());
+            end_strays(&dyno.path());
             let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
         }
     }

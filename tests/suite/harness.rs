@@ -407,15 +407,9 @@ impl Host {
         self.of_supervisors(|pid| !is_init(pid))
     }
 
-    /// The inits of its live dynos.
-    pub fn inits(&self) -> Vec<Process> {
-        if self.in_folders() {
-            return self.of_supervisors(is_init);
-        }
-        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
-        let mut inits = self.inhabitants();
-        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
-        inits
+    /// The inits of its live dynos, if these are without walls.
+    fn inits_without_walls(&self) -> Vec<Process> {
+        self.of_supervisors(is_init)
     }
 
     /// Forks of supervisors hold that lock, too.
@@ -444,12 +438,20 @@ impl Host {
             .find_map(Process::find)
     }
 
+    /// The first processes of its dynos: children of their supervisors.
+    pub fn inits(&self) -> Vec<Process> {
+        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let mut inits = self.inhabitants();
+        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
+        inits
+    }
+
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
     /// must hold: a folder of the test's that is mounted on the host is seen by every process there. Without walls: the
     /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
         if self.in_folders() {
-            let mut all = self.inits();
+            let mut all = self.inits_without_walls();
             all.extend(self.marked());
             return all;
         }
@@ -594,15 +596,15 @@ pub fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// Whether a process calls itself a dyno's init. Without walls it is one among others.
+fn is_init(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
+}
+
 fn parent_of(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     parent.trim().parse().ok()
-}
-
-/// Whether a process calls itself a dyno's init. Without walls it is one among others.
-fn is_init(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
 }
 
 /// Whether a process is known to be in a PID namespace below the tests' own.
