@@ -98,22 +98,22 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     },
                     _,
                 ))) => {
-                    let said =
-                        match start(&program, &args, &env, streams, &place.folder, open_files) {
-                            Ok(started) => {
-                                commands.push((id, started.pid));
-                                let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
-                                control::send(control, &FromInit::Started { id }, &fds)
+                    let folder = &place.folder;
+                    let said = match start(&program, &args, &env, streams, folder, open_files) {
+                        Ok(started) => {
+                            commands.push((id, started.pid));
+                            let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
+                            control::send(control, &FromInit::Started { id }, &fds)
+                        }
+                        Err(error) => {
+                            let message = format!("{error:#}");
+                            let failed = FromInit::ExecFailed { id, message };
+                            if id == MAIN {
+                                return Err(failed);
                             }
-                            Err(error) => {
-                                let message = format!("{error:#}");
-                                let failed = FromInit::ExecFailed { id, message };
-                                if id == MAIN {
-                                    return Err(failed);
-                                }
-                                control::send(control, &failed, &[])
-                            }
-                        };
+                            control::send(control, &failed, &[])
+                        }
+                    };
                     said.map_err(|error| broken(error.into()))?;
                     // From here on this process only waits.
                     crate::sys::memory::release_program();

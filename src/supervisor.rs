@@ -30,6 +30,7 @@ use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, 
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer};
 use crate::dyno::{DynoState, ExitRecord};
+use crate::error::tell;
 use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::log_file::LogWriter;
@@ -593,7 +594,7 @@ impl Supervisor {
             };
             match write_record(&self.spec.folder, &record) {
                 Ok(()) => self.recorded = Some(record),
-                Err(error) => eprintln!(
+                Err(error) => tell!(
                     "{}: cannot write the exit record: {error:#}",
                     self.spec.name
                 ),
@@ -624,6 +625,6 @@ impl Supervisor {
 /// Nobody inside is left afterwards, or it is said.
 fn end(sandbox: &mut Launched, name: &str) {
     if let Err(error) = sandbox.end() {
-        eprintln!("{name}: {error}");
+        tell!("{name}: {error}");
     }
 }

@@ -13,7 +13,7 @@ use crate::api::server::ServerInfo;
 use crate::app::Folder;
 use crate::client::Client;
 use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::target;
 use crate::settings::{Settings, Sourced};
@@ -172,7 +172,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn warn(error: &UserError) {
-    eprintln!("warning: {error}; the server goes on with the settings it has");
+    tell!("warning: {error}; the server goes on with the settings it has");
 }
 
 /// The advice for whoever did not say which app.

@@ -22,7 +22,7 @@ use crate::api::ExactTime;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
-use crate::error::UserError;
+use crate::error::{UserError, tell, tell_part};
 use crate::procfile;
 use crate::release::{ProcessTypes, Toolchains};
 use crate::slug::{self, Limits, Packed};
@@ -75,7 +75,7 @@ impl Deploy {
                             unless_linked: true,
                         };
                         let app: App = context.client()?.post("/apps", &request)?;
-                        eprintln!("Creating {}... done", app.name);
+                        tell!("Creating {}... done", app.name);
                         (app.name, root)
                     }
                 }
@@ -302,7 +302,7 @@ impl Story {
         if live {
             bar.enable_steady_tick(Duration::from_millis(100));
         } else if !quiet {
-            eprint!("Deploying to {app}... ");
+            tell_part!("Deploying to {app}... ");
         }
         Self {
             app: app.to_owned(),
@@ -315,7 +315,7 @@ impl Story {
     fn done(mut self, release: &Release, warnings: &[String]) {
         self.tell(&format!("done, v{}", release.version));
         for warning in warnings.iter().filter(|_| !self.quiet) {
-            eprintln!("warning: {warning}");
+            tell!("warning: {warning}");
         }
     }
 
@@ -324,8 +324,8 @@ impl Story {
         self.bar.finish_and_clear();
         match (self.quiet, terminal::is_terminal(rustix::stdio::stderr())) {
             (true, _) => {}
-            (false, true) => eprintln!("Deploying to {}... {how}", self.app),
-            (false, false) => eprintln!("{how}"),
+            (false, true) => tell!("Deploying to {}... {how}", self.app),
+            (false, false) => tell!("{how}"),
         }
     }
 }

@@ -251,8 +251,14 @@ fn not_started(home: &Home, reason: &[u8], log_start: u64) -> UserError {
         ("", lines) => lines.trim_start_matches("error: "),
         (reason, _) => reason,
     };
+    // It may have had advice of its own.
+    let (reason, advice) = reason.split_once("\nhint: ").unwrap_or((reason, ""));
+    let advice = match advice {
+        "" => String::new(),
+        advice => format!("{advice}; "),
+    };
     UserError::new(format!("the server did not start: {reason}"))
-        .hint(format!("its log is `{}`", log.display()))
+        .hint(format!("{advice}its log is `{}`", log.display()))
 }
 
 /// The last lines that were written since the log had `start` bytes.

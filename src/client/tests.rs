@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::start::{Launch, connect_or_start};
 use super::*;
 use crate::api::server::ServerInfo;
+use crate::error::tell;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
@@ -416,7 +417,7 @@ fn server_process() {
         })
     });
     if let Err(error) = served {
-        eprintln!("error: {error:#}");
+        tell!("error: {error:#}");
         std::process::exit(1);
     }
 }
@@ -438,7 +439,7 @@ fn failing_server_process() {
     let failed = startup::serve(&home, true, limits::Limits::default(), |_| {
         anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>
     });
-    eprintln!("error: {:#}", failed.err().unwrap());
+    tell!("error: {:#}", failed.err().unwrap());
     std::process::exit(1);
 }
 

@@ -97,6 +97,12 @@ impl LogWriter {
         })
     }
 
+    /// How many lines could not be written, and are not told of in the log yet.
+    #[cfg(test)]
+    pub fn lost(&self) -> u64 {
+        self.lost.map_or(0, |(count, _)| count)
+    }
+
     /// Says what could not be written before.
     fn tell_lost(&mut self) -> Result<(), Unwritten> {
         let Some((count, since)) = self.lost else {

@@ -21,6 +21,7 @@ use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
+use crate::error::tell;
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -384,7 +385,7 @@ impl Dynos {
             (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
             (Ok(()), _) => None,
             (Err(error), news) => {
-                eprintln!("cannot note the state of a dyno: {error}");
+                tell!("cannot note the state of a dyno: {error}");
                 self.unwritten.push(news);
                 reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
                 None
@@ -423,7 +424,7 @@ impl Dynos {
     fn clear(&self, id: &str) {
         let folder = self.supervisors.folder_of(id);
         if let Err(error) = crate::slug::remove_tree(&folder) {
-            eprintln!("cannot remove `{}`: {error}", folder.display());
+            tell!("cannot remove `{}`: {error}", folder.display());
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::host::Host;
 use crate::dyno::{Dyno, DynoState, EndReason, ExitRecord};
+use crate::error::tell;
 use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
 use crate::supervisor;
@@ -56,7 +57,7 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
     if let Some(known) = known
         && let Err(error) = tell(known, &record)
     {
-        eprintln!("cannot log the end of {}: {error}", known.name);
+        tell!("cannot log the end of {}: {error}", known.name);
     }
     record
 }

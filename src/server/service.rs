@@ -27,7 +27,7 @@ use super::status::Origin;
 use super::supervisors::Remains;
 use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
@@ -228,7 +228,7 @@ impl Service {
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept)
             {
-                eprintln!("cannot remove the slugs of a destroyed app: {error:#}");
+                tell!("cannot remove the slugs of a destroyed app: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -239,7 +239,7 @@ impl Service {
         let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
         ctx.work(move || {
             if let Err(error) = cache.evict(limit) {
-                eprintln!("cannot make room among the slugs: {error:#}");
+                tell!("cannot make room among the slugs: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -342,7 +342,7 @@ fn tell(home: &Home, chosen: &Chosen) {
         isolation, because, ..
     } = chosen;
     if let Some(because) = because {
-        eprintln!("isolation is {isolation}: {because}");
+        tell!("isolation is {isolation}: {because}");
     }
     let _ = match because {
         Some(because) if *isolation == Isolation::Tempdir => {

@@ -167,6 +167,19 @@ fn a_server_with_too_few_to_work_with_says_so() {
         "{errors}"
     );
     assert!(errors.contains("hint: `ulimit -Hn`"), "{errors}");
+
+    // The same when a command starts it.
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "ulimit -n 50 && exec \"$0\" apps"])
+        .arg(binary());
+    let output = command.env_clear().envs(host.env()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("did not start: the server may have 50 files open"),
+        "{errors}"
+    );
+    assert_eq!(errors.matches("hint: ").count(), 1, "{errors}");
 }
 
 #[test]

@@ -148,11 +148,12 @@ fn a_full_disk_loses_lines_and_says_how_many_and_the_dyno_goes_on() {
     }
     let host = Host::new();
     let app = host.folder("plain");
-    // What the dyno sees as /tmp is where the script can put a word for it.
+    // The dyno's folder for temporary files is where the script can put a word for it.
     let command = r#"echo before
-        until [ -e /tmp/full ]; do sleep 0.01; done
-        seq 200000; echo >/tmp/told
-        until [ -e /tmp/free ]; do sleep 0.01; done
+        cd ${TMPDIR:-/tmp}
+        until [ -e full ]; do sleep 0.01; done
+        seq 200000; echo >told
+        until [ -e free ]; do sleep 0.01; done
         echo after; exit 3"#;
     let script = r#"
         set -u

@@ -13,6 +13,7 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
 use crate::dyno::{self, EndReason};
+use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::store::{PAGE, Result as StoreResult};
@@ -204,7 +205,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -231,7 +232,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
