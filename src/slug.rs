@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::UserError;
 
-pub use cache::SlugCache;
+pub use cache::{Lease, SlugCache};
 pub use copy::copy_tree;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;

@@ -1,7 +1,7 @@
 //! What the server does with dynos: gives each its row, its spec and its supervisor, and writes down what becomes
 //! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ use crate::release::Release;
 use crate::sandbox::offer::{Chosen, Ids};
 use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
+use crate::slug::Lease;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
 
@@ -52,6 +53,8 @@ pub struct Dynos {
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
+    /// The trees that dynos run on, by their ids: as long as a dyno lives, its tree stays.
+    trees: HashMap<String, Lease>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
@@ -78,6 +81,7 @@ impl Dynos {
                 .collect(),
             settings,
             chosen,
+            trees: HashMap::new(),
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
@@ -116,7 +120,12 @@ impl Dynos {
             }
         }
         for row in host.store.live_dynos(None)? {
-            if !self.supervisors.may_live(&row.id) {
+            if self.supervisors.may_live(&row.id) {
+                let release = host.store.release(&row.app_id, &row.release_id)?;
+                let slug = release.digest.and_then(|digest| digest.parse().ok());
+                self.trees
+                    .extend(slug.map(|slug| (row.id, host.slugs.lease(&slug))));
+            } else {
                 let folder = self.supervisors.folder_of(&row.id);
                 let record = lost::settle(&folder, Known::new(&row, host).as_ref());
                 let dyno = row.id;
@@ -153,12 +162,12 @@ impl Dynos {
         self.supervisors.unsettle(dyno, reactor);
     }
 
-    /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
+    /// Starts a one-off dyno on `release`, whose slug's tree this is.
     pub fn create(
         &mut self,
         host: &mut Host,
         release: &Release,
-        tree: PathBuf,
+        tree: Option<Lease>,
         request: &CreateDyno,
         reactor: &mut Reactor,
     ) -> Result<Dyno, ApiError> {
@@ -179,7 +188,15 @@ impl Dynos {
             &dyno.app_id,
             &format!("Starting process with command `{}`", dyno.command),
         );
-        let started = self.start(host, &dyno, release, tree, shell_command, request, reactor);
+        let started = self.start(
+            host,
+            &dyno,
+            release,
+            tree.as_ref().map(Lease::tree).unwrap_or(Path::new("")),
+            shell_command,
+            request,
+            reactor,
+        );
         if let Err(error) = started {
             let message = format!("cannot start `{}`: {error:#}", dyno.name);
             let record = ExitRecord {
@@ -193,6 +210,7 @@ impl Dynos {
             self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             return Err(ApiError::internal(message));
         }
+        self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree)));
         Ok(dyno)
     }
 
@@ -217,7 +235,7 @@ impl Dynos {
         host: &Host,
         dyno: &Dyno,
         release: &Release,
-        tree: PathBuf,
+        tree: &Path,
         shell_command: String,
         request: &CreateDyno,
         reactor: &mut Reactor,
@@ -247,7 +265,7 @@ impl Dynos {
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
-            tree,
+            tree: tree.to_owned(),
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
             owner: self.free_owner(),
@@ -376,7 +394,7 @@ impl Dynos {
         }
     }
 
-    fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+    fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
         let (dyno, record) = match news {
             News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
@@ -398,6 +416,7 @@ impl Dynos {
             Err(error) if error.kind() == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        self.trees.remove(dyno);
         self.clear(dyno);
         Ok(())
     }

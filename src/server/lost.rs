@@ -15,15 +15,16 @@ use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
 use crate::supervisor;
 
-/// How much of the log's end is looked through for what was said last of a dyno, in bytes. Between a dyno's last line
-/// and its exit record are microseconds, so what is further back was another server's to see to.
+/// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was
+/// another server's to see to.
 const TAIL: usize = 1024 * 1024;
 
 /// What the log is told of such a dyno, beside its new state.
 const WHY: &str = "Error R99 (Platform error) -> The dyno was lost: its supervisor is gone";
 
-/// The first words of a line that tells of a new state.
+/// The first words of a line that tells of a new state, and of one that tells how the command ended.
 const CHANGE: &str = "State changed from ";
+const EXITED: &str = "Process exited with status ";
 
 /// Who a dyno is to its app's log.
 #[derive(Debug)]
@@ -47,61 +48,83 @@ impl Known {
     }
 }
 
-/// How a dyno ended in whose folder nobody lives any more. What it wrote goes; and if it was lost, the log says so.
+/// How a dyno ended in whose folder nobody lives any more. What it wrote goes, and the log is told what it does not know.
 pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
     supervisor::end_strays(folder);
     // Before anything is written: it may be what filled the disk.
     let _ = crate::slug::remove_tree(&folder.join(supervisor::SCRATCH));
     let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
-    if record.reason == EndReason::Lost
-        && let Some(known) = known
-        && let Err(error) = tell(known)
+    if let Some(known) = known
+        && let Err(error) = tell(known, &record)
     {
         tell!("cannot log the end of {}: {error}", known.name);
     }
     record
 }
 
-/// Writes the lines that are missing at the end of a lost dyno's story.
-fn tell(known: &Known) -> std::io::Result<()> {
-    let state = match last_state(known)? {
-        Some(DynoState::Complete | DynoState::Crashed) => return Ok(()),
-        // The store need not have heard of it.
-        Some(newer) => newer,
-        None => known.state,
-    };
+/// Writes the lines that are missing at the end of a dyno's story.
+fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
+    let told = Told::of(known)?;
+    let mut texts = Vec::new();
+    if record.reason == EndReason::Lost && !told.ended {
+        texts.push(WHY.to_owned());
+    }
+    if record.state == DynoState::Complete && !told.exited {
+        texts.push(format!("{EXITED}{}", record.exit.code()));
+    }
+    if !told.ended {
+        let before = told.state.unwrap_or(known.state);
+        texts.push(format!("{CHANGE}{before} to {}", record.state));
+    }
+    if texts.is_empty() {
+        return Ok(());
+    }
     let (mut lines, now) = (Vec::new(), Timestamp::now());
-    let crashed = format!("{CHANGE}{state} to {}", DynoState::Crashed);
-    for text in [WHY, &crashed] {
-        log_line::append(
-            &mut lines,
-            now,
-            Source::Heroku,
-            &known.name,
-            text.as_bytes(),
-        );
+    for text in texts {
+        let (name, text) = (&known.name, text.as_bytes());
+        log_line::append(&mut lines, now, Source::Heroku, name, text);
     }
     LogWriter::open(&known.logs, known.limits)?.append(&lines)
 }
 
-/// The state that the log told last, if that is not long ago.
-fn last_state(known: &Known) -> std::io::Result<Option<DynoState>> {
-    let (mut state, mut seen) = (None, 0);
-    log_file::last_lines(&known.logs, 1, |line| {
-        seen += line.len();
-        state = new_state(line, &known.name);
-        state.is_some() || seen > TAIL
-    })?;
-    Ok(state)
+/// What the log says of a dyno already, near its end.
+#[derive(Debug, Default)]
+struct Told {
+    /// That its command has ended.
+    exited: bool,
+    /// That it has ended.
+    ended: bool,
+    /// What it was before it ended; newer than what the store knows.
+    state: Option<DynoState>,
 }
 
-/// The state that a line tells of a dyno. Not of what a command has printed: that is of another source.
-fn new_state(line: &[u8], name: &str) -> Option<DynoState> {
-    let line = log_line::parse(line)?;
-    let platform = line.source == Source::Heroku && line.process == name.as_bytes();
-    let text = str::from_utf8(line.text).ok().filter(|_| platform)?;
-    let (_, new) = text.strip_prefix(CHANGE)?.split_once(" to ")?;
-    DynoState::parse(new)
+impl Told {
+    fn of(known: &Known) -> std::io::Result<Self> {
+        let (mut told, mut seen) = (Self::default(), 0);
+        log_file::last_lines(&known.logs, 1, |line| {
+            seen += line.len();
+            told.take(line, &known.name);
+            told.state.is_some() || seen > TAIL
+        })?;
+        Ok(told)
+    }
+
+    /// Takes in one line more, from the last one backwards. What a command has printed is of another source.
+    fn take(&mut self, line: &[u8], name: &str) {
+        let platform = |line: &log_line::Line<'_>| {
+            line.source == Source::Heroku && line.process == name.as_bytes()
+        };
+        let Some(line) = log_line::parse(line).filter(platform) else {
+            return;
+        };
+        let text = str::from_utf8(line.text).unwrap_or_default();
+        self.exited |= text.starts_with(EXITED);
+        let change = text.strip_prefix(CHANGE);
+        match change.and_then(|change| DynoState::parse(change.split_once(" to ")?.1)) {
+            Some(DynoState::Complete | DynoState::Crashed) => self.ended = true,
+            state => self.state = state,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,8 +151,10 @@ mod tests {
         lines.collect()
     }
 
-    /// What a log that has these lines is told of a lost dyno that the store thinks is in `state`.
-    fn told(before: &[(Source, &str, &str)], state: DynoState) -> Vec<String> {
+    type Said<'a> = (Source, &'a str, &'a str);
+
+    /// What a log that has these lines is told of a dyno that the store thinks is in `state`.
+    fn told(before: &[Said<'_>], state: DynoState, record: Option<&ExitRecord>) -> Vec<String> {
         let (folder, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut log = Vec::new();
         for (source, process, text) in before {
@@ -141,18 +166,29 @@ mod tests {
                 text.as_bytes(),
             );
         }
-        let limits = log_file::Limits::default();
-        LogWriter::open(logs.path(), limits)
-            .unwrap()
-            .append(&log)
-            .unwrap();
+        let known = known(logs.path(), state);
+        let mut writer = LogWriter::open(logs.path(), known.limits).unwrap();
+        writer.append(&log).unwrap();
+        let scratch = folder.path().join(supervisor::SCRATCH);
+        fs::create_dir_all(scratch.join("upper")).unwrap();
+        if let Some(record) = record {
+            let json = serde_json::to_vec(record).unwrap();
+            fs::write(folder.path().join("exit.json"), json).unwrap();
+        }
         // As often as it is tried.
         for _ in 0..2 {
-            let record = settle(folder.path(), Some(&known(logs.path(), state)));
-            assert_eq!(record, supervisor::lost_record());
+            let end = settle(folder.path(), Some(&known));
+            assert_eq!(end, record.cloned().unwrap_or_else(supervisor::lost_record));
         }
+        assert!(!scratch.exists());
         lines(logs.path()).split_off(before.len())
     }
+
+    fn platform(text: &str) -> Said<'_> {
+        (Source::Heroku, "run.1", text)
+    }
+
+    const UP: Said<'_> = (Source::Heroku, "run.1", "State changed from starting to up");
 
     fn lost(from: &str) -> [String; 2] {
         [
@@ -164,44 +200,41 @@ mod tests {
     #[test]
     fn the_log_is_told_once_and_from_which_state() {
         use DynoState::{Starting, Up};
-        let platform = |text| (Source::Heroku, "run.1", text);
-        let up = platform("State changed from starting to up");
-        assert_eq!(told(&[], Starting), lost("starting"));
-        assert_eq!(told(&[], Up), lost("up"));
-        assert_eq!(told(&[up], Starting), lost("up"));
+        assert_eq!(told(&[], Starting, None), lost("starting"));
+        assert_eq!(told(&[], Up, None), lost("up"));
+        assert_eq!(told(&[UP], Starting, None), lost("up"));
         for last in [
             "State changed from up to complete",
             "State changed from up to crashed",
         ] {
-            assert_eq!(told(&[up, platform(last)], Up), [""; 0]);
+            assert_eq!(told(&[UP, platform(last)], Up, None), [""; 0]);
             for other in [
                 (Source::Heroku, "run.11", last),
                 (Source::App, "run.1", last),
             ] {
-                assert_eq!(told(&[up, other], Up), lost("up"), "{other:?}");
+                assert_eq!(told(&[UP, other], Up, None), lost("up"), "{other:?}");
             }
         }
     }
 
     #[test]
-    fn what_the_supervisor_has_recorded_is_the_end() {
-        let (folder, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fn what_the_supervisor_has_recorded_is_the_end_and_told_as_far_as_it_was_not() {
         let record = ExitRecord {
             state: DynoState::Complete,
-            exit: Exit::Status(3),
+            exit: Exit::Signal(9),
             reason: EndReason::Exited,
             message: None,
             at_us: Some(1),
         };
-        let scratch = folder.path().join(supervisor::SCRATCH);
-        fs::create_dir_all(scratch.join("upper")).unwrap();
-        fs::write(
-            folder.path().join("exit.json"),
-            serde_json::to_vec(&record).unwrap(),
-        )
-        .unwrap();
-        let known = known(logs.path(), DynoState::Up);
-        assert_eq!(settle(folder.path(), Some(&known)), record);
-        assert!(!scratch.exists() && lines(logs.path()).is_empty());
+        let exited = platform("Process exited with status 137");
+        let complete = platform("State changed from up to complete");
+        let told = |before: &[Said<'_>]| told(before, DynoState::Up, Some(&record));
+        let lines = [exited, complete].map(|(_, _, text)| format!("heroku[run.1]: {text}"));
+        assert_eq!(told(&[UP]), lines);
+        assert_eq!(told(&[UP, exited]), lines[1..]);
+        // A dyno that is cycled says so first.
+        assert_eq!(told(&[UP, complete]), lines[..1]);
+        assert_eq!(told(&[UP, exited, complete]), [""; 0]);
+        assert_eq!(told(&[UP, complete, exited]), [""; 0]);
     }
 }

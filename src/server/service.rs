@@ -236,16 +236,9 @@ impl Service {
 
     /// Trees that no dyno runs on make room for newer ones.
     fn evict(&self, ctx: &mut Ctx<Self>) {
-        let Ok(in_use) = self.host.store.running_digests() else {
-            return;
-        };
-        let in_use = in_use
-            .iter()
-            .filter_map(|digest| digest.parse().ok())
-            .collect();
         let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
         ctx.work(move || {
-            if let Err(error) = cache.evict(limit, &in_use) {
+            if let Err(error) = cache.evict(limit) {
                 tell!("cannot make room among the slugs: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
