@@ -55,6 +55,8 @@ pub struct DynoSpec {
     pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, to be mapped.
     pub id_mapped: bool,
+    /// The port that the dyno was given, and nobody else while it lives.
+    pub port: u16,
     /// Host uid and gid of the dyno.
     pub owner: (u32, u32),
     /// The server is root.
@@ -126,6 +128,9 @@ pub enum FromSupervisor {
         dyno: String,
         state: DynoState,
         at_us: i64,
+        /// The port that the dyno was given: a server that adopts it must not give it to another.
+        #[serde(default)]
+        port: Option<u16>,
     },
     /// The last message: how it ended. The same is in the exit record.
     Ended { dyno: String, record: ExitRecord },

@@ -575,6 +575,7 @@ impl Supervisor {
             dyno: self.spec.id.clone(),
             state: self.state,
             at_us: self.since.as_microsecond(),
+            port: Some(self.spec.port),
         }
     }
 
@@ -616,6 +617,14 @@ impl Supervisor {
         let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
         // What the dyno itself wrote may have been what filled the disk.
         self.write_down(record);
+        let _ = self.log.append(&[]);
+        if self.log.lost() > 0 {
+            tell!(
+                "{}: {} messages could not be logged",
+                self.spec.name,
+                self.log.lost()
+            );
+        }
         let record = self.recorded.take().unwrap_or_else(|| record.clone());
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });

@@ -76,7 +76,8 @@ impl LogWriter {
         self
     }
 
-    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room.
+    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room. Without any, it
+    /// is only said what was lost before, if something was.
     ///
     /// # Errors
     /// When some could not be written. How many will be said in the log itself as soon as that is possible again; there
@@ -98,7 +99,6 @@ impl LogWriter {
     }
 
     /// How many lines could not be written, and are not told of in the log yet.
-    #[cfg(test)]
     pub fn lost(&self) -> u64 {
         self.lost.map_or(0, |(count, _)| count)
     }

@@ -255,6 +255,7 @@ impl Dynos {
         let spec = DynoSpec {
             id: dyno.id.clone(),
             name: dyno.name.to_string(),
+            port,
             app_id: dyno.app_id.clone(),
             command: dyno.command.clone(),
             shell_command,
@@ -280,7 +281,7 @@ impl Dynos {
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
         };
-        self.supervisors.start(&spec, port, reactor)
+        self.supervisors.start(&spec, reactor)
     }
 
     /// Where the dyno `id` is to its own processes.

@@ -153,7 +153,7 @@ impl Supervisors {
     }
 
     /// Starts a supervisor. From here on the dyno lives by itself.
-    pub fn start(&mut self, spec: &DynoSpec, port: u16, reactor: &mut Reactor) -> Result<()> {
+    pub fn start(&mut self, spec: &DynoSpec, reactor: &mut Reactor) -> Result<()> {
         let folder = self.folder_of(&spec.id);
         fs::DirBuilder::new()
             .mode(0o700)
@@ -165,7 +165,7 @@ impl Supervisors {
             dyno: spec.id.clone(),
             socket,
             uid: Some(spec.owner.0),
-            port: Some(port),
+            port: Some(spec.port),
             child: Some(child),
         };
         Ok(self.watch(live, reactor)?)
@@ -355,7 +355,18 @@ impl Supervisors {
         let mut listening = true;
         while listening && let Some(live) = self.live.get(&token) {
             match control::receive::<FromSupervisor>(&live.socket) {
-                Ok(Some((FromSupervisor::State { dyno, state, at_us }, _))) => {
+                Ok(Some((
+                    FromSupervisor::State {
+                        dyno,
+                        state,
+                        at_us,
+                        port,
+                    },
+                    _,
+                ))) => {
+                    if let Some(live) = self.live.get_mut(&token) {
+                        live.port = port.or(live.port);
+                    }
                     let at =
                         Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
                     news.push(News::State { dyno, state, at });

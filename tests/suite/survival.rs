@@ -507,3 +507,39 @@ fn a_server_may_be_killed_between_row_and_folder() {
         .prints("run.3\n");
     host.wait_until_clean();
 }
+
+#[test]
+fn a_dyno_keeps_its_port_for_itself_when_another_server_takes_over() {
+    let host = Host::with(&[("DYNO_PORTS", "23460-23461")]);
+    let app = host.plain_app();
+    // Neither listens on its own, so only the servers know that it is taken.
+    host.dyno(&app, &["run:detached", "-q", "sleep 1000"])
+        .finish()
+        .succeeds();
+    let port = |dyno: &str| {
+        host.dyno(&app, &["run:inside", "-q", dyno, "echo $PORT"])
+            .finish()
+            .succeeds()
+            .text()
+    };
+    let first = port("run.1");
+    for next in ["run.2", "run.3", "run.4"] {
+        host.kill_server();
+        let other = host
+            .dyno(
+                &app,
+                &["run:detached", "--wait", "-q", "sleep 0.1; echo $PORT >&2"],
+            )
+            .finish();
+        other.succeeds().prints(&format!("{next}\n"));
+        let told = format!("app[{next}]: ");
+        let line = host
+            .log_lines()
+            .iter()
+            .find_map(|line| line.strip_prefix(&told).map(|port| format!("{port}\n")));
+        assert!(
+            line.is_some() && line.as_ref() != Some(&first),
+            "{line:?} {first}"
+        );
+    }
+}
