@@ -166,8 +166,8 @@ impl Ledger<'_> {
     }
 
     fn without_dyno(&mut self, ran: &Ran) {
-        let killed = self.client_killed(ran);
-        if !killed && !(self.server_ended(ran) && ran.code == Some(FAILED)) {
+        let refused = self.server_ended(ran) && ran.code == Some(FAILED);
+        if !refused && !self.client_killed(ran) {
             self.complain(ran, None, "has no dyno");
         }
     }
@@ -246,9 +246,7 @@ impl Ledger<'_> {
         let nothing = Story::default();
         let story = self.log.dynos.get(&dyno.name).unwrap_or(&nothing);
         let mut wrong = Vec::new();
-        let marker = format!(": {} ", ran.job.marker());
-        let starts = self.log.api.iter().filter(|line| line.contains(&marker));
-        let starts = starts.count();
+        let starts = self.log.starts.get(&ran.job.number).copied().unwrap_or(0);
         if starts > 1 || (starts == 0 && !self.server_ended(ran)) {
             wrong.push(format!("its start is told {starts} times"));
         }

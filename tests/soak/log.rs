@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::job::Job;
+
 /// What the log has of one dyno.
 #[derive(Debug, Default)]
 pub struct Story {
@@ -23,8 +25,8 @@ impl Story {
 #[derive(Debug, Default)]
 pub struct Log {
     pub dynos: BTreeMap<String, Story>,
-    /// What the API wrote.
-    pub api: Vec<String>,
+    /// How often the API told of the start of a job.
+    pub starts: BTreeMap<usize, u64>,
     /// What is no line: its writer was killed within it.
     pub torn: Vec<String>,
 }
@@ -35,7 +37,12 @@ impl Log {
         for line in bytes.split(|&byte| byte == b'\n') {
             let line = String::from_utf8_lossy(line).into_owned();
             match parse(&line) {
-                Some(("app", "api", text)) => log.api.push(text.to_owned()),
+                Some(("app", "api", text)) => {
+                    let command = text.strip_prefix("Starting process with command `");
+                    if let Some(job) = command.and_then(Job::of_command) {
+                        *log.starts.entry(job).or_default() += 1;
+                    }
+                }
                 Some((source, dyno, text)) => {
                     let story = log.dynos.entry(dyno.to_owned()).or_default();
                     match source {

@@ -119,6 +119,7 @@ impl Process {
     }
 
     /// The same one, held once more.
+    #[allow(dead_code, reason = "for the soak")]
     pub fn held_again(&self) -> Self {
         Self {
             pid: self.pid,
@@ -944,6 +945,7 @@ impl Outcome<'_> {
     }
 
     /// The status it ended with, unless a signal ended it.
+    #[allow(dead_code, reason = "for the soak")]
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
