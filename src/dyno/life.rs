@@ -455,7 +455,14 @@ impl Life {
     /// There was no command to end. 128 is what Heroku reports for a dyno that nobody attached to.
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
-        let mut actions = vec![Action::KillAll];
+        let record = ExitRecord {
+            state: DynoState::Complete,
+            exit: Exit::Status(128),
+            reason,
+            message: None,
+            at_us: None,
+        };
+        let mut actions = vec![Action::Record(record.clone()), Action::KillAll];
         if self.client {
             actions.push(Action::TellError(
                 "the dyno was stopped before its command began".to_owned(),
@@ -464,13 +471,7 @@ impl Life {
         actions.extend([
             Action::Log("Process exited with status 128".to_owned()),
             state_change(DynoState::Starting, DynoState::Complete),
-            Action::Finish(ExitRecord {
-                state: DynoState::Complete,
-                exit: Exit::Status(128),
-                reason,
-                message: None,
-                at_us: None,
-            }),
+            Action::Finish(record),
         ]);
         actions
     }
@@ -478,6 +479,7 @@ impl Life {
     /// The client is owed an answer: if it has not come yet, it gets as long as it would have had.
     fn failed(&mut self, message: String, now: Moment) -> Vec<Action> {
         let mut actions = vec![
+            Action::Record(start_failed(message.clone())),
             Action::Log(format!(
                 "Error R99 (Platform error) -> Failed to launch the dyno: {message}"
             )),
@@ -500,13 +502,7 @@ impl Life {
 
     fn finish_failed(&mut self, message: String) -> Vec<Action> {
         self.phase = Phase::Over;
-        vec![Action::Finish(ExitRecord {
-            state: DynoState::Crashed,
-            exit: Exit::Unknown,
-            reason: EndReason::StartFailed,
-            message: Some(message),
-            at_us: None,
-        })]
+        vec![Action::Finish(start_failed(message))]
     }
 
     fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
@@ -556,6 +552,16 @@ impl Life {
             message: None,
             at_us: None,
         }
+    }
+}
+
+fn start_failed(message: String) -> ExitRecord {
+    ExitRecord {
+        state: DynoState::Crashed,
+        exit: Exit::Unknown,
+        reason: EndReason::StartFailed,
+        message: Some(message),
+        at_us: None,
     }
 }
 

@@ -66,8 +66,12 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
 fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
     let told = Told::of(known)?;
     let mut texts = Vec::new();
-    if record.reason == EndReason::Lost && !told.ended {
-        texts.push(WHY.to_owned());
+    match (record.reason, &record.message) {
+        (EndReason::Lost, _) if !told.ended => texts.push(WHY.to_owned()),
+        (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
+            "Error R99 (Platform error) -> Failed to launch the dyno: {why}"
+        )),
+        _ => {}
     }
     if record.state == DynoState::Complete && !told.exited {
         texts.push(format!("{EXITED}{}", record.exit.code()));
@@ -101,6 +105,8 @@ struct Told {
 impl Told {
     fn of(known: &Known) -> std::io::Result<Self> {
         let (mut told, mut seen) = (Self::default(), 0);
+        // A supervisor tells the server after it has told the log.
+        told.ended = matches!(known.state, DynoState::Complete | DynoState::Crashed);
         log_file::last_lines(&known.logs, 1, |line| {
             seen += line.len();
             told.take(line, &known.name);
@@ -208,6 +214,7 @@ mod tests {
             "State changed from up to crashed",
         ] {
             assert_eq!(told(&[UP, platform(last)], Up, None), [""; 0]);
+            assert_eq!(told(&[], DynoState::Crashed, None), [""; 0]);
             for other in [
                 (Source::Heroku, "run.11", last),
                 (Source::App, "run.1", last),

@@ -118,6 +118,15 @@ impl Process {
         Some(Self { pid, fd })
     }
 
+    /// The same one, held once more.
+    #[allow(dead_code, reason = "for the soak")]
+    pub fn held_again(&self) -> Self {
+        Self {
+            pid: self.pid,
+            fd: self.fd.try_clone().unwrap(),
+        }
+    }
+
     /// It may have ended meanwhile; then nothing happens.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.fd, signal);
@@ -414,28 +423,35 @@ impl Host {
 
     /// Forks of supervisors hold that lock, too.
     fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
+        certain(|pid| {
+            !is_elsewhere(pid)
+                && command_line_of(pid).contains("__supervise")
+                && which(pid)
+                && self.dyno_of(pid).is_some()
+        })
+    }
+
+    /// The id of the dyno whose folder a process has something open in.
+    pub fn dyno_of(&self, pid: i32) -> Option<String> {
         let dynos = self.state().join("dynos");
-        pids()
-            .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
-            .filter(|&pid| which(pid))
-            .filter(|pid| {
-                fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
-                    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-                        .any(|link| link.starts_with(&dynos))
-                })
-            })
-            .filter_map(Process::find)
-            .collect()
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let mut links = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        links.find_map(|link| {
+            let dyno = link.strip_prefix(&dynos).ok()?.iter().next()?;
+            Some(dyno.to_str()?.to_owned())
+        })
     }
 
     /// The supervisor that waits for the next dyno, if there is one.
     pub fn spare(&self) -> Option<Process> {
         let server = self.server()?;
         let busy: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
-        pids()
-            .filter(|pid| parent_of(*pid) == Some(server.pid) && !busy.contains(pid))
-            .filter(|&pid| command_line_of(pid).contains("__supervise"))
-            .find_map(Process::find)
+        let spare = certain(|pid| {
+            parent_of(pid) == Some(server.pid)
+                && !busy.contains(&pid)
+                && command_line_of(pid).contains("__supervise")
+        });
+        spare.into_iter().next()
     }
 
     /// The first processes of its dynos: children of their supervisors.
@@ -457,14 +473,11 @@ impl Host {
         }
         let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
         let mark = format!("{mark}/state/dynos/");
-        pids()
-            .filter(|&pid| is_elsewhere(pid))
-            .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+        certain(|pid| {
+            is_elsewhere(pid)
+                && fs::read_to_string(format!("/proc/{pid}/mountinfo"))
                     .is_ok_and(|mounts| mounts.contains(&mark))
-            })
-            .filter_map(Process::find)
-            .collect()
+        })
     }
 
     /// Processes whose environment names a dyno's folder of this host as their home.
@@ -475,7 +488,7 @@ impl Host {
             let mut variables = environment.split(|&byte| byte == 0);
             variables.any(|variable| variable.starts_with(mark.as_bytes()))
         };
-        pids().filter(is_marked).filter_map(Process::find).collect()
+        certain(|pid| is_marked(&pid))
     }
 
     /// Supervisors, and all that is in the dynos.
@@ -601,7 +614,18 @@ fn is_init(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
+/// All processes that are so, and still were when they were already held: whoever has got the number of one that has ended
+/// meanwhile is not among them.
+fn certain(is: impl Fn(i32) -> bool) -> Vec<Process> {
+    pids()
+        .filter(|&pid| is(pid))
+        .filter_map(Process::find)
+        .filter(|process| is(process.pid))
+        .collect()
+}
+
+/// The process that started this one, or adopted it.
+pub fn parent_of(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
     parent.trim().parse().ok()
@@ -920,6 +944,12 @@ impl Outcome<'_> {
         )
     }
 
+    /// The status it ended with, unless a signal ended it.
+    #[allow(dead_code, reason = "for the soak")]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// It ended with status 0.
     #[track_caller]
     pub fn succeeds(&self) -> &Self {
@@ -1055,7 +1085,7 @@ pub fn nothing() -> File {
 }
 
 /// The text of the log in `folder`: its segments, one after the other.
-fn log_text(folder: &Path) -> Vec<u8> {
+pub fn log_text(folder: &Path) -> Vec<u8> {
     let mut segments: Vec<_> = fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -22,6 +22,7 @@ mod layers;
 mod limits;
 mod log_file;
 mod logs;
+mod page;
 mod ps;
 mod releases;
 mod run_detached;

@@ -317,7 +317,7 @@ fn a_killed_init_is_a_killed_command() {
     let began = Instant::now();
     init.signal(Signal::KILL);
     all_end_at_once(&host, began, &known);
-    running.finish().exits(137).says("");
+    running.finish().exits(137);
     let end = ended(&host, "run.1");
     assert_eq!(
         (&end["state"], &end["exit_signal"]),
