@@ -52,7 +52,11 @@ impl Home {
             ))
             .hint("set DYNO_HOME to a folder that you can write to")
         };
-        let path = std::path::absolute(path).map_err(failed)?;
+        if !path.is_absolute() {
+            let message = format!("DYNO_HOME=`{}` is no absolute path", path.display());
+            let hint = "it would be another folder wherever you are: write it from `/` on";
+            return Err(UserError::new(message).hint(hint).into());
+        }
         let mut folders = DirBuilder::new();
         folders
             .recursive(true)
@@ -77,7 +81,9 @@ impl Home {
         if !matches!(metadata.mode() & 0o777, PRIVATE | PASSABLE) {
             std::fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).map_err(failed)?;
         }
-        Ok(Self { path })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     /// The folder itself; absolute.

@@ -108,6 +108,12 @@ impl Stack {
                 access: Access::ReadOnly,
             });
         }
+        // A toolchain may lie above the state, and would show it.
+        let shown = dyno.hidden.iter().filter(|hidden| {
+            let mut toolchains = dyno.toolchains.iter();
+            toolchains.any(|toolchain| hidden.starts_with(toolchain))
+        });
+        steps.extend(shown.map(|folder| covered(folder)));
         steps.push(Step::Overlay {
             lower: dyno.slug.to_owned(),
             scratch: dyno.scratch.to_owned(),
@@ -209,13 +215,17 @@ fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
             _ => false,
         });
         if shown {
-            let target = folder.clone();
-            steps.push(Step::Memory {
-                target,
-                mode: 0o755,
-                megabytes: 1,
-            });
+            steps.push(covered(folder));
         }
+    }
+}
+
+/// An empty folder in the place of one that must not be seen.
+fn covered(folder: &Path) -> Step {
+    Step::Memory {
+        target: folder.to_owned(),
+        mode: 0o755,
+        megabytes: 1,
     }
 }
 

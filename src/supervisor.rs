@@ -39,11 +39,12 @@ use crate::open_files;
 use crate::reactor::{self, Reactor};
 use crate::sandbox::Launched;
 use crate::stack::Stack;
+use crate::sys::signal::{Signal, ignore};
 use crate::unix_socket::{self, SocketType};
 
 pub use build::end_strays;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
-use folder::{LOCK, TRACKED, write_record};
+use folder::{LOCK, TRACKED, reserve_record, write_record};
 use inside::Inside;
 use output::Output;
 use session::Session;
@@ -64,6 +65,8 @@ pub fn run() -> Result<()> {
     let _ = rustix::process::setsid();
     rustix::process::chdir("/")?;
     open_files::set_soft_limit(OPEN_FILES)?;
+    // A file that may not grow is an error like a full disk, and no reason to die.
+    ignore(Signal::XFSZ);
     let (spec, server) = take_standard_streams().context("not started by a server")?;
     let mut json = Vec::new();
     File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
@@ -123,6 +126,8 @@ impl Supervisor {
         let lock = File::create(spec.folder.join(LOCK)).context("cannot make the dyno's lock")?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context("the dyno has a supervisor already")?;
+        // Refused by a full disk, the dyno may still run; the record may find room in the end.
+        let _ = reserve_record(&spec.folder);
         let listener = unix_socket::listen(
             &spec.folder.join(SOCKET),
             SocketType::SEQPACKET,

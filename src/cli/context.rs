@@ -29,6 +29,7 @@ pub struct Context {
     /// What is wrong with `config.toml`, which is then passed over as long as a server runs.
     misconfigured: Option<UserError>,
     app: Option<String>,
+    app_given: bool,
     client: Option<Client>,
     /// There was a connection, and the server at its other end has gone.
     lost: bool,
@@ -43,6 +44,7 @@ impl Context {
                     .hint("-C takes a folder")
             })?;
         }
+        let app_given = place.app.is_some() || !place.directory.is_empty();
         let app = place
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
@@ -58,6 +60,7 @@ impl Context {
             sourced,
             misconfigured,
             app,
+            app_given,
             client: None,
             lost: false,
         })
@@ -134,6 +137,11 @@ impl Context {
     /// The app that was named, with `-a` or `$DYNO_APP`.
     pub fn named_app(&self) -> Option<&str> {
         self.app.as_deref()
+    }
+
+    /// Whether the same command without its options would mean another app, or none.
+    pub fn is_app_given(&self) -> bool {
+        self.app_given
     }
 
     /// The app that was named, else the linked folder's.

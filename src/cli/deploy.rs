@@ -125,6 +125,13 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 /// Packs `root`, releases it on `app`, and says so on standard error unless `quiet`.
 pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -> Result<()> {
     let process_types = process_types(root)?;
+    let home = context.home.path().canonicalize();
+    if home.is_ok_and(|home| home.starts_with(root)) {
+        let state = context.home.path().display();
+        let message = format!("the state folder `{state}` is inside of the app's folder");
+        let hint = "every dyno would see it: set DYNO_HOME to a folder outside";
+        return Err(UserError::new(message).hint(hint).into());
+    }
     let packed_at = Timestamp::now();
     let toolchains = own_toolchains();
     let level = context.settings.slug_level;

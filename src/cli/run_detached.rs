@@ -50,7 +50,15 @@ impl RunDetached {
         match (self.tail, self.quiet) {
             (true, _) => {}
             (false, true) => say!("{}", dyno.name)?,
-            (false, false) => say!("Use 'dyno logs -p {}' to view the log output.", dyno.name)?,
+            (false, false) => {
+                // What is pasted elsewhere must mean the same app.
+                let app = match context.is_app_given() {
+                    true => format!("-a {app} "),
+                    false => String::new(),
+                };
+                let name = &dyno.name;
+                say!("Use 'dyno logs {app}-p {name}' to view the log output.")?;
+            }
         }
         if self.tail {
             follow_dyno(context, &dyno)?;

@@ -13,6 +13,10 @@ use super::{DynoState, EndReason, Exit, ExitRecord};
 /// What becomes of a command whose PID 1 was killed.
 const KILLED: Exit = Exit::Signal(9);
 
+/// How long the output of a dyno is read when nothing of it lives any more: what it wrote is in the pipe already, so that
+/// is a matter of milliseconds, unless somebody outside has been given the other end and keeps it open.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
+
 /// Time since the supervisor began.
 pub type Moment = Duration;
 
@@ -316,12 +320,27 @@ impl Life {
                 vec![Action::TakeOutput]
             }
             (Phase::Up(_), Event::Exited(status)) => self.exited(status, false),
-            (Phase::Up(_), Event::InitGone) => self.exited(KILLED, true),
+            (Phase::Up(_), Event::InitGone) => {
+                let mut actions = self.exited(KILLED, true);
+                if matches!(self.phase, Phase::Ending { .. }) {
+                    let until = now + LAST_OUTPUT;
+                    actions.push(Action::SetDeadline(Timer::Phase, Some(until)));
+                }
+                actions
+            }
             (Phase::Ending { init_gone, .. }, Event::InitGone) => {
                 *init_gone = true;
-                self.finish_when_done()
+                let mut actions = self.finish_when_done();
+                if actions.is_empty() {
+                    actions = vec![Action::SetDeadline(Timer::Phase, Some(now + LAST_OUTPUT))];
+                }
+                actions
             }
-            (Phase::Ending { output_pending, .. }, Event::Drained) => {
+            // Whoever still has the output open is not of the dyno.
+            (
+                Phase::Ending { output_pending, .. },
+                Event::Drained | Event::Deadline(Timer::Phase),
+            ) => {
                 *output_pending = false;
                 self.finish_when_done()
             }
@@ -515,6 +534,8 @@ impl Life {
         let mut actions: Vec<_> = timers.map(|timer| Action::SetDeadline(timer, None)).into();
         // What the client is told must be what everybody will be told.
         actions.push(Action::Record(self.record(status)));
+        // So that it counts no more when the client asks for the next one.
+        actions.push(Action::Report(DynoState::Complete));
         if self.client {
             actions.push(Action::TellExit(status));
         }

@@ -249,7 +249,7 @@ impl Dynos {
             port,
             toolchains: &release.toolchains,
             config: &config,
-            request: &request.env,
+            request: &command_env(&request.env, request.kind() == Attach::Terminal),
         });
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
@@ -481,12 +481,22 @@ pub fn inside(request: &RunInside, release: &Release) -> Result<ToSupervisor, Ap
     command_line::check(&shell_command)?;
     Ok(ToSupervisor::Inside {
         shell_command,
-        env: request.env.clone(),
+        env: command_env(&request.env, !request.force_no_tty),
         streams: match request.force_no_tty {
             true => Streams::Pipes,
             false => Streams::Terminal(window(&request.env)),
         },
     })
+}
+
+/// The variables of a request for the command. The window's size is its terminal's to tell: a variable would go stale with
+/// the first resize, and programs believe it more than the terminal.
+fn command_env(env: &BTreeMap<String, String>, terminal: bool) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    if terminal {
+        env.retain(|name, _| name != "COLUMNS" && name != "LINES");
+    }
+    env
 }
 
 /// The window's size as Heroku's client tells it.

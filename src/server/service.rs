@@ -33,6 +33,7 @@ use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::Sourced;
+use crate::sys::signal::{Signal, ignore};
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
@@ -42,6 +43,8 @@ pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
     let mut limits = Limits::default();
     let descriptors = Descriptors::raise(limits.connections)?;
     limits.connections = descriptors.connections;
+    // A file that may not grow is an error like a full disk, and no reason to die.
+    ignore(Signal::XFSZ);
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, limits, |ctx| {

@@ -72,7 +72,8 @@ impl Store {
             let (alive, of_size) = transaction
                 .prepare_cached(
                     "SELECT count(*), count(*) FILTER (WHERE size = ?2) FROM dynos \
-                     INDEXED BY dynos_alive WHERE app_id = ?1 AND ended_at IS NULL",
+                     INDEXED BY dynos_alive \
+                     WHERE app_id = ?1 AND ended_at IS NULL AND state <> 'complete'",
                 )?
                 .query_row([app_id, new.size.name], |row| {
                     Ok((row.get(0)?, row.get(1)?))
@@ -199,7 +200,11 @@ impl Store {
         // Both have the rows of an app in the order of their places, so that a page costs what is on it.
         let (index, alive) = match ended {
             true => ("dynos_of_app", ""),
-            false => ("dynos_by_end", "AND ended_at IS NULL"),
+            // One whose command has ended is only being cleared away.
+            false => (
+                "dynos_by_end",
+                "AND ended_at IS NULL AND state <> 'complete'",
+            ),
         };
         let mut statement = self.connection.prepare_cached(&select(
             &format!("dynos INDEXED BY {index}"),

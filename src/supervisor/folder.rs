@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -17,6 +18,12 @@ use crate::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
 const EXIT_RECORD: &str = "exit.json";
+
+/// What becomes the exit record, until it is written.
+const RESERVED: &str = "exit.json.new";
+
+/// The room for a record, in bytes. One that tells at length why a dyno could not be started may be longer.
+const RECORD_SIZE: usize = 1024;
 
 /// The name of the socket in a dyno's folder.
 pub const SOCKET: &str = "sock";
@@ -69,10 +76,20 @@ pub fn sweep_scratch(folder: &Path) {
 /// # Errors
 /// When the disk does not take it.
 pub(super) fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
-    let aside = folder.join("exit.json.new");
-    fs::write(&aside, serde_json::to_vec(record)?)?;
+    let aside = folder.join(RESERVED);
+    let mut json = serde_json::to_vec(record)?;
+    // Blanks are nothing to JSON, and overwriting needs no room that is not there.
+    json.resize(json.len().max(RECORD_SIZE), b' ');
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false);
+    file.open(&aside)?.write_all_at(&json, 0)?;
     fs::rename(&aside, folder.join(EXIT_RECORD))?;
     Ok(())
+}
+
+/// Makes room for the exit record while there is some: the disk may be full when the dyno ends.
+pub(super) fn reserve_record(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join(RESERVED), [b' '; RECORD_SIZE])
 }
 
 /// The exit record in a dyno's folder.

@@ -9,6 +9,8 @@ pub struct Signal(i32);
 impl Signal {
     /// Wrote to a terminal from the background.
     pub const TTOU: Self = Self(libc::SIGTTOU);
+    /// Wrote more to a file than the limit on its size allows.
+    pub const XFSZ: Self = Self(libc::SIGXFSZ);
     /// `number`, if there is such a signal.
     pub fn new(number: i32) -> Option<Self> {
         (1..=libc::SIGRTMAX())

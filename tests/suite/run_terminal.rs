@@ -43,13 +43,15 @@ fn the_status_line_is_live() {
 fn the_terminal_inside_is_one_that_exists_there() {
     let host = Host::new();
     let app = host.plain_app();
-    let command = "tty; test -c \"$(tty)\" && echo a device; echo $TERM $COLUMNS $LINES; \
+    let command = "tty; test -c \"$(tty)\" && echo a device; echo $TERM; stty size; env | grep -E \"^(COLUMNS|LINES)=\"; \
                    test -t 0 && test -t 1 && test -t 2 && echo three times; ps -o tty= -p $$";
     let terminal = Terminal::run(&host, &app, &[command]);
     terminal.exits(0);
-    for line in ["a device", "xterm 80 24", "three times"] {
+    for line in ["a device", "xterm", "24 80", "three times"] {
         terminal.wait_for_line(line);
     }
+    // They would go stale at the first resize.
+    assert!(!terminal.screen().contains("COLUMNS=8"));
     if host.in_folders() {
         terminal.wait_for_text("/dev/pts/");
     } else {

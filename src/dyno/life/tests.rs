@@ -130,9 +130,13 @@ fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
                 message: None,
                 at_us: None,
             }),
+            Action::Report(DynoState::Complete),
         ]
     );
-    assert_eq!(life.step(Event::InitGone, seconds(9000)), []);
+    assert_eq!(
+        life.step(Event::InitGone, seconds(9000)),
+        [Action::SetDeadline(Timer::Phase, Some(seconds(9010)))]
+    );
     let end = life.step(Event::Drained, seconds(9001));
     assert!(matches!(end.last(), Some(Action::Finish(_))));
 }
@@ -414,4 +418,25 @@ impl Run {
         }
         Ok(())
     }
+}
+
+#[test]
+fn output_that_somebody_else_keeps_open_is_not_waited_for_for_ever() {
+    let mut life = Life::new(
+        Rules {
+            attached: false,
+            ..RULES
+        },
+        "hand it over".to_owned(),
+    );
+    let _ = life.step(Event::SandboxReady, seconds(0));
+    let _ = life.step(Event::Started, seconds(0));
+    let _ = life.step(Event::Exited(Exit::Status(0)), seconds(1));
+    let waiting = life.step(Event::InitGone, seconds(1));
+    assert_eq!(
+        waiting,
+        [Action::SetDeadline(Timer::Phase, Some(seconds(11)))]
+    );
+    let end = life.step(Event::Deadline(Timer::Phase), seconds(11));
+    assert!(matches!(end.last(), Some(Action::Finish(_))));
 }
