@@ -61,15 +61,15 @@ impl Home {
         folders
             .recursive(true)
             .mode(0o700)
-            .create(&path)
+            .create(path)
             .map_err(failed)?;
-        let metadata = std::fs::metadata(&path).map_err(failed)?;
+        let metadata = std::fs::metadata(path).map_err(failed)?;
         if metadata.uid() != rustix::process::geteuid().as_raw() {
             let message = format!("`{}` belongs to another user", path.display());
             let error = UserError::new(message);
             return Err(error.hint("set DYNO_HOME to a folder of your own").into());
         }
-        if !is_ours_or_empty(&path).map_err(failed)? {
+        if !is_ours_or_empty(path).map_err(failed)? {
             let message = format!(
                 "`{}` holds other things than the state of dyno",
                 path.display()
