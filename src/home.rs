@@ -79,7 +79,7 @@ impl Home {
                 .into());
         }
         if !matches!(metadata.mode() & 0o777, PRIVATE | PASSABLE) {
-            std::fs::set_permissions(&path, Permissions::from_mode(PRIVATE)).map_err(failed)?;
+            std::fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(failed)?;
         }
         Ok(Self {
             path: path.to_owned(),
