@@ -39,7 +39,7 @@ pub const USER: &str = "dyno@localhost";
 const LONGEST_MESSAGE: usize = 1_000;
 
 /// How long after a disk that was too full it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -95,6 +95,11 @@ impl Dynos {
     /// How many are alive.
     pub fn count(&self) -> usize {
         self.supervisors.count()
+    }
+
+    /// Whether nothing is to be done for any: none is alive, and what became of them is written down.
+    pub fn are_done(&self) -> bool {
+        self.count() == 0 && self.unwritten.is_empty()
     }
 
     /// Gets ready for the next one; see [`Supervisors::prepare`].

@@ -153,7 +153,7 @@ impl Service {
 
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
-        self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
+        self.info.idle && self.dynos.are_done() && ctx.connections() == 0 && ctx.jobs() == 0
     }
 
     /// Those who have waited for these dynos to end go on.
