@@ -33,6 +33,9 @@ use sha2::{Digest, Sha256};
 
 pub use error::ApiError;
 
+/// The longest text for people in a request, in bytes: a description, a commit.
+pub const MAX_TEXT: usize = 1_000;
+
 /// A time to the second, as Heroku writes it: `2012-01-01T12:00:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Timestamp);
@@ -159,6 +162,20 @@ impl<'a> Fields<'a> {
     pub fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, ApiError> {
         self.optional(name)?
             .ok_or_else(|| ApiError::invalid(format!("`{name}` is missing")))
+    }
+
+    /// A field with text for people, if it is there.
+    ///
+    /// # Errors
+    /// When it is something else, or longer than [`MAX_TEXT`].
+    pub fn text(&self, name: &str) -> Result<Option<String>, ApiError> {
+        let text: Option<String> = self.optional(name)?;
+        match text.as_ref().map_or(0, String::len) {
+            0..=MAX_TEXT => Ok(text),
+            length => Err(ApiError::invalid(format!(
+                "`{name}` is not valid: it has {length} bytes, and may have {MAX_TEXT}"
+            ))),
+        }
     }
 
     /// The names of all fields.

@@ -9,13 +9,16 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The longest app name in bytes (Heroku's figure).
 pub const MAX_NAME_BYTES: usize = 30;
 
 /// The shortest app name in bytes (Heroku's figure).
 pub const MIN_NAME_BYTES: usize = 3;
+
+/// The longest path in bytes: Linux's `PATH_MAX` without the final NUL.
+pub const MAX_PATH_BYTES: usize = 4095;
 
 /// The name of an app: `^[a-z][a-z0-9-]{1,28}[a-z0-9]$`, Heroku's rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +54,25 @@ pub struct Folder {
     pub inode: u64,
 }
 
+impl Folder {
+    /// Checks what somebody says that a folder is.
+    ///
+    /// # Errors
+    /// When the path is not absolute, or longer than the kernel takes.
+    pub fn check(&self) -> Result<(), UserError> {
+        let (path, length) = (&self.path, self.path.len());
+        if length > MAX_PATH_BYTES {
+            let message = format!("the path of the folder has {length} bytes");
+            return Err(UserError::new(message).hint(format!("it may have {MAX_PATH_BYTES}")));
+        }
+        match path.starts_with('/') && !path.contains('\0') {
+            true => Ok(()),
+            false => Err(UserError::new(format!("`{path}` is no path of a folder"))
+                .hint("it begins with a `/`")),
+        }
+    }
+}
+
 /// A folder's tie to its app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -71,7 +93,8 @@ impl AppName {
         if is_legal(name) {
             return Ok(Self(name.to_owned()));
         }
-        Err(UserError::new(format!("`{name}` cannot be the name of an app")).hint(format!(
+        let start = shown(name.as_bytes(), 2 * MAX_NAME_BYTES);
+        Err(UserError::new(format!("`{start}` cannot be the name of an app")).hint(format!(
             "a name is {MIN_NAME_BYTES} to {MAX_NAME_BYTES} of a-z, 0-9 and -, begins with a letter and does not end \
              with a -: `{}` would do",
             Self::from_folder(name)

@@ -3,6 +3,9 @@
 //! Requests go one after the other over the connection, which is made anew if the server has closed
 //! it in between. An error that the API answers with becomes the [`UserError`] that the person sees.
 //! How the server is found and started is [`start`]'s business.
+//!
+//! A server may stop or be killed at any moment. A request that it cannot have taken is sent once more, to its successor;
+//! of one that it may have taken, only the server's answer says what became of it.
 
 mod connection;
 pub mod start;
@@ -14,6 +17,7 @@ mod transport;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -22,16 +26,25 @@ use serde::de::DeserializeOwned;
 
 use crate::api::error::ApiError;
 use crate::error::UserError;
-use crate::http::BodyDecoder;
+use crate::home::Home;
+use crate::http::{BodyDecoder, ResponseHead};
 
 use connection::{Connection, Payload, Sent, lost, request_line};
+use start::Launch;
 pub use streamed::Streamed;
+
+/// How often a request is sent that no server takes.
+const TRIES: u32 = 10;
+/// Between the first two of them; doubled every time.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
     patience: Option<Duration>,
+    /// How another server is started when this one is gone.
+    start: Option<(Home, Launch)>,
     /// None when the connection is of no further use; the next request makes another.
     connection: Option<Connection>,
 }
@@ -69,6 +82,7 @@ impl Client {
         Ok(Self {
             socket: socket.to_owned(),
             patience: None,
+            start: None,
             connection: Some(connection),
         })
     }
@@ -208,7 +222,6 @@ impl Client {
         protocol: &str,
         body: &[u8],
     ) -> anyhow::Result<Upgraded> {
-        let mut connection = self.take_connection()?;
         let mut head = request_line(method, target)
             .with("Connection", "upgrade")
             .with("Upgrade", protocol);
@@ -219,8 +232,7 @@ impl Client {
         }
         let mut bytes = head.finish();
         bytes.extend_from_slice(body);
-        connection.transport.write(&bytes).map_err(lost)?;
-        let head = connection.read_head(method)?;
+        let (mut connection, head) = self.ask(method, &bytes)?;
         if head.status != 101 {
             let answer = connection.read_answer(&head)?.success()?;
             bail!(
@@ -247,11 +259,13 @@ impl Client {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
-        let mut connection = self.take_connection()?;
-        connection
-            .transport
-            .write(&request_line("GET", target).finish())
-            .map_err(lost)?;
+        // Whoever follows a stream knows best what to do when the server is gone.
+        let mut connection = match self.open_connection()? {
+            Some(connection) => connection,
+            None => Connection::open(&self.socket, self.patience).map_err(lost)?,
+        };
+        let request = request_line("GET", target).finish();
+        connection.transport.write(&request).map_err(lost)?;
         let head = connection.read_head("GET")?;
         if head.status >= 400 {
             let status = connection.read_answer(&head)?.success()?.status;
@@ -268,15 +282,35 @@ impl Client {
         target: &str,
         payload: Payload<'_>,
     ) -> anyhow::Result<Answer> {
-        let mut connection = self.take_connection()?;
-        let sent = connection.send(method, target, payload)?;
-        // A server that does not want the rest answers and hangs up: its answer says more than the
-        // broken pipe.
-        let whole = matches!(sent, Sent::Whole);
-        let head = match (connection.read_head(method), sent) {
-            (Ok(head), _) => head,
-            (Err(_), Sent::Broken(error)) => return Err(lost(error)),
-            (Err(error), _) => return Err(error),
+        let head = request_line(method, target);
+        let ((mut connection, head), whole) = match payload {
+            Payload::None => (self.ask(method, &head.finish())?, true),
+            Payload::Range(range) => {
+                let head = head.with("Range", range);
+                (self.ask(method, &head.finish())?, true)
+            }
+            Payload::Json(body) => {
+                let head = head.with("Content-Type", "application/json");
+                let head = head.with("Content-Length", &body.len().to_string());
+                (self.ask(method, &[head.finish(), body].concat())?, true)
+            }
+            Payload::Stream {
+                content_type,
+                content,
+            } => {
+                let head = head.with("Content-Type", content_type);
+                let head = head.with("Transfer-Encoding", "chunked").finish();
+                let mut connection = self.take_connection()?;
+                let sent = connection.send_chunks(head, content)?;
+                // A server that does not want the rest answers and hangs up: its answer says more than the
+                // broken pipe.
+                let whole = matches!(sent, Sent::Whole);
+                match (connection.read_head(method), sent) {
+                    (Ok(head), _) => ((connection, head), whole),
+                    (Err(_), Sent::Broken(error)) => return Err(lost(error)),
+                    (Err(error), _) => return Err(error),
+                }
+            }
         };
         let answer = connection.read_answer(&head)?;
         if whole && head.keep_alive {
@@ -286,16 +320,50 @@ impl Client {
         Ok(answer)
     }
 
-    /// The connection, if the server has not closed it since; else a new one. Nothing of the request
-    /// was sent yet, so this is safe for any method.
+    /// Sends a whole request and reads the head of its answer; again, to whatever server there is then, as long as
+    /// none can have taken it.
+    fn ask(&mut self, method: &str, request: &[u8]) -> anyhow::Result<(Connection, ResponseHead)> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            let mut connection = self.take_connection()?;
+            let sent = connection.transport.write(request);
+            match connection.read_head(method) {
+                Ok(head) => return Ok((connection, head)),
+                Err(error) if !connection.is_untaken(method, &sent, &error) => return Err(error),
+                Err(_) => thread::sleep(pause),
+            }
+            pause *= 2;
+        }
+        let mut connection = self.take_connection()?;
+        connection.transport.write(request).map_err(lost)?;
+        let head = connection.read_head(method)?;
+        Ok((connection, head))
+    }
+
+    /// The connection, if the server has not closed it since; else a new one, to its successor if need be. Nothing of
+    /// the request was sent yet, so this is safe for any method.
     fn take_connection(&mut self) -> anyhow::Result<Connection> {
-        if let Some(connection) = self.connection.take()
-            && connection.input.is_empty()
-            && !connection.transport.has_input()?
-        {
+        if let Some(connection) = self.open_connection()? {
             return Ok(connection);
         }
-        Connection::open(&self.socket, self.patience).map_err(lost)
+        let Some((home, launch)) = &self.start else {
+            return Connection::open(&self.socket, self.patience).map_err(lost);
+        };
+        let connection = start::connect_to_any_or_start(home, launch)?.connection;
+        let connection = connection.context("no connection to the server")?;
+        connection.transport.set_patience(self.patience)?;
+        Ok(connection)
+    }
+
+    fn open_connection(&mut self) -> anyhow::Result<Option<Connection>> {
+        match self.connection.take() {
+            Some(connection)
+                if connection.input.is_empty() && !connection.transport.has_input()? =>
+            {
+                Ok(Some(connection))
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -55,6 +55,8 @@ pub struct DynoSpec {
     pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, to be mapped.
     pub id_mapped: bool,
+    /// The port that the dyno was given, and nobody else while it lives.
+    pub port: u16,
     /// Host uid and gid of the dyno.
     pub owner: (u32, u32),
     /// The server is root.
@@ -126,6 +128,9 @@ pub enum FromSupervisor {
         dyno: String,
         state: DynoState,
         at_us: i64,
+        /// The port that the dyno was given: a server that adopts it must not give it to another.
+        #[serde(default)]
+        port: Option<u16>,
     },
     /// The last message: how it ended. The same is in the exit record.
     Ended { dyno: String, record: ExitRecord },
@@ -265,6 +270,20 @@ mod tests {
         send(&a, &newer, &[]).unwrap();
         let (message, _) = receive::<ToSupervisor>(&b).unwrap().unwrap();
         assert!(matches!(message, ToSupervisor::Stop { .. }));
+    }
+
+    #[test]
+    fn a_message_over_the_bound_is_neither_sent_nor_received() {
+        const TOO_LONG: &str = "control message over 2 MiB";
+        let (a, b) = pair();
+        let error = send(&a, &"x".repeat(MAX_MESSAGE), &[]).unwrap_err();
+        assert_eq!(error.to_string(), TOO_LONG);
+        let _ = sockopt::set_socket_send_buffer_size_force(&a, 4 * MAX_MESSAGE);
+        // As an ordinary user the kernel may not take that much in the first place.
+        if unix_socket::send(&a, &vec![b' '; MAX_MESSAGE + 1], &[]).is_ok() {
+            let error = receive::<FromInit>(&b).unwrap_err();
+            assert_eq!(error.to_string(), TOO_LONG);
+        }
     }
 
     #[test]

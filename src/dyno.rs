@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::UserError;
-use crate::procfile::is_process_type_name;
+use crate::error::{UserError, shown};
+use crate::procfile::{MAX_NAME, is_process_type_name};
 
 pub use limits::{Limits, Reached};
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
@@ -56,7 +56,8 @@ impl FromStr for DynoName {
             })
         });
         name.ok_or_else(|| {
-            UserError::new(format!("`{text}` is not the name of a dyno"))
+            let start = shown(text.as_bytes(), MAX_NAME);
+            UserError::new(format!("`{start}` is not the name of a dyno"))
                 .hint("a dyno is named like `run.1`")
         })
     }

@@ -6,6 +6,25 @@
 
 use std::fmt;
 
+/// Prints a line on standard error. Unlike `eprintln!`, it lives on when that cannot take it: the log of a server whose
+/// disk is full is no reason to lose a dyno.
+macro_rules! tell {
+    ($($text:tt)*) => {
+        $crate::error::tell_part!("{}\n", format_args!($($text)*))
+    };
+}
+pub(crate) use tell;
+
+/// The same without a line feed.
+macro_rules! tell_part {
+    ($($text:tt)*) => {{
+        let text = format!($($text)*);
+        // In one piece, between the lines of others who write there.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+    }};
+}
+pub(crate) use tell_part;
+
 /// dyno itself failed (as opposed to the command it ran). Same figure as `docker run` and `env`.
 pub const EXIT_DYNO_FAILED: u8 = 125;
 

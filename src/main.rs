@@ -3,6 +3,9 @@
 //! One binary plays four parts, chosen by its first argument: the command line, the server, the
 //! supervisor of one dyno, and that dyno's init. See `docs/architecture.md` for the rooms.
 
+// They panic where a full disk or a reader that has left does not take it; `say!` and `tell!` do not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;

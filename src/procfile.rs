@@ -46,7 +46,7 @@ pub fn is_process_type_name(name: &str) -> bool {
 /// The first line that is none of these, a second definition of a name, or a bound that is passed.
 pub fn parse(text: &[u8]) -> Result<Vec<ProcessType>, ProcfileError> {
     if text.len() > MAX_BYTES {
-        return Err(ProcfileError::TooLarge { bytes: text.len() });
+        return Err(ProcfileError::TooLarge);
     }
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let mut found: Vec<(usize, ProcessType)> = Vec::new();
@@ -118,10 +118,7 @@ pub enum ProcfileError {
         second: usize,
     },
     /// More than [`MAX_BYTES`].
-    TooLarge {
-        /// The file's size.
-        bytes: usize,
-    },
+    TooLarge,
     /// More than [`MAX_PROCESS_TYPES`].
     TooManyTypes {
         /// The line of the first process type too many.
@@ -176,10 +173,10 @@ impl fmt::Display for ProcfileError {
                     "bad Procfile line {second}: `{name}` is already defined on line {first}"
                 )
             }
-            Self::TooLarge { bytes } => {
+            Self::TooLarge => {
                 write!(
                     f,
-                    "the Procfile has {bytes} bytes, more than the {MAX_BYTES} allowed"
+                    "the Procfile has more than the {MAX_BYTES} bytes allowed"
                 )
             }
             Self::TooManyTypes { number } => write!(
@@ -199,7 +196,7 @@ impl From<ProcfileError> for UserError {
                 "every line is `TYPE: COMMAND`, such as `web: ./server`; comments begin with `#`"
             }
             ProcfileError::Duplicate { .. } => "remove or rename one of the two",
-            ProcfileError::TooLarge { .. } => "move long commands into scripts",
+            ProcfileError::TooLarge => "move long commands into scripts",
             ProcfileError::TooManyTypes { .. } => "run rarely used commands with `dyno run`",
         };
         Self::new(error.to_string()).hint(hint)
@@ -284,7 +281,7 @@ mod tests {
         let huge = vec![b'#'; MAX_BYTES + 1];
         assert_eq!(
             message(&huge),
-            "the Procfile has 65537 bytes, more than the 65536 allowed"
+            "the Procfile has more than the 65536 bytes allowed"
         );
         let many: String = (0..=MAX_PROCESS_TYPES)
             .map(|n| format!("t{n}: x\n"))

@@ -15,8 +15,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::app::AppName;
-use crate::error::UserError;
+use crate::app::{AppName, MAX_PATH_BYTES};
+use crate::config_var;
+use crate::error::{UserError, shown};
 
 /// The number of a release within its app, from 1: `v3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,6 +204,9 @@ impl<'de> Deserialize<'de> for ProcessTypes {
     }
 }
 
+/// How many folders the toolchains of a release may have.
+pub const MAX_TOOLCHAIN_FOLDERS: usize = 64;
+
 /// Toolchains of the deploying user that a release needs beside the stack: they lie under a home,
 /// which a dyno does not see otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,6 +223,32 @@ pub struct Toolchains {
 }
 
 impl Toolchains {
+    /// Checks what somebody says that toolchains are.
+    ///
+    /// # Errors
+    /// When there are more than [`MAX_TOOLCHAIN_FOLDERS`], or one is no absolute path, or a variable is none.
+    pub fn check(&self) -> Result<(), UserError> {
+        let most = self.path.len().max(self.folders.len());
+        if most > MAX_TOOLCHAIN_FOLDERS {
+            let message = format!("the toolchains have {most} folders");
+            return Err(
+                UserError::new(message).hint(format!("they may have {MAX_TOOLCHAIN_FOLDERS}"))
+            );
+        }
+        for folder in self.path.iter().chain(&self.folders) {
+            let whole = folder.starts_with('/') && !folder.contains(['\0', ':']);
+            if !whole || folder.len() > MAX_PATH_BYTES {
+                let start = shown(folder.as_bytes(), 100);
+                return Err(
+                    UserError::new(format!("`{start}` is no folder of a toolchain")).hint(format!(
+                        "its path begins with a `/` and has {MAX_PATH_BYTES} bytes at most"
+                    )),
+                );
+            }
+        }
+        config_var::check_env(&self.env)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.path.is_empty() && self.folders.is_empty() && self.env.is_empty()

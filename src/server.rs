@@ -15,6 +15,7 @@ pub mod limits;
 pub mod listener;
 mod log_keeper;
 mod logs;
+mod lost;
 mod platform;
 mod releases;
 mod routes;

@@ -4,7 +4,7 @@
 //! here are the figures, and the way from what a person types to a row. Called by the command line,
 //! the API and the store.
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The size of a one-off dyno, and of a new process type, when none is named. Heroku's page on
 /// one-off dynos says 1X, whatever the app's other dynos have.
@@ -88,7 +88,8 @@ impl Size {
                     .filter(|size| !size.private_space_only)
                     .map(|size| size.name)
                     .collect();
-                UserError::new(format!("no such size as `{name}`")).hint(format!(
+                let start = shown(name.as_bytes(), 40);
+                UserError::new(format!("no such size as `{start}`")).hint(format!(
                     "the sizes are {}, and Private-S, Shield-S and their likes",
                     names.join(", ")
                 ))

@@ -30,7 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::UserError;
 
-pub use cache::SlugCache;
+pub use cache::{Lease, SlugCache};
 pub use copy::copy_tree;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
@@ -177,7 +177,7 @@ fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
 
 fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
     UserError::new(format!("slug too large: {what}, and the limit is {limit}"))
-        .hint("leave out what the app does not need with .slugignore, or raise the limit (DYNO_TREE_LIMIT, in MiB)")
+        .hint("leave out what the app does not need with .slugignore, or raise `slug_limit` or `tree_limit`: `dyno settings`")
         .into()
 }
 

@@ -5,13 +5,14 @@
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is the output nobody else reads;
-//! `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/record.rs` is what is left in the end.
+//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
+//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is
+//! the dyno's folder, which the server knows too.
 
 mod build;
+mod folder;
 mod inside;
 mod output;
-mod record;
 mod session;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, 
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer};
 use crate::dyno::{DynoState, ExitRecord};
+use crate::error::tell;
 use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::log_file::LogWriter;
@@ -40,9 +42,10 @@ use crate::stack::Stack;
 use crate::unix_socket::{self, SocketType};
 
 pub use build::end_strays;
+pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
+use folder::{LOCK, TRACKED, write_record};
 use inside::Inside;
 use output::Output;
-pub use record::{lost_record, read_record, sweep_scratch};
 use session::Session;
 
 /// The largest spec, in bytes: far above what its bounded parts add up to.
@@ -53,19 +56,6 @@ const MAX_SERVERS: usize = 4;
 
 /// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
 const OPEN_FILES: u64 = 512;
-
-/// The name of the socket in a dyno's folder.
-pub const SOCKET: &str = "sock";
-
-/// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
-pub const SCRATCH: &str = "scratch";
-
-/// The name of the file in a dyno's folder which says that there may be processes of the dyno that the kernel does not
-/// end by itself.
-pub const TRACKED: &str = "tracked";
-
-/// The name of the lock in a dyno's folder. Held by supervisor and init, it means the whole dyno.
-pub const LOCK: &str = "lock";
 
 /// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
 /// server. Returns when the dyno is over.
@@ -122,6 +112,8 @@ struct Supervisor {
     /// One for each of the life's timers: phase, idle, lifetime.
     timer_tokens: [(Timer, Token); 3],
     finished: bool,
+    /// The exit record, once it is written.
+    recorded: Option<ExitRecord>,
     /// The dyno is up, and as a rule nothing happens for a while.
     settled: bool,
 }
@@ -175,6 +167,7 @@ impl Supervisor {
             output: Output::of(&spec.name, &mut reactor),
             inside: Inside::new(rules.idle_timeout),
             finished: false,
+            recorded: None,
             settled: false,
             spec,
             reactor,
@@ -560,7 +553,8 @@ impl Supervisor {
                     (None, _) => {}
                 }
             }
-            Action::Finish(record) => self.finish(record),
+            Action::Record(record) => self.write_down(&record),
+            Action::Finish(record) => self.finish(&record),
         }
         None
     }
@@ -581,6 +575,7 @@ impl Supervisor {
             dyno: self.spec.id.clone(),
             state: self.state,
             at_us: self.since.as_microsecond(),
+            port: Some(self.spec.port),
         }
     }
 
@@ -591,12 +586,28 @@ impl Supervisor {
         }
     }
 
+    /// Writes the exit record, with the time. Done once, if the disk allows.
+    fn write_down(&mut self, record: &ExitRecord) {
+        if self.recorded.is_none() {
+            let record = ExitRecord {
+                at_us: Some(Timestamp::now().as_microsecond()),
+                ..record.clone()
+            };
+            match write_record(&self.spec.folder, &record) {
+                Ok(()) => self.recorded = Some(record),
+                Err(error) => tell!(
+                    "{}: cannot write the exit record: {error:#}",
+                    self.spec.name
+                ),
+            }
+        }
+    }
+
     /// The record first, so that the end is known whatever happens next; then everything that
     /// was only the dyno's goes. The folder with the record is the server's to remove.
-    fn finish(&mut self, mut record: ExitRecord) {
+    fn finish(&mut self, record: &ExitRecord) {
         self.finished = true;
-        record.at_us = Some(Timestamp::now().as_microsecond());
-        let mut written = record::write_record(&self.spec.folder, &record);
+        self.write_down(record);
         self.end_session();
         self.inside.end();
         if let Some(mut sandbox) = self.sandbox.take() {
@@ -604,16 +615,17 @@ impl Supervisor {
         }
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
-        if written.is_err() {
-            // What the dyno itself wrote may have been what filled the disk.
-            written = record::write_record(&self.spec.folder, &record);
-        }
-        if let Err(error) = &written {
-            eprintln!(
-                "{}: cannot write the exit record: {error:#}",
-                self.spec.name
+        // What the dyno itself wrote may have been what filled the disk.
+        self.write_down(record);
+        let _ = self.log.append(&[]);
+        if self.log.lost() > 0 {
+            tell!(
+                "{}: {} messages could not be logged",
+                self.spec.name,
+                self.log.lost()
             );
         }
+        let record = self.recorded.take().unwrap_or_else(|| record.clone());
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
     }
@@ -622,6 +634,6 @@ impl Supervisor {
 /// Nobody inside is left afterwards, or it is said.
 fn end(sandbox: &mut Launched, name: &str) {
     if let Err(error) = sandbox.end() {
-        eprintln!("{name}: {error}");
+        tell!("{name}: {error}");
     }
 }

@@ -8,10 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::release::Toolchains;
-
-/// More than anybody's `PATH` names; the rest is left out.
-const MAX_FOLDERS: usize = 64;
+use crate::release::{MAX_TOOLCHAIN_FOLDERS, Toolchains};
 
 /// What a well-known folder of a home brings with it.
 struct Known {
@@ -120,7 +117,8 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// The toolchains that the search path `path` names under `home`.
+/// The toolchains that the search path `path` names under `home`. What is beyond the bound on their number, which is
+/// more than anybody has, is left out.
 pub fn find(path: &str, home: &Path) -> Toolchains {
     let mut found = Toolchains::default();
     for entry in std::env::split_paths(path) {
@@ -128,13 +126,14 @@ pub fn find(path: &str, home: &Path) -> Toolchains {
             continue;
         };
         let Some(text) = entry.to_str() else { continue };
-        if found.path.iter().any(|known| known == text) || !entry.is_dir() {
+        let full = found.path.len() == MAX_TOOLCHAIN_FOLDERS;
+        if full || found.path.iter().any(|known| known == text) || !entry.is_dir() {
             continue;
         }
         let (folders, env) = needs(home, &inside);
         for folder in folders {
             let known = found.folders.iter().any(|known| folder.starts_with(known));
-            if !known && folder.is_dir() && found.folders.len() < MAX_FOLDERS {
+            if !known && folder.is_dir() && found.folders.len() < MAX_TOOLCHAIN_FOLDERS {
                 found.folders.extend(folder.to_str().map(str::to_owned));
             }
         }

@@ -110,9 +110,13 @@ impl CreateApp {
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let name: Option<String> = fields.optional("name")?;
+        let folder: Option<Folder> = fields.optional("folder")?;
+        if let Some(folder) = &folder {
+            folder.check()?;
+        }
         Ok(Self {
             name: name.map(|name| AppName::parse(&name)).transpose()?,
-            folder: fields.optional("folder")?,
+            folder,
             unless_linked: fields.optional("unless_linked")?.unwrap_or(false),
         })
     }

@@ -45,9 +45,11 @@ impl CreateLink {
     /// When a field is missing or wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
+        let folder: Folder = fields.required("folder")?;
+        folder.check()?;
         Ok(Self {
             app: fields.required("app")?,
-            folder: fields.required("folder")?,
+            folder,
         })
     }
 }

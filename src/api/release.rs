@@ -146,11 +146,17 @@ impl CreateRelease {
             return Ok(Self::Rollback { release });
         }
         let slug = fields.optional("slug")?;
+        let folder: Option<PackedFolder> = fields.optional("folder")?;
+        if let Some(packed) = &folder {
+            packed.folder.check()?;
+        }
+        let toolchains: Toolchains = fields.optional("toolchains")?.unwrap_or_default();
+        toolchains.check()?;
         Ok(Self::Deploy(Deploy {
             slug: slug.ok_or_else(|| ApiError::invalid("`slug` or `release` is missing"))?,
-            description: fields.optional("description")?,
-            folder: fields.optional("folder")?,
-            toolchains: fields.optional("toolchains")?.unwrap_or_default(),
+            description: fields.text("description")?,
+            folder,
+            toolchains,
         }))
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Fields, Named, Time};
 use crate::command_line;
-use crate::error::UserError;
-use crate::procfile::{MAX_PROCESS_TYPES, is_process_type_name};
+use crate::error::{UserError, shown};
+use crate::procfile::{MAX_NAME, MAX_PROCESS_TYPES, is_process_type_name};
 use crate::release::{self, ProcessTypes};
 
 /// A slug.
@@ -103,7 +103,8 @@ impl CreateSlug {
         for (name, command) in process_types.iter() {
             if !is_process_type_name(name) {
                 return Err(ApiError::invalid(format!(
-                    "`process_types` is not valid: `{name}` cannot be one"
+                    "`process_types` is not valid: `{}` cannot be one",
+                    shown(name.as_bytes(), MAX_NAME)
                 )));
             }
             command_line::check(command).map_err(|error| {
@@ -117,8 +118,8 @@ impl CreateSlug {
         Ok(Self {
             process_types,
             digest: checksum.map(|checksum| digest(&checksum)).transpose()?,
-            commit: fields.optional("commit")?,
-            commit_description: fields.optional("commit_description")?,
+            commit: fields.text("commit")?,
+            commit_description: fields.text("commit_description")?,
         })
     }
 }

@@ -381,6 +381,50 @@ fn a_wrong_field_is_named() {
 }
 
 #[test]
+fn texts_and_paths_of_others_have_bounds() {
+    let parse = |field: &str, value: Value| {
+        let mut body = json!({"slug": ID, "process_types": {}, "app": "shop"});
+        body[field] = value;
+        let body = serde_json::to_vec(&body).unwrap();
+        let errors = [
+            CreateSlug::parse(&body).err(),
+            CreateRelease::parse(&body).err(),
+            crate::api::link::CreateLink::parse(&body).err(),
+        ];
+        let missing = |error: &ApiError| error.message.contains("`folder` is missing");
+        errors.into_iter().flatten().find(|error| !missing(error))
+    };
+    let text = |length: usize| Value::from("x".repeat(length));
+    for field in ["commit", "commit_description", "description"] {
+        assert_eq!(parse(field, text(MAX_TEXT)), None);
+        let error = parse(field, text(MAX_TEXT + 1)).unwrap();
+        let expected = format!("`{field}` is not valid: it has 1001 bytes, and may have 1000");
+        assert_eq!(error.message, expected);
+    }
+    let folder = |path: String| {
+        let now = "2026-01-01T00:00:00Z";
+        json!({"path": path, "device": 1, "inode": 2, "packed_at": now})
+    };
+    let path = |length: usize| format!("/{}", "x".repeat(length - 1));
+    assert_eq!(parse("folder", folder(path(4095))), None);
+    let error = parse("folder", folder(path(4096))).unwrap();
+    assert_eq!(error.message, "the path of the folder has 4096 bytes");
+    assert_eq!(error.hint.as_deref(), Some("it may have 4095"));
+    assert!(parse("folder", folder("relative".into())).is_some());
+
+    let toolchains = |folders: Vec<String>| json!({"folders": folders});
+    assert_eq!(parse("toolchains", toolchains(vec![path(4095); 64])), None);
+    let error = parse("toolchains", toolchains(vec![path(9); 65])).unwrap();
+    assert_eq!(error.message, "the toolchains have 65 folders");
+    for bad in ["relative".to_owned(), "/a:b".to_owned(), path(4096)] {
+        let error = parse("toolchains", toolchains(vec![bad])).unwrap();
+        assert!(error.message.ends_with("is no folder of a toolchain"));
+        assert!(error.message.len() < 500);
+    }
+    assert!(parse("toolchains", json!({"env": {"1A": "x"}})).is_some());
+}
+
+#[test]
 fn an_app_may_be_asked_for_without_a_word() {
     assert_eq!(CreateApp::parse(b"").unwrap(), CreateApp::default());
     assert_eq!(CreateApp::parse(b"{}").unwrap(), CreateApp::default());

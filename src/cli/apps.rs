@@ -10,7 +10,7 @@ use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
 use crate::api::release::Release;
 use crate::app::AppName;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::http::target;
 
 /// Make an app and link this folder to it.
@@ -32,10 +32,10 @@ impl Create {
         };
         let before = context.link()?;
         let app: App = context.client()?.post("/apps", &request)?;
-        eprintln!("Creating {}... done", app.name);
+        tell!("Creating {}... done", app.name);
         let here = request.folder.map(|folder| folder.path);
         if let Some(link) = before.filter(|link| Some(&link.path) == here.as_ref()) {
-            eprintln!(
+            tell!(
                 "this folder was linked to {before}; `dyno link -a {before}` links it again",
                 before = link.app.name
             );
@@ -57,7 +57,7 @@ pub fn link(context: &mut Context) -> Result<()> {
     };
     let path = request.folder.path.clone();
     let app: App = context.client()?.request("PUT", "/links", Some(&request))?;
-    eprintln!("Linking {path} to {}... done", app.name);
+    tell!("Linking {path} to {}... done", app.name);
     Ok(())
 }
 
@@ -68,7 +68,7 @@ pub fn unlink(context: &mut Context) -> Result<()> {
     };
     let target = format!("/links?path={}", target::encode(&link.path));
     let () = context.client()?.delete(&target)?;
-    eprintln!("Unlinking {} from {}... done", link.path, link.app.name);
+    tell!("Unlinking {} from {}... done", link.path, link.app.name);
     Ok(())
 }
 
@@ -159,7 +159,7 @@ impl Destroy {
                 .into());
         }
         let app: App = context.client()?.delete(&app_path(&name, ""))?;
-        eprintln!("Destroying {}... done", app.name);
+        tell!("Destroying {}... done", app.name);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use super::{say, say_json};
 use crate::api::release::Release;
 use crate::command_line;
 use crate::config_var::{Config, ConfigChange};
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 
 /// Show the config vars.
 #[derive(Debug, Args)]
@@ -120,6 +120,6 @@ fn apply(context: &mut Context, change: &ConfigChange, doing: &str) -> Result<Co
         .map(|release| release.version)
         .max()
         .unwrap_or(0);
-    eprintln!("{doing} {} on {app}... done, v{version}", names.join(", "));
+    tell!("{doing} {} on {app}... done, v{version}", names.join(", "));
     Ok(config)
 }

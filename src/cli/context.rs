@@ -12,8 +12,8 @@ use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::app::Folder;
 use crate::client::Client;
-use crate::client::start::{Launch, connect, connect_or_start};
-use crate::error::UserError;
+use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
+use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::target;
 use crate::settings::{Settings, Sourced};
@@ -83,10 +83,7 @@ impl Context {
         if self.client.is_none() {
             self.client = Some(match &self.misconfigured {
                 // Whoever has lost one server goes on with whichever replaced it.
-                None if self.lost => match connect(&self.home)? {
-                    Some((client, _)) => client,
-                    None => connect_or_start(&self.home, &Launch::default())?,
-                },
+                None if self.lost => connect_to_any_or_start(&self.home, &Launch::default())?,
                 None => connect_or_start(&self.home, &Launch::default())?,
                 Some(error) => {
                     let running = connect(&self.home)?;
@@ -175,7 +172,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn warn(error: &UserError) {
-    eprintln!("warning: {error}; the server goes on with the settings it has");
+    tell!("warning: {error}; the server goes on with the settings it has");
 }
 
 /// The advice for whoever did not say which app.

@@ -3,8 +3,9 @@
 //! A folder is packed on one thread while another sends it, so nothing waits on a temporary file; the server
 //! counts the digest itself, and both must agree.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -14,13 +15,14 @@ use clap::Args;
 use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 
 use super::context::{Context, app_path, current_folder, folder};
 use crate::api::ExactTime;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
-use crate::error::UserError;
+use crate::error::{UserError, tell, tell_part};
 use crate::procfile;
 use crate::release::{ProcessTypes, Toolchains};
 use crate::slug::{self, Limits, Packed};
@@ -73,7 +75,7 @@ impl Deploy {
                             unless_linked: true,
                         };
                         let app: App = context.client()?.post("/apps", &request)?;
-                        eprintln!("Creating {}... done", app.name);
+                        tell!("Creating {}... done", app.name);
                         (app.name, root)
                     }
                 }
@@ -228,8 +230,18 @@ fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
 
 /// The process types of the Procfile in `root`; none if there is no Procfile.
 pub fn process_types(root: &Path) -> Result<ProcessTypes> {
-    match fs::read(root.join("Procfile")) {
-        Ok(text) => parse(&text),
+    // One byte more than it may have, so that a larger one is noticed; and opening a pipe must not wait for a writer.
+    let mut text = Vec::new();
+    let read = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(root.join("Procfile"))
+        .and_then(|file| {
+            file.take(procfile::MAX_BYTES as u64 + 1)
+                .read_to_end(&mut text)
+        });
+    match read {
+        Ok(_) => parse(&text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
         Err(error) => {
             Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display()))
@@ -290,7 +302,7 @@ impl Story {
         if live {
             bar.enable_steady_tick(Duration::from_millis(100));
         } else if !quiet {
-            eprint!("Deploying to {app}... ");
+            tell_part!("Deploying to {app}... ");
         }
         Self {
             app: app.to_owned(),
@@ -303,7 +315,7 @@ impl Story {
     fn done(mut self, release: &Release, warnings: &[String]) {
         self.tell(&format!("done, v{}", release.version));
         for warning in warnings.iter().filter(|_| !self.quiet) {
-            eprintln!("warning: {warning}");
+            tell!("warning: {warning}");
         }
     }
 
@@ -312,8 +324,8 @@ impl Story {
         self.bar.finish_and_clear();
         match (self.quiet, terminal::is_terminal(rustix::stdio::stderr())) {
             (true, _) => {}
-            (false, true) => eprintln!("Deploying to {}... {how}", self.app),
-            (false, false) => eprintln!("{how}"),
+            (false, true) => tell!("Deploying to {}... {how}", self.app),
+            (false, false) => tell!("{how}"),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
 use crate::api::link::Link;
 use crate::command_line;
 use crate::config_var::check_env_name;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::size::Size;
 use crate::slug::tree_is_newer_than;
@@ -125,7 +125,7 @@ impl OneOff {
                 deploy::process_types(&here)?;
                 let app: App = context.client()?.post("/apps", &request)?;
                 if !quiet {
-                    eprintln!("Creating {}... done", app.name);
+                    tell!("Creating {}... done", app.name);
                 }
                 deploy::from_folder(context, &app.name, &here, quiet)?;
                 Ok(app.name)
@@ -140,9 +140,10 @@ impl OneOff {
         };
         let newer = tree_is_newer_than(Path::new(&link.path), packed_at.0.into(), GLANCE);
         if newer.is_ok_and(|newer| newer) {
-            eprintln!(
+            tell!(
                 "{} has changed since {} was deployed; `dyno run --deploy` deploys it first",
-                link.path, link.app.name
+                link.path,
+                link.app.name
             );
         }
     }
@@ -170,7 +171,7 @@ pub fn tell_isolation(home: &Home) {
     };
     let told = fs::read(home.isolation_told());
     if told.map_or(true, |told| told != note) {
-        eprintln!(
+        tell!(
             "dyno: isolation is tempdir, a folder without walls; `dyno doctor` says why, and what that means"
         );
         let _ = fs::write(home.isolation_told(), note);

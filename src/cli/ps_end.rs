@@ -9,7 +9,7 @@ use super::context::{Context, app_path};
 use super::wait::{ended_within, exit_code, until_ended};
 use crate::api::dyno::{Dyno, Stopping};
 use crate::dyno::DynoName;
-use crate::error::{EXIT_USAGE, UserError};
+use crate::error::{EXIT_USAGE, UserError, tell, tell_part};
 use crate::time_span;
 
 /// How long a stop takes as a rule, at most. After that the person is told what it waits for.
@@ -52,11 +52,11 @@ impl Restart {
         if self.dynos.is_empty() {
             let app = context.app()?;
             let _: serde_json::Value = context.client()?.delete(&app_path(&app, "/dynos"))?;
-            eprintln!("Restarting dynos on {app}... none to restart: one-off dynos go on");
+            tell!("Restarting dynos on {app}... none to restart: one-off dynos go on");
             return Ok(());
         }
         end("Restarting", &self.dynos, self.no_wait, context)?;
-        eprintln!("One-off dynos end by a restart, and do not start again.");
+        tell!("One-off dynos end by a restart, and do not start again.");
         Ok(())
     }
 }
@@ -79,9 +79,9 @@ impl Wait {
         };
         let name: DynoName = name.parse()?;
         let app = context.app()?;
-        eprint!("Waiting for {name}... ");
-        let ended = until_ended(context, &app, &name.to_string()).inspect_err(|_| eprintln!())?;
-        eprintln!(
+        tell_part!("Waiting for {name}... ");
+        let ended = until_ended(context, &app, &name.to_string()).inspect_err(|_| tell!(""))?;
+        tell!(
             "{}",
             ended
                 .ended()
@@ -116,13 +116,13 @@ fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Re
             true => "process",
             false => "processes",
         };
-        eprint!("{verb} {} {what}... ", group.named);
+        tell_part!("{verb} {} {what}... ", group.named);
         if !no_wait {
             let gone = until_gone(group, grace, &app, context);
             // An error begins on a line of its own.
-            gone.inspect_err(|_| eprintln!())?;
+            gone.inspect_err(|_| tell!(""))?;
         }
-        eprintln!("{}", if no_wait { "SIGTERM sent" } else { "done" });
+        tell!("{}", if no_wait { "SIGTERM sent" } else { "done" });
     }
     Ok(())
 }
@@ -136,7 +136,7 @@ fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) 
         }
         if !explained {
             let grace = time_span::rough(grace);
-            eprint!("SIGTERM sent, SIGKILL follows {grace} later... ");
+            tell_part!("SIGTERM sent, SIGKILL follows {grace} later... ");
             explained = true;
         }
         until_ended(context, app, &dyno.id)?;

@@ -7,7 +7,7 @@ use super::context::{Context, app_path};
 use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::http::target;
 use crate::release::ReleaseStatus;
 
@@ -180,7 +180,7 @@ impl Rollback {
             .client()?
             .post(&app_path(&app, "/releases"), &request)?;
         let version = version.trim_start_matches('v');
-        eprintln!(
+        tell!(
             "Rolling back {app} to v{version}... done, v{}",
             release.version
         );

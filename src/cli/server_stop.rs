@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::context::Context;
 use crate::api::server::{StartedBy, StopServer, StoppingServer};
-use crate::error::UserError;
+use crate::error::{UserError, tell, tell_part};
 use crate::home::lock::Holder;
 
 /// How long a server that was asked to leave may take: more than it gives to requests that it is answering.
@@ -59,9 +59,9 @@ impl Stop {
                 }
                 Ok(None) => {
                     match asked {
-                        true => eprintln!("the server has left"),
+                        true => tell!("the server has left"),
                         false => {
-                            eprintln!("no server runs for `{}`", context.home.path().display())
+                            tell!("no server runs for `{}`", context.home.path().display())
                         }
                     }
                     return Ok(());
@@ -99,16 +99,16 @@ impl Stop {
             patience += grace;
             let grace = crate::time_span::rough(grace);
             let dynos = list(&stopping.dynos);
-            eprintln!("Ending {dynos} with SIGTERM, after {grace} with SIGKILL");
+            tell!("Ending {dynos} with SIGTERM, after {grace} with SIGKILL");
         }
-        eprint!("Stopping the server (process {})... ", server.pid);
+        tell_part!("Stopping the server (process {})... ", server.pid);
         if !server.has_ended_within(patience)? {
-            eprintln!("!");
+            tell!("!");
             return Err(stuck(server.pid).into());
         }
-        eprintln!("done");
+        tell!("done");
         if !ends && !stopping.dynos.is_empty() {
-            eprintln!("dynos that go on: {}", list(&stopping.dynos));
+            tell!("dynos that go on: {}", list(&stopping.dynos));
         }
         if let StartedBy::Systemd { unit, user } = &stopping.started_by {
             let systemctl = if *user {
@@ -116,23 +116,23 @@ impl Stop {
             } else {
                 "systemctl"
             };
-            eprintln!("systemd starts it again; `{systemctl} stop {unit}` stops it for good");
+            tell!("systemd starts it again; `{systemctl} stop {unit}` stops it for good");
         }
         Ok(())
     }
 
     /// Ends a server that does not answer.
     fn terminate(&self, server: Holder) -> Result<()> {
-        eprint!(
+        tell_part!(
             "The server (process {}) does not answer. Sending SIGTERM... ",
             server.pid
         );
         server.terminate().context("cannot send SIGTERM")?;
         if !server.has_ended_within(PATIENCE)? {
-            eprintln!("!");
+            tell!("!");
             return Err(stuck(server.pid).into());
         }
-        eprintln!("done");
+        tell!("done");
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::{say, say_json};
 use crate::api::server::{ServerInfo, SettingInfo};
+use crate::error::tell;
 use crate::settings::{Reader, Row, Setting};
 
 /// Show every setting with its value and where that comes from
@@ -70,9 +71,9 @@ impl Show {
         if let Some(server) = server
             && shown.iter().any(|setting| setting.here.is_some())
         {
-            eprintln!("{}", advice(&server));
+            tell!("{}", advice(&server));
         }
-        eprintln!("settings are in `{}` or the environment", path.display());
+        tell!("settings are in `{}` or the environment", path.display());
         Ok(())
     }
 }

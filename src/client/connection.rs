@@ -63,41 +63,20 @@ impl Connection {
         })
     }
 
-    pub fn send(
-        &mut self,
-        method: &str,
-        target: &str,
-        payload: Payload<'_>,
-    ) -> anyhow::Result<Sent> {
-        let head = request_line(method, target);
-        let whole = match payload {
-            Payload::None => head.finish(),
-            Payload::Range(range) => head.with("Range", range).finish(),
-            Payload::Json(body) => {
-                let head = head.with("Content-Type", "application/json");
-                [
-                    head.with("Content-Length", &body.len().to_string())
-                        .finish(),
-                    body,
-                ]
-                .concat()
-            }
-            Payload::Stream {
-                content_type,
-                content,
-            } => {
-                let head = head.with("Content-Type", content_type);
-                let head = head.with("Transfer-Encoding", "chunked").finish();
-                return self.send_chunks(head, content);
-            }
+    /// Whether no server can have taken the request that was `sent` and answered by `error`: it did not go out whole,
+    /// or the kernel says that it was not read to its end. Taking a `GET` twice does no harm.
+    pub fn is_untaken(&self, method: &str, sent: &io::Result<()>, error: &anyhow::Error) -> bool {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let unread = match kind {
+            // Of a Unix socket that is closed with something unread, and of one that nobody had accepted.
+            Some(io::ErrorKind::ConnectionReset) => true,
+            Some(io::ErrorKind::UnexpectedEof) => sent.is_err() || method == "GET",
+            _ => false,
         };
-        Ok(match self.transport.write(&whole) {
-            Ok(()) => Sent::Whole,
-            Err(error) => Sent::Broken(error),
-        })
+        unread && self.input.is_empty()
     }
 
-    fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {
+    pub fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {
         let (mut block, mut out) = (vec![0; CHUNK], head);
         loop {
             if self.transport.has_input()? {

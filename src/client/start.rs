@@ -8,9 +8,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,7 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
         if let Some((mut client, server)) = greet(home, deadline)? {
             if server.build_id == build_id || !server.idle || replaced {
                 client.set_patience(None)?;
+                client.start = Some((home.clone(), launch.clone()));
                 return Ok(client);
             }
             // Once: two builds that are used in turn must not send each other's server away for ever.
@@ -77,7 +78,7 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
             // A server that is leaving already may not answer.
             let _ = client.post::<serde_json::Value>("/server/actions/replace", &());
         }
-        if start(home, launch, deadline)? == Word::Held {
+        if start(home, launch, deadline)? != Word::Ready {
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -96,6 +97,20 @@ pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
             Ok(Some((client, server)))
         }
         None => Ok(None),
+    }
+}
+
+/// For whoever has lost one server: connects to whichever there is now, of whatever build. Starts one if none runs.
+///
+/// # Errors
+/// As [`connect_or_start`].
+pub fn connect_to_any_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
+    match connect(home)? {
+        Some((mut client, _)) => {
+            client.start = Some((home.clone(), launch.clone()));
+            Ok(client)
+        }
+        None => connect_or_start(home, launch),
     }
 }
 
@@ -126,6 +141,8 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
 enum Word {
     Ready,
     Held,
+    /// Nothing: a signal has ended it.
+    Ended,
 }
 
 /// Starts a server and waits for its word.
@@ -155,8 +172,12 @@ fn start(home: &Home, launch: &Launch, deadline: Instant) -> anyhow::Result<Word
         word if word == READY => Ok(Word::Ready),
         word if word == HELD => Ok(Word::Held),
         reason => {
-            wait_for_end(&mut child, deadline);
-            Err(not_started(home, reason, log_start).into())
+            let status = wait_for_end(&mut child, deadline);
+            match status.and_then(|status| status.signal()) {
+                // It did not fail: somebody has ended it, and the next one may do better.
+                Some(libc::SIGKILL | libc::SIGTERM) => Ok(Word::Ended),
+                _ => Err(not_started(home, reason, log_start).into()),
+            }
         }
     }
 }
@@ -207,9 +228,12 @@ fn wait_readable(fd: impl AsFd, deadline: Instant) -> io::Result<bool> {
 }
 
 /// A server that has closed its pipe without a word is about to end, and prints its reason last.
-fn wait_for_end(child: &mut Child, deadline: Instant) {
-    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
-        thread::sleep(PAUSES.0);
+fn wait_for_end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => thread::sleep(PAUSES.0),
+            status => return status.ok().flatten(),
+        }
     }
 }
 
@@ -227,8 +251,14 @@ fn not_started(home: &Home, reason: &[u8], log_start: u64) -> UserError {
         ("", lines) => lines.trim_start_matches("error: "),
         (reason, _) => reason,
     };
+    // It may have had advice of its own.
+    let (reason, advice) = reason.split_once("\nhint: ").unwrap_or((reason, ""));
+    let advice = match advice {
+        "" => String::new(),
+        advice => format!("{advice}; "),
+    };
     UserError::new(format!("the server did not start: {reason}"))
-        .hint(format!("its log is `{}`", log.display()))
+        .hint(format!("{advice}its log is `{}`", log.display()))
 }
 
 /// The last lines that were written since the log had `start` bytes.

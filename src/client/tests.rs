@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use super::start::{Launch, connect_or_start};
 use super::*;
 use crate::api::server::ServerInfo;
+use crate::error::tell;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
@@ -62,6 +64,20 @@ impl Application for StandIn {
                     ))
                 }
             }),
+            ("GET", "/list") => {
+                let from: u32 = match request.head.fields.get("range") {
+                    Some(range) => range.parse().unwrap(),
+                    None => 0,
+                };
+                let part = Response::json(206, &[from, from + 1]);
+                Reply::Now(match from {
+                    4 => Response::json(200, &[from]),
+                    from => part.with("Next-Range", (from + 2).to_string()),
+                })
+            }
+            ("GET", "/list/endless") => {
+                Reply::Now(Response::json(206, &[1]).with("Next-Range", "1"))
+            }
             ("GET", "/stream") => {
                 let piece = |text: &str| More::Bytes(text.as_bytes().to_vec());
                 self.pieces = vec![More::End, piece("two"), piece(""), piece("one")];
@@ -180,6 +196,17 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
 }
 
 #[test]
+fn a_list_in_parts_is_one_list() {
+    let server = Server::start("one", limits::Limits::default());
+    let mut client = server.client();
+    let list: Vec<u32> = client.get_list("/list").unwrap();
+    assert_eq!(list, [0, 1, 2, 3, 4]);
+    let endless = client.get_list::<u32>("/list/endless").unwrap_err();
+    assert_eq!(endless.to_string(), "the server lists without end");
+    assert!(client.get_list::<u32>("/nothing").is_err());
+}
+
+#[test]
 fn a_connection_that_the_server_has_closed_is_made_anew() {
     let idle_time = Duration::from_millis(50);
     let server = Server::start(
@@ -234,6 +261,76 @@ fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
             .is_err()
     );
     assert_eq!(client.post::<Value>("/echo", &2).unwrap(), 2);
+}
+
+/// Serves `path`: of the first two connections the request is read, or not, and they are closed; the third is answered.
+fn dies_twice(path: &std::path::Path, read: bool) -> JoinHandle<Vec<String>> {
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        let mut heads = Vec::new();
+        for last in [false, false, true] {
+            let (mut connection, _) = listener.accept().unwrap();
+            // It is there, and stays unread unless it is to be read.
+            let source = PollFd::new(&connection, PollFlags::IN);
+            rustix::event::poll(&mut [source], None).unwrap();
+            if read || last {
+                let mut request = [0; 4096];
+                let length = connection.read(&mut request).unwrap();
+                let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                heads.push(text.lines().next().unwrap().to_owned());
+            }
+            if last {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7";
+                connection.write_all(answer).unwrap();
+            }
+        }
+        heads
+    })
+}
+
+#[test]
+fn a_request_that_nobody_took_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    for body in [json!("small"), json!("x".repeat(1 << 20))] {
+        let server = dies_twice(&path, false);
+        let mut client = Client::connect(&path).unwrap();
+        assert_eq!(client.post::<u32>("/x", &body).unwrap(), 7);
+        assert_eq!(server.join().unwrap(), ["POST /x HTTP/1.1"]);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_request_that_may_have_been_taken_is_sent_again_only_if_that_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let server = dies_twice(&path, true);
+    let mut client = Client::connect(&path).unwrap();
+    let error = client.post::<u32>("/x", &1).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        "lost the connection to the server: unexpected end of file"
+    );
+    assert_eq!(client.get::<u32>("/y").unwrap(), 7);
+    let heads = server.join().unwrap();
+    assert_eq!(
+        heads,
+        ["POST /x HTTP/1.1", "GET /y HTTP/1.1", "GET /y HTTP/1.1"]
+    );
+}
+
+#[test]
+fn a_request_finds_the_successor_of_a_server_that_has_left() {
+    let home = Started::new();
+    let mut client = connect_or_start(&home.home, &launch("server_process")).unwrap();
+    let first: ServerInfo = client.get("/server").unwrap();
+    for _ in 0..3 {
+        stop(&home.home);
+        // It may be there still, be leaving, or be gone.
+        assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
+    }
+    assert_ne!(client.get::<ServerInfo>("/server").unwrap().pid, first.pid);
 }
 
 #[test]
@@ -320,9 +417,19 @@ fn server_process() {
         })
     });
     if let Err(error) = served {
-        eprintln!("error: {error:#}");
+        tell!("error: {error:#}");
         std::process::exit(1);
     }
+}
+
+#[test]
+#[ignore = "a server that is killed while it starts, as long as there is a file, for the other tests"]
+fn dying_server_process() {
+    let home = Home::of_process().unwrap();
+    if std::fs::remove_file(home.path().join("die")).is_ok() {
+        let _ = signal_hook::low_level::raise(signal_hook::consts::SIGKILL);
+    }
+    server_process();
 }
 
 #[test]
@@ -332,7 +439,7 @@ fn failing_server_process() {
     let failed = startup::serve(&home, true, limits::Limits::default(), |_| {
         anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>
     });
-    eprintln!("error: {:#}", failed.err().unwrap());
+    tell!("error: {:#}", failed.err().unwrap());
     std::process::exit(1);
 }
 
@@ -434,6 +541,14 @@ fn a_server_that_fails_to_start_says_why() {
         args: Vec::new(),
     };
     assert!(connect_or_start(&home.home, &missing).is_err());
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_starts_is_followed_by_another() {
+    let home = Started::new();
+    std::fs::write(home.home.path().join("die"), "").unwrap();
+    let mut client = connect_or_start(&home.home, &launch("dying_server_process")).unwrap();
+    assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 }
 
 #[test]

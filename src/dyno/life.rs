@@ -120,7 +120,9 @@ pub enum Action {
     CloseIdle,
     /// Wake up with [`Event::Deadline`] then; `None`: not any more.
     SetDeadline(Timer, Option<Moment>),
-    /// Write the exit record, tell the server, clear away, leave.
+    /// Write the exit record: from here on the end is known, whatever happens to the supervisor.
+    Record(ExitRecord),
+    /// Write the exit record if that has not been done, tell the server, clear away, leave.
     Finish(ExitRecord),
 }
 
@@ -453,7 +455,14 @@ impl Life {
     /// There was no command to end. 128 is what Heroku reports for a dyno that nobody attached to.
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
-        let mut actions = vec![Action::KillAll];
+        let record = ExitRecord {
+            state: DynoState::Complete,
+            exit: Exit::Status(128),
+            reason,
+            message: None,
+            at_us: None,
+        };
+        let mut actions = vec![Action::Record(record.clone()), Action::KillAll];
         if self.client {
             actions.push(Action::TellError(
                 "the dyno was stopped before its command began".to_owned(),
@@ -462,13 +471,7 @@ impl Life {
         actions.extend([
             Action::Log("Process exited with status 128".to_owned()),
             state_change(DynoState::Starting, DynoState::Complete),
-            Action::Finish(ExitRecord {
-                state: DynoState::Complete,
-                exit: Exit::Status(128),
-                reason,
-                message: None,
-                at_us: None,
-            }),
+            Action::Finish(record),
         ]);
         actions
     }
@@ -476,6 +479,7 @@ impl Life {
     /// The client is owed an answer: if it has not come yet, it gets as long as it would have had.
     fn failed(&mut self, message: String, now: Moment) -> Vec<Action> {
         let mut actions = vec![
+            Action::Record(start_failed(message.clone())),
             Action::Log(format!(
                 "Error R99 (Platform error) -> Failed to launch the dyno: {message}"
             )),
@@ -498,13 +502,7 @@ impl Life {
 
     fn finish_failed(&mut self, message: String) -> Vec<Action> {
         self.phase = Phase::Over;
-        vec![Action::Finish(ExitRecord {
-            state: DynoState::Crashed,
-            exit: Exit::Unknown,
-            reason: EndReason::StartFailed,
-            message: Some(message),
-            at_us: None,
-        })]
+        vec![Action::Finish(start_failed(message))]
     }
 
     fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
@@ -515,6 +513,8 @@ impl Life {
         };
         let timers = [Timer::Phase, Timer::Idle, Timer::Lifetime];
         let mut actions: Vec<_> = timers.map(|timer| Action::SetDeadline(timer, None)).into();
+        // What the client is told must be what everybody will be told.
+        actions.push(Action::Record(self.record(status)));
         if self.client {
             actions.push(Action::TellExit(status));
         }
@@ -540,14 +540,28 @@ impl Life {
         if !self.last_state_logged {
             actions.push(state_change(DynoState::Up, DynoState::Complete));
         }
-        actions.push(Action::Finish(ExitRecord {
+        actions.push(Action::Finish(self.record(status)));
+        actions
+    }
+
+    fn record(&self, exit: Exit) -> ExitRecord {
+        ExitRecord {
             state: DynoState::Complete,
-            exit: status,
+            exit,
             reason: self.ended_by.unwrap_or(EndReason::Exited),
             message: None,
             at_us: None,
-        }));
-        actions
+        }
+    }
+}
+
+fn start_failed(message: String) -> ExitRecord {
+    ExitRecord {
+        state: DynoState::Crashed,
+        exit: Exit::Unknown,
+        reason: EndReason::StartFailed,
+        message: Some(message),
+        at_us: None,
     }
 }
 

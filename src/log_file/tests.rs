@@ -243,8 +243,10 @@ fn a_log_that_somebody_keeps_locked_loses_lines_and_says_so() {
         writer.append(&line("run.1", "three")).unwrap_err();
     }
     assert!(began.elapsed() < 50 * patience);
+    assert_eq!(writer.lost(), 102);
     drop(file);
     writer.append(&line("run.1", "four")).unwrap();
+    assert_eq!(writer.lost(), 0);
     let log = read_from(folder.path(), None);
     let log = texts(&log);
     assert!(

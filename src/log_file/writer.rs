@@ -76,7 +76,8 @@ impl LogWriter {
         self
     }
 
-    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room.
+    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room. Without any, it
+    /// is only said what was lost before, if something was.
     ///
     /// # Errors
     /// When some could not be written. How many will be said in the log itself as soon as that is possible again; there
@@ -95,6 +96,11 @@ impl LogWriter {
             *count += lost as u64;
             error
         })
+    }
+
+    /// How many lines could not be written, and are not told of in the log yet.
+    pub fn lost(&self) -> u64 {
+        self.lost.map_or(0, |(count, _)| count)
     }
 
     /// Says what could not be written before.

@@ -1,7 +1,7 @@
 //! What the server does with dynos: gives each its row, its spec and its supervisor, and writes down what becomes
 //! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,22 @@ use rustix::rand::GetRandomFlags;
 
 use super::descriptors::Descriptors;
 use super::host::Host;
-use super::supervisors::{News, Supervisors};
+use super::lost::{self, Known};
+use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
+use crate::error::tell;
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
 use crate::sandbox::offer::{Chosen, Ids};
 use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
+use crate::slug::Lease;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
 
@@ -50,6 +53,8 @@ pub struct Dynos {
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
+    /// The trees that dynos run on, by their ids: as long as a dyno lives, its tree stays.
+    trees: HashMap<String, Lease>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
@@ -66,7 +71,7 @@ impl Dynos {
     ) -> Result<Self> {
         Ok(Self {
             descriptors,
-            supervisors: Supervisors::new(home.join("dynos"))?,
+            supervisors: Supervisors::new(home.join("dynos"), reactor)?,
             next_port: *settings.ports.start(),
             next_uid: 0,
             hidden: [Some(home.as_os_str().to_owned()), std::env::var_os("HOME")]
@@ -76,6 +81,7 @@ impl Dynos {
                 .collect(),
             settings,
             chosen,
+            trees: HashMap::new(),
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
@@ -102,26 +108,66 @@ impl Dynos {
     }
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
-    pub fn adopt(&mut self, store: &mut Store, reactor: &mut Reactor) -> Result<()> {
+    pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
         for news in self.supervisors.adopt_all(reactor)? {
-            self.note_now_or_later(news, store, reactor);
+            match news {
+                News::Gone(remains) => {
+                    let burial = self.burial(remains, host);
+                    let record = burial.perform();
+                    self.buried(burial, record, &mut host.store, reactor);
+                }
+                other => drop(self.note_now_or_later(other, &mut host.store, reactor)),
+            }
         }
-        for dyno in store.live_dynos(None)? {
-            if !self.supervisors.is_live(&dyno.id) {
-                let record = crate::supervisor::lost_record();
-                let dyno = dyno.id;
-                self.note_now_or_later(News::Ended { dyno, record }, store, reactor);
+        for row in host.store.live_dynos(None)? {
+            if self.supervisors.may_live(&row.id) {
+                let release = host.store.release(&row.app_id, &row.release_id)?;
+                let slug = release.digest.and_then(|digest| digest.parse().ok());
+                self.trees
+                    .extend(slug.map(|slug| (row.id, host.slugs.lease(&slug))));
+            } else {
+                let folder = self.supervisors.folder_of(&row.id);
+                let record = lost::settle(&folder, Known::new(&row, host).as_ref());
+                let dyno = row.id;
+                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             }
         }
         Ok(())
     }
 
-    /// Starts a one-off dyno on `release`, whose slug is unpacked at `tree`.
+    /// What there is to do about a dyno that ended without a word.
+    pub fn burial(&self, remains: Remains, host: &Host) -> Burial {
+        let row = host.store.dyno_of_id(&remains.dyno).ok();
+        Burial {
+            folder: self.supervisors.folder_of(&remains.dyno),
+            known: row.and_then(|row| Known::new(&row, host)),
+            remains,
+        }
+    }
+
+    /// Writes down the end that came out of a burial. Returns the dyno's id if it has ended by it.
+    pub fn buried(
+        &mut self,
+        burial: Burial,
+        record: ExitRecord,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        let dyno = burial.remains.dyno.clone();
+        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
+    }
+
+    /// Comes back soon to a burial that nobody has time for now.
+    pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
+        self.supervisors.unsettle(dyno, reactor);
+    }
+
+    /// Starts a one-off dyno on `release`, whose slug's tree this is.
     pub fn create(
         &mut self,
         host: &mut Host,
         release: &Release,
-        tree: PathBuf,
+        tree: Option<Lease>,
         request: &CreateDyno,
         reactor: &mut Reactor,
     ) -> Result<Dyno, ApiError> {
@@ -142,7 +188,15 @@ impl Dynos {
             &dyno.app_id,
             &format!("Starting process with command `{}`", dyno.command),
         );
-        let started = self.start(host, &dyno, release, tree, shell_command, request, reactor);
+        let started = self.start(
+            host,
+            &dyno,
+            release,
+            tree.as_ref().map(Lease::tree).unwrap_or(Path::new("")),
+            shell_command,
+            request,
+            reactor,
+        );
         if let Err(error) = started {
             let message = format!("cannot start `{}`: {error:#}", dyno.name);
             let record = ExitRecord {
@@ -156,6 +210,7 @@ impl Dynos {
             self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
             return Err(ApiError::internal(message));
         }
+        self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree)));
         Ok(dyno)
     }
 
@@ -180,7 +235,7 @@ impl Dynos {
         host: &Host,
         dyno: &Dyno,
         release: &Release,
-        tree: PathBuf,
+        tree: &Path,
         shell_command: String,
         request: &CreateDyno,
         reactor: &mut Reactor,
@@ -200,6 +255,7 @@ impl Dynos {
         let spec = DynoSpec {
             id: dyno.id.clone(),
             name: dyno.name.to_string(),
+            port,
             app_id: dyno.app_id.clone(),
             command: dyno.command.clone(),
             shell_command,
@@ -209,7 +265,7 @@ impl Dynos {
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
-            tree,
+            tree: tree.to_owned(),
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
             owner: self.free_owner(),
@@ -225,7 +281,7 @@ impl Dynos {
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
         };
-        self.supervisors.start(&spec, port, reactor)
+        self.supervisors.start(&spec, reactor)
     }
 
     /// Where the dyno `id` is to its own processes.
@@ -300,15 +356,22 @@ impl Dynos {
         token == self.retry_token || self.supervisors.knows(token)
     }
 
-    /// Takes what a supervisor has said, and writes it down. Returns the ids of dynos that have ended by it.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Vec<String> {
+    /// Takes what a supervisor has said, and writes it down.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
         let news = match token == self.retry_token {
             true => std::mem::take(&mut self.unwritten),
             false => self.supervisors.hear(token, reactor),
         };
-        news.into_iter()
-            .filter_map(|news| self.note_now_or_later(news, store, reactor))
-            .collect()
+        let mut heard = Heard::default();
+        for news in news {
+            match news {
+                News::Gone(remains) => heard.gone.push(remains),
+                other => heard
+                    .ended
+                    .extend(self.note_now_or_later(other, store, reactor)),
+            }
+        }
+        heard
     }
 
     /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
@@ -321,9 +384,9 @@ impl Dynos {
     ) -> Option<String> {
         match (self.note(&news, store), news) {
             (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
-            (Ok(()), News::State { .. }) => None,
+            (Ok(()), _) => None,
             (Err(error), news) => {
-                eprintln!("cannot note the state of a dyno: {error}");
+                tell!("cannot note the state of a dyno: {error}");
                 self.unwritten.push(news);
                 reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
                 None
@@ -331,15 +394,13 @@ impl Dynos {
         }
     }
 
-    fn note(&self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+    fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
         let (dyno, record) = match news {
             News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
+            // To be buried first.
+            News::Gone(_) => return Ok(()),
         };
-        // If its supervisor was killed it is still there; and the note may need the room.
-        let folder = self.supervisors.folder_of(dyno);
-        crate::supervisor::end_strays(&folder);
-        let _ = crate::slug::remove_tree(&folder.join(SCRATCH));
         let at = record
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
@@ -355,16 +416,16 @@ impl Dynos {
             Err(error) if error.kind() == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        self.trees.remove(dyno);
         self.clear(dyno);
         Ok(())
     }
 
-    /// The folder of an ended dyno goes: a few small files if its supervisor cleared up, all that
-    /// it wrote if that was killed.
+    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
     fn clear(&self, id: &str) {
         let folder = self.supervisors.folder_of(id);
         if let Err(error) = crate::slug::remove_tree(&folder) {
-            eprintln!("cannot remove `{}`: {error}", folder.display());
+            tell!("cannot remove `{}`: {error}", folder.display());
         }
     }
 }
@@ -372,6 +433,30 @@ impl Dynos {
 /// As much of a message as is kept.
 fn cut(message: &str) -> String {
     crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
+}
+
+/// What came of [`Dynos::hear`].
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The ids of dynos that have ended.
+    pub ended: Vec<String>,
+    /// What is left of dynos that are over without a word; to be buried.
+    pub gone: Vec<Remains>,
+}
+
+/// What there is to do about a dyno that ended without a word.
+#[derive(Debug)]
+pub struct Burial {
+    remains: Remains,
+    folder: PathBuf,
+    known: Option<Known>,
+}
+
+impl Burial {
+    /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
+    pub fn perform(&self) -> ExitRecord {
+        lost::settle(&self.folder, self.known.as_ref())
+    }
 }
 
 /// When this dyno is cycled: not all of them at once.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::application::{Application, Reply};
 use crate::api::ApiError;
 use crate::api::account::Identity;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::http::Response;
 use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
@@ -97,7 +97,7 @@ impl Host {
         if let Err(error) = LogWriter::open(&folder, self.log_limits())
             .and_then(|log| log.with_patience(PATIENCE).append(&line))
         {
-            eprintln!("cannot log to `{}`: {error}", folder.display());
+            tell!("cannot log to `{}`: {error}", folder.display());
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use super::application::{Application, Ctx};
+use crate::error::tell;
 use crate::log_file::{self, Limits};
 use crate::reactor::Reactor;
 
@@ -50,7 +51,7 @@ impl LogKeeper {
         ctx.work(move || {
             for folder in fs::read_dir(logs).into_iter().flatten().flatten() {
                 if let Err(error) = log_file::enforce(&folder.path(), limits) {
-                    eprintln!(
+                    tell!(
                         "cannot clear up the log `{}`: {error}",
                         folder.path().display()
                     );

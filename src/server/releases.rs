@@ -7,6 +7,7 @@ use super::host::{Answer, Host, response, worker_error};
 use super::slugs::digest;
 use crate::api::ApiError;
 use crate::api::release::{CreateRelease, Release};
+use crate::error::tell;
 use crate::http::Response;
 use crate::slug::SlugId;
 use crate::store::{NewRelease, Packed, Store, StoreError};
@@ -111,7 +112,7 @@ fn discard<A: Application + AsMut<Host>>(
     let cache = host.slugs.clone();
     Reply::worker(move |_| {
         if unused && let Err(error) = cache.remove(&digest) {
-            eprintln!("cannot remove what was no slug: {error:#}");
+            tell!("cannot remove what was no slug: {error:#}");
         }
         move |_: &mut A, _: &mut Ctx<A>| Reply::Now(response(Err(why)))
     })

@@ -14,12 +14,16 @@ use super::host::{self, Host};
 use super::{apps, config, platform, releases, slugs};
 use crate::http::{RequestHead, target};
 
+/// By how much a slug may pass its limit before the connection is closed on it, in bytes.
+const MARGIN: u64 = 4 << 20;
+
 /// How the body of a request is to be taken: a slug's tarball bit by bit.
 pub fn body_plan(host: &Host, head: &RequestHead) -> BodyPlan {
     let path = Path::of(head);
     match (head.method(), &path.parts()[..]) {
         ("PUT", ["apps", _, "slugs", _, "blob"]) => BodyPlan::Stream {
-            limit: host.settings.slug_limit,
+            // The worker that takes it keeps to the limit itself, and has better words for it.
+            limit: host.settings.slug_limit + MARGIN,
         },
         _ => BodyPlan::Memory,
     }

@@ -24,9 +24,10 @@ use super::service_manager::ServiceManager;
 use super::signals::StopSignals;
 use super::startup;
 use super::status::Origin;
+use super::supervisors::Remains;
 use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
@@ -38,11 +39,11 @@ use crate::settings::Sourced;
 /// # Errors
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
-    // What a server and its supervisors make is private, but where they say otherwise.
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let mut limits = Limits::default();
     let descriptors = Descriptors::raise(limits.connections)?;
     limits.connections = descriptors.connections;
+    // What a server and its supervisors make is private, but where they say otherwise.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, limits, |ctx| {
         Service::new(home, settings, idle, descriptors, ctx)
     })?;
@@ -122,7 +123,7 @@ impl Service {
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
-        dynos.adopt(&mut host.store, ctx.reactor())?;
+        dynos.adopt(&mut host, ctx.reactor())?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -150,6 +151,32 @@ impl Service {
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle && self.dynos.count() == 0 && ctx.connections() == 0 && ctx.jobs() == 0
+    }
+
+    /// Those who have waited for these dynos to end go on.
+    fn after_end(&mut self, dynos: &[String], ctx: &mut Ctx<Self>) {
+        if !dynos.is_empty() {
+            self.answer_end_waiters(dynos, ctx);
+            self.logs.dynos_ended(dynos, ctx);
+            self.go_on_destroying(ctx);
+        }
+    }
+
+    /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
+    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
+        let dyno = remains.dyno.clone();
+        let burial = self.dynos.burial(remains, &self.host);
+        let taken = ctx.work(move || {
+            let record = burial.perform();
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let store = &mut service.host.store;
+                let ended = service.dynos.buried(burial, record, store, ctx.reactor());
+                service.after_end(ended.as_slice(), ctx);
+            }
+        });
+        if !taken {
+            self.dynos.put_off(dyno, ctx.reactor());
+        }
     }
 
     /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
@@ -201,7 +228,7 @@ impl Service {
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept)
             {
-                eprintln!("cannot remove the slugs of a destroyed app: {error:#}");
+                tell!("cannot remove the slugs of a destroyed app: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -209,17 +236,10 @@ impl Service {
 
     /// Trees that no dyno runs on make room for newer ones.
     fn evict(&self, ctx: &mut Ctx<Self>) {
-        let Ok(in_use) = self.host.store.running_digests() else {
-            return;
-        };
-        let in_use = in_use
-            .iter()
-            .filter_map(|digest| digest.parse().ok())
-            .collect();
         let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
         ctx.work(move || {
-            if let Err(error) = cache.evict(limit, &in_use) {
-                eprintln!("cannot make room among the slugs: {error:#}");
+            if let Err(error) = cache.evict(limit) {
+                tell!("cannot make room among the slugs: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -266,12 +286,11 @@ impl Application for Service {
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
             {
-                let ended = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
-                if !ended.is_empty() {
-                    self.answer_end_waiters(&ended, ctx);
-                    self.logs.dynos_ended(&ended, ctx);
-                    self.go_on_destroying(ctx);
+                let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                for remains in heard.gone {
+                    self.bury(remains, ctx);
                 }
+                self.after_end(&heard.ended, ctx);
             }
             event if self.signals.came(event) => ctx.stop(),
             event if self.logs.came(event, ctx) => {}
@@ -323,7 +342,7 @@ fn tell(home: &Home, chosen: &Chosen) {
         isolation, because, ..
     } = chosen;
     if let Some(because) = because {
-        eprintln!("isolation is {isolation}: {because}");
+        tell!("isolation is {isolation}: {because}");
     }
     let _ = match because {
         Some(because) if *isolation == Isolation::Tempdir => {

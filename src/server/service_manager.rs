@@ -9,6 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::error::tell;
+
 /// Where to say it.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
@@ -26,7 +28,7 @@ impl ServiceManager {
                 let socket = connect(&name);
                 let shown = name.display();
                 socket
-                    .inspect_err(|error| eprintln!("cannot tell `{shown}` how it goes: {error}"))
+                    .inspect_err(|error| tell!("cannot tell `{shown}` how it goes: {error}"))
                     .ok()
             }),
             ..Self::default()

@@ -1,16 +1,17 @@
 //! The server's side of its dynos: starts a supervisor for each, hears from them, passes clients on.
 //!
 //! Their sockets are watched by the server's reactor under tokens of their own; what they say comes back
-//! as [`News`] for the server to put into the store. End of file on such a socket means that the supervisor
-//! is dead, whether it was started or adopted: no pid is ever trusted.
+//! as [`News`] for the server to put into the store. No pid is ever trusted: after the end of file on such a
+//! socket, and for every dyno that an earlier server left, the dyno's lock says whether anything of it is alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,17 +25,24 @@ use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::executable;
 use crate::reactor::Reactor;
-use crate::supervisor;
+use crate::supervisor::{self, Claim};
 use crate::unix_socket::{self, SocketType};
 
 /// A pipe that holds any spec at once, so that writing one never waits for the supervisor to read it.
 const SPEC_PIPE: usize = 1024 * 1024;
 
 /// How long a supervisor's socket may be too busy to connect to; it accepts at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a server that starts waits for dynos of which it is not clear whether they live: a supervisor that has
+/// just begun, or processes that are just being killed. After that it serves, and looks at them now and then.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// Between two looks at what will be over in a moment: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 /// What a supervisor said, or its silence.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub enum News {
     /// A dyno changed its state.
     State {
@@ -45,13 +53,31 @@ pub enum News {
         /// Since when.
         at: Timestamp,
     },
-    /// A dyno is over; its folder may go.
+    /// A dyno is over; its supervisor has said so and cleared up, and its folder may go.
     Ended {
         /// The dyno's id.
         dyno: String,
         /// How it ended.
         record: ExitRecord,
     },
+    /// A dyno is over, and its supervisor did not get to say so.
+    Gone(Remains),
+}
+
+/// What is left of a dyno that is over: its folder, which nobody else can have as long as this is held.
+#[derive(Debug)]
+pub struct Remains {
+    /// The dyno's id.
+    pub dyno: String,
+    /// None if there is no folder.
+    _claim: Option<Claim>,
+}
+
+/// A dyno that is not heard any more, or not yet, and may or may not be alive.
+#[derive(Debug)]
+struct Unsettled {
+    dyno: String,
+    since: Instant,
 }
 
 /// All live dynos of this server.
@@ -59,10 +85,13 @@ pub enum News {
 pub struct Supervisors {
     folder: PathBuf,
     live: HashMap<Token, Live>,
+    unsettled: Vec<Unsettled>,
     /// The tokens of live dynos, by id.
     tokens: HashMap<String, Token>,
-    /// Supervisors that have said their last and will exit in a moment.
-    leaving: Vec<Child>,
+    /// Supervisors that have said their last and will exit in a moment, and since when.
+    leaving: Vec<(Child, Instant)>,
+    /// Its deadline is the next look at the unsettled and the leaving.
+    look_token: Token,
     /// One that is there for the next dyno.
     waiting: Option<Waiting>,
 }
@@ -87,7 +116,7 @@ struct Live {
 
 impl Supervisors {
     /// Dynos have their folders in `folder`, which is made if it is not there.
-    pub fn new(folder: PathBuf) -> Result<Self> {
+    pub fn new(folder: PathBuf, reactor: &mut Reactor) -> Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -95,8 +124,10 @@ impl Supervisors {
         Ok(Self {
             folder,
             live: HashMap::new(),
+            unsettled: Vec::new(),
             tokens: HashMap::new(),
             leaving: Vec::new(),
+            look_token: reactor.token(),
             waiting: None,
         })
     }
@@ -106,9 +137,9 @@ impl Supervisors {
         self.folder.join(dyno)
     }
 
-    /// How many dynos are alive.
+    /// How many dynos are alive, or may be.
     pub fn count(&self) -> usize {
-        self.live.len()
+        self.live.len() + self.unsettled.len()
     }
 
     /// Whether a live dyno runs as this host uid.
@@ -122,7 +153,7 @@ impl Supervisors {
     }
 
     /// Starts a supervisor. From here on the dyno lives by itself.
-    pub fn start(&mut self, spec: &DynoSpec, port: u16, reactor: &mut Reactor) -> Result<()> {
+    pub fn start(&mut self, spec: &DynoSpec, reactor: &mut Reactor) -> Result<()> {
         let folder = self.folder_of(&spec.id);
         fs::DirBuilder::new()
             .mode(0o700)
@@ -134,10 +165,10 @@ impl Supervisors {
             dyno: spec.id.clone(),
             socket,
             uid: Some(spec.owner.0),
-            port: Some(port),
+            port: Some(spec.port),
             child: Some(child),
         };
-        self.watch(live, reactor)
+        Ok(self.watch(live, reactor)?)
     }
 
     fn give_spec(&mut self, spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
@@ -162,53 +193,111 @@ impl Supervisors {
         }
     }
 
-    /// Finds the dynos that an earlier server left: the live ones are adopted, the ended ones reported. The first
-    /// thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
+    /// Finds the dynos that an earlier server left: the live ones are adopted, what is left of the others is told. The
+    /// first thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
     pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
-        let mut news = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let dyno = entry.file_name().to_string_lossy().into_owned();
-            let socket = entry.path().join(supervisor::SOCKET);
-            match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
-                Ok(socket) => {
-                    let scratch = fs::metadata(entry.path().join(supervisor::SCRATCH));
-                    let uid = scratch.ok().map(|scratch| scratch.uid());
-                    self.watch(
-                        Live {
-                            dyno,
-                            socket,
-                            uid,
-                            port: None,
-                            child: None,
-                        },
-                        reactor,
-                    )?;
-                }
-                // Says nothing about the dyno; a server that forgot it now would forget it for ever.
-                Err(error) if is_out_of_descriptors(&error) => {
-                    let count = self.live.len();
-                    return Err(error).context(format!("cannot take up more than {count} dynos"));
-                }
-                Err(_) => {
-                    let record = supervisor::read_record(&entry.path())
-                        .unwrap_or_else(|_| supervisor::lost_record());
-                    news.push(News::Ended { dyno, record });
+            let dyno = entry?.file_name().to_string_lossy().into_owned();
+            self.unsettle(dyno, reactor);
+        }
+        let deadline = Instant::now() + SETTLE_TIME;
+        let (mut news, mut greeted) = (Vec::new(), HashSet::new());
+        loop {
+            let (over, trouble) = self.look_once(reactor);
+            if trouble.as_ref().is_some_and(is_out_of_descriptors) {
+                let count = self.live.len();
+                return trouble
+                    .map_or(Ok(news), Err)
+                    .context(format!("cannot take up more than {count} dynos"));
+            }
+            news.extend(over.into_iter().map(News::Gone));
+            let adopted: Vec<Token> = self.live.keys().copied().collect();
+            for token in adopted {
+                if greeted.insert(token)
+                    && let Some(live) = self.live.get(&token)
+                {
+                    wait_for_word(&live.socket, deadline);
+                    news.extend(self.hear(token, reactor));
                 }
             }
-        }
-        let deadline = Instant::now() + PATIENCE;
-        let tokens: Vec<Token> = self.live.keys().copied().collect();
-        for token in tokens {
-            if let Some(live) = self.live.get(&token) {
-                wait_for_word(&live.socket, deadline);
+            if self.unsettled.is_empty() || Instant::now() > deadline {
+                return Ok(news);
             }
-            news.extend(self.hear(token, reactor));
+            thread::sleep(PAUSES.0);
         }
-        Ok(news)
     }
 
-    fn watch(&mut self, live: Live, reactor: &mut Reactor) -> Result<()> {
+    /// Looks once at every dyno of which it was not clear whether it lives, and at supervisors that are about to exit.
+    /// Returns what is left of those that are over, and why nothing could be found out about one, if that is so; asks for
+    /// another look at the others.
+    fn look_once(&mut self, reactor: &mut Reactor) -> (Vec<Remains>, Option<io::Error>) {
+        self.leaving
+            .retain_mut(|(child, _)| !matches!(child.try_wait(), Ok(Some(_))));
+        let (mut over, mut trouble) = (Vec::new(), None);
+        for unsettled in std::mem::take(&mut self.unsettled) {
+            match self.look_at(&unsettled.dyno, reactor) {
+                Ok(Found::Alive) => {}
+                Ok(Found::Unclear) => self.unsettled.push(unsettled),
+                Ok(Found::Over(claim)) => over.push(Remains {
+                    dyno: unsettled.dyno,
+                    _claim: claim,
+                }),
+                Err(error) => {
+                    self.unsettled.push(unsettled);
+                    trouble = Some(error);
+                }
+            }
+        }
+        self.look_again(reactor);
+        (over, trouble)
+    }
+
+    /// Sees to it that there is another look if one is needed: soon at first, then ever more seldom.
+    fn look_again(&self, reactor: &mut Reactor) {
+        let now = Instant::now();
+        let unsettled = self.unsettled.iter().map(|unsettled| unsettled.since);
+        let waiting = unsettled.chain(self.leaving.iter().map(|(_, since)| *since));
+        let pauses = waiting.map(|since| ((now - since) / 2).clamp(PAUSES.0, PAUSES.1));
+        match pauses.min() {
+            Some(pause) => reactor.set_deadline(self.look_token, now + pause),
+            None => reactor.cancel_deadline(self.look_token),
+        }
+    }
+
+    fn look_at(&mut self, dyno: &str, reactor: &mut Reactor) -> io::Result<Found> {
+        let folder = self.folder_of(dyno);
+        match supervisor::claim(&folder) {
+            Ok(Some(claim)) => return Ok(Found::Over(Some(claim))),
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Over(None)),
+            Err(error) => return Err(error),
+        }
+        let socket = folder.join(supervisor::SOCKET);
+        let socket = match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
+            Ok(socket) => socket,
+            Err(error) if is_out_of_descriptors(&error) => return Err(error),
+            Err(_) => return Ok(Found::Unclear),
+        };
+        let scratch = fs::metadata(folder.join(supervisor::SCRATCH));
+        let adopted = Live {
+            dyno: dyno.to_owned(),
+            socket,
+            uid: scratch.ok().map(|scratch| scratch.uid()),
+            port: None,
+            child: None,
+        };
+        self.watch(adopted, reactor)?;
+        Ok(Found::Alive)
+    }
+
+    /// Finds out soon whether a dyno is alive that is not heard any more.
+    pub fn unsettle(&mut self, dyno: String, reactor: &mut Reactor) {
+        let since = Instant::now();
+        self.unsettled.push(Unsettled { dyno, since });
+        self.look_again(reactor);
+    }
+
+    fn watch(&mut self, live: Live, reactor: &mut Reactor) -> io::Result<()> {
         let token = reactor.token();
         rustix::io::ioctl_fionbio(&live.socket, true)?;
         reactor.register(&live.socket, token, Interest::READABLE)?;
@@ -242,23 +331,42 @@ impl Supervisors {
         self.find(dyno).is_some()
     }
 
+    /// Whether this dyno is alive, or may be.
+    pub fn may_live(&self, dyno: &str) -> bool {
+        self.is_live(dyno)
+            || self
+                .unsettled
+                .iter()
+                .any(|unsettled| unsettled.dyno == dyno)
+    }
+
     fn find(&self, dyno: &str) -> Option<&Live> {
         self.live.get(self.tokens.get(dyno)?)
     }
 
     /// Whether `token` is one of the supervisors'.
     pub fn knows(&self, token: Token) -> bool {
-        self.live.contains_key(&token)
+        token == self.look_token || self.live.contains_key(&token)
     }
 
-    /// Takes what a supervisor has said.
+    /// Takes what a supervisor has said, or looks again at what was not clear.
     pub fn hear(&mut self, token: Token, reactor: &mut Reactor) -> Vec<News> {
-        self.leaving
-            .retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         let mut news = Vec::new();
-        while let Some(live) = self.live.get(&token) {
+        let mut listening = true;
+        while listening && let Some(live) = self.live.get(&token) {
             match control::receive::<FromSupervisor>(&live.socket) {
-                Ok(Some((FromSupervisor::State { dyno, state, at_us }, _))) => {
+                Ok(Some((
+                    FromSupervisor::State {
+                        dyno,
+                        state,
+                        at_us,
+                        port,
+                    },
+                    _,
+                ))) => {
+                    if let Some(live) = self.live.get_mut(&token) {
+                        live.port = port.or(live.port);
+                    }
                     let at =
                         Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
                     news.push(News::State { dyno, state, at });
@@ -268,29 +376,37 @@ impl Supervisors {
                     self.forget(token, reactor);
                 }
                 Ok(Some((FromSupervisor::Unknown, _))) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => listening = false,
                 Ok(None) | Err(_) => {
-                    // Dead without a last word; it may have left one on disk.
-                    let record = supervisor::read_record(&self.folder_of(&live.dyno))
-                        .unwrap_or_else(|_| supervisor::lost_record());
-                    news.push(News::Ended {
-                        dyno: live.dyno.clone(),
-                        record,
-                    });
-                    self.forget(token, reactor);
+                    // As a rule it is dead, and everything in the dyno ends with it.
+                    if let Some(dyno) = self.forget(token, reactor) {
+                        self.unsettle(dyno, reactor);
+                    }
                 }
             }
         }
+        news.extend(self.look_once(reactor).0.into_iter().map(News::Gone));
         news
     }
 
-    fn forget(&mut self, token: Token, reactor: &mut Reactor) {
-        if let Some(live) = self.live.remove(&token) {
-            self.tokens.remove(&live.dyno);
-            let _ = reactor.deregister(&live.socket, token);
-            self.leaving.extend(live.child);
-        }
+    fn forget(&mut self, token: Token, reactor: &mut Reactor) -> Option<String> {
+        let live = self.live.remove(&token)?;
+        self.tokens.remove(&live.dyno);
+        let _ = reactor.deregister(&live.socket, token);
+        let now = Instant::now();
+        self.leaving.extend(live.child.map(|child| (child, now)));
+        Some(live.dyno)
     }
+}
+
+/// What a look at a dyno has shown.
+enum Found {
+    /// Its supervisor, which is watched now.
+    Alive,
+    /// Nobody. None if there is no folder either.
+    Over(Option<Claim>),
+    /// Something of it, but nobody to talk to.
+    Unclear,
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
@@ -337,7 +453,8 @@ impl Waiting {
         if json.len() > 64 * 1024 {
             rustix::pipe::fcntl_setpipe_size(&self.spec, SPEC_PIPE)?;
         }
-        self.spec.write_all(json)?;
+        let given = self.spec.write_all(json);
+        given.inspect_err(|_| drop(self.child.wait()))?;
         Ok((self.child, self.socket))
     }
 }

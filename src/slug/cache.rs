@@ -4,15 +4,15 @@
 //! name in the same directory and renamed when complete, so a name that is there is whole. Whoever
 //! works on a slug holds a lock on its tarball, whoever works on a temporary name one on that; the
 //! kernel drops locks of the dead, which is how [`SlugCache::sweep`] tells what was left over. A
-//! tree is last used when its tarball's mtime says (the tree's own times belong to the app).
-//! Called by the server.
+//! tree is last used when its tarball's mtime says (the tree's own times belong to the app). A tree that
+//! somebody has a [`Lease`] on stays. Called by the server.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -38,6 +38,38 @@ pub struct SlugCache {
     limits: Limits,
     /// Bytes on disk of the trees that were measured already. Trees do not change.
     tree_bytes: Mutex<HashMap<SlugId, u64>>,
+    leases: Leases,
+}
+
+/// How often each slug is leased.
+type Leases = Arc<Mutex<HashMap<SlugId, usize>>>;
+
+/// The right to a slug's tree: as long as it is held, the tree is not evicted.
+#[derive(Debug)]
+pub struct Lease {
+    id: SlugId,
+    tree: PathBuf,
+    leases: Leases,
+}
+
+impl Lease {
+    /// Where the tree is.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = locked(&self.leases);
+        let left = leases.get_mut(&self.id).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            leases.remove(&self.id);
+        }
+    }
 }
 
 /// A tarball that was taken in.
@@ -76,6 +108,7 @@ impl SlugCache {
             owner,
             limits,
             tree_bytes: Mutex::default(),
+            leases: Leases::default(),
         })
     }
 
@@ -144,11 +177,11 @@ impl SlugCache {
     /// The tree of a slug, unpacked now if it is not there. Of several callers at once, in this
     /// process or others, one unpacks and the others wait.
     ///
-    /// The tree may be evicted from then on: it is the caller's to name it in use.
-    ///
     /// # Errors
     /// There is no such slug, or unpacking fails.
-    pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<PathBuf> {
+    pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<Lease> {
+        // Before the tree is there, so that it cannot go again before it is used.
+        let lease = self.lease(id);
         let tree = self.tree(id);
         let tarball = self.lock_slug(id)?;
         let unusable = |error| {
@@ -166,14 +199,24 @@ impl SlugCache {
             self.sync_dir().map_err(unusable)?;
         }
         tarball.set_modified(SystemTime::now()).map_err(unusable)?;
-        Ok(tree)
+        Ok(lease)
+    }
+
+    /// A lease on the tree of a slug, whether it is there or not.
+    pub fn lease(&self, id: &SlugId) -> Lease {
+        *locked(&self.leases).entry(*id).or_insert(0) += 1;
+        Lease {
+            id: *id,
+            tree: self.tree(id),
+            leases: Arc::clone(&self.leases),
+        }
     }
 
     /// The tree of a slug if it is there, noted as just used.
-    pub fn tree_in_use(&self, id: &SlugId) -> Option<PathBuf> {
+    pub fn tree_in_use(&self, id: &SlugId) -> Option<Lease> {
+        let lease = self.lease(id);
         let tarball = File::open(self.tarball(id)).ok()?;
-        let tree = self.tree(id);
-        self.is_usable(&tree).then(|| {
+        self.is_usable(lease.tree()).then(|| {
             // Not at every use: a change of metadata may wait for the disk, and a dyno is waiting for us.
             let noted = tarball.metadata().and_then(|metadata| metadata.modified());
             let stale = noted.map_or(true, |noted| {
@@ -183,7 +226,7 @@ impl SlugCache {
                 // A time that cannot be set costs the tree its place in the order, no more.
                 let _ = tarball.set_modified(SystemTime::now());
             }
-            tree
+            lease
         })
     }
 
@@ -212,11 +255,11 @@ impl SlugCache {
     }
 
     /// Removes trees, the least recently used first, until all together take at most `max_bytes` on
-    /// disk; never one of a slug that is `in_use`, and no tarball. Returns whose trees are gone.
+    /// disk; never one that is leased, and no tarball. Returns whose trees are gone.
     ///
     /// # Errors
     /// A tree cannot be measured or removed.
-    pub fn evict(&self, max_bytes: u64, in_use: &HashSet<SlugId>) -> anyhow::Result<Vec<SlugId>> {
+    pub fn evict(&self, max_bytes: u64) -> anyhow::Result<Vec<SlugId>> {
         let mut trees = Vec::new();
         for name in self.names()? {
             if let Ok(id) = name.parse::<SlugId>() {
@@ -233,8 +276,19 @@ impl SlugCache {
         let mut total: u64 = trees.iter().map(|(_, _, bytes)| bytes).sum();
         let mut evicted = Vec::new();
         for (_, id, bytes) in trees {
-            if total > max_bytes && !in_use.contains(&id) {
-                self.remove_tree(&id)?;
+            if total <= max_bytes {
+                break;
+            }
+            let aside = {
+                // From the look at the leases until the tree is out of the way, nobody gets one.
+                let leases = locked(&self.leases);
+                match leases.contains_key(&id) {
+                    true => None,
+                    false => self.set_aside(&id)?,
+                }
+            };
+            if let Some(aside) = aside {
+                self.remove_aside(&id, &aside)?;
                 total -= bytes;
                 evicted.push(id);
             }
@@ -284,35 +338,41 @@ impl SlugCache {
         Ok(swept)
     }
 
-    /// Renamed away first: a tree that is there is whole.
     fn remove_tree(&self, id: &SlugId) -> anyhow::Result<()> {
+        match self.set_aside(id)? {
+            Some(aside) => self.remove_aside(id, &aside),
+            None => Ok(()),
+        }
+    }
+
+    /// Renames a tree, as one that is there is whole. None if there is none.
+    fn set_aside(&self, id: &SlugId) -> anyhow::Result<Option<Temporary>> {
+        locked(&self.tree_bytes).remove(id);
         let tree = self.tree(id);
         let unremoved = |error| failed(format_args!("remove `{}`", tree.display()), error);
-        self.tree_bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        if !fs::exists(&tree).map_err(unremoved)? {
+            return Ok(None);
+        }
         let temporary = self.temporary().map_err(unremoved)?;
         match fs::rename(&tree, temporary.dir.path().join(TREE)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            renamed => renamed.map_err(unremoved)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            renamed => renamed.map(|()| Some(temporary)).map_err(unremoved),
         }
-        remove_tree(temporary.dir.path()).map_err(unremoved)
+    }
+
+    fn remove_aside(&self, id: &SlugId, aside: &Temporary) -> anyhow::Result<()> {
+        let unremoved = |error| failed(format_args!("remove `{}`", self.tree(id).display()), error);
+        remove_tree(aside.dir.path()).map_err(unremoved)
     }
 
     fn tree_bytes(&self, id: &SlugId) -> anyhow::Result<u64> {
-        let known = || {
-            self.tree_bytes
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(&bytes) = known().get(id) {
+        if let Some(&bytes) = locked(&self.tree_bytes).get(id) {
             return Ok(bytes);
         }
         let tree = self.tree(id);
         let bytes = disk_bytes(&tree)
             .map_err(|error| failed(format_args!("measure `{}`", tree.display()), error))?;
-        known().insert(*id, bytes);
+        locked(&self.tree_bytes).insert(*id, bytes);
         Ok(bytes)
     }
 
@@ -367,6 +427,10 @@ impl SlugCache {
     fn sync_dir(&self) -> std::io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory nobody sweeps as long as this lives, and that is gone afterwards.
@@ -470,10 +534,14 @@ mod tests {
     fn a_tree_is_unpacked_once_however_many_ask() {
         let (_home, cache, tarball) = cache_and_tarball("x");
         let id = store(&cache, &tarball);
-        let inodes: HashSet<u64> = thread::scope(|scope| {
+        let inodes: BTreeSet<u64> = thread::scope(|scope| {
             let asking: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| fs::metadata(cache.ensure_tree(&id).unwrap()).unwrap().ino())
+                    scope.spawn(|| {
+                        fs::metadata(cache.ensure_tree(&id).unwrap().tree())
+                            .unwrap()
+                            .ino()
+                    })
                 })
                 .collect();
             asking
@@ -507,7 +575,7 @@ mod tests {
     fn the_least_recently_used_tree_goes_and_none_in_use() {
         let (_home, cache, _) = cache_and_tarball("");
         let ids = ["1", "2", "3", "4"].map(|text| store(&cache, &tarball(text)));
-        let trees = ids.map(|id| cache.ensure_tree(&id).unwrap());
+        let trees = ids.map(|id| cache.ensure_tree(&id).unwrap().tree().to_owned());
         // 2 was used before all others, then 1, 3, 4; 1 is in use.
         for (id, age) in ids.iter().zip([300, 400, 200, 100]) {
             let used = SystemTime::now() - Duration::from_secs(age);
@@ -515,14 +583,46 @@ mod tests {
             tarball.set_modified(used).unwrap();
         }
         let one = disk_bytes(&trees[0]).unwrap();
-        let in_use = HashSet::from([ids[0]]);
-        assert_eq!(cache.evict(4 * one, &in_use).unwrap(), []);
-        assert_eq!(cache.evict(2 * one, &in_use).unwrap(), [ids[1], ids[2]]);
-        assert_eq!(cache.evict(0, &in_use).unwrap(), [ids[3]]);
+        let in_use = [(); 2].map(|()| cache.tree_in_use(&ids[0]).unwrap());
+        // It counts as just used; that it is the oldest is what is tried here.
+        let tarball = File::options().write(true).open(cache.tarball(&ids[0]));
+        let used = SystemTime::now() - Duration::from_secs(300);
+        tarball.unwrap().set_modified(used).unwrap();
+        assert_eq!(cache.evict(4 * one).unwrap(), []);
+        assert_eq!(cache.evict(2 * one).unwrap(), [ids[1], ids[2]]);
+        assert_eq!(cache.evict(0).unwrap(), [ids[3]]);
         assert_eq!(trees.map(|tree| tree.exists()), [true, false, false, false]);
-        assert_eq!(cache.evict(0, &HashSet::new()).unwrap(), [ids[0]]);
+        let [first, second] = in_use;
+        drop(first);
+        assert_eq!(cache.evict(0).unwrap(), []);
+        drop(second);
+        assert_eq!(cache.evict(0).unwrap(), [ids[0]]);
+        assert!(cache.tree_in_use(&ids[0]).is_none());
         // Tarballs stay, so any of them comes back.
         cache.ensure_tree(&ids[1]).unwrap();
+    }
+
+    #[test]
+    fn no_tree_goes_while_somebody_begins_to_use_it() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(order) {
+                    cache.evict(0).unwrap();
+                }
+            });
+            for _ in 0..300 {
+                let lease = cache.tree_in_use(&id);
+                let lease = lease.unwrap_or_else(|| cache.ensure_tree(&id).unwrap());
+                for _ in 0..10 {
+                    assert_eq!(fs::read(lease.tree().join("file")).unwrap(), b"x");
+                }
+            }
+            over.store(true, order);
+        });
     }
 
     #[test]

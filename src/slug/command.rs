@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use crate::error::{EXIT_USAGE, UserError};
 /// # Errors
 /// Those of packing and unpacking, or other arguments.
 pub fn run(args: &[OsString]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
     let words: Vec<&str> = args
         .iter()
         .map(|arg| arg.to_str().unwrap_or_default())
@@ -25,23 +27,31 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
                 [level] => level.parse().context("LEVEL is a number from 0 to 9")?,
                 _ => DEFAULT_LEVEL,
             };
-            let out = File::create(file).with_context(|| format!("cannot create {file:?}"))?;
-            let packed = pack(Path::new(dir), &out, level, &Limits::default(), &mut |_| {})?;
-            println!(
+            let tarball = File::create(file).with_context(|| format!("cannot create {file:?}"))?;
+            let packed = pack(
+                Path::new(dir),
+                &tarball,
+                level,
+                &Limits::default(),
+                &mut |_| {},
+            )?;
+            writeln!(
+                out,
                 "{} {} entries, {} bytes, packed {} bytes",
                 packed.id, packed.entries, packed.content_bytes, packed.packed_bytes
-            );
+            )?;
             for warning in packed.warnings {
-                println!("{warning}");
+                writeln!(out, "{warning}")?;
             }
         }
         (["unpack", _, _], [_, file, dir]) => {
             let tarball = File::open(file).with_context(|| format!("cannot open {file:?}"))?;
             let unpacked = unpack(tarball, Path::new(dir), None, &Limits::default())?;
-            println!(
+            writeln!(
+                out,
                 "{} entries, {} bytes",
                 unpacked.entries, unpacked.content_bytes
-            );
+            )?;
         }
         _ => {
             return Err(

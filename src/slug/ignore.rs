@@ -58,7 +58,9 @@ impl SlugIgnore {
     fn parse(text: &[u8]) -> anyhow::Result<Self> {
         if text.len() as u64 > MAX_BYTES {
             return Err(
-                UserError::new(format!("`{NAME}` is larger than {MAX_BYTES} bytes")).into(),
+                UserError::new(format!("`{NAME}` is larger than {MAX_BYTES} bytes"))
+                    .hint("name folders rather than each file")
+                    .into(),
             );
         }
         let text = std::str::from_utf8(text)

@@ -1,36 +1,99 @@
 //! The Procfile inside a ready slug: for one made elsewhere, it says what the slug can run.
 
 use std::io::Read;
+use std::thread;
 
-use flate2::read::MultiGzDecoder;
-
-use super::{Limits, bad_slug};
+use super::Limits;
+use super::inflate::inflater;
+use super::members::Members;
 use crate::procfile::MAX_BYTES;
 
-/// The Procfile of a tarball, if it has one; at most one byte more than a Procfile may have, so that a
-/// larger one is noticed. Whether all the rest is a slug is found when it is unpacked.
+/// The Procfile of a tarball, if it has one; a little more than a Procfile may have of a larger one, so that it is
+/// noticed. Whether all the rest is a slug is found when it is unpacked.
 ///
 /// # Errors
-/// It is no gzipped tar as far as it was read.
-pub fn procfile_of(tarball: impl Read) -> anyhow::Result<Option<Vec<u8>>> {
-    let bounded = MultiGzDecoder::new(tarball).take(Limits::default().unpacked_bytes);
-    let mut archive = tar::Archive::new(bounded);
-    for entry in archive.entries().map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let path = entry.path_bytes();
-        let path = path.strip_prefix(b"./").unwrap_or(&path);
-        if path == b"app/Procfile" && entry.header().entry_type().is_file() {
+/// It is no gzipped tar as far as it was read, or passes one of the bounds.
+pub fn procfile_of(tarball: impl Read + Send) -> anyhow::Result<Option<Vec<u8>>> {
+    let limits = Limits::default();
+    let (inflater, inflated) = inflater();
+    thread::scope(|scope| {
+        scope.spawn(move || inflater.run(tarball));
+        find(Members::new(inflated, &limits), &limits)
+    })
+}
+
+/// Takes the members, whose end is the inflater's too.
+fn find(mut members: Members<'_>, limits: &Limits) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut seen = 0;
+    while let Some(member) = members.next()? {
+        let path = member.name.strip_prefix(b"./").unwrap_or(&member.name);
+        if path == b"app/Procfile" && member.kind.is_file() {
             let mut text = Vec::new();
-            entry
-                .take(MAX_BYTES as u64 + 1)
-                .read_to_end(&mut text)
-                .map_err(unreadable)?;
+            while text.len() <= MAX_BYTES {
+                let piece = members.contents()?;
+                let length = piece.len();
+                text.extend_from_slice(piece);
+                members.consume(length);
+                if length == 0 {
+                    break;
+                }
+            }
             return Ok(Some(text));
         }
+        seen += 1;
+        limits.check_entries(seen)?;
     }
     Ok(None)
 }
 
-fn unreadable(error: std::io::Error) -> anyhow::Error {
-    bad_slug(error.to_string())
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn tarball(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, contents) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(contents.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, *contents).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn the_procfile_is_found_among_others() {
+        let found = |members: &[(&str, &[u8])]| procfile_of(&tarball(members)[..]).unwrap();
+        let long = format!("app/{}", "d/".repeat(200));
+        let members: &[(&str, &[u8])] = &[
+            (&long, b""),
+            ("Procfile", b"no"),
+            ("app/Procfile", b"web: x"),
+            ("app/z", b""),
+        ];
+        assert_eq!(found(members).as_deref(), Some(&b"web: x"[..]));
+        assert_eq!(found(&members[..2]), None);
+        let big = vec![b'#'; 3 * MAX_BYTES];
+        let taken = found(&[("app/Procfile", &big)]).unwrap();
+        assert!(taken.len() > MAX_BYTES);
+    }
+
+    #[test]
+    fn a_long_name_is_not_taken_into_memory() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_path("././@LongLink").unwrap();
+        header.set_size(1 << 30);
+        header.set_cksum();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(header.as_bytes()).unwrap();
+        let error = procfile_of(&gzip.finish().unwrap()[..]).unwrap_err();
+        assert!(error.to_string().contains("bytes in one path"), "{error:#}");
+        assert!(procfile_of(&b"no gzip"[..]).is_err());
+    }
 }

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_f
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
-use crate::error::UserError;
-use crate::procfile::is_process_type_name;
+use crate::error::{UserError, shown};
+use crate::procfile::{MAX_NAME, is_process_type_name};
 use crate::size::Size;
 
 /// How many dynos one page of a list has at most; Heroku's figure.
@@ -52,8 +52,10 @@ impl Store {
     pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
         let process_type = &new.process_type;
         if !is_process_type_name(process_type) {
-            let error = UserError::new(format!("`{process_type}` cannot be the type of a dyno"));
-            return Err(error.hint("letters, digits, - and _ make a type").into());
+            let start = shown(process_type.as_bytes(), MAX_NAME);
+            let error = UserError::new(format!("`{start}` cannot be the type of a dyno"));
+            let hint = format!("1 to {MAX_NAME} letters, digits, - and _ make a type");
+            return Err(error.hint(hint).into());
         }
         self.write(|transaction| {
             let release = releases::current(transaction, app_id)?;

@@ -110,17 +110,6 @@ impl Store {
         self.digests("SELECT DISTINCT digest FROM slugs WHERE uploaded = 1")
     }
 
-    /// The digests of the slugs that live dynos run: the unpacked trees that must stay.
-    ///
-    /// # Errors
-    /// When the state cannot be read.
-    pub fn running_digests(&self) -> Result<BTreeSet<String>> {
-        self.digests(
-            "SELECT DISTINCT digest FROM dynos JOIN releases ON releases.id = release_id \
-             JOIN slugs ON slugs.id = slug_id WHERE ended_at IS NULL",
-        )
-    }
-
     fn digests(&self, select: &str) -> Result<BTreeSet<String>> {
         let mut statement = self.connection.prepare_cached(select)?;
         let digests = statement

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::{SCRATCH, TRACKED};
 use crate::control::DynoSpec;
 use crate::dyno::Isolation;
+use crate::error::tell;
 use crate::init;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::sandbox::tempdir::{self, Lodging};
@@ -102,6 +103,6 @@ pub fn end_strays(folder: &Path) {
     if let Some(id) = folder.file_name().and_then(|name| name.to_str())
         && let Err(error) = Tracker::of_strays(id, uid).end()
     {
-        eprintln!("{id}: {error}");
+        tell!("{id}: {error}");
     }
 }

@@ -8,6 +8,10 @@ use rustix::io::Errno;
 use crate::frame::{ACTIVE, Frame, PROTOCOL, closed_stream};
 use crate::unix_socket;
 
+/// What a client may have said since it was last heard, in bytes. Ours says a few in all; whoever says more would keep
+/// the supervisor from everything else.
+const MOST_AT_ONCE: usize = 64 * 1024;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Session {
@@ -54,10 +58,13 @@ impl Session {
             gone: false,
         };
         let mut buffer = [0u8; 4096];
+        let mut heard = 0;
         loop {
             match rustix::io::read(&self.connection, &mut buffer) {
                 Ok(0) => news.gone = true,
+                Ok(count) if heard + count > MOST_AT_ONCE => news.gone = true,
                 Ok(count) => {
+                    heard += count;
                     news.active |= buffer[..count].contains(&ACTIVE);
                     news.closed.extend(
                         buffer[..count]
@@ -84,4 +91,28 @@ pub struct News {
     pub active: bool,
     /// It has left.
     pub gone: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_says_too_much_at_once_is_none() {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let mut session = Session::begin(ours.into()).unwrap();
+        client.write_all(b"a2").unwrap();
+        let news = session.hear();
+        assert_eq!(
+            (news.active, news.closed, news.gone),
+            (true, vec![2], false)
+        );
+        client.write_all(&[0; MOST_AT_ONCE]).unwrap();
+        assert!(!session.hear().gone);
+        client.write_all(&[0; MOST_AT_ONCE + 1]).unwrap();
+        assert!(session.hear().gone);
+    }
 }

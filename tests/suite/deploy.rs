@@ -5,13 +5,14 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 
-use crate::harness::{Host, require, write};
+use crate::harness::{Host, eventually, require, write};
 use crate::small_disk::{can_fill_a_disk, on_a_small_disk};
 
 /// The names in the state's `slugs` folder.
@@ -483,4 +484,35 @@ fn a_dyno_that_fills_the_disk_ends_and_takes_nothing_with_it() {
     );
     let (printed, errors) = on_a_small_disk(&host, &app, script);
     assert_eq!(printed, "status 1\nplain\nfine\n", "{errors}");
+}
+
+#[test]
+fn a_dyno_that_starts_while_slugs_make_room_has_its_tree() {
+    // Every deploy removes the trees that nobody runs on.
+    let host = Host::with(&[("DYNO_CACHE_LIMIT", "0")]);
+    let app = host.plain_app();
+    let other = host.folder_as("plain", "other");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..10 {
+                write(&other.join("new"), &n.to_string());
+                host.dyno(&other, &["deploy"]).finish().succeeds();
+            }
+        });
+        for _ in 0..20 {
+            host.run(&app, &["-q", "cat Procfile"])
+                .finish()
+                .succeeds()
+                .prints("nothing: true\n");
+        }
+    });
+    // Nobody runs on these any more.
+    host.wait_until_clean();
+    host.dyno(&other, &["deploy"]).finish().succeeds();
+    let trees = || {
+        let slugs = fs::read_dir(host.state().join("slugs")).unwrap();
+        let trees = slugs.filter(|slug| slug.as_ref().unwrap().file_type().unwrap().is_dir());
+        trees.count()
+    };
+    eventually("room among the slugs", || (trees() <= 1).then_some(()));
 }

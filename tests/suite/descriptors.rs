@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -166,6 +167,19 @@ fn a_server_with_too_few_to_work_with_says_so() {
         "{errors}"
     );
     assert!(errors.contains("hint: `ulimit -Hn`"), "{errors}");
+
+    // The same when a command starts it.
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "ulimit -n 50 && exec \"$0\" apps"])
+        .arg(binary());
+    let output = command.env_clear().envs(host.env()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        errors.contains("did not start: the server may have 50 files open"),
+        "{errors}"
+    );
+    assert_eq!(errors.matches("hint: ").count(), 1, "{errors}");
 }
 
 #[test]
@@ -179,7 +193,9 @@ fn no_dyno_is_given_up_for_want_of_descriptors() {
         .map(|number| {
             let folder = dynos.join(number.to_string());
             fs::create_dir(&folder).unwrap();
-            listen_at(&folder.join("sock"))
+            let lock = fs::File::create(folder.join("lock")).unwrap();
+            flock(&lock, FlockOperation::LockExclusive).unwrap();
+            (lock, listen_at(&folder.join("sock")))
         })
         .collect();
     let mut server = Command::new("/bin/sh");

@@ -118,6 +118,15 @@ impl Process {
         Some(Self { pid, fd })
     }
 
+    /// The same one, held once more.
+    #[allow(dead_code, reason = "for the soak")]
+    pub fn held_again(&self) -> Self {
+        Self {
+            pid: self.pid,
+            fd: self.fd.try_clone().unwrap(),
+        }
+    }
+
     /// It may have ended meanwhile; then nothing happens.
     pub fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.fd, signal);
@@ -161,6 +170,7 @@ fn command_line_of(pid: i32) -> String {
 pub struct Host {
     folder: TempDir,
     env: BTreeMap<OsString, OsString>,
+    program: Mutex<PathBuf>,
 }
 
 impl Host {
@@ -197,7 +207,11 @@ impl Host {
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }
-        let host = Self { folder, env };
+        let host = Self {
+            folder,
+            env,
+            program: Mutex::new(binary()),
+        };
         if host.in_folders() {
             // The dynos of a root server are other users, who have to get through to their folders.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
@@ -236,6 +250,16 @@ impl Host {
     /// All commands of this host get another variable.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.env.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// The program that its commands are; another one than [`binary`] after [`Host::set_program`].
+    pub fn program(&self) -> PathBuf {
+        self.program.lock().unwrap().clone()
+    }
+
+    /// All commands are this program's from now on.
+    pub fn set_program(&self, program: &Path) {
+        *self.program.lock().unwrap() = program.to_owned();
     }
 
     /// The environment of its commands.
@@ -289,7 +313,7 @@ impl Host {
 
     /// `dyno ARGS` in `folder`.
     pub fn dyno<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Dyno<'_> {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(self.program());
         command.args(args).current_dir(folder).env_clear();
         command.envs(&self.env);
         let words: Vec<_> = args
@@ -393,24 +417,49 @@ impl Host {
     }
 
     /// The inits of its live dynos, if these are without walls.
-    pub fn inits(&self) -> Vec<Process> {
+    fn inits_without_walls(&self) -> Vec<Process> {
         self.of_supervisors(is_init)
     }
 
     /// Forks of supervisors hold that lock, too.
     fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
+        certain(|pid| {
+            !is_elsewhere(pid)
+                && command_line_of(pid).contains("__supervise")
+                && which(pid)
+                && self.dyno_of(pid).is_some()
+        })
+    }
+
+    /// The id of the dyno whose folder a process has something open in.
+    pub fn dyno_of(&self, pid: i32) -> Option<String> {
         let dynos = self.state().join("dynos");
-        pids()
-            .filter(|&pid| !is_elsewhere(pid) && command_line_of(pid).contains("__supervise"))
-            .filter(|&pid| which(pid))
-            .filter(|pid| {
-                fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
-                    fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
-                        .any(|link| link.starts_with(&dynos))
-                })
-            })
-            .filter_map(Process::find)
-            .collect()
+        let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        let mut links = fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        links.find_map(|link| {
+            let dyno = link.strip_prefix(&dynos).ok()?.iter().next()?;
+            Some(dyno.to_str()?.to_owned())
+        })
+    }
+
+    /// The supervisor that waits for the next dyno, if there is one.
+    pub fn spare(&self) -> Option<Process> {
+        let server = self.server()?;
+        let busy: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let spare = certain(|pid| {
+            parent_of(pid) == Some(server.pid)
+                && !busy.contains(&pid)
+                && command_line_of(pid).contains("__supervise")
+        });
+        spare.into_iter().next()
+    }
+
+    /// The first processes of its dynos: children of their supervisors.
+    pub fn inits(&self) -> Vec<Process> {
+        let supervisors: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
+        let mut inits = self.inhabitants();
+        inits.retain(|it| parent_of(it.pid).is_some_and(|parent| supervisors.contains(&parent)));
+        inits
     }
 
     /// What is inside its dynos: processes of another PID namespace that have a dyno folder of this host mounted. Both
@@ -418,20 +467,17 @@ impl Host {
     /// inits, and processes that were started in such a folder.
     pub fn inhabitants(&self) -> Vec<Process> {
         if self.in_folders() {
-            let mut all = self.inits();
+            let mut all = self.inits_without_walls();
             all.extend(self.marked());
             return all;
         }
         let mark = self.folder.path().file_name().unwrap().to_str().unwrap();
         let mark = format!("{mark}/state/dynos/");
-        pids()
-            .filter(|&pid| is_elsewhere(pid))
-            .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+        certain(|pid| {
+            is_elsewhere(pid)
+                && fs::read_to_string(format!("/proc/{pid}/mountinfo"))
                     .is_ok_and(|mounts| mounts.contains(&mark))
-            })
-            .filter_map(Process::find)
-            .collect()
+        })
     }
 
     /// Processes whose environment names a dyno's folder of this host as their home.
@@ -442,7 +488,7 @@ impl Host {
             let mut variables = environment.split(|&byte| byte == 0);
             variables.any(|variable| variable.starts_with(mark.as_bytes()))
         };
-        pids().filter(is_marked).filter_map(Process::find).collect()
+        certain(|pid| is_marked(&pid))
     }
 
     /// Supervisors, and all that is in the dynos.
@@ -483,9 +529,14 @@ impl Host {
         eventually("a supervisor", || self.supervisors().pop())
     }
 
-    /// A request to the API, as any HTTP client would send it; the answer's status and body.
+    /// A request to the API, as any HTTP client would send it; the answer's status and body. A server that has left, as
+    /// nobody needed it, is started again.
     pub fn request(&self, method: &str, target: &str, body: &serde_json::Value) -> (u16, String) {
-        let mut socket = UnixStream::connect(self.state().join("api.sock")).unwrap();
+        let api = self.state().join("api.sock");
+        let mut socket = UnixStream::connect(&api).unwrap_or_else(|_| {
+            self.dyno(&self.path(), &["apps"]).finish().succeeds();
+            UnixStream::connect(&api).unwrap()
+        });
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let body = if body.is_null() {
             String::new()
@@ -561,6 +612,23 @@ pub fn pids() -> impl Iterator<Item = i32> {
 /// Whether a process calls itself a dyno's init. Without walls it is one among others.
 fn is_init(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
+}
+
+/// All processes that are so, and still were when they were already held: whoever has got the number of one that has ended
+/// meanwhile is not among them.
+fn certain(is: impl Fn(i32) -> bool) -> Vec<Process> {
+    pids()
+        .filter(|&pid| is(pid))
+        .filter_map(Process::find)
+        .filter(|process| is(process.pid))
+        .collect()
+}
+
+/// The process that started this one, or adopted it.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 /// Whether a process is known to be in a PID namespace below the tests' own.
@@ -678,7 +746,7 @@ impl<'a> Dyno<'a> {
             self.command.spawn()
         };
         let mut child =
-            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.what));
         // It keeps the descriptors that it was given.
         drop(self.command);
         let process = Process::find(child.id().try_into().unwrap()).unwrap();
@@ -876,6 +944,12 @@ impl Outcome<'_> {
         )
     }
 
+    /// The status it ended with, unless a signal ended it.
+    #[allow(dead_code, reason = "for the soak")]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
     /// It ended with status 0.
     #[track_caller]
     pub fn succeeds(&self) -> &Self {
@@ -1011,7 +1085,7 @@ pub fn nothing() -> File {
 }
 
 /// The text of the log in `folder`: its segments, one after the other.
-fn log_text(folder: &Path) -> Vec<u8> {
+pub fn log_text(folder: &Path) -> Vec<u8> {
     let mut segments: Vec<_> = fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -194,3 +194,22 @@ fn a_full_disk_loses_lines_and_says_how_many_and_the_dyno_goes_on() {
         ]
     );
 }
+
+#[test]
+fn a_dyno_that_fills_the_disk_itself_leaves_word_of_what_was_lost() {
+    if !can_fill_a_disk() {
+        return;
+    }
+    let host = Host::new();
+    let app = host.folder("plain");
+    let script = r#"
+        set -u
+        log() { cat "$DYNO_HOME"/logs/*/*.log 2>/dev/null; }
+        "$0" run:detached -q 'head -c 20000000 /dev/zero >/tmp/x 2>&1; seq 200000' >/dev/null || exit 98
+        "$0" ps:wait run.1
+        log | sed -n 's/.*\(Error L13\): [0-9]* messages lost since 2.*/\1/p' | uniq
+        "$0" run -q 'echo fine' || exit 97
+    "#;
+    let (printed, errors) = on_a_small_disk(&host, &app, script);
+    assert_eq!(printed, "Error L13\nfine\n", "{errors}");
+}

@@ -250,6 +250,25 @@ fn a_tail_sees_every_line_once_though_the_server_is_killed() {
 }
 
 #[test]
+fn a_tail_waits_for_a_server_that_cannot_start_yet() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let tail = host.dyno(&app, &["logs", "-t"]).start();
+    tail.wait_for_output("Release v2 created");
+    let config = host.state().join("config.toml");
+    std::fs::write(&config, "no sense").unwrap();
+    host.kill_server();
+    eventually("a start in vain", || {
+        host.server_log().contains("config.toml").then_some(())
+    });
+    std::fs::remove_file(config).unwrap();
+    detached(&host, &app, "echo at last");
+    tail.wait_for_output("at last\n");
+    tail.signal(Signal::INT);
+    tail.finish().exits(130);
+}
+
+#[test]
 fn a_tail_does_not_keep_its_server_from_leaving_and_goes_on_with_the_next() {
     let host = Host::new();
     let app = host.plain_app();

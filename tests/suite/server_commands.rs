@@ -1,12 +1,13 @@
 //! `dyno server:status` and `dyno server:stop`, on servers that were started in every way.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Host, Running, binary, eventually};
+use crate::harness::{Host, Running, binary, eventually, root, write};
 
 /// `echo up`, then whatever comes on standard input.
 fn cat<'a>(host: &'a Host, app: &Path) -> Running<'a> {
@@ -199,4 +200,32 @@ fn one_that_does_not_answer_is_asked_by_a_signal() {
     server.signal(Signal::CONT);
     stop.finish().succeeds().mentions("done");
     assert!(host.server().is_none());
+}
+
+#[test]
+fn systemd_understands_the_unit_files() {
+    let host = Host::new();
+    let analyze = |file: &str, user: &[&str]| {
+        let unit = fs::read_to_string(root().join("examples").join(file)).unwrap();
+        // What is to be started must be there.
+        let unit = unit.replace("/usr/local/bin/dyno", "/bin/true");
+        let unit = unit.replace("%h/.local/bin/dyno", "/bin/true");
+        write(&host.path().join(file), &unit);
+        let mut command = Command::new("systemd-analyze");
+        command.args(user).arg("verify").arg(host.path().join(file));
+        command.env("XDG_RUNTIME_DIR", host.path()).output()
+    };
+    for (file, user) in [
+        ("dyno.service", &[][..]),
+        ("dyno-user.service", &["--user"]),
+    ] {
+        match analyze(file, user) {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(!said.contains(file), "{said}");
+            }
+            // Nothing else here needs systemd.
+            Err(error) => eprintln!("not tried, without systemd-analyze: {error}"),
+        }
+    }
 }

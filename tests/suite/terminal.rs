@@ -14,7 +14,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, pidfd_getfd, 
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use vt100::{Parser, Screen};
 
-use super::harness::{DEADLINE, Host, Process, STARTING, Watched, binary};
+use super::harness::{DEADLINE, Host, Process, STARTING, Watched};
 
 /// Ctrl-C, as a key.
 pub const CTRL_C: &str = "\x03";
@@ -53,8 +53,8 @@ pub struct Terminal<'a> {
 impl<'a> Terminal<'a> {
     /// `dyno ARGS` in `folder` on a terminal of 80 by 24.
     pub fn open(host: &'a Host, folder: &Path, args: &[&str]) -> Self {
-        let binary = binary();
-        let mut words = vec![binary.to_str().unwrap()];
+        let program = host.program();
+        let mut words = vec![program.to_str().unwrap()];
         words.extend(args);
         Self::start(host, folder, &words)
     }

@@ -12,7 +12,7 @@ use crate::api::app::App;
 use crate::api::logs::{LogQuery, Record};
 use crate::cli::context::{Context, app_path};
 use crate::client::{Streamed, is_lost};
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::http::target;
 
 /// How long a server that is gone is waited for before another is started: a service manager, or whoever replaces it,
@@ -149,7 +149,7 @@ fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Stream
         Err(error) if is_lost(&error) => Instant::now(),
         opened => return opened,
     };
-    eprintln!("the server is gone; the log goes on when it is there again");
+    tell!("the server is gone; the log goes on when it is there again");
     let mut pause = PAUSES.0;
     loop {
         thread::sleep(pause);
@@ -157,9 +157,11 @@ fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Stream
         let waited = gone.elapsed();
         if waited >= COMES_BACK
             && let Err(error) = context.connect_again()
-            && waited >= COMES_BACK + PATIENCE
         {
-            return Err(error);
+            if waited >= COMES_BACK + PATIENCE {
+                return Err(error);
+            }
+            continue;
         }
         match open(context, app_id, query) {
             Err(error) if is_lost(&error) => {}

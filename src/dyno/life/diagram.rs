@@ -80,9 +80,10 @@ fn summary(actions: &[Action]) -> Vec<String> {
             Action::TellExit(_) => "tells the client the status".to_owned(),
             Action::TellError(_) => "tells the client why".to_owned(),
             Action::CloseIdle => "closes the connection".to_owned(),
+            Action::Record(_) => "writes the exit record".to_owned(),
             Action::Finish(record) => match record.reason.as_str() {
-                Some(reason) => format!("writes the exit record: {reason}"),
-                None => "writes the exit record".to_owned(),
+                Some(reason) => format!("leaves ({reason})"),
+                None => "leaves".to_owned(),
             },
             Action::Report(_) | Action::SetDeadline(..) => continue,
         });
@@ -174,6 +175,7 @@ fn document() -> String {
     assert_eq!(reached.len(), ORDER.len() - 1, "reached: {reached:?}");
     format!(
         "# The life of a dyno\n\n\
+         A dyno that leaves has written its exit record, has told the server, and has removed what it wrote. \
          Made from the code's own rules (`src/dyno/life.rs`) by trying every event in every state that can be reached; \
          `{REWRITE}=1 cargo test --bin dyno life::diagram` makes it anew. The times are Heroku's, and settings.\n\n\
          ## Attached: `dyno run`\n\n{}\n{}\n\

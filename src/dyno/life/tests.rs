@@ -119,7 +119,18 @@ fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
     // It may go on for hours, and its output is still read before its end is told.
     assert_eq!(
         life.step(Event::Exited(Exit::Status(0)), seconds(9000)),
-        [Timer::Phase, Timer::Idle, Timer::Lifetime].map(|timer| Action::SetDeadline(timer, None))
+        [
+            Action::SetDeadline(Timer::Phase, None),
+            Action::SetDeadline(Timer::Idle, None),
+            Action::SetDeadline(Timer::Lifetime, None),
+            Action::Record(ExitRecord {
+                state: DynoState::Complete,
+                exit: Exit::Status(0),
+                reason: EndReason::Exited,
+                message: None,
+                at_us: None,
+            }),
+        ]
     );
     assert_eq!(life.step(Event::InitGone, seconds(9000)), []);
     let end = life.step(Event::Drained, seconds(9001));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use memchr::memrchr;
 
 use crate::api::logs::put_record;
+use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
 use crate::log_line::{self, Filter, Source};
 use crate::server::application::More;
@@ -82,7 +83,7 @@ impl Tail {
     /// The next piece. A log that cannot be read any more ends here; the client may come again.
     pub fn more(&mut self) -> More {
         self.try_more().unwrap_or_else(|error| {
-            eprintln!(
+            tell!(
                 "cannot read the log in `{}`: {error}",
                 self.folder.display()
             );

@@ -1,6 +1,5 @@
 //! Requests on dynos: to make one, list them, show one, stop one, wait for its end, and attach to it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,10 @@ use super::super::slugs::digest;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
-use crate::dyno;
+use crate::dyno::{self, EndReason};
+use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
-use crate::slug::SlugId;
 use crate::store::{PAGE, Result as StoreResult};
 
 impl Service {
@@ -49,8 +48,7 @@ impl Service {
         Reply::Now(response(answer))
     }
 
-    /// `POST /apps/A/dynos`. The slug's tree is there as a rule; if it had to make room for others, it is
-    /// unpacked again first.
+    /// `POST /apps/A/dynos`.
     fn create_dyno(
         &mut self,
         app: &str,
@@ -59,43 +57,37 @@ impl Service {
     ) -> Result<Reply<Self>, ApiError> {
         let request = CreateDyno::parse(body)?;
         let app = self.host.store.app(app)?;
-        let release = self.host.store.current_release(&app.id)?;
-        let id: SlugId = match &release.digest {
-            Some(text) => digest(text)?,
-            // Says what there is to say about an app without a release.
-            None => return self.start_dyno(&app.id, PathBuf::new(), &request, ctx),
+        self.start_dyno(app.id, request, ctx)
+    }
+
+    /// Starts a dyno on the current release. Its slug's tree is there as a rule; if it had to make room for others, it
+    /// is unpacked again first.
+    fn start_dyno(
+        &mut self,
+        app_id: String,
+        request: CreateDyno,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let release = self.host.store.current_release(&app_id)?;
+        let id = release.digest.as_deref().map(digest).transpose()?;
+        let tree = id.and_then(|id| self.host.slugs.tree_in_use(&id));
+        let (Some(id), None) = (id, &tree) else {
+            let dyno =
+                self.dynos
+                    .create(&mut self.host, &release, tree, &request, ctx.reactor())?;
+            return Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))));
         };
-        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
-            return self.start_dyno(&app.id, tree, &request, ctx);
-        }
         let cache = Arc::clone(&self.host.slugs);
         Ok(Reply::worker(move |_| {
             let tree = cache.ensure_tree(&id);
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                // Held until the dyno has it. There may be a newer release by now.
                 let started = tree
                     .map_err(worker_error)
-                    .and_then(|tree| service.start_dyno(&app.id, tree, &request, ctx));
+                    .and_then(|_held| service.start_dyno(app_id, request, ctx));
                 host::reply(started)
             }
         }))
-    }
-
-    fn start_dyno(
-        &mut self,
-        app: &str,
-        tree: PathBuf,
-        request: &CreateDyno,
-        ctx: &mut Ctx<Self>,
-    ) -> Result<Reply<Self>, ApiError> {
-        if self.ending {
-            let message = "the server ends all dynos and leaves; it starts none";
-            return Err(ApiError::new("unavailable", message));
-        }
-        let release = self.host.store.current_release(app)?;
-        let dyno = self
-            .dynos
-            .create(&mut self.host, &release, tree, request, ctx.reactor())?;
-        Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))))
     }
 
     /// `GET /apps/A/dynos`: those that are alive, with `?ended=true` also those that have ended; the oldest first, in
@@ -213,7 +205,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.attach(&dyno.id, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -240,7 +232,7 @@ impl Service {
         Ok(Reply::upgrade(
             move |service: &mut Self, _, connection, _| {
                 if !service.dynos.run_inside(&dyno.id, &message, &connection) {
-                    eprintln!("{}: ended just before its client came", dyno.name);
+                    tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
@@ -261,11 +253,22 @@ impl Service {
             )));
         }
         if !self.dynos.is_live(&dyno.id) {
-            return Err(ApiError::not_found(format!("`{}` has ended", dyno.name))
-                .hint("`dyno run` starts another one"));
+            return Err(not_there(&dyno));
         }
         Ok(dyno)
     }
+}
+
+/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+fn not_there(dyno: &dyno::Dyno) -> ApiError {
+    let lost = EndReason::Lost.as_str();
+    match &dyno.ended {
+        Some(ended) if ended.reason.as_deref() != lost => {
+            ApiError::not_found(format!("`{}` has ended", dyno.name))
+        }
+        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
+    }
+    .hint("`dyno run` starts another one")
 }
 
 /// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.

@@ -2,11 +2,13 @@
 
 use super::*;
 
+use crate::error::tell;
+
 /// The shell runs `script` in a new directory; `None` if there is no GNU tar to ask.
 fn with_gnu_tar(script: &str) -> Option<TempDir> {
     let version = Command::new("tar").arg("--version").output().ok()?;
     if !String::from_utf8_lossy(&version.stdout).contains("GNU tar") {
-        eprintln!("skipped: no GNU tar here");
+        tell!("skipped: no GNU tar here");
         return None;
     }
     let home = tempfile::tempdir().unwrap();

@@ -1,0 +1,247 @@
+//! The end of a dyno whose supervisor did not get to tell of it: what it wrote goes, and its app's log says that it
+//! was lost.
+//!
+//! Called by the server when it notices; what is slow about it is apart, for a worker. It may be killed itself in the
+//! middle, and its successor begins again: so what the log says already is not said twice.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::host::Host;
+use crate::dyno::{Dyno, DynoState, EndReason, ExitRecord};
+use crate::error::tell;
+use crate::log_file::{self, LogWriter};
+use crate::log_line::{self, Source};
+use crate::supervisor;
+
+/// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was
+/// another server's to see to.
+const TAIL: usize = 1024 * 1024;
+
+/// What the log is told of such a dyno, beside its new state.
+const WHY: &str = "Error R99 (Platform error) -> The dyno was lost: its supervisor is gone";
+
+/// The first words of a line that tells of a new state, and of one that tells how the command ended.
+const CHANGE: &str = "State changed from ";
+const EXITED: &str = "Process exited with status ";
+
+/// Who a dyno is to its app's log.
+#[derive(Debug)]
+pub struct Known {
+    name: String,
+    /// Its state before it was lost.
+    state: DynoState,
+    logs: PathBuf,
+    limits: log_file::Limits,
+}
+
+impl Known {
+    /// What is needed of a dyno; nothing of one that has ended already, as the store knows.
+    pub fn new(dyno: &Dyno, host: &Host) -> Option<Self> {
+        dyno.ended.is_none().then(|| Self {
+            name: dyno.name.to_string(),
+            state: dyno.state,
+            logs: host.log_folder(&dyno.app_id),
+            limits: host.log_limits(),
+        })
+    }
+}
+
+/// How a dyno ended in whose folder nobody lives any more. What it wrote goes, and the log is told what it does not know.
+pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
+    supervisor::end_strays(folder);
+    // Before anything is written: it may be what filled the disk.
+    let _ = crate::slug::remove_tree(&folder.join(supervisor::SCRATCH));
+    let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
+    if let Some(known) = known
+        && let Err(error) = tell(known, &record)
+    {
+        tell!("cannot log the end of {}: {error}", known.name);
+    }
+    record
+}
+
+/// Writes the lines that are missing at the end of a dyno's story.
+fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
+    let told = Told::of(known)?;
+    let mut texts = Vec::new();
+    match (record.reason, &record.message) {
+        (EndReason::Lost, _) if !told.ended => texts.push(WHY.to_owned()),
+        (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
+            "Error R99 (Platform error) -> Failed to launch the dyno: {why}"
+        )),
+        _ => {}
+    }
+    if record.state == DynoState::Complete && !told.exited {
+        texts.push(format!("{EXITED}{}", record.exit.code()));
+    }
+    if !told.ended {
+        let before = told.state.unwrap_or(known.state);
+        texts.push(format!("{CHANGE}{before} to {}", record.state));
+    }
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let (mut lines, now) = (Vec::new(), Timestamp::now());
+    for text in texts {
+        let (name, text) = (&known.name, text.as_bytes());
+        log_line::append(&mut lines, now, Source::Heroku, name, text);
+    }
+    LogWriter::open(&known.logs, known.limits)?.append(&lines)
+}
+
+/// What the log says of a dyno already, near its end.
+#[derive(Debug, Default)]
+struct Told {
+    /// That its command has ended.
+    exited: bool,
+    /// That it has ended.
+    ended: bool,
+    /// What it was before it ended; newer than what the store knows.
+    state: Option<DynoState>,
+}
+
+impl Told {
+    fn of(known: &Known) -> std::io::Result<Self> {
+        let (mut told, mut seen) = (Self::default(), 0);
+        // A supervisor tells the server after it has told the log.
+        told.ended = matches!(known.state, DynoState::Complete | DynoState::Crashed);
+        log_file::last_lines(&known.logs, 1, |line| {
+            seen += line.len();
+            told.take(line, &known.name);
+            told.state.is_some() || seen > TAIL
+        })?;
+        Ok(told)
+    }
+
+    /// Takes in one line more, from the last one backwards. What a command has printed is of another source.
+    fn take(&mut self, line: &[u8], name: &str) {
+        let platform = |line: &log_line::Line<'_>| {
+            line.source == Source::Heroku && line.process == name.as_bytes()
+        };
+        let Some(line) = log_line::parse(line).filter(platform) else {
+            return;
+        };
+        let text = str::from_utf8(line.text).unwrap_or_default();
+        self.exited |= text.starts_with(EXITED);
+        let change = text.strip_prefix(CHANGE);
+        match change.and_then(|change| DynoState::parse(change.split_once(" to ")?.1)) {
+            Some(DynoState::Complete | DynoState::Crashed) => self.ended = true,
+            state => self.state = state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::dyno::Exit;
+
+    fn known(logs: &Path, state: DynoState) -> Known {
+        Known {
+            name: "run.1".to_owned(),
+            state,
+            logs: logs.to_owned(),
+            limits: log_file::Limits::default(),
+        }
+    }
+
+    fn lines(logs: &Path) -> Vec<String> {
+        let log = fs::read_to_string(logs.join("00000001.log")).unwrap_or_default();
+        let lines = log
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1.to_owned());
+        lines.collect()
+    }
+
+    type Said<'a> = (Source, &'a str, &'a str);
+
+    /// What a log that has these lines is told of a dyno that the store thinks is in `state`.
+    fn told(before: &[Said<'_>], state: DynoState, record: Option<&ExitRecord>) -> Vec<String> {
+        let (folder, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut log = Vec::new();
+        for (source, process, text) in before {
+            log_line::append(
+                &mut log,
+                Timestamp::now(),
+                *source,
+                process,
+                text.as_bytes(),
+            );
+        }
+        let known = known(logs.path(), state);
+        let mut writer = LogWriter::open(logs.path(), known.limits).unwrap();
+        writer.append(&log).unwrap();
+        let scratch = folder.path().join(supervisor::SCRATCH);
+        fs::create_dir_all(scratch.join("upper")).unwrap();
+        if let Some(record) = record {
+            let json = serde_json::to_vec(record).unwrap();
+            fs::write(folder.path().join("exit.json"), json).unwrap();
+        }
+        // As often as it is tried.
+        for _ in 0..2 {
+            let end = settle(folder.path(), Some(&known));
+            assert_eq!(end, record.cloned().unwrap_or_else(supervisor::lost_record));
+        }
+        assert!(!scratch.exists());
+        lines(logs.path()).split_off(before.len())
+    }
+
+    fn platform(text: &str) -> Said<'_> {
+        (Source::Heroku, "run.1", text)
+    }
+
+    const UP: Said<'_> = (Source::Heroku, "run.1", "State changed from starting to up");
+
+    fn lost(from: &str) -> [String; 2] {
+        [
+            format!("heroku[run.1]: {WHY}"),
+            format!("heroku[run.1]: State changed from {from} to crashed"),
+        ]
+    }
+
+    #[test]
+    fn the_log_is_told_once_and_from_which_state() {
+        use DynoState::{Starting, Up};
+        assert_eq!(told(&[], Starting, None), lost("starting"));
+        assert_eq!(told(&[], Up, None), lost("up"));
+        assert_eq!(told(&[UP], Starting, None), lost("up"));
+        for last in [
+            "State changed from up to complete",
+            "State changed from up to crashed",
+        ] {
+            assert_eq!(told(&[UP, platform(last)], Up, None), [""; 0]);
+            assert_eq!(told(&[], DynoState::Crashed, None), [""; 0]);
+            for other in [
+                (Source::Heroku, "run.11", last),
+                (Source::App, "run.1", last),
+            ] {
+                assert_eq!(told(&[UP, other], Up, None), lost("up"), "{other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_supervisor_has_recorded_is_the_end_and_told_as_far_as_it_was_not() {
+        let record = ExitRecord {
+            state: DynoState::Complete,
+            exit: Exit::Signal(9),
+            reason: EndReason::Exited,
+            message: None,
+            at_us: Some(1),
+        };
+        let exited = platform("Process exited with status 137");
+        let complete = platform("State changed from up to complete");
+        let told = |before: &[Said<'_>]| told(before, DynoState::Up, Some(&record));
+        let lines = [exited, complete].map(|(_, _, text)| format!("heroku[run.1]: {text}"));
+        assert_eq!(told(&[UP]), lines);
+        assert_eq!(told(&[UP, exited]), lines[1..]);
+        // A dyno that is cycled says so first.
+        assert_eq!(told(&[UP, complete]), lines[..1]);
+        assert_eq!(told(&[UP, exited, complete]), [""; 0]);
+        assert_eq!(told(&[UP, complete, exited]), [""; 0]);
+    }
+}

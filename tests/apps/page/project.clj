@@ -1,0 +1,1 @@
+(defproject widgets "1.0.0")

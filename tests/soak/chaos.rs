@@ -1,0 +1,135 @@
+//! Who kills: now this, now that, of this soak's own processes alone.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Host, Process, parent_of};
+use crate::history::{History, Part};
+use crate::random::Random;
+
+/// The command lines that run, by the numbers of their jobs.
+pub type Clients = Mutex<BTreeMap<usize, Process>>;
+
+/// Kills until it is told to stop.
+pub fn rage(
+    host: &Host,
+    clients: &Clients,
+    history: &History,
+    mut random: Random,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::SeqCst) {
+        // Not a guess at how long something takes: this is how often it strikes.
+        thread::sleep(Duration::from_millis(random.below(60)));
+        match random.below(100) {
+            0..25 => kill_client(clients, history, &mut random),
+            25..55 => kill_supervisor(host, history, &mut random),
+            55..80 => kill_init(host, history, &mut random),
+            80..93 => kill_server(host, history, &mut random),
+            93..99 => kill_spare(host, history),
+            _ => kill_all(host, clients, history),
+        }
+    }
+}
+
+fn kill_client(clients: &Clients, history: &History, random: &mut Random) {
+    let clients = clients.lock().unwrap();
+    let numbers: Vec<_> = clients.keys().copied().collect();
+    if !numbers.is_empty() {
+        let number = *random.one_of(&numbers);
+        history.kill_of_client(number);
+        clients[&number].signal(Signal::KILL);
+    }
+}
+
+fn kill_supervisor(host: &Host, history: &History, random: &mut Random) {
+    let supervisors = host.supervisors();
+    if !supervisors.is_empty() {
+        let supervisor = random.one_of(&supervisors);
+        if let Some(dyno) = host.dyno_of(supervisor.pid) {
+            history.kill_of_dyno(Part::Supervisor, &dyno);
+            supervisor.signal(Signal::KILL);
+        }
+    }
+}
+
+fn kill_init(host: &Host, history: &History, random: &mut Random) {
+    let inits = host.inits();
+    if !inits.is_empty() {
+        let init = random.one_of(&inits);
+        // What an init has open is nobody's to see; but its supervisor has the same folder open.
+        let dyno = parent_of(init.pid).and_then(|supervisor| host.dyno_of(supervisor));
+        if let Some(dyno) = dyno {
+            history.kill_of_dyno(Part::Init, &dyno);
+            init.signal(Signal::KILL);
+        }
+    }
+}
+
+fn kill_server(host: &Host, history: &History, random: &mut Random) {
+    if let Some(server) = host.server() {
+        let (signal, how) = match random.below(4) {
+            0 => (Signal::TERM, "by SIGTERM"),
+            _ => (Signal::KILL, "by SIGKILL"),
+        };
+        history.kill_of_server(Part::Server, how);
+        server.signal(signal);
+    }
+}
+
+fn kill_spare(host: &Host, history: &History) {
+    if let Some(spare) = host.spare() {
+        // It may be given a dyno this very moment, whose id nobody knows; `unknown` is any.
+        history.kill_of_dyno(Part::Spare, UNKNOWN);
+        spare.signal(Signal::KILL);
+    }
+}
+
+/// The dyno of a spare supervisor that was killed, if it had got one.
+pub const UNKNOWN: &str = "unknown";
+
+/// Everything at once.
+fn kill_all(host: &Host, clients: &Clients, history: &History) {
+    history.note("everything at once");
+    let clients = clients.lock().unwrap();
+    let (mut supervisors, mut inits) = (host.supervisors(), host.inits());
+    let (server, spare) = (host.server(), host.spare());
+    for number in clients.keys() {
+        history.kill_of_client(*number);
+    }
+    supervisors.retain(|supervisor| {
+        let dyno = host.dyno_of(supervisor.pid);
+        if let Some(dyno) = &dyno {
+            history.kill_of_dyno(Part::Supervisor, dyno);
+        }
+        dyno.is_some()
+    });
+    inits.retain(|init| {
+        let dyno = parent_of(init.pid).and_then(|supervisor| host.dyno_of(supervisor));
+        if let Some(dyno) = &dyno {
+            history.kill_of_dyno(Part::Init, dyno);
+        }
+        dyno.is_some()
+    });
+    if server.is_some() {
+        history.kill_of_server(Part::Server, "by SIGKILL");
+    }
+    if spare.is_some() {
+        history.kill_of_dyno(Part::Spare, UNKNOWN);
+    }
+    let clients = clients.values();
+    for process in supervisors
+        .iter()
+        .chain(&inits)
+        .chain(&server)
+        .chain(&spare)
+        .chain(clients)
+    {
+        process.signal(Signal::KILL);
+    }
+}
