@@ -52,7 +52,7 @@ if ((dynos > first)); then
 fi
 (($(sort -u "$work/names" | wc -l) == dynos)) || give_up "not every dyno has a name of its own"
 mapfile -t supervisors < <(pgrep -P "$server")
-mapfile -t inits < <(for supervisor in "${supervisors[@]}"; do pgrep -P "$supervisor" || true; done)
+mapfile -t inits < <(pgrep -P "$(IFS=,; echo "${supervisors[*]}")")
 ((${#inits[@]} == dynos)) || give_up "${#inits[@]} of $dynos dynos are alive"
 all=$(pss_of "$server" "${supervisors[@]}" "${inits[@]}")
 row "$dynos dynos with their server" "$(mb "$all")" '' '' ''
