@@ -77,7 +77,11 @@ fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
         texts.push(format!("{EXITED}{}", record.exit.code()));
     }
     if !told.ended {
-        let before = told.state.unwrap_or(known.state);
+        // A command that has ended was up; its dyno was until the log says so.
+        let before = match told.state.unwrap_or(known.state) {
+            DynoState::Complete => DynoState::Up,
+            state => state,
+        };
         texts.push(format!("{CHANGE}{before} to {}", record.state));
     }
     if texts.is_empty() {
@@ -105,8 +109,9 @@ struct Told {
 impl Told {
     fn of(known: &Known) -> std::io::Result<Self> {
         let (mut told, mut seen) = (Self::default(), 0);
-        // A supervisor tells the server after it has told the log.
-        told.ended = matches!(known.state, DynoState::Complete | DynoState::Crashed);
+        // Of a start that failed, a supervisor tells the log before it tells the server; of a command's end after it,
+        // since the last lines follow the last output.
+        told.ended = known.state == DynoState::Crashed;
         log_file::last_lines(&known.logs, 1, |line| {
             seen += line.len();
             told.take(line, &known.name);
@@ -235,13 +240,17 @@ mod tests {
         };
         let exited = platform("Process exited with status 137");
         let complete = platform("State changed from up to complete");
-        let told = |before: &[Said<'_>]| told(before, DynoState::Up, Some(&record));
         let lines = [exited, complete].map(|(_, _, text)| format!("heroku[run.1]: {text}"));
-        assert_eq!(told(&[UP]), lines);
-        assert_eq!(told(&[UP, exited]), lines[1..]);
-        // A dyno that is cycled says so first.
-        assert_eq!(told(&[UP, complete]), lines[..1]);
-        assert_eq!(told(&[UP, exited, complete]), [""; 0]);
-        assert_eq!(told(&[UP, complete, exited]), [""; 0]);
+        // The server may know already that the command has ended.
+        for known in [DynoState::Up, DynoState::Complete] {
+            let told = |before: &[Said<'_>]| told(before, known, Some(&record));
+            assert_eq!(told(&[]), lines);
+            assert_eq!(told(&[UP]), lines);
+            assert_eq!(told(&[UP, exited]), lines[1..]);
+            // A dyno that is cycled says so first.
+            assert_eq!(told(&[UP, complete]), lines[..1]);
+            assert_eq!(told(&[UP, exited, complete]), [""; 0]);
+            assert_eq!(told(&[UP, complete, exited]), [""; 0]);
+        }
     }
 }
