@@ -1,5 +1,5 @@
 //! The format of a log line: written, taken apart again, and picked by. Heroku's, to the letter
-//! (heroku-facts sections 1 and 6): `2022-05-05T11:15:40.779338+00:00 app[run.1]: text`.
+//! (Heroku Dev Center, "Logging"): `2022-05-05T11:15:40.779338+00:00 app[run.1]: text`.
 //!
 //! `log_line/splitter.rs` cuts a dyno's output into the texts of lines.
 

@@ -64,7 +64,9 @@ pub fn link(context: &mut Context) -> Result<()> {
 /// Unlinks this folder, or the one above that is linked.
 pub fn unlink(context: &mut Context) -> Result<()> {
     let Some(link) = context.link()? else {
-        return Err(UserError::new("this folder is not linked to an app").into());
+        return Err(UserError::new("this folder is not linked to an app")
+            .hint("`dyno apps` lists the apps; `dyno link APP` links this folder to one")
+            .into());
     };
     let target = format!("/links?path={}", target::encode(&link.path));
     let () = context.client()?.delete(&target)?;

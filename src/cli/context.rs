@@ -77,6 +77,11 @@ impl Context {
         }
     }
 
+    /// The same as far as they come from the environment, when `config.toml` makes no sense.
+    pub fn sourced_without_file(&self) -> &Sourced {
+        &self.sourced
+    }
+
     /// The server; started if none runs.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::api::server::ServerStatus;
 use crate::dyno::Isolation;
 use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
+use crate::settings;
 use crate::toolchain;
 
 /// Files of the kernel and its guards that switch user namespaces off, the value that does, and the remedy.
@@ -109,7 +110,7 @@ pub fn perform(context: &mut Context) -> Result<u8> {
         promises(chosen.isolation)?;
     }
     if !matches!(&chosen, Ok(chosen) if chosen.isolation == Isolation::Namespaces) {
-        remedies()?;
+        remedies(context.settings.isolation)?;
     }
     toolchains()?;
     Ok(u8::from(refused))
@@ -198,10 +199,16 @@ fn promises(isolation: Isolation) -> std::io::Result<()> {
 }
 
 /// How to get namespaces.
-fn remedies() -> std::io::Result<()> {
+fn remedies(asked: settings::Isolation) -> std::io::Result<()> {
     say!("")?;
     say!("How to get `namespaces`:")?;
     let mut found = false;
+    if asked == settings::Isolation::Tempdir {
+        found = true;
+        say!(
+            "  the setting `isolation` is tempdir: leave it out, or make it auto (`dyno settings` says where it is)"
+        )?;
+    }
     for (file, off, remedy) in SWITCHES {
         if fs::read_to_string(file).is_ok_and(|value| value.trim() == *off) {
             found = true;
@@ -216,9 +223,7 @@ fn remedies() -> std::io::Result<()> {
         )?;
     }
     if !found {
-        say!(
-            "  run dyno outside of the container, or have what is missing above allowed; then without DYNO_ISOLATION"
-        )?;
+        say!("  run dyno outside of the container, or have what is missing above allowed")?;
     }
     Ok(())
 }

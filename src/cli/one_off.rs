@@ -184,8 +184,11 @@ fn seconds_to_live(time: Duration) -> Result<u32, UserError> {
     if (1.0..=f64::from(MAX_TIME_TO_LIVE)).contains(&seconds) {
         return Ok(seconds as u32);
     }
-    Err(UserError::new("a dyno cannot be given that time to live")
-        .hint("--ttl takes from `1s` to `24h`, the longest that any one-off dyno lives"))
+    let given = time_span::exact(time);
+    Err(
+        UserError::new(format!("a time to live of {given} is out of bounds"))
+            .hint("--ttl takes from `1s` to `24h`"),
+    )
 }
 
 /// A server or supervisor that does not answer in time is what Heroku's client says of it.

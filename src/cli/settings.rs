@@ -46,7 +46,8 @@ impl Show {
     /// Prints them.
     ///
     /// # Errors
-    /// When the server does not answer, or when there is none and `config.toml` makes no sense.
+    /// When the server does not answer, or when there is none and `config.toml` makes no sense; that after what holds
+    /// without it.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let (server, used) = match context.running()? {
             Some((client, server)) => (Some(server), client.get("/server/settings")?),
@@ -57,7 +58,15 @@ impl Show {
             (Ok(rows), _) => rows.map(|row| merge(row, &used)).collect(),
             // The warning is out already.
             (Err(_), Some(_)) => used.iter().filter_map(known).collect(),
-            (Err(error), None) => return Err(error.into()),
+            (Err(error), None) => {
+                let rows = context.sourced_without_file().rows();
+                let shown: Vec<Shown> = rows.map(|row| merge(row, &used)).collect();
+                if !self.json {
+                    say!("=== Settings without config.toml, with which no server starts")?;
+                    table(&shown)?;
+                }
+                return Err(error.into());
+            }
         };
         if self.json {
             return say_json(&shown);

@@ -7,7 +7,7 @@ use super::DynoName;
 use crate::config_var::Config;
 use crate::release::Toolchains;
 
-/// The prompt of an interactive shell: `~ $`, as on Heroku (heroku-facts section 4).
+/// The prompt of an interactive shell: `~ $`, as on Heroku.
 pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033[00m\]";
 
 /// The search path before toolchains and profile scripts, Heroku's.
@@ -50,7 +50,7 @@ pub struct Sources<'a> {
 }
 
 /// The environment: platform defaults, then config vars, then the request's; profile scripts may change it
-/// once more (heroku-facts section 4). `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
+/// once more. `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
 pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     let mut path: Vec<&str> = sources.toolchains.path.iter().map(String::as_str).collect();
     path.push(DEFAULT_PATH);

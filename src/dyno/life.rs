@@ -2,7 +2,8 @@
 //!
 //! Pure: [`Life::step`] is given an event and the time, and answers with actions that the supervisor
 //! performs in order. Nothing here reads a clock, a socket or a process, so that every path, time limits included, is
-//! tested with a made-up clock. Log texts and figures: heroku-facts sections 1 to 3.
+//! tested with a made-up clock. Log texts and figures are those of the Heroku Dev Center ("One-off Dynos", "Dyno
+//! Restarts", "Heroku Error Codes").
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many dynos an app may have alive at once. (heroku-facts section 5)
+//! How many dynos an app may have alive at once. (Heroku Dev Center, "Limits")
 
 use std::fmt;
 

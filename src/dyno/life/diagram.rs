@@ -70,7 +70,10 @@ fn summary(actions: &[Action]) -> Vec<String> {
     let mut said = Vec::new();
     for action in actions {
         said.push(match action {
-            Action::Log(line) => format!("logs `{}`", line.replace('`', "'")),
+            Action::Log(line) => match line.contains('`') {
+                true => format!("logs ``{line} ``"),
+                false => format!("logs `{line}`"),
+            },
             Action::StartCommand => "starts the command".to_owned(),
             Action::HandOver => "hands the streams over".to_owned(),
             Action::TakeOutput => "reads the output into the log".to_owned(),
@@ -127,7 +130,17 @@ fn explore(attached: bool) -> Transitions {
             let mut next = life.clone();
             let actions = next.step(event, Duration::ZERO);
             let (from, to) = (name(&life), name(&next));
-            let done = summary(&actions);
+            let mut done = summary(&actions);
+            if from == "Ending" {
+                // Whichever way it got there.
+                for said in &mut done {
+                    if said.contains("exited with status") {
+                        *said = "logs `Process exited with status STATUS`".to_owned();
+                    } else if said.starts_with("leaves") {
+                        *said = "leaves".to_owned();
+                    }
+                }
+            }
             if from != to || !done.is_empty() {
                 let position = ORDER.iter().position(|known| *known == from).unwrap();
                 let events = transitions.entry((position, from, to)).or_default();
