@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Host, Process, eventually};
+use crate::small_disk::{can_fill_a_disk, on_a_small_disk};
 use crate::terminal::{CTRL_C, Terminal};
 
 /// How long the processes of a dyno may be there after its supervisor.
@@ -542,4 +543,35 @@ fn a_dyno_keeps_its_port_for_itself_when_another_server_takes_over() {
             "{line:?} {first}"
         );
     }
+}
+
+/// The room for the exit record is taken while there is some.
+#[test]
+fn how_a_dyno_ended_is_known_though_the_disk_was_full_and_no_server_there() {
+    if !can_fill_a_disk() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "1")]);
+    let app = host.plain_app();
+    let script = r#"
+        set -e
+        mkfifo in
+        "$0" run -q 'echo up; read x; exit 7' <in >out &
+        exec 3>in
+        until grep -q up out; do sleep 0.02; done
+        kill -KILL "$("$0" server:status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])')"
+        ! head -c 10M /dev/zero >"$DYNO_HOME/filler"
+        echo go >&3
+        status=0; wait $! || status=$?
+        # Until supervisor and init are gone.
+        flock -w 30 "$DYNO_HOME"/dynos/*/lock true
+        rm "$DYNO_HOME/filler"
+        echo "the client $status"
+        "$0" ps:wait run.1 2>&1 || echo "the record $?"
+    "#;
+    let (printed, errors) = on_a_small_disk(&host, &app, script);
+    assert_eq!(
+        printed, "the client 7\nWaiting for run.1... exit 7\nthe record 7\n",
+        "{errors}"
+    );
 }
