@@ -103,6 +103,8 @@ pub enum Streams {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
+    /// The first message: the supervisor's dyno. Its [`DynoSpec`] is in the file, in memory, that comes along.
+    Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach,
     /// End the dyno: SIGTERM now, SIGKILL after `grace` seconds.

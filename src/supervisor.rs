@@ -17,7 +17,7 @@ mod session;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,8 @@ const MAX_SERVERS: usize = 4;
 /// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
 const OPEN_FILES: u64 = 512;
 
-/// `dyno __supervise`: the spec comes on standard input, and standard output is a SEQPACKET socket to the
-/// server. Returns when the dyno is over.
+/// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
+/// the dyno is over.
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
@@ -67,25 +67,30 @@ pub fn run() -> Result<()> {
     open_files::set_soft_limit(OPEN_FILES)?;
     // A file that may not grow is an error like a full disk, and no reason to die.
     ignore(Signal::XFSZ);
-    let (spec, server) = take_standard_streams().context("not started by a server")?;
-    let mut json = Vec::new();
-    File::from(spec).take(MAX_SPEC).read_to_end(&mut json)?;
-    if json.is_empty() {
+    let server = take_standard_output().context("not started by a server")?;
+    let Some((ToSupervisor::Begin, fds)) = control::receive(&server)? else {
         // The server has left, or died, before there was a dyno for us.
         return Ok(());
-    }
-    let spec: DynoSpec = serde_json::from_slice(&json).context("cannot read the dyno's spec")?;
-    Supervisor::new(spec, server)?.run()
+    };
+    let spec = fds.into_iter().next().context("no spec came along")?;
+    Supervisor::new(read_spec(spec)?, server)?.run()
 }
 
-/// The two descriptors the server gave, out of the way of 0 and 1, where a program of the dyno could find them.
-fn take_standard_streams() -> Result<(OwnedFd, OwnedFd)> {
-    let spec = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+/// The socket to the server, out of the way of 1, where a program of the dyno could find it.
+fn take_standard_output() -> Result<OwnedFd> {
     let server = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    Ok((spec, server))
+    Ok(server)
+}
+
+/// What the server has put into a file in memory.
+fn read_spec(file: OwnedFd) -> Result<DynoSpec> {
+    let (mut file, mut json) = (File::from(file), Vec::new());
+    file.rewind()?;
+    file.take(MAX_SPEC).read_to_end(&mut json)?;
+    serde_json::from_slice(&json).context("cannot read the dyno's spec")
 }
 
 struct Supervisor {
@@ -353,7 +358,7 @@ impl Supervisor {
                     },
                     fds,
                 ))) => self.run_inside(shell_command, env, streams, fds),
-                Ok(Some((ToSupervisor::Unknown, _))) => {}
+                Ok(Some((ToSupervisor::Begin | ToSupervisor::Unknown, _))) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     let _ = self.reactor.deregister(server, token);

@@ -5,7 +5,7 @@
 //! socket, and for every dyno that an earlier server left, the dyno's lock says whether anything of it is alive.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
@@ -27,9 +28,6 @@ use crate::executable;
 use crate::reactor::Reactor;
 use crate::supervisor::{self, Claim};
 use crate::unix_socket::{self, SocketType};
-
-/// A pipe that holds any spec at once, so that writing one never waits for the supervisor to read it.
-const SPEC_PIPE: usize = 1024 * 1024;
 
 /// How long a supervisor's socket may be too busy to connect to; it accepts at once.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -100,7 +98,6 @@ pub struct Supervisors {
 #[derive(Debug)]
 struct Waiting {
     child: Child,
-    spec: io::PipeWriter,
     socket: OwnedFd,
 }
 
@@ -172,15 +169,15 @@ impl Supervisors {
     }
 
     fn give_spec(&mut self, spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
-        let json = serde_json::to_vec(spec)?;
+        let spec = in_memory(spec).context("no memory for the dyno's spec")?;
         if let Some(waiting) = self.waiting.take()
-            && let Ok(started) = waiting.give(&json)
+            && let Ok(started) = waiting.give(&spec)
         {
             return Ok(started);
         }
         // There is none yet, or somebody has killed it.
         Waiting::spawn()?
-            .give(&json)
+            .give(&spec)
             .context("cannot pass the spec on")
     }
 
@@ -431,30 +428,30 @@ impl Waiting {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let (reader, spec) = io::pipe()?;
         // The running program itself, even when its file was replaced meanwhile.
         let child = Command::new(executable::PATH)
             .arg("__supervise")
             .env_clear()
-            .stdin(Stdio::from(reader))
+            .stdin(Stdio::null())
             .stdout(Stdio::from(theirs))
             .spawn()
             .context("cannot start a supervisor")?;
-        Ok(Self {
-            child,
-            spec,
-            socket,
-        })
+        Ok(Self { child, socket })
     }
 
     /// Gives it its dyno.
-    fn give(mut self, json: &[u8]) -> io::Result<(Child, OwnedFd)> {
-        // The default holds 64 KiB; writing must not wait for the supervisor to read.
-        if json.len() > 64 * 1024 {
-            rustix::pipe::fcntl_setpipe_size(&self.spec, SPEC_PIPE)?;
-        }
-        let given = self.spec.write_all(json);
+    fn give(mut self, spec: &File) -> io::Result<(Child, OwnedFd)> {
+        let given = control::send(&self.socket, &ToSupervisor::Begin, &[spec.as_fd()]);
         given.inspect_err(|_| drop(self.child.wait()))?;
         Ok((self.child, self.socket))
     }
+}
+
+/// The spec in a file that is nowhere but in memory. Neither a pipe nor a socket would do: how much they take before
+/// somebody reads is bounded, per user too, and far below the largest spec.
+fn in_memory(spec: &DynoSpec) -> Result<File> {
+    let memory = rustix::fs::memfd_create("dyno-spec", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(&serde_json::to_vec(spec)?)?;
+    Ok(file)
 }

@@ -45,7 +45,7 @@ fn what_is_typed_has_bounds() {
         .fails_with(1, "cannot be the name of an app", "3 to 30");
     host.run(&app, &["--ttl", "25h", "true"])
         .finish()
-        .fails_with(125, "that time to live", "`24h`");
+        .fails_with(125, "a time to live of 25h", "`24h`");
     host.dyno(&app, &["logs", "-n", "100001"])
         .finish()
         .fails_with(2, "100001 is not in 0..=100000", "--help");
@@ -290,4 +290,23 @@ fn every_test_that_the_document_names_exists() {
     for name in named {
         assert!(all.contains(&format!("fn {name}(")), "no test named {name}");
     }
+}
+
+/// The kernel bounds what all pipes of one user hold; beyond it new ones are small, and none may grow.
+#[test]
+fn a_user_whose_pipes_hold_all_they_may_starts_dynos_with_the_largest_environment() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    let mut pipes = Vec::new();
+    // Root has no such bound: 72 of 1 MiB are beyond the usual 64 MiB.
+    for _ in 0..72 {
+        let pipe = std::io::pipe().unwrap();
+        let _ = rustix::pipe::fcntl_setpipe_size(&pipe.0, 1 << 20);
+        pipes.push(pipe);
+    }
+    let large = format!("A={}", "x".repeat(64 * 1024 - 1));
+    let command = ["-q", "-e", &large, "head -c 1M /dev/zero; echo ${#A} >&2"];
+    let outcome = host.run(&app, &command).finish();
+    assert_eq!(outcome.stdout.len(), 1 << 20);
+    outcome.succeeds().mentions("65535");
 }
