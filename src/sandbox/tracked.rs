@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for one killed process before the next look.
 const ONE_END: Duration = Duration::from_millis(100);
 
+/// How long a process may be between two programs: it has mapped the new one, and its environment is not there yet.
+const ONE_EXEC: Duration = Duration::from_millis(2);
+
 /// The processes of one dyno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracker {
@@ -85,6 +88,7 @@ impl Tracker {
     /// When somebody still is after a few seconds: faster at forking than this at killing, or stuck in the kernel.
     pub fn end(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
+        let mut looked_again = self.descendants;
         loop {
             let mut last = None;
             for pid in self.members()? {
@@ -94,7 +98,15 @@ impl Tracker {
                 }
             }
             self.reap();
-            let Some(last) = last else { return Ok(()) };
+            let Some(last) = last else {
+                if looked_again {
+                    return Ok(());
+                }
+                // In the middle of an exec a process has no environment to be seen.
+                std::thread::sleep(ONE_EXEC);
+                looked_again = true;
+                continue;
+            };
             if Instant::now() > deadline {
                 return Err(io::Error::other("processes of the dyno outlive SIGKILL"));
             }
@@ -288,6 +300,15 @@ mod tests {
         assert_eq!(descendants(&parents, pid(6)), HashSet::from([pid(7)]));
     }
 
+    /// A child that has just been started may not have its environment yet.
+    fn wait_for_environment(tracker: &Tracker) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while tracker.members().unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "nobody has the mark");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn only_processes_with_the_mark_and_of_the_user_are_ended() {
         let id = format!("test-{}", std::process::id());
@@ -298,8 +319,10 @@ mod tests {
         Tracker::of_strays(&id, own_uid() + 1).end().unwrap();
         assert_eq!(ours.try_wait().unwrap(), None);
 
+        let tracker = Tracker::of_strays(&id, own_uid());
+        wait_for_environment(&tracker);
         let ended = std::thread::spawn(move || ours.wait().unwrap());
-        Tracker::of_strays(&id, own_uid()).end().unwrap();
+        tracker.end().unwrap();
         assert_eq!(ended.join().unwrap().signal(), Some(9));
         for child in [&mut longer, &mut other] {
             assert_eq!(child.try_wait().unwrap(), None);
@@ -313,6 +336,7 @@ mod tests {
         let id = format!("signal-{}", std::process::id());
         let mut ours = sleeper(MARK, &id);
         let tracker = Tracker::of_strays(&id, own_uid());
+        wait_for_environment(&tracker);
         tracker.signal(Signal::TERM).unwrap();
         assert_eq!(ours.wait().unwrap().signal(), Some(15));
         tracker.end().unwrap();
