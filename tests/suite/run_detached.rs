@@ -238,8 +238,8 @@ fn a_time_to_live_that_makes_no_sense_is_refused() {
     let host = Host::new();
     let app = host.plain_app();
     for (ttl, message) in [
-        ("25h", "a dyno cannot be given that time to live"),
-        ("0s", "a dyno cannot be given that time to live"),
+        ("25h", "a time to live of 25h is out of bounds"),
+        ("0s", "a time to live of 0s is out of bounds"),
         ("soon", "`soon` is not a length of time"),
     ] {
         host.dyno(&app, &["run:detached", "--ttl", ttl, "true"])
