@@ -349,10 +349,17 @@ impl Client {
         let Some((home, launch)) = &self.start else {
             return Connection::open(&self.socket, self.patience).map_err(lost);
         };
-        let connection = start::connect_to_any_or_start(home, launch)?.connection;
-        let connection = connection.context("no connection to the server")?;
-        connection.transport.set_patience(self.patience)?;
-        Ok(connection)
+        let mut pause = PAUSE;
+        for _ in 0..TRIES {
+            // A server that is about to leave says who it is, and hangs up.
+            if let Some(connection) = start::connect_to_any_or_start(home, launch)?.connection {
+                connection.transport.set_patience(self.patience)?;
+                return Ok(connection);
+            }
+            thread::sleep(pause);
+            pause *= 2;
+        }
+        bail!("the server hangs up after every answer")
     }
 
     fn open_connection(&mut self) -> anyhow::Result<Option<Connection>> {
