@@ -192,7 +192,7 @@ fn a_signal_to_all_reaches_every_session_and_sigkill_who_ignores_it() {
     let app = host.plain_app();
     let (told, deaf) = (own_nap(10), own_nap(11));
     let command = format!(
-        "setsid sh -c 'trap \"echo told; exit\" TERM; env -i /bin/sleep {told} & : >one; wait' & \
+        "setsid sh -c 'trap \"echo told; exit\" TERM; env -i /bin/sleep {told} & : >one; while :; do sleep 0.05; done' & \
          setsid sh -c 'trap \"\" TERM; : >two; exec sleep {deaf}' & trap '' TERM; \
          until [ -e one ] && [ -e two ]; do sleep 0.01; done; echo up; while :; do sleep 0.05; done"
     );
