@@ -293,7 +293,8 @@ fn a_terminal_is_restored_when_the_supervisor_is_killed() {
 
 #[test]
 fn the_next_server_tells_of_a_lost_dyno_once() {
-    let host = Host::new();
+    // It is killed, and does not leave before.
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = host.plain_app();
     let running = host
         .run(&app, &["-q", "echo up; touch here; cat"])
