@@ -15,7 +15,9 @@ use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::dyno::life::{OfFormation, StopReason};
 use crate::dyno::{DynoState, Exit, ExitRecord, Isolation};
+use crate::listener::Listener;
 use crate::log_file::Limits as LogLimits;
 use crate::pty::Size;
 use crate::unix_socket;
@@ -78,6 +80,9 @@ pub struct DynoSpec {
     pub lifetime: f64,
     /// After how many seconds it is ended because whoever asked for it said so.
     pub time_to_live: Option<f64>,
+    /// It is one of the formation's.
+    #[serde(default)]
+    pub formation: Option<OfFormation>,
     /// Seconds from SIGTERM to SIGKILL when one of the two is over.
     pub stop_grace: f64,
     /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
@@ -107,8 +112,17 @@ pub enum ToSupervisor {
     Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach,
-    /// End the dyno: SIGTERM now, SIGKILL after `grace` seconds.
-    Stop { grace: f64 },
+    /// End the dyno: SIGTERM once its requests are answered, after `drain` seconds at most and at once if this is said
+    /// again; SIGKILL `grace` seconds later.
+    Stop {
+        grace: f64,
+        #[serde(default)]
+        why: StopReason,
+        #[serde(default)]
+        drain: f64,
+    },
+    /// Its port may be another socket's by now: look, and tell.
+    CheckPort,
     /// A second command inside, beside the dyno's own, for the client whose connection comes along. `env` goes over the
     /// dyno's.
     Inside {
@@ -133,6 +147,9 @@ pub enum FromSupervisor {
         /// The port that the dyno was given: a server that adopts it must not give it to another.
         #[serde(default)]
         port: Option<u16>,
+        /// The socket of the dyno's that listens on it, of one that serves requests.
+        #[serde(default)]
+        listener: Option<Listener>,
     },
     /// The last message: how it ended. The same is in the exit record.
     Ended { dyno: String, record: ExitRecord },
@@ -159,6 +176,8 @@ pub enum ToInit {
     Signal { signal: i32 },
     /// Tell the processes of one command that its client is gone, by SIGHUP.
     HangUp { id: u32 },
+    /// Find out whether a process of the dyno has the socket of this inode open.
+    FindSocket { inode: u64 },
 }
 
 /// From init to the supervisor.
@@ -175,6 +194,8 @@ pub enum FromInit {
     ExecFailed { id: u32, message: String },
     /// The command has ended. If it was the dyno's own, init is leaving.
     Exited { id: u32, status: Exit },
+    /// Whether the socket of this inode is the dyno's.
+    Socket { inode: u64, ours: bool },
 }
 
 /// Sends one message with its descriptors. Blocks only on a blocking socket.

@@ -23,6 +23,9 @@ pub use usage::Usage;
 /// The process type of a one-off dyno when none is given (Heroku's).
 pub const ONE_OFF: &str = "run";
 
+/// The process type that gets requests (Heroku's).
+pub const WEB: &str = "web";
+
 /// The name of a dyno within its app: `run.1`, `web.2`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DynoName {
@@ -30,6 +33,13 @@ pub struct DynoName {
     pub process_type: String,
     /// From 1.
     pub number: u32,
+}
+
+impl DynoName {
+    /// Whether it is one of those that get requests.
+    pub fn is_web(&self) -> bool {
+        self.process_type == WEB
+    }
 }
 
 impl fmt::Display for DynoName {

@@ -37,15 +37,15 @@ pub struct Entry {
 /// The formation after a release with these process types.
 ///
 /// As on Heroku: what is known keeps its quantity and size; what is gone leaves; what is new starts
-/// at none, except that a first deploy gets one `web`.
-pub fn after_release(before: &[Wanted], types: &ProcessTypes) -> Vec<Wanted> {
-    let first_deploy = before.is_empty();
+/// at none, except that the first release that somebody asked for gets one `web`.
+pub fn after_release(before: &[Wanted], types: &ProcessTypes, first_deploy: bool) -> Vec<Wanted> {
     types
         .iter()
         .map(|(process_type, _)| {
             let known = before
                 .iter()
-                .find(|wanted| wanted.process_type == process_type);
+                .find(|wanted| wanted.process_type == process_type)
+                .filter(|_| !(first_deploy && process_type == "web"));
             known.cloned().unwrap_or_else(|| Wanted {
                 process_type: process_type.to_owned(),
                 quantity: u32::from(first_deploy && process_type == "web"),
@@ -71,9 +71,17 @@ mod tests {
     fn a_first_deploy_gets_one_web() {
         let types = ProcessTypes::from_iter([("worker", "w"), ("web", "x")]);
         assert_eq!(
-            after_release(&[], &types),
+            after_release(&[], &types, true),
             [wanted("worker", 0, "1X"), wanted("web", 1, "1X")]
         );
+    }
+
+    #[test]
+    fn what_nobody_has_asked_for_is_not_started_until_somebody_deploys() {
+        let types = ProcessTypes::from_iter([("web", "x")]);
+        let none = [wanted("web", 0, "1X")];
+        assert_eq!(after_release(&[], &types, false), none);
+        assert_eq!(after_release(&none, &types, true), [wanted("web", 1, "1X")]);
     }
 
     #[test]
@@ -81,7 +89,7 @@ mod tests {
         let before = [wanted("worker", 3, "Standard-2X"), wanted("clock", 1, "1X")];
         let types = ProcessTypes::from_iter([("web", "x"), ("worker", "w")]);
         assert_eq!(
-            after_release(&before, &types),
+            after_release(&before, &types, false),
             [wanted("web", 0, "1X"), wanted("worker", 3, "Standard-2X")]
         );
     }

@@ -121,6 +121,10 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                 Ok(Some((ToInit::Signal { signal }, _))) => {
                     let _ = place.everybody.signal(signal);
                 }
+                Ok(Some((ToInit::FindSocket { inode }, _))) => {
+                    let ours = place.everybody.has_socket(inode);
+                    let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);
+                }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
                     // Not yet waited for, so the number cannot be anybody else's.
                     if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {

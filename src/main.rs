@@ -23,6 +23,7 @@ mod formation;
 mod log_line;
 mod procfile;
 mod release;
+mod scheduler;
 mod settings;
 mod size;
 mod time_span;
@@ -30,6 +31,7 @@ mod time_span;
 // One resource each.
 mod executable;
 mod home;
+mod listener;
 mod log_file;
 mod open_files;
 mod pty;

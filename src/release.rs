@@ -44,6 +44,9 @@ impl FromStr for Version {
     }
 }
 
+/// The process type that runs before a release counts (Heroku's).
+pub const RELEASE_PHASE: &str = "release";
+
 /// How far a release has come; the words are Heroku's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

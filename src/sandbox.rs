@@ -21,10 +21,11 @@ pub mod tracked;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::listener;
 use tracked::Tracker;
 
 /// A sandbox whose init is being set up or runs.
@@ -101,6 +102,14 @@ impl Everybody {
             Self::Tracked(tracker) => {
                 tracker.signal(Signal::from_named_raw(number).ok_or_else(invalid)?)
             }
+        }
+    }
+
+    /// Whether one of them has the socket of this inode open.
+    pub fn has_socket(&self, inode: u64) -> bool {
+        match self {
+            Self::Namespace => listener::is_open_in(Path::new("/proc"), inode),
+            Self::Tracked(tracker) => tracker.has_socket(inode),
         }
     }
 

@@ -72,6 +72,18 @@ settings! {
     hangup_count: u32, Server, count(3, 1..=100);
     /// Time from SIGTERM to SIGKILL when a dyno is ended (Heroku's).
     stop_grace: Duration, Server, time(seconds(30), Duration::ZERO, HOUR);
+    /// How long a web dyno may take until it listens on its port, before R10 (Heroku's).
+    boot_timeout: Duration, Server, time(seconds(60), TENTH, HOUR);
+    /// How long a web dyno that is replaced may take to answer the requests that it has, before SIGTERM.
+    drain_timeout: Duration, Server, time(seconds(10), Duration::ZERO, HOUR);
+    /// From the second crash in a row of a dyno of the formation to the next try; after the first it is tried at once.
+    crash_second_wait: Duration, Server, time(seconds(45), Duration::ZERO, DAY);
+    /// From the third crash in a row to the next try; each later wait is twice as long (Heroku's).
+    crash_third_wait: Duration, Server, time(seconds(600), Duration::ZERO, DAY);
+    /// The longest wait between two tries (Heroku's).
+    crash_longest_wait: Duration, Server, time(DAY, Duration::ZERO, YEAR);
+    /// After how long a dyno's crash counts as the first again.
+    crash_recovery: Duration, Server, time(seconds(600), TENTH, DAY);
     /// After how long a dyno is cycled, which ends a one-off (Heroku's).
     lifetime: Duration, Server, time(DAY, TENTH, YEAR);
     /// The longest time by which that is put off, at random, so that not all are cycled at once (Heroku's).

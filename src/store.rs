@@ -27,7 +27,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 pub use apps::NameWish;
-pub use dynos::{NewDyno, PAGE};
+pub use dynos::{NewDyno, NewFormationDyno, PAGE};
 pub use error::{StoreError, StoreErrorKind};
 pub use folders::Packed;
 pub use releases::NewRelease;
@@ -40,6 +40,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_initial.sql")),
     M::up(include_str!("../migrations/0002_usage.sql")),
+    M::up(include_str!("../migrations/0004_formation.sql")),
 ];
 
 /// The open state.

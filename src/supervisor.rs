@@ -6,13 +6,15 @@
 //! thread, since it forks.
 //!
 //! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
-//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/folder.rs` is
+//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/port.rs` finds
+//! out whether a web dyno listens; `supervisor/folder.rs` is
 //! the dyno's folder, which the server knows too.
 
 mod build;
 mod folder;
 mod inside;
 mod output;
+mod port;
 mod session;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,7 @@ pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_
 use folder::{LOCK, TRACKED, reserve_record, write_record};
 use inside::Inside;
 use output::Output;
+use port::Port;
 use session::Session;
 
 /// The largest spec, in bytes: far above what its bounded parts add up to.
@@ -113,6 +116,7 @@ struct Supervisor {
     output: Output,
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
+    port: Port,
     listen_token: Token,
     init_token: Token,
     pidfd_token: Token,
@@ -161,6 +165,7 @@ impl Supervisor {
             lifetime: Duration::from_secs_f64(spec.lifetime),
             time_to_live: spec.time_to_live.map(Duration::from_secs_f64),
             stop_grace: Duration::from_secs_f64(spec.stop_grace),
+            formation: spec.formation,
         };
         Ok(Self {
             life: Life::new(rules, spec.command.clone()),
@@ -176,6 +181,7 @@ impl Supervisor {
             streams: Vec::new(),
             output: Output::of(&spec.name, &mut reactor),
             inside: Inside::new(rules.idle_timeout),
+            port: Port::new(spec.port, &mut reactor),
             finished: false,
             recorded: None,
             settled: false,
@@ -231,6 +237,7 @@ impl Supervisor {
                 let timer = self.timer_tokens.iter().find(|(_, known)| *known == token);
                 match timer {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
+                    None if token == self.port.token() => self.look_at_port(),
                     None if self.inside.knows(token) => {
                         self.inside.idle(token, &mut self.reactor, &self.sandbox);
                     }
@@ -302,6 +309,16 @@ impl Supervisor {
                 Event::StartFailed { message }
             }
             FromInit::Exited { id: MAIN, status } => Event::Exited(status),
+            FromInit::Socket { inode, ours } => {
+                if !self.port.answered(inode, ours, &mut self.reactor) {
+                    return;
+                }
+                // One that was up already has another socket now.
+                if self.state == DynoState::Up {
+                    self.report(&self.snapshot());
+                }
+                Event::Listening
+            }
             FromInit::Started { id } => {
                 return self
                     .inside
@@ -346,9 +363,15 @@ impl Supervisor {
             };
             match control::receive::<ToSupervisor>(server) {
                 Ok(Some((ToSupervisor::Attach, fds))) => self.attach(fds),
-                Ok(Some((ToSupervisor::Stop { grace }, _))) => {
-                    let grace = Duration::try_from_secs_f64(grace).unwrap_or(Duration::ZERO);
-                    self.step(Event::StopRequested { grace });
+                Ok(Some((ToSupervisor::Stop { grace, why, drain }, _))) => {
+                    let [grace, drain] = [grace, drain].map(|seconds| {
+                        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+                    });
+                    self.step(Event::StopRequested { grace, why, drain });
+                }
+                Ok(Some((ToSupervisor::CheckPort, _))) => {
+                    self.port.watch(&mut self.reactor);
+                    self.look_at_port();
                 }
                 Ok(Some((
                     ToSupervisor::Inside {
@@ -365,6 +388,19 @@ impl Supervisor {
                     return self.servers.retain(|(known, _)| *known != token);
                 }
             }
+        }
+    }
+
+    fn look_at_port(&mut self) {
+        if !self.life.is_up() {
+            return self.port.leave(&mut self.reactor);
+        }
+        let before = self.port.listener();
+        if let Some(inode) = self.port.look(&mut self.reactor) {
+            let _ = self.tell_init(&ToInit::FindSocket { inode });
+        } else if before.is_some() {
+            // Nobody listens any more.
+            self.report(&self.snapshot());
         }
     }
 
@@ -563,6 +599,7 @@ impl Supervisor {
                     (None, _) => {}
                 }
             }
+            Action::AwaitPort => self.port.watch(&mut self.reactor),
             Action::Record(record) => self.write_down(&record),
             Action::Finish(record) => self.finish(&record),
         }
@@ -586,6 +623,7 @@ impl Supervisor {
             state: self.state,
             at_us: self.since.as_microsecond(),
             port: Some(self.spec.port),
+            listener: self.port.listener(),
         }
     }
 

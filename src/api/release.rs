@@ -123,6 +123,9 @@ pub struct Deploy {
     /// What the deployer's toolchains are. Ours.
     #[serde(skip_serializing_if = "Toolchains::is_empty")]
     pub toolchains: Toolchains,
+    /// Nobody asked for a deploy: a command that needs one makes it on its way, and no dyno is to start of it. Ours.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_the_way: bool,
 }
 
 /// A folder that a slug was packed from.
@@ -157,6 +160,7 @@ impl CreateRelease {
             description: fields.text("description")?,
             folder,
             toolchains,
+            by_the_way: fields.optional("by_the_way")?.unwrap_or_default(),
         }))
     }
 }

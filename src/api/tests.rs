@@ -101,6 +101,7 @@ fn dyno_of_store() -> crate::dyno::Dyno {
         size: "1X".into(),
         state: DynoState::Up,
         attach: Attach::Terminal,
+        formation: false,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
         ended: None,

@@ -81,7 +81,7 @@ impl Deploy {
                 }
             }
         };
-        from_folder(context, &app, &root, false)
+        from_folder(context, &app, &root, Purpose::Deploy)
     }
 }
 
@@ -122,8 +122,21 @@ fn canonical(path: &Path) -> Result<PathBuf> {
     Ok(canonical)
 }
 
-/// Packs `root`, releases it on `app`, and says so on standard error unless `quiet`.
-pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -> Result<()> {
+/// What a deploy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Somebody asked for it.
+    Deploy,
+    /// A command needs a release to run on.
+    Run {
+        /// Nothing is said of it.
+        quiet: bool,
+    },
+}
+
+/// Packs `root`, releases it on `app`, and says so on standard error unless it is to be quiet. The release counts when this
+/// returns.
+pub fn from_folder(context: &mut Context, app: &str, root: &Path, purpose: Purpose) -> Result<()> {
     let process_types = process_types(root)?;
     let home = context.home.path().canonicalize();
     if home.is_ok_and(|home| home.starts_with(root)) {
@@ -139,7 +152,8 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
         unpacked_bytes: context.settings.tree_limit,
         ..Limits::default()
     };
-    let story = Story::begin(app, quiet);
+    let by_the_way = purpose != Purpose::Deploy;
+    let story = Story::begin(app, purpose == Purpose::Run { quiet: true });
 
     let client = context.client()?;
     let request = CreateSlug {
@@ -194,6 +208,7 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, quiet: bool) -
             packed_at: ExactTime(packed_at),
         }),
         toolchains,
+        by_the_way,
     });
     let release: Release = context
         .client()?

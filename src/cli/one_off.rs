@@ -12,7 +12,7 @@ use clap::Args;
 
 use super::attach::timeout_awaiting_process;
 use super::context::{Context, app_path, current_folder, folder, no_app};
-use super::deploy;
+use super::deploy::{self, Purpose};
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
 use crate::api::link::Link;
@@ -97,7 +97,7 @@ impl OneOff {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
                 let root = deploy::root_for(context, &app)?;
-                deploy::from_folder(context, &app, &root, quiet)?;
+                deploy::from_folder(context, &app, &root, Purpose::Run { quiet })?;
             }
             return Ok(app);
         }
@@ -105,7 +105,7 @@ impl OneOff {
             Some(link) => {
                 let root = Path::new(&link.path);
                 if self.deploy || link.app.slug_size.is_none() {
-                    deploy::from_folder(context, &link.app.name, root, quiet)?;
+                    deploy::from_folder(context, &link.app.name, root, Purpose::Run { quiet })?;
                 } else if !quiet {
                     self.say_if_newer(&link);
                 }
@@ -127,7 +127,7 @@ impl OneOff {
                 if !quiet {
                     tell!("Creating {}... done", app.name);
                 }
-                deploy::from_folder(context, &app.name, &here, quiet)?;
+                deploy::from_folder(context, &app.name, &here, Purpose::Run { quiet })?;
                 Ok(app.name)
             }
         }

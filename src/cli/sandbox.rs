@@ -75,7 +75,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                 };
                 control::send(&launched.control, &exec, &[])?;
             }
-            Some((FromInit::Started { .. }, _)) => {}
+            Some((FromInit::Started { .. } | FromInit::Socket { .. }, _)) => {}
             Some((FromInit::Exited { status, .. }, _)) => return Ok(status.code()),
             Some((FromInit::SetUpFailed { message } | FromInit::ExecFailed { message, .. }, _)) => {
                 bail!("{message}")

@@ -40,6 +40,41 @@ pub struct Rules {
     pub time_to_live: Option<Duration>,
     /// Time from SIGTERM to SIGKILL when one of the two is over.
     pub stop_grace: Duration,
+    /// It is one of the formation's, so its end is a crash unless it was retired. None for a one-off.
+    pub formation: Option<OfFormation>,
+}
+
+/// What holds for a dyno of the formation alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OfFormation {
+    /// How long it may take until it listens on its port, which is when it is up. None if it need not.
+    pub boot_timeout: Option<Duration>,
+}
+
+/// Why a dyno is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Somebody stops it.
+    #[default]
+    Stopped,
+    /// Another takes its place: a new release, or somebody's wish.
+    Restarted,
+    /// The formation has no place for it any more.
+    ScaledDown,
+    /// It has lived long enough, and another takes its place.
+    Cycled,
+}
+
+impl StopReason {
+    fn end(self) -> EndReason {
+        match self {
+            Self::Stopped => EndReason::Stopped,
+            Self::Restarted => EndReason::Restarted,
+            Self::ScaledDown => EndReason::ScaledDown,
+            Self::Cycled => EndReason::Cycled,
+        }
+    }
 }
 
 /// What can happen to a dyno.
@@ -63,8 +98,17 @@ pub enum Event {
     InitGone,
     /// All output that the supervisor reads has been read.
     Drained,
-    /// The server asks the dyno to end within this grace period.
-    StopRequested { grace: Duration },
+    /// It listens on its port.
+    Listening,
+    /// The server asks the dyno to end within this grace period, or sends it after that asks it again.
+    StopRequested {
+        /// From SIGTERM to SIGKILL.
+        grace: Duration,
+        /// Why. Only the first one counts.
+        why: StopReason,
+        /// How long the requests that it has may take before SIGTERM. A second event ends that at once.
+        drain: Duration,
+    },
     /// The deadline of this timer has passed.
     Deadline(Timer),
 }
@@ -123,6 +167,8 @@ pub enum Action {
     TellError(String),
     /// Tell the client that its connection was idle for too long, and close it.
     CloseIdle,
+    /// Answer with [`Event::Listening`] as soon as it listens on its port.
+    AwaitPort,
     /// Wake up with [`Event::Deadline`] then; `None`: not any more.
     SetDeadline(Timer, Option<Moment>),
     /// Write the exit record: from here on the end is known, whatever happens to the supervisor.
@@ -139,6 +185,8 @@ enum Phase {
     AwaitingClient,
     /// Init has been asked to start the command.
     Launching,
+    /// The command runs, and does not listen on its port yet.
+    Booting,
     /// The command runs.
     Up(Running),
     /// The command has ended; what it wrote and left behind has not been dealt with.
@@ -161,6 +209,8 @@ enum Running {
     HungUp { sent: u32 },
     /// It was hung up and lives on, by its own wish.
     LeftAlone,
+    /// It gets no new requests; SIGTERM follows when it has answered those that it has.
+    Draining { grace: Duration },
     /// SIGTERM was sent; SIGKILL follows after this time.
     Stopping { grace: Duration },
     /// SIGKILL was sent.
@@ -183,6 +233,8 @@ pub struct Life {
     ended_by: Option<EndReason>,
     /// The log has its last state already: a cycled dyno's comes before its command's end.
     last_state_logged: bool,
+    /// It never listened on its port.
+    booted: bool,
 }
 
 impl Life {
@@ -197,6 +249,9 @@ impl Life {
             drained: false,
             ended_by: None,
             last_state_logged: false,
+            booted: rules
+                .formation
+                .is_none_or(|formation| formation.boot_timeout.is_none()),
         }
     }
 
@@ -222,7 +277,8 @@ impl Life {
     pub fn is_up(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone)
+            Phase::Booting
+                | Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone)
         )
     }
 
@@ -244,8 +300,8 @@ impl Life {
             }
             (
                 Phase::Building | Phase::AwaitingClient | Phase::Launching,
-                Event::StopRequested { .. },
-            ) => self.end_before_start(EndReason::Stopped),
+                Event::StopRequested { why, .. },
+            ) => self.end_before_start(why.end()),
             (
                 Phase::Building | Phase::AwaitingClient | Phase::Launching,
                 Event::Deadline(Timer::Lifetime),
@@ -286,19 +342,27 @@ impl Life {
                     self.leave_alone()
                 }
             }
+            (Phase::Booting, Event::Listening) => self.listens(),
+            (Phase::Booting, Event::Deadline(Timer::Phase)) => self.boot_timed_out(),
             (
-                Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
-                Event::StopRequested { grace },
-            ) => {
-                self.ended_by = Some(EndReason::Stopped);
-                self.stop(grace, now)
-            }
+                Phase::Booting
+                | Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
+                Event::StopRequested { grace, why, drain },
+            ) => self.retire(grace, why, drain, now),
             (
-                Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
+                Phase::Booting
+                | Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone),
                 Event::Deadline(Timer::Lifetime),
             ) => self.cycle(now),
+            (Phase::Up(Running::Draining { .. }), Event::StopRequested { grace, .. }) => {
+                self.stop(grace, now)
+            }
+            (Phase::Up(Running::Draining { grace }), Event::Deadline(Timer::Phase)) => {
+                let grace = *grace;
+                self.stop(grace, now)
+            }
             // Whoever asks for no grace has a reason that the first one who asked had not.
-            (Phase::Up(up @ Running::Stopping { .. }), Event::StopRequested { grace })
+            (Phase::Up(up @ Running::Stopping { .. }), Event::StopRequested { grace, .. })
                 if grace.is_zero() =>
             {
                 *up = Running::Killed;
@@ -320,8 +384,8 @@ impl Life {
                 self.reads_output = true;
                 vec![Action::TakeOutput]
             }
-            (Phase::Up(_), Event::Exited(status)) => self.exited(status, false),
-            (Phase::Up(_), Event::InitGone) => {
+            (Phase::Booting | Phase::Up(_), Event::Exited(status)) => self.exited(status, false),
+            (Phase::Booting | Phase::Up(_), Event::InitGone) => {
                 let mut actions = self.exited(KILLED, true);
                 if matches!(self.phase, Phase::Ending { .. }) {
                     let until = now + LAST_OUTPUT;
@@ -374,6 +438,17 @@ impl Life {
     }
 
     fn started(&mut self, now: Moment) -> Vec<Action> {
+        if let Some(OfFormation {
+            boot_timeout: Some(time),
+        }) = self.rules.formation
+        {
+            self.phase = Phase::Booting;
+            return vec![
+                Action::TakeOutput,
+                Action::AwaitPort,
+                Action::SetDeadline(Timer::Phase, Some(now + time)),
+            ];
+        }
         self.phase = Phase::Up(Running::Attended);
         let mut actions = vec![
             state_change(DynoState::Starting, DynoState::Up),
@@ -387,6 +462,77 @@ impl Life {
         } else {
             actions.push(Action::TakeOutput);
         }
+        actions
+    }
+
+    fn listens(&mut self) -> Vec<Action> {
+        self.phase = Phase::Up(Running::Attended);
+        self.booted = true;
+        vec![
+            Action::SetDeadline(Timer::Phase, None),
+            state_change(DynoState::Starting, DynoState::Up),
+            Action::Report(DynoState::Up),
+        ]
+    }
+
+    fn boot_timed_out(&mut self) -> Vec<Action> {
+        self.phase = Phase::Up(Running::Killed);
+        self.ended_by = Some(EndReason::BootTimeout);
+        let boot = self.rules.formation.and_then(|rules| rules.boot_timeout);
+        let seconds = boot.unwrap_or_default().as_secs_f64();
+        vec![
+            Action::Log(format!(
+                "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} \
+                 seconds of launch"
+            )),
+            Action::Log("Stopping process with SIGKILL".to_owned()),
+            Action::KillAll,
+        ]
+    }
+
+    /// It is to end; first, it gets nothing new to do.
+    fn retire(
+        &mut self,
+        grace: Duration,
+        why: StopReason,
+        drain: Duration,
+        now: Moment,
+    ) -> Vec<Action> {
+        self.ended_by = Some(why.end());
+        let mut actions = self.tell_retirement(why);
+        if self.booted && !drain.is_zero() {
+            self.phase = Phase::Up(Running::Draining { grace });
+            actions.push(Action::SetDeadline(Timer::Phase, Some(now + drain)));
+        } else {
+            actions.extend(self.stop(grace, now));
+        }
+        actions
+    }
+
+    /// What Heroku says of a dyno of the formation before it ends it: its name has another state by then, since another
+    /// takes its place or none does.
+    fn tell_retirement(&mut self, why: StopReason) -> Vec<Action> {
+        if self.rules.formation.is_none() {
+            return Vec::new();
+        }
+        self.last_state_logged = true;
+        let now = match self.booted {
+            true => DynoState::Up,
+            false => DynoState::Starting,
+        };
+        let (word, next) = match why {
+            StopReason::ScaledDown => (None, DynoState::Down),
+            StopReason::Cycled => (Some("Cycling"), DynoState::Starting),
+            StopReason::Restarted | StopReason::Stopped => {
+                (Some("Restarting"), DynoState::Starting)
+            }
+        };
+        let mut actions: Vec<_> = word
+            .map(|word| Action::Log(word.to_owned()))
+            .into_iter()
+            .collect();
+        actions.extend((now != next).then(|| state_change(now, next)));
+        actions.push(Action::Report(DynoState::Down));
         actions
     }
 
@@ -443,7 +589,9 @@ impl Life {
         let reason = self.lived_enough();
         self.ended_by = Some(reason);
         let mut actions = Vec::new();
-        if reason == EndReason::Cycled {
+        if self.rules.formation.is_some() {
+            actions.extend(self.tell_retirement(StopReason::Cycled));
+        } else if reason == EndReason::Cycled {
             self.last_state_logged = true;
             actions.extend([
                 Action::Log("Cycling".to_owned()),
@@ -475,8 +623,12 @@ impl Life {
     /// There was no command to end. 128 is what Heroku reports for a dyno that nobody attached to.
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
+        let last = match self.rules.formation {
+            Some(_) => DynoState::Down,
+            None => DynoState::Complete,
+        };
         let record = ExitRecord {
-            state: DynoState::Complete,
+            state: last,
             exit: Exit::Status(128),
             reason,
             message: None,
@@ -490,7 +642,7 @@ impl Life {
         }
         actions.extend([
             Action::Log("Process exited with status 128".to_owned()),
-            state_change(DynoState::Starting, DynoState::Complete),
+            state_change(DynoState::Starting, last),
             Action::Finish(record),
         ]);
         actions
@@ -536,7 +688,9 @@ impl Life {
         // What the client is told must be what everybody will be told.
         actions.push(Action::Record(self.record(status)));
         // So that it counts no more when the client asks for the next one.
-        actions.push(Action::Report(DynoState::Complete));
+        if self.rules.formation.is_none() {
+            actions.push(Action::Report(DynoState::Complete));
+        }
         if self.client {
             actions.push(Action::TellExit(status));
         }
@@ -559,18 +713,31 @@ impl Life {
             "Process exited with status {}",
             status.code()
         ))];
+        let record = self.record(status);
         if !self.last_state_logged {
-            actions.push(state_change(DynoState::Up, DynoState::Complete));
+            let before = match self.booted {
+                true => DynoState::Up,
+                false => DynoState::Starting,
+            };
+            actions.push(state_change(before, record.state));
         }
-        actions.push(Action::Finish(self.record(status)));
+        actions.push(Action::Finish(record));
         actions
     }
 
+    /// A dyno of the formation is to go on until it is retired; whatever else ends it is a crash, status 0 too.
     fn record(&self, exit: Exit) -> ExitRecord {
+        let reason = self.ended_by.unwrap_or(EndReason::Exited);
+        let crashed = matches!(reason, EndReason::Exited | EndReason::BootTimeout);
+        let state = match (self.rules.formation, crashed) {
+            (None, _) => DynoState::Complete,
+            (Some(_), true) => DynoState::Crashed,
+            (Some(_), false) => DynoState::Down,
+        };
         ExitRecord {
-            state: DynoState::Complete,
+            state,
             exit,
-            reason: self.ended_by.unwrap_or(EndReason::Exited),
+            reason,
             message: None,
             at_us: None,
         }

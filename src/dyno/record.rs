@@ -81,6 +81,12 @@ pub enum EndReason {
     Cycled,
     /// It had lived for as long as whoever asked for it wanted.
     TimeToLive,
+    /// Another took its place.
+    Restarted,
+    /// The formation had no place for it any more.
+    ScaledDown,
+    /// It did not listen on its port in time (R10).
+    BootTimeout,
     /// Its supervisor is gone.
     Lost,
 }
@@ -96,6 +102,9 @@ impl EndReason {
             Self::StartFailed => Some("R99"),
             Self::Cycled => Some("cycled"),
             Self::TimeToLive => Some("ttl"),
+            Self::Restarted => Some("restarted"),
+            Self::ScaledDown => Some("scaled down"),
+            Self::BootTimeout => Some("R10"),
             Self::Lost => Some("lost"),
         }
     }
@@ -140,6 +149,8 @@ pub struct Dyno {
     pub state: DynoState,
     /// How it is tied to a client.
     pub attach: Attach,
+    /// Whether it is one of the formation's.
+    pub formation: bool,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its state last changed.
@@ -183,6 +194,7 @@ impl fmt::Display for Ended {
         let why = match self.reason.as_deref() {
             None => return self.exit.fmt(f),
             Some("R13") => return f.write_str("no client came (R13)"),
+            Some("R10") => return f.write_str("did not listen on $PORT in time (R10)"),
             Some("R99") => return f.write_str("could not be started (R99)"),
             Some("disconnected") => return f.write_str("its client left"),
             Some("lost") => return f.write_str("lost"),

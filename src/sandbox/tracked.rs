@@ -15,9 +15,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::dyno::env::MARK;
+use crate::listener;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 
@@ -80,6 +82,20 @@ impl Tracker {
             }
         }
         Ok(())
+    }
+
+    /// Whether a process of the dyno has the socket of this inode open.
+    pub fn has_socket(&self, inode: u64) -> bool {
+        let socket = listener::link_to(inode);
+        let opens = |pid: Pid| {
+            let folder = format!("/proc/{}", pid.as_raw_nonzero());
+            // Held, it is the one that was looked at.
+            self.hold(pid).is_some_and(|held| {
+                listener::has_open(Path::new(&folder), &socket) && is_alive(&held)
+            })
+        };
+        self.members()
+            .is_ok_and(|members| members.into_iter().any(opens))
     }
 
     /// Kills everybody in the dyno but the caller, until nobody is left.

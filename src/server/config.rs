@@ -23,6 +23,7 @@ pub fn change(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer
     if let Some(release) = release {
         host.log(&app.id, &release.description);
         host.log(&app.id, &format!("Release {} created", release.version));
+        host.released.push(app.id);
     }
     Ok(Response::json(200, &config))
 }

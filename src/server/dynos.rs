@@ -20,8 +20,10 @@ use crate::api::dyno::{CreateDyno, RunInside};
 use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
+use crate::dyno::life::{OfFormation, StopReason};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::error::tell;
+use crate::listener::Listener;
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -41,6 +43,20 @@ const LONGEST_MESSAGE: usize = 1_000;
 /// How long after a disk that was too full it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What a dyno is to run, and how.
+struct Run<'a> {
+    release: &'a Release,
+    shell_command: String,
+    /// What comes on top of everybody's environment.
+    env: BTreeMap<String, String>,
+    streams: Streams,
+    attached: bool,
+    lifetime: Duration,
+    /// In seconds.
+    time_to_live: Option<f64>,
+    formation: Option<OfFormation>,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Dynos {
@@ -55,6 +71,8 @@ pub struct Dynos {
     next_uid: u32,
     /// The trees that dynos run on, by their ids: as long as a dyno lives, its tree stays.
     trees: HashMap<String, Lease>,
+    /// Of those that serve requests, the sockets that listen, by the dynos' ids.
+    listeners: HashMap<String, Listener>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
@@ -82,6 +100,7 @@ impl Dynos {
             settings,
             chosen,
             trees: HashMap::new(),
+            listeners: HashMap::new(),
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
@@ -168,6 +187,9 @@ impl Dynos {
     }
 
     /// Starts a one-off dyno on `release`, whose slug's tree this is.
+    ///
+    /// # Errors
+    /// For whoever asked for it.
     pub fn create(
         &mut self,
         host: &mut Host,
@@ -193,30 +215,90 @@ impl Dynos {
             &dyno.app_id,
             &format!("Starting process with command `{}`", dyno.command),
         );
-        let started = self.start(
-            host,
-            &dyno,
+        let run = Run {
             release,
-            tree.as_ref().map(Lease::tree).unwrap_or(Path::new("")),
             shell_command,
-            request,
-            reactor,
-        );
-        if let Err(error) = started {
-            let message = format!("cannot start `{}`: {error:#}", dyno.name);
-            let record = ExitRecord {
-                state: DynoState::Crashed,
-                exit: Exit::Unknown,
-                reason: EndReason::StartFailed,
-                message: Some(format!("{error:#}")),
-                at_us: None,
-            };
-            let dyno = dyno.id;
-            self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
-            return Err(ApiError::internal(message));
+            env: command_env(&request.env, request.kind() == Attach::Terminal),
+            streams: streams(request),
+            attached: request.attach,
+            lifetime: lifetime(&self.settings)
+                .map_err(|error| ApiError::internal(format!("{error:#}")))?,
+            time_to_live: request.time_to_live.map(f64::from),
+            formation: None,
+        };
+        match self.start(host, &dyno, run, tree, reactor) {
+            Ok(()) => Ok(dyno),
+            Err(error) => {
+                let message = format!("cannot start `{}`: {error:#}", dyno.name);
+                Err(ApiError::internal(message))
+            }
         }
-        self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree)));
-        Ok(dyno)
+    }
+
+    /// Starts a dyno that nobody is attached to: one of the formation, or of a release phase. Its row says which.
+    ///
+    /// # Errors
+    /// When it cannot be started; its end is written down then.
+    pub fn start_detached(
+        &mut self,
+        host: &mut Host,
+        dyno: &Dyno,
+        release: &Release,
+        tree: Option<Lease>,
+        reactor: &mut Reactor,
+    ) -> Result<()> {
+        // Those who take each other's places are cycled by the server; the supervisor sees to it that none gets older
+        // than it may, even without one.
+        let (lifetime, formation) = match dyno.formation {
+            true => (
+                self.settings.lifetime + self.settings.lifetime_spread,
+                Some(OfFormation {
+                    boot_timeout: dyno.name.is_web().then_some(self.settings.boot_timeout),
+                }),
+            ),
+            false => (self.settings.lifetime, None),
+        };
+        let run = Run {
+            release,
+            shell_command: dyno.command.clone(),
+            env: BTreeMap::new(),
+            streams: Streams::Output,
+            attached: false,
+            lifetime,
+            time_to_live: None,
+            formation,
+        };
+        self.start(host, dyno, run, tree, reactor)
+    }
+
+    /// Starts a dyno that has its row; what goes wrong ends it, and is written down.
+    fn start(
+        &mut self,
+        host: &mut Host,
+        dyno: &Dyno,
+        run: Run<'_>,
+        tree: Option<Lease>,
+        reactor: &mut Reactor,
+    ) -> Result<()> {
+        let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
+        let started = self
+            .spec(host, dyno, run, path)
+            .and_then(|spec| self.supervisors.start(&spec, reactor));
+        match &started {
+            Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
+            Err(error) => {
+                let record = ExitRecord {
+                    state: DynoState::Crashed,
+                    exit: Exit::Unknown,
+                    reason: EndReason::StartFailed,
+                    message: Some(format!("{error:#}")),
+                    at_us: None,
+                };
+                let dyno = dyno.id.clone();
+                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
+            }
+        }
+        started
     }
 
     /// Whether one more dyno is within what the server may have open.
@@ -231,20 +313,8 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one caller, which has just gathered them"
-    )]
-    fn start(
-        &mut self,
-        host: &Host,
-        dyno: &Dyno,
-        release: &Release,
-        tree: &Path,
-        shell_command: String,
-        request: &CreateDyno,
-        reactor: &mut Reactor,
-    ) -> Result<()> {
+    fn spec(&mut self, host: &Host, dyno: &Dyno, run: Run<'_>, tree: PathBuf) -> Result<DynoSpec> {
+        let release = run.release;
         let port = self.free_port()?;
         let place = self.place(&dyno.id)?;
         let config = host.store.release_config(&release.id)?;
@@ -254,23 +324,23 @@ impl Dynos {
             port,
             toolchains: &release.toolchains,
             config: &config,
-            request: &command_env(&request.env, request.kind() == Attach::Terminal),
+            request: &run.env,
         });
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
-        let spec = DynoSpec {
+        Ok(DynoSpec {
             id: dyno.id.clone(),
             name: dyno.name.to_string(),
             port,
             app_id: dyno.app_id.clone(),
             command: dyno.command.clone(),
-            shell_command,
+            shell_command: run.shell_command,
             env,
-            streams: streams(request),
-            attached: request.attach,
+            streams: run.streams,
+            attached: run.attached,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
-            tree: tree.to_owned(),
+            tree,
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
             owner: self.free_owner(),
@@ -281,12 +351,12 @@ impl Dynos {
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),
             hangup_count: self.settings.hangup_count,
             idle_timeout: self.settings.idle_timeout.as_secs_f64(),
-            lifetime: lifetime(&self.settings)?.as_secs_f64(),
-            time_to_live: request.time_to_live.map(f64::from),
+            lifetime: run.lifetime.as_secs_f64(),
+            time_to_live: run.time_to_live,
+            formation: run.formation,
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
-        };
-        self.supervisors.start(&spec, reactor)
+        })
     }
 
     /// Where the dyno `id` is to its own processes.
@@ -353,7 +423,33 @@ impl Dynos {
 
     /// Asks a dyno to end within `grace` seconds. False when it is not alive.
     pub fn stop(&self, id: &str, grace: f64) -> bool {
-        self.supervisors.stop(id, grace)
+        let stop = ToSupervisor::Stop {
+            grace,
+            why: StopReason::Stopped,
+            drain: 0.0,
+        };
+        self.supervisors.tell(id, &stop)
+    }
+
+    /// Asks a dyno of the formation to end, since another takes its place or none does: once it has answered its
+    /// requests, or after `drain`.
+    pub fn retire(&self, id: &str, why: StopReason, drain: Duration) -> bool {
+        let stop = ToSupervisor::Stop {
+            grace: self.settings.stop_grace.as_secs_f64(),
+            why,
+            drain: drain.as_secs_f64(),
+        };
+        self.supervisors.tell(id, &stop)
+    }
+
+    /// Asks a dyno whose socket it is that listens on its port; it answers with its state.
+    pub fn check_port(&self, id: &str) {
+        self.supervisors.tell(id, &ToSupervisor::CheckPort);
+    }
+
+    /// The socket of the dyno's that listens on its port, if one is known.
+    pub fn listener(&self, id: &str) -> Option<Listener> {
+        self.listeners.get(id).copied()
     }
 
     /// Whether `token` is for [`hear`](Self::hear).
@@ -371,9 +467,14 @@ impl Dynos {
         for news in news {
             match news {
                 News::Gone(remains) => heard.gone.push(remains),
-                other => heard
-                    .ended
-                    .extend(self.note_now_or_later(other, store, reactor)),
+                other => {
+                    if let News::State { dyno, .. } = &other {
+                        heard.changed.push(dyno.clone());
+                    }
+                    heard
+                        .ended
+                        .extend(self.note_now_or_later(other, store, reactor));
+                }
             }
         }
         heard
@@ -387,6 +488,16 @@ impl Dynos {
         store: &mut Store,
         reactor: &mut Reactor,
     ) -> Option<String> {
+        match &news {
+            News::State { dyno, listener, .. } => {
+                match listener {
+                    Some(listener) => self.listeners.insert(dyno.clone(), *listener),
+                    None => self.listeners.remove(dyno),
+                };
+            }
+            News::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
+            News::Gone(_) => {}
+        }
         match (self.note(&news, store), news) {
             (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
             (Ok(()), _) => None,
@@ -401,7 +512,9 @@ impl Dynos {
 
     fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
         let (dyno, record) = match news {
-            News::State { dyno, state, at } => return store.update_dyno(dyno, *state, *at),
+            News::State {
+                dyno, state, at, ..
+            } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
             // To be buried first.
             News::Gone(_) => return Ok(()),
@@ -445,6 +558,8 @@ fn cut(message: &str) -> String {
 pub struct Heard {
     /// The ids of dynos that have ended.
     pub ended: Vec<String>,
+    /// The ids of dynos that have said what they are now.
+    pub changed: Vec<String>,
     /// What is left of dynos that are over without a word; to be buried.
     pub gone: Vec<Remains>,
 }

@@ -32,6 +32,8 @@ pub struct Host {
     pub slugs: Arc<SlugCache>,
     /// Limits and times.
     pub settings: Settings,
+    /// The apps that have another release since somebody looked.
+    pub released: Vec<String>,
     /// Who uses this host.
     pub account: Identity,
     /// Where the logs of the apps are.
@@ -64,6 +66,7 @@ impl Host {
             store,
             slugs: Arc::new(slugs),
             settings,
+            released: Vec::new(),
             account: Identity { id, email },
             logs: home.join("logs"),
         })
@@ -85,12 +88,18 @@ impl Host {
     /// Writes what the user did into the app's log, as `app[api]`: `WHAT by user EMAIL`. That it cannot be written
     /// is no reason not to do it.
     pub fn log(&self, app_id: &str, what: &str) {
-        let (mut line, text) = (Vec::new(), format!("{what} by user {}", self.account.email));
+        let text = format!("{what} by user {}", self.account.email);
+        self.log_as(app_id, Source::App, "api", &text);
+    }
+
+    /// Writes a line into the app's log.
+    pub fn log_as(&self, app_id: &str, source: Source, process: &str, text: &str) {
+        let mut line = Vec::new();
         log_line::append(
             &mut line,
             Timestamp::now(),
-            Source::App,
-            "api",
+            source,
+            process,
             text.as_bytes(),
         );
         let folder = self.log_folder(app_id);

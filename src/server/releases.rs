@@ -89,6 +89,7 @@ pub fn create<A: Application + AsMut<Host>>(
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
                 host.log(&app.id, &release.description);
                 host.log(&app.id, &format!("Release {} created", release.version));
+                host.released.push(app.id.clone());
                 Ok(Response::json(201, &Release::new(&release, &host.account)))
             };
             Reply::Now(response(release()))
@@ -132,6 +133,7 @@ fn make(
                 slug_id: deploy.slug,
                 description: deploy.description,
                 toolchains: deploy.toolchains,
+                by_the_way: deploy.by_the_way,
                 packed: deploy.folder.map(|packed| Packed {
                     folder: packed.folder,
                     at: packed.packed_at.0,

@@ -1,6 +1,7 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod dyno_requests;
+mod follow;
 mod server_requests;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticke
 use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
+use super::formations::Formations;
 use super::host::{self, Host, response};
 use super::limits::Limits;
 use super::log_keeper::LogKeeper;
@@ -71,6 +73,9 @@ struct Service {
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
     destroying: Vec<Destroying>,
+    formations: Formations,
+    /// Its deadline is that of the next look at a formation.
+    formation_token: Token,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
     end_token: Token,
@@ -127,6 +132,9 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
+        // Its first deadline is now: what an earlier server left is taken up.
+        let formation_token = ctx.reactor().token();
+        ctx.reactor().again(formation_token);
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -144,6 +152,8 @@ impl Service {
             manager,
             ending: false,
             destroying: Vec::new(),
+            formations: Formations::default(),
+            formation_token,
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
@@ -153,11 +163,21 @@ impl Service {
 
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
-        self.info.idle && self.dynos.are_done() && ctx.connections() == 0 && ctx.jobs() == 0
+        self.info.idle
+            && self.dynos.are_done()
+            && self.formations.next_look().is_none()
+            && ctx.connections() == 0
+            && ctx.jobs() == 0
     }
 
     /// Those who have waited for these dynos to end go on.
     fn after_end(&mut self, dynos: &[String], ctx: &mut Ctx<Self>) {
+        for id in dynos {
+            // Of an app that was destroyed there is no row.
+            if let Ok(dyno) = self.host.store.dyno_of_id(id) {
+                self.after_end_of(&dyno, ctx);
+            }
+        }
         if !dynos.is_empty() {
             self.answer_end_waiters(dynos, ctx);
             self.logs.dynos_ended(dynos, ctx);
@@ -284,6 +304,10 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Again(token) if token == self.formation_token => self.take_up_formations(ctx),
+            Event::Deadline(token) if token == self.formation_token => {
+                self.look_at_due_formations(ctx);
+            }
             Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
@@ -312,6 +336,9 @@ impl Application for Service {
 
     /// A server that the command line started leaves when nobody needs it.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
+        for app_id in std::mem::take(&mut self.host.released) {
+            self.after_release(&app_id, ctx);
+        }
         if self.ending && self.dynos.count() == 0 {
             ctx.stop();
         }

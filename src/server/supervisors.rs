@@ -25,6 +25,7 @@ use rustix::net::{AddressFamily, SocketFlags};
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::executable;
+use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::supervisor::{self, Claim};
 use crate::unix_socket::{self, SocketType};
@@ -50,6 +51,8 @@ pub enum News {
         state: DynoState,
         /// Since when.
         at: Timestamp,
+        /// The socket of the dyno's that listens on its port.
+        listener: Option<Listener>,
     },
     /// A dyno is over; its supervisor has said so and cleared up, and its folder may go.
     Ended {
@@ -316,11 +319,10 @@ impl Supervisors {
             .is_some_and(|live| control::send(&live.socket, command, &[connection.as_fd()]).is_ok())
     }
 
-    /// Asks a dyno to end. False when it is not alive.
-    pub fn stop(&self, dyno: &str, grace: f64) -> bool {
-        self.find(dyno).is_some_and(|live| {
-            control::send(&live.socket, &ToSupervisor::Stop { grace }, &[]).is_ok()
-        })
+    /// Says something to a dyno's supervisor. False when it is not alive.
+    pub fn tell(&self, dyno: &str, message: &ToSupervisor) -> bool {
+        self.find(dyno)
+            .is_some_and(|live| control::send(&live.socket, message, &[]).is_ok())
     }
 
     /// Whether this dyno is alive.
@@ -358,6 +360,7 @@ impl Supervisors {
                         state,
                         at_us,
                         port,
+                        listener,
                     },
                     _,
                 ))) => {
@@ -366,7 +369,12 @@ impl Supervisors {
                     }
                     let at =
                         Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
-                    news.push(News::State { dyno, state, at });
+                    news.push(News::State {
+                        dyno,
+                        state,
+                        at,
+                        listener,
+                    });
                 }
                 Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
                     news.push(News::Ended { dyno, record });

@@ -37,7 +37,9 @@ impl Store {
             let id = new_id()?;
             let name = free_name(transaction, wish)?;
             transaction
-                .prepare_cached("INSERT INTO apps VALUES (?1, ?2, ?3, ?3)")?
+                .prepare_cached(
+                    "INSERT INTO apps (id, name, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
+                )?
                 .execute(params![id, name, Time(now)])?;
             let first = Snapshot::default();
             let description = Change::Initial.to_string();

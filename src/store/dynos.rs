@@ -8,6 +8,7 @@ use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
 use crate::error::{UserError, shown};
 use crate::procfile::{MAX_NAME, is_process_type_name};
+use crate::release::{RELEASE_PHASE, Release};
 use crate::size::Size;
 
 /// How many dynos one page of a list has at most; Heroku's figure.
@@ -40,7 +41,98 @@ pub struct NewDyno {
     pub limits: Limits,
 }
 
+/// A dyno of the formation, or of a release phase, that is to start.
+#[derive(Debug, Clone)]
+pub struct NewFormationDyno<'a> {
+    /// The release that it runs.
+    pub release: &'a Release,
+    /// Its name. None: the next of the release phase.
+    pub name: Option<DynoName>,
+    /// The process type's command.
+    pub command: &'a str,
+    /// Its size, by name.
+    pub size: &'a str,
+}
+
 impl Store {
+    /// Gives a dyno that the server starts by itself its row.
+    ///
+    /// # Errors
+    /// When the state cannot be written; when the release is gone.
+    pub fn create_formation_dyno(
+        &mut self,
+        new: &NewFormationDyno<'_>,
+        now: Timestamp,
+    ) -> Result<Dyno> {
+        self.write(|transaction| {
+            let name = match &new.name {
+                Some(name) => name.clone(),
+                None => DynoName {
+                    process_type: RELEASE_PHASE.to_owned(),
+                    number: next_number(transaction, &new.release.app_id, RELEASE_PHASE)?,
+                },
+            };
+            insert(
+                transaction,
+                &Birth {
+                    app_id: &new.release.app_id,
+                    release_id: &new.release.id,
+                    name: &name,
+                    command: new.command,
+                    size: new.size,
+                    attach: Attach::Detached,
+                    formation: new.name.is_some(),
+                },
+                now,
+            )
+        })
+    }
+
+    /// The dynos that ran the release phase of a release, the oldest first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn release_phase_dynos(&self, release_id: &str) -> Result<Vec<Dyno>> {
+        let mut statement = self.connection.prepare_cached(&select(
+            "dynos INDEXED BY dynos_of_release",
+            "WHERE release_id = ?1 AND process_type = ?2 AND NOT formation ORDER BY dynos.rowid",
+        ))?;
+        let dynos = statement
+            .query_map([release_id, RELEASE_PHASE], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(dynos)
+    }
+
+    /// The last dynos of a name on a release, the newest first, as long as they crashed: at most `max`.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn last_crashes(
+        &self,
+        app_id: &str,
+        release_id: &str,
+        name: &DynoName,
+        max: u32,
+    ) -> Result<Vec<Dyno>> {
+        let mut statement = self.connection.prepare_cached(&select(
+            "dynos INDEXED BY dynos_by_name",
+            "WHERE dynos.app_id = ?1 AND process_type = ?2 AND number = ?3 AND formation \
+             ORDER BY dynos.rowid DESC LIMIT ?4",
+        ))?;
+        let dynos = statement
+            .query_map(
+                params![app_id, name.process_type, name.number, max],
+                from_row,
+            )?
+            .collect::<rusqlite::Result<Vec<Dyno>>>()?;
+        let crashed = |dyno: &Dyno| {
+            dyno.release_id == release_id
+                && dyno.state == DynoState::Crashed
+                && dyno.ended.is_some()
+        };
+        Ok(dynos.into_iter().take_while(crashed).collect())
+    }
+
     /// Gives a one-off dyno its number and its row, `starting`, on the app's current release.
     ///
     /// A number is never given twice to dynos of one type in the life of an app.
@@ -73,7 +165,7 @@ impl Store {
                 .prepare_cached(
                     "SELECT count(*), count(*) FILTER (WHERE size = ?2) FROM dynos \
                      INDEXED BY dynos_alive \
-                     WHERE app_id = ?1 AND ended_at IS NULL AND state <> 'complete'",
+                     WHERE app_id = ?1 AND ended_at IS NULL AND state NOT IN ('complete', 'down')",
                 )?
                 .query_row([app_id, new.size.name], |row| {
                     Ok((row.get(0)?, row.get(1)?))
@@ -81,35 +173,41 @@ impl Store {
             new.limits
                 .allow(new.size, alive, of_size)
                 .map_err(|reached| StoreError::TooManyDynos(release.app_name, reached))?;
-            let number: u32 = transaction
-                .prepare_cached(
-                    "INSERT INTO counters VALUES (?1, ?2, 1) \
-                     ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
-                )?
-                .query_row([app_id, process_type], |row| row.get(0))?;
-            let id = new_id()?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO dynos VALUES \
-                     (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL, NULL)",
-                )?
-                .execute(params![
-                    id,
+            let name = DynoName {
+                process_type: process_type.clone(),
+                number: next_number(transaction, app_id, process_type)?,
+            };
+            insert(
+                transaction,
+                &Birth {
                     app_id,
-                    release.id,
-                    process_type,
-                    number,
-                    new.command,
-                    new.size.name,
-                    new.attach,
-                    DynoState::Starting,
-                    Time(now)
-                ])?;
-            find(transaction, &id)
+                    release_id: &release.id,
+                    name: &name,
+                    command: &new.command,
+                    size: new.size.name,
+                    attach: new.attach,
+                    formation: false,
+                },
+                now,
+            )
         })
     }
 
-    /// Notes that a dyno's state changed. A dyno that has ended stays as it is: word of its life may
+    /// How many dynos an app has alive that count for its limits.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn count_alive(&self, app_id: &str) -> Result<u32> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM dynos INDEXED BY dynos_alive \
+                 WHERE app_id = ?1 AND ended_at IS NULL AND state NOT IN ('complete', 'down')",
+            )?
+            .query_row([app_id], |row| row.get(0))?)
+    }
+
+    /// Notes that a dyno's state changed. A dyno that has ended, or was retired, stays as it is: word of its life may
     /// come late.
     ///
     /// # Errors
@@ -119,7 +217,7 @@ impl Store {
             transaction
                 .prepare_cached(
                     "UPDATE dynos SET state = ?2, updated_at = ?3 \
-                     WHERE id = ?1 AND ended_at IS NULL AND state <> ?2",
+                     WHERE id = ?1 AND ended_at IS NULL AND state NOT IN (?2, 'down')",
                 )?
                 .execute(params![id, state, Time(now)])?;
             Ok(())
@@ -200,10 +298,11 @@ impl Store {
         // Both have the rows of an app in the order of their places, so that a page costs what is on it.
         let (index, alive) = match ended {
             true => ("dynos_of_app", ""),
-            // One whose command has ended is only being cleared away.
+            // One whose command has ended is only being cleared away, and in the place of one that was retired is
+            // another.
             false => (
                 "dynos_by_end",
-                "AND ended_at IS NULL AND state <> 'complete'",
+                "AND ended_at IS NULL AND state NOT IN ('complete', 'down')",
             ),
         };
         let mut statement = self.connection.prepare_cached(&select(
@@ -255,6 +354,50 @@ impl Store {
     }
 }
 
+/// The next number of a type; none is given twice.
+fn next_number(connection: &Connection, app_id: &str, process_type: &str) -> Result<u32> {
+    Ok(connection
+        .prepare_cached(
+            "INSERT INTO counters VALUES (?1, ?2, 1) \
+             ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
+        )?
+        .query_row([app_id, process_type], |row| row.get(0))?)
+}
+
+/// What a new dyno's row has.
+struct Birth<'a> {
+    app_id: &'a str,
+    release_id: &'a str,
+    name: &'a DynoName,
+    command: &'a str,
+    size: &'a str,
+    attach: Attach,
+    formation: bool,
+}
+
+fn insert(connection: &Connection, birth: &Birth<'_>, now: Timestamp) -> Result<Dyno> {
+    let id = new_id()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO dynos VALUES \
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL, NULL, ?11)",
+        )?
+        .execute(params![
+            id,
+            birth.app_id,
+            birth.release_id,
+            birth.name.process_type,
+            birth.name.number,
+            birth.command,
+            birth.size,
+            birth.attach,
+            DynoState::Starting,
+            Time(now),
+            birth.formation
+        ])?;
+    find(connection, &id)
+}
+
 /// Forgets all but the last `keep` ended dynos of an app. Their numbers stay used.
 fn prune(transaction: &Transaction<'_>, app_id: &str, keep: u32) -> Result<()> {
     transaction
@@ -280,7 +423,7 @@ fn select(from: &str, rest: &str) -> String {
     format!(
         "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
          process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
-         ended_at, exit_status, exit_signal, end_reason, end_message, dynos.rowid
+         ended_at, exit_status, exit_signal, end_reason, end_message, dynos.rowid, formation
          FROM {from} JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id
          {rest}"
     )
@@ -311,6 +454,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
         size: row.get(8)?,
         state: row.get(9)?,
         attach: row.get(10)?,
+        formation: row.get(19)?,
         created_at: row.get::<_, Time>(11)?.0,
         updated_at: row.get::<_, Time>(12)?.0,
         ended: ended_at.map(|Time(at)| Ended {

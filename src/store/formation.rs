@@ -41,6 +41,20 @@ impl Store {
     }
 }
 
+/// What `apps.formed` says: nobody has asked for a formation; somebody has, and no release has counted since; there is
+/// one, or was.
+const UNFORMED: u8 = 0;
+const ASKED_FOR: u8 = 1;
+const FORMED: u8 = 2;
+
+/// Notes that somebody deploys, so that the next release that counts brings a formation.
+pub(super) fn note_formed(connection: &Connection, app_id: &str) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1 AND formed = ?3")?
+        .execute(params![app_id, ASKED_FOR, UNFORMED])?;
+    Ok(())
+}
+
 /// Fits the formation to the process types of a new release.
 pub(super) fn follow_release(
     connection: &Connection,
@@ -58,7 +72,16 @@ pub(super) fn follow_release(
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    let after = after_release(&before, types);
+    let formed: u8 = connection
+        .prepare_cached("SELECT formed FROM apps WHERE id = ?1")?
+        .query_row([app_id], |row| row.get(0))?;
+    let first_deploy = formed == ASKED_FOR;
+    if first_deploy {
+        connection
+            .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1")?
+            .execute(params![app_id, FORMED])?;
+    }
+    let after = after_release(&before, types, first_deploy);
     for gone in before.iter().filter(|wanted| !after.contains(wanted)) {
         connection
             .prepare_cached("DELETE FROM formation WHERE app_id = ?1 AND process_type = ?2")?

@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{Json, Time};
 use super::folders::{self, Packed};
-use super::formation::follow_release;
+use super::formation::{self, follow_release};
 use super::{Result, Store, StoreError, apps, new_id, slugs};
 use crate::config_var::{self, Config, ConfigChange};
-use crate::release::{Change, Release, ReleaseStatus, Toolchains, Version};
+use crate::release::{Change, RELEASE_PHASE, Release, ReleaseStatus, Toolchains, Version};
 
 /// A deploy: which slug becomes a release.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct NewRelease {
     pub toolchains: Toolchains,
     /// The folder that it was packed from.
     pub packed: Option<Packed>,
+    /// Nobody asked for a deploy: a command that needs one made it on its way.
+    pub by_the_way: bool,
 }
 
 /// What a release is made of.
@@ -56,8 +58,10 @@ impl Store {
             let description = new.description.clone().unwrap_or_else(|| {
                 Change::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string()
             });
+            if !new.by_the_way {
+                formation::note_formed(transaction, app_id)?;
+            }
             let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
-            follow_release(transaction, app_id, &slug.process_types, now)?;
             if let Some(packed) = &new.packed {
                 folders::note_packed(transaction, app_id, packed, now)?;
             }
@@ -89,10 +93,53 @@ impl Store {
             }
             let snapshot = snapshot(transaction, &old.id)?;
             let description = Change::Rollback(old.version).to_string();
-            let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
-            follow_release(transaction, app_id, &old.process_types, now)?;
+            insert(transaction, app_id, &snapshot, &description, user, now)
+        })
+    }
+
+    /// Notes how the release phase of a release has ended. One that succeeded is what the app runs from now on, unless
+    /// a newer one is.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRelease`], [`StoreError::NoApp`].
+    pub fn finish_release(
+        &mut self,
+        app_id: &str,
+        release_id: &str,
+        succeeded: bool,
+        now: Timestamp,
+    ) -> Result<Release> {
+        let status = match succeeded {
+            true => ReleaseStatus::Succeeded,
+            false => ReleaseStatus::Failed,
+        };
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE releases SET status = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND status = 'pending'",
+                )?
+                .execute(params![release_id, status, Time(now)])?;
+            let release = find(transaction, app_id, release_id)?;
+            if release.current {
+                follow_release(transaction, app_id, &release.process_types, now)?;
+            }
             Ok(release)
         })
+    }
+
+    /// The releases whose release phase has not ended, of all apps, the oldest first.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn pending_releases(&self) -> Result<Vec<Release>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "{SELECT} WHERE status = 'pending' ORDER BY releases.created_at"
+        ))?;
+        let releases = statement
+            .query_map([], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(releases)
     }
 
     /// Changes config, which makes a release if it does change anything. Gives the whole new config
@@ -186,7 +233,7 @@ pub(super) fn current(connection: &Connection, app_id: &str) -> Result<Release> 
         .ok_or_else(|| StoreError::NoApp(app_id.to_owned()))
 }
 
-/// Adds the next release of an app.
+/// Adds the next release of an app. It is what the app runs at once, unless it has a release phase.
 pub(super) fn insert(
     connection: &Connection,
     app_id: &str,
@@ -196,6 +243,17 @@ pub(super) fn insert(
     now: Timestamp,
 ) -> Result<Release> {
     let id = new_id()?;
+    let types = match &snapshot.slug_id {
+        Some(slug) => Some(slugs::find(connection, slug)?.process_types),
+        None => None,
+    };
+    let has_phase = types
+        .as_ref()
+        .is_some_and(|types| types.get(RELEASE_PHASE).is_some());
+    let status = match has_phase {
+        true => ReleaseStatus::Pending,
+        false => ReleaseStatus::Succeeded,
+    };
     connection
         .prepare_cached(
             "INSERT INTO releases VALUES (?1, ?2, \
@@ -205,7 +263,7 @@ pub(super) fn insert(
         .execute(params![
             id,
             app_id,
-            ReleaseStatus::Succeeded,
+            status,
             description,
             user,
             snapshot.slug_id,
@@ -216,6 +274,11 @@ pub(super) fn insert(
     connection
         .prepare_cached("UPDATE apps SET updated_at = ?2 WHERE id = ?1")?
         .execute(params![app_id, Time(now)])?;
+    if let Some(types) = types
+        && !has_phase
+    {
+        follow_release(connection, app_id, &types, now)?;
+    }
     find(connection, app_id, &id)
 }
 
@@ -236,10 +299,13 @@ fn find(connection: &Connection, app_id: &str, version_or_id: &str) -> Result<Re
     }
 }
 
+/// What the next release goes on from: the config as it was asked for last, and the newest slug that did not fail.
 fn newest_snapshot(connection: &Connection, app_id: &str) -> Result<Snapshot> {
     connection
         .prepare_cached(
-            "SELECT slug_id, config, toolchains FROM releases WHERE app_id = ?1 \
+            "SELECT slug_id, (SELECT config FROM releases WHERE app_id = ?1 \
+             ORDER BY version DESC LIMIT 1), toolchains \
+             FROM releases WHERE app_id = ?1 AND status <> 'failed' \
              ORDER BY version DESC LIMIT 1",
         )?
         .query_row([app_id], snapshot_from_row)

@@ -19,12 +19,15 @@ const RULES: Rules = Rules {
     lifetime: Duration::from_secs(24 * 3600),
     time_to_live: None,
     stop_grace: Duration::from_secs(30),
+    formation: None,
 };
 
 /// Everything that can happen, as a reader would say it.
 fn events() -> Vec<(Event, &'static str)> {
     let grace = |seconds| Event::StopRequested {
         grace: Duration::from_secs(seconds),
+        why: StopReason::Restarted,
+        drain: Duration::from_secs(if seconds == 0 { 0 } else { 10 }),
     };
     vec![
         (Event::SandboxReady, "sandbox ready"),
@@ -38,6 +41,7 @@ fn events() -> Vec<(Event, &'static str)> {
         (Event::ClientActive, "a byte went through"),
         (Event::ClientGone, "client gone"),
         (Event::Started, "command started"),
+        (Event::Listening, "port accepts"),
         (Event::Exited(Exit::Status(0)), "command ended"),
         (Event::InitGone, "PID 1 gone"),
         (Event::Drained, "output read to its end"),
@@ -54,7 +58,9 @@ fn name(life: &Life) -> &'static str {
         Phase::Building => "Building",
         Phase::AwaitingClient => "AwaitingClient",
         Phase::Launching => "Launching",
+        Phase::Booting => "Booting",
         Phase::Up(Running::Attended) => "Up",
+        Phase::Up(Running::Draining { .. }) => "Draining",
         Phase::Up(Running::HungUp { .. }) => "HungUp",
         Phase::Up(Running::LeftAlone) => "LeftAlone",
         Phase::Up(Running::Stopping { .. }) => "Stopping",
@@ -82,6 +88,7 @@ fn summary(actions: &[Action]) -> Vec<String> {
             Action::KillAll => "kills PID 1".to_owned(),
             Action::TellExit(_) => "tells the client the status".to_owned(),
             Action::TellError(_) => "tells the client why".to_owned(),
+            Action::AwaitPort => "looks whether it listens on its port".to_owned(),
             Action::CloseIdle => "closes the connection".to_owned(),
             Action::Record(_) => "writes the exit record".to_owned(),
             Action::Finish(record) => match record.reason.as_str() {
@@ -99,13 +106,15 @@ type Transitions =
     BTreeMap<(usize, &'static str, &'static str), BTreeMap<&'static str, Vec<String>>>;
 
 /// In the order in which a dyno meets them.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 13] = [
     "Building",
     "AwaitingClient",
     "Launching",
+    "Booting",
     "Up",
     "HungUp",
     "LeftAlone",
+    "Draining",
     "Stopping",
     "Killed",
     "Ending",
@@ -113,8 +122,13 @@ const ORDER: [&str; 11] = [
     "Over",
 ];
 
-fn explore(attached: bool) -> Transitions {
-    let first = Life::new(Rules { attached, ..RULES }, "COMMAND".to_owned());
+fn explore(attached: bool, formation: Option<OfFormation>) -> Transitions {
+    let rules = Rules {
+        attached,
+        formation,
+        ..RULES
+    };
+    let first = Life::new(rules, "COMMAND".to_owned());
     let (mut known, mut new) = (HashSet::from([first.clone()]), vec![first]);
     let mut transitions = Transitions::new();
     while let Some(life) = new.pop() {
@@ -179,8 +193,12 @@ fn table(transitions: &Transitions) -> String {
 }
 
 fn document() -> String {
-    let (attached, detached) = (explore(true), explore(false));
-    let reached: BTreeSet<_> = [&attached, &detached]
+    let web = OfFormation {
+        boot_timeout: Some(Duration::from_secs(60)),
+    };
+    let (attached, detached) = (explore(true, None), explore(false, None));
+    let web = explore(false, Some(web));
+    let reached: BTreeSet<_> = [&attached, &detached, &web]
         .iter()
         .flat_map(|transitions| transitions.keys().map(|(_, _, to)| *to))
         .collect();
@@ -192,11 +210,17 @@ fn document() -> String {
          Made from the code's own rules (`src/dyno/life.rs`) by trying every event in every state that can be reached; \
          `{REWRITE}=1 cargo test --bin dyno life::diagram` makes it anew. The times are Heroku's, and settings.\n\n\
          ## Attached: `dyno run`\n\n{}\n{}\n\
-         ## Detached: `dyno run:detached`\n\n{}\n{}",
+         ## Detached: `dyno run:detached`\n\n{}\n{}\n\
+         ## Of the formation: `web.1`\n\n\
+         Another process type than `web` is up as soon as its command runs, and is not drained. A dyno that ends without \
+         having been retired is crashed, whatever its status; the server starts another in its place, and a retired one's \
+         successor when it is retired.\n\n{}\n{}",
         diagram(&attached),
         table(&attached),
         diagram(&detached),
         table(&detached),
+        diagram(&web),
+        table(&web),
     )
 }
 

@@ -11,7 +11,16 @@ const RULES: Rules = Rules {
     lifetime: Duration::from_secs(86_400),
     time_to_live: None,
     stop_grace: Duration::from_secs(30),
+    formation: None,
 };
+
+fn stop(grace: Duration) -> Event {
+    Event::StopRequested {
+        grace,
+        why: StopReason::Stopped,
+        drain: Duration::ZERO,
+    }
+}
 
 fn seconds(n: u64) -> Moment {
     Duration::from_secs(n)
@@ -179,7 +188,7 @@ fn a_sandbox_that_fails_tells_its_client_now_or_later() {
 #[test]
 fn stopping_is_term_then_kill() {
     let mut life = running();
-    let actions = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
+    let actions = life.step(stop(seconds(30)), seconds(0));
     assert!(actions.contains(&Action::SignalAll(Signal::Term)));
     let actions = life.step(Event::Deadline(Timer::Phase), seconds(30));
     assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
@@ -202,12 +211,7 @@ fn output_that_ends_before_its_command_is_not_waited_for() {
 #[test]
 fn a_stop_without_grace_kills_at_once() {
     let mut life = running();
-    let actions = life.step(
-        Event::StopRequested {
-            grace: Duration::ZERO,
-        },
-        seconds(0),
-    );
+    let actions = life.step(stop(Duration::ZERO), seconds(0));
     assert_eq!(logged(&actions), ["Stopping all processes with SIGKILL"]);
     assert!(actions.contains(&Action::KillAll));
 }
@@ -301,11 +305,11 @@ fn a_time_to_live_ends_a_dyno_before_its_day_is_over() {
 #[test]
 fn a_stop_without_grace_hastens_one_with() {
     let mut life = running();
-    let _ = life.step(Event::StopRequested { grace: seconds(30) }, seconds(0));
-    let now = Event::StopRequested {
-        grace: Duration::ZERO,
-    };
-    assert!(life.step(now, seconds(1)).contains(&Action::KillAll));
+    let _ = life.step(stop(seconds(30)), seconds(0));
+    assert!(
+        life.step(stop(Duration::ZERO), seconds(1))
+            .contains(&Action::KillAll)
+    );
 }
 
 #[test]
@@ -333,9 +337,13 @@ fn any_event() -> impl Strategy<Value = Event> {
         (0u8..3).prop_map(|status| Event::Exited(Exit::Status(status))),
         Just(Event::InitGone),
         Just(Event::Drained),
-        (0u64..60).prop_map(|grace| Event::StopRequested {
-            grace: Duration::from_secs(grace)
+        (0u64..60).prop_map(|grace| stop(Duration::from_secs(grace))),
+        (0u64..60, 0u64..20).prop_map(|(grace, drain)| Event::StopRequested {
+            grace: seconds(grace),
+            why: StopReason::Restarted,
+            drain: seconds(drain),
         }),
+        Just(Event::Listening),
     ]
 }
 

@@ -12,7 +12,8 @@ use super::super::slugs::digest;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
-use crate::dyno::{self, EndReason};
+use crate::dyno::life::StopReason;
+use crate::dyno::{self, DynoState, EndReason};
 use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
@@ -27,10 +28,15 @@ impl Service {
             }
             ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
             ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
-            ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => self.stop_dyno(app, dyno),
-            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app),
+            ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => {
+                self.stop_dyno(app, dyno, ctx)
+            }
+            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app, None, ctx),
+            ("DELETE", ["apps", app, "formations", process_type]) => {
+                self.restart_formation(app, Some(process_type), ctx)
+            }
             // To restart a one-off is to end it: it never starts again.
-            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno),
+            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno, ctx),
             ("GET", ["apps", app, "dynos", dyno, "end"]) => {
                 return host::reply(self.end_of_dyno(app, dyno, request, ctx));
             }
@@ -97,7 +103,13 @@ impl Service {
         let ended = parameter(head, "ended").is_some_and(|ended| ended == "true");
         let (after, max) = range(head.fields.get("range").unwrap_or_default());
         let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
-        let dynos: Vec<_> = page.dynos.iter().map(|it| Dyno::new(it, None)).collect();
+        let mut dynos: Vec<_> = page.dynos.iter().map(|it| Dyno::new(it, None)).collect();
+        if !ended && page.next.is_none() {
+            // Of what has crashed and is tried again, the last one stands for it.
+            for id in self.formations.crashed_dynos(&app.id) {
+                dynos.push(Dyno::new(&self.host.store.dyno_of_id(id)?, None));
+            }
+        }
         Ok(match page.next {
             None => Response::json(200, &dynos),
             Some(next) => Response::json(206, &dynos)
@@ -113,7 +125,8 @@ impl Service {
     }
 
     /// `POST /apps/A/dynos/D/actions/stop`: answered at once; the dyno has its grace period to end.
-    fn stop_dyno(&self, app: &str, dyno: &str) -> Answer {
+    /// Another one takes the place of one of the formation.
+    fn stop_dyno(&mut self, app: &str, dyno: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
         if let Some(ended) = &dyno.ended {
@@ -121,6 +134,11 @@ impl Service {
             return Err(ApiError::invalid(message).hint("`dyno ps` lists those that run"));
         }
         let grace = self.host.settings.stop_grace.as_secs_f64();
+        if dyno.formation {
+            self.retire(&dyno, StopReason::Restarted)?;
+            self.follow(&app.id, ctx);
+            return Ok(Response::json(202, &Stopping { grace }));
+        }
         // Not alive, and not written down as ended: it is ending this very moment.
         if self.dynos.is_live(&dyno.id) && !self.dynos.stop(&dyno.id, grace) {
             let message = format!("the supervisor of `{}` does not listen", dyno.name);
@@ -129,9 +147,25 @@ impl Service {
         Ok(Response::json(202, &Stopping { grace }))
     }
 
-    /// `DELETE /apps/A/dynos`: restarts the formation. One-offs are not of it, and nothing else runs yet.
-    fn restart_formation(&self, app: &str) -> Answer {
-        self.host.store.app(app)?;
+    /// `DELETE /apps/A/dynos` and `DELETE /apps/A/formations/T`: restarts the formation, or one process type of it.
+    /// One-offs are not of it.
+    fn restart_formation(
+        &mut self,
+        app: &str,
+        process_type: Option<&str>,
+        ctx: &mut Ctx<Self>,
+    ) -> Answer {
+        let app = self.host.store.app(app)?;
+        let alive = self.host.store.live_dynos(Some(&app.id))?;
+        for dyno in &alive {
+            let meant = process_type.is_none_or(|meant| dyno.name.process_type == meant);
+            if dyno.formation && meant && dyno.state != DynoState::Down {
+                self.retire(dyno, StopReason::Restarted)?;
+            }
+        }
+        // What waits after a crash is tried at once.
+        self.formations.forget_crashes(&app.id, process_type);
+        self.follow(&app.id, ctx);
         Ok(Response::json(202, &serde_json::json!({})))
     }
 

@@ -1,0 +1,198 @@
+//! What is to be done so that an app's formation is what was asked for: which dynos start, which are retired, and when
+//! to look again.
+//!
+//! Pure: [`plan`] compares what is wanted with what is there, at a time it is given. It remembers nothing, so a server
+//! that was killed at any moment goes on by looking again. The server performs what comes out
+//! (`server/formations.rs`); one-off dynos are none of its business but for the room that they take. Figures are those of
+//! the Heroku Dev Center ("Dyno Restarts", "Dyno Crash Restart Policy").
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::dyno::DynoName;
+use crate::dyno::life::StopReason;
+use crate::formation::Wanted;
+
+/// Time since 1970.
+pub type Moment = Duration;
+
+/// How often what crashes is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackOff {
+    /// From the second crash in a row to the next try; the first is tried again at once.
+    pub second: Duration,
+    /// From the third crash in a row to the next try. Each later wait is twice as long.
+    pub third: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+    /// A dyno that lived for so long has recovered: its crash is the first again.
+    pub recovery: Duration,
+}
+
+/// The crashes in a row of one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crashes {
+    /// How many, from 1.
+    pub count: u32,
+    /// When it is tried again.
+    pub again_at: Moment,
+}
+
+impl Crashes {
+    /// After a crash at `now` of a dyno that lived for so long.
+    pub fn after(before: Option<Self>, lived: Duration, now: Moment, back_off: &BackOff) -> Self {
+        let before = before.filter(|_| lived < back_off.recovery);
+        let count = before.map_or(0, |before| before.count).saturating_add(1);
+        Self {
+            count,
+            again_at: now + wait(count, back_off),
+        }
+    }
+}
+
+/// From the crash of this number to the next try.
+fn wait(count: u32, back_off: &BackOff) -> Duration {
+    match count {
+        0 | 1 => Duration::ZERO,
+        2 => back_off.second.min(back_off.longest),
+        _ => {
+            let doublings = (count - 3).min(31);
+            back_off
+                .third
+                .saturating_mul(1 << doublings)
+                .min(back_off.longest)
+        }
+    }
+}
+
+/// A dyno of the formation that is starting or up. One that was retired is none of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: DynoName,
+    /// The id of its release.
+    pub release: String,
+    /// Its size, by name.
+    pub size: String,
+    /// When another is to take its place.
+    pub cycle_at: Moment,
+}
+
+/// One app as it is.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// What is wanted.
+    pub wanted: &'a [Wanted],
+    /// The id of the release that is to run.
+    pub release: &'a str,
+    /// What is there.
+    pub present: &'a [Present],
+    /// What has crashed, and when it is tried again.
+    pub crashes: &'a HashMap<DynoName, Crashes>,
+    /// How many dynos more the app may have alive than are there.
+    pub room: u32,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Have this dyno end.
+    Retire {
+        /// The dyno's id.
+        id: String,
+        /// Why.
+        why: StopReason,
+    },
+    /// Start a dyno.
+    Start {
+        /// Its name.
+        name: DynoName,
+        /// Its size, by name.
+        size: String,
+    },
+}
+
+/// See [`plan`].
+#[must_use]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What is to be done now, in order.
+    pub changes: Vec<Change>,
+    /// When to look again, if nothing happens before.
+    pub look_at: Option<Moment>,
+}
+
+/// What makes the formation what is wanted.
+///
+/// Where one dyno takes another's place, the other is retired in the same plan: its name is free at once, since a
+/// retired dyno may still answer requests while its successor starts.
+pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
+    let mut plan = Plan::default();
+    let mut room = situation.room;
+    let mut present: HashMap<(&str, u32), &Present> = HashMap::new();
+    for dyno in situation.present {
+        let place = (dyno.name.process_type.as_str(), dyno.name.number);
+        // Two of one name can only come of a state that was changed by hand: the newer stays.
+        if let Some(older) = present.insert(place, dyno) {
+            plan.retire(older, StopReason::Restarted, &mut room);
+        }
+    }
+    let quantities: HashMap<&str, u32> = situation
+        .wanted
+        .iter()
+        .map(|wanted| (wanted.process_type.as_str(), wanted.quantity))
+        .collect();
+    for dyno in present.values() {
+        let quantity = quantities.get(dyno.name.process_type.as_str());
+        if dyno.name.number > quantity.copied().unwrap_or(0) {
+            plan.retire(dyno, StopReason::ScaledDown, &mut room);
+        }
+    }
+    for wanted in situation.wanted {
+        for number in 1..=wanted.quantity {
+            let place = (wanted.process_type.as_str(), number);
+            if let Some(dyno) = present.get(&place) {
+                let outdated = dyno.release != situation.release || dyno.size != wanted.size;
+                match (outdated, dyno.cycle_at <= now) {
+                    (true, _) => plan.retire(dyno, StopReason::Restarted, &mut room),
+                    (_, true) => plan.retire(dyno, StopReason::Cycled, &mut room),
+                    _ => {
+                        plan.look_by(dyno.cycle_at);
+                        continue;
+                    }
+                }
+            }
+            let name = DynoName {
+                process_type: wanted.process_type.clone(),
+                number,
+            };
+            match situation.crashes.get(&name) {
+                Some(crashes) if crashes.again_at > now => plan.look_by(crashes.again_at),
+                _ if room == 0 => {}
+                _ => {
+                    room -= 1;
+                    let size = wanted.size.clone();
+                    plan.changes.push(Change::Start { name, size });
+                }
+            }
+        }
+    }
+    plan
+}
+
+impl Plan {
+    fn retire(&mut self, dyno: &Present, why: StopReason, room: &mut u32) {
+        *room = room.saturating_add(1);
+        let id = dyno.id.clone();
+        self.changes.push(Change::Retire { id, why });
+    }
+
+    fn look_by(&mut self, at: Moment) {
+        self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What the server remembers of each app's formation between two looks: what has crashed, and when to look again.
+//!
+//! Everything else is read anew at each look, from the state; and what is here can be read from there, too, by a server
+//! that has just started. Called by the [service](super::service), which performs what the scheduler plans.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::dyno::{Dyno, DynoName, EndReason};
+use crate::scheduler::{BackOff, Crashes, Moment};
+use crate::settings::Settings;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Formations {
+    apps: HashMap<String, Memory>,
+}
+
+/// What is remembered of one app.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The release that all this is about: with another one everything begins anew.
+    release: String,
+    /// The crashes in a row, by name.
+    pub crashes: HashMap<DynoName, Crashes>,
+    /// The ids of the dynos that crashed last, by name: they are in a list as long as nobody has taken their places.
+    pub crashed: HashMap<DynoName, String>,
+    /// The slug's tree is being unpacked; then there is another look.
+    pub unpacking: bool,
+    /// When to look again.
+    look_at: Option<Moment>,
+}
+
+impl Formations {
+    /// What is remembered of an app whose current release this is.
+    pub fn of(&mut self, app_id: &str, release: &str) -> &mut Memory {
+        let memory = self.apps.entry(app_id.to_owned()).or_default();
+        if memory.release != release {
+            memory.release = release.to_owned();
+            memory.crashes.clear();
+            memory.crashed.clear();
+            memory.unpacking = false;
+        }
+        memory
+    }
+
+    /// Notes the crash of a dyno. That nobody was there to keep it alive is no fault of its command.
+    pub fn crashed(&mut self, dyno: &Dyno, back_off: &BackOff) {
+        let Some(ended) = &dyno.ended else { return };
+        let lost = ended.is_for(EndReason::Lost);
+        let lived = moment(ended.at).saturating_sub(moment(dyno.created_at));
+        let memory = self.of(&dyno.app_id, &dyno.release_id);
+        memory.crashed.insert(dyno.name.clone(), dyno.id.clone());
+        let before = memory.crashes.get(&dyno.name).copied();
+        if !lost {
+            let now = moment(ended.at);
+            let crashes = Crashes::after(before, lived, now, back_off);
+            memory.crashes.insert(dyno.name.clone(), crashes);
+        }
+    }
+
+    /// Has whatever waits after a crash be tried at once: all of an app, or one process type.
+    pub fn forget_crashes(&mut self, app_id: &str, process_type: Option<&str>) {
+        if let Some(memory) = self.apps.get_mut(app_id) {
+            let kept = |name: &DynoName| process_type.is_some_and(|it| it != name.process_type);
+            memory.crashes.retain(|name, _| kept(name));
+        }
+    }
+
+    /// Forgets an app.
+    pub fn forget(&mut self, app_id: &str) {
+        self.apps.remove(app_id);
+    }
+
+    /// Sets when to look at an app again.
+    pub fn look_at(&mut self, app_id: &str, at: Option<Moment>) {
+        if let Some(memory) = self.apps.get_mut(app_id) {
+            memory.look_at = at;
+        }
+    }
+
+    /// When to look at any of them.
+    pub fn next_look(&self) -> Option<Moment> {
+        self.apps.values().filter_map(|memory| memory.look_at).min()
+    }
+
+    /// The apps to be looked at now.
+    pub fn due(&self, now: Moment) -> Vec<String> {
+        let due = |memory: &Memory| memory.look_at.is_some_and(|at| at <= now);
+        let apps = self.apps.iter().filter(|(_, memory)| due(memory));
+        apps.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The ids of dynos of this app that have crashed and nobody has taken the place of.
+    pub fn crashed_dynos(&self, app_id: &str) -> HashSet<&str> {
+        let memory = self.apps.get(app_id);
+        let ids = memory
+            .into_iter()
+            .flat_map(|memory| memory.crashed.values());
+        ids.map(String::as_str).collect()
+    }
+}
+
+/// What the settings say of crashes.
+pub fn back_off(settings: &Settings) -> BackOff {
+    BackOff {
+        second: settings.crash_second_wait,
+        third: settings.crash_third_wait,
+        longest: settings.crash_longest_wait,
+        recovery: settings.crash_recovery,
+    }
+}
+
+/// A time as the scheduler has it.
+pub fn moment(at: Timestamp) -> Moment {
+    let micros = u64::try_from(at.as_microsecond()).unwrap_or(0);
+    Duration::from_micros(micros)
+}
+
+/// Now, as the scheduler has it.
+pub fn now() -> Moment {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+/// When another is to take a dyno's place: not all at once. That depends on its id alone, so that every server comes to
+/// the same.
+pub fn cycle_at(dyno: &Dyno, settings: &Settings) -> Moment {
+    let digits: String = dyno
+        .id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(8)
+        .collect();
+    let share = f64::from(u32::from_str_radix(&digits, 16).unwrap_or(0)) / f64::from(u32::MAX);
+    moment(dyno.created_at) + settings.lifetime + settings.lifetime_spread.mul_f64(share)
+}

@@ -1,0 +1,389 @@
+//! Makes dynos follow the formation, and releases their release phase: looks at what there is, has the
+//! [scheduler](crate::scheduler) decide, and does it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::super::application::Ctx;
+use super::super::formations::{self, back_off, cycle_at};
+use super::super::slugs::digest;
+use super::Service;
+use crate::dyno::life::StopReason;
+use crate::dyno::{Dyno, DynoName, DynoState, EndReason};
+use crate::error::tell;
+use crate::log_line::Source;
+use crate::release::{RELEASE_PHASE, Release, ReleaseStatus};
+use crate::scheduler::{Change, Present, Situation, plan};
+use crate::size;
+use crate::slug::Lease;
+use crate::store::{NewFormationDyno, Result as StoreResult, StoreErrorKind};
+
+/// How long until a look that could not be taken is tried again.
+const LATER: Duration = Duration::from_secs(5);
+
+/// How many crashes in a row matter: from there on, the wait is the longest.
+const MOST_CRASHES: u32 = 16;
+
+/// The tree of a release's slug, for a dyno that starts.
+enum Tree {
+    /// There. None: the release has no slug, and nothing to run.
+    There(Option<Lease>),
+    /// It is being unpacked, and somebody will look again.
+    Coming,
+}
+
+impl Service {
+    /// Takes up the formations of all apps, and the release phases, where an earlier server left them.
+    pub(super) fn take_up_formations(&mut self, ctx: &mut Ctx<Self>) {
+        let apps = self.host.store.apps().unwrap_or_default();
+        for app in apps {
+            if let Err(error) = self.recall_crashes(&app.id) {
+                tell!("cannot read how the dynos of {} crashed: {error}", app.name);
+            }
+            self.follow(&app.id, ctx);
+        }
+        self.go_on_with_release_phases(ctx);
+    }
+
+    fn recall_crashes(&mut self, app_id: &str) -> StoreResult<()> {
+        let release = self.host.store.current_release(app_id)?;
+        let back_off = back_off(&self.host.settings);
+        for entry in self.host.store.formation(app_id)? {
+            for number in 1..=entry.wanted.quantity {
+                let name = DynoName {
+                    process_type: entry.wanted.process_type.clone(),
+                    number,
+                };
+                let store = &self.host.store;
+                let crashed = store.last_crashes(app_id, &release.id, &name, MOST_CRASHES)?;
+                for dyno in crashed.iter().rev() {
+                    self.formations.crashed(dyno, &back_off);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has an app's dynos be what its formation says.
+    pub(super) fn follow(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        let mut look_at = None;
+        let destroyed = self.destroying.iter().any(|it| it.app_id == app_id);
+        if !self.ending && !destroyed && !ctx.is_stopping() {
+            look_at = match self.look(app_id, ctx) {
+                Ok(look_at) => look_at,
+                Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                    self.formations.forget(app_id);
+                    None
+                }
+                Err(error) => {
+                    tell!("cannot look after the formation of an app: {error}");
+                    Some(formations::now() + LATER)
+                }
+            };
+        }
+        self.formations.look_at(app_id, look_at);
+        self.set_formation_deadline(ctx);
+    }
+
+    fn set_formation_deadline(&mut self, ctx: &mut Ctx<Self>) {
+        match self.formations.next_look() {
+            Some(at) => {
+                let wait = at.saturating_sub(formations::now());
+                let at = Instant::now() + wait;
+                ctx.reactor().set_deadline(self.formation_token, at);
+            }
+            None => ctx.reactor().cancel_deadline(self.formation_token),
+        }
+    }
+
+    /// Looks at the apps whose time has come.
+    pub(super) fn look_at_due_formations(&mut self, ctx: &mut Ctx<Self>) {
+        for app_id in self.formations.due(formations::now()) {
+            self.follow(&app_id, ctx);
+        }
+        self.set_formation_deadline(ctx);
+    }
+
+    fn look(&mut self, app_id: &str, ctx: &mut Ctx<Self>) -> StoreResult<Option<Duration>> {
+        let store = &self.host.store;
+        let release = store.current_release(app_id)?;
+        let entries = store.formation(app_id)?;
+        let wanted: Vec<_> = match release.slug_id {
+            Some(_) => entries.iter().map(|entry| entry.wanted.clone()).collect(),
+            None => Vec::new(),
+        };
+        let alive = store.live_dynos(Some(app_id))?;
+        let settings = &self.host.settings;
+        let present: Vec<_> = alive
+            .iter()
+            .filter(|dyno| dyno.formation && is_present(dyno))
+            .map(|dyno| Present {
+                id: dyno.id.clone(),
+                name: dyno.name.clone(),
+                release: dyno.release_id.clone(),
+                size: dyno.size.clone(),
+                cycle_at: cycle_at(dyno, settings),
+            })
+            .collect();
+        let memory = self.formations.of(app_id, &release.id);
+        let situation = Situation {
+            wanted: &wanted,
+            release: &release.id,
+            present: &present,
+            crashes: &memory.crashes,
+            room: settings
+                .max_dynos
+                .saturating_sub(store.count_alive(app_id)?),
+        };
+        let plan = plan(&situation, formations::now());
+        memory.crashed.retain(|name, _| {
+            let mut wanted = wanted.iter();
+            wanted.any(|it| it.process_type == name.process_type && name.number <= it.quantity)
+        });
+        let mut look_at = plan.look_at;
+        for change in plan.changes {
+            match change {
+                Change::Retire { id, why } => {
+                    if let Some(dyno) = alive.iter().find(|dyno| dyno.id == id) {
+                        self.retire(dyno, why)?;
+                    }
+                }
+                Change::Start { name, size } => {
+                    let command = release.process_types.get(&name.process_type);
+                    let command = command.unwrap_or_default().to_owned();
+                    match self.tree_for(&release, ctx) {
+                        Tree::There(tree) => {
+                            self.start_formation_dyno(&release, name, &command, &size, tree, ctx)?;
+                        }
+                        Tree::Coming => look_at = None,
+                    }
+                }
+            }
+        }
+        Ok(look_at)
+    }
+
+    /// Has a dyno of the formation end, and another may take its name at once.
+    pub(super) fn retire(&mut self, dyno: &Dyno, why: StopReason) -> StoreResult<()> {
+        let drains = dyno.name.is_web() && dyno.state == DynoState::Up;
+        let drain = match drains {
+            true => self.drain_time(),
+            false => Duration::ZERO,
+        };
+        self.dynos.retire(&dyno.id, why, drain);
+        self.host
+            .store
+            .update_dyno(&dyno.id, DynoState::Down, Timestamp::now())
+    }
+
+    fn start_formation_dyno(
+        &mut self,
+        release: &Release,
+        name: DynoName,
+        command: &str,
+        size: &str,
+        tree: Option<Lease>,
+        ctx: &mut Ctx<Self>,
+    ) -> StoreResult<()> {
+        let new = NewFormationDyno {
+            release,
+            name: Some(name.clone()),
+            command,
+            size,
+        };
+        let dyno = self
+            .host
+            .store
+            .create_formation_dyno(&new, Timestamp::now())?;
+        let memory = self.formations.of(&release.app_id, &release.id);
+        if memory.crashed.remove(&name).is_some() {
+            let text = "State changed from crashed to starting";
+            self.host
+                .log_as(&release.app_id, Source::Heroku, &name.to_string(), text);
+        }
+        let started =
+            self.dynos
+                .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
+        if let Err(error) = started {
+            tell!("cannot start `{name}`: {error:#}");
+            let text =
+                format!("Error R99 (Platform error) -> Failed to launch the dyno: {error:#}");
+            self.host
+                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &text);
+            let dyno = self.host.store.dyno_of_id(&dyno.id)?;
+            let back_off = back_off(&self.host.settings);
+            self.formations.crashed(&dyno, &back_off);
+            let memory = self.formations.of(&release.app_id, &release.id);
+            let again = memory.crashes.get(&name).map(|crashes| crashes.again_at);
+            let at = again.unwrap_or_default().max(formations::now() + LATER);
+            self.formations.look_at(&release.app_id, Some(at));
+        }
+        Ok(())
+    }
+
+    /// The tree of a release's slug; if it had to make room for others, it is unpacked again, and then there is another
+    /// look at the app.
+    fn tree_for(&mut self, release: &Release, ctx: &mut Ctx<Self>) -> Tree {
+        let id = release.digest.as_deref().map(digest).transpose();
+        let Ok(Some(id)) = id else {
+            return Tree::There(None);
+        };
+        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
+            return Tree::There(Some(tree));
+        }
+        let memory = self.formations.of(&release.app_id, &release.id);
+        if memory.unpacking {
+            return Tree::Coming;
+        }
+        let (cache, app_id) = (Arc::clone(&self.host.slugs), release.app_id.clone());
+        let release_id = release.id.clone();
+        memory.unpacking = ctx.work(move || {
+            let tree = cache.ensure_tree(&id);
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                service.formations.of(&app_id, &release_id).unpacking = false;
+                match tree {
+                    // Held until the dynos have it.
+                    Ok(_held) => {
+                        service.follow(&app_id, ctx);
+                        service.go_on_with_release_phases(ctx);
+                    }
+                    Err(error) => {
+                        tell!("cannot unpack a slug: {error:#}");
+                        let at = formations::now() + LATER;
+                        service.formations.look_at(&app_id, Some(at));
+                        service.set_formation_deadline(ctx);
+                    }
+                }
+            }
+        });
+        Tree::Coming
+    }
+
+    /// A dyno that the server had started by itself has ended.
+    pub(super) fn after_end_of(&mut self, dyno: &Dyno, ctx: &mut Ctx<Self>) {
+        if dyno.formation {
+            let current = self.host.store.current_release(&dyno.app_id);
+            let current = current.is_ok_and(|release| release.id == dyno.release_id);
+            if current && dyno.state == DynoState::Crashed {
+                self.formations
+                    .crashed(dyno, &back_off(&self.host.settings));
+            }
+            self.follow(&dyno.app_id, ctx);
+        } else if dyno.name.process_type == RELEASE_PHASE {
+            self.go_on_with_release_phases(ctx);
+            // It has made room for others.
+            self.follow(&dyno.app_id, ctx);
+        } else {
+            self.follow(&dyno.app_id, ctx);
+        }
+    }
+
+    /// There is another release: its release phase runs first, or the formation moves to it.
+    pub(super) fn after_release(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.go_on_with_release_phases(ctx);
+        self.follow(app_id, ctx);
+    }
+
+    /// Starts the release phases that have not begun, and draws the consequences of those that have ended.
+    pub(super) fn go_on_with_release_phases(&mut self, ctx: &mut Ctx<Self>) {
+        if self.ending || ctx.is_stopping() {
+            return;
+        }
+        let pending = self.host.store.pending_releases().unwrap_or_default();
+        for release in pending {
+            if let Err(error) = self.go_on_with_release_phase(&release, ctx) {
+                tell!("cannot go on with a release phase: {error}");
+            }
+        }
+    }
+
+    fn go_on_with_release_phase(
+        &mut self,
+        release: &Release,
+        ctx: &mut Ctx<Self>,
+    ) -> StoreResult<()> {
+        let dynos = self.host.store.release_phase_dynos(&release.id)?;
+        let succeeded = match dynos.last() {
+            Some(dyno) => match &dyno.ended {
+                None => return Ok(()),
+                // Its supervisor was killed before anybody saw how it ended: as on Heroku, that is a failure.
+                Some(ended) => ended.is_for(EndReason::Exited) && ended.exit.code() == 0,
+            },
+            None => {
+                let Some(command) = release.process_types.get(RELEASE_PHASE) else {
+                    return self.finish_release(release, true, ctx);
+                };
+                return match self.tree_for(release, ctx) {
+                    Tree::There(tree) => self.start_release_phase(release, command, tree, ctx),
+                    Tree::Coming => Ok(()),
+                };
+            }
+        };
+        self.finish_release(release, succeeded, ctx)
+    }
+
+    fn start_release_phase(
+        &mut self,
+        release: &Release,
+        command: &str,
+        tree: Option<Lease>,
+        ctx: &mut Ctx<Self>,
+    ) -> StoreResult<()> {
+        let text = format!("Running release {} commands", release.version);
+        self.host.log(&release.app_id, &text);
+        let new = NewFormationDyno {
+            release,
+            name: None,
+            command,
+            size: size::DEFAULT,
+        };
+        let dyno = self
+            .host
+            .store
+            .create_formation_dyno(&new, Timestamp::now())?;
+        let text = format!("Starting process with command `{command}`");
+        self.host.log(&release.app_id, &text);
+        let started =
+            self.dynos
+                .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
+        if let Err(error) = started {
+            tell!("cannot start `{}`: {error:#}", dyno.name);
+            return self.finish_release(release, false, ctx);
+        }
+        Ok(())
+    }
+
+    fn finish_release(
+        &mut self,
+        release: &Release,
+        succeeded: bool,
+        ctx: &mut Ctx<Self>,
+    ) -> StoreResult<()> {
+        let now = Timestamp::now();
+        let release =
+            self.host
+                .store
+                .finish_release(&release.app_id, &release.id, succeeded, now)?;
+        if release.status == ReleaseStatus::Failed {
+            let text = format!("Release {} command failed", release.version);
+            self.host.log(&release.app_id, &text);
+        }
+        self.follow(&release.app_id, ctx);
+        Ok(())
+    }
+
+    /// How long a web dyno that is retired may take for the requests that it has.
+    fn drain_time(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Whether a dyno has its name: nobody else may start under it.
+fn is_present(dyno: &Dyno) -> bool {
+    matches!(
+        dyno.state,
+        DynoState::Starting | DynoState::Up | DynoState::Idle
+    ) && dyno.ended.is_none()
+}

@@ -1,0 +1,95 @@
+//! The port of a web dyno: whether a socket of the dyno's own listens on it.
+//!
+//! A program tells nobody that it listens, so it is looked for, often at first, then less. Whose a socket is can only be
+//! seen from inside: init is asked.
+
+use std::time::{Duration, Instant};
+
+use mio::Token;
+
+use crate::listener::{Listener, Listeners};
+use crate::reactor::Reactor;
+
+/// Between two looks: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    token: Token,
+    listeners: Option<Listeners>,
+    pause: Duration,
+    /// What was found last, and init has not said whose it is.
+    asked: Option<Listener>,
+    /// The dyno's own.
+    listener: Option<Listener>,
+}
+
+impl Port {
+    /// Of this number, which nobody looks at yet.
+    pub fn new(number: u16, reactor: &mut Reactor) -> Self {
+        Self {
+            number,
+            token: reactor.token(),
+            listeners: None,
+            pause: PAUSES.0,
+            asked: None,
+            listener: None,
+        }
+    }
+
+    /// The token of its deadlines, at which [`look`](Self::look) is to be called.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The socket that listens on it, if that is the dyno's.
+    pub fn listener(&self) -> Option<Listener> {
+        self.listener
+    }
+
+    /// Looks from now on, until the dyno's own socket is found.
+    pub fn watch(&mut self, reactor: &mut Reactor) {
+        self.listeners.get_or_insert_with(Listeners::open);
+        self.pause = PAUSES.0;
+        self.look_later(reactor);
+    }
+
+    /// Looks no more.
+    pub fn leave(&mut self, reactor: &mut Reactor) {
+        self.listeners = None;
+        reactor.cancel_deadline(self.token);
+    }
+
+    /// The inode of a socket of which init is to say whether it is the dyno's.
+    pub fn look(&mut self, reactor: &mut Reactor) -> Option<u64> {
+        let listeners = self.listeners.as_ref()?;
+        // An error is like nobody listening: the boot time-out will tell.
+        self.asked = listeners.on_port(self.number).ok().flatten();
+        if self.asked.is_none() {
+            self.listener = None;
+            self.look_later(reactor);
+        }
+        self.asked.map(|listener| listener.inode)
+    }
+
+    /// Takes init's answer. True if the dyno listens.
+    pub fn answered(&mut self, inode: u64, ours: bool, reactor: &mut Reactor) -> bool {
+        let asked = self.asked.take_if(|asked| asked.inode == inode);
+        if asked.is_none() {
+            return false;
+        }
+        self.listener = asked.filter(|_| ours);
+        match self.listener {
+            Some(_) => self.leave(reactor),
+            None => self.look_later(reactor),
+        }
+        self.listener.is_some()
+    }
+
+    fn look_later(&mut self, reactor: &mut Reactor) {
+        reactor.set_deadline(self.token, Instant::now() + self.pause);
+        self.pause = (self.pause * 3 / 2).min(PAUSES.1);
+    }
+}
