@@ -37,7 +37,9 @@ impl Store {
             let id = new_id()?;
             let name = free_name(transaction, wish)?;
             transaction
-                .prepare_cached("INSERT INTO apps VALUES (?1, ?2, ?3, ?3)")?
+                .prepare_cached(
+                    "INSERT INTO apps (id, name, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
+                )?
                 .execute(params![id, name, Time(now)])?;
             let first = Snapshot::default();
             let description = Change::Initial.to_string();
@@ -69,6 +71,22 @@ impl Store {
     /// [`StoreError::NoApp`].
     pub fn app(&self, name_or_id: &str) -> Result<App> {
         find(&self.connection, name_or_id)
+    }
+
+    /// Closes an app to visitors, or opens it again.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_maintenance(&mut self, id: &str, maintenance: bool, now: Timestamp) -> Result<App> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE apps SET maintenance = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND maintenance <> ?2",
+                )?
+                .execute(params![id, maintenance, Time(now)])?;
+            find(transaction, id)
+        })
     }
 
     /// Forgets an app and all that belongs to it. Its dynos are to be stopped before. A slug that
@@ -122,7 +140,8 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
     (SELECT created_at FROM releases WHERE app_id = apps.id ORDER BY version DESC LIMIT 1),
     (SELECT slugs.size FROM releases JOIN slugs ON slugs.id = slug_id
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
-    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)
+    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1),
+    maintenance
     FROM apps";
 
 /// The app of this name or id. No name looks like an id: that has too many characters.
@@ -143,5 +162,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         released_at: row.get::<_, Time>(4)?.0,
         slug_size: row.get::<_, Option<Bits>>(5)?.map(|Bits(size)| size),
         folder: row.get(6)?,
+        maintenance: row.get(7)?,
     })
 }

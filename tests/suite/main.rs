@@ -30,6 +30,7 @@ mod run_inside;
 mod run_pipes;
 mod run_terminal;
 mod sandbox;
+mod scale;
 mod server;
 mod server_commands;
 mod settings;
