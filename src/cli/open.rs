@@ -101,6 +101,8 @@ fn show(program: &str, address: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -142,6 +144,18 @@ mod tests {
         let error = of(MAX_PATH + 1).unwrap_err();
         assert_eq!(error.message, "the path is 4001 bytes long");
         assert_eq!(error.hint.as_deref(), Some("at most 4000"));
+    }
+
+    #[test]
+    fn a_program_is_given_the_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = folder.path().join("address");
+        show("touch", address.to_str().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !address.exists() {
+            assert!(Instant::now() < deadline, "nothing was shown");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

@@ -36,3 +36,4 @@ mod server_commands;
 mod settings;
 mod survival;
 mod tempdir;
+mod web_apps;
