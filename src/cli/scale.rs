@@ -10,16 +10,17 @@ use crate::error::{UserError, tell};
 use crate::formation::{Resize, Update, Wanted, parse_resize, parse_scale, words};
 use crate::size::Size;
 
+const SCALED: &str = "\
+Without words it prints the formation in the form in which it takes it back:
+
+  $ dyno ps:scale
+  web=1:1X worker=0:1X
+  $ dyno ps:scale web=2 worker+1:standard-2x
+  Scaling dynos... done, now running web at 2:1X, worker at 1:Standard-2X";
+
 /// Say how many dynos of each process type there shall be, or show it
-///
-/// Without words it prints the formation in the form in which it takes it back:
-///
-///   $ dyno ps:scale
-///   web=1:1X worker=0:1X
-///   $ dyno ps:scale web=2 worker+1:standard-2x
-///   Scaling dynos... done, now running web at 2:1X, worker at 1:Standard-2X
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = SCALED)]
 pub struct Scale {
     /// `web=2`, `worker+1`, `worker-1`, with a size behind it (`web=2:Standard-2X`) or without
     #[arg(value_name = "TYPE=N[:SIZE]")]
@@ -49,12 +50,13 @@ impl Scale {
     }
 }
 
+const TYPED: &str = "\
+$ dyno ps:type standard-1x                all process types
+$ dyno ps:type web=standard-2x worker=2x  these two";
+
 /// Say of which size the dynos of each process type shall be, or show it
-///
-///   $ dyno ps:type standard-1x              all process types
-///   $ dyno ps:type web=standard-2x worker=2x
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = TYPED)]
 pub struct Type {
     /// One size for all process types, or `web=Standard-2X` for each of some
     #[arg(value_name = "SIZE|TYPE=SIZE")]
