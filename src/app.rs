@@ -33,7 +33,7 @@ pub struct App {
     pub name: AppName,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its name or its newest release last changed.
+    /// When its name, its newest release or `maintenance` last changed.
     pub updated_at: Timestamp,
     /// When its newest release was made.
     pub released_at: Timestamp,
@@ -41,6 +41,8 @@ pub struct App {
     pub slug_size: Option<u64>,
     /// The folder that was last linked to it, as a canonical path.
     pub folder: Option<String>,
+    /// Whether it is closed to visitors.
+    pub maintenance: bool,
 }
 
 /// A folder of the user's, as it was found: what links it to an app.

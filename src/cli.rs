@@ -9,8 +9,11 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod launch;
 mod logs;
+mod maintenance;
 mod one_off;
+mod open;
 mod ps;
 mod ps_end;
 mod releases;
@@ -18,6 +21,7 @@ mod run;
 mod run_detached;
 mod run_inside;
 pub mod sandbox;
+mod scale;
 mod serve;
 mod server_status;
 mod server_stop;
@@ -98,6 +102,12 @@ enum Command {
     RunInside(run_inside::RunInside),
     /// List the dynos
     Ps(ps::Ps),
+    /// Say how many dynos of each process type there shall be, or show it
+    #[command(name = "ps:scale")]
+    PsScale(scale::Scale),
+    /// Say of which size the dynos of each process type shall be, or show it
+    #[command(name = "ps:type", visible_alias = "ps:resize")]
+    PsType(scale::Type),
     /// End one-off dynos
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
@@ -109,6 +119,16 @@ enum Command {
     PsRestart(ps_end::Restart),
     /// Dyno time by app, process type and size
     Usage(usage::Show),
+    /// Show the app's address, and open it in a browser if there is one
+    Open(open::Open),
+    /// Close the app to visitors or open it again, or say which it is
+    Maintenance(maintenance::Maintenance),
+    /// The same as `maintenance on`
+    #[command(name = "maintenance:on")]
+    MaintenanceOn,
+    /// The same as `maintenance off`
+    #[command(name = "maintenance:off")]
+    MaintenanceOff,
     /// Show the app's log
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
@@ -195,9 +215,15 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::RunDetached(command) => return command.perform(&mut context),
         Command::Ps(command) => command.perform(&mut context)?,
         Command::Usage(command) => command.perform(&mut context)?,
+        Command::PsScale(command) => command.perform(&mut context)?,
+        Command::PsType(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,
         Command::PsWait(command) => return command.perform(&mut context),
         Command::PsRestart(command) => command.perform(&mut context)?,
+        Command::Open(command) => command.perform(&mut context)?,
+        Command::Maintenance(command) => command.perform(&mut context)?,
+        Command::MaintenanceOn => maintenance::set(&mut context, true)?,
+        Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,

@@ -1,12 +1,19 @@
 //! The formation: how many dynos of each process type an app shall have, and of which size.
 //!
-//! Only the rule for what a new release does to it; dynos are made to follow it elsewhere. Called by
-//! the store when it makes a release.
+//! What a new release and what `ps:scale` make of it, and the words in which people write it down; dynos are
+//! made to follow it elsewhere. Called by the store, the API and the command line.
+
+mod scale;
+mod words;
 
 use jiff::Timestamp;
 
+use crate::dyno::ONE_OFF;
 use crate::release::ProcessTypes;
 use crate::size;
+
+pub use scale::{Refusal, Update, scaled};
+pub use words::{Resize, parse_amount, parse_resize, parse_scale, words};
 
 /// What is wanted of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +39,19 @@ pub struct Entry {
     pub created_at: Timestamp,
     /// When its quantity or size last changed.
     pub updated_at: Timestamp,
+}
+
+/// Whether a process type may have dynos of a formation. The others are those of one-offs, whose names are never used
+/// twice as `web.1` is: `run`, and Heroku's `release`, which runs once for each release.
+pub fn is_scalable(process_type: &str) -> bool {
+    process_type != ONE_OFF && process_type != scale::RELEASE
+}
+
+impl Entry {
+    /// Whether this is the entry that `which` names: a process type, or an id.
+    pub fn is(&self, which: &str) -> bool {
+        self.wanted.process_type == which || self.id == which
+    }
 }
 
 /// The formation after a release with these process types.

@@ -10,6 +10,7 @@ mod connection;
 mod descriptors;
 mod dynos;
 mod end_waiters;
+mod formation;
 mod formations;
 mod host;
 pub mod limits;

@@ -40,6 +40,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_initial.sql")),
     M::up(include_str!("../migrations/0002_usage.sql")),
+    M::up(include_str!("../migrations/0003_maintenance.sql")),
     M::up(include_str!("../migrations/0004_formation.sql")),
 ];
 

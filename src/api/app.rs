@@ -74,7 +74,7 @@ impl App {
             updated_at: Time(app.updated_at),
             released_at: Some(Time(app.released_at)),
             archived_at: None,
-            maintenance: false,
+            maintenance: app.maintenance,
             acm: false,
             internal_routing: None,
             buildpack_provided_description: None,
@@ -119,6 +119,31 @@ impl CreateApp {
             folder,
             unless_linked: fields.optional("unless_linked")?.unwrap_or(false),
         })
+    }
+}
+
+/// `PATCH /apps/A`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UpdateApp {
+    /// Whether it shall be closed to visitors.
+    pub maintenance: bool,
+}
+
+impl UpdateApp {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong, or is one that cannot be changed.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        for fixed in ["name", "build_stack"] {
+            if fields.names().any(|name| name == fixed) {
+                let message = format!("`{fixed}` of an app cannot be changed");
+                return Err(ApiError::invalid(message));
+            }
+        }
+        let maintenance = fields.required("maintenance")?;
+        Ok(Self { maintenance })
     }
 }
 

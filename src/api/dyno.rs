@@ -48,6 +48,9 @@ pub struct Dyno {
     /// What went wrong, if it could not be started. Ours.
     #[serde(default)]
     pub end_message: Option<String>,
+    /// Whether it is one of the formation's, whose place another takes when it ends. Ours.
+    #[serde(default)]
+    pub formation: bool,
 }
 
 /// A release as a dyno names it.
@@ -93,6 +96,7 @@ impl Dyno {
             ended_at: ended.map(|ended| Time(ended.at)),
             end_reason: ended.and_then(|ended| ended.reason.clone()),
             end_message: ended.and_then(|ended| ended.message.clone()),
+            formation: dyno.formation,
         }
     }
 

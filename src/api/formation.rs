@@ -1,10 +1,15 @@
 //! The formation resource: one process type of an app.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
-use super::{Named, Time, fixed_id};
+use super::{ApiError, Fields, Named, Time, fixed_id};
 use crate::app;
-use crate::formation::Entry;
+use crate::error::UserError;
+use crate::formation::{Entry, Update, Wanted, parse_amount};
+use crate::procfile::MAX_PROCESS_TYPES;
+use crate::size::{self, Size};
 
 /// How many dynos a process type has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,5 +55,129 @@ impl Formation {
             created_at: Time(entry.created_at),
             updated_at: Time(entry.updated_at),
         }
+    }
+
+    /// What is wanted of the process type.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            process_type: self.r#type.clone(),
+            quantity: self.quantity,
+            size: self.size.clone(),
+        }
+    }
+}
+
+/// `PATCH /apps/A/formation`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScaleFormation {
+    /// What is to become of which process types; at most [`MAX_PROCESS_TYPES`] of them.
+    #[serde(serialize_with = "as_fields")]
+    pub updates: Vec<Update>,
+}
+
+impl ScaleFormation {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong or breaks a rule.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let updates: Vec<&RawValue> = Fields::parse(body)?.required("updates")?;
+        if updates.len() > MAX_PROCESS_TYPES {
+            return Err(ApiError::invalid(format!(
+                "`updates` is not valid: it has {} entries, and may have {MAX_PROCESS_TYPES}",
+                updates.len()
+            )));
+        }
+        let updates = updates.iter().map(|update| {
+            let fields = Fields::parse(update.get().as_bytes())
+                .map_err(|_| ApiError::invalid("`updates` is not valid: one is no JSON object"))?;
+            let mut which = None;
+            for name in ["type", "process", "id"] {
+                which = which.or(fields.optional(name)?);
+            }
+            let which = which.ok_or_else(|| ApiError::invalid("`type` of an update is missing"))?;
+            update_of(which, &fields)
+        });
+        let updates = updates.collect::<Result<_, _>>()?;
+        Ok(Self { updates })
+    }
+}
+
+/// Reads the body of `PATCH /apps/A/formation/T`, where `which` is T.
+///
+/// # Errors
+/// When a field is wrong or breaks a rule.
+pub fn parse_update(which: &str, body: &[u8]) -> Result<Update, ApiError> {
+    update_of(which.to_owned(), &Fields::parse(body)?)
+}
+
+fn update_of(which: String, fields: &Fields<'_>) -> Result<Update, ApiError> {
+    let amount = match fields.optional("quantity")? {
+        None => None,
+        Some(Quantity::Number(number)) => Some(parse_amount(&number.to_string())?),
+        Some(Quantity::Text(text)) => Some(parse_amount(&text)?),
+    };
+    let dyno_size = fields.optional("dyno_size")?.map(DynoSize::row);
+    let size = match (fields.optional::<String>("size")?, dyno_size) {
+        (Some(size), _) => Some(Size::lookup(&size)?),
+        (None, size) => size.transpose()?,
+    };
+    Ok(Update {
+        which,
+        amount,
+        size,
+    })
+}
+
+/// A quantity, as Heroku's clients write it.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a number that is not negative, or a string"
+)]
+enum Quantity {
+    Number(u64),
+    Text(String),
+}
+
+/// A size as a request names it.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected the name or id of a size")]
+enum DynoSize {
+    Plain(String),
+    Name { name: String },
+    Id { id: String },
+}
+
+impl DynoSize {
+    fn row(self) -> Result<&'static Size, UserError> {
+        match self {
+            Self::Plain(name) | Self::Name { name } => Size::lookup(&name),
+            Self::Id { id } => size::ALL
+                .iter()
+                .find(|size| fixed_id("dyno-size", size.name) == id)
+                .map_or_else(|| Size::lookup(&id), Ok),
+        }
+    }
+}
+
+fn as_fields<S: Serializer>(updates: &[Update], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(updates.iter().map(Item))
+}
+
+/// An update as Heroku's own client writes it.
+struct Item<'a>(&'a Update);
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &self.0.which)?;
+        if let Some(amount) = self.0.amount {
+            map.serialize_entry("quantity", &amount.to_string())?;
+        }
+        if let Some(size) = self.0.size {
+            map.serialize_entry("size", size.name)?;
+        }
+        map.end()
     }
 }

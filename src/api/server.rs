@@ -46,6 +46,9 @@ pub struct ServerStatus {
     pub max_descriptors: u64,
     /// How dynos are kept apart, in words.
     pub isolation: String,
+    /// Where its router listens, if it has one: `127.0.0.1:8080`.
+    #[serde(default)]
+    pub router: Option<String>,
 }
 
 /// Who has started a server, and what becomes of it when it ends.

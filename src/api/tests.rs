@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::account::{Account, Identity};
-use super::app::CreateApp;
+use super::app::{CreateApp, UpdateApp};
 use super::config_vars::parse_change;
 use super::dyno::CreateDyno;
+use super::formation::{ScaleFormation, parse_update};
 use super::release::{CreateRelease, Deploy, PackedFolder};
 use super::slug::CreateSlug;
 use super::*;
@@ -16,7 +17,7 @@ use crate::app::{AppName, Folder};
 use crate::config_var::Config;
 use crate::dyno::{Attach, DynoName, DynoState, Ended, Exit};
 use crate::error::UserError;
-use crate::formation::{Entry, Wanted};
+use crate::formation::{Entry, Update, Wanted};
 use crate::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
 use crate::size::Size;
 
@@ -64,6 +65,7 @@ fn app_of_store() -> crate::app::App {
         released_at: Timestamp::UNIX_EPOCH,
         slug_size: Some(5),
         folder: Some("/src/shop".into()),
+        maintenance: false,
     }
 }
 
@@ -126,8 +128,10 @@ fn slug_of_store() -> crate::release::Slug {
 fn an_app_conforms() {
     let mut app = app_of_store();
     conforms("app", &app::App::new(&app, &identity()), true);
-    (app.slug_size, app.folder) = (None, None);
-    conforms("app", &app::App::new(&app, &identity()), true);
+    (app.slug_size, app.folder, app.maintenance) = (None, None, true);
+    let closed = app::App::new(&app, &identity());
+    conforms("app", &closed, true);
+    assert!(closed.maintenance);
 }
 
 #[test]
@@ -210,6 +214,119 @@ fn a_formation_conforms() {
         &formation::Formation::new(&entry, &app_of_store()),
         true,
     );
+    assert_eq!(
+        formation::Formation::new(&entry, &app_of_store()).wanted(),
+        entry.wanted
+    );
+}
+
+/// `web=2:1X` for each update; `web` alone if nothing is said.
+fn updates(body: &str) -> Vec<String> {
+    let request = ScaleFormation::parse(body.as_bytes()).unwrap();
+    let show = |update: &Update| {
+        let amount = update.amount.map(|amount| format!(" {amount}"));
+        let size = update.size.map(|size| format!(":{}", size.name));
+        let (amount, size) = (amount.unwrap_or_default(), size.unwrap_or_default());
+        format!("{}{amount}{size}", update.which)
+    };
+    request.updates.iter().map(show).collect()
+}
+
+#[test]
+fn updates_of_a_formation_are_read_in_every_spelling() {
+    let body = r#"{"updates":[
+        {"quantity":"3","type":"web"}, {"quantity":"+1","size":"standard-2x","type":"worker"},
+        {"process":"a","quantity":7}, {"id":"b","quantity":"-2"}, {"type":"c","quantity":null},
+        {"type":"d","dyno_size":{"name":"px"}}, {"type":"e","dyno_size":"eco"}]}"#;
+    assert_eq!(
+        updates(body),
+        [
+            "web 3",
+            "worker +1:Standard-2X",
+            "a 7",
+            "b -2",
+            "c",
+            "d:PX",
+            "e:Eco"
+        ]
+    );
+    let id = fixed_id("dyno-size", "2X");
+    let body = format!(r#"{{"updates":[{{"type":"web","dyno_size":{{"id":"{id}"}}}}]}}"#);
+    assert_eq!(updates(&body), ["web:2X"]);
+    assert!(updates(r#"{"updates":[]}"#).is_empty());
+    let one = parse_update("web", br#"{"quantity":2}"#).unwrap();
+    let amount = one.amount.map(|amount| amount.to_string());
+    assert_eq!((&*one.which, amount.as_deref()), ("web", Some("2")));
+}
+
+#[test]
+fn updates_of_a_formation_have_bounds() {
+    let many = |count| {
+        let update = json!({"type": "web"});
+        json!({ "updates": vec![update; count] }).to_string()
+    };
+    assert_eq!(updates(&many(128)).len(), 128);
+    for (body, message) in [
+        (
+            many(129),
+            "`updates` is not valid: it has 129 entries, and may have 128",
+        ),
+        ("{}".into(), "`updates` is missing"),
+        (
+            r#"{"updates":[1]}"#.into(),
+            "`updates` is not valid: one is no JSON object",
+        ),
+        (
+            r#"{"updates":[{"quantity":1}]}"#.into(),
+            "`type` of an update is missing",
+        ),
+        (
+            r#"{"updates":[{"type":"web","quantity":-1}]}"#.into(),
+            "`quantity` is not valid: expected a number that is not negative, or a string",
+        ),
+        (
+            r#"{"updates":[{"type":"web","quantity":10001}]}"#.into(),
+            "`10001` dynos are more than an app can have",
+        ),
+        (
+            r#"{"updates":[{"type":"web","quantity":"x"}]}"#.into(),
+            "`x` is no quantity",
+        ),
+        (
+            r#"{"updates":[{"type":"web","size":"3X"}]}"#.into(),
+            "no such size as `3X`",
+        ),
+        (
+            r#"{"updates":[{"type":"web","dyno_size":{"id":"0"}}]}"#.into(),
+            "no such size as `0`",
+        ),
+    ] {
+        let error = ScaleFormation::parse(body.as_bytes()).unwrap_err();
+        assert_eq!((error.status(), &*error.message), (422, message));
+    }
+}
+
+#[test]
+fn of_an_app_only_maintenance_can_be_changed() {
+    let parse = |body: &str| UpdateApp::parse(body.as_bytes());
+    assert_eq!(
+        parse(r#"{"maintenance":true}"#),
+        Ok(UpdateApp { maintenance: true })
+    );
+    for (body, message) in [
+        ("{}", "`maintenance` is missing"),
+        (
+            r#"{"maintenance":1}"#,
+            "`maintenance` is not valid: invalid type: integer `1`, expected a boolean",
+        ),
+        (
+            r#"{"maintenance":true,"name":"other"}"#,
+            "`name` of an app cannot be changed",
+        ),
+    ] {
+        let error = parse(body).unwrap_err();
+        assert_eq!((error.status(), &*error.message), (422, message));
+    }
 }
 
 #[test]
@@ -461,6 +578,13 @@ fn the_server_reads_what_the_client_writes() {
     create_dyno.env = BTreeMap::from([("A".into(), "1".into())]);
     create_dyno.time_to_live = Some(60);
     assert_eq!(CreateDyno::parse(&body(&create_dyno)).unwrap(), create_dyno);
+
+    let scale = ScaleFormation {
+        updates: crate::formation::parse_scale(&["web=2:2x", "worker+1", "clock-3"]).unwrap(),
+    };
+    assert_eq!(ScaleFormation::parse(&body(&scale)).unwrap(), scale);
+    let update_app = UpdateApp { maintenance: true };
+    assert_eq!(UpdateApp::parse(&body(&update_app)).unwrap(), update_app);
 
     let create_slug = CreateSlug {
         process_types: ProcessTypes::from_iter([("web", "./web"), ("a", "b")]),

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use super::context::{Context, app_path, current_folder, folder};
+use super::launch;
 use crate::api::ExactTime;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
@@ -44,6 +45,12 @@ pub struct Deploy {
     /// A slug made elsewhere: a gzipped tar with members ./app/…
     #[arg(long, value_name = "FILE.tgz")]
     slug: Option<PathBuf>,
+    /// Do not wait until the release's dynos are up
+    #[arg(long)]
+    no_wait: bool,
+    /// Start no web dyno, if this is the first deploy
+    #[arg(long)]
+    no_web: bool,
 }
 
 impl Deploy {
@@ -51,7 +58,8 @@ impl Deploy {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         if let Some(file) = &self.slug {
             let app = context.app()?;
-            return from_slug(context, &app, file);
+            let release = from_slug(context, &app, file, self.purpose())?;
+            return self.launch(context, &app, release);
         }
         let given = self.path.as_deref().map(canonical).transpose()?;
         let (app, root) = match (context.named_app().map(str::to_owned), given) {
@@ -81,7 +89,22 @@ impl Deploy {
                 }
             }
         };
-        from_folder(context, &app, &root, Purpose::Deploy)
+        let release = from_folder(context, &app, &root, self.purpose())?;
+        self.launch(context, &app, release)
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose::Deploy {
+            by_the_way: self.no_web,
+        }
+    }
+
+    fn launch(&self, context: &mut Context, app: &str, release: Release) -> Result<()> {
+        if self.no_wait {
+            return Ok(());
+        }
+        let release = launch::until_released(context, app, release)?;
+        launch::until_up(context, app, &release, "Launching")
     }
 }
 
@@ -126,7 +149,10 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Somebody asked for it.
-    Deploy,
+    Deploy {
+        /// But not for dynos.
+        by_the_way: bool,
+    },
     /// A command needs a release to run on.
     Run {
         /// Nothing is said of it.
@@ -134,9 +160,21 @@ pub enum Purpose {
     },
 }
 
-/// Packs `root`, releases it on `app`, and says so on standard error unless it is to be quiet. The release counts when this
-/// returns.
-pub fn from_folder(context: &mut Context, app: &str, root: &Path, purpose: Purpose) -> Result<()> {
+impl Purpose {
+    /// Whether a first release is to start nothing.
+    fn is_by_the_way(self) -> bool {
+        !matches!(self, Self::Deploy { by_the_way: false })
+    }
+}
+
+/// Packs `root`, releases it on `app`, and says so on standard error unless it is to be quiet. A release that a command is
+/// to run on counts when this returns.
+pub fn from_folder(
+    context: &mut Context,
+    app: &str,
+    root: &Path,
+    purpose: Purpose,
+) -> Result<Release> {
     let process_types = process_types(root)?;
     let home = context.home.path().canonicalize();
     if home.is_ok_and(|home| home.starts_with(root)) {
@@ -152,7 +190,7 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, purpose: Purpo
         unpacked_bytes: context.settings.tree_limit,
         ..Limits::default()
     };
-    let by_the_way = purpose != Purpose::Deploy;
+    let by_the_way = purpose.is_by_the_way();
     let story = Story::begin(app, purpose == Purpose::Run { quiet: true });
 
     let client = context.client()?;
@@ -214,11 +252,14 @@ pub fn from_folder(context: &mut Context, app: &str, root: &Path, purpose: Purpo
         .client()?
         .post(&app_path(app, "/releases"), &release)?;
     story.done(&release, &packed.warnings);
-    Ok(())
+    match purpose {
+        Purpose::Deploy { .. } => Ok(release),
+        Purpose::Run { .. } => launch::until_released(context, app, release),
+    }
 }
 
 /// Releases a tarball made elsewhere; its process types are those of the Procfile inside.
-fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
+fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) -> Result<Release> {
     let open = || {
         File::open(path).map_err(|error| {
             UserError::new(format!(
@@ -243,11 +284,12 @@ fn from_slug(context: &mut Context, app: &str, path: &Path) -> Result<()> {
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         toolchains: own_toolchains(),
+        by_the_way: purpose.is_by_the_way(),
         ..DeployRequest::default()
     });
     let release: Release = client.post(&app_path(app, "/releases"), &request)?;
     story.done(&release, &[]);
-    Ok(())
+    Ok(release)
 }
 
 /// The process types of the Procfile in `root`; none if there is no Procfile.

@@ -84,6 +84,19 @@ pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
     follow::read_of(context, &app.id, &app.name, query, printer)
 }
 
+/// Prints the last lines of a dyno.
+///
+/// # Errors
+/// As [`follow_dyno`].
+pub fn last_lines(context: &mut Context, app: &str, dyno: &str, lines: u32) -> Result<()> {
+    let query = LogQuery {
+        dyno: Some(dyno.to_owned()),
+        lines: Some(lines),
+        ..LogQuery::default()
+    };
+    follow::read(context, app, query, &mut Printer::of_process(false)?)
+}
+
 /// The time that a person means: so long ago, an instant, or a time of the local clock.
 fn since(text: &str, now: Timestamp) -> Result<Timestamp, UserError> {
     if let Ok(time) = text.parse() {

@@ -1,6 +1,6 @@
 //! `dyno ps`: what runs, and with `--all` what has run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,8 +12,11 @@ use super::context::{Context, app_path};
 use super::ps_end::no_dynos_of;
 use super::{say, say_json};
 use crate::api::dyno::Dyno;
+use crate::api::formation::Formation;
+use crate::api::release::Release;
 use crate::dyno::DynoName;
 use crate::error::UserError;
+use crate::formation::is_scalable;
 use crate::terminal;
 use crate::time_span;
 
@@ -65,7 +68,10 @@ impl Ps {
             zone: TimeZone::system(),
             width,
         };
-        Ok(say!("{}", page.text(&dynos))?)
+        let kinds = Kinds::of(&dynos, &app, context)?;
+        let (formation, one_offs): (Vec<_>, Vec<_>) =
+            dynos.into_iter().partition(|dyno| kinds.in_formation(dyno));
+        Ok(say!("{}", page.text(&one_offs, &formation))?)
     }
 
     fn missing(&self, wanted: &str, app: &str) -> UserError {
@@ -86,6 +92,48 @@ fn is_meant(dyno: &Dyno, wanted: &str) -> bool {
     dyno.name == wanted || dyno.r#type == wanted
 }
 
+/// Tells the dynos of a formation from one-offs. A dyno is of the formation if its release has its process type: a
+/// one-off cannot have such a type, but for those that no formation has.
+struct Kinds {
+    /// The process types of the current release.
+    current: BTreeSet<String>,
+    /// Those of earlier ones, by their ids.
+    earlier: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Kinds {
+    fn of(dynos: &[Dyno], app: &str, context: &mut Context) -> Result<Self> {
+        let client = context.client()?;
+        let formation: Vec<Formation> = client.get(&app_path(app, "/formation"))?;
+        let mut kinds = Self {
+            current: formation.into_iter().map(|entry| entry.r#type).collect(),
+            earlier: BTreeMap::new(),
+        };
+        // Few dynos, if any, are of a type that the app has no more.
+        for dyno in dynos {
+            let release = &dyno.release.id;
+            let known = kinds.current.contains(&dyno.r#type) || kinds.earlier.contains_key(release);
+            if !known && is_scalable(&dyno.r#type) {
+                let release: Release =
+                    client.get(&app_path(app, &format!("/releases/{release}")))?;
+                let types = release
+                    .process_types
+                    .iter()
+                    .map(|(name, _)| name.to_owned());
+                kinds.earlier.insert(release.id, types.collect());
+            }
+        }
+        Ok(kinds)
+    }
+
+    fn in_formation(&self, dyno: &Dyno) -> bool {
+        let earlier = self.earlier.get(&dyno.release.id);
+        is_scalable(&dyno.r#type)
+            && (self.current.contains(&dyno.r#type)
+                || earlier.is_some_and(|types| types.contains(&dyno.r#type)))
+    }
+}
+
 fn number(dyno: &Dyno) -> u32 {
     dyno.name.parse().map_or(0, |name: DynoName| name.number)
 }
@@ -99,38 +147,55 @@ struct Page {
 }
 
 impl Page {
-    /// Groups with a heading each and a blank line in between, without the last line feed. The dynos are in order.
-    fn text(&self, dynos: &[Dyno]) -> String {
-        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for dyno in dynos {
-            let group = groups.entry(heading(dyno)).or_default();
-            group.push(self.line(dyno));
+    /// Groups with a heading each and a blank line in between, without the last line feed: one-offs first, as Heroku
+    /// has them. The dynos are in order.
+    fn text(&self, one_offs: &[Dyno], formation: &[Dyno]) -> String {
+        let mut groups: BTreeMap<(bool, String), Vec<String>> = BTreeMap::new();
+        for dyno in one_offs {
+            let group = (false, format!("{}: one-off processes", dyno.r#type));
+            let begin = self.state(dyno) + ": ";
+            let line = begin.clone() + &self.command(dyno, &begin);
+            groups.entry(group).or_default().push(line);
+        }
+        for dyno in formation {
+            // While a release replaces another one, a type may have two commands.
+            let begin = format!("{}: ", dyno.r#type);
+            let heading = begin.clone() + &self.command(dyno, &format!("=== {begin}"));
+            groups
+                .entry((true, heading))
+                .or_default()
+                .push(self.state(dyno));
         }
         let groups: Vec<String> = groups
             .into_iter()
-            .map(|(heading, lines)| format!("=== {heading}\n{}", lines.join("\n")))
+            .map(|((_, heading), lines)| format!("=== {heading}\n{}", lines.join("\n")))
             .collect();
         groups.join("\n\n")
     }
 
-    fn line(&self, dyno: &Dyno) -> String {
-        let begin = match dyno.ended() {
+    /// Its name, what has become of it, and when.
+    fn state(&self, dyno: &Dyno) -> String {
+        match dyno.ended() {
             None => {
                 let state = dyno.state.as_str();
                 let since = self.since(dyno.updated_at.0, None);
-                format!("{}: {state} {since}: ", dyno.name)
+                format!("{}: {state} {since}", dyno.name)
             }
             Some(ended) => {
                 let ran = ended.at.duration_since(dyno.created_at.0).unsigned_abs();
                 let since = self.since(ended.at, Some(ran));
-                format!("{}: {ended} {since}: ", dyno.name)
+                format!("{}: {ended} {since}", dyno.name)
             }
-        };
+        }
+    }
+
+    /// Its command between backquotes, cut to what is left of a line that begins so.
+    fn command(&self, dyno: &Dyno, begin: &str) -> String {
         let command = terminal::visible(&dyno.command);
         let room = self.width.map_or(usize::MAX, |width| {
             width.saturating_sub(begin.chars().count() + "``".len())
         });
-        format!("{begin}`{}`", cut(&command, room))
+        format!("`{}`", cut(&command, room))
     }
 
     /// A time of this place and how long ago that is, up to a day and an hour; and how long something took.
@@ -150,12 +215,6 @@ impl Page {
             false => format!("{local} ({})", more.join(", ")),
         }
     }
-}
-
-/// What a dyno is listed under. All that there are today are one-offs; those of a formation will stand under their
-/// type and its command.
-fn heading(dyno: &Dyno) -> String {
-    format!("{}: one-off processes", dyno.r#type)
 }
 
 /// At most `room` characters, with an ellipsis in place of what is cut off.
@@ -211,7 +270,7 @@ mod tests {
             dyno("scheduler.2", "up", "21:38:09", json!({})),
         ];
         assert_eq!(
-            page(None).text(&dynos),
+            page(None).text(&dynos, &[]),
             "=== run: one-off processes\n\
              run.7364: starting 2013/03/13 15:38:08 (~ 1s ago): `bash`\n\
              run.10000: up 2013/03/13 15:37:08 (~ 1m ago): `rake db:migrate`\n\
@@ -220,6 +279,61 @@ mod tests {
              scheduler.1: up 2013/03/12 18:00:00 (~ 21h ago): `bash`\n\
              scheduler.2: up 2013/03/13 14:38:09 (~ 60m ago): `bash`"
         );
+    }
+
+    #[test]
+    fn a_formation_is_listed_after_the_one_offs_under_its_commands() {
+        let web = |name, state, updated: &str, command: &str| {
+            dyno(name, state, updated, json!({ "command": command }))
+        };
+        let thin = "bundle exec thin start -p $PORT";
+        let mut ended = web("clock.3", "crashed", "00:00:00", "tick\n");
+        ended.exit_status = Some(1);
+        ended.ended_at = serde_json::from_value(json!("2013-03-13T22:38:00Z")).unwrap();
+        let formation = [
+            ended,
+            web("web.1", "up", "22:08:07", thin),
+            web("web.2", "starting", "22:38:07", "puma"),
+            web("web.10", "crashed", "22:38:07", thin),
+        ];
+        assert_eq!(
+            page(None).text(&[dyno("run.7364", "up", "22:38:08", json!({}))], &formation),
+            "=== run: one-off processes\n\
+             run.7364: up 2013/03/13 15:38:08 (~ 1s ago): `bash`\n\
+             \n\
+             === clock: `tick\\n`\n\
+             clock.3: exit 1 2013/03/13 15:38:00 (~ 9s ago, ran 1d2h)\n\
+             \n\
+             === web: `bundle exec thin start -p $PORT`\n\
+             web.1: up 2013/03/13 15:08:07 (~ 30m ago)\n\
+             web.10: crashed 2013/03/13 15:38:07 (~ 2s ago)\n\
+             \n\
+             === web: `puma`\n\
+             web.2: starting 2013/03/13 15:38:07 (~ 2s ago)"
+        );
+        let text = page(Some(NARROWEST)).text(&[], &formation[1..2]);
+        let heading = text.lines().next().unwrap();
+        assert_eq!(heading, "=== web: `bundle exec thin start -p $P…`");
+        assert_eq!(heading.chars().count(), NARROWEST);
+    }
+
+    #[test]
+    fn a_dyno_is_of_the_formation_if_its_release_has_its_type() {
+        let types = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let kinds = Kinds {
+            current: types(&["web", "run", "release"]),
+            earlier: BTreeMap::from([("3".to_owned(), types(&["clock", "run"]))]),
+        };
+        for (name, expected) in [
+            ("web.1", true),
+            ("clock.2", true),
+            ("scheduler.1", false),
+            ("run.1", false),
+            ("release.7", false),
+        ] {
+            let dyno = dyno(name, "up", "22:38:08", json!({}));
+            assert_eq!(kinds.in_formation(&dyno), expected, "{name}");
+        }
     }
 
     #[test]
@@ -240,7 +354,7 @@ mod tests {
             ),
         ];
         assert_eq!(
-            page(None).text(&dynos),
+            page(None).text(&dynos, &[]),
             "=== run: one-off processes\n\
              run.1: complete 2013/03/13 15:08:09 (~ 30m ago, ran 1d2h): `bash`\n\
              run.2: exit 3 2013/03/12 13:00:07 (ran 7s): `bash`\n\
@@ -254,7 +368,7 @@ mod tests {
         let long = json!({"command": "echo a\n\tb\u{1b}[2J \u{202e}and more than fits on a line"});
         let dynos = [dyno("run.1", "up", "22:38:08", long)];
         let line = |width| {
-            let text = page(width).text(&dynos);
+            let text = page(width).text(&dynos, &[]);
             text.lines().nth(1).unwrap().to_owned()
         };
         let begin = "run.1: up 2013/03/13 15:38:08 (~ 1s ago): ";

@@ -6,16 +6,18 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
+use super::launch;
 use super::wait::{ended_within, exit_code, until_ended};
 use crate::api::dyno::{Dyno, Stopping};
+use crate::api::release::Release;
 use crate::dyno::DynoName;
-use crate::error::{EXIT_USAGE, UserError, tell, tell_part};
+use crate::error::{UserError, tell, tell_part};
 use crate::time_span;
 
 /// How long a stop takes as a rule, at most. After that the person is told what it waits for.
 const SOON: Duration = Duration::from_secs(2);
 
-/// End one-off dynos.
+/// End dynos. One-off dynos are gone then; of the formation, others take their places.
 ///
 /// All processes in the dyno get SIGTERM; what is left of them after 30 seconds gets SIGKILL.
 #[derive(Debug, Args)]
@@ -31,11 +33,11 @@ pub struct Stop {
 impl Stop {
     /// Ends them.
     pub fn perform(self, context: &mut Context) -> Result<()> {
-        end("Stopping", &self.dynos, self.no_wait, context)
+        end("Stopping", &self.dynos, self.no_wait, context).map(drop)
     }
 }
 
-/// Restart the app's dynos; one-off dynos are not among them unless they are named, and then end.
+/// Restart the app's dynos. One-off dynos are not among them unless they are named, and then end.
 #[derive(Debug, Args)]
 pub struct Restart {
     /// Do not wait until they are gone
@@ -51,17 +53,21 @@ impl Restart {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         if self.dynos.is_empty() {
             let app = context.app()?;
-            let _: serde_json::Value = context.client()?.delete(&app_path(&app, "/dynos"))?;
-            tell!("Restarting dynos on {app}... none to restart: one-off dynos go on");
+            tell_part!("Restarting dynos on {app}... ");
+            let restarted = context.client()?.delete(&app_path(&app, "/dynos"));
+            let _: serde_json::Value = restarted.inspect_err(|_| tell!("failed"))?;
+            tell!("done");
             return Ok(());
         }
-        end("Restarting", &self.dynos, self.no_wait, context)?;
-        tell!("One-off dynos end by a restart, and do not start again.");
+        let ended = end("Restarting", &self.dynos, self.no_wait, context)?;
+        if ended.iter().any(|dyno| !dyno.formation) {
+            tell!("One-off dynos end by a restart, and do not start again.");
+        }
         Ok(())
     }
 }
 
-/// Wait until a one-off dyno has ended, and exit with its status.
+/// Wait until a one-off dyno has ended, and exit with its status; without one, until the newest release is what runs.
 #[derive(Debug, Args)]
 pub struct Wait {
     /// The dyno, like `run.1`; it may have ended already
@@ -73,9 +79,7 @@ impl Wait {
     /// Waits; the result is the dyno's exit code.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let Some(name) = self.dyno else {
-            let error = UserError::new("wait for the end of which dyno?")
-                .hint("`dyno ps:wait run.1`; `dyno ps` lists those that run");
-            return Err(error.exit_code(EXIT_USAGE).into());
+            return until_launched(context).map(|()| 0);
         };
         let name: DynoName = name.parse()?;
         let app = context.app()?;
@@ -91,6 +95,18 @@ impl Wait {
     }
 }
 
+/// Waits until every dyno of the formation runs the newest release.
+fn until_launched(context: &mut Context) -> Result<()> {
+    let app = context.app()?;
+    let mut releases: Vec<Release> = context.client()?.get_list(&app_path(&app, "/releases"))?;
+    let Some(newest) = releases.pop() else {
+        return Ok(());
+    };
+    let release = launch::until_released(context, &app, newest)?;
+    let story = format!("Waiting for every dyno to be running v{}", release.version);
+    launch::until_up(context, &app, &release, &story)
+}
+
 /// What is to end together, under one line of the story.
 struct Group {
     /// `run.1`, or `run` for all of a type.
@@ -100,7 +116,7 @@ struct Group {
 
 /// Ends the dynos that these names mean. Nothing is stopped if one of them means nothing. All are told before the
 /// first is waited for, so that their grace periods pass together.
-fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Result<()> {
+fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Result<Vec<Dyno>> {
     let app = context.app()?;
     let alive: Vec<Dyno> = context.client()?.get_list(&app_path(&app, "/dynos"))?;
     let mut groups = Vec::new();
@@ -124,7 +140,7 @@ fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Re
         }
         tell!("{}", if no_wait { "SIGTERM sent" } else { "done" });
     }
-    Ok(())
+    Ok(groups.into_iter().flat_map(|group| group.dynos).collect())
 }
 
 fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) -> Result<()> {

@@ -56,6 +56,10 @@ impl Show {
         say!("started by:   {}", started_by(&status.started_by))?;
         say!("state:        {}", status.home.display())?;
         say!("socket:       {}", socket.display())?;
+        say!(
+            "router:       {}",
+            status.router.as_deref().unwrap_or("none")
+        )?;
         say!("clients:      {}", status.connections)?;
         say!("dynos:        {}", dynos(&status))?;
         say!(

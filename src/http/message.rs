@@ -51,6 +51,11 @@ impl Response {
         self
     }
 
+    /// Its status.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     /// Appends the message to `out`.
     pub fn write(&self, options: WriteOptions, out: &mut Vec<u8>) {
         let has_body = !matches!(self.status, 204 | 304);

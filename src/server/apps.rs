@@ -1,4 +1,4 @@
-//! Handlers of apps, their formation and their folders.
+//! Handlers of apps and their folders.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,8 +8,7 @@ use jiff::Timestamp;
 
 use super::host::{Answer, Host};
 use crate::api::ApiError;
-use crate::api::app::{App, CreateApp};
-use crate::api::formation::Formation;
+use crate::api::app::{App, CreateApp, UpdateApp};
 use crate::api::link::{CreateLink, Link};
 use crate::app::{AppName, Folder};
 use crate::http::Response;
@@ -55,6 +54,16 @@ pub fn info(host: &Host, app: &str) -> Answer {
     Ok(Response::json(200, &App::new(&app, &host.account)))
 }
 
+/// `PATCH /apps/A`: closes it to visitors, or opens it again.
+pub fn update(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
+    let app = host.store.app(app)?;
+    let UpdateApp { maintenance } = UpdateApp::parse(body)?;
+    let app = host.store.set_maintenance(&app.id, maintenance, now)?;
+    let switched = if maintenance { "on" } else { "off" };
+    host.log(&app.id, &format!("Maintenance mode {switched}"));
+    Ok(Response::json(200, &App::new(&app, &host.account)))
+}
+
 /// `DELETE /apps/A`: once its dynos have ended.
 pub fn destroy(host: &mut Host, app: &str) -> Answer {
     let app = host.store.app(app)?;
@@ -66,17 +75,6 @@ pub fn destroy(host: &mut Host, app: &str) -> Answer {
     }
     host.store.destroy_app(&app.id)?;
     Ok(Response::json(200, &App::new(&app, &host.account)))
-}
-
-/// `GET /apps/A/formation`
-pub fn formation(host: &Host, app: &str) -> Answer {
-    let app = host.store.app(app)?;
-    let entries = host.store.formation(&app.id)?;
-    let formation: Vec<_> = entries
-        .iter()
-        .map(|entry| Formation::new(entry, &app))
-        .collect();
-    Ok(Response::json(200, &formation))
 }
 
 /// `GET /links?path=…`: the app of a folder, given as a canonical path, or of the nearest one above.

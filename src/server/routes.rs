@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
-use super::{apps, config, platform, releases, slugs};
+use super::{apps, config, formation, platform, releases, slugs};
 use crate::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
@@ -38,6 +38,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["apps"] | ["users", "~", "apps"]) => apps::list(host),
         ("POST", ["apps"]) => apps::create(host, body, now),
         ("GET", ["apps", app]) => apps::info(host, app),
+        ("PATCH", ["apps", app]) => apps::update(host, app, body, now),
         ("DELETE", ["apps", app]) => apps::destroy(host, app),
         ("PUT", ["links"]) => apps::link(host, body, now),
         ("DELETE", ["links"]) => apps::unlink(host, parameter(head, "path").as_deref()),
@@ -63,7 +64,12 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
             return Some(host::reply(releases::create(host, app, body)));
         }
 
-        ("GET", ["apps", app, "formation"]) => apps::formation(host, app),
+        ("GET", ["apps", app, "formation"]) => formation::list(host, app),
+        ("PATCH", ["apps", app, "formation"]) => formation::scale(host, app, body, now),
+        ("GET", ["apps", app, "formation", which]) => formation::info(host, app, which),
+        ("PATCH", ["apps", app, "formation", which]) => {
+            formation::scale_one(host, app, which, body, now)
+        }
         ("GET", ["account"]) => platform::account(host),
         ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
         ("GET", ["usage"]) => platform::usage(host, now),

@@ -2,6 +2,7 @@
 
 mod dyno_requests;
 mod follow;
+mod formation_requests;
 mod server_requests;
 
 use std::path::PathBuf;
@@ -284,6 +285,13 @@ impl Application for Service {
                 let app = (*app).to_owned();
                 drop(path);
                 return self.destroy(&app, request, ctx);
+            }
+            (
+                "PATCH",
+                ["apps", app] | ["apps", app, "formation"] | ["apps", app, "formation", _],
+            ) => {
+                let reply = self.change_formation(app, &request, ctx);
+                return reply.unwrap_or_else(|| self.dyno_request(&request, ctx));
             }
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {

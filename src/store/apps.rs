@@ -73,6 +73,22 @@ impl Store {
         find(&self.connection, name_or_id)
     }
 
+    /// Closes an app to visitors, or opens it again.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_maintenance(&mut self, id: &str, maintenance: bool, now: Timestamp) -> Result<App> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE apps SET maintenance = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND maintenance <> ?2",
+                )?
+                .execute(params![id, maintenance, Time(now)])?;
+            find(transaction, id)
+        })
+    }
+
     /// Forgets an app and all that belongs to it. Its dynos are to be stopped before. A slug that
     /// another app has released stays.
     ///
@@ -124,7 +140,8 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
     (SELECT created_at FROM releases WHERE app_id = apps.id ORDER BY version DESC LIMIT 1),
     (SELECT slugs.size FROM releases JOIN slugs ON slugs.id = slug_id
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
-    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)
+    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1),
+    maintenance
     FROM apps";
 
 /// The app of this name or id. No name looks like an id: that has too many characters.
@@ -145,5 +162,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         released_at: row.get::<_, Time>(4)?.0,
         slug_size: row.get::<_, Option<Bits>>(5)?.map(|Bits(size)| size),
         folder: row.get(6)?,
+        maintenance: row.get(7)?,
     })
 }

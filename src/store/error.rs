@@ -9,6 +9,7 @@ use crate::api::ApiError;
 use crate::app::AppName;
 use crate::dyno::Reached;
 use crate::error::UserError;
+use crate::formation::Refusal;
 use crate::release::Version;
 
 /// Why a verb was not done. Nothing has changed then.
@@ -43,6 +44,8 @@ pub enum StoreError {
     TooManyDynos(AppName, Reached),
     /// One-off dynos cannot have the type of formation dynos.
     TypeOfFormation(AppName, String),
+    /// The formation cannot be changed so.
+    Formation(AppName, Refusal),
     /// A value breaks a rule.
     Rule(UserError),
     /// A newer dyno made the state.
@@ -70,9 +73,11 @@ impl StoreError {
     /// Which sort it is.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::NoApp(_) | Self::NoRelease(..) | Self::NoSlug(_) | Self::NoDyno(_) => {
-                StoreErrorKind::NotFound
-            }
+            Self::NoApp(_)
+            | Self::NoRelease(..)
+            | Self::NoSlug(_)
+            | Self::NoDyno(_)
+            | Self::Formation(_, Refusal::NoType { .. }) => StoreErrorKind::NotFound,
             Self::Full => StoreErrorKind::Full,
             Self::Newer(_) | Self::Broken(_) => StoreErrorKind::Broken,
             _ => StoreErrorKind::Refused,
@@ -113,6 +118,7 @@ impl StoreError {
             Self::TypeOfFormation(_, process_type) => {
                 format!("`dyno run {process_type}` runs its command as a one-off")
             }
+            Self::Formation(app, refusal) => refusal.hint(app.as_str()),
             Self::Rule(error) => return error.hint.clone(),
             Self::Newer(_) => "install the dyno that made it, or a later one".to_owned(),
             Self::Full => "nothing was changed; free some space and try again".to_owned(),
@@ -152,6 +158,7 @@ impl fmt::Display for StoreError {
                     "`{process_type}` is a process type of `{app}`, not one for a one-off dyno"
                 )
             }
+            Self::Formation(_, refusal) => refusal.fmt(f),
             Self::Rule(error) => error.fmt(f),
             Self::Newer(path) => write!(f, "a newer dyno made the state in `{}`", path.display()),
             Self::Full => f.write_str("there is no room to write the state"),

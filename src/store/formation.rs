@@ -4,41 +4,81 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::columns::Time;
-use super::{Result, Store, new_id, releases};
-use crate::formation::{Entry, Wanted, after_release};
-use crate::release::ProcessTypes;
+use super::{Result, Store, StoreError, new_id, releases};
+use crate::dyno::Limits;
+use crate::formation::{Entry, Update, Wanted, after_release, scaled};
+use crate::release::{ProcessTypes, Release};
 
 impl Store {
     /// The formation of an app, in the order of its Procfile; empty before the first deploy.
     ///
     /// # Errors
-    /// [`NoApp`](super::StoreError::NoApp).
+    /// [`NoApp`](StoreError::NoApp).
     pub fn formation(&self, app_id: &str) -> Result<Vec<Entry>> {
-        let types = releases::current(&self.connection, app_id)?.process_types;
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, quantity, size, created_at, updated_at FROM formation \
-             WHERE app_id = ?1 AND process_type = ?2",
-        )?;
-        types
-            .iter()
-            .map(|(process_type, command)| {
-                let entry = statement.query_row([app_id, process_type], |row| {
-                    Ok(Entry {
-                        id: row.get(0)?,
-                        wanted: Wanted {
-                            process_type: process_type.to_owned(),
-                            quantity: row.get(1)?,
-                            size: row.get(2)?,
-                        },
-                        command: command.to_owned(),
-                        created_at: row.get::<_, Time>(3)?.0,
-                        updated_at: row.get::<_, Time>(4)?.0,
-                    })
-                })?;
-                Ok(entry)
-            })
-            .collect()
+        let release = releases::current(&self.connection, app_id)?;
+        entries(&self.connection, &release)
     }
+
+    /// Changes how many dynos of which size are wanted: all `updates` or none. The formation before and after, in the
+    /// order of the Procfile.
+    ///
+    /// # Errors
+    /// [`NoApp`](StoreError::NoApp), [`Formation`](StoreError::Formation).
+    pub fn scale(
+        &mut self,
+        app_id: &str,
+        updates: &[Update],
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<(Vec<Entry>, Vec<Entry>)> {
+        self.write(|transaction| {
+            let release = releases::current(transaction, app_id)?;
+            let before = entries(transaction, &release)?;
+            let wanted = scaled(&before, updates, limits.dynos)
+                .map_err(|refusal| StoreError::Formation(release.app_name.clone(), refusal))?;
+            let mut update = transaction.prepare_cached(
+                "UPDATE formation SET quantity = ?2, size = ?3, updated_at = ?4 WHERE id = ?1",
+            )?;
+            for (entry, wanted) in before.iter().zip(&wanted) {
+                if entry.wanted != *wanted {
+                    update.execute(params![entry.id, wanted.quantity, wanted.size, Time(now)])?;
+                }
+            }
+            // From here on it is what somebody asked for, whatever is deployed.
+            transaction
+                .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1")?
+                .execute(params![app_id, FORMED])?;
+            Ok((before, entries(transaction, &release)?))
+        })
+    }
+}
+
+/// The formation that the current release has.
+fn entries(connection: &Connection, release: &Release) -> Result<Vec<Entry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, quantity, size, created_at, updated_at FROM formation \
+         WHERE app_id = ?1 AND process_type = ?2",
+    )?;
+    release
+        .process_types
+        .iter()
+        .map(|(process_type, command)| {
+            let entry = statement.query_row([&*release.app_id, process_type], |row| {
+                Ok(Entry {
+                    id: row.get(0)?,
+                    wanted: Wanted {
+                        process_type: process_type.to_owned(),
+                        quantity: row.get(1)?,
+                        size: row.get(2)?,
+                    },
+                    command: command.to_owned(),
+                    created_at: row.get::<_, Time>(3)?.0,
+                    updated_at: row.get::<_, Time>(4)?.0,
+                })
+            })?;
+            Ok(entry)
+        })
+        .collect()
 }
 
 /// What `apps.formed` says: nobody has asked for a formation; somebody has, and no release has counted since; there is

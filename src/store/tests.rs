@@ -4,6 +4,7 @@ mod apps;
 mod dynos;
 mod file;
 mod folders;
+mod formation;
 mod releases;
 mod usage;
 mod whatever_the_order;

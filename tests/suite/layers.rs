@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "log_line",
             "procfile",
             "release",
+            "scheduler",
             "settings",
             "size",
             "time_span",
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "executable",
             "home",
+            "listener",
             "log_file",
             "open_files",
             "pty",

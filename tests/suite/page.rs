@@ -12,7 +12,7 @@ use crate::terminal::{CTRL_C, Terminal};
 /// The page's app, deployed.
 fn widgets(host: &Host) -> PathBuf {
     let app = host.folder_as("page", "widgets");
-    host.dyno(&app, &["deploy"]).finish().succeeds();
+    host.dyno(&app, &["deploy", "--no-web"]).finish().succeeds();
     app
 }
 
@@ -225,8 +225,9 @@ fn listing_stopping_and_restarting() {
     // Until its client comes, it is starting.
     assert_eq!(host.request("POST", "/apps/widgets/dynos", &request).0, 201);
     let listed = host.dyno(&app, &["ps"]).finish().succeeds().text();
+    let one_offs = listed.split("\n\n").next().unwrap();
     assert_eq!(
-        timeless(&listed),
+        timeless(one_offs),
         "=== run: one-off processes\nrun.1: starting TIME: `bash`"
     );
     // "A one-off dyno will not stop if you issue `heroku ps:restart` on your application."

@@ -101,6 +101,23 @@ impl Server {
         self.send("POST", path, "", body.to_string().as_bytes())
     }
 
+    /// What is in an app's log.
+    fn log(&self, app: &str) -> String {
+        let (_, app) = self.get(&format!("/apps/{app}"));
+        let folder = self
+            .folder
+            .path()
+            .join("logs")
+            .join(app["id"].as_str().unwrap());
+        let mut segments: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        segments.sort();
+        let text = |path| std::fs::read_to_string(path).unwrap();
+        segments.iter().map(text).collect()
+    }
+
     fn create(&self, name: &str) -> Value {
         let (status, app) = self.post("/apps", &json!({"name": name}));
         assert_eq!(status, 201, "{app}");
@@ -371,4 +388,113 @@ fn percent_signs_are_resolved_where_they_mean_something() {
     ] {
         assert_eq!(decode(text), decoded);
     }
+}
+
+#[test]
+fn a_formation_is_scaled_whole_or_by_process_type() {
+    let server = Server::start();
+    server.create("shop");
+    server.deploy("shop", "one");
+    let patch = |path: &str, body: Value| {
+        let path = format!("/apps/shop/formation{path}");
+        server.send("PATCH", &path, "", body.to_string().as_bytes())
+    };
+    let show = |formation: &Value| {
+        let one = |it: &Value| {
+            assert_eq!(it["size"], it["dyno_size"]["name"]);
+            format!("{}={}:{}", it["type"], it["quantity"], it["size"]).replace('"', "")
+        };
+        match formation.as_array() {
+            Some(all) => all.iter().map(one).collect::<Vec<_>>().join(" "),
+            None => one(formation),
+        }
+    };
+    let updates = json!([
+        {"type": "web", "quantity": "3"},
+        {"type": "worker", "quantity": "+1", "size": "standard-2x"},
+    ]);
+    let (status, formation) = patch("", json!({ "updates": updates }));
+    assert_eq!(
+        (status, show(&formation)),
+        (200, "web=3:1X worker=1:Standard-2X".into())
+    );
+    assert_eq!(server.get("/apps/shop/formation").1, formation);
+    let (status, web) = patch("/web", json!({"quantity": 2, "dyno_size": {"name": "PX"}}));
+    assert_eq!((status, show(&web)), (200, "web=2:PX".into()));
+    let id = web["id"].as_str().unwrap();
+    assert_eq!(patch(&format!("/{id}"), json!({"quantity": "+2"})).0, 200);
+    let (_, web) = server.get("/apps/shop/formation/web");
+    assert_eq!(show(&web), "web=4:PX");
+    assert_eq!(server.get(&format!("/apps/shop/formation/{id}")).1, web);
+
+    for (path, body, status, message) in [
+        (
+            "",
+            json!({"updates": [{"type": "job", "quantity": 1}]}),
+            404,
+            "no process type `job`",
+        ),
+        ("/job", json!({"quantity": 1}), 404, "no process type `job`"),
+        (
+            "/web",
+            json!({"quantity": 101}),
+            422,
+            "102 dynos are more than the 100",
+        ),
+        ("/web", json!({"size": "3X"}), 422, "no such size as `3X`"),
+        ("", json!({}), 422, "`updates` is missing"),
+    ] {
+        let (actual, error) = patch(path, body);
+        let said = error["message"].as_str().unwrap();
+        assert!(
+            actual == status && said.starts_with(message),
+            "{actual} {error}"
+        );
+    }
+    let (status, error) = server.get("/apps/shop/formation/job");
+    assert_eq!(
+        (status, &error["hint"]),
+        (404, &json!("`shop` has web, worker"))
+    );
+    assert_eq!(
+        show(&server.get("/apps/shop/formation").1),
+        "web=4:PX worker=1:Standard-2X"
+    );
+    let said: Vec<_> = server
+        .log("shop")
+        .lines()
+        .filter_map(|line| {
+            let (_, said) = line.split_once(" app[api]: Scaled to ")?;
+            Some(said.to_owned())
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "web@3:1X worker@1:Standard-2X by user ada@host",
+            "web@2:PX worker@1:Standard-2X by user ada@host",
+            "web@4:PX worker@1:Standard-2X by user ada@host",
+        ]
+    );
+}
+
+#[test]
+fn an_app_is_closed_to_visitors_and_opened_again() {
+    let server = Server::start();
+    assert_eq!(server.create("shop")["maintenance"], false);
+    for (maintenance, said) in [(true, "on"), (false, "off")] {
+        let body = json!({ "maintenance": maintenance }).to_string();
+        let (status, app) = server.send("PATCH", "/apps/shop", "", body.as_bytes());
+        assert_eq!((status, &app["maintenance"]), (200, &json!(maintenance)));
+        assert_eq!(server.get("/apps/shop").1, app);
+        let said = format!(" app[api]: Maintenance mode {said} by user ada@host\n");
+        assert!(server.log("shop").ends_with(&said));
+    }
+    assert_eq!(server.send("PATCH", "/apps/shop", "", b"{}").0, 422);
+    assert_eq!(
+        server
+            .send("PATCH", "/apps/other", "", b"{\"maintenance\":true}")
+            .0,
+        404
+    );
 }

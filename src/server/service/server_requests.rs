@@ -49,6 +49,7 @@ impl Service {
             descriptors: usage.descriptors,
             max_descriptors: usage.max_descriptors,
             isolation: self.dynos.isolation(),
+            router: None,
         };
         Ok(Response::json(200, &status))
     }

@@ -124,3 +124,44 @@ fn a_destroyed_app_leaves_nothing_but_what_others_use() {
     host.deploy(&shop.id, 3);
     assert_eq!(host.run(&shop.id, "1X").unwrap().name.to_string(), "run.1");
 }
+
+#[test]
+fn an_app_is_closed_to_visitors_and_opened_again() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let other = host.create("other").unwrap();
+    assert!(!app.maintenance);
+    let now = host.now();
+    let closed = host.store.set_maintenance(&app.id, true, now).unwrap();
+    assert!(closed.maintenance && closed.updated_at == now);
+    let later = host.now();
+    let still = host.store.set_maintenance(&app.id, true, later).unwrap();
+    assert_eq!(still, closed);
+    let again = Store::open(&host.path()).unwrap();
+    assert_eq!(again.app("shop").unwrap(), closed);
+    assert_eq!(again.app("other").unwrap(), other);
+    let open = host.store.set_maintenance(&app.id, false, later).unwrap();
+    assert!(!open.maintenance && open.updated_at == later);
+    let nobody = host.store.set_maintenance("nobody", true, later);
+    assert!(matches!(nobody, Err(StoreError::NoApp(_))));
+}
+
+#[test]
+fn the_apps_of_an_older_state_are_open_to_visitors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.db");
+    let mut connection = Connection::open(&path).unwrap();
+    Migrations::from_slice(&MIGRATIONS[..2])
+        .to_latest(&mut connection)
+        .unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO apps VALUES ('a', 'shop', 0, 0);
+             INSERT INTO releases VALUES
+                 ('r', 'a', 1, 'succeeded', '', '', NULL, '{}', '{}', 0, 0);",
+        )
+        .unwrap();
+    drop(connection);
+    let store = Store::open(&path).unwrap();
+    assert!(!store.app("shop").unwrap().maintenance);
+}

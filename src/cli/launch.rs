@@ -1,0 +1,227 @@
+//! Waits until a release is what runs: until its release phase has ended, and its dynos are up.
+//!
+//! By asking again and again: so it goes on whatever becomes of the server meanwhile.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::context::{Context, app_path};
+use super::logs;
+use crate::api::dyno::Dyno;
+use crate::api::formation::Formation;
+use crate::api::release::Release;
+use crate::client::is_lost;
+use crate::dyno::DynoState;
+use crate::error::{UserError, tell, tell_part};
+use crate::release::{RELEASE_PHASE, ReleaseStatus};
+
+/// Between two questions: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// How long a dyno is down until it is told to have crashed: the first time it is started again at once.
+const DOWN: Duration = Duration::from_millis(700);
+
+/// How long no server may be there before that is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many of its last lines are shown of what has crashed.
+const LAST_LINES: u32 = 10;
+
+/// Waits until the release phase of `release` has ended; what it prints goes to standard output.
+///
+/// # Errors
+/// When it failed: what ran before goes on.
+pub fn until_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
+    if release.status != ReleaseStatus::Pending {
+        return Ok(release);
+    }
+    tell!("Running release command...");
+    let target = app_path(app, &format!("/releases/{}", release.id));
+    let mut followed = false;
+    let mut patient = Patient::new();
+    let release = loop {
+        let now: Release = patient.ask(context, &target)?;
+        if now.status != ReleaseStatus::Pending {
+            break now;
+        }
+        if !followed {
+            let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, "/dynos"))?;
+            let version = release.version;
+            let of_phase =
+                |dyno: &&Dyno| dyno.r#type == RELEASE_PHASE && dyno.release.version == version;
+            if let Some(dyno) = dynos.iter().find(of_phase) {
+                followed = true;
+                logs::follow_dyno(context, dyno)?;
+                patient = Patient::new();
+                continue;
+            }
+        }
+        patient.pause();
+    };
+    if release.status == ReleaseStatus::Failed {
+        let message = format!(
+            "the release command of v{} of `{app}` failed; what ran before goes on",
+            release.version
+        );
+        return Err(UserError::new(message)
+            .hint(format!(
+                "`dyno logs -a {app} -d {RELEASE_PHASE}` shows all of it"
+            ))
+            .into());
+    }
+    Ok(release)
+}
+
+/// Waits until all dynos of the formation run `release` and are up; `story` says what for.
+///
+/// # Errors
+/// When some have crashed; their last lines are shown.
+pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str) -> Result<()> {
+    let mut patient = Patient::new();
+    let mut down: HashMap<String, Instant> = HashMap::new();
+    let mut told = false;
+    loop {
+        let current: Release = patient.ask(
+            context,
+            &app_path(app, &format!("/releases/{}", release.id)),
+        )?;
+        if !current.current {
+            if !told {
+                tell_part!("{story}... ");
+            }
+            tell!("a newer release has taken its place");
+            return Ok(());
+        }
+        let wanted: Vec<Formation> = patient.ask_list(context, &app_path(app, "/formation"))?;
+        let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, "/dynos"))?;
+        let names = wanted.iter().flat_map(|wanted| {
+            (1..=wanted.quantity).map(|number| format!("{}.{number}", wanted.r#type))
+        });
+        let names: Vec<String> = names.collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        if !told {
+            tell_part!("{story}... ");
+            told = true;
+        }
+        let (mut waits, mut crashed) = (0, Vec::new());
+        for name in &names {
+            let dyno = dynos
+                .iter()
+                .rfind(|dyno| dyno.name == *name && dyno.release.version == release.version);
+            match dyno.map(|dyno| dyno.state) {
+                Some(DynoState::Up) => drop(down.remove(name)),
+                Some(DynoState::Crashed) => {
+                    let since = *down.entry(name.clone()).or_insert_with(Instant::now);
+                    match since.elapsed() >= DOWN {
+                        true => crashed.extend(dyno),
+                        false => waits += 1,
+                    }
+                }
+                _ => {
+                    down.remove(name);
+                    waits += 1;
+                }
+            }
+        }
+        if waits == 0 {
+            if crashed.is_empty() {
+                tell!("done");
+                return Ok(());
+            }
+            tell!("failed");
+            return Err(tell_crashed(context, app, release, &crashed)?.into());
+        }
+        patient.pause();
+    }
+}
+
+/// Shows the last lines of what has crashed.
+fn tell_crashed(
+    context: &mut Context,
+    app: &str,
+    release: &Release,
+    crashed: &[&Dyno],
+) -> Result<UserError> {
+    for dyno in crashed {
+        logs::last_lines(context, app, &dyno.name, LAST_LINES)?;
+    }
+    let how = |dyno: &&Dyno| match dyno.ended() {
+        Some(ended) => format!("`{}` ({ended})", dyno.name),
+        None => format!("`{}`", dyno.name),
+    };
+    let names: Vec<_> = crashed.iter().map(how).collect();
+    let (count, version) = (names.len(), release.version);
+    let word = if count == 1 { "dyno" } else { "dynos" };
+    Ok(UserError::new(format!(
+        "v{version} of `{app}` is released, but {count} {word} crashed: {}",
+        names.join(", ")
+    ))
+    .hint(format!(
+        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno rollback -a {app}` goes back"
+    )))
+}
+
+/// Asks again and again, of whichever server there is.
+struct Patient {
+    pause: Duration,
+    lost_since: Option<Instant>,
+}
+
+impl Patient {
+    fn new() -> Self {
+        Self {
+            pause: PAUSES.0,
+            lost_since: None,
+        }
+    }
+
+    fn pause(&mut self) {
+        thread::sleep(self.pause);
+        self.pause = (self.pause * 3 / 2).min(PAUSES.1);
+    }
+
+    fn ask<T: serde::de::DeserializeOwned>(
+        &mut self,
+        context: &mut Context,
+        target: &str,
+    ) -> Result<T> {
+        self.again(context, |context| context.client()?.get(target))
+    }
+
+    fn ask_list<T: serde::de::DeserializeOwned>(
+        &mut self,
+        context: &mut Context,
+        target: &str,
+    ) -> Result<Vec<T>> {
+        self.again(context, |context| context.client()?.get_list(target))
+    }
+
+    fn again<T>(
+        &mut self,
+        context: &mut Context,
+        question: impl Fn(&mut Context) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match question(context) {
+                Ok(answer) => {
+                    self.lost_since = None;
+                    return Ok(answer);
+                }
+                Err(error) if is_lost(&error) => {
+                    let since = *self.lost_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > PATIENCE {
+                        return Err(error);
+                    }
+                    context.forget_client();
+                    thread::sleep(PAUSES.0);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

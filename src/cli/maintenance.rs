@@ -1,0 +1,47 @@
+//! `dyno maintenance`: closes an app to visitors, and opens it again.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::context::{Context, app_path};
+use super::say;
+use crate::api::app::{App, UpdateApp};
+use crate::error::tell;
+
+/// Close the app to visitors or open it again, or say which it is
+#[derive(Debug, Args)]
+pub struct Maintenance {
+    /// `on`: every visitor gets a page that says so; dynos go on
+    #[arg(value_name = "on|off")]
+    switch: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Maintenance {
+    /// Switches it, or prints `on` or `off`.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        match self.switch {
+            Some(switch) => set(context, switch == Switch::On),
+            None => {
+                let app = context.app()?;
+                let app: App = context.client()?.get(&app_path(&app, ""))?;
+                Ok(say!("{}", if app.maintenance { "on" } else { "off" })?)
+            }
+        }
+    }
+}
+
+/// Closes the app to visitors, or opens it again.
+pub fn set(context: &mut Context, maintenance: bool) -> Result<()> {
+    let app = context.app()?;
+    let request = UpdateApp { maintenance };
+    let app: App = context.client()?.patch(&app_path(&app, ""), &request)?;
+    let doing = if maintenance { "Enabling" } else { "Disabling" };
+    tell!("{doing} maintenance mode for {}... done", app.name);
+    Ok(())
+}

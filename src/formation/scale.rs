@@ -1,0 +1,361 @@
+//! What a change of quantities and sizes makes of a formation.
+
+use std::fmt;
+
+use super::{Entry, Wanted, is_scalable};
+use crate::error::shown;
+use crate::procfile::MAX_NAME;
+use crate::size::Size;
+
+/// The most dynos of one process type that can be asked for; how many there may be in all is a setting, `max_dynos`,
+/// which goes up to this.
+pub const MAX_QUANTITY: u32 = 10_000;
+
+/// The process type that runs once for each release, in a one-off dyno (Heroku's).
+pub(super) const RELEASE: &str = "release";
+
+/// How many dynos of a process type there shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many: `web=2`.
+    Exactly(u32),
+    /// So many more than there are: `web+1`.
+    More(u32),
+    /// So many fewer than there are: `web-1`.
+    Fewer(u32),
+}
+
+/// As the API has it in text: `2`, `+1`, `-1`.
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(quantity) => write!(f, "{quantity}"),
+            Self::More(more) => write!(f, "+{more}"),
+            Self::Fewer(fewer) => write!(f, "-{fewer}"),
+        }
+    }
+}
+
+/// What is to become of one process type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The process type, or the id of its entry.
+    pub which: String,
+    /// How many; as many as before if not said.
+    pub amount: Option<Amount>,
+    /// Their size; as before if not said.
+    pub size: Option<&'static Size>,
+}
+
+/// Why a formation stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The app has no such process type.
+    NoType {
+        /// What was asked for.
+        named: String,
+        /// Those that it has.
+        types: Vec<String>,
+    },
+    /// One process type is to become two things at once.
+    Twice(String),
+    /// There are not so many to take away.
+    TooFew {
+        /// Of which process type.
+        process_type: String,
+        /// How many there are.
+        quantity: u32,
+        /// How many fewer there should be.
+        fewer: u32,
+    },
+    /// Dynos of this type are one-offs.
+    OneOff(String),
+    /// More in all than an app may have.
+    TooMany {
+        /// How many there would be.
+        wanted: u64,
+        /// How many there may be.
+        limit: u32,
+    },
+}
+
+/// What is wanted of each of `entries`, in their order, once all `updates` are done. At most `limit` dynos in all,
+/// unless there were even more before.
+///
+/// # Errors
+/// The first update that is not possible: then none is done.
+pub fn scaled(entries: &[Entry], updates: &[Update], limit: u32) -> Result<Vec<Wanted>, Refusal> {
+    let mut after: Vec<Wanted> = entries.iter().map(|entry| entry.wanted.clone()).collect();
+    let mut touched = vec![false; after.len()];
+    for update in updates {
+        let place = entries
+            .iter()
+            .position(|entry| entry.is(&update.which))
+            .ok_or_else(|| Refusal::no_type(&update.which, entries))?;
+        let wanted = &mut after[place];
+        if std::mem::replace(&mut touched[place], true) {
+            return Err(Refusal::Twice(wanted.process_type.clone()));
+        }
+        if let Some(amount) = update.amount {
+            wanted.quantity = quantity(wanted, amount)?;
+        }
+        if let Some(size) = update.size {
+            size.name.clone_into(&mut wanted.size);
+        }
+    }
+    let (before, wanted) = (total(entries.iter().map(|it| &it.wanted)), total(&after));
+    // A limit that was lowered is no reason to refuse a step towards it.
+    match wanted > u64::from(limit) && wanted > before {
+        true => Err(Refusal::TooMany { wanted, limit }),
+        false => Ok(after),
+    }
+}
+
+fn quantity(wanted: &Wanted, amount: Amount) -> Result<u32, Refusal> {
+    let (process_type, before) = (&wanted.process_type, wanted.quantity);
+    let quantity = match amount {
+        Amount::Exactly(quantity) => quantity,
+        Amount::More(more) => before.saturating_add(more),
+        Amount::Fewer(fewer) => before.checked_sub(fewer).ok_or_else(|| Refusal::TooFew {
+            process_type: process_type.clone(),
+            quantity: before,
+            fewer,
+        })?,
+    };
+    match quantity == 0 || is_scalable(process_type) {
+        true => Ok(quantity),
+        false => Err(Refusal::OneOff(process_type.clone())),
+    }
+}
+
+fn total<'a>(wanted: impl IntoIterator<Item = &'a Wanted>) -> u64 {
+    wanted.into_iter().map(|it| u64::from(it.quantity)).sum()
+}
+
+impl Refusal {
+    /// There is no such process type in this formation.
+    pub fn no_type(named: &str, entries: &[Entry]) -> Self {
+        let mut types: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.wanted.process_type.clone())
+            .collect();
+        types.sort();
+        Self::NoType {
+            named: named.to_owned(),
+            types,
+        }
+    }
+
+    /// What to do next, for the app of this name.
+    pub fn hint(&self, app: &str) -> String {
+        match self {
+            Self::NoType { types, .. } if types.is_empty() => format!(
+                "`{app}` has no process types: `dyno deploy -a {app}` in its folder releases those of the Procfile"
+            ),
+            Self::NoType { types, .. } => format!("`{app}` has {}", types.join(", ")),
+            Self::Twice(_) => "name each process type once".to_owned(),
+            Self::TooFew { process_type, .. } => {
+                format!("`dyno ps:scale {process_type}=0 -a {app}` ends them all")
+            }
+            Self::OneOff(process_type) if process_type == RELEASE => {
+                "it runs once for each release".to_owned()
+            }
+            Self::OneOff(process_type) => {
+                format!(
+                    "give the process type another name; `dyno run {process_type}` runs it once"
+                )
+            }
+            Self::TooMany { .. } => "the setting `max_dynos` moves the limit".to_owned(),
+        }
+    }
+}
+
+/// A sentence about the app: ``no process type `job` ``.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoType { named, .. } => {
+                write!(f, "no process type `{}`", shown(named.as_bytes(), MAX_NAME))
+            }
+            Self::Twice(process_type) => write!(f, "`{process_type}` is named twice"),
+            Self::TooFew {
+                process_type,
+                quantity,
+                fewer,
+            } => {
+                let s = if *quantity == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "`{process_type}` has {quantity} dyno{s}, and cannot have {fewer} fewer"
+                )
+            }
+            Self::OneOff(process_type) => {
+                write!(
+                    f,
+                    "dynos of type `{process_type}` are one-offs: it cannot be scaled"
+                )
+            }
+            Self::TooMany { wanted, limit } => {
+                let s = if *wanted == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "{wanted} dyno{s} are more than the {limit} that an app may have"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::settings::Sourced;
+
+    fn entry(process_type: &str, quantity: u32) -> Entry {
+        Entry {
+            id: format!("id of {process_type}"),
+            wanted: Wanted {
+                process_type: process_type.into(),
+                quantity,
+                size: "1X".into(),
+            },
+            command: "true".into(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn update(which: &str, amount: Option<Amount>, size: Option<&str>) -> Update {
+        Update {
+            which: which.into(),
+            amount,
+            size: size.map(|size| Size::lookup(size).unwrap()),
+        }
+    }
+
+    fn shop() -> Vec<Entry> {
+        [
+            entry("web", 2),
+            entry("worker", 0),
+            entry("run", 0),
+            entry("release", 0),
+        ]
+        .into()
+    }
+
+    /// `web=2:1X worker=0:1X`, without the types that cannot be scaled.
+    fn outcome(updates: &[Update], limit: u32) -> Result<String, Refusal> {
+        let after = scaled(&shop(), updates, limit)?;
+        let words: Vec<_> = after[..2]
+            .iter()
+            .map(|it| format!("{}={}:{}", it.process_type, it.quantity, it.size))
+            .collect();
+        Ok(words.join(" "))
+    }
+
+    #[test]
+    fn quantities_and_sizes_change_where_they_are_named() {
+        use Amount::{Exactly, Fewer, More};
+        for (updates, after) in [
+            (&[][..], "web=2:1X worker=0:1X"),
+            (
+                &[update("web", Some(Exactly(5)), None)],
+                "web=5:1X worker=0:1X",
+            ),
+            (
+                &[update("id of web", Some(Fewer(2)), None)],
+                "web=0:1X worker=0:1X",
+            ),
+            (
+                &[
+                    update("worker", Some(More(3)), Some("standard-2x")),
+                    update("web", None, Some("px")),
+                ],
+                "web=2:PX worker=3:Standard-2X",
+            ),
+            (
+                &[update("worker", Some(Fewer(0)), None)],
+                "web=2:1X worker=0:1X",
+            ),
+        ] {
+            assert_eq!(outcome(updates, 5).as_deref(), Ok(after));
+        }
+    }
+
+    #[test]
+    fn what_is_not_possible_is_refused_with_advice() {
+        use Amount::{Exactly, Fewer, More};
+        for (updates, message, hint) in [
+            (
+                &[
+                    update("web", Some(Exactly(1)), None),
+                    update("job", None, None),
+                ][..],
+                "no process type `job`",
+                "`shop` has release, run, web, worker",
+            ),
+            (
+                &[update("web", None, None), update("id of web", None, None)],
+                "`web` is named twice",
+                "once",
+            ),
+            (
+                &[update("web", Some(Fewer(3)), None)],
+                "`web` has 2 dynos, and cannot have 3 fewer",
+                "`dyno ps:scale web=0 -a shop`",
+            ),
+            (
+                &[update("web", Some(Exactly(6)), None)],
+                "6 dynos are more than the 5 that an app may have",
+                "`max_dynos`",
+            ),
+            (
+                &[update("worker", Some(More(u32::MAX)), None)],
+                "4294967297 dynos are more than the 5 that an app may have",
+                "`max_dynos`",
+            ),
+            (
+                &[update("run", Some(Exactly(1)), None)],
+                "dynos of type `run` are one-offs: it cannot be scaled",
+                "another name",
+            ),
+            (
+                &[update("release", Some(More(1)), None)],
+                "dynos of type `release` are one-offs: it cannot be scaled",
+                "once for each release",
+            ),
+        ] {
+            let refusal = outcome(updates, 5).unwrap_err();
+            assert_eq!(refusal.to_string(), message);
+            assert!(
+                refusal.hint("shop").contains(hint),
+                "{}",
+                refusal.hint("shop")
+            );
+        }
+        let sized = [update("release", None, Some("2X"))];
+        assert_eq!(scaled(&shop(), &sized, 5).unwrap()[3].size, "2X");
+        let refusal = scaled(&[], &[update("web", None, None)], 5).unwrap_err();
+        assert!(refusal.hint("shop").contains("dyno deploy"));
+    }
+
+    #[test]
+    fn the_largest_quantity_is_the_largest_limit() {
+        let limit = |limit: u32| {
+            let variable = |name: &str| (name == "DYNO_MAX_DYNOS").then(|| limit.to_string());
+            Sourced::read(None, variable).map(|it| it.settings.max_dynos)
+        };
+        assert_eq!(limit(MAX_QUANTITY).unwrap(), MAX_QUANTITY);
+        assert!(limit(MAX_QUANTITY + 1).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_does_not_stop_a_step_towards_it() {
+        let entries = [entry("web", 9)];
+        let to = |amount| scaled(&entries, &[update("web", Some(amount), None)], 5).is_ok();
+        assert!(to(Amount::Fewer(1)) && to(Amount::Exactly(9)));
+        assert!(!to(Amount::More(1)));
+    }
+}

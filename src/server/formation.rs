@@ -1,0 +1,112 @@
+//! Handlers of an app's formation.
+
+use jiff::Timestamp;
+
+use super::host::{Answer, Host};
+use crate::api::ApiError;
+use crate::api::formation::{Formation, ScaleFormation, parse_update};
+use crate::app::App;
+use crate::dyno::Limits;
+use crate::formation::{Entry, Refusal, Update};
+use crate::http::Response;
+use crate::store::StoreError;
+
+/// `GET /apps/A/formation`
+pub fn list(host: &Host, app: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let entries = host.store.formation(&app.id)?;
+    Ok(Response::json(200, &resources(&entries, &app)))
+}
+
+/// `GET /apps/A/formation/T`: T is a process type, or the id of its entry.
+pub fn info(host: &Host, app: &str, process_type: &str) -> Answer {
+    let app = host.store.app(app)?;
+    let entries = host.store.formation(&app.id)?;
+    one(&entries, &app, process_type)
+}
+
+/// `PATCH /apps/A/formation`: all that is asked for, or nothing.
+pub fn scale(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
+    let app = host.store.app(app)?;
+    let ScaleFormation { updates } = ScaleFormation::parse(body)?;
+    let entries = perform(host, &app, &updates, now)?;
+    Ok(Response::json(200, &resources(&entries, &app)))
+}
+
+/// `PATCH /apps/A/formation/T`
+pub fn scale_one(
+    host: &mut Host,
+    app: &str,
+    process_type: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Answer {
+    let app = host.store.app(app)?;
+    let update = parse_update(process_type, body)?;
+    let entries = perform(host, &app, &[update], now)?;
+    one(&entries, &app, process_type)
+}
+
+/// The formation afterwards.
+fn perform(
+    host: &mut Host,
+    app: &App,
+    updates: &[Update],
+    now: Timestamp,
+) -> Result<Vec<Entry>, ApiError> {
+    let limits = Limits::of(&host.settings);
+    let (_, after) = host.store.scale(&app.id, updates, limits, now)?;
+    host.log(&app.id, &scaled(&after));
+    Ok(after)
+}
+
+/// What Heroku's log says: every process type, in alphabetical order.
+fn scaled(entries: &[Entry]) -> String {
+    let mut formation: Vec<_> = entries.iter().map(|entry| &entry.wanted).collect();
+    formation.sort_by(|a, b| a.process_type.cmp(&b.process_type));
+    let words: Vec<_> = formation
+        .iter()
+        .map(|it| format!("{}@{}:{}", it.process_type, it.quantity, it.size))
+        .collect();
+    format!("Scaled to {}", words.join(" "))
+}
+
+fn resources(entries: &[Entry], app: &App) -> Vec<Formation> {
+    entries
+        .iter()
+        .map(|entry| Formation::new(entry, app))
+        .collect()
+}
+
+fn one(entries: &[Entry], app: &App, which: &str) -> Answer {
+    let entry = entries
+        .iter()
+        .find(|entry| entry.is(which))
+        .ok_or_else(|| StoreError::Formation(app.name.clone(), Refusal::no_type(which, entries)))?;
+    Ok(Response::json(200, &Formation::new(entry, app)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formation::Wanted;
+
+    #[test]
+    fn the_log_names_every_process_type_in_alphabetical_order() {
+        let entry = |process_type: &str, quantity| Entry {
+            id: String::new(),
+            wanted: Wanted {
+                process_type: process_type.into(),
+                quantity,
+                size: "Standard-1X".into(),
+            },
+            command: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(
+            scaled(&[entry("worker", 0), entry("web-2", 2), entry("web", 1)]),
+            "Scaled to web@1:Standard-1X web-2@2:Standard-1X worker@0:Standard-1X"
+        );
+    }
+}
