@@ -169,7 +169,7 @@ fn scaling_that_makes_no_sense_changes_nothing() {
 #[test]
 fn types_that_are_those_of_one_offs_cannot_be_scaled() {
     let host = Host::new();
-    let procfile = "run: sleep 1000\nrelease: sleep 1000\n";
+    let procfile = "run: sleep 1000\nrelease: true\n";
     let app = host.folder_of("odd", &[("Procfile", procfile)]);
     host.dyno(&app, &["deploy"]).finish().succeeds();
     for (word, hint) in [
