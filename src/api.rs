@@ -17,6 +17,7 @@ pub mod link;
 pub mod logs;
 pub mod release;
 pub mod server;
+pub mod session;
 pub mod slug;
 pub mod usage;
 

@@ -128,6 +128,13 @@ impl AppName {
         Self(cut(&name, MAX_NAME_BYTES).to_owned())
     }
 
+    /// This name with something behind it, cut so that both fit. `suffix` is of what names are made of.
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        let name = cut(&self.0, MAX_NAME_BYTES.saturating_sub(suffix.len()));
+        Self(format!("{name}{suffix}"))
+    }
+
     /// This name, then `name-2`, `name-3` and so on, each legal: for when one is taken.
     pub fn candidates(&self) -> impl Iterator<Item = Self> + use<> {
         let name = self.0.clone();
@@ -250,6 +257,16 @@ mod tests {
         ] {
             assert_eq!(AppName::from_folder(folder).as_str(), name, "{folder:?}");
         }
+    }
+
+    #[test]
+    fn a_suffix_always_fits() {
+        let name = |name: &str| AppName::parse(name).unwrap().with_suffix("-start");
+        assert_eq!(name("shop").as_str(), "shop-start");
+        assert_eq!(
+            name(&"a".repeat(30)).as_str(),
+            format!("{}-start", "a".repeat(24))
+        );
     }
 
     #[test]

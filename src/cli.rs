@@ -26,6 +26,7 @@ mod serve;
 mod server_status;
 mod server_stop;
 mod settings;
+mod start;
 mod streams;
 mod usage;
 mod wait;
@@ -129,6 +130,8 @@ enum Command {
     /// The same as `maintenance off`
     #[command(name = "maintenance:off")]
     MaintenanceOff,
+    /// Run this folder's Procfile here, to work on it
+    Start(start::Start),
     /// Show the app's log
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
@@ -213,6 +216,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Run(command) => return command.perform(context),
         Command::RunInside(command) => return command.perform(context),
         Command::RunDetached(command) => return command.perform(&mut context),
+        Command::Start(command) => return command.perform(context),
         Command::Ps(command) => command.perform(&mut context)?,
         Command::Usage(command) => command.perform(&mut context)?,
         Command::PsScale(command) => command.perform(&mut context)?,

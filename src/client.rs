@@ -259,16 +259,37 @@ impl Client {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
+        self.stream_of("GET", &request_line("GET", target).finish())
+    }
+
+    /// The same of the answer to a `POST` of `body`.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn stream_with(&mut self, target: &str, body: &impl Serialize) -> anyhow::Result<Streamed> {
+        let body = serde_json::to_vec(body)?;
+        let head = request_line("POST", target)
+            .with("Content-Type", "application/json")
+            .with("Content-Length", &body.len().to_string());
+        self.stream_of("POST", &[head.finish(), body].concat())
+    }
+
+    fn stream_of(&mut self, method: &str, request: &[u8]) -> anyhow::Result<Streamed> {
         // Whoever follows a stream knows best what to do when the server is gone.
         let mut connection = match self.open_connection()? {
             Some(connection) => connection,
             None => Connection::open(&self.socket, self.patience).map_err(lost)?,
         };
-        let request = request_line("GET", target).finish();
-        connection.transport.write(&request).map_err(lost)?;
-        let head = connection.read_head("GET")?;
+        connection.transport.write(request).map_err(lost)?;
+        let head = connection.read_head(method)?;
         if head.status >= 400 {
-            let status = connection.read_answer(&head)?.success()?.status;
+            let answer = connection.read_answer(&head)?.success();
+            let status = match answer {
+                Err(error) if head.status == 503 => {
+                    return Err(anyhow::Error::new(error).context(Unavailable));
+                }
+                answer => answer?.status,
+            };
             bail!("the server answered with status {status}");
         }
         connection.transport.set_patience(None)?;
@@ -378,6 +399,21 @@ impl Client {
 pub fn is_lost(error: &anyhow::Error) -> bool {
     let is = |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>();
     error.chain().any(is) && error.downcast_ref::<UserError>().is_none()
+}
+
+/// Whether a server could not do what it may be able to do in a moment.
+pub fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Unavailable>().is_some()
+}
+
+/// See [`is_unavailable`].
+#[derive(Debug)]
+struct Unavailable;
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not at the moment")
+    }
 }
 
 impl Answer {

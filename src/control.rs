@@ -51,8 +51,11 @@ pub struct DynoSpec {
     /// How much of it is kept.
     #[serde(default)]
     pub log_limits: LogLimits,
-    /// The unpacked slug.
+    /// The unpacked slug, or the live folder.
     pub tree: PathBuf,
+    /// `tree` is a folder of the user's, which the dyno works in itself.
+    #[serde(default)]
+    pub live: Option<Live>,
     /// How the dyno is kept apart.
     pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, to be mapped.
@@ -88,6 +91,13 @@ pub struct DynoSpec {
     /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
     #[serde(default)]
     pub open_files: Option<u64>,
+}
+
+/// How a dyno works in a folder of the user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// It belongs to root, and the dyno does not run as root.
+    pub of_root: bool,
 }
 
 /// What a command's standard streams are.

@@ -17,6 +17,7 @@ mod api;
 mod app;
 mod command_line;
 mod config_var;
+mod dot_env;
 mod dyno;
 mod error;
 mod formation;

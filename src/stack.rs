@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::dyno::env::PROMPT;
-use crate::sandbox::plan::{Access, INNER_ID, Ownership, Step};
+use crate::sandbox::plan::{Access, INNER_ID, LiveOwnership, Ownership, Step};
 
 /// Top-level folders that make up a system: what is there is taken, what is not is not missed.
 /// `lib*` beyond these are found by name.
@@ -32,10 +32,8 @@ pub struct Stack {
 /// What one dyno adds to the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynoTree<'a> {
-    /// The unpacked slug, read-only below the overlay.
-    pub slug: &'a Path,
-    /// Who owns the files of `slug`.
-    pub ownership: Ownership,
+    /// What is at `/app`.
+    pub app: AppTree<'a>,
     /// What the dyno may write to; see [`make_scratch`].
     pub scratch: &'a Path,
     /// The host name inside.
@@ -44,6 +42,26 @@ pub struct DynoTree<'a> {
     pub hidden: &'a [PathBuf],
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: &'a [PathBuf],
+}
+
+/// Where the files of `/app` come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppTree<'a> {
+    /// An unpacked slug, read-only below an overlay of the dyno's own.
+    Slug {
+        /// Its tree.
+        tree: &'a Path,
+        /// Who owns the files of it.
+        ownership: Ownership,
+    },
+    /// A folder of the user's itself. It is seen under its own path, too: programs that were installed into it, as into a
+    /// virtual environment, have that path in them.
+    Live {
+        /// Its canonical path.
+        folder: &'a Path,
+        /// Who owns the files of it.
+        ownership: LiveOwnership,
+    },
 }
 
 /// Makes a dyno's scratch folder, all of it belonging to `owner` (host uid and gid) if that is somebody else.
@@ -114,12 +132,25 @@ impl Stack {
             toolchains.any(|toolchain| hidden.starts_with(toolchain))
         });
         steps.extend(shown.map(|folder| covered(folder)));
-        steps.push(Step::Overlay {
-            lower: dyno.slug.to_owned(),
-            scratch: dyno.scratch.to_owned(),
-            target: "/app".into(),
-            ownership: dyno.ownership,
-        });
+        match dyno.app {
+            AppTree::Slug { tree, ownership } => steps.push(Step::Overlay {
+                lower: tree.to_owned(),
+                scratch: dyno.scratch.to_owned(),
+                target: "/app".into(),
+                ownership,
+            }),
+            AppTree::Live { folder, ownership } => {
+                // Below `/app` it would be a mount in the user's own folder.
+                let own = Some(folder).filter(|folder| !folder.starts_with("/app"));
+                for target in own.into_iter().chain([Path::new("/app")]) {
+                    steps.push(Step::Live {
+                        source: folder.to_owned(),
+                        target: target.to_owned(),
+                        ownership,
+                    });
+                }
+            }
+        }
         Ok(steps)
     }
 
@@ -324,6 +355,36 @@ mod tests {
         );
         assert_eq!(resolved("/run/x"), Path::new("/run/x"));
         assert_eq!(resolved("resolv.real"), Path::new("/etc/resolv.real"));
+    }
+
+    #[test]
+    fn a_live_folder_is_at_app_and_where_it_is_outside() {
+        let root = tempfile::tempdir().unwrap();
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        let targets = |folder: &str| -> Vec<PathBuf> {
+            let steps = stack.steps(&DynoTree {
+                app: AppTree::Live {
+                    folder: Path::new(folder),
+                    ownership: LiveOwnership::Same,
+                },
+                scratch: Path::new("/state/dynos/1/scratch"),
+                hostname: "1",
+                hidden: &[],
+                toolchains: &[],
+            });
+            let steps = steps.unwrap();
+            let live = steps.iter().filter(|it| matches!(it, Step::Live { .. }));
+            live.map(|step| step.target().to_owned()).collect()
+        };
+        assert_eq!(
+            targets("/home/a/shop"),
+            [Path::new("/home/a/shop"), Path::new("/app")]
+        );
+        for inside in ["/app", "/app/shop"] {
+            assert_eq!(targets(inside), [Path::new("/app")]);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod error;
 mod folders;
 mod formation;
 mod releases;
+mod sessions;
 mod slugs;
 mod usage;
 
@@ -31,6 +32,7 @@ pub use dynos::{NewDyno, NewFormationDyno, PAGE};
 pub use error::{StoreError, StoreErrorKind};
 pub use folders::Packed;
 pub use releases::NewRelease;
+pub use sessions::{NewLive, NewSession, Session};
 pub use slugs::NewSlug;
 
 /// What every verb returns.
@@ -42,6 +44,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0002_usage.sql")),
     M::up(include_str!("../migrations/0003_maintenance.sql")),
     M::up(include_str!("../migrations/0004_formation.sql")),
+    M::up(include_str!("../migrations/0005_sessions.sql")),
 ];
 
 /// The open state.

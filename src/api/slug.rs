@@ -95,25 +95,7 @@ impl CreateSlug {
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let process_types: ProcessTypes = fields.required("process_types")?;
-        if process_types.len() > MAX_PROCESS_TYPES {
-            return Err(ApiError::invalid(format!(
-                "`process_types` is not valid: there are more than {MAX_PROCESS_TYPES}"
-            )));
-        }
-        for (name, command) in process_types.iter() {
-            if !is_process_type_name(name) {
-                return Err(ApiError::invalid(format!(
-                    "`process_types` is not valid: `{}` cannot be one",
-                    shown(name.as_bytes(), MAX_NAME)
-                )));
-            }
-            command_line::check(command).map_err(|error| {
-                ApiError::from(UserError {
-                    message: format!("`process_types` is not valid: for `{name}`, {error}"),
-                    ..error
-                })
-            })?;
-        }
+        check_process_types(&process_types)?;
         let checksum: Option<String> = fields.optional("checksum")?;
         Ok(Self {
             process_types,
@@ -122,6 +104,33 @@ impl CreateSlug {
             commit_description: fields.text("commit_description")?,
         })
     }
+}
+
+/// Checks what a Procfile names.
+///
+/// # Errors
+/// When there are too many, or one is not valid.
+pub(super) fn check_process_types(process_types: &ProcessTypes) -> Result<(), ApiError> {
+    if process_types.len() > MAX_PROCESS_TYPES {
+        return Err(ApiError::invalid(format!(
+            "`process_types` is not valid: there are more than {MAX_PROCESS_TYPES}"
+        )));
+    }
+    for (name, command) in process_types.iter() {
+        if !is_process_type_name(name) {
+            return Err(ApiError::invalid(format!(
+                "`process_types` is not valid: `{}` cannot be one",
+                shown(name.as_bytes(), MAX_NAME)
+            )));
+        }
+        command_line::check(command).map_err(|error| {
+            ApiError::from(UserError {
+                message: format!("`process_types` is not valid: for `{name}`, {error}"),
+                ..error
+            })
+        })?;
+    }
+    Ok(())
 }
 
 /// Heroku's form of a digest.

@@ -25,7 +25,7 @@ use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, 
 use crate::api::slug::{CreateSlug, Slug};
 use crate::error::{UserError, tell, tell_part};
 use crate::procfile;
-use crate::release::{ProcessTypes, Toolchains};
+use crate::release::{ProcessTypes, RELEASE_PHASE, Toolchains};
 use crate::slug::{self, Limits, Packed};
 use crate::terminal;
 use crate::toolchain;
@@ -158,6 +158,8 @@ pub enum Purpose {
         /// Nothing is said of it.
         quiet: bool,
     },
+    /// For a short-lived app: without a release phase, and nobody waits for one.
+    Start,
 }
 
 impl Purpose {
@@ -175,7 +177,10 @@ pub fn from_folder(
     root: &Path,
     purpose: Purpose,
 ) -> Result<Release> {
-    let process_types = process_types(root)?;
+    let mut process_types = process_types(root)?;
+    if purpose == Purpose::Start {
+        process_types = without_release_phase(&process_types);
+    }
     let home = context.home.path().canonicalize();
     if home.is_ok_and(|home| home.starts_with(root)) {
         let state = context.home.path().display();
@@ -253,7 +258,7 @@ pub fn from_folder(
         .post(&app_path(app, "/releases"), &release)?;
     story.done(&release, &packed.warnings);
     match purpose {
-        Purpose::Deploy { .. } => Ok(release),
+        Purpose::Deploy { .. } | Purpose::Start => Ok(release),
         Purpose::Run { .. } => launch::until_released(context, app, release),
     }
 }
@@ -313,6 +318,12 @@ pub fn process_types(root: &Path) -> Result<ProcessTypes> {
     }
 }
 
+/// The same but for what runs once for each release.
+pub fn without_release_phase(types: &ProcessTypes) -> ProcessTypes {
+    let types = types.iter().filter(|(name, _)| *name != RELEASE_PHASE);
+    types.collect()
+}
+
 fn parse(text: &[u8]) -> Result<ProcessTypes> {
     let mut types = ProcessTypes::new();
     for process_type in procfile::parse(text).map_err(UserError::from)? {
@@ -321,7 +332,8 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
     Ok(types)
 }
 
-fn own_toolchains() -> Toolchains {
+/// What this user has installed and has in the `PATH`.
+pub fn own_toolchains() -> Toolchains {
     match (std::env::var("PATH"), std::env::var_os("HOME")) {
         (Ok(path), Some(home)) => toolchain::find(&path, Path::new(&home)),
         _ => Toolchains::default(),

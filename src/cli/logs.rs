@@ -1,6 +1,6 @@
 //! `dyno logs`: the log of an app, as far as it goes or as it grows.
 
-mod follow;
+pub(super) mod follow;
 mod paint;
 mod print;
 
@@ -16,6 +16,7 @@ use crate::api::dyno::Dyno;
 use crate::api::logs::{LogQuery, MOST_LINES};
 use crate::error::UserError;
 use crate::time_span;
+pub(super) use paint::show;
 use print::Printer;
 
 /// Show the app's log.
@@ -65,7 +66,8 @@ impl Logs {
             ..LogQuery::default()
         };
         let app = context.app()?;
-        follow::read(context, &app, query, &mut Printer::of_process(self.json)?)
+        let mut printer = Printer::of_process(self.json)?;
+        follow::read(context, &app, query, &mut |lines| printer.print(lines))
     }
 }
 
@@ -80,8 +82,10 @@ pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
         until_ended: true,
         ..LogQuery::default()
     };
-    let (app, printer) = (&dyno.app, &mut Printer::of_process(false)?);
-    follow::read_of(context, &app.id, &app.name, query, printer)
+    let (app, mut printer) = (&dyno.app, Printer::of_process(false)?);
+    follow::read_of(context, &app.id, &app.name, query, &mut |lines| {
+        printer.print(lines)
+    })
 }
 
 /// Prints the last lines of a dyno.
@@ -94,7 +98,8 @@ pub fn last_lines(context: &mut Context, app: &str, dyno: &str, lines: u32) -> R
         lines: Some(lines),
         ..LogQuery::default()
     };
-    follow::read(context, app, query, &mut Printer::of_process(false)?)
+    let mut printer = Printer::of_process(false)?;
+    follow::read(context, app, query, &mut |lines| printer.print(lines))
 }
 
 /// The time that a person means: so long ago, an instant, or a time of the local clock.

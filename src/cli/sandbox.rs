@@ -13,7 +13,7 @@ use crate::init::MAIN;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
 use crate::sandbox::{Everybody, Place};
-use crate::stack::{DynoTree, Stack, make_scratch};
+use crate::stack::{AppTree, DynoTree, Stack, make_scratch};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {
@@ -43,8 +43,10 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     make_scratch(&scratch, owner.privileged.then_some((owner.uid, owner.gid)))?;
     let stack = Stack::host();
     let tree = DynoTree {
-        slug: &slug,
-        ownership: Ownership::Same,
+        app: AppTree::Slug {
+            tree: &slug,
+            ownership: Ownership::Same,
+        },
         scratch: &scratch,
         hostname: "sandbox",
         hidden: &[],

@@ -43,13 +43,15 @@ pub struct Sources<'a> {
     pub port: u16,
     /// The release's toolchains.
     pub toolchains: &'a Toolchains,
+    /// What `dyno start` has read from `.env`; empty for any other app.
+    pub dot_env: &'a BTreeMap<String, String>,
     /// The release's config vars.
     pub config: &'a Config,
     /// What the request gives (`-e`, `TERM`).
     pub request: &'a BTreeMap<String, String>,
 }
 
-/// The environment: platform defaults, then config vars, then the request's; profile scripts may change it
+/// The environment: platform defaults, then `.env`, then config vars, then the request's; profile scripts may change it
 /// once more. `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
 pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     let mut path: Vec<&str> = sources.toolchains.path.iter().map(String::as_str).collect();
@@ -75,7 +77,12 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     if let Place::Folder { temporary, .. } = sources.place {
         env.insert("TMPDIR".to_owned(), temporary.clone());
     }
-    for layer in [&sources.toolchains.env, sources.config, sources.request] {
+    for layer in [
+        &sources.toolchains.env,
+        sources.dot_env,
+        sources.config,
+        sources.request,
+    ] {
         env.extend(
             layer
                 .iter()
@@ -147,6 +154,7 @@ mod tests {
             place: &Place::Walls,
             port: 20_001,
             toolchains: &toolchains,
+            dot_env: &map(&[("A", "file"), ("C", "file"), ("LANG", "de")]),
             config: &map(&[
                 ("A", "config"),
                 ("B", "config"),
@@ -157,8 +165,8 @@ mod tests {
         });
         let of = |name: &str| env.get(name).map(String::as_str);
         assert_eq!(
-            (of("A"), of("B"), of("LANG")),
-            (Some("config"), Some("request"), Some("en"))
+            (of("A"), of("B"), of("C"), of("LANG")),
+            (Some("config"), Some("request"), Some("file"), Some("en"))
         );
         assert_eq!(
             (of("DYNO"), of("PORT"), of("HOME")),
@@ -197,6 +205,7 @@ mod tests {
             place: &place,
             port: 20_001,
             toolchains: &Toolchains::default(),
+            dot_env: &map(&[("DYNO_ID", "4")]),
             config: &map(&[("DYNO_ID", "2"), ("PS1", r"it's \h")]),
             request: &map(&[("DYNO_ID", "3")]),
         });

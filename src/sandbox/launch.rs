@@ -32,7 +32,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::plan::{Access, INNER_ID, Ownership, Plan, Step};
+use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
 use super::{Everybody, Launched};
 use crate::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::sys::process::{
@@ -124,7 +124,14 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
     }
     let mut mapped = Vec::new();
     for step in &plan.steps {
-        if let Step::Overlay {
+        if let Step::Live {
+            source,
+            ownership: LiveOwnership::MappedFromRoot,
+            ..
+        } = step
+        {
+            mapped.push(map_from_root(source, plan.owner)?);
+        } else if let Step::Overlay {
             lower,
             ownership: Ownership::IdMapped,
             ..
@@ -145,6 +152,56 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
     unix_socket::send(&launched.control, GO, &fds)
         .context("the sandbox ended before it was set up")?;
     Ok(())
+}
+
+/// The mount of a folder of root's whose files are the dyno's inside. What the dyno may do is restricted here, since
+/// the parent made the mount.
+fn map_from_root(folder: &Path, owner: Owner) -> Result<OwnedFd> {
+    let tree = detach(folder, false)?;
+    let restricted = Attributes::NO_SUID.and(Attributes::NO_DEVICES);
+    add_attributes(&tree, restricted, false)
+        .with_context(|| format!("cannot restrict the mount of `{}`", folder.display()))?;
+    let ids = ids_of_root_as(owner).context("cannot make a user namespace for a mount")?;
+    map_ids(&tree, ids.as_fd())
+        .with_context(|| format!("cannot map the ids of `{}`", folder.display()))?;
+    Ok(tree)
+}
+
+/// A user namespace, of nobody's, in which root's ids stand for the dyno's on the host.
+fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
+    // A namespace comes with a process; this one waits until it is killed, or its end of the pair is the last one.
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match clone_process(Namespaces::USER)? {
+        Side::Child => {
+            close_all_but(&[theirs.as_fd()]);
+            std::mem::forget(ours);
+            let _ = rustix::io::read(&theirs, &mut [0u8; 1]);
+            exit_now(0)
+        }
+        Side::Parent { pid, .. } => {
+            drop(theirs);
+            let process = format!("/proc/{}", pid.as_raw_nonzero());
+            let map = |file: &str, outer: u32| {
+                fs::write(format!("{process}/{file}"), format!("0 {outer} 1\n"))
+                    .with_context(|| format!("cannot write {file} for host id {outer}"))
+            };
+            let namespace = map("uid_map", owner.uid)
+                .and_then(|()| map("gid_map", owner.gid))
+                .and_then(|()| {
+                    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                    let path = format!("{process}/ns/user");
+                    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+                });
+            drop(ours);
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+            namespace
+        }
+    }
 }
 
 /// The child's part, phases 1 to 5.
@@ -215,6 +272,25 @@ fn take_hold(step: &Step, mapped: &mut impl Iterator<Item = OwnedFd>) -> Result<
             let folder = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode)
                 == rustix::fs::FileType::Directory;
             Ok(Piece::Mount { mount, folder })
+        }
+        Step::Live {
+            source, ownership, ..
+        } => {
+            let mount = match ownership {
+                LiveOwnership::MappedFromRoot => mapped.next().context("a live tree is missing")?,
+                LiveOwnership::Same => {
+                    let mount = detach(source, true)?;
+                    let attributes = Attributes::NO_SUID.and(Attributes::NO_DEVICES);
+                    add_attributes(&mount, attributes, true).with_context(|| {
+                        format!("cannot restrict the mount of `{}`", source.display())
+                    })?;
+                    mount
+                }
+            };
+            Ok(Piece::Mount {
+                mount,
+                folder: true,
+            })
         }
         // The kernel lets a user namespace mount proc only while another one is in full view, so it
         // has to come before the host's root goes.
@@ -345,7 +421,7 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
             Ok(fs::remove_file(&aside)?)
         }
         (
-            Step::Bind { target, .. } | Step::Processes { target },
+            Step::Bind { target, .. } | Step::Processes { target } | Step::Live { target, .. },
             Piece::Mount { mount, folder },
         ) => attach(&mount, target, folder),
         (

@@ -81,6 +81,22 @@ pub enum Step {
         target: PathBuf,
         ownership: Ownership,
     },
+    /// A folder of the host's own user, writable: no copy, the folder itself.
+    Live {
+        source: PathBuf,
+        target: PathBuf,
+        ownership: LiveOwnership,
+    },
+}
+
+/// How the files of a live folder come to belong to the dyno's user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveOwnership {
+    /// They already belong to [`Owner::uid`].
+    Same,
+    /// They belong to root on disk, which the dyno never is: the mount shows them as the dyno's, and what the dyno makes
+    /// there is root's on disk. Whatever else is mounted below is not shown (Linux 5.12, root).
+    MappedFromRoot,
 }
 
 /// How files of an overlay's lower tree come to belong to the dyno's user.
@@ -115,7 +131,8 @@ impl Step {
             | Self::Memory { target, .. }
             | Self::Processes { target }
             | Self::Terminals { target }
-            | Self::Overlay { target, .. } => target,
+            | Self::Overlay { target, .. }
+            | Self::Live { target, .. } => target,
         }
     }
 }
@@ -144,6 +161,16 @@ impl Plan {
             match step {
                 Step::Bind { source, .. } if !source.is_absolute() => {
                     return bad(format!("source `{}`", source.display()));
+                }
+                Step::Live {
+                    source, ownership, ..
+                } => {
+                    if !source.is_absolute() {
+                        return bad(format!("live folder `{}`", source.display()));
+                    }
+                    if *ownership == LiveOwnership::MappedFromRoot && !self.owner.privileged {
+                        return bad("only root can map the ids of a mount".to_owned());
+                    }
                 }
                 Step::Overlay {
                     lower,
@@ -231,6 +258,24 @@ mod tests {
         assert!(plan.validate().is_err());
         plan.owner.privileged = true;
         assert_eq!(plan.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_live_folder_is_mapped_by_root_alone() {
+        let live = |source: &str, ownership| {
+            let source = source.into();
+            plan(vec![Step::Live {
+                source,
+                target: "/app".into(),
+                ownership,
+            }])
+        };
+        assert_eq!(live("/home/a/shop", LiveOwnership::Same).validate(), Ok(()));
+        assert!(live("shop", LiveOwnership::Same).validate().is_err());
+        let mut mapped = live("/root/shop", LiveOwnership::MappedFromRoot);
+        assert!(mapped.validate().is_err());
+        mapped.owner.privileged = true;
+        assert_eq!(mapped.validate(), Ok(()));
     }
 
     #[test]

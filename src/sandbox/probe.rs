@@ -101,7 +101,7 @@ pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let slug = folder.path().join("slug");
     fs::create_dir(&slug)?;
     let lodging = Lodging {
-        slug: &slug,
+        app: tempdir::App::Copy(&slug),
         folder: &folder.path().join("scratch"),
         owner,
     };

@@ -46,15 +46,24 @@ const IGNORED: [i32; 12] = [
 /// Where a dyno lives.
 #[derive(Debug, Clone, Copy)]
 pub struct Lodging<'a> {
-    /// The unpacked slug.
-    pub slug: &'a Path,
+    /// What the app's folder is made of.
+    pub app: App<'a>,
     /// The dyno's own folder, which does not exist yet; everything of the dyno's is in it.
     pub folder: &'a Path,
     /// Host uid and gid of the dyno, if they are not the caller's. Takes root.
     pub owner: Option<(u32, u32)>,
 }
 
-/// The app's folder of a dyno that lives in `folder`.
+/// What the app's folder is made of.
+#[derive(Debug, Clone, Copy)]
+pub enum App<'a> {
+    /// A copy of this unpacked slug.
+    Copy(&'a Path),
+    /// This folder of the user's itself.
+    Live(&'a Path),
+}
+
+/// The app's folder of a dyno that lives in `folder`, unless it is a live one.
 pub fn app_folder(folder: &Path) -> PathBuf {
     folder.join(APP)
 }
@@ -111,7 +120,10 @@ fn set_up(lodging: &Lodging<'_>) -> Result<()> {
     Tracker::become_subreaper().context("cannot become a subreaper")?;
     furnish(lodging)?;
     settle_down(lodging.owner)?;
-    let app = app_folder(lodging.folder);
+    let app = match lodging.app {
+        App::Copy(_) => app_folder(lodging.folder),
+        App::Live(folder) => folder.to_owned(),
+    };
     rustix::process::chdir(&app).with_context(|| {
         let uid = rustix::process::geteuid().as_raw();
         format!("user {uid} cannot go to `{}`", app.display())
@@ -139,7 +151,12 @@ fn furnish(lodging: &Lodging<'_>) -> Result<()> {
     make(lodging.folder)
         .and_then(|()| make(&temporary_folder(lodging.folder)))
         .context("cannot make the dyno's folders")?;
-    copy_tree(lodging.slug, &app_folder(lodging.folder), owner).context("cannot copy the slug")
+    match lodging.app {
+        App::Copy(slug) => {
+            copy_tree(slug, &app_folder(lodging.folder), owner).context("cannot copy the slug")
+        }
+        App::Live(_) => Ok(()),
+    }
 }
 
 /// Becomes the dyno's user, without privilege or a way to gain any.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use rustix::rand::GetRandomFlags;
 
 use super::descriptors::Descriptors;
+use super::ground::{Ground, LiveOwner, live_owner};
 use super::host::Host;
 use super::lost::{self, Known};
 use super::supervisors::{News, Remains, Supervisors};
@@ -73,6 +74,8 @@ pub struct Dynos {
     trees: HashMap<String, Lease>,
     /// Of those that serve requests, the sockets that listen, by the dynos' ids.
     listeners: HashMap<String, Listener>,
+    /// What those of `dyno start` have beside what all have, by their apps' ids.
+    grounds: HashMap<String, Ground>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
@@ -101,6 +104,7 @@ impl Dynos {
             chosen,
             trees: HashMap::new(),
             listeners: HashMap::new(),
+            grounds: HashMap::new(),
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
@@ -109,6 +113,26 @@ impl Dynos {
     /// How they are kept apart, in words.
     pub fn isolation(&self) -> String {
         self.chosen.to_string()
+    }
+
+    /// How they are kept apart.
+    pub fn chosen(&self) -> &Chosen {
+        &self.chosen
+    }
+
+    /// Gives the dynos of an app, from now on, what those of `dyno start` have.
+    pub fn settle_on(&mut self, app_id: &str, ground: Ground) {
+        self.grounds.insert(app_id.to_owned(), ground);
+    }
+
+    /// There is no such app any more.
+    pub fn leave_ground(&mut self, app_id: &str) {
+        self.grounds.remove(app_id);
+    }
+
+    /// Whether a live dyno was given this port.
+    pub fn uses_port(&self, port: u16) -> bool {
+        self.supervisors.uses_port(port)
     }
 
     /// How many are alive.
@@ -315,14 +339,27 @@ impl Dynos {
 
     fn spec(&mut self, host: &Host, dyno: &Dyno, run: Run<'_>, tree: PathBuf) -> Result<DynoSpec> {
         let release = run.release;
-        let port = self.free_port()?;
-        let place = self.place(&dyno.id)?;
+        let ground = self.grounds.get(&dyno.app_id);
+        let dot_env = ground.map_or_else(BTreeMap::new, |ground| ground.env.clone());
+        let own_port = ground.and_then(|ground| ground.port_of(&dyno.name));
+        let live = ground.and_then(|ground| ground.live.clone());
+        let port = own_port.map_or_else(|| self.free_port(), Ok)?;
+        let live_owner = live
+            .as_ref()
+            .map(|folder| live_owner(folder, &self.chosen))
+            .transpose()?;
+        let owner = match live_owner {
+            Some(LiveOwner::Ids(ids)) => ids,
+            Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
+        };
+        let place = self.place(&dyno.id, live.as_deref())?;
         let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
             name: &dyno.name,
             place: &place,
             port,
             toolchains: &release.toolchains,
+            dot_env: &dot_env,
             config: &config,
             request: &run.env,
         });
@@ -340,10 +377,11 @@ impl Dynos {
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
-            tree,
+            tree: live.unwrap_or(tree),
+            live: live_owner.map(LiveOwner::live),
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
-            owner: self.free_owner(),
+            owner,
             privileged: rustix::process::geteuid().is_root(),
             hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.is_dir()).collect(),
@@ -359,8 +397,8 @@ impl Dynos {
         })
     }
 
-    /// Where the dyno `id` is to its own processes.
-    fn place(&self, id: &str) -> Result<Place> {
+    /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
+    fn place(&self, id: &str, live: Option<&Path>) -> Result<Place> {
         if self.chosen.isolation == Isolation::Namespaces {
             return Ok(Place::Walls);
         }
@@ -370,7 +408,7 @@ impl Dynos {
             path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
         };
         Ok(Place::Folder {
-            app: text(tempdir::app_folder(&folder))?,
+            app: text(live.map_or_else(|| tempdir::app_folder(&folder), Path::to_owned))?,
             temporary: text(tempdir::temporary_folder(&folder))?,
             id: id.to_owned(),
         })
@@ -426,6 +464,16 @@ impl Dynos {
         let stop = ToSupervisor::Stop {
             grace,
             why: StopReason::Stopped,
+            drain: 0.0,
+        };
+        self.supervisors.tell(id, &stop)
+    }
+
+    /// Asks a dyno to end within `grace` seconds, since nothing takes its place.
+    pub fn end(&self, id: &str, grace: f64) -> bool {
+        let stop = ToSupervisor::Stop {
+            grace,
+            why: StopReason::ScaledDown,
             drain: 0.0,
         };
         self.supervisors.tell(id, &stop)

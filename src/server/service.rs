@@ -4,6 +4,7 @@ mod dyno_requests;
 mod follow;
 mod formation_requests;
 mod server_requests;
+mod session_requests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
 use super::service_manager::ServiceManager;
+use super::sessions::Sessions;
 use super::signals::StopSignals;
 use super::startup;
 use super::status::Origin;
@@ -77,6 +79,9 @@ struct Service {
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
+    sessions: Sessions,
+    /// Its deadline is that of whoever may claim a session of an earlier server.
+    session_token: Token,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
     end_token: Token,
@@ -136,6 +141,9 @@ impl Service {
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
+        let left = host.store.sessions().map_err(UserError::from)?;
+        let sessions = Sessions::left(&left, Instant::now());
+        let session_token = ctx.reactor().token();
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -155,6 +163,8 @@ impl Service {
             destroying: Vec::new(),
             formations: Formations::default(),
             formation_token,
+            sessions,
+            session_token,
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
@@ -167,6 +177,7 @@ impl Service {
         self.info.idle
             && self.dynos.are_done()
             && self.formations.next_look().is_none()
+            && self.sessions.is_empty()
             && ctx.connections() == 0
             && ctx.jobs() == 0
     }
@@ -183,6 +194,7 @@ impl Service {
             self.answer_end_waiters(dynos, ctx);
             self.logs.dynos_ended(dynos, ctx);
             self.go_on_destroying(ctx);
+            self.go_on_ending_sessions(ctx);
         }
     }
 
@@ -245,6 +257,7 @@ impl Service {
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         self.logs.app_destroyed(app_id, ctx);
+        self.forget_session(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         ctx.work(move || {
@@ -297,6 +310,7 @@ impl Application for Service {
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app, ctx));
             }
+            (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
@@ -312,7 +326,13 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Again(token) if token == self.formation_token => self.take_up_formations(ctx),
+            Event::Again(token) if token == self.formation_token => {
+                self.await_claims(ctx);
+                self.take_up_formations(ctx);
+            }
+            Event::Deadline(token) if token == self.session_token => {
+                self.end_unclaimed_sessions(ctx);
+            }
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);
             }
@@ -334,12 +354,16 @@ impl Application for Service {
     }
 
     fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
-        self.logs.more(ticket, ctx)
+        match self.sessions.more(ticket) {
+            Some(more) => more,
+            None => self.logs.more(ticket, ctx),
+        }
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
         self.end_waiters.forget(ticket);
         self.logs.leave(ticket, ctx);
+        self.session_client_gone(ticket, ctx);
     }
 
     /// A server that the command line started leaves when nobody needs it.

@@ -15,6 +15,13 @@ use crate::store::NewSlug;
 pub fn create(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateSlug::parse(body)?;
     let app = host.store.app(app)?;
+    let session = host.store.session_of(&app.id)?;
+    if session.is_some_and(|session| session.live) {
+        let message = format!("`{}` runs in its folder itself, without a slug", app.name);
+        return Err(ApiError::invalid(message).hint(
+            "changes of the folder are seen at once; `dyno deploy -a NAME` deploys it to another app",
+        ));
+    }
     let new = NewSlug {
         process_types: request.process_types,
         digest: request.digest,

@@ -34,20 +34,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<App> {
         self.write(|transaction| {
-            let id = new_id()?;
-            let name = free_name(transaction, wish)?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO apps (id, name, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
-                )?
-                .execute(params![id, name, Time(now)])?;
-            let first = Snapshot::default();
-            let description = Change::Initial.to_string();
-            releases::insert(transaction, &id, &first, &description, user, now)?;
+            let app = insert(transaction, wish, user, now)?;
             if let Some(folder) = folder {
-                link(transaction, &id, folder, None, now)?;
+                link(transaction, &app.id, folder, None, now)?;
             }
-            find(transaction, &id)
+            find(transaction, &app.id)
         })
     }
 
@@ -112,6 +103,26 @@ impl Store {
     }
 }
 
+/// Makes an app with its first release.
+pub(super) fn insert(
+    connection: &Connection,
+    wish: &NameWish,
+    user: &str,
+    now: Timestamp,
+) -> Result<App> {
+    let id = new_id()?;
+    let name = free_name(connection, wish)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO apps (id, name, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)",
+        )?
+        .execute(params![id, name, Time(now)])?;
+    let first = Snapshot::default();
+    let description = Change::Initial.to_string();
+    releases::insert(connection, &id, &first, &description, user, now)?;
+    find(connection, &id)
+}
+
 fn free_name(connection: &Connection, wish: &NameWish) -> Result<AppName> {
     let mut taken = connection.prepare_cached("SELECT 1 FROM apps WHERE name = ?1")?;
     match wish {
@@ -140,7 +151,8 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
     (SELECT created_at FROM releases WHERE app_id = apps.id ORDER BY version DESC LIMIT 1),
     (SELECT slugs.size FROM releases JOIN slugs ON slugs.id = slug_id
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
-    (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1),
+    coalesce((SELECT path FROM sessions WHERE app_id = apps.id),
+             (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)),
     maintenance
     FROM apps";
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{Bits, Time};
-use super::{Result, Store, apps};
+use super::{Result, Store, apps, sessions};
 use crate::app::{Folder, Link};
 
 /// A folder that a slug was packed from.
@@ -45,12 +45,19 @@ impl Store {
     }
 
     /// The link of the first of these folders that has one. Given a folder and then the ones above
-    /// it, the nearest wins.
+    /// it, the nearest wins. A folder that `dyno start` runs in means that app, whatever it is linked to.
     ///
     /// # Errors
     /// When the state cannot be read.
     pub fn linked_app(&self, nearest_first: &[Folder]) -> Result<Option<Link>> {
         for folder in nearest_first {
+            if let Some(app_id) = sessions::app_in(&self.connection, folder)? {
+                return Ok(Some(Link {
+                    app: apps::find(&self.connection, &app_id)?,
+                    path: folder.path.clone(),
+                    packed_at: None,
+                }));
+            }
             if let Some((app_id, packed_at)) = linked(&self.connection, folder)? {
                 let app = apps::find(&self.connection, &app_id)?;
                 return Ok(Some(Link {

@@ -44,10 +44,7 @@ impl Store {
                     update.execute(params![entry.id, wanted.quantity, wanted.size, Time(now)])?;
                 }
             }
-            // From here on it is what somebody asked for, whatever is deployed.
-            transaction
-                .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1")?
-                .execute(params![app_id, FORMED])?;
+            note_scaled(transaction, app_id)?;
             Ok((before, entries(transaction, &release)?))
         })
     }
@@ -86,6 +83,14 @@ fn entries(connection: &Connection, release: &Release) -> Result<Vec<Entry>> {
 const UNFORMED: u8 = 0;
 const ASKED_FOR: u8 = 1;
 const FORMED: u8 = 2;
+
+/// Notes that from here on the formation is what somebody asked for, whatever is deployed.
+pub(super) fn note_scaled(connection: &Connection, app_id: &str) -> Result<()> {
+    connection
+        .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1")?
+        .execute(params![app_id, FORMED])?;
+    Ok(())
+}
 
 /// Notes that somebody deploys, so that the next release that counts brings a formation.
 pub(super) fn note_formed(connection: &Connection, app_id: &str) -> Result<()> {

@@ -33,6 +33,17 @@ pub(super) struct Snapshot {
     toolchains: Toolchains,
 }
 
+impl Snapshot {
+    /// A slug, without config.
+    pub(super) fn of_slug(slug_id: String, toolchains: Toolchains) -> Self {
+        Self {
+            slug_id: Some(slug_id),
+            config: Config::new(),
+            toolchains,
+        }
+    }
+}
+
 impl Store {
     /// Makes a slug the current release of an app, with the config as it is.
     ///

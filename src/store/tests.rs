@@ -6,6 +6,7 @@ mod file;
 mod folders;
 mod formation;
 mod releases;
+mod sessions;
 mod usage;
 mod whatever_the_order;
 

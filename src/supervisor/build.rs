@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{SCRATCH, TRACKED};
-use crate::control::DynoSpec;
+use crate::control::{DynoSpec, Live};
 use crate::dyno::Isolation;
 use crate::error::tell;
 use crate::init;
-use crate::sandbox::plan::{Owner, Ownership, Plan};
-use crate::sandbox::tempdir::{self, Lodging};
+use crate::sandbox::plan::{LiveOwnership, Owner, Ownership, Plan};
+use crate::sandbox::tempdir::{self, App, Lodging};
 use crate::sandbox::tracked::Tracker;
 use crate::sandbox::{Everybody, Launched, Place, launch};
-use crate::stack::{DynoTree, Stack, make_scratch};
+use crate::stack::{AppTree, DynoTree, Stack, make_scratch};
 
 /// Makes the dyno's folders and its sandbox; init says when the inside is ready. Init keeps `lock` as long as it lives.
 ///
@@ -32,6 +32,7 @@ pub(super) fn build(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launc
 pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
     match spec.isolation {
         Isolation::Namespaces => "/app".into(),
+        Isolation::Tempdir if spec.live.is_some() => spec.tree.clone(),
         Isolation::Tempdir => tempdir::app_folder(&spec.folder.join(SCRATCH)),
     }
 }
@@ -42,11 +43,21 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
     make_scratch(&scratch, spec.privileged.then_some((uid, gid)))
         .context("cannot make the dyno's folders")?;
     let tree = DynoTree {
-        slug: &spec.tree,
-        ownership: if spec.id_mapped {
-            Ownership::IdMapped
-        } else {
-            Ownership::Same
+        app: match spec.live {
+            Some(Live { of_root }) => AppTree::Live {
+                folder: &spec.tree,
+                ownership: match of_root && spec.privileged {
+                    true => LiveOwnership::MappedFromRoot,
+                    false => LiveOwnership::Same,
+                },
+            },
+            None => AppTree::Slug {
+                tree: &spec.tree,
+                ownership: match spec.id_mapped {
+                    true => Ownership::IdMapped,
+                    false => Ownership::Same,
+                },
+            },
         },
         scratch: &scratch,
         hostname: &spec.id,
@@ -77,7 +88,10 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
     let scratch = spec.folder.join(SCRATCH);
     let own = rustix::process::geteuid().as_raw();
     let lodging = Lodging {
-        slug: &spec.tree,
+        app: match spec.live {
+            Some(_) => App::Live(&spec.tree),
+            None => App::Copy(&spec.tree),
+        },
         folder: &scratch,
         owner: (spec.owner.0 != own).then_some(spec.owner),
     };

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "app",
             "command_line",
             "config_var",
+            "dot_env",
             "dyno",
             "formation",
             "log_line",

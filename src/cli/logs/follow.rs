@@ -1,5 +1,6 @@
 //! Reading a log over the API, and going on where it broke off when the server was killed or replaced meanwhile.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,6 @@ use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::print::Printer;
 use crate::api::app::App;
 use crate::api::logs::{LogQuery, Record};
 use crate::cli::context::{Context, app_path};
@@ -33,19 +33,17 @@ enum End {
     Lost(anyhow::Error),
 }
 
-/// Prints what `query` asks for.
+/// What is done with whole lines.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
+
+/// Takes what `query` asks for.
 ///
 /// # Errors
 /// When the app is not there, or not any more; when no server can be had; when the output cannot be written.
-pub fn read(
-    context: &mut Context,
-    app: &str,
-    query: LogQuery,
-    printer: &mut Printer,
-) -> Result<()> {
+pub fn read(context: &mut Context, app: &str, query: LogQuery, take: Take<'_>) -> Result<()> {
     // By its id, it is not taken for another one that comes under its name.
     let app_id = context.client()?.get::<App>(&app_path(app, ""))?.id;
-    read_of(context, &app_id, app, query, printer)
+    read_of(context, &app_id, app, query, take)
 }
 
 /// The same for an app whose id is known.
@@ -57,11 +55,11 @@ pub fn read_of(
     app_id: &str,
     app: &str,
     mut query: LogQuery,
-    printer: &mut Printer,
+    take: Take<'_>,
 ) -> Result<()> {
     let mut stream = go_on(context, app_id, &query)?;
     loop {
-        match pass_on(&mut stream, &mut query.cursor, printer)? {
+        match pass_on(&mut stream, &mut query.cursor, take)? {
             End::Complete if !query.tail => return Ok(()),
             End::Complete => {
                 still_there(context, app_id, app)?;
@@ -91,12 +89,8 @@ fn open(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streame
     context.client()?.stream(&target)
 }
 
-/// Prints record after record. `cursor` is always the place behind the last one that was printed.
-fn pass_on(
-    stream: &mut Streamed,
-    cursor: &mut Option<String>,
-    printer: &mut Printer,
-) -> Result<End> {
+/// Takes record after record. `cursor` is always the place behind the last one that was taken.
+fn pass_on(stream: &mut Streamed, cursor: &mut Option<String>, take: Take<'_>) -> Result<End> {
     let mut bytes = Vec::new();
     loop {
         wait(stream)?;
@@ -107,7 +101,7 @@ fn pass_on(
         };
         let mut used = 0;
         while let Some((record, length)) = Record::first(&bytes[used..])? {
-            printer.print(record.lines)?;
+            take(record.lines)?;
             *cursor = Some(record.cursor.to_owned());
             used += length;
         }
@@ -138,7 +132,7 @@ fn wait(stream: &Streamed) -> Result<()> {
             return Ok(());
         }
         if fds[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
-            return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
         }
     }
 }

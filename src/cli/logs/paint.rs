@@ -154,7 +154,7 @@ fn colored(color: &str, text: &str, out: &mut String) {
 
 /// Appends `bytes` so that a terminal shows all of them and obeys none: an escape as `\x1b`, what is no UTF-8 as `\xff`.
 /// Tabs do no harm.
-fn show(bytes: &[u8], out: &mut String) {
+pub fn show(bytes: &[u8], out: &mut String) {
     // Writing to a String cannot fail.
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {

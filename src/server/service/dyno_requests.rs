@@ -63,6 +63,11 @@ impl Service {
     ) -> Result<Reply<Self>, ApiError> {
         let request = CreateDyno::parse(body)?;
         let app = self.host.store.app(app)?;
+        if !self.sessions.may_start(&app.id) {
+            let message = format!("`{}` is the app of a `dyno start` that ends", app.name);
+            return Err(ApiError::invalid(message)
+                .hint("in a moment this folder means what it meant before"));
+        }
         self.start_dyno(app.id, request, ctx)
     }
 

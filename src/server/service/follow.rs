@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::super::application::Ctx;
-use super::super::formations::{self, back_off, cycle_at};
+use super::super::formations::{self, cycle_at};
 use super::super::slugs::digest;
 use super::Service;
 use crate::dyno::life::StopReason;
@@ -49,7 +49,7 @@ impl Service {
 
     fn recall_crashes(&mut self, app_id: &str) -> StoreResult<()> {
         let release = self.host.store.current_release(app_id)?;
-        let back_off = back_off(&self.host.settings);
+        let back_off = self.back_off_of(app_id);
         for entry in self.host.store.formation(app_id)? {
             for number in 1..=entry.wanted.quantity {
                 let name = DynoName {
@@ -70,7 +70,8 @@ impl Service {
     pub(super) fn follow(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let mut look_at = None;
         let destroyed = self.destroying.iter().any(|it| it.app_id == app_id);
-        if !self.ending && !destroyed && !ctx.is_stopping() {
+        let may = self.sessions.may_start(app_id);
+        if !self.ending && !destroyed && may && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
@@ -151,6 +152,12 @@ impl Service {
                     }
                 }
                 Change::Start { name, size } => {
+                    // Both would want the same port: its end is another look.
+                    if self.sessions.has(app_id)
+                        && alive.iter().any(|dyno| dyno.formation && dyno.name == name)
+                    {
+                        continue;
+                    }
                     let command = release.process_types.get(&name.process_type);
                     let command = command.unwrap_or_default().to_owned();
                     match self.tree_for(&release, ctx) {
@@ -213,7 +220,7 @@ impl Service {
             self.host
                 .log_as(&release.app_id, Source::Heroku, &name.to_string(), &text);
             let dyno = self.host.store.dyno_of_id(&dyno.id)?;
-            let back_off = back_off(&self.host.settings);
+            let back_off = self.back_off_of(&release.app_id);
             self.formations.crashed(&dyno, &back_off);
             let memory = self.formations.of(&release.app_id, &release.id);
             let again = memory.crashes.get(&name).map(|crashes| crashes.again_at);
@@ -267,8 +274,8 @@ impl Service {
             let current = self.host.store.current_release(&dyno.app_id);
             let current = current.is_ok_and(|release| release.id == dyno.release_id);
             if current && dyno.state == DynoState::Crashed {
-                self.formations
-                    .crashed(dyno, &back_off(&self.host.settings));
+                let back_off = self.back_off_of(&dyno.app_id);
+                self.formations.crashed(dyno, &back_off);
             }
             self.follow(&dyno.app_id, ctx);
         } else if dyno.name.process_type == RELEASE_PHASE {

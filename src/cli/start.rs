@@ -1,0 +1,486 @@
+//! `dyno start`: runs this folder's Procfile in the foreground, in a short-lived app of its own.
+//!
+//! Three threads: one holds the app's connection (`start/hold.rs`), one reads the app's log and shows it
+//! (`start/screen.rs`), and this one waits for signals and for what the log tells of the processes (`start/watch.rs`). So
+//! Ctrl-C works though nobody takes the output. What is here of the processes is known from the log alone, which goes on
+//! whatever becomes of the server.
+
+mod hold;
+mod quantities;
+mod screen;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::OFlags;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Place;
+use super::context::{Context, app_path, current_folder, folder};
+use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
+use super::logs::follow;
+use super::one_off::tell_isolation;
+use crate::api::dyno::{Dyno, Stopping};
+use crate::api::formation::{Formation, ScaleFormation};
+use crate::api::logs::{LogQuery, MOST_LINES};
+use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
+use crate::client::is_lost;
+use crate::config_var::check_env;
+use crate::dot_env;
+use crate::error::{UserError, tell_part};
+use crate::formation::{Update, parse_amount};
+use crate::log_line;
+use crate::release::ProcessTypes;
+use crate::sys::signal::{Signal, is_ignored};
+use screen::{Form, Screen, told};
+use watch::{Change, Failure, Watch};
+
+/// The first port, foreman's.
+const FIRST_PORT: u16 = 5000;
+
+/// The file of variables that is read if no other is named; it need not be there.
+const DOT_ENV: &str = ".env";
+
+/// Between two looks at what still ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A second signal within this time is the first one, which came over two ways.
+const SAME_SIGNAL: Duration = Duration::from_millis(300);
+
+/// How long the last lines of the log are waited for once nothing runs any more.
+const LAST_LINES: Duration = Duration::from_secs(3);
+
+/// How long there may be no server while everything ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const EXAMPLES: &str = "\
+  $ dyno start                      one of each process type, Ctrl-C ends them
+  $ dyno start web                  only web
+  $ dyno start -m all=1,worker=2    two workers
+
+In another terminal, in this folder: `dyno ps`, `dyno ps:restart web.1`, `dyno run bash`, `dyno logs`.";
+
+/// Run this folder's Procfile here, to work on it
+///
+/// The processes run in dynos of a short-lived app, with the folder itself at /app: changes are seen at once. As long as it
+/// runs, the folder means that app; afterwards what it meant before. Variables are read from `.env`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Start {
+    /// How many of each process type: `web=1,worker=2`; `all` are those not named
+    #[arg(short = 'm', long, value_name = "TYPE=N,…")]
+    formation: Option<String>,
+    /// Only these process types
+    #[arg(value_name = "PROCESS")]
+    processes: Vec<String>,
+    /// Read variables from this file instead of .env; may be repeated
+    #[arg(short, long, value_name = "FILE", value_delimiter = ',')]
+    env: Vec<PathBuf>,
+    /// The first port; each process type has a hundred [default: PORT of .env, or 5000]
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Run a copy of the folder, packed as `dyno deploy` does
+    #[arg(long)]
+    slug: bool,
+    /// When one process ends, end all, and exit with its status
+    #[arg(long)]
+    exit_on_crash: bool,
+}
+
+/// What this command waits for.
+enum Event {
+    Signal(i32),
+    /// A process that is to run does not.
+    Crashed(Failure),
+    /// The log has ended, or nobody takes it.
+    LogEnded(Result<()>),
+    /// The app is gone, or cannot be held any more.
+    HoldEnded(Result<()>),
+}
+
+impl Start {
+    /// Runs until a signal, or until a process ends if that is asked for. The result is 0 if nothing failed, else the
+    /// status of what did.
+    ///
+    /// # Errors
+    /// When nothing can be started, or with the status of what failed.
+    pub fn perform(self, mut context: Context) -> Result<u8> {
+        let root = current_folder()?;
+        let types = procfile(&root)?;
+        let formation = quantities::quantities(&types, self.formation.as_deref(), &self.processes)?;
+        let (env, port) = self.variables(&root)?;
+        let (sender, events) = crossbeam_channel::unbounded();
+        pass_signals_on(sender.clone())?;
+        let mut request = CreateSession {
+            id: None,
+            folder: folder(&root)?,
+            env,
+            port,
+            order: types.iter().map(|(name, _)| name.to_owned()).collect(),
+            formation,
+            live: (!self.slug).then(|| Live {
+                process_types: without_release_phase(&types),
+                toolchains: own_toolchains(),
+            }),
+        };
+        let (hold, session) = hold::begin(&mut context, &request)?;
+        tell_isolation(&context.home);
+        request.id = Some(session.id.clone());
+        let session_context = of_app(&session)?;
+        spawn("hold", sender.clone(), {
+            let (mut context, request) = (session_context, request.clone());
+            move || Event::HoldEnded(hold::keep(hold, &mut context, &request))
+        })?;
+        let mut running = Running::begin(context, session, &request, &self, sender)?;
+        if self.slug {
+            // Whatever goes wrong here ends this command, and with its connection the app.
+            running.release(&root, &request.formation)?;
+        }
+        running.until_end(&events)
+    }
+
+    /// Variables for the processes, and the first port: `PORT` is foreman's word for that.
+    fn variables(&self, root: &Path) -> Result<(BTreeMap<String, String>, u16)> {
+        let mut env = BTreeMap::new();
+        let usual = [PathBuf::from(DOT_ENV)];
+        let (files, must_be) = match self.env.is_empty() {
+            true => (&usual[..], false),
+            false => (&self.env[..], true),
+        };
+        for file in files {
+            let shown = file.display().to_string();
+            match read(&root.join(file)) {
+                Ok(text) => env.extend(dot_env::parse(&text, &shown)?),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => {}
+                Err(error) => {
+                    return Err(UserError::new(format!("cannot read `{shown}`: {error}"))
+                        .hint("-e takes a file of lines like `NAME=value`")
+                        .into());
+                }
+            }
+        }
+        let of_file = env.remove("PORT");
+        let port = match (self.port, of_file) {
+            (Some(port), _) => port,
+            (None, Some(text)) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+                let hint = "it is the first port, from 1 to 65535; `-p` says another";
+                UserError::new("`PORT` of the file of variables is no port").hint(hint)
+            })?,
+            (None, None) => FIRST_PORT,
+        };
+        check_env(&env)?;
+        Ok((env, port))
+    }
+}
+
+/// The process types of the folder.
+fn procfile(root: &Path) -> Result<ProcessTypes> {
+    let types = process_types(root)?;
+    if types.len() > 0 {
+        return Ok(types);
+    }
+    let what = match root.join("Procfile").exists() {
+        true => "the Procfile has no process types",
+        false => "no Procfile",
+    };
+    Err(UserError::new(format!("{what} in `{}`", root.display()))
+        .hint("a line of it is like `web: ./server -p $PORT`; -C goes to another folder")
+        .into())
+}
+
+/// What a file has, up to a little more than it may have. Opening a pipe does not wait for a writer.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)?
+        .take(dot_env::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// What a thread of its own needs to talk to the server about the app.
+fn of_app(session: &Session) -> Result<Context> {
+    Context::new(Place {
+        app: Some(session.app.id.clone()),
+        directory: Vec::new(),
+    })
+}
+
+fn spawn(
+    name: &str,
+    sender: Sender<Event>,
+    work: impl FnOnce() -> Event + Send + 'static,
+) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || drop(sender.send(work()))).map(drop)
+}
+
+/// Signals that end the command are its own business from here on. One that whoever started it has ignored, as `nohup`
+/// does, stays so.
+fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter();
+    let wanted = wanted.filter(|number| !Signal::new(*number).is_some_and(is_ignored));
+    let mut signals = Signals::new(wanted)?;
+    let pass_on = move || {
+        for signal in signals.forever() {
+            if sender.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(pass_on)
+        .map(drop)
+}
+
+/// The app while it runs, as the main thread knows it.
+struct Running {
+    context: Context,
+    session: Session,
+    screen: Screen,
+    watch: Arc<Mutex<Watch>>,
+    exit_on_crash: bool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Running {
+    /// Reads and shows the log from here on.
+    fn begin(
+        context: Context,
+        session: Session,
+        request: &CreateSession,
+        start: &Start,
+        sender: Sender<Event>,
+    ) -> Result<Self> {
+        let names: Vec<String> = request
+            .order
+            .iter()
+            .flat_map(|name| {
+                let quantity = request.formation.get(name).copied().unwrap_or(0);
+                (1..=quantity).map(move |number| format!("{name}.{number}"))
+            })
+            .collect();
+        let watch = Arc::new(Mutex::new(Watch::default()));
+        let screen = |form| Screen::new(form, names.clone(), TimeZone::system());
+        let log = Log {
+            screen: screen(Form::of(rustix::stdio::stdout())),
+            watch: Arc::clone(&watch),
+            sender: sender.clone(),
+            order: request.order.clone(),
+            port: request.port,
+            again: !start.exit_on_crash,
+        };
+        let (mut log_context, app) = (of_app(&session)?, session.app.clone());
+        spawn("log", sender, move || {
+            Event::LogEnded(log.read(&mut log_context, &app.id, &app.name))
+        })?;
+        Ok(Self {
+            context,
+            session,
+            screen: screen(Form::Plain),
+            watch,
+            exit_on_crash: start.exit_on_crash,
+        })
+    }
+
+    /// Deploys the folder to the app, and has its processes run.
+    fn release(&mut self, root: &Path, formation: &BTreeMap<String, u32>) -> Result<()> {
+        let app = &self.session.app.id;
+        deploy::from_folder(&mut self.context, app, root, Purpose::Start)?;
+        let update = |(which, quantity): (&String, &u32)| {
+            Ok(Update {
+                which: which.clone(),
+                amount: Some(parse_amount(&quantity.to_string())?),
+                size: None,
+            })
+        };
+        let request = ScaleFormation {
+            updates: formation.iter().map(update).collect::<Result<_>>()?,
+        };
+        let target = app_path(app, "/formation");
+        let _: Vec<Formation> = self.context.client()?.patch(&target, &request)?;
+        Ok(())
+    }
+
+    /// Waits until something asks for the end, and sees to it.
+    fn until_end(mut self, events: &Receiver<Event>) -> Result<u8> {
+        let mut crashed = None;
+        let outcome = loop {
+            match events.recv().context("nobody is left to wait for")? {
+                Event::Signal(_) => break Ok(()),
+                Event::Crashed(failure) if self.exit_on_crash => {
+                    self.tell(&format!("{} {}", failure.name, failure.how()));
+                    crashed = Some(failure);
+                    break Ok(());
+                }
+                Event::Crashed(_) => {}
+                // Whatever there is to do for the app, whoever destroyed it has done it.
+                Event::HoldEnded(Ok(())) => {
+                    let message = format!("the app `{}` was destroyed", self.session.app.name);
+                    let hint = "somebody did so while `dyno start` ran: start it again";
+                    return Err(UserError::new(message).hint(hint).into());
+                }
+                Event::HoldEnded(Err(error)) => return Err(error),
+                Event::LogEnded(ended) => break ended,
+            }
+        };
+        self.end(events)?;
+        outcome?;
+        let failure = locked(&self.watch).failure().cloned();
+        match crashed.or(failure) {
+            Some(failure) if failure.code() != 0 => {
+                let message = format!("`{}` {}", failure.name, failure.how());
+                Err(UserError::new(message).exit_code(failure.code()).into())
+            }
+            _ => Ok(0),
+        }
+    }
+
+    /// Ends all processes, and then the app. Returns when everything is gone.
+    fn end(&mut self, events: &Receiver<Event>) -> Result<()> {
+        locked(&self.watch).stop();
+        self.tell("sending SIGTERM to all processes");
+        self.stop(false)?;
+        let (began, mut killed, mut log_ended) = (Instant::now(), false, false);
+        while self.are_alive()? {
+            match events.recv_timeout(LOOK_AGAIN) {
+                Ok(Event::Signal(SIGINT | SIGTERM)) if !killed && began.elapsed() > SAME_SIGNAL => {
+                    killed = true;
+                    locked(&self.watch).kill();
+                    self.tell("sending SIGKILL to all processes");
+                    self.stop(true)?;
+                }
+                // Somebody else has destroyed it.
+                Ok(Event::HoldEnded(_)) => return Ok(()),
+                Ok(Event::LogEnded(_)) => log_ended = true,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let target = app_path(&self.session.app.id, "");
+        self.ask(|client| client.delete::<serde_json::Value>(&target))?;
+        let until = Instant::now() + LAST_LINES;
+        while !log_ended {
+            match events.recv_deadline(until) {
+                Ok(event) => log_ended = matches!(event, Event::LogEnded(_)),
+                // Nobody takes what there is to be shown.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, kill: bool) -> Result<()> {
+        let target = format!("/sessions/{}/actions/stop", self.session.id);
+        // Gone already: that is all that was wanted.
+        let _: Option<Stopping> = self.ask(|client| client.post(&target, &StopSession { kill }))?;
+        Ok(())
+    }
+
+    /// Whether a dyno of the app is alive. What has crashed and waits is in the list, too.
+    fn are_alive(&mut self) -> Result<bool> {
+        let target = app_path(&self.session.app.id, "/dynos");
+        let dynos: Option<Vec<Dyno>> = self.ask(|client| client.get_list(&target))?;
+        let mut dynos = dynos.into_iter().flatten();
+        Ok(dynos.any(|dyno| dyno.ended_at.is_none()))
+    }
+
+    /// Asks whichever server there is. None: it says that there is no such thing any more.
+    fn ask<T>(
+        &mut self,
+        question: impl Fn(&mut crate::client::Client) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let began = Instant::now();
+        loop {
+            let error = match self.context.client().map(&question) {
+                Ok(Ok(answer)) => return Ok(Some(answer)),
+                Ok(Err(error)) if error.is::<UserError>() => return Ok(None),
+                Ok(Err(error)) if !is_lost(&error) => return Err(error),
+                Ok(Err(error)) | Err(error) => error,
+            };
+            if began.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            self.context.forget_client();
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Says something of this command's own, beside the log.
+    fn tell(&self, text: &str) {
+        tell_part!("{}", self.screen.own(Timestamp::now(), text));
+    }
+}
+
+/// The log, as the thread that reads it knows it.
+struct Log {
+    screen: Screen,
+    watch: Arc<Mutex<Watch>>,
+    sender: Sender<Event>,
+    order: Vec<String>,
+    port: u16,
+    again: bool,
+}
+
+impl Log {
+    /// Shows all of it until the app is destroyed.
+    fn read(mut self, context: &mut Context, app_id: &str, app: &str) -> Result<()> {
+        let query = LogQuery {
+            lines: Some(MOST_LINES),
+            tail: true,
+            ..LogQuery::default()
+        };
+        let mut out = Vec::new();
+        follow::read_of(context, app_id, app, query, &mut |lines| {
+            out.clear();
+            for line in lines.split_inclusive(|byte| *byte == b'\n') {
+                self.take(line, &mut out);
+            }
+            screen::write(&out)
+        })
+    }
+
+    fn take(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let Some(line) = log_line::parse(line) else {
+            return;
+        };
+        let seen = locked(&self.watch).see(&line);
+        if let Some((name, Change::Crashed(status))) = &seen {
+            let failure = Failure {
+                name: name.clone(),
+                status: *status,
+            };
+            let _ = self.sender.send(Event::Crashed(failure));
+        }
+        let change = seen.as_ref().map(|(_, change)| change);
+        let said = told(&line, change, self.port_of(line.process), self.again);
+        if line.source == log_line::Source::App || said.is_some() {
+            self.screen.put(&line, said.as_deref(), out);
+        }
+    }
+
+    /// The port of a process, if it is one that is known beforehand.
+    fn port_of(&self, process: &[u8]) -> Option<u16> {
+        let name: crate::dyno::DynoName = str::from_utf8(process).ok()?.parse().ok()?;
+        fixed_port(self.port, &self.order, &name)
+    }
+}

@@ -1,0 +1,320 @@
+//! What the log says of the processes: who runs, who has failed, and with which status. Pure.
+//!
+//! The log is the one witness that survives everything: its cursor goes on after a server was killed, so no crash is missed
+//! and none is seen twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::log_line::{Line, Source};
+
+/// The status of SIGTERM's end; what was asked to end may end so.
+const TERMINATED: u8 = 143;
+
+/// The status of SIGKILL's end.
+const KILLED: u8 = 137;
+
+/// The exit code of what failed before it had a status.
+const NO_STATUS: u8 = 1;
+
+/// Something that has happened to a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Its command is being started.
+    Starting,
+    /// It is up; of a web process: it listens.
+    Up,
+    /// It ended though it should not have. None: it could not be started.
+    Crashed(Option<u8>),
+    /// It ended as it should, with this status.
+    Ended(u8),
+}
+
+/// Who failed, and with which status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Whose.
+    pub name: String,
+    /// None: it could not be started.
+    pub status: Option<u8>,
+}
+
+impl Failure {
+    /// What to exit with.
+    pub fn code(&self) -> u8 {
+        self.status.unwrap_or(NO_STATUS)
+    }
+
+    /// What has become of it, in words.
+    pub fn how(&self) -> String {
+        how(self.status)
+    }
+}
+
+/// How something ended, in words.
+pub fn how(status: Option<u8>) -> String {
+    match status {
+        Some(status @ 129..=159) => format!("ended by signal {}", status - 128),
+        Some(status) => format!("exited with status {status}"),
+        None => "could not be started".to_owned(),
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// The last status of each, until it is known what to think of it.
+    statuses: BTreeMap<String, u8>,
+    /// Those that were told to end, whose statuses are still to come: the log has their next states before.
+    retired: BTreeSet<String>,
+    /// Those of them that were up.
+    retired_up: BTreeSet<String>,
+    /// Those that are down after a crash, in the order of their crashes.
+    down: Vec<Failure>,
+    /// Everything is to end.
+    stopping: bool,
+    /// It is to end at once.
+    killing: bool,
+}
+
+impl Watch {
+    /// From here on everything is to end.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// From here on it is nobody's fault to be killed.
+    pub fn kill(&mut self) {
+        self.killing = true;
+    }
+
+    /// The first that failed: that was down when everything was to end, or did not end as it was asked to.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.down.first()
+    }
+
+    /// Takes a line of the log.
+    pub fn see(&mut self, line: &Line<'_>) -> Option<(String, Change)> {
+        if line.source != Source::Heroku {
+            return None;
+        }
+        let name = str::from_utf8(line.process).ok()?;
+        let text = str::from_utf8(line.text).ok()?;
+        let change = self.change(name, text)?;
+        Some((name.to_owned(), change))
+    }
+
+    fn change(&mut self, name: &str, text: &str) -> Option<Change> {
+        if let Some(status) = text.strip_prefix("Process exited with status ") {
+            let status = status.parse().ok()?;
+            if self.retired.remove(name) {
+                let was_up = self.retired_up.remove(name);
+                return Some(self.ended(name, status, was_up));
+            }
+            self.statuses.insert(name.to_owned(), status);
+            return None;
+        }
+        if text.starts_with("Starting process with command ") {
+            return Some(Change::Starting);
+        }
+        if text.starts_with("Error R99 ") {
+            // The word of its crash may follow, or not.
+            self.statuses.remove(name);
+            return self.crashed(name, None);
+        }
+        if matches!(text, "Restarting" | "Cycling") {
+            self.retired.insert(name.to_owned());
+            return None;
+        }
+        let (from, to) = text
+            .strip_prefix("State changed from ")?
+            .split_once(" to ")?;
+        match to {
+            "starting" if from == "crashed" => {
+                self.down.retain(|failure| failure.name != name);
+                None
+            }
+            "starting" => {
+                self.retire(name, from);
+                None
+            }
+            "up" => Some(Change::Up),
+            "crashed" => {
+                let status = self.statuses.remove(name);
+                self.crashed(name, status)
+            }
+            "down" | "complete" => {
+                // One that had not begun, and a one-off, tell their status before.
+                let Some(status) = self.statuses.remove(name) else {
+                    self.retire(name, from);
+                    return None;
+                };
+                Some(self.ended(name, status, false))
+            }
+            _ => None,
+        }
+    }
+
+    fn retire(&mut self, name: &str, from: &str) {
+        self.retired.insert(name.to_owned());
+        if from == "up" {
+            self.retired_up.insert(name.to_owned());
+        }
+    }
+
+    fn ended(&mut self, name: &str, status: u8, was_up: bool) -> Change {
+        let asked = matches!(status, 0 | TERMINATED) || self.killing && status == KILLED;
+        if self.stopping && was_up && !asked {
+            self.fail(name, Some(status));
+        }
+        Change::Ended(status)
+    }
+
+    fn crashed(&mut self, name: &str, status: Option<u8>) -> Option<Change> {
+        let known = self.down.iter().any(|failure| failure.name == name);
+        if known && status.is_none() {
+            return None;
+        }
+        self.fail(name, status);
+        Some(Change::Crashed(status))
+    }
+
+    fn fail(&mut self, name: &str, status: Option<u8>) {
+        self.down.retain(|failure| failure.name != name);
+        self.down.push(Failure {
+            name: name.to_owned(),
+            status,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn see(watch: &mut Watch, name: &str, text: &str) -> Option<Change> {
+        let line = Line {
+            time: b"",
+            source: Source::Heroku,
+            process: name.as_bytes(),
+            text: text.as_bytes(),
+        };
+        watch.see(&line).map(|(_, change)| change)
+    }
+
+    fn exits(watch: &mut Watch, name: &str, status: u8, states: &str) -> Option<Change> {
+        let text = format!("Process exited with status {status}");
+        assert_eq!(see(watch, name, &text), None);
+        see(watch, name, &format!("State changed from {states}"))
+    }
+
+    #[test]
+    fn what_is_down_when_everything_ends_has_failed_and_what_came_back_has_not() {
+        let mut watch = Watch::default();
+        for (name, status) in [("web.1", 3), ("worker.1", 4), ("clock.1", 0)] {
+            let change = exits(&mut watch, name, status, "up to crashed");
+            assert_eq!(change, Some(Change::Crashed(Some(status))));
+        }
+        see(
+            &mut watch,
+            "web.1",
+            "State changed from crashed to starting",
+        );
+        assert_eq!(
+            see(&mut watch, "web.1", "Starting process with command `x`"),
+            Some(Change::Starting)
+        );
+        assert_eq!(
+            see(&mut watch, "web.1", "State changed from starting to up"),
+            Some(Change::Up)
+        );
+        watch.stop();
+        let failure = watch.failure().unwrap();
+        assert_eq!((&*failure.name, failure.code()), ("worker.1", 4));
+    }
+
+    fn is_retired(watch: &mut Watch, name: &str, states: &str, status: u8) -> Option<Change> {
+        let text = format!("State changed from {states}");
+        assert_eq!(see(watch, name, &text), None);
+        see(watch, name, "Stopping all processes with SIGTERM");
+        see(watch, name, &format!("Process exited with status {status}"))
+    }
+
+    #[test]
+    fn who_ends_otherwise_than_asked_has_failed() {
+        for (status, states, failed) in [
+            (0, "up to down", false),
+            (143, "up to down", false),
+            (3, "up to down", true),
+            (137, "up to down", true),
+            (3, "starting to down", false),
+        ] {
+            let mut watch = Watch::default();
+            // To be restarted is no end.
+            see(&mut watch, "web.1", "Restarting");
+            let ended = is_retired(&mut watch, "web.1", "up to starting", 9);
+            assert_eq!((ended, watch.failure()), (Some(Change::Ended(9)), None));
+            watch.stop();
+            let ended = is_retired(&mut watch, "web.1", states, status);
+            assert_eq!(ended, Some(Change::Ended(status)));
+            assert_eq!(watch.failure().is_some(), failed, "{status} {states}");
+        }
+        let mut watch = Watch::default();
+        watch.stop();
+        watch.kill();
+        is_retired(&mut watch, "web.1", "up to down", 137);
+        assert_eq!(watch.failure(), None);
+    }
+
+    #[test]
+    fn what_had_not_begun_and_one_offs_tell_their_status_first() {
+        let mut watch = Watch::default();
+        watch.stop();
+        for (name, status, states) in [
+            ("web.1", 128, "starting to down"),
+            ("run.1", 3, "up to complete"),
+        ] {
+            let ended = exits(&mut watch, name, status, states);
+            assert_eq!(
+                (ended, watch.failure()),
+                (Some(Change::Ended(status)), None)
+            );
+        }
+        // One that is restarted while it boots says nothing of its state.
+        see(&mut watch, "web.1", "Restarting");
+        let ended = see(&mut watch, "web.1", "Process exited with status 143");
+        assert_eq!(ended, Some(Change::Ended(143)));
+    }
+
+    #[test]
+    fn what_cannot_be_started_has_failed_once() {
+        let mut watch = Watch::default();
+        let error = "Error R99 (Platform error) -> Failed to launch the dyno: no";
+        assert_eq!(see(&mut watch, "web.1", error), Some(Change::Crashed(None)));
+        let crashed = "State changed from starting to crashed";
+        assert_eq!(see(&mut watch, "web.1", crashed), None);
+        let failure = watch.failure().unwrap();
+        assert_eq!(
+            (failure.code(), &*failure.how()),
+            (1, "could not be started")
+        );
+    }
+
+    #[test]
+    fn nobody_can_tell_of_another_by_printing() {
+        let mut watch = Watch::default();
+        let line = Line {
+            time: b"",
+            source: Source::App,
+            process: b"web.1",
+            text: b"State changed from up to crashed",
+        };
+        assert_eq!(watch.see(&line), None);
+        assert_eq!(watch.failure(), None);
+    }
+
+    #[test]
+    fn a_signal_is_told_as_one() {
+        assert_eq!(how(Some(7)), "exited with status 7");
+        assert_eq!(how(Some(139)), "ended by signal 11");
+    }
+}

@@ -1,0 +1,143 @@
+//! What the dynos of a `dyno start` have that no other app's have: ports that are known beforehand, the variables of
+//! `.env`, and, unless a slug is wanted, the folder itself.
+//!
+//! In memory alone. A server that comes after this one is told anew by the command, which has read the file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::api::ApiError;
+use crate::api::session::fixed_port;
+use crate::control::Live;
+use crate::dyno::{DynoName, Isolation};
+use crate::sandbox::offer::{Chosen, Ids};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Ground {
+    /// Variables for every dyno of the app.
+    pub env: BTreeMap<String, String>,
+    /// The first port.
+    pub port: u16,
+    /// The process types in the order of the Procfile.
+    pub order: Vec<String>,
+    /// The folder that the dynos work in; none if it is a slug.
+    pub live: Option<PathBuf>,
+}
+
+impl Ground {
+    /// The port of a dyno of the formation. None for those that get any.
+    pub fn port_of(&self, name: &DynoName) -> Option<u16> {
+        fixed_port(self.port, &self.order, name)
+    }
+}
+
+/// Who a dyno is that works in a user's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveOwner {
+    /// These host ids: the folder's, or the server's own if it has no others.
+    Ids((u32, u32)),
+    /// One of those that dynos have anyway; the mount shows root's files as its own.
+    MappedFromRoot,
+}
+
+impl LiveOwner {
+    /// The same as the dyno's supervisor is told.
+    pub fn live(self) -> Live {
+        Live {
+            of_root: self == Self::MappedFromRoot,
+        }
+    }
+}
+
+/// Who a dyno in `folder` is to be, so that it can write there and is not root.
+///
+/// # Errors
+/// When it would have to be root, with advice; when there is no such folder.
+pub fn live_owner(folder: &Path, chosen: &Chosen) -> Result<LiveOwner, ApiError> {
+    let shown = folder.display();
+    let metadata = fs::metadata(folder)
+        .map_err(|error| ApiError::invalid(format!("cannot look at `{shown}`: {error}")))?;
+    if !metadata.is_dir() {
+        return Err(ApiError::invalid(format!("`{shown}` is no folder")));
+    }
+    owner_of((metadata.uid(), metadata.gid()), chosen).map_err(|why| {
+        ApiError::invalid(format!("`{shown}` {why}")).hint(
+            "give it to a user with `chown -R USER:GROUP`, or have a copy run with `dyno start --slug`",
+        )
+    })
+}
+
+fn owner_of(ids: (u32, u32), chosen: &Chosen) -> Result<LiveOwner, &'static str> {
+    match (ids, chosen.ids) {
+        (_, Ids::Own(own)) => Ok(LiveOwner::Ids(own)),
+        ((0, _), Ids::Each(_)) if chosen.isolation == Isolation::Namespaces && chosen.id_mapped => {
+            Ok(LiveOwner::MappedFromRoot)
+        }
+        ((0, _), _) => Err("belongs to root, which no dyno runs as"),
+        ((_, 0), _) => Err("belongs to root's group, which no dyno runs as"),
+        (ids, _) => Ok(LiveOwner::Ids(ids)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_type_has_a_hundred_ports_from_its_place_in_the_procfile() {
+        let ground = Ground {
+            env: BTreeMap::new(),
+            port: 5000,
+            order: ["release", "web", "worker"].map(str::to_owned).into(),
+            live: None,
+        };
+        let port = |name: &str| ground.port_of(&name.parse().unwrap());
+        for (name, wanted) in [
+            ("web.1", Some(5100)),
+            ("web.2", Some(5101)),
+            ("worker.100", Some(5299)),
+            ("worker.101", None),
+            ("run.1", None),
+        ] {
+            assert_eq!(port(name), wanted, "{name}");
+        }
+        let high = Ground {
+            port: 65_500,
+            ..ground
+        };
+        assert_eq!(high.port_of(&"web.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_dyno_in_a_folder_is_its_owner_and_never_root() {
+        use Isolation::{Namespaces, Tempdir};
+        let owner = |ids, isolation, of_server| {
+            let id_mapped = isolation == Namespaces && matches!(of_server, Ids::Each(_));
+            owner_of(
+                ids,
+                &Chosen {
+                    isolation,
+                    ids: of_server,
+                    id_mapped,
+                    because: None,
+                },
+            )
+        };
+        let ada = (1001, 1002);
+        for isolation in [Namespaces, Tempdir] {
+            assert_eq!(
+                owner(ada, isolation, Ids::Own(ada)),
+                Ok(LiveOwner::Ids(ada))
+            );
+            assert_eq!(owner(ada, isolation, Ids::Each(7)), Ok(LiveOwner::Ids(ada)));
+            assert!(owner((1001, 0), isolation, Ids::Each(7)).is_err());
+            assert!(owner((0, 0), isolation, Ids::Shared((7, 7))).is_err());
+        }
+        let mapped = owner((0, 0), Namespaces, Ids::Each(7));
+        assert_eq!(mapped, Ok(LiveOwner::MappedFromRoot));
+        assert!(owner((0, 0), Tempdir, Ids::Each(7)).is_err());
+    }
+}

@@ -1,0 +1,297 @@
+//! Requests on the short-lived apps of `dyno start`, and what is done when one comes to its end.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::super::application::{Ctx, Reply, Request, Ticket};
+use super::super::formations::back_off;
+use super::super::ground::{Ground, live_owner};
+use super::super::host::{self, Answer, response};
+use super::super::sessions::Standing;
+use super::Service;
+use crate::api::ApiError;
+use crate::api::app::App;
+use crate::api::dyno::Stopping;
+use crate::api::session::{CreateSession, Session, StopSession};
+use crate::app::{self, AppName, Folder};
+use crate::dyno::{DynoName, WEB};
+use crate::error::tell;
+use crate::http::Response;
+use crate::scheduler::BackOff;
+use crate::store::{NameWish, NewLive, NewSession};
+
+/// What the folder's name gets for the app's.
+const SUFFIX: &str = "-start";
+
+/// How long the dynos of an app that nobody holds any more have to end, at most.
+const LAST_GRACE: Duration = Duration::from_secs(3);
+
+/// How long what crashes waits at most, from the second crash, from the third, and ever: somebody sits there and has
+/// just mended it.
+const QUICK: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
+
+impl Service {
+    /// Everything below `/sessions`.
+    pub(super) fn session_request(
+        &mut self,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Reply<Self> {
+        let path = super::routes::Path::of(&request.head);
+        match (request.head.method(), &path.parts()[..]) {
+            ("POST", ["sessions"]) => host::reply(self.begin_session(request, ctx)),
+            ("POST", ["sessions", id, "actions", "stop"]) => {
+                Reply::Now(response(self.stop_session(id, &request.body)))
+            }
+            (method, _) => Reply::Now(response(Err(ApiError::not_found(format!(
+                "there is no {method} {}",
+                request.head.path()
+            ))))),
+        }
+    }
+
+    fn begin_session(
+        &mut self,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let wanted = CreateSession::parse(&request.body)?;
+        if self.ending || ctx.is_stopping() {
+            return Err(ApiError::new("unavailable", "the server is about to leave"));
+        }
+        let (app, id) = match &wanted.id {
+            Some(id) => self.claimed(id)?,
+            None => self.new_session(&wanted)?,
+        };
+        let live = self.host.store.session_of(&app.id)?;
+        let live = live.filter(|session| session.live).map(|it| it.path);
+        let ground = Ground {
+            env: wanted.env,
+            port: wanted.port,
+            order: wanted.order,
+            live: live.map(PathBuf::from),
+        };
+        self.dynos.settle_on(&app.id, ground);
+        let session = Session {
+            id: id.clone(),
+            app: App::new(&app, &self.host.account),
+        };
+        let mut greeting =
+            serde_json::to_vec(&session).map_err(|error| ApiError::internal(error.to_string()))?;
+        greeting.push(b'\n');
+        self.sessions.hold(&app.id, &id, request.ticket, greeting);
+        self.await_claims(ctx);
+        self.follow(&app.id, ctx);
+        Ok(Reply::Stream(
+            Response::new(201).with("Content-Type", "application/json"),
+        ))
+    }
+
+    /// The session that somebody comes back to.
+    fn claimed(&self, id: &str) -> Result<(app::App, String), ApiError> {
+        let app_id = self.sessions.app_of(id);
+        let app_id = app_id.ok_or_else(|| {
+            ApiError::not_found("the app of this `dyno start` was ended while it was away")
+        })?;
+        Ok((self.host.store.app(app_id)?, id.to_owned()))
+    }
+
+    fn new_session(&mut self, wanted: &CreateSession) -> Result<(app::App, String), ApiError> {
+        let folder = &wanted.folder;
+        self.check_folder(folder)?;
+        let total: u64 = wanted.formation.values().map(|it| u64::from(*it)).sum();
+        let limit = self.host.settings.max_dynos;
+        if total > u64::from(limit) {
+            let message = format!("{total} dynos are more than the {limit} that an app may have");
+            return Err(ApiError::invalid(message)
+                .hint("`dyno settings` shows the limit, `max_dynos`; `-m web=2` starts fewer"));
+        }
+        self.check_ports(wanted)?;
+        let name = Path::new(&folder.path).file_name().unwrap_or_default();
+        let name = AppName::from_folder(&name.to_string_lossy()).with_suffix(SUFFIX);
+        let new = NewSession {
+            name: NameWish::Like(name),
+            folder,
+            live: wanted.live.as_ref().map(|live| NewLive {
+                process_types: &live.process_types,
+                toolchains: &live.toolchains,
+                formation: &wanted.formation,
+            }),
+        };
+        if wanted.live.is_some() {
+            live_owner(Path::new(&folder.path), self.dynos.chosen())?;
+        }
+        let (host, now) = (&mut self.host, Timestamp::now());
+        let (app, session) = host.store.create_session(&new, &host.account.email, now)?;
+        Ok((app, session.id))
+    }
+
+    /// Whether a folder is one, and nobody runs in it.
+    fn check_folder(&self, folder: &Folder) -> Result<(), ApiError> {
+        let path = Path::new(&folder.path);
+        if path.canonicalize().ok().as_deref() != Some(path) || !path.is_dir() {
+            return Err(ApiError::invalid(format!(
+                "`{}` is not the canonical path of a folder",
+                folder.path
+            )));
+        }
+        if self
+            .home
+            .canonicalize()
+            .is_ok_and(|home| home.starts_with(path))
+        {
+            let message = format!("the state folder is inside of `{}`", folder.path);
+            return Err(ApiError::invalid(message)
+                .hint("every dyno would see it: set DYNO_HOME to a folder outside"));
+        }
+        let sessions = self.host.store.sessions()?;
+        let Some(other) = sessions.iter().find(|it| it.path == folder.path) else {
+            return Ok(());
+        };
+        let name = self.host.store.app(&other.app_id)?.name;
+        Err(match self.sessions.standing(&other.app_id) {
+            Some(Standing::Held) => ApiError::new(
+                "conflict",
+                format!(
+                    "`dyno start` runs in `{}` already, as `{name}`",
+                    folder.path
+                ),
+            )
+            .hint("`dyno ps` shows what it runs; Ctrl-C where it runs ends it"),
+            _ => ApiError::new("unavailable", format!("`{name}` is just being ended"))
+                .hint("try again in a moment"),
+        })
+    }
+
+    /// Whether those who will listen can: a port that moved on would not be where somebody looks for it.
+    fn check_ports(&self, wanted: &CreateSession) -> Result<(), ApiError> {
+        let ground = Ground {
+            env: wanted.env.clone(),
+            port: wanted.port,
+            order: wanted.order.clone(),
+            live: None,
+        };
+        for number in 1..=wanted.formation.get(WEB).copied().unwrap_or(0) {
+            let name = DynoName {
+                process_type: WEB.to_owned(),
+                number,
+            };
+            let hint = "`dyno start -p 6000` counts from another one";
+            let port = ground.port_of(&name).ok_or_else(|| {
+                ApiError::invalid(format!(
+                    "there is no port for `{name}` from {} on",
+                    wanted.port
+                ))
+                .hint(hint)
+            })?;
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            let why = match free {
+                Ok(_) if !self.dynos.uses_port(port) => continue,
+                Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => error.to_string(),
+                _ => "another program has it".to_owned(),
+            };
+            let message = format!("port {port}, for `{name}`, cannot be had: {why}");
+            return Err(ApiError::new("conflict", message).hint(hint));
+        }
+        Ok(())
+    }
+
+    fn stop_session(&mut self, id: &str, body: &[u8]) -> Answer {
+        let StopSession { kill } = StopSession::parse(body)?;
+        let app_id = self.sessions.app_of(id).map(str::to_owned);
+        let app_id = app_id.ok_or_else(|| ApiError::not_found("there is no such session"))?;
+        self.sessions.stop(&app_id);
+        let grace = match kill {
+            true => Duration::ZERO,
+            false => self.host.settings.stop_grace,
+        };
+        self.stop_all(&app_id, grace);
+        let grace = grace.as_secs_f64();
+        Ok(Response::json(202, &Stopping { grace }))
+    }
+
+    fn stop_all(&mut self, app_id: &str, grace: Duration) {
+        let alive = self.host.store.live_dynos(Some(app_id));
+        for dyno in alive.unwrap_or_default() {
+            self.dynos.end(&dyno.id, grace.as_secs_f64());
+        }
+    }
+
+    /// The connection of a request has gone: if an app hung on it, that is its end.
+    pub(super) fn session_client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
+        // A server that leaves hangs up, and the next one is asked again.
+        if ctx.is_stopping() {
+            return;
+        }
+        if let Some(app_id) = self.sessions.broken(ticket) {
+            self.end_session(&app_id, ctx);
+        }
+    }
+
+    fn end_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.sessions.end(app_id);
+        self.stop_all(app_id, self.host.settings.stop_grace.min(LAST_GRACE));
+        self.go_on_ending_sessions(ctx);
+    }
+
+    /// Destroys the apps that are to be, once their dynos have ended.
+    pub(super) fn go_on_ending_sessions(&mut self, ctx: &mut Ctx<Self>) {
+        for app_id in self.sessions.ending() {
+            let alive = self.host.store.live_dynos(Some(&app_id));
+            if !alive.is_ok_and(|alive| alive.is_empty()) {
+                continue;
+            }
+            match self.host.store.destroy_app(&app_id) {
+                Ok(()) => self.after_destroy(&app_id, ctx),
+                // Tried again by the next server at the latest.
+                Err(error) => tell!("cannot destroy the app of a `dyno start`: {error}"),
+            }
+        }
+    }
+
+    /// An app is no more: if it was one of these, whoever held it is told.
+    pub(super) fn forget_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.dynos.leave_ground(app_id);
+        if let Some(ticket) = self.sessions.forget(app_id) {
+            ctx.resume(ticket);
+        }
+    }
+
+    /// Comes back when somebody's time to claim a session is over.
+    pub(super) fn await_claims(&mut self, ctx: &mut Ctx<Self>) {
+        match self.sessions.claim_by() {
+            Some(at) => ctx.reactor().set_deadline(self.session_token, at),
+            None => ctx.reactor().cancel_deadline(self.session_token),
+        }
+    }
+
+    /// Ends what nobody has claimed in time.
+    pub(super) fn end_unclaimed_sessions(&mut self, ctx: &mut Ctx<Self>) {
+        for app_id in self.sessions.unclaimed(Instant::now()) {
+            self.end_session(&app_id, ctx);
+        }
+        self.await_claims(ctx);
+    }
+
+    /// How often what crashes of this app is tried again.
+    pub(super) fn back_off_of(&self, app_id: &str) -> BackOff {
+        let usual = back_off(&self.host.settings);
+        if !self.sessions.has(app_id) {
+            return usual;
+        }
+        let [second, third, longest] = QUICK;
+        BackOff {
+            second: usual.second.min(second),
+            third: usual.third.min(third),
+            longest: usual.longest.min(longest),
+            ..usual
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The short-lived apps of `dyno start`: who holds each, and how far it is from its end.
+//!
+//! An app lives as long as the connection on which it was asked for. When that breaks, its dynos end and it is destroyed.
+//! A server that finds such an app from before waits a few seconds for whoever holds it to come back. What is in
+//! here is decided without I/O; the [service](super::service) performs it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::application::{More, Ticket};
+use crate::store;
+
+/// How long the app of an earlier server waits to be claimed.
+const CLAIM_TIME: Duration = Duration::from_secs(5);
+
+/// What is known of one.
+#[derive(Debug)]
+struct Held {
+    /// The session's own id.
+    id: String,
+    /// The connection that it hangs on. None: nobody has claimed it yet, or whoever held it has gone.
+    ticket: Option<Ticket>,
+    /// What the holder is still to be told.
+    greeting: Vec<u8>,
+    /// Until when it may be claimed.
+    claim_by: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// As it should be.
+    Runs,
+    /// No dyno starts any more; whoever holds it destroys it.
+    Stops,
+    /// It is destroyed as soon as no dyno is alive.
+    Ends,
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// By the ids of their apps.
+    held: HashMap<String, Held>,
+}
+
+/// Whether a folder can be started in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Somebody holds it.
+    Held,
+    /// It will be gone in a moment.
+    Ending,
+}
+
+impl Sessions {
+    /// Those that an earlier server had.
+    pub fn left(sessions: &[store::Session], now: Instant) -> Self {
+        let held = sessions.iter().map(|session| {
+            let held = Held {
+                id: session.id.clone(),
+                ticket: None,
+                greeting: Vec::new(),
+                claim_by: Some(now + CLAIM_TIME),
+                phase: Phase::Runs,
+            };
+            (session.app_id.clone(), held)
+        });
+        Self {
+            held: held.collect(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether an app is one of these.
+    pub fn has(&self, app_id: &str) -> bool {
+        self.held.contains_key(app_id)
+    }
+
+    /// How things are with the one of this app.
+    pub fn standing(&self, app_id: &str) -> Option<Standing> {
+        self.held.get(app_id).map(|held| match held.ticket {
+            Some(_) => Standing::Held,
+            None => Standing::Ending,
+        })
+    }
+
+    /// Whether dynos of an app may start: of any that is none of these, and of one that is held and does not stop.
+    pub fn may_start(&self, app_id: &str) -> bool {
+        self.held
+            .get(app_id)
+            .is_none_or(|held| held.ticket.is_some() && held.phase == Phase::Runs)
+    }
+
+    /// The app of the session of this id, unless it is ending.
+    pub fn app_of(&self, id: &str) -> Option<&str> {
+        self.held
+            .iter()
+            .find(|(_, held)| held.id == id && held.phase != Phase::Ends)
+            .map(|(app_id, _)| app_id.as_str())
+    }
+
+    /// Somebody holds a session from now on, instead of whoever did before. Each is told `greeting`.
+    pub fn hold(&mut self, app_id: &str, id: &str, ticket: Ticket, greeting: Vec<u8>) {
+        let phase = self.held.get(app_id).map_or(Phase::Runs, |held| held.phase);
+        let held = Held {
+            id: id.to_owned(),
+            ticket: Some(ticket),
+            greeting,
+            claim_by: None,
+            phase,
+        };
+        self.held.insert(app_id.to_owned(), held);
+    }
+
+    /// How the response goes on, if it is one of these.
+    pub fn more(&mut self, ticket: Ticket) -> Option<More> {
+        let mut held = self.held.values_mut();
+        let held = held.find(|held| held.ticket == Some(ticket))?;
+        Some(match held.greeting.is_empty() {
+            true => More::Later,
+            false => More::Bytes(std::mem::take(&mut held.greeting)),
+        })
+    }
+
+    /// The connection has broken: the app whose end it is.
+    pub fn broken(&mut self, ticket: Ticket) -> Option<String> {
+        let mut held = self.held.iter_mut();
+        let (app_id, held) = held.find(|(_, held)| held.ticket == Some(ticket))?;
+        held.ticket = None;
+        Some(app_id.clone())
+    }
+
+    /// No dyno of the app starts any more.
+    pub fn stop(&mut self, app_id: &str) {
+        if let Some(held) = self.held.get_mut(app_id)
+            && held.phase == Phase::Runs
+        {
+            held.phase = Phase::Stops;
+        }
+    }
+
+    /// The app is to be destroyed.
+    pub fn end(&mut self, app_id: &str) {
+        if let Some(held) = self.held.get_mut(app_id) {
+            (held.phase, held.claim_by) = (Phase::Ends, None);
+        }
+    }
+
+    /// The apps that are to be destroyed.
+    pub fn ending(&self) -> Vec<String> {
+        let ending = self.held.iter().filter(|(_, it)| it.phase == Phase::Ends);
+        ending.map(|(app_id, _)| app_id.clone()).collect()
+    }
+
+    /// The apps that nobody has claimed in time.
+    pub fn unclaimed(&self, now: Instant) -> Vec<String> {
+        let late = |held: &Held| held.claim_by.is_some_and(|by| by <= now);
+        let late = self.held.iter().filter(|(_, held)| late(held));
+        late.map(|(app_id, _)| app_id.clone()).collect()
+    }
+
+    /// Until when the next one may be claimed.
+    pub fn claim_by(&self) -> Option<Instant> {
+        self.held.values().filter_map(|held| held.claim_by).min()
+    }
+
+    /// An app is no more. Whoever held it is to see the end of the response.
+    pub fn forget(&mut self, app_id: &str) -> Option<Ticket> {
+        self.held.remove(app_id)?.ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::Token;
+
+    use super::*;
+
+    fn ticket(serial: u64) -> Ticket {
+        Ticket {
+            connection: Token(1),
+            serial,
+        }
+    }
+
+    #[test]
+    fn an_app_hangs_on_the_connection_that_holds_it() {
+        let mut sessions = Sessions::default();
+        sessions.hold("app", "id", ticket(1), b"hello".to_vec());
+        assert!(sessions.may_start("app") && sessions.may_start("other"));
+        assert_eq!(
+            sessions.more(ticket(1)),
+            Some(More::Bytes(b"hello".to_vec()))
+        );
+        assert_eq!(sessions.more(ticket(1)), Some(More::Later));
+        assert_eq!(sessions.more(ticket(2)), None);
+        // Whoever comes back takes it over; what becomes of the old connection does not matter any more.
+        sessions.hold("app", "id", ticket(2), Vec::new());
+        assert_eq!(sessions.broken(ticket(1)), None);
+        assert_eq!(sessions.broken(ticket(2)).as_deref(), Some("app"));
+        assert_eq!(sessions.standing("app"), Some(Standing::Ending));
+        assert!(!sessions.may_start("app"));
+        sessions.end("app");
+        assert_eq!(
+            (sessions.ending(), sessions.app_of("id")),
+            (vec!["app".to_owned()], None)
+        );
+        sessions.forget("app");
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn one_that_stops_starts_nothing_though_it_is_taken_over() {
+        let mut sessions = Sessions::default();
+        sessions.hold("app", "id", ticket(1), Vec::new());
+        sessions.stop("app");
+        assert!(!sessions.may_start("app") && sessions.ending().is_empty());
+        sessions.hold("app", "id", ticket(2), Vec::new());
+        assert!(!sessions.may_start("app"));
+        assert_eq!(sessions.forget("app"), Some(ticket(2)));
+    }
+
+    #[test]
+    fn what_an_earlier_server_left_is_claimed_in_time_or_ends() {
+        let start = Instant::now();
+        let left = ["a", "b"].map(|app| store::Session {
+            id: format!("id-{app}"),
+            app_id: app.to_owned(),
+            path: format!("/{app}"),
+            live: true,
+        });
+        let mut sessions = Sessions::left(&left, start);
+        assert!(!sessions.may_start("a") && sessions.has("b"));
+        assert_eq!(sessions.app_of("id-a"), Some("a"));
+        sessions.hold("a", "id-a", ticket(1), Vec::new());
+        assert!(sessions.may_start("a"));
+        assert_eq!(sessions.claim_by(), Some(start + CLAIM_TIME));
+        assert!(sessions.unclaimed(start).is_empty());
+        assert_eq!(sessions.unclaimed(start + CLAIM_TIME), ["b"]);
+        sessions.end("b");
+        assert_eq!(sessions.claim_by(), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! Table `sessions`: the short-lived apps of `dyno start`. What their dynos get of the environment is not here: it is
+//! nobody's to store.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::columns::{Bits, Json, Time};
+use super::formation::note_scaled;
+use super::releases::{self, Snapshot};
+use super::{NameWish, Result, Store, apps, new_id};
+use crate::app::{App, Folder};
+use crate::release::{ProcessTypes, Toolchains};
+
+/// A short-lived app that is asked for.
+#[derive(Debug)]
+pub struct NewSession<'a> {
+    /// What its app is called.
+    pub name: NameWish,
+    /// The folder that means it.
+    pub folder: &'a Folder,
+    /// What runs in the folder itself; none if a slug will be released.
+    pub live: Option<NewLive<'a>>,
+}
+
+/// What runs in a folder, without a slug.
+#[derive(Debug)]
+pub struct NewLive<'a> {
+    /// What the Procfile names.
+    pub process_types: &'a ProcessTypes,
+    /// Where its programs are.
+    pub toolchains: &'a Toolchains,
+    /// How many of each there shall be; none of those that are not named.
+    pub formation: &'a BTreeMap<String, u32>,
+}
+
+/// A short-lived app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// A uuid, which only whoever started it is told.
+    pub id: String,
+    /// Its app.
+    pub app_id: String,
+    /// The canonical path of its folder.
+    pub path: String,
+    /// The dynos work in the folder itself.
+    pub live: bool,
+}
+
+impl Store {
+    /// Makes a short-lived app. A live one has a release at once, of a slug that will never have a tarball.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`](super::StoreError::NameTaken); when the folder has one already.
+    pub fn create_session(
+        &mut self,
+        new: &NewSession<'_>,
+        user: &str,
+        now: Timestamp,
+    ) -> Result<(App, Session)> {
+        self.write(|transaction| {
+            let app = apps::insert(transaction, &new.name, user, now)?;
+            let id = new_id()?;
+            let folder = new.folder;
+            transaction
+                .prepare_cached("INSERT INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+                .execute(params![
+                    id,
+                    app.id,
+                    folder.path,
+                    Bits(folder.device),
+                    Bits(folder.inode),
+                    new.live.is_some()
+                ])?;
+            if let Some(live) = &new.live {
+                run_live(transaction, &app.id, live, user, now)?;
+            }
+            let session = of_app(transaction, &app.id)?;
+            let session = session.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            Ok((apps::find(transaction, &app.id)?, session))
+        })
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn sessions(&self) -> Result<Vec<Session>> {
+        let mut statement = self.connection.prepare_cached(SELECT)?;
+        let sessions = statement
+            .query_map([], from_row)?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(sessions)
+    }
+
+    /// The one whose app this is.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn session_of(&self, app_id: &str) -> Result<Option<Session>> {
+        of_app(&self.connection, app_id)
+    }
+}
+
+fn run_live(
+    connection: &Connection,
+    app_id: &str,
+    live: &NewLive<'_>,
+    user: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let slug = new_id()?;
+    // Of no bytes: to whoever looks, the app is deployed.
+    connection
+        .prepare_cached("INSERT INTO slugs VALUES (?1, ?2, NULL, ?3, 0, ?4, NULL, NULL, ?5, ?5)")?
+        .execute(params![
+            slug,
+            app_id,
+            Bits(0),
+            Json(live.process_types),
+            Time(now)
+        ])?;
+    let snapshot = Snapshot::of_slug(slug, live.toolchains.clone());
+    releases::insert(connection, app_id, &snapshot, "Live folder", user, now)?;
+    for (process_type, quantity) in live.formation {
+        connection
+            .prepare_cached(
+                "UPDATE formation SET quantity = ?3 WHERE app_id = ?1 AND process_type = ?2",
+            )?
+            .execute(params![app_id, process_type, quantity])?;
+    }
+    note_scaled(connection, app_id)
+}
+
+/// The app of the session that runs in this folder.
+pub(super) fn app_in(connection: &Connection, folder: &Folder) -> Result<Option<String>> {
+    Ok(connection
+        .prepare_cached("SELECT app_id FROM sessions WHERE path = ?1 AND inode = ?2")?
+        .query_row(params![folder.path, Bits(folder.inode)], |row| row.get(0))
+        .optional()?)
+}
+
+const SELECT: &str = "SELECT id, app_id, path, live FROM sessions";
+
+fn of_app(connection: &Connection, app_id: &str) -> Result<Option<Session>> {
+    Ok(connection
+        .prepare_cached(&format!("{SELECT} WHERE app_id = ?1"))?
+        .query_row([app_id], from_row)
+        .optional()?)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: row.get(0)?,
+        app_id: row.get(1)?,
+        path: row.get(2)?,
+        live: row.get(3)?,
+    })
+}
