@@ -58,6 +58,9 @@ pub struct CreateSession {
     pub order: Vec<String>,
     /// How many dynos there are to be at first.
     pub formation: BTreeMap<String, u32>,
+    /// Whoever comes back has asked for the end before: it goes on with that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
     /// What runs in the folder itself; none if a slug follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
@@ -86,6 +89,7 @@ impl CreateSession {
             port: fields.required("port")?,
             order: fields.required("order")?,
             formation: fields.required("formation")?,
+            stopping: fields.optional("stopping")?.unwrap_or(false),
             live: fields.optional("live")?,
         };
         request.folder.check()?;
@@ -118,10 +122,10 @@ impl CreateSession {
     }
 }
 
-/// `POST /sessions/ID/actions/stop`: all dynos end, and none starts any more. Said again, it is said louder.
+/// `POST /sessions/ID/actions/stop`: no dyno starts any more, all end, and then the app is destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StopSession {
-    /// At once, with SIGKILL.
+    /// At once, with SIGKILL; they may have been asked before.
     pub kill: bool,
 }
 

@@ -15,13 +15,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::OFlags;
@@ -33,7 +34,7 @@ use super::context::{Context, app_path, current_folder, folder};
 use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
 use super::logs::follow;
 use super::one_off::tell_isolation;
-use crate::api::dyno::{Dyno, Stopping};
+use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::api::logs::{LogQuery, MOST_LINES};
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
@@ -54,7 +55,7 @@ const FIRST_PORT: u16 = 5000;
 /// The file of variables that is read if no other is named; it need not be there.
 const DOT_ENV: &str = ".env";
 
-/// Between two looks at what still ends.
+/// Between two tries to find a server.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A second signal within this time is the first one, which came over two ways.
@@ -129,6 +130,7 @@ impl Start {
             folder: folder(&root)?,
             env,
             port,
+            stopping: false,
             order: types.iter().map(|(name, _)| name.to_owned()).collect(),
             formation,
             live: (!self.slug).then(|| Live {
@@ -139,12 +141,12 @@ impl Start {
         let (hold, session) = hold::begin(&mut context, &request)?;
         tell_isolation(&context.home);
         request.id = Some(session.id.clone());
-        let session_context = of_app(&session)?;
-        spawn("hold", sender.clone(), {
-            let (mut context, request) = (session_context, request.clone());
-            move || Event::HoldEnded(hold::keep(hold, &mut context, &request))
+        let mut running = Running::begin(context, session, &request, &self, sender.clone())?;
+        spawn("hold", sender, {
+            let (mut context, mut request) = (of_app(&running.session)?, request.clone());
+            let stopping = Arc::clone(&running.stopping);
+            move || Event::HoldEnded(hold::keep(hold, &mut context, &mut request, &stopping))
         })?;
-        let mut running = Running::begin(context, session, &request, &self, sender)?;
         if self.slug {
             // Whatever goes wrong here ends this command, and with its connection the app.
             running.release(&root, &request.formation)?;
@@ -255,6 +257,10 @@ struct Running {
     session: Session,
     screen: Screen,
     watch: Arc<Mutex<Watch>>,
+    /// For the thread that holds the app.
+    stopping: Arc<AtomicBool>,
+    /// Nothing is shown any more.
+    log_ended: bool,
     exit_on_crash: bool,
 }
 
@@ -298,6 +304,8 @@ impl Running {
             session,
             screen: screen(Form::Plain),
             watch,
+            stopping: Arc::default(),
+            log_ended: false,
             exit_on_crash: start.exit_on_crash,
         })
     }
@@ -340,7 +348,10 @@ impl Running {
                     return Err(UserError::new(message).hint(hint).into());
                 }
                 Event::HoldEnded(Err(error)) => return Err(error),
-                Event::LogEnded(ended) => break ended,
+                Event::LogEnded(ended) => {
+                    self.log_ended = true;
+                    break ended;
+                }
             }
         };
         self.end(events)?;
@@ -355,29 +366,28 @@ impl Running {
         }
     }
 
-    /// Ends all processes, and then the app. Returns when everything is gone.
+    /// Has everything end. Returns when all is gone: processes, app and log.
     fn end(&mut self, events: &Receiver<Event>) -> Result<()> {
         locked(&self.watch).stop();
+        self.stopping.store(true, Ordering::Relaxed);
         self.tell("sending SIGTERM to all processes");
         self.stop(false)?;
-        let (began, mut killed, mut log_ended) = (Instant::now(), false, false);
-        while self.are_alive()? {
-            match events.recv_timeout(LOOK_AGAIN) {
-                Ok(Event::Signal(SIGINT | SIGTERM)) if !killed && began.elapsed() > SAME_SIGNAL => {
+        let (began, mut killed) = (Instant::now(), false);
+        let (mut gone, mut log_ended) = (false, self.log_ended);
+        while !gone {
+            match events.recv().context("nobody is left to wait for")? {
+                Event::Signal(SIGINT | SIGTERM) if began.elapsed() > SAME_SIGNAL && !killed => {
                     killed = true;
                     locked(&self.watch).kill();
                     self.tell("sending SIGKILL to all processes");
                     self.stop(true)?;
                 }
-                // Somebody else has destroyed it.
-                Ok(Event::HoldEnded(_)) => return Ok(()),
-                Ok(Event::LogEnded(_)) => log_ended = true,
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Event::Signal(_) | Event::Crashed(_) => {}
+                Event::LogEnded(_) => log_ended = true,
+                // One that cannot be held any more has been given up: that is its end, too.
+                Event::HoldEnded(_) => gone = true,
             }
         }
-        let target = app_path(&self.session.app.id, "");
-        self.ask(|client| client.delete::<serde_json::Value>(&target))?;
         let until = Instant::now() + LAST_LINES;
         while !log_ended {
             match events.recv_deadline(until) {
@@ -394,14 +404,6 @@ impl Running {
         // Gone already: that is all that was wanted.
         let _: Option<Stopping> = self.ask(|client| client.post(&target, &StopSession { kill }))?;
         Ok(())
-    }
-
-    /// Whether a dyno of the app is alive. What has crashed and waits is in the list, too.
-    fn are_alive(&mut self) -> Result<bool> {
-        let target = app_path(&self.session.app.id, "/dynos");
-        let dynos: Option<Vec<Dyno>> = self.ask(|client| client.get_list(&target))?;
-        let mut dynos = dynos.into_iter().flatten();
-        Ok(dynos.any(|dyno| dyno.ended_at.is_none()))
     }
 
     /// Asks whichever server there is. None: it says that there is no such thing any more.

@@ -31,9 +31,7 @@ struct Held {
 enum Phase {
     /// As it should be.
     Runs,
-    /// No dyno starts any more; whoever holds it destroys it.
-    Stops,
-    /// It is destroyed as soon as no dyno is alive.
+    /// No dyno starts any more, and it is destroyed as soon as none is alive.
     Ends,
 }
 
@@ -83,24 +81,24 @@ impl Sessions {
 
     /// How things are with the one of this app.
     pub fn standing(&self, app_id: &str) -> Option<Standing> {
-        self.held.get(app_id).map(|held| match held.ticket {
-            Some(_) => Standing::Held,
-            None => Standing::Ending,
+        let held = self.held.get(app_id)?;
+        Some(match held.ticket.is_some() && held.phase == Phase::Runs {
+            true => Standing::Held,
+            false => Standing::Ending,
         })
     }
 
-    /// Whether dynos of an app may start: of any that is none of these, and of one that is held and does not stop.
+    /// Whether dynos of an app may start: of any that is none of these, and of one that is held and does not end.
     pub fn may_start(&self, app_id: &str) -> bool {
-        self.held
-            .get(app_id)
-            .is_none_or(|held| held.ticket.is_some() && held.phase == Phase::Runs)
+        self.standing(app_id)
+            .is_none_or(|standing| standing == Standing::Held)
     }
 
-    /// The app of the session of this id, unless it is ending.
+    /// The app of the session of this id.
     pub fn app_of(&self, id: &str) -> Option<&str> {
         self.held
             .iter()
-            .find(|(_, held)| held.id == id && held.phase != Phase::Ends)
+            .find(|(_, held)| held.id == id)
             .map(|(app_id, _)| app_id.as_str())
     }
 
@@ -135,20 +133,13 @@ impl Sessions {
         Some(app_id.clone())
     }
 
-    /// No dyno of the app starts any more.
-    pub fn stop(&mut self, app_id: &str) {
-        if let Some(held) = self.held.get_mut(app_id)
-            && held.phase == Phase::Runs
-        {
-            held.phase = Phase::Stops;
-        }
-    }
-
-    /// The app is to be destroyed.
-    pub fn end(&mut self, app_id: &str) {
-        if let Some(held) = self.held.get_mut(app_id) {
-            (held.phase, held.claim_by) = (Phase::Ends, None);
-        }
+    /// The app is to be destroyed. True if it was before.
+    pub fn end(&mut self, app_id: &str) -> bool {
+        let Some(held) = self.held.get_mut(app_id) else {
+            return true;
+        };
+        held.claim_by = None;
+        std::mem::replace(&mut held.phase, Phase::Ends) == Phase::Ends
     }
 
     /// The apps that are to be destroyed.
@@ -205,22 +196,20 @@ mod tests {
         assert_eq!(sessions.broken(ticket(2)).as_deref(), Some("app"));
         assert_eq!(sessions.standing("app"), Some(Standing::Ending));
         assert!(!sessions.may_start("app"));
-        sessions.end("app");
-        assert_eq!(
-            (sessions.ending(), sessions.app_of("id")),
-            (vec!["app".to_owned()], None)
-        );
+        assert!(!sessions.end("app") && sessions.end("app"));
+        assert_eq!(sessions.ending(), ["app"]);
         sessions.forget("app");
         assert!(sessions.is_empty());
     }
 
     #[test]
-    fn one_that_stops_starts_nothing_though_it_is_taken_over() {
+    fn one_that_ends_starts_nothing_though_it_is_taken_over() {
         let mut sessions = Sessions::default();
         sessions.hold("app", "id", ticket(1), Vec::new());
-        sessions.stop("app");
-        assert!(!sessions.may_start("app") && sessions.ending().is_empty());
+        sessions.end("app");
+        assert_eq!(sessions.app_of("id"), Some("app"));
         sessions.hold("app", "id", ticket(2), Vec::new());
+        assert_eq!(sessions.standing("app"), Some(Standing::Ending));
         assert!(!sessions.may_start("app"));
         assert_eq!(sessions.forget("app"), Some(ticket(2)));
     }

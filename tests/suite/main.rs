@@ -34,6 +34,7 @@ mod scale;
 mod server;
 mod server_commands;
 mod settings;
+mod start;
 mod survival;
 mod tempdir;
 mod web_apps;

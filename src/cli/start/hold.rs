@@ -1,5 +1,6 @@
 //! Holding the short-lived app: the connection that it hangs on, made anew when a server is killed or replaced.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,23 +64,34 @@ fn ask(context: &mut Context, request: &CreateSession) -> Result<(Hold, Session)
     }
 }
 
-/// Holds the app until it is destroyed, from server to server.
+/// Holds the app until it is destroyed, from server to server. Each is told whether the end was asked for.
 ///
 /// # Errors
 /// When it cannot be held any more: another server has given it up, or there is none.
-pub fn keep(mut hold: Hold, context: &mut Context, request: &CreateSession) -> Result<()> {
+pub fn keep(
+    mut hold: Hold,
+    context: &mut Context,
+    request: &mut CreateSession,
+    stopping: &AtomicBool,
+) -> Result<()> {
     loop {
         hold.bytes.clear();
         match hold.stream.read(&mut hold.bytes) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(error) if is_lost(&error) => hold = again(context, request)?,
+            Err(error) if is_lost(&error) => {
+                hold = again(context, request, stopping)?;
+            }
             Err(error) => return Err(error),
         }
     }
 }
 
-fn again(context: &mut Context, request: &CreateSession) -> Result<Hold> {
+fn again(
+    context: &mut Context,
+    request: &mut CreateSession,
+    stopping: &AtomicBool,
+) -> Result<Hold> {
     let (gone, mut pause) = (Instant::now(), PAUSES.0);
     loop {
         thread::sleep(pause);
@@ -89,6 +101,7 @@ fn again(context: &mut Context, request: &CreateSession) -> Result<Hold> {
             true => context.connect_again(),
             false => Ok(()),
         };
+        request.stopping = stopping.load(Ordering::Relaxed);
         match connected.and_then(|()| ask(context, request)) {
             Ok((hold, _)) => return Ok(hold),
             Err(error) if waited < COMES_BACK + PATIENCE => {

@@ -190,7 +190,8 @@ pub fn told(
             true => format!("{}; starting it again", how(*status)),
             false => how(*status),
         },
-        Some(Change::Ended(143)) => "stopped".to_owned(),
+        // 128: before its command began.
+        Some(Change::Ended(128 | 143)) => "stopped".to_owned(),
         Some(Change::Ended(status)) => how(Some(*status)),
         None => {
             let passed_over = [

@@ -129,15 +129,15 @@ impl Watch {
             .strip_prefix("State changed from ")?
             .split_once(" to ")?;
         match to {
-            "starting" if from == "crashed" => {
-                self.down.retain(|failure| failure.name != name);
-                None
-            }
+            "starting" if from == "crashed" => None,
             "starting" => {
                 self.retire(name, from);
                 None
             }
-            "up" => Some(Change::Up),
+            "up" => {
+                self.down.retain(|failure| failure.name != name);
+                Some(Change::Up)
+            }
             "crashed" => {
                 let status = self.statuses.remove(name);
                 self.crashed(name, status)

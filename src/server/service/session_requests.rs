@@ -48,7 +48,7 @@ impl Service {
         match (request.head.method(), &path.parts()[..]) {
             ("POST", ["sessions"]) => host::reply(self.begin_session(request, ctx)),
             ("POST", ["sessions", id, "actions", "stop"]) => {
-                Reply::Now(response(self.stop_session(id, &request.body)))
+                Reply::Now(response(self.stop_session(id, &request.body, ctx)))
             }
             (method, _) => Reply::Now(response(Err(ApiError::not_found(format!(
                 "there is no {method} {}",
@@ -88,7 +88,10 @@ impl Service {
         greeting.push(b'\n');
         self.sessions.hold(&app.id, &id, request.ticket, greeting);
         self.await_claims(ctx);
-        self.follow(&app.id, ctx);
+        match wanted.stopping {
+            true => self.end_session(&app.id, self.host.settings.stop_grace, ctx),
+            false => self.follow(&app.id, ctx),
+        }
         Ok(Reply::Stream(
             Response::new(201).with("Content-Type", "application/json"),
         ))
@@ -203,16 +206,15 @@ impl Service {
         Ok(())
     }
 
-    fn stop_session(&mut self, id: &str, body: &[u8]) -> Answer {
+    fn stop_session(&mut self, id: &str, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
         let StopSession { kill } = StopSession::parse(body)?;
         let app_id = self.sessions.app_of(id).map(str::to_owned);
         let app_id = app_id.ok_or_else(|| ApiError::not_found("there is no such session"))?;
-        self.sessions.stop(&app_id);
         let grace = match kill {
             true => Duration::ZERO,
             false => self.host.settings.stop_grace,
         };
-        self.stop_all(&app_id, grace);
+        self.end_session(&app_id, grace, ctx);
         let grace = grace.as_secs_f64();
         Ok(Response::json(202, &Stopping { grace }))
     }
@@ -231,13 +233,23 @@ impl Service {
             return;
         }
         if let Some(app_id) = self.sessions.broken(ticket) {
-            self.end_session(&app_id, ctx);
+            self.abandon_session(&app_id, ctx);
         }
     }
 
-    fn end_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+    /// Nobody holds it any more. Those that were asked to end before have had their time.
+    fn abandon_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        let grace = match self.sessions.end(app_id) {
+            true => Duration::ZERO,
+            false => self.host.settings.stop_grace.min(LAST_GRACE),
+        };
+        self.end_session(app_id, grace, ctx);
+    }
+
+    /// Its dynos end within this time, and then it is destroyed.
+    fn end_session(&mut self, app_id: &str, grace: Duration, ctx: &mut Ctx<Self>) {
         self.sessions.end(app_id);
-        self.stop_all(app_id, self.host.settings.stop_grace.min(LAST_GRACE));
+        self.stop_all(app_id, grace);
         self.go_on_ending_sessions(ctx);
     }
 
@@ -275,7 +287,7 @@ impl Service {
     /// Ends what nobody has claimed in time.
     pub(super) fn end_unclaimed_sessions(&mut self, ctx: &mut Ctx<Self>) {
         for app_id in self.sessions.unclaimed(Instant::now()) {
-            self.end_session(&app_id, ctx);
+            self.abandon_session(&app_id, ctx);
         }
         self.await_claims(ctx);
     }
