@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, Running, eventually, is_root, require, write};
+use crate::harness::{self, DEADLINE, Host, Running, eventually, is_root, require, write};
 use crate::terminal::{CTRL_C, Terminal};
 
 /// A command that runs until it is ended, and then leaves with this status.
@@ -143,24 +143,23 @@ fn the_dynos_of_a_root_server_are_the_folders_owner_and_never_root() {
         return eprintln_skip("it takes root");
     }
     let host = Host::new();
-    let folder = host.folder_of(
-        "shop",
-        &[("Procfile", "worker: touch made; exec sleep 1000\n")],
-    );
+    // Nobody else sleeps for so long.
+    let nap = format!("100000.{}", std::process::id());
+    let line_of_sleep = format!("sleep\0{nap}\0").into_bytes();
+    let procfile = format!("worker: touch made; exec sleep {nap}\n");
+    let folder = host.folder_of("shop", &[("Procfile", &procfile)]);
     chown(&folder, SOMEBODY);
     let running = start(&host, &folder, &[]);
     let made = eventually("a file", || fs::metadata(folder.join("made")).ok());
     assert_eq!((made.uid(), made.gid()), (SOMEBODY, SOMEBODY));
     let sleeper = eventually("its process", || {
-        host.inhabitants().into_iter().find(|it| {
-            fs::read(format!("/proc/{}/cmdline", it.pid))
-                .is_ok_and(|line| line.starts_with(b"sleep"))
-        })
+        let is_it = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == line_of_sleep)
+        };
+        harness::pids().find(is_it)
     });
     assert_eq!(
-        fs::metadata(format!("/proc/{}", sleeper.pid))
-            .unwrap()
-            .uid(),
+        fs::metadata(format!("/proc/{sleeper}")).unwrap().uid(),
         SOMEBODY
     );
     ends_well(running);
@@ -401,7 +400,7 @@ fn what_is_down_in_the_end_is_the_exit_status() {
     // So is one that does not end as it is asked to.
     write(
         &folder.join("Procfile"),
-        &format!("web: {}\n", until_term(9)),
+        &format!("worker: {}\n", until_term(9)),
     );
     let running = start(&host, &folder, &[]);
     running.wait_for_output("worker.1 | ready");
