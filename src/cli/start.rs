@@ -41,7 +41,7 @@ use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port}
 use crate::client::is_lost;
 use crate::config_var::check_env;
 use crate::dot_env;
-use crate::error::{UserError, tell_part};
+use crate::error::{EXIT_USAGE, UserError, tell_part};
 use crate::formation::{Update, parse_amount};
 use crate::log_line;
 use crate::release::ProcessTypes;
@@ -119,6 +119,7 @@ impl Start {
     /// # Errors
     /// When nothing can be started, or with the status of what failed.
     pub fn perform(self, mut context: Context) -> Result<u8> {
+        no_other_app(&context)?;
         let root = current_folder()?;
         let types = procfile(&root)?;
         let formation = quantities::quantities(&types, self.formation.as_deref(), &self.processes)?;
@@ -185,6 +186,20 @@ impl Start {
         };
         check_env(&env)?;
         Ok((env, port))
+    }
+}
+
+/// `-a` would name an app that does not exist yet. `$DYNO_APP`, which is there for other commands, is passed over.
+fn no_other_app(context: &Context) -> Result<()> {
+    let of_environment = std::env::var("DYNO_APP").ok();
+    match context.named_app() {
+        Some(app) if of_environment.as_deref() != Some(app) => Err(UserError::new(
+            "`dyno start` runs an app of its own: -a has no meaning",
+        )
+        .hint("`-C DIR` says which folder")
+        .exit_code(EXIT_USAGE)
+        .into()),
+        _ => Ok(()),
     }
 }
 

@@ -489,7 +489,7 @@ fn the_folder_means_the_app_that_it_meant_before() {
     host.dyno(&folder, &["ps"])
         .finish()
         .succeeds()
-        .holds("nothing.1", |text| text.contains("nothing.1: up"));
+        .holds("nothing.1", |text| text.contains("nothing.1: "));
     start(&host, &folder, &[])
         .finish()
         .fails_with(1, "runs in", "Ctrl-C");
@@ -642,6 +642,21 @@ fn a_second_ctrl_c_kills_at_once_and_is_no_failure() {
 }
 
 #[test]
+fn a_forgotten_shell_holds_nobody_up() {
+    let host = Host::with(&[("DYNO_STOP_GRACE", "1000")]);
+    let procfile = format!("worker: {}\n", until_term(0));
+    let folder = project(&host, "shop", &[("Procfile", &procfile)]);
+    let running = start(&host, &folder, &[]);
+    running.wait_for_output("worker.1 | ready");
+    let shell = Terminal::run(&host, &folder, &["bash"]);
+    shell.wait_for_prompt();
+    ends_well(running);
+    shell.exits(137);
+    shell.is_restored();
+    is_gone(&host, &folder);
+}
+
+#[test]
 fn closing_the_window_ends_everything_and_so_does_a_reader_that_leaves() {
     let host = Host::new();
     let folder = project(
@@ -695,6 +710,9 @@ fn a_clean_slug_runs_on_wish() {
 fn what_cannot_be_started_is_one_error_and_leaves_no_app() {
     let host = Host::new();
     let empty = project(&host, "empty", &[("README", "")]);
+    host.dyno(&empty, &["start", "-a", "shop"])
+        .finish()
+        .fails_with(2, "an app of its own", "-C DIR");
     host.dyno(&empty, &["start"])
         .finish()
         .fails_with(1, "no Procfile in", "web: ./server");

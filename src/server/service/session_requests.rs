@@ -26,7 +26,8 @@ use crate::store::{NameWish, NewLive, NewSession};
 /// What the folder's name gets for the app's.
 const SUFFIX: &str = "-start";
 
-/// How long the dynos of an app that nobody holds any more have to end, at most.
+/// How long the dynos of an app that nobody holds any more have to end, at most; and one-offs beside those that are
+/// started.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 
 /// How long what crashes waits at most, from the second crash, from the third, and ever: somebody sits there and has
@@ -222,6 +223,11 @@ impl Service {
     fn stop_all(&mut self, app_id: &str, grace: Duration) {
         let alive = self.host.store.live_dynos(Some(app_id));
         for dyno in alive.unwrap_or_default() {
+            // A forgotten shell, which SIGTERM does not end, is not to hold anybody up.
+            let grace = match dyno.formation {
+                true => grace,
+                false => grace.min(LAST_GRACE),
+            };
             self.dynos.end(&dyno.id, grace.as_secs_f64());
         }
     }
