@@ -30,6 +30,7 @@ mod time_span;
 // One resource each.
 mod executable;
 mod home;
+mod listener;
 mod log_file;
 mod open_files;
 mod pty;
