@@ -52,6 +52,8 @@ mod unix_socket;
 mod cli;
 mod client;
 mod init;
+#[expect(dead_code, reason = "the server does not start it yet")]
+mod router;
 mod server;
 mod supervisor;
 mod terminal;
