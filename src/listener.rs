@@ -326,9 +326,14 @@ mod tests {
             drop(client);
             assert!(!listeners.is_open(from, to).unwrap(), "{ip}");
         }
-        assert!(Listeners { socket: None }
-            .is_open("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap())
-            .is_err());
+        assert!(
+            Listeners { socket: None }
+                .is_open(
+                    "127.0.0.1:1".parse().unwrap(),
+                    "127.0.0.1:2".parse().unwrap()
+                )
+                .is_err()
+        );
     }
 
     #[test]

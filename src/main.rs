@@ -30,6 +30,7 @@ mod time_span;
 // One resource each.
 mod executable;
 mod home;
+#[allow(dead_code, reason = "only the router uses it, and not all of it")]
 mod listener;
 mod log_file;
 mod open_files;
@@ -52,7 +53,7 @@ mod unix_socket;
 mod cli;
 mod client;
 mod init;
-#[expect(dead_code, reason = "the server does not start it yet")]
+#[allow(dead_code, reason = "the server does not start it yet")]
 mod router;
 mod server;
 mod supervisor;

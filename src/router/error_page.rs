@@ -40,7 +40,10 @@ pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) ->
             "" => String::new(),
             code => format!("{code} ({})", escaped(&failure.description())),
         };
-        page += &format!("<p><small>{}{description}</small></p>\n", app.unwrap_or_default());
+        page += &format!(
+            "<p><small>{}{description}</small></p>\n",
+            app.unwrap_or_default()
+        );
     }
     page += "</body>\n</html>\n";
 

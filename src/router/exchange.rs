@@ -114,13 +114,21 @@ impl Exchange {
         let (rolling, first) = (settings.rolling_time, settings.first_byte_time);
         match &self.stage {
             Stage::Placing => (self.started + first, Failure::H12),
-            Stage::Waiting { why: Wait::Boot, since } => (*since + settings.boot_time, Failure::H20),
-            Stage::Waiting { why: Wait::Busy, since } => (*since + first, Failure::H12),
+            Stage::Waiting {
+                why: Wait::Boot,
+                since,
+            } => (*since + settings.boot_time, Failure::H20),
+            Stage::Waiting {
+                why: Wait::Busy,
+                since,
+            } => (*since + first, Failure::H12),
             Stage::Connecting { since, .. } => (*since + settings.connect_time, Failure::H19),
             Stage::Relaying(link) => match self.answer {
                 Answer::Body { .. } if client_is_flushed => (self.progress + rolling, Failure::H15),
                 Answer::Body { .. } => (self.progress + rolling, Failure::H28),
-                Answer::Head { .. } if self.waits_for_client(link) => (self.progress + rolling, Failure::H28),
+                Answer::Head { .. } if self.waits_for_client(link) => {
+                    (self.progress + rolling, Failure::H28)
+                }
                 Answer::Head { .. } => (self.progress + first, Failure::H12),
             },
             Stage::Tunnel { .. } => (self.progress + rolling, Failure::H15),

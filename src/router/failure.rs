@@ -154,9 +154,10 @@ impl Failure {
                 "Application error",
                 "The app's answer is not HTTP that can be passed on.",
             ),
-            Self::H19 | Self::H21 => {
-                ("Application error", "No web dyno of this app can be reached.")
-            }
+            Self::H19 | Self::H21 => (
+                "Application error",
+                "No web dyno of this app can be reached.",
+            ),
             Self::H99 => ("Router error", "The router cannot connect to the app."),
             Self::H20 => ("Application error", "The app did not start in time."),
             Self::H26 { .. } => ("Bad request", "This request is not one that is passed on."),

@@ -169,12 +169,7 @@ pub(super) fn coding(framing: Framing, client: Version) -> Coding {
 }
 
 /// Appends the head of a response as the client gets it. `close`: no other request is welcome.
-pub(super) fn write_response(
-    head: &ResponseHead,
-    client: Version,
-    close: bool,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_response(head: &ResponseHead, client: Version, close: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number_alone(out, head.status.into());
     out.push(b' ');
@@ -329,10 +324,14 @@ pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default().trim_ascii();
     let mut words = first.split(|byte| *byte == b' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     let mut hosts = lines.filter_map(|line| {
         let (name, value) = line.split_at_checked(5)?;
-        name.eq_ignore_ascii_case(b"host:").then(|| value.trim_ascii())
+        name.eq_ignore_ascii_case(b"host:")
+            .then(|| value.trim_ascii())
     });
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => text(host),
@@ -430,7 +429,10 @@ mod tests {
             ("/x", "/x"),
         ] {
             let text = passed_on(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
-            assert!(text.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{text}");
+            assert!(
+                text.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
+                "{text}"
+            );
         }
         assert!(
             passed_on("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("OPTIONS * ")
@@ -443,12 +445,25 @@ mod tests {
         assert_eq!(of("shop.localhost").as_deref(), Some("shop"));
         assert_eq!(of("Shop.LOCALHOST").as_deref(), Some("shop"));
         assert_eq!(of("shop.localhost.").as_deref(), Some("shop"));
-        for host in ["", "localhost", ".localhost", "shoplocalhost", "shop.localhost.evil", "é"] {
+        for host in [
+            "",
+            "localhost",
+            ".localhost",
+            "shoplocalhost",
+            "shop.localhost.evil",
+            "é",
+        ] {
             assert_eq!(app(host, "localhost"), None, "{host}");
         }
         assert_eq!(of("a.shop.localhost").as_deref(), Some("a.shop"));
-        assert_eq!(host(&request("GET / HTTP/1.1\r\nHost: a.b:80\r\n\r\n")), "a.b");
-        assert_eq!(host(&request("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n")), "::1");
+        assert_eq!(
+            host(&request("GET / HTTP/1.1\r\nHost: a.b:80\r\n\r\n")),
+            "a.b"
+        );
+        assert_eq!(
+            host(&request("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n")),
+            "::1"
+        );
     }
 
     #[test]
@@ -463,14 +478,20 @@ mod tests {
         for value in ["", "a b", "a\"b", &"a".repeat(201)] {
             assert_eq!(id(value), None, "{value}");
         }
-        assert_eq!(uuid(u64::MAX, u64::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(
+            uuid(u64::MAX, u64::MAX),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
         assert_eq!(uuid(0, 0), "00000000-0000-4000-8000-000000000000");
     }
 
     #[test]
     fn a_refused_request_is_known_by_what_there_is_of_it() {
         let known = guess(b"GET /x HTTP/1.1\r\nhost: shop.localhost:80\r\nX");
-        assert_eq!((known.method, known.path, known.host), ("GET", "/x", "shop.localhost"));
+        assert_eq!(
+            (known.method, known.path, known.host),
+            ("GET", "/x", "shop.localhost")
+        );
         let two = guess(b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n");
         assert_eq!(two.host, "");
         assert_eq!(guess(b"\x16\x03\xff"), Guess::default());
@@ -503,11 +524,19 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vegur\r\n\r\n"
         );
         assert_eq!(
-            response("HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n", Version::Http10, false),
+            response(
+                "HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n",
+                Version::Http10,
+                false
+            ),
             "HTTP/1.1 204 \r\nVia: 1.1 vegur\r\nConnection: keep-alive\r\n\r\n"
         );
         assert_eq!(
-            response("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", Version::Http11, true),
+            response(
+                "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
+                Version::Http11,
+                true
+            ),
             "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
         );
     }

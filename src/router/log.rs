@@ -56,7 +56,10 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut String) {
         Some(failure) => {
             let (level, code) = (failure.level(), failure.code());
             let description = failure.description();
-            put(out, format_args!("{level} code={code} desc=\"{description}\""));
+            put(
+                out,
+                format_args!("{level} code={code} desc=\"{description}\""),
+            );
             if let Failure::H26 { cause, .. } = failure {
                 out.push_str(" cause=\"");
                 quote(cause, MAX_HOST, out);
@@ -72,13 +75,19 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut String) {
     quote(entry.host, MAX_HOST, out);
     put(out, format_args!(" request_id={} fwd=\"", entry.request_id));
     quote(entry.forwarded_for, MAX_FORWARDED, out);
-    put(out, format_args!("\" dyno={} connect=", entry.dyno.unwrap_or_default()));
+    put(
+        out,
+        format_args!("\" dyno={} connect=", entry.dyno.unwrap_or_default()),
+    );
     milliseconds(entry.connect, out);
     out.push_str(" service=");
     milliseconds(entry.service, out);
     put(
         out,
-        format_args!(" status={} bytes={} protocol=http", entry.status, entry.bytes),
+        format_args!(
+            " status={} bytes={} protocol=http",
+            entry.status, entry.bytes
+        ),
     );
 }
 
@@ -205,9 +214,11 @@ impl Logs {
             return None;
         }
         let full = || {
-            self.waiting
-                .iter()
-                .any(|app| self.apps.get(app).is_some_and(|log| log.lines.len() > MAX_WAITING))
+            self.waiting.iter().any(|app| {
+                self.apps
+                    .get(app)
+                    .is_some_and(|log| log.lines.len() > MAX_WAITING)
+            })
         };
         match self.written.map(|written| written + self.interval) {
             Some(next) if next > now && !full() => return Some(next),
@@ -243,7 +254,11 @@ impl Logs {
             for log in self.apps.values_mut() {
                 log.writer = log.writer.take().filter(|writer| writer.lost() > 0);
             }
-            self.open = self.apps.values().filter(|log| log.writer.is_some()).count();
+            self.open = self
+                .apps
+                .values()
+                .filter(|log| log.writer.is_some())
+                .count();
         }
     }
 }
@@ -302,7 +317,10 @@ mod tests {
             };
             assert!(text(&failed).starts_with(begin), "{}", text(&failed));
         };
-        begins(Failure::H27, "sock=client at=warning code=H27 desc=\"Client Request Interrupted\" method=");
+        begins(
+            Failure::H27,
+            "sock=client at=warning code=H27 desc=\"Client Request Interrupted\" method=",
+        );
         begins(Failure::H18, "sock=backend at=error code=H18 ");
         begins(Failure::H80, "at=info code=H80 desc=\"Maintenance mode\" ");
         let cause = "bad \"header\"".into();

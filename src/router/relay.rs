@@ -118,16 +118,35 @@ mod tests {
     fn bodies_go_on_in_the_coding_that_the_other_side_knows() {
         let chunks = ["3;x=y\r\nab", "c\r\n0\r\nX: y\r\n\r\nGET"];
         let raw = pass(Framing::Chunked, Coding::Raw, &chunks);
-        assert_eq!(raw, ("3;x=y\r\nabc\r\n0\r\nX: y\r\n\r\n".into(), "GET".into(), 3, true));
+        assert_eq!(
+            raw,
+            (
+                "3;x=y\r\nabc\r\n0\r\nX: y\r\n\r\n".into(),
+                "GET".into(),
+                3,
+                true
+            )
+        );
         let anew = pass(Framing::Chunked, Coding::Chunks, &chunks);
-        assert_eq!(anew, ("2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".into(), "GET".into(), 3, true));
+        assert_eq!(
+            anew,
+            (
+                "2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".into(),
+                "GET".into(),
+                3,
+                true
+            )
+        );
         let data = pass(Framing::Chunked, Coding::Data, &chunks);
         assert_eq!(data, ("abc".into(), "GET".into(), 3, true));
         let length = pass(Framing::Length(3), Coding::Raw, &["ab", "c"]);
         assert_eq!(length, ("abc".into(), "".into(), 3, true));
         let open = pass(Framing::UntilClose, Coding::Chunks, &["ab"]);
         assert_eq!(open, ("2\r\nab\r\n".into(), "".into(), 2, false));
-        assert_eq!(pass(Framing::None, Coding::Raw, &["GET"]), ("".into(), "GET".into(), 0, true));
+        assert_eq!(
+            pass(Framing::None, Coding::Raw, &["GET"]),
+            ("".into(), "GET".into(), 0, true)
+        );
     }
 
     #[test]

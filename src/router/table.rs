@@ -89,7 +89,11 @@ impl Table {
         let (known, waiting) = before.map_or_else(Default::default, |app| (app.dynos, app.waiting));
         let mut dynos = Vec::new();
         for backend in route.into_iter().flat_map(|route| &route.backends) {
-            let same = |key: &&DynoKey| self.dynos.get(key).is_some_and(|dyno| dyno.id == backend.dyno);
+            let same = |key: &&DynoKey| {
+                self.dynos
+                    .get(key)
+                    .is_some_and(|dyno| dyno.id == backend.dyno)
+            };
             let key = known.iter().find(same).copied().unwrap_or_else(|| {
                 self.last_key += 1;
                 self.last_key
@@ -156,7 +160,14 @@ impl Table {
     }
 
     /// Where a request for `app` goes that has been to `tried` in vain. `most`: requests that one dyno has at once.
-    pub fn choose(&self, app: &str, tried: &[DynoKey], most: u32, now: Instant, random: u64) -> Choice {
+    pub fn choose(
+        &self,
+        app: &str,
+        tried: &[DynoKey],
+        most: u32,
+        now: Instant,
+        random: u64,
+    ) -> Choice {
         let Some(app) = self.apps.get(app) else {
             return Choice::Fail(Failure::NoApp);
         };
@@ -171,7 +182,11 @@ impl Table {
                 .iter()
                 .filter_map(|key| self.dynos.get(key).map(|dyno| (*key, dyno)))
         };
-        let free = || dynos().filter(|(key, dyno)| dyno.is_up() && !dyno.is_refusing(now) && !tried.contains(key));
+        let free = || {
+            dynos().filter(|(key, dyno)| {
+                dyno.is_up() && !dyno.is_refusing(now) && !tried.contains(key)
+            })
+        };
         let pick = |count: usize| (random % count.max(1) as u64) as usize;
         let room = || free().filter(|(_, dyno)| dyno.active < most);
         if let Some((key, _)) = room().nth(pick(room().count())) {
@@ -187,7 +202,9 @@ impl Table {
         // All of those that are up are passed over. Rather than to fail unseen, one is tried before its time; but never
         // one whose port somebody else has.
         let again = || {
-            dynos().filter(|(key, dyno)| dyno.is_up() && !dyno.doubted && dyno.active < most && !tried.contains(key))
+            dynos().filter(|(key, dyno)| {
+                dyno.is_up() && !dyno.doubted && dyno.active < most && !tried.contains(key)
+            })
         };
         if let Some((key, _)) = again().nth(pick(again().count())) {
             return Choice::Dyno(key);
@@ -271,7 +288,9 @@ impl Table {
 
     /// Whether requests of this app wait.
     pub fn has_waiting(&self, app: &str) -> bool {
-        self.apps.get(app).is_some_and(|app| !app.waiting.is_empty())
+        self.apps
+            .get(app)
+            .is_some_and(|app| !app.waiting.is_empty())
     }
 
     /// Apps for which requests wait.
@@ -326,7 +345,10 @@ mod tests {
     use super::*;
 
     const LISTENER: Listener = Listener {
-        address: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5000),
+        address: std::net::SocketAddr::new(
+            std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            5000,
+        ),
         inode: 1,
     };
     const UP: BackendState = BackendState::Up(LISTENER);

@@ -42,7 +42,9 @@ enum Phase {
     Exchange(Box<Exchange>),
     /// We are done. To close at once would throw away what the client has not read yet, if something of its own is
     /// still unread.
-    Lingering { shut: bool },
+    Lingering {
+        shut: bool,
+    },
 }
 
 impl Client {
@@ -158,8 +160,10 @@ impl Engine {
                     true
                 }
                 Phase::Exchange(mut exchange) => {
-                    let (until, failure) = exchange.deadline(client.wire.is_flushed(), &self.settings);
-                    let goes_on = until > self.now || self.time_out(token, &mut client, &mut exchange, failure);
+                    let (until, failure) =
+                        exchange.deadline(client.wire.is_flushed(), &self.settings);
+                    let goes_on = until > self.now
+                        || self.time_out(token, &mut client, &mut exchange, failure);
                     client.phase = Phase::Exchange(exchange);
                     goes_on
                 }
@@ -172,7 +176,12 @@ impl Engine {
         }
     }
 
-    fn read_head(&mut self, client: &mut Client, begun: Option<Box<HeadReader>>, lent: &mut Lent) -> Step {
+    fn read_head(
+        &mut self,
+        client: &mut Client,
+        begun: Option<Box<HeadReader>>,
+        lent: &mut Lent,
+    ) -> Step {
         let limits = self.settings.request_head;
         let pipelined = begun.is_none() && !client.input.is_empty();
         let mut heads = begun.unwrap_or_else(|| Box::new(HeadReader::new(limits)));
@@ -199,7 +208,11 @@ impl Engine {
                 input
             }
         };
-        let bytes = if is_first { &lent.scratch[..read] } else { &kept };
+        let bytes = if is_first {
+            &lent.scratch[..read]
+        } else {
+            &kept
+        };
         match heads.request(bytes) {
             Ok(Some((head, length))) => {
                 client.input = bytes[length..].to_vec();
@@ -303,10 +316,18 @@ impl Engine {
     }
 
     /// Goes on with a request.
-    fn go_on(&mut self, token: Token, client: &mut Client, mut exchange: Box<Exchange>, lent: &mut Lent) -> Step {
+    fn go_on(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        mut exchange: Box<Exchange>,
+        lent: &mut Lent,
+    ) -> Step {
         let broken = client.wire.flush().is_err();
         let is_over = matches!(exchange.stage, Stage::Finishing | Stage::Tunnel { .. });
-        if broken || (!is_over && (client.wire.is_hung_up() || self.has_left(client, &mut exchange))) {
+        if broken
+            || (!is_over && (client.wire.is_hung_up() || self.has_left(client, &mut exchange)))
+        {
             self.stop_waiting(token, &exchange);
             return self.interrupt(&mut exchange);
         }
@@ -367,7 +388,13 @@ impl Engine {
     }
 
     /// Time is up. False if the connection has ended with it.
-    fn time_out(&mut self, token: Token, client: &mut Client, exchange: &mut Exchange, failure: Failure) -> bool {
+    fn time_out(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        failure: Failure,
+    ) -> bool {
         self.stop_waiting(token, exchange);
         if let Stage::Connecting { .. } = exchange.stage {
             exchange.timed_out = true;
@@ -383,7 +410,12 @@ impl Engine {
     }
 
     /// Ends a request that cannot go on: with a page if nothing of a response was sent, else with the connection.
-    pub(super) fn fail(&mut self, client: &mut Client, exchange: &mut Exchange, failure: Failure) -> Step {
+    pub(super) fn fail(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        failure: Failure,
+    ) -> Step {
         self.abandon_link(exchange);
         if exchange.status == 0 && failure.status() != 499 {
             self.answer_failure(client, exchange, failure);
@@ -455,7 +487,8 @@ impl Engine {
             }
             return Step::Go;
         }
-        let all_read = exchange.upload.is_done() && client.input.is_empty() && !client.wire.is_readable();
+        let all_read =
+            exchange.upload.is_done() && client.input.is_empty() && !client.wire.is_readable();
         if all_read {
             return Step::Close;
         }

@@ -47,7 +47,13 @@ impl Engine {
         }
     }
 
-    fn wait(&mut self, token: Token, client: &mut Client, exchange: &mut Exchange, why: Wait) -> Step {
+    fn wait(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        why: Wait,
+    ) -> Step {
         let since = match exchange.woken.take() {
             Some((before, since)) if before == why => since,
             _ => self.now,
@@ -93,7 +99,9 @@ impl Engine {
         let connected = open(listener.address).and_then(|socket| {
             let link = self.reactor.token();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            self.reactor.register(&socket, link, interest).map_err(|_| Errno::NFILE)?;
+            self.reactor
+                .register(&socket, link, interest)
+                .map_err(|_| Errno::NFILE)?;
             Ok((socket, link))
         });
         match connected {
@@ -113,9 +121,9 @@ impl Engine {
                 };
                 Step::Wait
             }
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
-                self.fail(client, exchange, Failure::H99)
-            }
+            Err(
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL,
+            ) => self.fail(client, exchange, Failure::H99),
             Err(_) => {
                 self.turned_away(exchange);
                 Step::Go
@@ -137,16 +145,29 @@ impl Engine {
     }
 
     /// A connection was made, or was not.
-    pub(super) fn connect(&mut self, client: &mut Client, exchange: &mut Exchange, lent: &mut Lent) -> Step {
+    pub(super) fn connect(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
         let (link, listener, since) = match std::mem::replace(&mut exchange.stage, Stage::Placing) {
-            Stage::Connecting { link, listener, since } => (link, listener, since),
+            Stage::Connecting {
+                link,
+                listener,
+                since,
+            } => (link, listener, since),
             other => {
                 exchange.stage = other;
                 return Step::Wait;
             }
         };
         if !link.wire.is_writable() && !link.wire.is_hung_up() {
-            exchange.stage = Stage::Connecting { link, listener, since };
+            exchange.stage = Stage::Connecting {
+                link,
+                listener,
+                since,
+            };
             return Step::Wait;
         }
         let dyno = link.dyno;
@@ -155,7 +176,11 @@ impl Engine {
             _ => true,
         };
         if refused {
-            exchange.stage = Stage::Connecting { link, listener, since };
+            exchange.stage = Stage::Connecting {
+                link,
+                listener,
+                since,
+            };
             self.turned_away(exchange);
             return Step::Go;
         }
@@ -170,7 +195,11 @@ impl Engine {
         match self.listeners.at(listener.address) {
             Ok(Some(inode)) if inode == listener.inode => {}
             answer => {
-                exchange.stage = Stage::Connecting { link, listener, since };
+                exchange.stage = Stage::Connecting {
+                    link,
+                    listener,
+                    since,
+                };
                 self.turned_away(exchange);
                 if answer.is_ok()
                     && let Some(dyno) = self.state.table.doubt(dyno)
@@ -192,7 +221,9 @@ impl Engine {
         self.abandon_link(exchange);
         exchange.stage = Stage::Placing;
         if let Some(dyno) = dyno {
-            self.state.table.refused(dyno, self.now + self.settings.refused_time);
+            self.state
+                .table
+                .refused(dyno, self.now + self.settings.refused_time);
             exchange.tried.push(dyno);
         }
     }

@@ -22,7 +22,9 @@ enum Heard {
     /// More are to come.
     More,
     /// It is complete; whether another request may use the connection.
-    Complete { reusable: bool },
+    Complete {
+        reusable: bool,
+    },
     /// From here on it is another protocol.
     Switched,
     Failed(Failure),
@@ -32,7 +34,12 @@ enum Heard {
 
 impl Engine {
     /// Sends the head of a request, with as much of its body as there is.
-    pub(super) fn send_request(&mut self, client: &mut Client, exchange: &mut Exchange, lent: &mut Lent) -> Step {
+    pub(super) fn send_request(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
         let out = &mut lent.out;
         out.clear();
         let added = Added {
@@ -71,7 +78,12 @@ impl Engine {
     }
 
     /// Passes on what there is, both ways.
-    pub(super) fn relay(&mut self, client: &mut Client, exchange: &mut Exchange, lent: &mut Lent) -> Step {
+    pub(super) fn relay(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
         let mut link = match std::mem::replace(&mut exchange.stage, Stage::Finishing) {
             Stage::Relaying(link) => link,
             other => {
@@ -159,7 +171,11 @@ impl Engine {
     /// Whether the dyno has closed a connection that had served before, without a word: it had not seen the request.
     fn is_stale(&self, exchange: &Exchange, link: &Link) -> bool {
         let unanswered = matches!(exchange.answer, Answer::Head { partial: None });
-        link.used && unanswered && !exchange.continued && !exchange.fresh && exchange.is_repeatable()
+        link.used
+            && unanswered
+            && !exchange.continued
+            && !exchange.fresh
+            && exchange.is_repeatable()
     }
 
     /// Sends a request once more, over a new connection.
@@ -199,7 +215,10 @@ impl Engine {
             (exchange.progress, exchange.continued) = (self.now, true);
             lent.out.clear();
             let mut rest = &lent.scratch[..length];
-            let raw = exchange.upload.pass(&mut rest, &mut lent.out, &mut 0).map_err(bad_request)?;
+            let raw = exchange
+                .upload
+                .pass(&mut rest, &mut lent.out, &mut 0)
+                .map_err(bad_request)?;
             client.input = rest.to_vec();
             let bytes = if raw.is_empty() { &lent.out[..] } else { raw };
             exchange.upload_refused = link.wire.send(bytes).is_err();
@@ -209,7 +228,13 @@ impl Engine {
     }
 
     /// Takes in what the dyno says.
-    fn hear(&mut self, client: &mut Client, exchange: &mut Exchange, bytes: &[u8], out: &mut Vec<u8>) -> Heard {
+    fn hear(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Heard {
         out.clear();
         let mut input = bytes;
         let whole;
@@ -224,7 +249,8 @@ impl Engine {
                 }
             };
             loop {
-                let reader = heads.get_or_insert_with(|| Box::new(HeadReader::new(self.settings.response_head)));
+                let reader = heads
+                    .get_or_insert_with(|| Box::new(HeadReader::new(self.settings.response_head)));
                 match reader.response(input, exchange.head.method()) {
                     Ok(Some((head, length))) => {
                         input = &input[length..];
@@ -242,7 +268,9 @@ impl Engine {
                     }
                     Ok(None) => {
                         if !input.is_empty() {
-                            let heads = heads.unwrap_or_else(|| Box::new(HeadReader::new(self.settings.response_head)));
+                            let heads = heads.unwrap_or_else(|| {
+                                Box::new(HeadReader::new(self.settings.response_head))
+                            });
                             exchange.answer = Answer::Head {
                                 partial: Some((input.to_vec(), heads)),
                             };
@@ -280,11 +308,18 @@ impl Engine {
     }
 
     /// Writes the head of the response.
-    fn begin_response(&mut self, client: &Client, exchange: &mut Exchange, head: &ResponseHead, out: &mut Vec<u8>) {
+    fn begin_response(
+        &mut self,
+        client: &Client,
+        exchange: &mut Exchange,
+        head: &ResponseHead,
+        out: &mut Vec<u8>,
+    ) {
         let version = exchange.head.version;
         let coding = headers::coding(head.framing, version);
         // A request that is answered before its end was read leaves the connection in the middle of it.
-        exchange.close |= coding == Coding::Data || !exchange.upload.is_done() || client.wire.is_hung_up();
+        exchange.close |=
+            coding == Coding::Data || !exchange.upload.is_done() || client.wire.is_hung_up();
         headers::write_response(head, version, exchange.close, out);
         exchange.status = head.status;
         exchange.answer = Answer::Body {
@@ -334,7 +369,12 @@ impl Engine {
     }
 
     /// Passes on what both sides say in a protocol of their own. Either may end its side first.
-    pub(super) fn tunnel(&mut self, client: &mut Client, exchange: &mut Exchange, lent: &mut Lent) -> Step {
+    pub(super) fn tunnel(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
         let Stage::Tunnel { link, ends } = &mut exchange.stage else {
             return Step::Wait;
         };
