@@ -4,4 +4,5 @@ mod behaviour;
 mod failures;
 mod formation;
 mod hostile;
+mod serve;
 mod support;

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "executable",
             "home",
+            "listener",
             "log_file",
             "open_files",
             "pty",
@@ -46,7 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("the wire", &["control", "frame", "http", "reactor"]),
     (
         "parts that know no other part",
-        &["client", "init", "terminal"],
+        &["client", "init", "router", "terminal"],
     ),
     ("the supervisor", &["supervisor"]),
     ("the server", &["server"]),

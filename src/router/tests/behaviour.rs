@@ -200,7 +200,7 @@ fn interim_responses_are_passed_on_and_the_body_waits_for_its_100() {
         );
         let body = server.body(decoder).unwrap();
         server.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));
     });
