@@ -11,6 +11,9 @@ const FEWEST: u64 = 96;
 /// Most clients at once that have a descriptor besides their connection: those who read a log have two.
 const READERS: u64 = 200;
 
+/// Most connections that the router has with clients.
+const MOST_VISITORS: u64 = 10_000;
+
 /// What may be open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
@@ -20,6 +23,8 @@ pub struct Descriptors {
     pub connections: usize,
     /// Live dynos: one for each.
     pub dynos: usize,
+    /// Connections that the router has with clients; each may have one with a dyno.
+    pub visitors: usize,
     /// What the limit was before the server raised it. Its dynos' commands get that again: some programs look at every
     /// descriptor that they might have, and `select(2)` knows 1,024.
     pub original: u64,
@@ -47,11 +52,15 @@ fn share(limit: u64, connections: usize) -> Option<Descriptors> {
     let free = limit.checked_sub(OWN).filter(|_| limit >= FEWEST)?;
     // Half of them at most if all read logs.
     let clients = (free / 6).min(connections as u64);
-    let dynos = free - clients - 2 * clients.min(READERS);
+    let rest = free - clients - 2 * clients.min(READERS);
+    // Each may need a connection to a dyno, too.
+    let visitors = (rest / 4).min(MOST_VISITORS);
+    let dynos = rest - 2 * visitors;
     Some(Descriptors {
         limit,
         connections: clients.try_into().unwrap_or(usize::MAX),
         dynos: dynos.try_into().unwrap_or(usize::MAX),
+        visitors: visitors.try_into().unwrap_or(usize::MAX),
         original: limit,
     })
 }
@@ -61,21 +70,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_and_dynos_share_what_there_is() {
-        for (limit, connections, dynos) in [
-            (96, 5, 17),
-            (1024, 160, 480),
-            (4096, 672, 2960),
-            (524_288, 1024, 522_800),
+    fn clients_dynos_and_visitors_share_what_there_is() {
+        for (limit, connections, dynos, visitors) in [
+            (96, 5, 9, 4),
+            (1024, 160, 240, 120),
+            (4096, 672, 1480, 740),
+            (524_288, 1024, 502_800, 10_000),
         ] {
             let shares = share(limit, 1024).unwrap();
             assert_eq!(
-                (shares.connections, shares.dynos),
-                (connections, dynos),
+                (shares.connections, shares.dynos, shares.visitors),
+                (connections, dynos, visitors),
                 "{limit}"
             );
             let readers = shares.connections.min(200);
-            assert!(OWN as usize + connections + 2 * readers + dynos <= limit as usize);
+            let all = OWN as usize + connections + 2 * readers + dynos + 2 * visitors;
+            assert!(all <= limit as usize);
         }
         assert_eq!(share(95, 1024), None);
         assert_eq!(share(u64::MAX, 1024).unwrap().connections, 1024);

@@ -3,6 +3,7 @@
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod routing;
 mod server_requests;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::Sourced;
 use crate::sys::signal::{Signal, ignore};
+use routing::Routing;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
@@ -74,6 +76,8 @@ struct Service {
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
     destroying: Vec<Destroying>,
+    /// The router, if there is one.
+    routing: Option<Routing>,
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
@@ -133,6 +137,7 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
+        let routing = Routing::start(state, &sourced.settings, descriptors.visitors, ctx)?;
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
@@ -153,6 +158,7 @@ impl Service {
             manager,
             ending: false,
             destroying: Vec::new(),
+            routing,
             formations: Formations::default(),
             formation_token,
             end_waiters: EndWaiters::default(),
@@ -207,19 +213,22 @@ impl Service {
     fn destroy(&mut self, app: &str, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let dynos = self.host.store.app(app).and_then(|app| {
             let dynos = self.host.store.live_dynos(Some(&app.id))?;
-            Ok((app.id, dynos))
+            Ok((app, dynos))
         });
         match dynos {
-            Ok((app_id, dynos)) if !dynos.is_empty() => {
+            Ok((app, dynos)) if !dynos.is_empty() => {
+                let app_id = app.id;
+                self.tell_router_of_end(app.name.as_str());
                 for dyno in dynos {
                     self.dynos.stop(&dyno.id, 0.0);
                 }
                 self.destroying.push(Destroying { request, app_id });
                 Reply::Later
             }
-            Ok((app_id, _)) => {
+            Ok((app, _)) => {
                 let reply = routes::route(self, &request);
-                self.after_destroy(&app_id, ctx);
+                self.tell_router_of_end(app.name.as_str());
+                self.after_destroy(&app.id, ctx);
                 reply.unwrap_or(Reply::Later)
             }
             Err(error) => Reply::Now(response(Err(error.into()))),
@@ -312,6 +321,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Woken => self.hear_router(),
             Event::Again(token) if token == self.formation_token => self.take_up_formations(ctx),
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);
@@ -322,6 +332,14 @@ impl Application for Service {
                 if self.dynos.knows(token) =>
             {
                 let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                for id in &heard.changed {
+                    if let Ok(dyno) = self.host.store.dyno_of_id(id)
+                        && dyno.formation
+                        && dyno.name.is_web()
+                    {
+                        self.tell_router(&dyno.app_id);
+                    }
+                }
                 for remains in heard.gone {
                     self.bury(remains, ctx);
                 }

@@ -11,7 +11,9 @@ use crate::harness::Host;
 fn shop(host: &Host) -> PathBuf {
     let procfile = "worker: sleep 1000\nweb: exec sleep 1000 # $PORT\nclock-2: sleep 1000\n";
     let folder = host.folder_of("shop", &[("Procfile", procfile)]);
-    host.dyno(&folder, &["deploy", "--no-wait"]).finish().succeeds();
+    host.dyno(&folder, &["deploy", "--no-wait"])
+        .finish()
+        .succeeds();
     folder
 }
 
@@ -85,7 +87,9 @@ fn what_scale_prints_it_takes_back_and_a_crash_changes_nothing() {
     assert_eq!(scaled(&host, &app), printed);
     // A release keeps what it knows.
     host.dyno(&app, &["config:set", "A=1"]).finish().succeeds();
-    host.dyno(&app, &["deploy", "--no-wait"]).finish().succeeds();
+    host.dyno(&app, &["deploy", "--no-wait"])
+        .finish()
+        .succeeds();
     assert_eq!(scaled(&host, &app), printed);
 }
 

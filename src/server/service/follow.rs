@@ -69,8 +69,10 @@ impl Service {
     /// Has an app's dynos be what its formation says.
     pub(super) fn follow(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let mut look_at = None;
-        let destroyed = self.destroying.iter().any(|it| it.app_id == app_id);
-        if !self.ending && !destroyed && !ctx.is_stopping() {
+        if self.destroying.iter().any(|it| it.app_id == app_id) {
+            return;
+        }
+        if !self.ending && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
@@ -85,6 +87,7 @@ impl Service {
         }
         self.formations.look_at(app_id, look_at);
         self.set_formation_deadline(ctx);
+        self.tell_router(app_id);
     }
 
     fn set_formation_deadline(&mut self, ctx: &mut Ctx<Self>) {
@@ -372,11 +375,6 @@ impl Service {
         }
         self.follow(&release.app_id, ctx);
         Ok(())
-    }
-
-    /// How long a web dyno that is retired may take for the requests that it has.
-    fn drain_time(&self) -> Duration {
-        Duration::ZERO
     }
 }
 
