@@ -13,7 +13,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
+};
 
 /// Numbers of the kernel's (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -237,6 +239,31 @@ fn takes(local: SocketAddr, address: SocketAddr) -> bool {
     local.port() == address.port() && (plain.is_unspecified() || plain == address.ip())
 }
 
+/// The right to a port, among all servers of a network namespace; given back when the last copy is closed.
+///
+/// A program that was given a port takes its time to listen on it, and until then nobody can see that it is taken. So
+/// whoever gives one away holds a name of the kernel's that is as wide as the ports are: an abstract Unix socket.
+///
+/// # Errors
+/// `AddrInUse` while somebody has it, or listens on it.
+pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let claim = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    let name = format!("dyno-port-{port}");
+    rustix::net::bind(&claim, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    for ip in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ] {
+        match TcpListener::bind((ip, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            // A host may be without IPv6.
+            _ => {}
+        }
+    }
+    Ok(claim)
+}
+
 /// Whether a process of `/proc` as it is mounted at `processes` has the socket of this inode open. What may not be
 /// looked into has it not.
 pub fn is_open_in(processes: &Path, inode: u64) -> bool {
@@ -282,6 +309,20 @@ mod tests {
 
     fn inode(listener: &TcpListener) -> u64 {
         inode_of(listener.try_clone().unwrap().into()).unwrap()
+    }
+
+    #[test]
+    fn a_port_is_given_to_one_at_a_time() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(free);
+        let claim = claim_port(port).unwrap();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // Whoever has it may listen.
+        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        drop(claim);
+        claim_port(port).unwrap();
     }
 
     #[test]
