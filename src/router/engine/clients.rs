@@ -130,7 +130,10 @@ impl Engine {
 
     /// Sees to it that the reactor calls no later than the client's deadline.
     pub(super) fn arm(&mut self, token: Token, client: &mut Client) {
+        // No earlier than the first of those that are common, so that a connection which only ever serves one request
+        // sets one.
         let until = client.deadline(&self.settings);
+        let until = until.min(self.now + self.settings.first_byte_time);
         if client.armed.is_none_or(|armed| until < armed) {
             self.reactor.set_deadline(token, until);
             client.armed = Some(until);
