@@ -292,7 +292,7 @@ impl Engine {
             head_only: false,
             now: self.wall(),
         };
-        let length = error_page::write(&failure, manner, &mut out);
+        error_page::write(&failure, manner, &mut out);
         let _ = client.wire.send(&out);
         client.phase = Phase::Lingering { shut: false };
         client.since = self.now;
@@ -312,7 +312,7 @@ impl Engine {
                 connect: None,
                 service: None,
                 status: refusal.status,
-                bytes: length,
+                bytes: 0,
             };
             self.state.logs.add(&app, &entry);
         }
