@@ -486,6 +486,15 @@ fn idle_connections_end_in_time_and_a_trickled_head_too() {
         }
     });
     assert_eq!(trickle.response("GET").status, 408);
+
+    let mut half = fixture.connect();
+    half.send("GET /half HTTP/1.1\r\nHost: shop.localhost\r\n");
+    assert_eq!(half.response("GET").status, 408);
+    let line = &fixture.log(2)[1];
+    assert!(
+        line.contains("code=H26") && line.contains(" path=\"/half\" "),
+        "{line}"
+    );
 }
 
 #[test]
