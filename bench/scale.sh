@@ -51,8 +51,8 @@ bare_up() {
     for ((number = 0; number < dynos; number++)); do
         mkdir -p "$work/bare/$number"
         sed "s/PORT/$((40000 + number))/;s#TMP#$work/bare/$number#" "$work/bench/nginx.conf" >"$work/bare/$number/nginx.conf"
-        nginx -c "$work/bare/$number/nginx.conf" 2>/dev/null &
-        started+=($!)
+        nginx -c "$work/bare/$number/nginx.conf" >/dev/null 2>&1 &
+        echo $! >>"$work/bare/pids"
     done
     python3 - "$dynos" <<'PYTHON'
 import socket, sys, time
@@ -70,11 +70,14 @@ PYTHON
 }
 bare_down() {
     local pid
-    for pid in "${started[@]}"; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
-    started=()
+    while read -r pid; do kill "$pid" 2>/dev/null || true; done <"$work/bare/pids"
+    local deadline=$((SECONDS + 30))
+    while read -r pid; do
+        while kill -0 "$pid" 2>/dev/null; do
+            ((SECONDS < deadline)) || give_up "nginx does not end"
+            sleep 0.05
+        done
+    done <"$work/bare/pids"
     rm -rf "$work/bare"
 }
 
