@@ -66,6 +66,8 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
 fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
     let told = Told::of(known)?;
     let mut texts = Vec::new();
+    // Its name is another's by now, or nobody's, as the log knows; whose line is whose there cannot be told any more.
+    let retired = known.state == DynoState::Down;
     match (record.reason, &record.message) {
         (EndReason::Lost, _) if !told.ended => texts.push(WHY.to_owned()),
         (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
@@ -73,10 +75,14 @@ fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
         )),
         _ => {}
     }
-    if record.state == DynoState::Complete && !told.exited {
+    // A crash of the formation's that had begun to be told, too.
+    let has_crashed = record.state == DynoState::Crashed
+        && matches!(record.reason, EndReason::Exited | EndReason::BootTimeout);
+    let has_exited = record.state == DynoState::Complete || (has_crashed && !told.ended);
+    if has_exited && !told.exited && !retired {
         texts.push(format!("{EXITED}{}", record.exit.code()));
     }
-    if !told.ended {
+    if !told.ended && !retired {
         // A command that has ended was up; its dyno was until the log says so.
         let before = match told.state.unwrap_or(known.state) {
             DynoState::Complete => DynoState::Up,

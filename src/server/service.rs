@@ -253,6 +253,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
@@ -335,9 +336,11 @@ impl Application for Service {
                 for id in &heard.changed {
                     if let Ok(dyno) = self.host.store.dyno_of_id(id)
                         && dyno.formation
-                        && dyno.name.is_web()
                     {
-                        self.tell_router(&dyno.app_id);
+                        if dyno.name.is_web() {
+                            self.tell_router(&dyno.app_id);
+                        }
+                        self.after_change_of(&dyno, ctx);
                     }
                 }
                 for remains in heard.gone {
