@@ -167,6 +167,12 @@ impl Router {
         self.waker.wake();
     }
 
+    /// The same by name.
+    #[cfg(test)]
+    pub fn stop(mut self) {
+        self.end();
+    }
+
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.send(ToRouter::Stop);

@@ -82,11 +82,6 @@ impl Wire {
         self.end || self.drained
     }
 
-    /// The end was read.
-    pub fn is_drained(&self) -> bool {
-        self.drained
-    }
-
     pub fn is_hung_up(&self) -> bool {
         self.hangup
     }

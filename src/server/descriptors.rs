@@ -31,14 +31,15 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises this process's limit to what it may be raised to. At most `connections` clients will be served.
+    /// Raises this process's limit to what it may be raised to. At most `connections` clients will be served, and
+    /// visitors if there is a router.
     ///
     /// # Errors
     /// When there are too few to work with.
-    pub fn raise(connections: usize) -> anyhow::Result<Self> {
+    pub fn raise(connections: usize, router: bool) -> anyhow::Result<Self> {
         let (original, all) = open_files::limits();
         open_files::set_soft_limit(all)?;
-        let shares = share(all, connections).ok_or_else(|| {
+        let shares = share(all, connections, router).ok_or_else(|| {
             UserError::new(format!(
                 "the server may have {all} files open, and needs {FEWEST} at least"
             ))
@@ -48,13 +49,16 @@ impl Descriptors {
     }
 }
 
-fn share(limit: u64, connections: usize) -> Option<Descriptors> {
+fn share(limit: u64, connections: usize, router: bool) -> Option<Descriptors> {
     let free = limit.checked_sub(OWN).filter(|_| limit >= FEWEST)?;
     // Half of them at most if all read logs.
     let clients = (free / 6).min(connections as u64);
     let rest = free - clients - 2 * clients.min(READERS);
     // Each may need a connection to a dyno, too.
-    let visitors = (rest / 4).min(MOST_VISITORS);
+    let visitors = match router {
+        true => (rest / 4).min(MOST_VISITORS),
+        false => 0,
+    };
     let dynos = rest - 2 * visitors;
     Some(Descriptors {
         limit,
@@ -77,7 +81,7 @@ mod tests {
             (4096, 672, 1480, 740),
             (524_288, 1024, 502_800, 10_000),
         ] {
-            let shares = share(limit, 1024).unwrap();
+            let shares = share(limit, 1024, true).unwrap();
             assert_eq!(
                 (shares.connections, shares.dynos, shares.visitors),
                 (connections, dynos, visitors),
@@ -87,7 +91,8 @@ mod tests {
             let all = OWN as usize + connections + 2 * readers + dynos + 2 * visitors;
             assert!(all <= limit as usize);
         }
-        assert_eq!(share(95, 1024), None);
-        assert_eq!(share(u64::MAX, 1024).unwrap().connections, 1024);
+        assert_eq!(share(96, 1024, false).unwrap().dynos, 17);
+        assert_eq!(share(95, 1024, true), None);
+        assert_eq!(share(u64::MAX, 1024, true).unwrap().connections, 1024);
     }
 }

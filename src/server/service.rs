@@ -36,7 +36,7 @@ use crate::home::Home;
 use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
-use crate::settings::Sourced;
+use crate::settings::{Listen, Sourced};
 use crate::sys::signal::{Signal, ignore};
 use routing::Routing;
 
@@ -44,16 +44,19 @@ use routing::Routing;
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
+pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     let mut limits = Limits::default();
-    let descriptors = Descriptors::raise(limits.connections)?;
+    let descriptors = Descriptors::raise(
+        limits.connections,
+        sourced.settings.router != Listen::Off,
+    )?;
     limits.connections = descriptors.connections;
     // A file that may not grow is an error like a full disk, and no reason to die.
     ignore(Signal::XFSZ);
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, limits, |ctx| {
-        Service::new(home, settings, idle, descriptors, ctx)
+        Service::new(home, sourced, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
