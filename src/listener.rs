@@ -13,7 +13,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
+};
 
 /// Numbers of the kernel's (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -35,6 +38,28 @@ const QUESTION: usize = HEADER + 8 + SOCKET_ID;
 
 /// Every state a socket can be in.
 const ANY_STATE: u32 = 0xffff_ffff;
+
+/// Takes a port for a dyno: as long as the result is open, no other server on this host gives its number to one. A
+/// program may be slow to listen, and until it does a port looks free to everybody. None: it is taken.
+///
+/// The mark is a name in the kernel (unix(7), abstract sockets), which like a port belongs to the network namespace and
+/// goes with whoever has it.
+///
+/// # Errors
+/// When the kernel has no socket to give.
+pub fn take_port(port: u16) -> io::Result<Option<OwnedFd>> {
+    let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+    let mark = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    let name = SocketAddrUnix::new_abstract_name(format!("dyno-port-{port}").as_bytes())?;
+    match rustix::net::bind(&mark, &name) {
+        Err(Errno::ADDRINUSE) => return Ok(None),
+        bound => bound?,
+    }
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(Some(mark)),
+        Err(_) => Ok(None),
+    }
+}
 
 /// The socket that listens at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,6 +364,21 @@ mod tests {
                 )
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_port_is_taken_once_and_not_from_whoever_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(take_port(port).unwrap().is_none());
+        drop(listener);
+        let taken = take_port(port).unwrap();
+        assert!(taken.is_some());
+        assert!(take_port(port).unwrap().is_none());
+        // Whom it was taken for may listen on it.
+        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        drop(taken);
+        assert!(take_port(port).unwrap().is_some());
     }
 
     #[test]

@@ -75,7 +75,10 @@ pub fn run() -> Result<()> {
         // The server has left, or died, before there was a dyno for us.
         return Ok(());
     };
-    let spec = fds.into_iter().next().context("no spec came along")?;
+    let mut fds = fds.into_iter();
+    let spec = fds.next().context("no spec came along")?;
+    // Held until the dyno is over, so that its port is no other's.
+    let _port: Vec<OwnedFd> = fds.collect();
     Supervisor::new(read_spec(spec)?, server)?.run()
 }
 

@@ -35,17 +35,34 @@ const LAST_LINES: u32 = 10;
 /// # Errors
 /// When it failed: what ran before goes on.
 pub fn until_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
-    if release.status != ReleaseStatus::Pending {
-        return Ok(release);
+    let release = match release.status {
+        ReleaseStatus::Pending => follow_phase(context, app, release)?,
+        _ => release,
+    };
+    if release.status == ReleaseStatus::Failed {
+        let message = format!(
+            "the release command of v{} of `{app}` failed; what ran before goes on",
+            release.version
+        );
+        return Err(UserError::new(message)
+            .hint(format!(
+                "`dyno logs -a {app} -d {RELEASE_PHASE}` shows all of it"
+            ))
+            .into());
     }
+    Ok(release)
+}
+
+/// The release once its phase has ended.
+fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Release> {
     tell!("Running release command...");
     let target = app_path(app, &format!("/releases/{}", release.id));
     let mut followed = false;
     let mut patient = Patient::new();
-    let release = loop {
+    loop {
         let now: Release = patient.ask(context, &target)?;
         if now.status != ReleaseStatus::Pending {
-            break now;
+            return Ok(now);
         }
         if !followed {
             let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, "/dynos"))?;
@@ -60,19 +77,7 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
             }
         }
         patient.pause();
-    };
-    if release.status == ReleaseStatus::Failed {
-        let message = format!(
-            "the release command of v{} of `{app}` failed; what ran before goes on",
-            release.version
-        );
-        return Err(UserError::new(message)
-            .hint(format!(
-                "`dyno logs -a {app} -d {RELEASE_PHASE}` shows all of it"
-            ))
-            .into());
     }
-    Ok(release)
 }
 
 /// Waits until all dynos of the formation run `release` and are up; `story` says what for.
@@ -162,7 +167,7 @@ fn tell_crashed(
         names.join(", ")
     ))
     .hint(format!(
-        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno rollback -a {app}` goes back"
+        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno releases:rollback -a {app}` goes back"
     )))
 }
 

@@ -2,7 +2,6 @@
 //! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::life::{OfFormation, StopReason};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::error::tell;
-use crate::listener::Listener;
+use crate::listener::{Listener, take_port};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -301,7 +300,7 @@ impl Dynos {
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
         let started = self
             .spec(host, dyno, run, path)
-            .and_then(|spec| self.supervisors.start(&spec, reactor));
+            .and_then(|(spec, port)| self.supervisors.start(&spec, &port, reactor));
         match &started {
             Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
             Err(error) => {
@@ -331,9 +330,16 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
-    fn spec(&mut self, host: &Host, dyno: &Dyno, run: Run<'_>, tree: PathBuf) -> Result<DynoSpec> {
+    /// What its supervisor is to know, and the mark of its port.
+    fn spec(
+        &mut self,
+        host: &Host,
+        dyno: &Dyno,
+        run: Run<'_>,
+        tree: PathBuf,
+    ) -> Result<(DynoSpec, OwnedFd)> {
         let release = run.release;
-        let port = self.free_port()?;
+        let (port, taken) = self.free_port()?;
         let place = self.place(&dyno.id)?;
         let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
@@ -345,7 +351,7 @@ impl Dynos {
             request: &run.env,
         });
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
-        Ok(DynoSpec {
+        let spec = DynoSpec {
             id: dyno.id.clone(),
             name: dyno.name.to_string(),
             port,
@@ -374,7 +380,8 @@ impl Dynos {
             formation: run.formation,
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
-        })
+        };
+        Ok((spec, taken))
     }
 
     /// Where the dyno `id` is to its own processes.
@@ -394,8 +401,8 @@ impl Dynos {
         })
     }
 
-    /// A port that no live dyno was given and nobody listens on at this moment.
-    fn free_port(&mut self) -> Result<u16> {
+    /// A port that no live dyno was given, of whatever server, and nobody listens on at this moment.
+    fn free_port(&mut self) -> Result<(u16, OwnedFd)> {
         let ports = self.settings.ports.clone();
         for _ in ports.clone() {
             let port = self.next_port;
@@ -404,10 +411,10 @@ impl Dynos {
             } else {
                 port + 1
             };
-            let free = !self.supervisors.uses_port(port)
-                && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-            if free {
-                return Ok(port);
+            if !self.supervisors.uses_port(port)
+                && let Some(taken) = take_port(port)?
+            {
+                return Ok((port, taken));
             }
         }
         anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())

@@ -46,10 +46,8 @@ use routing::Routing;
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     let mut limits = Limits::default();
-    let descriptors = Descriptors::raise(
-        limits.connections,
-        sourced.settings.router != Listen::Off,
-    )?;
+    let descriptors =
+        Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;
     limits.connections = descriptors.connections;
     // A file that may not grow is an error like a full disk, and no reason to die.
     ignore(Signal::XFSZ);
