@@ -44,6 +44,7 @@ have() {
     return 1
 }
 
+# begin [OPTION...]: a server, with these options of `dyno server`.
 # The state lies below $TMPDIR, as does every dyno's overlay: it should be on a disk, as it is in real life.
 begin() {
     dyno=$(find_dyno)
@@ -55,7 +56,7 @@ begin() {
     trap end EXIT
     trap 'exit 130' INT TERM
     mkdir "$DYNO_HOME"
-    "$dyno" server >"$work/server.log" 2>&1 &
+    "$dyno" server "$@" >"$work/server.log" 2>&1 &
     server=$!
     local deadline=$((SECONDS + 10))
     until [[ -S $DYNO_HOME/api.sock ]]; do

@@ -13,7 +13,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
 };
@@ -38,28 +37,6 @@ const QUESTION: usize = HEADER + 8 + SOCKET_ID;
 
 /// Every state a socket can be in.
 const ANY_STATE: u32 = 0xffff_ffff;
-
-/// Takes a port for a dyno: as long as the result is open, no other server on this host gives its number to one. A
-/// program may be slow to listen, and until it does a port looks free to everybody. None: it is taken.
-///
-/// The mark is a name in the kernel (unix(7), abstract sockets), which like a port belongs to the network namespace and
-/// goes with whoever has it.
-///
-/// # Errors
-/// When the kernel has no socket to give.
-pub fn take_port(port: u16) -> io::Result<Option<OwnedFd>> {
-    let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
-    let mark = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
-    let name = SocketAddrUnix::new_abstract_name(format!("dyno-port-{port}").as_bytes())?;
-    match rustix::net::bind(&mark, &name) {
-        Err(Errno::ADDRINUSE) => return Ok(None),
-        bound => bound?,
-    }
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(Some(mark)),
-        Err(_) => Ok(None),
-    }
-}
 
 /// The socket that listens at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +239,31 @@ fn takes(local: SocketAddr, address: SocketAddr) -> bool {
     local.port() == address.port() && (plain.is_unspecified() || plain == address.ip())
 }
 
+/// The right to a port, among all servers of a network namespace; given back when the last copy is closed.
+///
+/// A program that was given a port takes its time to listen on it, and until then nobody can see that it is taken. So
+/// whoever gives one away holds a name of the kernel's that is as wide as the ports are: an abstract Unix socket.
+///
+/// # Errors
+/// `AddrInUse` while somebody has it, or listens on it.
+pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let claim = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    let name = format!("dyno-port-{port}");
+    rustix::net::bind(&claim, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    for ip in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ] {
+        match TcpListener::bind((ip, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            // A host may be without IPv6.
+            _ => {}
+        }
+    }
+    Ok(claim)
+}
+
 /// Whether a process of `/proc` as it is mounted at `processes` has the socket of this inode open. What may not be
 /// looked into has it not.
 pub fn is_open_in(processes: &Path, inode: u64) -> bool {
@@ -307,6 +309,20 @@ mod tests {
 
     fn inode(listener: &TcpListener) -> u64 {
         inode_of(listener.try_clone().unwrap().into()).unwrap()
+    }
+
+    #[test]
+    fn a_port_is_given_to_one_at_a_time() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(free);
+        let claim = claim_port(port).unwrap();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // Whoever has it may listen.
+        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        drop(claim);
+        claim_port(port).unwrap();
     }
 
     #[test]
@@ -364,21 +380,6 @@ mod tests {
                 )
                 .is_err()
         );
-    }
-
-    #[test]
-    fn a_port_is_taken_once_and_not_from_whoever_listens() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(take_port(port).unwrap().is_none());
-        drop(listener);
-        let taken = take_port(port).unwrap();
-        assert!(taken.is_some());
-        assert!(take_port(port).unwrap().is_none());
-        // Whom it was taken for may listen on it.
-        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
-        drop(taken);
-        assert!(take_port(port).unwrap().is_some());
     }
 
     #[test]

@@ -77,8 +77,7 @@ pub fn run() -> Result<()> {
     };
     let mut fds = fds.into_iter();
     let spec = fds.next().context("no spec came along")?;
-    // Held until the dyno is over, so that its port is no other's.
-    let _port: Vec<OwnedFd> = fds.collect();
+    let _port = fds.next();
     Supervisor::new(read_spec(spec)?, server)?.run()
 }
 

@@ -6,6 +6,7 @@
 
 mod accepting;
 mod clients;
+mod ending;
 mod placing;
 mod relaying;
 

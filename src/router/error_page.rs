@@ -22,8 +22,8 @@ pub(super) struct Manner<'a> {
     pub now: SystemTime,
 }
 
-/// Appends the response that says what has failed; the result is how long its page is in bytes.
-pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) -> u64 {
+/// Appends the response that says what has failed.
+pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) {
     let (title, text) = failure.words();
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
@@ -47,7 +47,6 @@ pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) ->
     }
     page += "</body>\n</html>\n";
 
-    let length = page.len() as u64;
     let mut response = Response::new(failure.status())
         .with("Content-Type", "text/html; charset=utf-8")
         .with("Cache-Control", "no-cache, no-store");
@@ -66,10 +65,6 @@ pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) ->
         head_only: manner.head_only,
     };
     response.body(page.into_bytes()).write(options, out);
-    match manner.head_only {
-        true => 0,
-        false => length,
-    }
 }
 
 /// What stands in backquotes, as code.

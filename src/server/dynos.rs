@@ -22,7 +22,7 @@ use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::life::{OfFormation, StopReason};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::error::tell;
-use crate::listener::{Listener, take_port};
+use crate::listener::{self, Listener};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -330,7 +330,6 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
-    /// What its supervisor is to know, and the mark of its port.
     fn spec(
         &mut self,
         host: &Host,
@@ -339,7 +338,7 @@ impl Dynos {
         tree: PathBuf,
     ) -> Result<(DynoSpec, OwnedFd)> {
         let release = run.release;
-        let (port, taken) = self.free_port()?;
+        let (port, claim) = self.free_port()?;
         let place = self.place(&dyno.id)?;
         let config = host.store.release_config(&release.id)?;
         let env = compose(&Sources {
@@ -381,7 +380,7 @@ impl Dynos {
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
         };
-        Ok((spec, taken))
+        Ok((spec, claim))
     }
 
     /// Where the dyno `id` is to its own processes.
@@ -401,7 +400,7 @@ impl Dynos {
         })
     }
 
-    /// A port that no live dyno was given, of whatever server, and nobody listens on at this moment.
+    /// A port that no live dyno was given, of whichever server, and nobody listens on at this moment; and the right to it.
     fn free_port(&mut self) -> Result<(u16, OwnedFd)> {
         let ports = self.settings.ports.clone();
         for _ in ports.clone() {
@@ -412,9 +411,9 @@ impl Dynos {
                 port + 1
             };
             if !self.supervisors.uses_port(port)
-                && let Some(taken) = take_port(port)?
+                && let Ok(claim) = listener::claim_port(port)
             {
-                return Ok((port, taken));
+                return Ok((port, claim));
             }
         }
         anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())

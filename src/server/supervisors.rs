@@ -152,7 +152,7 @@ impl Supervisors {
         self.live.values().any(|live| live.port == Some(port))
     }
 
-    /// Starts a supervisor, which gets the mark of the dyno's port. From here on the dyno lives by itself.
+    /// Starts a supervisor. From here on the dyno lives by itself, and has the right to its `port`.
     pub fn start(&mut self, spec: &DynoSpec, port: &OwnedFd, reactor: &mut Reactor) -> Result<()> {
         let folder = self.folder_of(&spec.id);
         fs::DirBuilder::new()

@@ -28,6 +28,7 @@ mod logs;
 mod page;
 mod ps;
 mod releases;
+mod routing;
 mod run_detached;
 mod run_inside;
 mod run_pipes;

@@ -91,8 +91,9 @@ impl Engine {
                 return Step::Wait;
             }
         };
-        let (mut heard, mut again) = (Heard::More, false);
-        match self.pass_request(client, exchange, &mut link, lent, &mut again) {
+        let mut heard = Heard::More;
+        let (mut more_of_request, mut more_of_answer) = (false, false);
+        match self.pass_request(client, exchange, &mut link, lent, &mut more_of_request) {
             Err(failure) => heard = Heard::Failed(failure),
             Ok(()) => {
                 for _ in 0..READS {
@@ -105,7 +106,7 @@ impl Engine {
                             exchange.progress = self.now;
                             let bytes = &lent.scratch[..length];
                             heard = self.hear(client, exchange, bytes, &mut lent.out);
-                            again = link.wire.is_readable();
+                            more_of_answer = link.wire.is_readable();
                         }
                         end => {
                             if self.is_stale(exchange, &link) {
@@ -120,7 +121,8 @@ impl Engine {
         match heard {
             Heard::More => {
                 exchange.stage = Stage::Relaying(link);
-                match again && client.wire.is_flushed() {
+                let more_of_answer = more_of_answer && client.wire.is_flushed();
+                match more_of_request || more_of_answer {
                     true => Step::Go,
                     false => Step::Wait,
                 }
@@ -237,17 +239,15 @@ impl Engine {
     ) -> Heard {
         out.clear();
         let mut input = bytes;
-        let whole;
+        let mut whole = Vec::new();
         if let Answer::Head { partial } = &mut exchange.answer {
-            let mut heads = match partial.take() {
-                None => None,
-                Some((mut before, heads)) => {
-                    before.extend_from_slice(bytes);
-                    whole = before;
-                    input = &whole;
-                    Some(heads)
-                }
-            };
+            let mut heads = None;
+            if let Some((before, reader)) = partial.take() {
+                whole = before;
+                whole.extend_from_slice(bytes);
+                input = &whole;
+                heads = Some(reader);
+            }
             loop {
                 let reader = heads
                     .get_or_insert_with(|| Box::new(HeadReader::new(self.settings.response_head)));
@@ -267,12 +267,20 @@ impl Engine {
                         }
                     }
                     Ok(None) => {
-                        if !input.is_empty() {
-                            let heads = heads.unwrap_or_else(|| {
-                                Box::new(HeadReader::new(self.settings.response_head))
-                            });
+                        let (left, seen) = (input.len(), heads.take());
+                        if left > 0
+                            && let Some(heads) = seen
+                        {
+                            // What came in many pieces is not copied for each.
+                            let kept = match whole.is_empty() {
+                                true => input.to_vec(),
+                                false => {
+                                    whole.drain(..whole.len() - left);
+                                    whole
+                                }
+                            };
                             exchange.answer = Answer::Head {
-                                partial: Some((input.to_vec(), heads)),
+                                partial: Some((kept, heads)),
                             };
                         }
                         return match out.is_empty() || client.wire.send(out).is_ok() {
@@ -378,8 +386,8 @@ impl Engine {
         let Stage::Tunnel { link, ends } = &mut exchange.stage else {
             return Step::Wait;
         };
-        let mut moved = link.wire.flush() == Ok(true);
-        let mut broken = false;
+        let flushed = link.wire.flush();
+        let (mut moved, mut broken) = (flushed == Ok(true), flushed.is_err());
         if link.wire.is_flushed() && !ends.client {
             let early = std::mem::take(&mut client.input);
             if early.is_empty() {

@@ -237,6 +237,44 @@ fn an_answer_before_the_body_ends_the_connection_once_it_is_read() {
 }
 
 #[test]
+fn a_body_and_its_echo_flow_at_once() {
+    const PIECES: usize = 300;
+    let dyno = Dyno::start(|server| {
+        server.head();
+        server.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        // The chunks may come in other pieces than they went: what is counted is their data.
+        let mut left = PIECES * 10_000;
+        while left > 0 {
+            let bytes = server.bytes().unwrap();
+            let data = bytes.iter().filter(|byte| **byte == b'x').count();
+            left -= data;
+            if data > 0 {
+                server.send(format!("{data:x}\r\n{}\r\n", "y".repeat(data)));
+            }
+        }
+        server.send("0\r\n\r\n");
+    });
+    let fixture = Fixture::with(quick(), &dyno);
+    let mut client = fixture.connect();
+    let mut writer = client.stream.try_clone().unwrap();
+    let thread = std::thread::spawn(move || {
+        let head = "POST / HTTP/1.1\r\nHost: shop.localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        writer.write_all(head.as_bytes()).unwrap();
+        let piece = format!("{:x}\r\n{}\r\n", 10_000, "x".repeat(10_000));
+        for _ in 0..PIECES {
+            writer.write_all(piece.as_bytes()).unwrap();
+        }
+        writer.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let response = client.response("POST");
+    assert_eq!(
+        (response.body.len(), response.complete),
+        (PIECES * 10_000, true)
+    );
+    thread.join().unwrap();
+}
+
+#[test]
 fn another_protocol_goes_both_ways_until_both_have_ended() {
     let dyno = Dyno::start(|server| {
         let (_, head) = server.head().unwrap();
@@ -448,6 +486,15 @@ fn idle_connections_end_in_time_and_a_trickled_head_too() {
         }
     });
     assert_eq!(trickle.response("GET").status, 408);
+
+    let mut half = fixture.connect();
+    half.send("GET /half HTTP/1.1\r\nHost: shop.localhost\r\n");
+    assert_eq!(half.response("GET").status, 408);
+    let line = &fixture.log(2)[1];
+    assert!(
+        line.contains("code=H26") && line.contains(" path=\"/half\" "),
+        "{line}"
+    );
 }
 
 #[test]

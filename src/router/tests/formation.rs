@@ -1,9 +1,10 @@
 //! Dynos come and go: who gets requests, who does not, and what the server hears.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::{BackendState, FromRouter, Listener};
+use super::super::{Backend, BackendState, FromRouter, Listener, Route};
 use super::support::*;
 
 #[test]
@@ -216,4 +217,90 @@ fn a_router_that_is_stopped_ends_its_connections() {
     fixture.router.take().unwrap().stop();
     assert_eq!(dyno.next().head, "closed");
     assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn no_request_fails_while_dynos_are_replaced_one_after_the_other() {
+    let fixture = Fixture::new(quick());
+    let route = |number: usize, state: BackendState| Backend {
+        dyno: format!("id-{number}"),
+        name: "web.1".into(),
+        state,
+    };
+    let mut dyno = Dyno::polite();
+    let set = |backends: Vec<Backend>| {
+        fixture.set_route(Some(Route {
+            backends,
+            ..fixture.route(&[])
+        }));
+    };
+    set(vec![route(0, dyno.up())]);
+    let stop = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|number| {
+                let (fixture, stop) = (&fixture, &stop);
+                scope.spawn(move || {
+                    let post =
+                        "POST / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 3\r\n\r\nabc";
+                    let request = if number % 2 == 0 {
+                        get("/")
+                    } else {
+                        post.into()
+                    };
+                    let (mut asked, mut client) = (0, fixture.connect());
+                    while !stop.load(Ordering::Relaxed) {
+                        client.send(&request);
+                        let response = client.response("GET");
+                        assert_eq!(response.status, 200, "{response:?}");
+                        asked += 1;
+                        if number > 1 {
+                            client = fixture.connect();
+                        }
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for number in 1..=30 {
+            let next = Dyno::polite();
+            set(vec![
+                route(number - 1, dyno.draining()),
+                route(number, next.up()),
+            ]);
+            let id = format!("id-{}", number - 1);
+            assert_eq!(fixture.hear(), FromRouter::Drained { dyno: id });
+            // Some of the requests that the new one gets are there before the old one has gone.
+            next.next();
+            dyno = next;
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum::<usize>()
+    });
+    assert!(asked > 30, "{asked}");
+    assert_eq!(fixture.log(asked).len(), asked);
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_takes_nobodys_turn() {
+    let dyno = Dyno::polite();
+    let fixture = Fixture::new(quick());
+    fixture.set(&[BackendState::Starting]);
+    let mut leaving = fixture.connect();
+    leaving.send(get("/leaving"));
+    let mut staying = fixture.connect();
+    staying.send(get("/staying"));
+    drop(leaving);
+    let line = fixture.line();
+    assert!(
+        line.contains("code=H27") && line.contains("path=\"/leaving\"") && line.contains(" dyno= "),
+        "{line}"
+    );
+    fixture.set(&[dyno.up()]);
+    assert_eq!(staying.response("GET").status, 200);
+    assert!(dyno.next().head.starts_with("GET /staying "));
+    assert!(dyno.seen.try_recv().is_err());
 }

@@ -448,6 +448,14 @@ impl Server {
         }
     }
 
+    /// Some more bytes of what comes, as they are. None at the end.
+    pub fn bytes(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            self.fill()?;
+        }
+        Some(std::mem::take(&mut self.buffer))
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
     }
