@@ -274,7 +274,7 @@ impl Dynos {
             ),
             false => (self.settings.lifetime, None),
         };
-        let time_to_live = (!dyno.formation).then(|| self.settings.release_timeout.as_secs_f64());
+        let time_to_live = (!dyno.formation).then_some(self.settings.release_timeout.as_secs_f64());
         let run = Run {
             release,
             shell_command: dyno.command.clone(),

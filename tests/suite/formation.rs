@@ -513,6 +513,12 @@ fn a_formation_for_which_there_is_no_room_is_short_until_there_is() {
         assert_eq!(states(&host, &app), ["run.1 up", "run.2 up", "worker.1 up"]);
     }
     assert_eq!((host.log_lines(), host.server_log()), before);
+    // Nor does anybody wait for ever.
+    host.dyno(&app, &["ps:wait"]).finish().fails_with(
+        125,
+        "v2 of `full` is released, but 2 dynos have not begun: `worker.2`, `worker.3`",
+        "`max_dynos`",
+    );
     host.dyno(&app, &["ps:stop", "run.2"]).finish().succeeds();
     wait_for_states(&host, &app, &["run.1 up", "worker.1 up", "worker.2 up"]);
     host.dyno(&app, &["ps:restart"]).finish().succeeds();

@@ -217,7 +217,10 @@ fn a_release_with_a_phase_counts_when_that_has_succeeded() {
         (first.status, first.current),
         (ReleaseStatus::Pending, false)
     );
-    assert_eq!(host.store.pending_releases().unwrap(), [first.clone()]);
+    assert_eq!(
+        host.store.pending_releases().unwrap(),
+        std::slice::from_ref(&first)
+    );
     assert_eq!(host.store.current_release(&app.id).unwrap().version.0, 1);
     assert_eq!(quantities(&host.store), []);
     let now = host.now();
@@ -279,7 +282,7 @@ fn of_two_releases_the_newer_counts_whichever_phase_ends_first() {
             .iter()
             .map(|entry| &*entry.wanted.process_type)
             .collect();
-        assert_eq!(types, ["clock", "release"]);
+        assert_eq!(types, ["release", "clock"]);
     }
 }
 
