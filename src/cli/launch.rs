@@ -64,11 +64,11 @@ fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Re
     let mut patient = Patient::new();
     loop {
         let now: Release = patient.ask(context, &target)?;
-        if now.status != ReleaseStatus::Pending {
-            return Ok(now);
-        }
+        let over = now.status != ReleaseStatus::Pending;
         if !followed {
-            let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, "/dynos"))?;
+            // It may have been quick.
+            let which = if over { "/dynos?ended=true" } else { "/dynos" };
+            let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, which))?;
             let version = release.version;
             let of_phase =
                 |dyno: &&Dyno| dyno.r#type == RELEASE_PHASE && dyno.release.version == version;
@@ -76,8 +76,10 @@ fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Re
                 followed = true;
                 logs::follow_dyno(context, dyno)?;
                 patient = Patient::new();
-                continue;
             }
+        }
+        if over {
+            return Ok(now);
         }
         patient.pause();
     }

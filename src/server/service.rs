@@ -146,7 +146,7 @@ impl Service {
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
-        Ok(Self {
+        let mut service = Self {
             host,
             dynos,
             log_keeper,
@@ -166,7 +166,9 @@ impl Service {
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
-        })
+        };
+        service.recall();
+        Ok(service)
     }
 
     /// Whether this server was started for a purpose, and there is none any more.

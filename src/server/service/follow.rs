@@ -48,14 +48,19 @@ enum Tree {
 impl Service {
     /// Takes up the formations of all apps, and the release phases, where an earlier server left them.
     pub(super) fn take_up_formations(&mut self, ctx: &mut Ctx<Self>) {
-        let apps = self.host.store.apps().unwrap_or_default();
-        for app in apps {
-            if let Err(error) = self.recall_crashes(&app.id) {
-                tell!("cannot read how the dynos of {} crashed: {error}", app.name);
-            }
+        for app in self.host.store.apps().unwrap_or_default() {
             self.follow(&app.id, ctx);
         }
         self.go_on_with_release_phases(ctx);
+    }
+
+    /// Reads from the state what has crashed. To be done before anybody asks.
+    pub(super) fn recall(&mut self) {
+        for app in self.host.store.apps().unwrap_or_default() {
+            if let Err(error) = self.recall_crashes(&app.id) {
+                tell!("cannot read how the dynos of {} crashed: {error}", app.name);
+            }
+        }
     }
 
     fn recall_crashes(&mut self, app_id: &str) -> StoreResult<()> {
