@@ -81,7 +81,7 @@ end() {
 make_app() {
     mkdir "$work/$1"
     echo 'web: true' >"$work/$1/Procfile"
-    (cd "$work/$1" && "$dyno" create "$1" && "$dyno" deploy) 2>>"$work/deploy.log" >&2 \
+    (cd "$work/$1" && "$dyno" create "$1" && "$dyno" deploy --no-web) 2>>"$work/deploy.log" >&2 \
         || give_up "cannot deploy: $(<"$work/deploy.log")"
 }
 

@@ -138,11 +138,6 @@ impl Home {
         self.path.join("isolation")
     }
 
-    /// Where the router of the last server listened: the next one's is to be found there, too.
-    pub fn router_address(&self) -> PathBuf {
-        self.path.join("router")
-    }
-
     /// What of that has been told to a person.
     pub fn isolation_told(&self) -> PathBuf {
         self.path.join("isolation.told")

@@ -22,7 +22,9 @@ mod tests;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -104,6 +106,8 @@ pub enum FromRouter {
         /// Its id.
         dyno: String,
     },
+    /// The router has ended, though nobody told it to: by a mistake of its own. Somebody is to start another.
+    Ended,
 }
 
 /// A running router. Dropping it ends it, with every connection that it has, and waits until it has ended.
@@ -123,7 +127,7 @@ impl Router {
     pub fn start(
         listener: TcpListener,
         settings: Settings,
-        tell: impl Fn(FromRouter) + Send + 'static,
+        tell: impl Fn(FromRouter) + Send + Sync + 'static,
     ) -> Result<Self> {
         let address = listener
             .local_addr()
@@ -131,10 +135,12 @@ impl Router {
         let reactor = Reactor::new().context("cannot make the router's poll loop")?;
         let waker = reactor.waker();
         let (sender, inbox) = crossbeam_channel::unbounded();
+        let tell = Arc::new(tell);
+        let tell_end = Arc::clone(&tell);
         let start = engine::Start {
             listener,
             settings,
-            tell: Box::new(tell),
+            tell: Box::new(move |news| tell(news)),
             reactor,
             inbox,
         };
@@ -142,9 +148,13 @@ impl Router {
         let thread = std::thread::Builder::new()
             .name("router".into())
             .spawn(move || {
-                if let Err(error) = engine::run(start, seed) {
-                    tell!("the router has ended: {error}");
+                // Nothing of it is looked at after a panic, which has been told already.
+                match panic::catch_unwind(AssertUnwindSafe(|| engine::run(start, seed))) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => tell!("the router has ended: {error}"),
+                    Err(_) => {}
                 }
+                tell_end(FromRouter::Ended);
             })
             .context("cannot start the router's thread")?;
         Ok(Self {

@@ -79,6 +79,8 @@ struct Service {
     destroying: Vec<Destroying>,
     /// The router, if there is one.
     routing: Option<Routing>,
+    /// How many connections it may have.
+    visitors: usize,
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
@@ -138,7 +140,7 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
-        let routing = Routing::start(state, &sourced.settings, descriptors.visitors, ctx)?;
+        let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
@@ -160,6 +162,7 @@ impl Service {
             ending: false,
             destroying: Vec::new(),
             routing,
+            visitors: descriptors.visitors,
             formations: Formations::default(),
             formation_token,
             end_waiters: EndWaiters::default(),
@@ -325,7 +328,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Woken => self.hear_router(),
+            Event::Woken => self.hear_router(ctx),
             Event::Again(token) if token == self.formation_token => self.take_up_formations(ctx),
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);

@@ -41,3 +41,4 @@ mod settings;
 mod survival;
 mod tempdir;
 mod web_apps;
+mod websocket;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::harness::{DEADLINE, Host, eventually, require};
 
 /// A copy of `tests/apps/NAME` called `shop`, deployed, and up.
-fn shop(host: &Host, fixture: &str) -> PathBuf {
+pub fn shop(host: &Host, fixture: &str) -> PathBuf {
     require("python3");
     let app = host.folder_as(fixture, "shop");
     host.dyno(&app, &["deploy"])
@@ -26,7 +26,7 @@ fn shop(host: &Host, fixture: &str) -> PathBuf {
 }
 
 /// Where the host's router listens.
-fn router(host: &Host) -> SocketAddr {
+pub fn router(host: &Host) -> SocketAddr {
     let status = host
         .dyno(&host.path(), &["server:status", "--json"])
         .finish();

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,10 +14,13 @@ use super::Service;
 use crate::dyno::life::StopReason;
 use crate::dyno::{Dyno, DynoState};
 use crate::error::{UserError, tell};
-use crate::home::Home;
 use crate::router::{self, Backend, BackendState, FromRouter, Route, Router, ToRouter};
 use crate::settings::{Listen, Settings};
 use crate::store::{Result as StoreResult, StoreErrorKind};
+
+/// The name of the file in the state folder that says where the last router listened: the next one is to be found there,
+/// too.
+const ADDRESS: &str = "router";
 
 /// The router, and what it says.
 pub struct Routing {
@@ -30,7 +34,7 @@ impl Routing {
     /// # Errors
     /// When the address that was asked for cannot be had.
     pub fn start(
-        home: &Home,
+        home: &Path,
         settings: &Settings,
         clients: usize,
         ctx: &mut Ctx<Service>,
@@ -49,7 +53,7 @@ impl Routing {
             ..router::Settings::default()
         };
         let router = Router::start(listener, settings, tell)?;
-        let _ = fs::write(home.router_address(), router.address().to_string());
+        let _ = fs::write(home.join(ADDRESS), router.address().to_string());
         Ok(Some(Self { router, inbox }))
     }
 
@@ -60,7 +64,7 @@ impl Routing {
 }
 
 /// The socket that the router is to have.
-fn listen(home: &Home, place: Listen) -> Result<Option<TcpListener>> {
+fn listen(home: &Path, place: Listen) -> Result<Option<TcpListener>> {
     let address = match place {
         Listen::Off => return Ok(None),
         Listen::At(address) => {
@@ -73,7 +77,7 @@ fn listen(home: &Home, place: Listen) -> Result<Option<TcpListener>> {
         Listen::Auto(address) => address,
     };
     // Where it was before, so that an address which a person has seen stays true.
-    let before = fs::read_to_string(home.router_address()).ok();
+    let before = fs::read_to_string(home.join(ADDRESS)).ok();
     let before = before
         .and_then(|text| text.trim().parse::<SocketAddr>().ok())
         .filter(|before| before.ip() == address.ip());
@@ -169,10 +173,12 @@ impl Service {
     }
 
     /// Takes what the router has said.
-    pub(super) fn hear_router(&mut self) {
+    pub(super) fn hear_router(&mut self, ctx: &mut Ctx<Self>) {
         let Some(routing) = &self.routing else { return };
+        let mut ended = false;
         for news in routing.inbox.try_iter() {
             match news {
+                FromRouter::Ended => ended = true,
                 // Nothing holds it up any more.
                 FromRouter::Drained { dyno } => {
                     self.dynos
@@ -180,6 +186,22 @@ impl Service {
                 }
                 FromRouter::Doubted { dyno } => self.dynos.check_port(&dyno),
             }
+        }
+        if ended {
+            self.start_router_again(ctx);
+        }
+    }
+
+    fn start_router_again(&mut self, ctx: &mut Ctx<Self>) {
+        // The old one's socket goes first.
+        self.routing = None;
+        let clients = self.visitors;
+        match Routing::start(&self.home, &self.host.settings, clients, ctx) {
+            Ok(routing) => self.routing = routing,
+            Err(error) => tell!("there is no router any more: {error:#}"),
+        }
+        for app in self.host.store.apps().unwrap_or_default() {
+            self.tell_router(&app.id);
         }
     }
 
