@@ -19,6 +19,7 @@ mod environment;
 mod errors;
 mod formation;
 mod formation_changes;
+mod formation_crashes;
 mod formation_survival;
 mod idle;
 mod layers;

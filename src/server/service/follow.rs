@@ -177,7 +177,7 @@ impl Service {
         }
         let mut look_at = plan.look_at;
         // What other apps have alive can change without a word to this one.
-        if of_server < of_app {
+        if plan.short && of_server < of_app {
             look_by(&mut look_at, formations::now() + LATER);
         }
         for change in plan.changes {
