@@ -244,7 +244,12 @@ fn each_dyno_has_its_own_port_and_files() {
     assert_ne!(ports[0], ports[1]);
     for (name, port) in names.iter().zip(ports) {
         assert_eq!(get(port, "/dyno"), *name);
-        inside(&host, &app, name, "touch ~/of-$DYNO /tmp/of-$DYNO");
+        inside(
+            &host,
+            &app,
+            name,
+            "touch ~/of-$DYNO ${TMPDIR:-/tmp}/of-$DYNO",
+        );
     }
     for name in names {
         let files = inside(
