@@ -115,6 +115,12 @@ impl Dynos {
         self.supervisors.count()
     }
 
+    /// How many more the server can have.
+    pub fn room(&self) -> u32 {
+        let room = self.descriptors.dynos.saturating_sub(self.count());
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
     /// Whether nothing is to be done for any: none is alive, and what became of them is written down.
     pub fn are_done(&self) -> bool {
         self.count() == 0 && self.unwritten.is_empty()
@@ -132,7 +138,11 @@ impl Dynos {
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
+        let mut told = HashMap::new();
         for news in self.supervisors.adopt_all(reactor)? {
+            if let News::State { dyno, state, .. } = &news {
+                told.insert(dyno.clone(), *state);
+            }
             match news {
                 News::Gone(remains) => {
                     let burial = self.burial(remains, host);
@@ -144,6 +154,13 @@ impl Dynos {
         }
         for row in host.store.live_dynos(None)? {
             if self.supervisors.may_live(&row.id) {
+                // Retired by a server that was killed before it could say so.
+                let unaware = told
+                    .get(&row.id)
+                    .is_some_and(|state| *state != DynoState::Down);
+                if row.state == DynoState::Down && unaware {
+                    self.retire(&row.id, StopReason::Restarted, Duration::ZERO);
+                }
                 let release = host.store.release(&row.app_id, &row.release_id)?;
                 let slug = release.digest.and_then(|digest| digest.parse().ok());
                 self.trees
@@ -257,6 +274,7 @@ impl Dynos {
             ),
             false => (self.settings.lifetime, None),
         };
+        let time_to_live = (!dyno.formation).then_some(self.settings.release_timeout.as_secs_f64());
         let run = Run {
             release,
             shell_command: dyno.command.clone(),
@@ -264,7 +282,7 @@ impl Dynos {
             streams: Streams::Output,
             attached: false,
             lifetime,
-            time_to_live: None,
+            time_to_live,
             formation,
         };
         self.start(host, dyno, run, tree, reactor)

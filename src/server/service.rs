@@ -148,7 +148,7 @@ impl Service {
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
-        Ok(Self {
+        let mut service = Self {
             host,
             dynos,
             log_keeper,
@@ -169,7 +169,9 @@ impl Service {
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
-        })
+        };
+        service.recall();
+        Ok(service)
     }
 
     /// Whether this server was started for a purpose, and there is none any more.
@@ -257,6 +259,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
@@ -339,9 +342,11 @@ impl Application for Service {
                 for id in &heard.changed {
                     if let Ok(dyno) = self.host.store.dyno_of_id(id)
                         && dyno.formation
-                        && dyno.name.is_web()
                     {
-                        self.tell_router(&dyno.app_id);
+                        if dyno.name.is_web() {
+                            self.tell_router(&dyno.app_id);
+                        }
+                        self.after_change_of(&dyno, ctx);
                     }
                 }
                 for remains in heard.gone {
