@@ -102,7 +102,31 @@ ask() {
 until ask "$proxy" 1 >/dev/null 2>&1; do sleep 0.1; done
 ask "$router" 1 >/dev/null
 
+# grown ADDRESS PID...: bytes that these processes have grown by for each idle connection. Asked before there was any load: what either
+# has kept from then would hide what a connection takes.
+grown() {
+    python3 - "$idle" "$@" <<'PYTHON'
+import socket, sys, time
+count, (host, port), pids = int(sys.argv[1]), sys.argv[2].split(':'), sys.argv[3:]
+def size():
+    lines = (line.split() for pid in pids for line in open(f'/proc/{pid}/smaps_rollup'))
+    return sum(int(words[1]) for words in lines if words[0] == 'Pss:')
+def connect():
+    client = socket.create_connection((host, port))
+    client.sendall(b'GET / HTTP/1.1\r\nHost: bench.localhost\r\n\r\n')
+    assert client.recv(4096).startswith(b'HTTP/1.1 200')
+    return client
+before, clients = size(), [connect() for _ in range(count)]
+time.sleep(0.5)
+print((size() - before) * 1024 // count)
+PYTHON
+}
+
 table
+ours=$(grown "$router" "$server")
+mapfile -t workers < <(pgrep -P "$nginx")
+theirs=$(grown "$proxy" "$nginx" "${workers[@]}")
+row "an idle connection, of $idle" "$ours B" "$theirs B" "$(awk "BEGIN { printf \"%.2f\", $ours / ($theirs ? $theirs : 1) }")" '1.0 at most'
 for kind in kept 'made anew'; do
     field=
     [[ $kind == kept ]] || field='Connection: close'
@@ -124,27 +148,3 @@ for kind in kept 'made anew'; do
             "$(printf '%.1f' "$(median "${their_slow[@]}")") ms" "$(printf '%.2f' "$(median "${slow_ratios[@]}")")" '1.5 at most'
     done
 done
-
-# grown ADDRESS PID...: bytes that these processes have grown by for each idle connection. All were warm before.
-grown() {
-    python3 - "$idle" "$@" <<'PYTHON'
-import socket, sys, time
-count, (host, port), pids = int(sys.argv[1]), sys.argv[2].split(':'), sys.argv[3:]
-def size():
-    lines = (line.split() for pid in pids for line in open(f'/proc/{pid}/smaps_rollup'))
-    return sum(int(words[1]) for words in lines if words[0] == 'Pss:')
-def connect():
-    client = socket.create_connection((host, port))
-    client.sendall(b'GET / HTTP/1.1\r\nHost: bench.localhost\r\n\r\n')
-    assert client.recv(4096).startswith(b'HTTP/1.1 200')
-    return client
-before, clients = size(), [connect() for _ in range(count)]
-time.sleep(0.5)
-print((size() - before) * 1024 // count)
-PYTHON
-}
-
-ours=$(grown "$router" "$server")
-mapfile -t workers < <(pgrep -P "$nginx")
-theirs=$(grown "$proxy" "$nginx" "${workers[@]}")
-row "an idle connection, of $idle" "$ours B" "$theirs B" "$(awk "BEGIN { printf \"%.2f\", $ours / ($theirs ? $theirs : 1) }")" '1.0 at most'
