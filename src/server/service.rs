@@ -224,11 +224,11 @@ impl Service {
         match dynos {
             Ok((app, dynos)) if !dynos.is_empty() => {
                 let app_id = app.id;
+                self.destroying.push(Destroying { request, app_id });
                 self.tell_router_of_end(app.name.as_str());
                 for dyno in dynos {
                     self.dynos.stop(&dyno.id, 0.0);
                 }
-                self.destroying.push(Destroying { request, app_id });
                 Reply::Later
             }
             Ok((app, _)) => {

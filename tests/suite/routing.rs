@@ -123,6 +123,26 @@ fn web_dynos_get_requests_and_a_one_off_that_listens_never_does() {
     logged(&host, "at=error code=H14 desc=\"No web processes running\"");
 }
 
+#[test]
+fn of_a_destroyed_app_nobody_knows_any_more() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = shop(&host, "web");
+    let router = router(&host);
+    assert_eq!(get(router, "/").0, 200);
+    host.dyno(&app, &["apps:destroy", "--confirm", "shop"])
+        .finish()
+        .succeeds();
+    for _ in 0..10 {
+        assert_eq!(get(router, "/").0, 404);
+    }
+    // Its log went with it, and does not come back.
+    eventually("no log", || {
+        let mut logs = std::fs::read_dir(host.state().join("logs")).unwrap();
+        logs.next().is_none().then_some(())
+    });
+    assert_eq!(get(router, "/").0, 404);
+}
+
 /// The port that a dyno was given.
 fn port_of(host: &Host, app: &Path, dyno: &str) -> u16 {
     let inside = host.dyno(app, &["run:inside", dyno, "echo $PORT"]).finish();
