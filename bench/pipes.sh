@@ -63,7 +63,7 @@ if have script && have python3; then
     lines=$work/pipes/lines
     yes 'a line of text that is as long as those of a log mostly are, give or take a few' \
         2>/dev/null | head -c 67108864 >"$lines" || true
-    "$dyno" deploy 2>>"$work/deploy.log"
+    "$dyno" deploy --no-web 2>>"$work/deploy.log"
     on_terminal=$root/bench/on_terminal.py
     ours=() theirs=()
     for ((run = 1; run <= runs; run++)); do

@@ -3,7 +3,7 @@
 #
 #   bench/run.sh      ($DYNO is the binary; default: the newest release build)
 #
-# Takes some ten minutes and 4 GB below $TMPDIR. Figures are only worth something on a machine that does nothing else:
+# Takes some fifteen minutes and 4 GB below $TMPDIR. Figures are only worth something on a machine that does nothing else:
 # the load before the start is printed with them.
 set -euo pipefail
 
@@ -20,7 +20,7 @@ EOF
 
 failed=()
 header=
-for piece in start pipes memory ps many logs; do
+for piece in start pipes memory ps many logs scale router; do
     # One table of all of them.
     if rows=$("$here/$piece.sh"); then
         if [[ -z $header ]]; then head -n 2 <<<"$rows"; header=printed; fi

@@ -44,6 +44,7 @@ have() {
     return 1
 }
 
+# begin [OPTION...]: a server, with these options of `dyno server`.
 # The state lies below $TMPDIR, as does every dyno's overlay: it should be on a disk, as it is in real life.
 begin() {
     dyno=$(find_dyno)
@@ -55,7 +56,7 @@ begin() {
     trap end EXIT
     trap 'exit 130' INT TERM
     mkdir "$DYNO_HOME"
-    "$dyno" server >"$work/server.log" 2>&1 &
+    "$dyno" server "$@" >"$work/server.log" 2>&1 &
     server=$!
     local deadline=$((SECONDS + 10))
     until [[ -S $DYNO_HOME/api.sock ]]; do
@@ -80,7 +81,7 @@ end() {
 make_app() {
     mkdir "$work/$1"
     echo 'web: true' >"$work/$1/Procfile"
-    (cd "$work/$1" && "$dyno" create "$1" && "$dyno" deploy) 2>>"$work/deploy.log" >&2 \
+    (cd "$work/$1" && "$dyno" create "$1" && "$dyno" deploy --no-web) 2>>"$work/deploy.log" >&2 \
         || give_up "cannot deploy: $(<"$work/deploy.log")"
 }
 

@@ -30,7 +30,7 @@ if [[ ${BENCH_BIG:-yes} != no ]]; then
     done
     echo 'web: true' >"$work/big/Procfile"
     "$dyno" -C "$work/big" create big 2>>"$work/deploy.log"
-    DYNO_SLUG_LEVEL=1 "$dyno" -a big deploy "$work/big" 2>>"$work/deploy.log" \
+    DYNO_SLUG_LEVEL=1 "$dyno" -a big deploy --no-web "$work/big" 2>>"$work/deploy.log" \
         || give_up "cannot deploy: $(<"$work/deploy.log")"
     rm -rf "$work/big"
     "$dyno" run -a big -q true

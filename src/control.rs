@@ -118,7 +118,8 @@ pub enum Streams {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// The first message: the supervisor's dyno. Its [`DynoSpec`] is in the file, in memory, that comes along.
+    /// The first message: the supervisor's dyno. Two descriptors come along: a file, in memory, that has its
+    /// [`DynoSpec`], and the right to its port, to be held as long as it lives.
     Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach,

@@ -13,7 +13,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
+};
 
 /// Numbers of the kernel's (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -31,6 +33,10 @@ const SOCKET_ID: usize = 48;
 const ANSWER: usize = 72;
 const STATE_AT: usize = 1;
 const INODE_AT: usize = 68;
+const QUESTION: usize = HEADER + 8 + SOCKET_ID;
+
+/// Every state a socket can be in.
+const ANY_STATE: u32 = 0xffff_ffff;
 
 /// The socket that listens at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +90,18 @@ impl Listeners {
         Ok(None)
     }
 
+    /// Whether some process of this host still has the socket open that is connected from `from` to `to`. One that was
+    /// only shut down for writing is open; one that was closed is not, though its other end is told the same of both.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or there is only `/proc` to ask.
+    pub fn is_open(&self, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
+        let socket = self.socket.as_ref().ok_or(ErrorKind::Unsupported)?;
+        let answer = exchange(socket, &request(from, Some(to), ANY_STATE))?;
+        let found = understand(&answer).ok_or(ErrorKind::InvalidData)?;
+        Ok(found.is_some_and(|found| found.inode != 0))
+    }
+
     /// The inode of the socket that gets connections to `address`.
     ///
     /// # Errors
@@ -97,43 +115,65 @@ impl Listeners {
 }
 
 fn ask(socket: &OwnedFd, address: SocketAddr) -> io::Result<Option<u64>> {
-    rustix::net::send(socket, &request(address), SendFlags::empty())?;
-    let mut answer = [0u8; 1024];
-    let (_, length) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
-    understand(answer.get(..length).unwrap_or_default())
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no answer of sock_diag"))
+    let answer = exchange(socket, &request(address, None, 1 << TCP_LISTEN))?;
+    let found = understand(&answer)
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no answer of sock_diag"))?;
+    let listens = found.filter(|found| found.state == TCP_LISTEN && found.inode != 0);
+    Ok(listens.map(|found| found.inode))
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-fn request(address: SocketAddr) -> Vec<u8> {
-    let length = HEADER + 8 + SOCKET_ID;
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend(NLM_F_REQUEST.to_ne_bytes());
+fn exchange(socket: &OwnedFd, question: &[u8; QUESTION]) -> io::Result<Vec<u8>> {
+    rustix::net::send(socket, question, SendFlags::empty())?;
+    let mut answer = [0u8; 1024];
+    let (_, length) = rustix::net::recv(socket, &mut answer[..], RecvFlags::empty())?;
+    Ok(answer.get(..length).unwrap_or_default().to_vec())
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the socket at `source` that is connected to `peer`, if to any.
+fn request(source: SocketAddr, peer: Option<SocketAddr>, states: u32) -> [u8; QUESTION] {
+    let mut bytes = [0; QUESTION];
+    let mut at = 0;
+    let mut put = |part: &[u8]| {
+        bytes[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    };
+    put(&(QUESTION as u32).to_ne_bytes());
+    put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    put(&NLM_F_REQUEST.to_ne_bytes());
     // Sequence number and sender, which nobody looks at.
-    bytes.extend([0; 8]);
-    let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-    bytes.extend([family, IPPROTO_TCP, 0, 0]);
-    bytes.extend((1u32 << TCP_LISTEN).to_ne_bytes());
-    // Source port and destination port, source and destination: the listener is the source.
-    bytes.extend(address.port().to_be_bytes());
-    bytes.extend([0; 2]);
-    let mut source = [0u8; 16];
-    match address.ip() {
-        IpAddr::V4(ip) => source[..4].copy_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => source = ip.octets(),
-    }
-    bytes.extend(source);
-    bytes.extend([0; 16]);
+    put(&[0; 8]);
+    let family = if source.is_ipv4() { AF_INET } else { AF_INET6 };
+    put(&[family, IPPROTO_TCP, 0, 0]);
+    put(&states.to_ne_bytes());
+    put(&source.port().to_be_bytes());
+    put(&peer.map_or(0, |peer| peer.port()).to_be_bytes());
+    put(&octets(source.ip()));
+    put(&peer.map_or([0; 16], |peer| octets(peer.ip())));
     // Any interface, any cookie.
-    bytes.extend([0; 4]);
-    bytes.extend([0xff; 8]);
+    put(&[0; 4]);
+    put(&[0xff; 8]);
     bytes
 }
 
-/// None if this is no answer; within, the inode of the socket if there is one.
-fn understand(answer: &[u8]) -> Option<Option<u64>> {
+fn octets(ip: IpAddr) -> [u8; 16] {
+    let mut octets = [0; 16];
+    match ip {
+        IpAddr::V4(ip) => octets[..4].copy_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => octets = ip.octets(),
+    }
+    octets
+}
+
+/// What the kernel tells of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    state: u8,
+    /// 0: no process has it open any more.
+    inode: u64,
+}
+
+/// None if this is no answer; within, the socket if there is one.
+fn understand(answer: &[u8]) -> Option<Option<Found>> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let body = answer.get(HEADER..)?;
     if kind == NLMSG_ERROR {
@@ -144,8 +184,10 @@ fn understand(answer: &[u8]) -> Option<Option<u64>> {
         return None;
     }
     let inode = u32::from_ne_bytes(body.get(INODE_AT..INODE_AT + 4)?.try_into().ok()?);
-    let listens = *body.get(STATE_AT)? == TCP_LISTEN && inode != 0;
-    Some(listens.then_some(u64::from(inode)))
+    Some(Some(Found {
+        state: *body.get(STATE_AT)?,
+        inode: inode.into(),
+    }))
 }
 
 fn read_tables(address: SocketAddr) -> io::Result<Option<u64>> {
@@ -197,6 +239,31 @@ fn takes(local: SocketAddr, address: SocketAddr) -> bool {
     local.port() == address.port() && (plain.is_unspecified() || plain == address.ip())
 }
 
+/// The right to a port, among all servers of a network namespace; given back when the last copy is closed.
+///
+/// A program that was given a port takes its time to listen on it, and until then nobody can see that it is taken. So
+/// whoever gives one away holds a name of the kernel's that is as wide as the ports are: an abstract Unix socket.
+///
+/// # Errors
+/// `AddrInUse` while somebody has it, or listens on it.
+pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let claim = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    let name = format!("dyno-port-{port}");
+    rustix::net::bind(&claim, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    for ip in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ] {
+        match TcpListener::bind((ip, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            // A host may be without IPv6.
+            _ => {}
+        }
+    }
+    Ok(claim)
+}
+
 /// Whether a process of `/proc` as it is mounted at `processes` has the socket of this inode open. What may not be
 /// looked into has it not.
 pub fn is_open_in(processes: &Path, inode: u64) -> bool {
@@ -225,10 +292,15 @@ pub fn has_open(process: &Path, socket: &str) -> bool {
         .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket))
 }
 
+/// The inode of a socket of our own.
+#[cfg(test)]
+pub fn inode_of(socket: OwnedFd) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(File::from(socket).metadata()?.ino())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn ways() -> [Listeners; 2] {
@@ -236,8 +308,21 @@ mod tests {
     }
 
     fn inode(listener: &TcpListener) -> u64 {
-        let copy = OwnedFd::from(listener.try_clone().unwrap());
-        File::from(copy).metadata().unwrap().ino()
+        inode_of(listener.try_clone().unwrap().into()).unwrap()
+    }
+
+    #[test]
+    fn a_port_is_given_to_one_at_a_time() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(free);
+        let claim = claim_port(port).unwrap();
+        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
+        // Whoever has it may listen.
+        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        drop(claim);
+        claim_port(port).unwrap();
     }
 
     #[test]
@@ -267,6 +352,34 @@ mod tests {
             }
         }
         assert!(!has_open(Path::new("/proc/self"), "socket:[0]"));
+    }
+
+    #[test]
+    fn a_closed_client_is_told_from_one_that_only_ended_its_request() {
+        for ip in ["127.0.0.1", "::1"] {
+            let Ok(listener) = TcpListener::bind((ip, 0)) else {
+                assert!(ip.contains(':'), "{ip}");
+                continue;
+            };
+            let to = listener.local_addr().unwrap();
+            let client = std::net::TcpStream::connect(to).unwrap();
+            let from = client.local_addr().unwrap();
+            let _accepted = listener.accept().unwrap();
+            let listeners = Listeners::open();
+            assert!(listeners.is_open(from, to).unwrap(), "{ip}");
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(listeners.is_open(from, to).unwrap(), "{ip}");
+            drop(client);
+            assert!(!listeners.is_open(from, to).unwrap(), "{ip}");
+        }
+        assert!(
+            Listeners { socket: None }
+                .is_open(
+                    "127.0.0.1:1".parse().unwrap(),
+                    "127.0.0.1:2".parse().unwrap()
+                )
+                .is_err()
+        );
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod unix_socket;
 mod cli;
 mod client;
 mod init;
+mod router;
 mod server;
 mod supervisor;
 mod terminal;

@@ -36,6 +36,9 @@ pub enum Event {
         readable: bool,
         /// Write what is queued.
         writable: bool,
+        /// The other side will send nothing after what can be read now: whoever has read less than was asked for
+        /// must read once more, for the end, of which no other event will tell.
+        end: bool,
         /// The other side is gone for good in both directions. Read what is left, then close.
         hangup: bool,
     },
@@ -197,6 +200,7 @@ fn translate(event: &mio::event::Event) -> Event {
         token: event.token(),
         readable: event.is_readable() || event.is_read_closed() || event.is_error(),
         writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+        end: event.is_read_closed() || event.is_error(),
         hangup: event.is_write_closed() && event.is_read_closed(),
     }
 }
@@ -278,6 +282,7 @@ mod tests {
             token,
             readable: true,
             writable: false,
+            end: false,
             hangup: false,
         };
         assert_eq!(poll(&mut reactor), [ready]);
@@ -304,6 +309,7 @@ mod tests {
                 token,
                 readable: true,
                 writable: false,
+                end: true,
                 hangup: false
             }]
         );

@@ -122,6 +122,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// When to look again, if nothing happens before.
     pub look_at: Option<Moment>,
+    /// Something is wanted for which there is no room.
+    pub short: bool,
 }
 
 /// What makes the formation what is wanted.
@@ -170,7 +172,7 @@ pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
             };
             match situation.crashes.get(&name) {
                 Some(crashes) if crashes.again_at > now => plan.look_by(crashes.again_at),
-                _ if room == 0 => {}
+                _ if room == 0 => plan.short = true,
                 _ => {
                     room -= 1;
                     let size = wanted.size.clone();

@@ -6,13 +6,16 @@
 mod file;
 pub mod rule;
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::error::{UserError, shown};
 
+pub use rule::Listen;
+
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
-use rule::{Choice, Count, Ports, Rule, Size, Time};
+use rule::{Choice, Count, Place, Ports, Rule, Size, Time};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -74,6 +77,8 @@ settings! {
     stop_grace: Duration, Server, time(seconds(30), Duration::ZERO, HOUR);
     /// How long a web dyno may take until it listens on its port, before R10 (Heroku's).
     boot_timeout: Duration, Server, time(seconds(60), TENTH, HOUR);
+    /// How long a release phase may take (Heroku's).
+    release_timeout: Duration, Server, time(HOUR, TENTH, DAY);
     /// How long a web dyno that is replaced may take to answer the requests that it has, before SIGTERM.
     drain_timeout: Duration, Server, time(seconds(10), Duration::ZERO, HOUR);
     /// From the second crash in a row of a dyno of the formation to the next try; after the first it is tried at once.
@@ -118,6 +123,8 @@ settings! {
     tree_limit: u64, Server, mib(4096, 1..=1 << 20);
     /// Above how much of unpacked trees the least recently used go.
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
+    /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
+    router: Listen, Server, Place { usual: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080) };
     /// The ports that dynos are given as `PORT`.
     ///
     /// The default has the five digits of Heroku's and lies below what Kubernetes (30000) and the kernel (32768) hand

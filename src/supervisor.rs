@@ -75,7 +75,9 @@ pub fn run() -> Result<()> {
         // The server has left, or died, before there was a dyno for us.
         return Ok(());
     };
-    let spec = fds.into_iter().next().context("no spec came along")?;
+    let mut fds = fds.into_iter();
+    let spec = fds.next().context("no spec came along")?;
+    let _port = fds.next();
     Supervisor::new(read_spec(spec)?, server)?.run()
 }
 

@@ -24,6 +24,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_
 /// How long a dyno is down until it is told to have crashed: the first time it is started again at once.
 const DOWN: Duration = Duration::from_millis(700);
 
+/// How long a dyno may not begin, while all others are settled, until that is told: the app may be full of one-offs.
+const UNBEGUN: Duration = Duration::from_secs(5);
+
 /// How long no server may be there before that is told.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,31 +38,9 @@ const LAST_LINES: u32 = 10;
 /// # Errors
 /// When it failed: what ran before goes on.
 pub fn until_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
-    if release.status != ReleaseStatus::Pending {
-        return Ok(release);
-    }
-    tell!("Running release command...");
-    let target = app_path(app, &format!("/releases/{}", release.id));
-    let mut followed = false;
-    let mut patient = Patient::new();
-    let release = loop {
-        let now: Release = patient.ask(context, &target)?;
-        if now.status != ReleaseStatus::Pending {
-            break now;
-        }
-        if !followed {
-            let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, "/dynos"))?;
-            let version = release.version;
-            let of_phase =
-                |dyno: &&Dyno| dyno.r#type == RELEASE_PHASE && dyno.release.version == version;
-            if let Some(dyno) = dynos.iter().find(of_phase) {
-                followed = true;
-                logs::follow_dyno(context, dyno)?;
-                patient = Patient::new();
-                continue;
-            }
-        }
-        patient.pause();
+    let release = match release.status {
+        ReleaseStatus::Pending => follow_phase(context, app, release)?,
+        _ => release,
     };
     if release.status == ReleaseStatus::Failed {
         let message = format!(
@@ -75,6 +56,35 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
     Ok(release)
 }
 
+/// The release once its phase has ended.
+fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Release> {
+    tell!("Running release command...");
+    let target = app_path(app, &format!("/releases/{}", release.id));
+    let mut followed = false;
+    let mut patient = Patient::new();
+    loop {
+        let now: Release = patient.ask(context, &target)?;
+        let over = now.status != ReleaseStatus::Pending;
+        if !followed {
+            // It may have been quick.
+            let which = if over { "/dynos?ended=true" } else { "/dynos" };
+            let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, which))?;
+            let version = release.version;
+            let of_phase =
+                |dyno: &&Dyno| dyno.r#type == RELEASE_PHASE && dyno.release.version == version;
+            if let Some(dyno) = dynos.iter().find(of_phase) {
+                followed = true;
+                logs::follow_dyno(context, dyno)?;
+                patient = Patient::new();
+            }
+        }
+        if over {
+            return Ok(now);
+        }
+        patient.pause();
+    }
+}
+
 /// Waits until all dynos of the formation run `release` and are up; `story` says what for.
 ///
 /// # Errors
@@ -82,6 +92,7 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
 pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str) -> Result<()> {
     let mut patient = Patient::new();
     let mut down: HashMap<String, Instant> = HashMap::new();
+    let mut unbegun_since: Option<Instant> = None;
     let mut told = false;
     loop {
         let current: Release = patient.ask(
@@ -108,7 +119,7 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
             tell_part!("{story}... ");
             told = true;
         }
-        let (mut waits, mut crashed) = (0, Vec::new());
+        let (mut waits, mut crashed, mut unbegun) = (0, Vec::new(), Vec::new());
         for name in &names {
             let dyno = dynos
                 .iter()
@@ -122,10 +133,25 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                         false => waits += 1,
                     }
                 }
-                _ => {
+                None => {
+                    down.remove(name);
+                    unbegun.push(&**name);
+                }
+                Some(_) => {
                     down.remove(name);
                     waits += 1;
                 }
+            }
+        }
+        if waits > 0 || unbegun.is_empty() {
+            unbegun_since = None;
+        }
+        if !unbegun.is_empty() {
+            waits += unbegun.len();
+            let since = *unbegun_since.get_or_insert_with(Instant::now);
+            if waits == unbegun.len() && since.elapsed() >= UNBEGUN {
+                tell!("failed");
+                return Err(not_begun(app, release, &unbegun).into());
             }
         }
         if waits == 0 {
@@ -138,6 +164,25 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
         }
         patient.pause();
     }
+}
+
+/// What to say of dynos for which there is no room.
+fn not_begun(app: &str, release: &Release, names: &[&str]) -> UserError {
+    const SHOWN: usize = 5;
+    let mut shown: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    shown.truncate(SHOWN);
+    if names.len() > SHOWN {
+        shown.push(format!("{} more", names.len() - SHOWN));
+    }
+    let (count, version) = (names.len(), release.version);
+    let word = if count == 1 { "dyno has" } else { "dynos have" };
+    UserError::new(format!(
+        "v{version} of `{app}` is released, but {count} {word} not begun: {}",
+        shown.join(", ")
+    ))
+    .hint(format!(
+        "there may be no room: one-offs count for `max_dynos`, too; `dyno ps -a {app}` lists what is alive"
+    ))
 }
 
 /// Shows the last lines of what has crashed.
@@ -162,7 +207,7 @@ fn tell_crashed(
         names.join(", ")
     ))
     .hint(format!(
-        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno rollback -a {app}` goes back"
+        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno releases:rollback -a {app}` goes back"
     )))
 }
 

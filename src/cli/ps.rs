@@ -1,6 +1,6 @@
 //! `dyno ps`: what runs, and with `--all` what has run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,11 +12,8 @@ use super::context::{Context, app_path};
 use super::ps_end::no_dynos_of;
 use super::{say, say_json};
 use crate::api::dyno::Dyno;
-use crate::api::formation::Formation;
-use crate::api::release::Release;
 use crate::dyno::DynoName;
 use crate::error::UserError;
-use crate::formation::is_scalable;
 use crate::terminal;
 use crate::time_span;
 
@@ -67,10 +64,10 @@ impl Ps {
             now: Timestamp::now(),
             zone: TimeZone::system(),
             width,
+            all: self.all,
         };
-        let kinds = Kinds::of(&dynos, &app, context)?;
-        let (formation, one_offs): (Vec<_>, Vec<_>) =
-            dynos.into_iter().partition(|dyno| kinds.in_formation(dyno));
+        let (one_offs, formation): (Vec<_>, Vec<_>) =
+            dynos.into_iter().partition(|dyno| !dyno.formation);
         Ok(say!("{}", page.text(&one_offs, &formation))?)
     }
 
@@ -92,48 +89,6 @@ fn is_meant(dyno: &Dyno, wanted: &str) -> bool {
     dyno.name == wanted || dyno.r#type == wanted
 }
 
-/// Tells the dynos of a formation from one-offs. A dyno is of the formation if its release has its process type: a
-/// one-off cannot have such a type, but for those that no formation has.
-struct Kinds {
-    /// The process types of the current release.
-    current: BTreeSet<String>,
-    /// Those of earlier ones, by their ids.
-    earlier: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Kinds {
-    fn of(dynos: &[Dyno], app: &str, context: &mut Context) -> Result<Self> {
-        let client = context.client()?;
-        let formation: Vec<Formation> = client.get(&app_path(app, "/formation"))?;
-        let mut kinds = Self {
-            current: formation.into_iter().map(|entry| entry.r#type).collect(),
-            earlier: BTreeMap::new(),
-        };
-        // Few dynos, if any, are of a type that the app has no more.
-        for dyno in dynos {
-            let release = &dyno.release.id;
-            let known = kinds.current.contains(&dyno.r#type) || kinds.earlier.contains_key(release);
-            if !known && is_scalable(&dyno.r#type) {
-                let release: Release =
-                    client.get(&app_path(app, &format!("/releases/{release}")))?;
-                let types = release
-                    .process_types
-                    .iter()
-                    .map(|(name, _)| name.to_owned());
-                kinds.earlier.insert(release.id, types.collect());
-            }
-        }
-        Ok(kinds)
-    }
-
-    fn in_formation(&self, dyno: &Dyno) -> bool {
-        let earlier = self.earlier.get(&dyno.release.id);
-        is_scalable(&dyno.r#type)
-            && (self.current.contains(&dyno.r#type)
-                || earlier.is_some_and(|types| types.contains(&dyno.r#type)))
-    }
-}
-
 fn number(dyno: &Dyno) -> u32 {
     dyno.name.parse().map_or(0, |name: DynoName| name.number)
 }
@@ -144,6 +99,8 @@ struct Page {
     zone: TimeZone,
     /// What a line may have, on a terminal.
     width: Option<usize>,
+    /// What has ended is listed, too, each with how.
+    all: bool,
 }
 
 impl Page {
@@ -176,6 +133,11 @@ impl Page {
     /// Its name, what has become of it, and when.
     fn state(&self, dyno: &Dyno) -> String {
         match dyno.ended() {
+            // Of the formation, it stands for the one that will take its place.
+            Some(ended) if dyno.formation && !self.all => {
+                let state = dyno.state.as_str();
+                format!("{}: {state} {}", dyno.name, self.since(ended.at, None))
+            }
             None => {
                 let state = dyno.state.as_str();
                 let since = self.since(dyno.updated_at.0, None);
@@ -253,6 +215,7 @@ mod tests {
             now: format!("{DAY}T22:38:09Z").parse().unwrap(),
             zone: TimeZone::get("America/Los_Angeles").unwrap(),
             width,
+            all: false,
         }
     }
 
@@ -290,6 +253,7 @@ mod tests {
         let mut ended = web("clock.3", "crashed", "00:00:00", "tick\n");
         ended.exit_status = Some(1);
         ended.ended_at = serde_json::from_value(json!("2013-03-13T22:38:00Z")).unwrap();
+        ended.formation = true;
         let formation = [
             ended,
             web("web.1", "up", "22:08:07", thin),
@@ -302,7 +266,7 @@ mod tests {
              run.7364: up 2013/03/13 15:38:08 (~ 1s ago): `bash`\n\
              \n\
              === clock: `tick\\n`\n\
-             clock.3: exit 1 2013/03/13 15:38:00 (~ 9s ago, ran 1d2h)\n\
+             clock.3: crashed 2013/03/13 15:38:00 (~ 9s ago)\n\
              \n\
              === web: `bundle exec thin start -p $PORT`\n\
              web.1: up 2013/03/13 15:08:07 (~ 30m ago)\n\
@@ -311,29 +275,19 @@ mod tests {
              === web: `puma`\n\
              web.2: starting 2013/03/13 15:38:07 (~ 2s ago)"
         );
+        let all = Page {
+            all: true,
+            ..page(None)
+        };
+        assert_eq!(
+            all.text(&[], &formation[..1]),
+            "=== clock: `tick\\n`\n\
+             clock.3: exit 1 2013/03/13 15:38:00 (~ 9s ago, ran 1d2h)"
+        );
         let text = page(Some(NARROWEST)).text(&[], &formation[1..2]);
         let heading = text.lines().next().unwrap();
         assert_eq!(heading, "=== web: `bundle exec thin start -p $P…`");
         assert_eq!(heading.chars().count(), NARROWEST);
-    }
-
-    #[test]
-    fn a_dyno_is_of_the_formation_if_its_release_has_its_type() {
-        let types = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-        let kinds = Kinds {
-            current: types(&["web", "run", "release"]),
-            earlier: BTreeMap::from([("3".to_owned(), types(&["clock", "run"]))]),
-        };
-        for (name, expected) in [
-            ("web.1", true),
-            ("clock.2", true),
-            ("scheduler.1", false),
-            ("run.1", false),
-            ("release.7", false),
-        ] {
-            let dyno = dyno(name, "up", "22:38:08", json!({}));
-            assert_eq!(kinds.in_formation(&dyno), expected, "{name}");
-        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub struct Serve {
     /// How dynos are kept apart; the setting `isolation`
     #[arg(long, value_name = "auto|namespaces|tempdir")]
     isolation: Option<String>,
+    /// Where the router listens, 127.0.0.1:8080 or a free port; the setting `router`
+    #[arg(long, value_name = "ADDRESS|auto|off")]
+    router: Option<String>,
 }
 
 impl Serve {
@@ -25,6 +28,9 @@ impl Serve {
         let mut sourced = context.sourced()?.clone();
         if let Some(isolation) = &self.isolation {
             sourced.set_option("isolation", isolation)?;
+        }
+        if let Some(router) = &self.router {
+            sourced.set_option("router", router)?;
         }
         service::run(&context.home, sourced, self.idle)
     }

@@ -233,7 +233,7 @@ pub struct Life {
     ended_by: Option<EndReason>,
     /// The log has its last state already: a cycled dyno's comes before its command's end.
     last_state_logged: bool,
-    /// It never listened on its port.
+    /// It has listened on its port, if that is what makes it up.
     booted: bool,
 }
 
@@ -301,14 +301,20 @@ impl Life {
             (
                 Phase::Building | Phase::AwaitingClient | Phase::Launching,
                 Event::StopRequested { why, .. },
-            ) => self.end_before_start(why.end()),
+            ) => match self.rules.formation {
+                Some(_) => self.retire_before_start(why),
+                None => self.end_before_start(why.end()),
+            },
             (
                 Phase::Building | Phase::AwaitingClient | Phase::Launching,
                 Event::Deadline(Timer::Lifetime),
-            ) => {
-                let reason = self.lived_enough();
-                self.end_before_start(reason)
-            }
+            ) => match self.rules.formation {
+                Some(_) => self.retire_before_start(StopReason::Cycled),
+                None => {
+                    let reason = self.lived_enough();
+                    self.end_before_start(reason)
+                }
+            },
             (Phase::Launching, Event::Started) => self.started(now),
             (Phase::Building | Phase::Launching, Event::StartFailed { message }) => {
                 self.failed(message, now)
@@ -521,11 +527,10 @@ impl Life {
             false => DynoState::Starting,
         };
         let (word, next) = match why {
-            StopReason::ScaledDown => (None, DynoState::Down),
+            // Where somebody stops it, nobody takes its place for now: the server ends with it, or its app.
+            StopReason::ScaledDown | StopReason::Stopped => (None, DynoState::Down),
             StopReason::Cycled => (Some("Cycling"), DynoState::Starting),
-            StopReason::Restarted | StopReason::Stopped => {
-                (Some("Restarting"), DynoState::Starting)
-            }
+            StopReason::Restarted => (Some("Restarting"), DynoState::Starting),
         };
         let mut actions: Vec<_> = word
             .map(|word| Action::Log(word.to_owned()))
@@ -623,10 +628,7 @@ impl Life {
     /// There was no command to end. 128 is what Heroku reports for a dyno that nobody attached to.
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
-        let last = match self.rules.formation {
-            Some(_) => DynoState::Down,
-            None => DynoState::Complete,
-        };
+        let last = DynoState::Complete;
         let record = ExitRecord {
             state: last,
             exit: Exit::Status(128),
@@ -643,6 +645,26 @@ impl Life {
         actions.extend([
             Action::Log("Process exited with status 128".to_owned()),
             state_change(DynoState::Starting, last),
+            Action::Finish(record),
+        ]);
+        actions
+    }
+
+    /// As [`end_before_start`](Self::end_before_start), of the formation: another takes its place, or none does, and there
+    /// was no process that could exit.
+    fn retire_before_start(&mut self, why: StopReason) -> Vec<Action> {
+        self.phase = Phase::Over;
+        let record = ExitRecord {
+            state: DynoState::Down,
+            exit: Exit::Status(128),
+            reason: why.end(),
+            message: None,
+            at_us: None,
+        };
+        let mut actions = self.tell_retirement(why);
+        actions.extend([
+            Action::Record(record.clone()),
+            Action::KillAll,
             Action::Finish(record),
         ]);
         actions

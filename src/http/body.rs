@@ -60,6 +60,15 @@ impl BodyDecoder {
         Ok(Decoded::Data(data))
     }
 
+    /// Whether nothing more belongs to the body. Of chunks that is known once their last line was decoded.
+    pub fn is_complete(&self) -> bool {
+        match &self.0 {
+            State::Length { left } => *left == 0,
+            State::Chunked(chunks) => chunks.is_complete(),
+            State::UntilClose => false,
+        }
+    }
+
     /// The other side has closed before [`End`](Decoded::End): whether that is the end.
     pub fn ends_at_close(&self) -> bool {
         matches!(self.0, State::UntilClose)

@@ -4,6 +4,8 @@
 //! CRLF, there is no white space around the size, extensions and trailers are bounded. Both are
 //! checked and thrown away.
 
+use std::io::Write;
+
 use super::Refusal;
 use super::body::Decoded;
 
@@ -89,6 +91,11 @@ impl ChunkDecoder {
                 }
             }
         }
+    }
+
+    /// Whether the last line of the body was read.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::End
     }
 }
 
@@ -194,7 +201,8 @@ fn is_token(byte: u8) -> bool {
 /// Appends `data` as one chunk. No data is no chunk: an empty one would end the body.
 pub fn encode(data: &[u8], out: &mut Vec<u8>) {
     if !data.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{:x}\r\n", data.len());
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }

@@ -115,6 +115,14 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// What follows the status in the first line, for people who read along.
+    pub fn reason(&self) -> &[u8] {
+        // `HTTP/1.1 200`: the parser has seen it.
+        let rest = self.fields.head.get(12..).unwrap_or_default();
+        let end = memchr::memchr(b'\r', rest).unwrap_or(0);
+        rest[..end].trim_ascii_start()
+    }
+
     /// Whether another response to the same request follows. `101` is the last one: after it the
     /// connection speaks the other protocol.
     pub fn is_interim(&self) -> bool {

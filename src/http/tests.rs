@@ -432,6 +432,18 @@ fn a_response_is_written_once_and_whole() {
 }
 
 #[test]
+fn the_reason_is_what_stands_in_the_line_and_nothing_of_the_next() {
+    let reason = |line: &str| {
+        let bytes = format!("{line}\r\nX: 1\r\n\r\n");
+        let read = HeadReader::new(Limits::API).response(bytes.as_bytes(), "GET");
+        String::from_utf8(read.unwrap().unwrap().0.reason().to_vec()).unwrap()
+    };
+    assert_eq!(reason("HTTP/1.1 200 Fine so far"), "Fine so far");
+    assert_eq!(reason("HTTP/1.1 204 "), "");
+    assert_eq!(reason("HTTP/1.1 204"), "");
+}
+
+#[test]
 fn a_request_line_cannot_be_broken_out_of() {
     let bytes = RequestLine::new("GET", "/a b\r\nX: 1", "dyno")
         .with("X-A", "1\r\nY: 2")
@@ -505,7 +517,82 @@ fn almost_http() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+/// What a client sees of a stream of responses to `GET`, whichever pieces it comes in.
+fn read_responses<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, Refusal> {
+    let mut reader = HeadReader::new(SMALL);
+    let (mut buffer, mut seen) = (Vec::new(), Vec::new());
+    let mut body: Option<(BodyDecoder, Vec<u8>)> = None;
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            if let Some((decoder, data)) = &mut body {
+                let mut rest = &buffer[..];
+                let ended = loop {
+                    match decoder.decode(&mut rest)? {
+                        Decoded::Data(piece) => data.extend_from_slice(piece),
+                        other => break other == Decoded::End,
+                    }
+                };
+                assert_eq!(decoder.is_complete(), ended);
+                let used = buffer.len() - rest.len();
+                buffer.drain(..used);
+                if !ended {
+                    break;
+                }
+                seen.push(format!("{:?}", body.take().unwrap().1));
+            } else if let Some((head, length)) = reader.response(&buffer, "GET")? {
+                buffer.drain(..length);
+                assert!(!head.reason().contains(&b'\r') && !head.reason().contains(&b'\n'));
+                body = Some((BodyDecoder::new(head.framing), Vec::new()));
+                seen.push(format!("{head:?}"));
+            } else {
+                break;
+            }
+        }
+    }
+    seen.extend(body.map(|(_, data)| format!("{data:?} and on")));
+    Ok(seen)
+}
+
+/// Bytes that look like responses often enough to get far.
+fn almost_responses() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop::sample::select(vec![
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 404 \r\n",
+        "HTTP/1.1 204\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "Content-Length: 3\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "\r\n",
+        "abc",
+        "3\r\nabc\r\n",
+        "0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        "\r",
+        "\n",
+    ]);
+    let piece = prop_oneof![
+        6 => pieces.prop_map(|text| text.as_bytes().to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..8),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
 proptest! {
+    #[test]
+    fn any_split_of_responses_reads_the_same(
+        bytes in almost_responses(),
+        cuts in prop::collection::vec(0usize..400, 0..12),
+    ) {
+        let whole = read_responses([&bytes[..]].into_iter());
+        prop_assert_eq!(&read_responses(bytes.chunks(1)), &whole);
+        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        prop_assert_eq!(&read_responses(cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]])), &whole);
+    }
+
     #[test]
     fn any_split_of_the_bytes_reads_the_same(
         bytes in almost_http(),

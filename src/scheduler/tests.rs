@@ -157,14 +157,18 @@ fn there_are_never_more_than_there_is_room_for() {
         crashes: &HashMap::new(),
         room: 1,
     };
+    let planned = plan(&situation, seconds(0));
     assert_eq!(
-        plan(&situation, seconds(0)).changes,
+        planned.changes,
         [
             retire("web.1", StopReason::Restarted),
             start("web", 1),
             start("web", 2)
         ]
     );
+    assert!(planned.short);
+    let room = 4;
+    assert!(!plan(&Situation { room, ..situation }, seconds(0)).short);
 }
 
 /// One dyno of the made-up world.

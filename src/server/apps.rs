@@ -45,6 +45,7 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
         .create_app(&wish, &host.account.email, request.folder.as_ref(), now)?;
     host.log(&app.id, "Initial release");
     host.log(&app.id, "Release v1 created");
+    host.released.push(app.id.clone());
     Ok(Response::json(201, &App::new(&app, &host.account)))
 }
 

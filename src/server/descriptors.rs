@@ -11,6 +11,9 @@ const FEWEST: u64 = 96;
 /// Most clients at once that have a descriptor besides their connection: those who read a log have two.
 const READERS: u64 = 200;
 
+/// Most connections that the router has with clients.
+const MOST_VISITORS: u64 = 10_000;
+
 /// What may be open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
@@ -20,20 +23,23 @@ pub struct Descriptors {
     pub connections: usize,
     /// Live dynos: one for each.
     pub dynos: usize,
+    /// Connections that the router has with clients; each may have one with a dyno.
+    pub visitors: usize,
     /// What the limit was before the server raised it. Its dynos' commands get that again: some programs look at every
     /// descriptor that they might have, and `select(2)` knows 1,024.
     pub original: u64,
 }
 
 impl Descriptors {
-    /// Raises this process's limit to what it may be raised to. At most `connections` clients will be served.
+    /// Raises this process's limit to what it may be raised to. At most `connections` clients will be served, and
+    /// visitors if there is a router.
     ///
     /// # Errors
     /// When there are too few to work with.
-    pub fn raise(connections: usize) -> anyhow::Result<Self> {
+    pub fn raise(connections: usize, router: bool) -> anyhow::Result<Self> {
         let (original, all) = open_files::limits();
         open_files::set_soft_limit(all)?;
-        let shares = share(all, connections).ok_or_else(|| {
+        let shares = share(all, connections, router).ok_or_else(|| {
             UserError::new(format!(
                 "the server may have {all} files open, and needs {FEWEST} at least"
             ))
@@ -43,15 +49,22 @@ impl Descriptors {
     }
 }
 
-fn share(limit: u64, connections: usize) -> Option<Descriptors> {
+fn share(limit: u64, connections: usize, router: bool) -> Option<Descriptors> {
     let free = limit.checked_sub(OWN).filter(|_| limit >= FEWEST)?;
     // Half of them at most if all read logs.
     let clients = (free / 6).min(connections as u64);
-    let dynos = free - clients - 2 * clients.min(READERS);
+    let rest = free - clients - 2 * clients.min(READERS);
+    // Each may need a connection to a dyno, too.
+    let visitors = match router {
+        true => (rest / 4).min(MOST_VISITORS),
+        false => 0,
+    };
+    let dynos = rest - 2 * visitors;
     Some(Descriptors {
         limit,
         connections: clients.try_into().unwrap_or(usize::MAX),
         dynos: dynos.try_into().unwrap_or(usize::MAX),
+        visitors: visitors.try_into().unwrap_or(usize::MAX),
         original: limit,
     })
 }
@@ -61,23 +74,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_and_dynos_share_what_there_is() {
-        for (limit, connections, dynos) in [
-            (96, 5, 17),
-            (1024, 160, 480),
-            (4096, 672, 2960),
-            (524_288, 1024, 522_800),
+    fn clients_dynos_and_visitors_share_what_there_is() {
+        for (limit, connections, dynos, visitors) in [
+            (96, 5, 9, 4),
+            (1024, 160, 240, 120),
+            (4096, 672, 1480, 740),
+            (524_288, 1024, 502_800, 10_000),
         ] {
-            let shares = share(limit, 1024).unwrap();
+            let shares = share(limit, 1024, true).unwrap();
             assert_eq!(
-                (shares.connections, shares.dynos),
-                (connections, dynos),
+                (shares.connections, shares.dynos, shares.visitors),
+                (connections, dynos, visitors),
                 "{limit}"
             );
             let readers = shares.connections.min(200);
-            assert!(OWN as usize + connections + 2 * readers + dynos <= limit as usize);
+            let all = OWN as usize + connections + 2 * readers + dynos + 2 * visitors;
+            assert!(all <= limit as usize);
         }
-        assert_eq!(share(95, 1024), None);
-        assert_eq!(share(u64::MAX, 1024).unwrap().connections, 1024);
+        assert_eq!(share(96, 1024, false).unwrap().dynos, 17);
+        assert_eq!(share(95, 1024, true), None);
+        assert_eq!(share(u64::MAX, 1024, true).unwrap().connections, 1024);
     }
 }

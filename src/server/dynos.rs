@@ -2,7 +2,6 @@
 //! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::life::{OfFormation, StopReason};
 use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
 use crate::error::tell;
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::release::Release;
@@ -140,6 +139,12 @@ impl Dynos {
         self.supervisors.count()
     }
 
+    /// How many more the server can have.
+    pub fn room(&self) -> u32 {
+        let room = self.descriptors.dynos.saturating_sub(self.count());
+        u32::try_from(room).unwrap_or(u32::MAX)
+    }
+
     /// Whether nothing is to be done for any: none is alive, and what became of them is written down.
     pub fn are_done(&self) -> bool {
         self.count() == 0 && self.unwritten.is_empty()
@@ -157,7 +162,11 @@ impl Dynos {
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
+        let mut told = HashMap::new();
         for news in self.supervisors.adopt_all(reactor)? {
+            if let News::State { dyno, state, .. } = &news {
+                told.insert(dyno.clone(), *state);
+            }
             match news {
                 News::Gone(remains) => {
                     let burial = self.burial(remains, host);
@@ -169,6 +178,13 @@ impl Dynos {
         }
         for row in host.store.live_dynos(None)? {
             if self.supervisors.may_live(&row.id) {
+                // Retired by a server that was killed before it could say so.
+                let unaware = told
+                    .get(&row.id)
+                    .is_some_and(|state| *state != DynoState::Down);
+                if row.state == DynoState::Down && unaware {
+                    self.retire(&row.id, StopReason::Restarted, Duration::ZERO);
+                }
                 let release = host.store.release(&row.app_id, &row.release_id)?;
                 let slug = release.digest.and_then(|digest| digest.parse().ok());
                 self.trees
@@ -282,6 +298,7 @@ impl Dynos {
             ),
             false => (self.settings.lifetime, None),
         };
+        let time_to_live = (!dyno.formation).then_some(self.settings.release_timeout.as_secs_f64());
         let run = Run {
             release,
             shell_command: dyno.command.clone(),
@@ -289,7 +306,7 @@ impl Dynos {
             streams: Streams::Output,
             attached: false,
             lifetime,
-            time_to_live: None,
+            time_to_live,
             formation,
         };
         self.start(host, dyno, run, tree, reactor)
@@ -307,7 +324,7 @@ impl Dynos {
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
         let started = self
             .spec(host, dyno, run, path)
-            .and_then(|spec| self.supervisors.start(&spec, reactor));
+            .and_then(|(spec, port)| self.supervisors.start(&spec, port.as_ref(), reactor));
         match &started {
             Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
             Err(error) => {
@@ -337,13 +354,23 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
-    fn spec(&mut self, host: &Host, dyno: &Dyno, run: Run<'_>, tree: PathBuf) -> Result<DynoSpec> {
+    fn spec(
+        &mut self,
+        host: &Host,
+        dyno: &Dyno,
+        run: Run<'_>,
+        tree: PathBuf,
+    ) -> Result<(DynoSpec, Option<OwnedFd>)> {
         let release = run.release;
         let ground = self.grounds.get(&dyno.app_id);
         let dot_env = ground.map_or_else(BTreeMap::new, |ground| ground.env.clone());
         let own_port = ground.and_then(|ground| ground.port_of(&dyno.name));
         let live = ground.and_then(|ground| ground.live.clone());
-        let port = own_port.map_or_else(|| self.free_port(), Ok)?;
+        let (port, claim) = match own_port {
+            // Its predecessor may just be giving it back; what else has it, the program itself will find.
+            Some(port) => (port, listener::claim_port(port).ok()),
+            None => self.free_port().map(|(port, claim)| (port, Some(claim)))?,
+        };
         let live_owner = live
             .as_ref()
             .map(|folder| live_owner(folder, &self.chosen))
@@ -364,7 +391,7 @@ impl Dynos {
             request: &run.env,
         });
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
-        Ok(DynoSpec {
+        let spec = DynoSpec {
             id: dyno.id.clone(),
             name: dyno.name.to_string(),
             port,
@@ -394,7 +421,8 @@ impl Dynos {
             formation: run.formation,
             stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
-        })
+        };
+        Ok((spec, claim))
     }
 
     /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
@@ -414,8 +442,8 @@ impl Dynos {
         })
     }
 
-    /// A port that no live dyno was given and nobody listens on at this moment.
-    fn free_port(&mut self) -> Result<u16> {
+    /// A port that no live dyno was given, of whichever server, and nobody listens on at this moment; and the right to it.
+    fn free_port(&mut self) -> Result<(u16, OwnedFd)> {
         let ports = self.settings.ports.clone();
         for _ in ports.clone() {
             let port = self.next_port;
@@ -424,10 +452,10 @@ impl Dynos {
             } else {
                 port + 1
             };
-            let free = !self.supervisors.uses_port(port)
-                && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-            if free {
-                return Ok(port);
+            if !self.supervisors.uses_port(port)
+                && let Ok(claim) = listener::claim_port(port)
+            {
+                return Ok((port, claim));
             }
         }
         anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())

@@ -12,10 +12,15 @@ use crate::dyno::{Dyno, DynoName, EndReason};
 use crate::scheduler::{BackOff, Crashes, Moment};
 use crate::settings::Settings;
 
+/// What was lost sooner than this never lived.
+const ALIVE: Duration = Duration::from_secs(1);
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub struct Formations {
     apps: HashMap<String, Memory>,
+    /// The ids of releases whose slug's tree is being unpacked; then there is another look.
+    unpacking: HashSet<String>,
 }
 
 /// What is remembered of one app.
@@ -27,26 +32,34 @@ pub struct Memory {
     pub crashes: HashMap<DynoName, Crashes>,
     /// The ids of the dynos that crashed last, by name: they are in a list as long as nobody has taken their places.
     pub crashed: HashMap<DynoName, String>,
-    /// The slug's tree is being unpacked; then there is another look.
-    pub unpacking: bool,
     /// When to look again.
     look_at: Option<Moment>,
 }
 
 impl Formations {
-    /// What is remembered of an app whose current release this is.
+    /// What is remembered of an app whose current release this is. With a new one nothing has crashed yet; what crashed
+    /// before is still in the list until others have taken the places.
     pub fn of(&mut self, app_id: &str, release: &str) -> &mut Memory {
         let memory = self.apps.entry(app_id.to_owned()).or_default();
         if memory.release != release {
             memory.release = release.to_owned();
             memory.crashes.clear();
-            memory.crashed.clear();
-            memory.unpacking = false;
         }
         memory
     }
 
-    /// Notes the crash of a dyno. That nobody was there to keep it alive is no fault of its command.
+    /// Notes that the tree of a release's slug is being unpacked. False if it was already.
+    pub fn begin_unpacking(&mut self, release: &str) -> bool {
+        self.unpacking.insert(release.to_owned())
+    }
+
+    /// Notes that it is not being unpacked any more.
+    pub fn end_unpacking(&mut self, release: &str) {
+        self.unpacking.remove(release);
+    }
+
+    /// Notes the crash of a dyno. That nobody was there to keep it alive is no fault of its command, unless it never
+    /// lived: what is lost as soon as it starts would be started for ever without a pause.
     pub fn crashed(&mut self, dyno: &Dyno, back_off: &BackOff) {
         let Some(ended) = &dyno.ended else { return };
         let lost = ended.is_for(EndReason::Lost);
@@ -54,19 +67,24 @@ impl Formations {
         let memory = self.of(&dyno.app_id, &dyno.release_id);
         memory.crashed.insert(dyno.name.clone(), dyno.id.clone());
         let before = memory.crashes.get(&dyno.name).copied();
-        if !lost {
+        if !lost || lived < ALIVE {
             let now = moment(ended.at);
             let crashes = Crashes::after(before, lived, now, back_off);
             memory.crashes.insert(dyno.name.clone(), crashes);
         }
     }
 
-    /// Has whatever waits after a crash be tried at once: all of an app, or one process type.
-    pub fn forget_crashes(&mut self, app_id: &str, process_type: Option<&str>) {
+    /// Has whatever waits after a crash and is `meant` be tried at once.
+    pub fn forget_crashes(&mut self, app_id: &str, meant: impl Fn(&DynoName) -> bool) {
         if let Some(memory) = self.apps.get_mut(app_id) {
-            let kept = |name: &DynoName| process_type.is_some_and(|it| it != name.process_type);
-            memory.crashes.retain(|name, _| kept(name));
+            memory.crashes.retain(|name, _| !meant(name));
         }
+    }
+
+    /// Whether this dyno of an app has crashed and nobody has taken its place.
+    pub fn is_crashed(&self, dyno: &Dyno) -> bool {
+        let memory = self.apps.get(&dyno.app_id);
+        memory.is_some_and(|memory| memory.crashed.get(&dyno.name) == Some(&dyno.id))
     }
 
     /// Forgets an app.

@@ -66,17 +66,23 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
 fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
     let told = Told::of(known)?;
     let mut texts = Vec::new();
+    // Its name is another's by now, or nobody's, as the log knows; whose line is whose there cannot be told any more.
+    let retired = known.state == DynoState::Down;
     match (record.reason, &record.message) {
-        (EndReason::Lost, _) if !told.ended => texts.push(WHY.to_owned()),
+        (EndReason::Lost, _) if !(told.ended || retired && told.lost) => texts.push(WHY.to_owned()),
         (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
             "Error R99 (Platform error) -> Failed to launch the dyno: {why}"
         )),
         _ => {}
     }
-    if record.state == DynoState::Complete && !told.exited {
+    // A crash of the formation's that had begun to be told, too.
+    let has_crashed = record.state == DynoState::Crashed
+        && matches!(record.reason, EndReason::Exited | EndReason::BootTimeout);
+    let has_exited = record.state == DynoState::Complete || (has_crashed && !told.ended);
+    if has_exited && !told.exited && !retired {
         texts.push(format!("{EXITED}{}", record.exit.code()));
     }
-    if !told.ended {
+    if !told.ended && !retired {
         // A command that has ended was up; its dyno was until the log says so.
         let before = match told.state.unwrap_or(known.state) {
             DynoState::Complete => DynoState::Up,
@@ -102,6 +108,8 @@ struct Told {
     exited: bool,
     /// That it has ended.
     ended: bool,
+    /// That it was lost, without a state after it.
+    lost: bool,
     /// What it was before it ended; newer than what the store knows.
     state: Option<DynoState>,
 }
@@ -130,6 +138,7 @@ impl Told {
         };
         let text = str::from_utf8(line.text).unwrap_or_default();
         self.exited |= text.starts_with(EXITED);
+        self.lost |= text == WHY;
         let change = text.strip_prefix(CHANGE);
         match change.and_then(|change| DynoState::parse(change.split_once(" to ")?.1)) {
             Some(DynoState::Complete | DynoState::Crashed) => self.ended = true,
@@ -227,6 +236,39 @@ mod tests {
                 assert_eq!(told(&[UP, other], Up, None), lost("up"), "{other:?}");
             }
         }
+    }
+
+    #[test]
+    fn of_the_formation_a_crash_is_told_whole_and_of_a_retired_one_only_that_it_was_lost() {
+        use DynoState::{Crashed, Down, Starting, Up};
+        let record = ExitRecord {
+            state: Crashed,
+            exit: Exit::Status(3),
+            reason: EndReason::Exited,
+            message: None,
+            at_us: Some(1),
+        };
+        let exited = platform("Process exited with status 3");
+        let crashed = platform("State changed from up to crashed");
+        let lines = [exited, crashed].map(|(_, _, text)| format!("heroku[run.1]: {text}"));
+        assert_eq!(told(&[UP], Up, Some(&record)), lines);
+        assert_eq!(told(&[UP, exited], Up, Some(&record)), lines[1..]);
+        assert_eq!(told(&[UP, exited, crashed], Up, Some(&record)), [""; 0]);
+        // Of the one before it the log has an end, too.
+        let again = platform("State changed from crashed to starting");
+        assert_eq!(
+            told(&[UP, crashed, again], Starting, None),
+            lost("starting")
+        );
+
+        let restarting = platform("State changed from up to starting");
+        assert_eq!(told(&[UP, restarting, UP], Down, None), lost("up")[..1]);
+        let record = ExitRecord {
+            state: Down,
+            reason: EndReason::Restarted,
+            ..record
+        };
+        assert_eq!(told(&[UP, restarting], Down, Some(&record)), [""; 0]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod routing;
 mod server_requests;
 mod session_requests;
 
@@ -37,23 +38,25 @@ use crate::home::Home;
 use crate::http::RequestHead;
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
-use crate::settings::Sourced;
+use crate::settings::{Listen, Sourced};
 use crate::sys::signal::{Signal, ignore};
+use routing::Routing;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, settings: Sourced, idle: bool) -> Result<()> {
+pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     let mut limits = Limits::default();
-    let descriptors = Descriptors::raise(limits.connections)?;
+    let descriptors =
+        Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;
     limits.connections = descriptors.connections;
     // A file that may not grow is an error like a full disk, and no reason to die.
     ignore(Signal::XFSZ);
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let service = startup::serve(home, idle, limits, |ctx| {
-        Service::new(home, settings, idle, descriptors, ctx)
+        Service::new(home, sourced, idle, descriptors, ctx)
     })?;
     drop(service);
     Ok(())
@@ -76,6 +79,10 @@ struct Service {
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
     destroying: Vec<Destroying>,
+    /// The router, if there is one.
+    routing: Option<Routing>,
+    /// How many connections it may have.
+    visitors: usize,
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
@@ -138,6 +145,7 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
+        let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
@@ -148,7 +156,7 @@ impl Service {
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
-        Ok(Self {
+        let mut service = Self {
             host,
             dynos,
             log_keeper,
@@ -161,6 +169,8 @@ impl Service {
             manager,
             ending: false,
             destroying: Vec::new(),
+            routing,
+            visitors: descriptors.visitors,
             formations: Formations::default(),
             formation_token,
             sessions,
@@ -169,7 +179,9 @@ impl Service {
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
-        })
+        };
+        service.recall();
+        Ok(service)
     }
 
     /// Whether this server was started for a purpose, and there is none any more.
@@ -219,19 +231,22 @@ impl Service {
     fn destroy(&mut self, app: &str, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let dynos = self.host.store.app(app).and_then(|app| {
             let dynos = self.host.store.live_dynos(Some(&app.id))?;
-            Ok((app.id, dynos))
+            Ok((app, dynos))
         });
         match dynos {
-            Ok((app_id, dynos)) if !dynos.is_empty() => {
+            Ok((app, dynos)) if !dynos.is_empty() => {
+                let app_id = app.id;
+                self.destroying.push(Destroying { request, app_id });
+                self.tell_router_of_end(app.name.as_str());
                 for dyno in dynos {
                     self.dynos.stop(&dyno.id, 0.0);
                 }
-                self.destroying.push(Destroying { request, app_id });
                 Reply::Later
             }
-            Ok((app_id, _)) => {
+            Ok((app, _)) => {
                 let reply = routes::route(self, &request);
-                self.after_destroy(&app_id, ctx);
+                self.tell_router_of_end(app.name.as_str());
+                self.after_destroy(&app.id, ctx);
                 reply.unwrap_or(Reply::Later)
             }
             Err(error) => Reply::Now(response(Err(error.into()))),
@@ -256,6 +271,7 @@ impl Service {
     }
 
     fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
         let logs = self.host.log_folder(app_id);
@@ -326,6 +342,7 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
+            Event::Woken => self.hear_router(ctx),
             Event::Again(token) if token == self.formation_token => {
                 self.await_claims(ctx);
                 self.take_up_formations(ctx);
@@ -342,6 +359,16 @@ impl Application for Service {
                 if self.dynos.knows(token) =>
             {
                 let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+                for id in &heard.changed {
+                    if let Ok(dyno) = self.host.store.dyno_of_id(id)
+                        && dyno.formation
+                    {
+                        if dyno.name.is_web() {
+                            self.tell_router(&dyno.app_id);
+                        }
+                        self.after_change_of(&dyno, ctx);
+                    }
+                }
                 for remains in heard.gone {
                     self.bury(remains, ctx);
                 }

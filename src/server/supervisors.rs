@@ -152,14 +152,19 @@ impl Supervisors {
         self.live.values().any(|live| live.port == Some(port))
     }
 
-    /// Starts a supervisor. From here on the dyno lives by itself.
-    pub fn start(&mut self, spec: &DynoSpec, reactor: &mut Reactor) -> Result<()> {
+    /// Starts a supervisor. From here on the dyno lives by itself, and has the right to its `port`.
+    pub fn start(
+        &mut self,
+        spec: &DynoSpec,
+        port: Option<&OwnedFd>,
+        reactor: &mut Reactor,
+    ) -> Result<()> {
         let folder = self.folder_of(&spec.id);
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&folder)
             .context("cannot make the dyno's folder")?;
-        let started = self.give_spec(spec);
+        let started = self.give_spec(spec, port);
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         let live = Live {
             dyno: spec.id.clone(),
@@ -171,16 +176,16 @@ impl Supervisors {
         Ok(self.watch(live, reactor)?)
     }
 
-    fn give_spec(&mut self, spec: &DynoSpec) -> Result<(Child, OwnedFd)> {
+    fn give_spec(&mut self, spec: &DynoSpec, port: Option<&OwnedFd>) -> Result<(Child, OwnedFd)> {
         let spec = in_memory(spec).context("no memory for the dyno's spec")?;
         if let Some(waiting) = self.waiting.take()
-            && let Ok(started) = waiting.give(&spec)
+            && let Ok(started) = waiting.give(&spec, port)
         {
             return Ok(started);
         }
         // There is none yet, or somebody has killed it.
         Waiting::spawn()?
-            .give(&spec)
+            .give(&spec, port)
             .context("cannot pass the spec on")
     }
 
@@ -448,8 +453,12 @@ impl Waiting {
     }
 
     /// Gives it its dyno.
-    fn give(mut self, spec: &File) -> io::Result<(Child, OwnedFd)> {
-        let given = control::send(&self.socket, &ToSupervisor::Begin, &[spec.as_fd()]);
+    fn give(mut self, spec: &File, port: Option<&OwnedFd>) -> io::Result<(Child, OwnedFd)> {
+        let fds: Vec<_> = [Some(spec.as_fd()), port.map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let given = control::send(&self.socket, &ToSupervisor::Begin, &fds);
         given.inspect_err(|_| drop(self.child.wait()))?;
         Ok((self.child, self.socket))
     }

@@ -3,6 +3,7 @@
 //! A value has one spelling, with its unit, that is shown everywhere and may be typed anywhere: `30s`, `500MiB`. A
 //! bare number is taken in the unit that the setting counts in.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -172,6 +173,58 @@ impl Rule for Ports {
     fn takes(&self) -> String {
         let (bounds, usual) = (self.bounds(), self.show(&self.usual));
         format!("two ports from {bounds}, like `{usual}`")
+    }
+}
+
+/// Where something listens: `auto`, `off`, or an address.
+pub struct Place {
+    /// What `auto` stands for, as long as that is free.
+    pub usual: SocketAddr,
+}
+
+/// Where something is to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// At this address, or, if that is taken, at another port of its.
+    Auto(SocketAddr),
+    /// Here, or not at all.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl Rule for Place {
+    type Value = Listen;
+
+    fn usual(&self) -> Listen {
+        Listen::Auto(self.usual)
+    }
+
+    fn parse(&self, text: &str) -> Option<Listen> {
+        match text {
+            "auto" => Some(self.usual()),
+            "off" => Some(Listen::Off),
+            address => address.parse().ok().map(Listen::At),
+        }
+    }
+
+    fn show(&self, value: &Listen) -> String {
+        match value {
+            Listen::Auto(_) => "auto".to_owned(),
+            Listen::At(address) => address.to_string(),
+            Listen::Off => "off".to_owned(),
+        }
+    }
+
+    fn bounds(&self) -> String {
+        "`auto`, `off` or an address".to_owned()
+    }
+
+    fn takes(&self) -> String {
+        format!(
+            "an address like `{0}`, `off`, or `auto`: {0}, or another port if that is taken",
+            self.usual
+        )
     }
 }
 

@@ -224,8 +224,8 @@ impl Store {
         })
     }
 
-    /// Notes the end of a dyno; only the first end counts. Of the app's ended dynos the last `keep` are remembered,
-    /// at least this one.
+    /// Notes the end of a dyno; only the first end counts, and one that was retired has not crashed, however it ended.
+    /// Of the app's ended dynos the last `keep` are remembered, at least this one.
     ///
     /// # Errors
     /// [`StoreError::NoDyno`].
@@ -244,7 +244,8 @@ impl Store {
         self.write(|transaction| {
             let changed = transaction
                 .prepare_cached(
-                    "UPDATE dynos SET state = ?2, updated_at = ?3, ended_at = ?3, \
+                    "UPDATE dynos SET state = CASE state WHEN 'down' THEN 'down' ELSE ?2 END, \
+                     updated_at = ?3, ended_at = ?3, \
                      exit_status = ?4, exit_signal = ?5, end_reason = ?6, end_message = ?7 \
                      WHERE id = ?1 AND ended_at IS NULL",
                 )?

@@ -20,7 +20,7 @@ use super::*;
 use crate::app::{App, AppName, Folder};
 use crate::config_var::{Config, ConfigChange};
 use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
-use crate::release::{Release, Toolchains};
+use crate::release::{Release, ReleaseStatus, Toolchains};
 use crate::settings::Settings;
 use crate::size::Size;
 

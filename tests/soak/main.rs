@@ -9,6 +9,7 @@
 mod harness;
 
 mod chaos;
+mod formation;
 mod history;
 mod job;
 mod ledger;
@@ -63,8 +64,13 @@ fn everything_is_accounted_for_whatever_is_killed() {
         ("DYNO_MAX_DYNOS", "10000"),
         ("DYNO_KEPT_DYNOS", "1000000"),
         ("DYNO_LOG_LIMIT", "16384"),
+        ("DYNO_CRASH_SECOND_WAIT", "0.1"),
+        ("DYNO_CRASH_THIRD_WAIT", "0.1"),
+        ("DYNO_CRASH_LONGEST_WAIT", "0.2"),
+        ("DYNO_STOP_GRACE", "5"),
     ]);
     let app = host.plain_app();
+    let formed = formation::app(&host);
     let (history, clients, stop) = (History::new(), Mutex::default(), AtomicBool::new(false));
     let (next, ended) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let more = |number: usize| number < runs || history.elapsed() < time || history.kills() < kills;
@@ -99,10 +105,14 @@ fn everything_is_accounted_for_whatever_is_killed() {
                 &stop,
             );
         });
+        let changing = scope.spawn(|| {
+            let random = Random::new(seed, u64::MAX - 1);
+            formation::change(&host, &formed, &history, random, &stop);
+        });
         let failed = runners.into_iter().filter_map(|runner| runner.join().err());
         let failed = failed.count();
         stop.store(true, Ordering::SeqCst);
-        failed
+        failed + usize::from(changing.join().is_err())
     });
     assert!(failed == 0, "seed {seed}\n{}", history.text(None));
 
@@ -114,6 +124,7 @@ fn everything_is_accounted_for_whatever_is_killed() {
         history.summary(),
         history.elapsed()
     );
+    formation::settles(&host, &formed);
     eventually("the end of all dynos", || {
         listed(&host, &app, &["ps", "--json"])
             .is_empty()
@@ -124,7 +135,7 @@ fn everything_is_accounted_for_whatever_is_killed() {
     let mut ledger = Ledger {
         seed,
         history: &history,
-        log: Log::read(&whole_log(&host)),
+        log: Log::read(&whole_log(&host, &app)),
         wrong: Vec::new(),
     };
     ledger.check(&runs, &dynos);
@@ -180,11 +191,10 @@ fn listed(host: &Host, app: &Path, arguments: &[&str]) -> Vec<Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn whole_log(host: &Host) -> Vec<u8> {
-    let logs = fs::read_dir(host.state().join("logs")).unwrap();
-    let logs: Vec<PathBuf> = logs.map(|log| log.unwrap().path()).collect();
-    assert_eq!(logs.len(), 1);
-    log_text(&logs[0])
+fn whole_log(host: &Host, app: &Path) -> Vec<u8> {
+    let dynos = listed(host, app, &["ps", "--all", "--json"]);
+    let id = dynos[0]["app"]["id"].as_str().unwrap();
+    log_text(&host.state().join("logs").join(id))
 }
 
 /// Whatever is still there of dynos that have all ended, and then of the server.

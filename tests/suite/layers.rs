@@ -49,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("the wire", &["control", "frame", "http", "reactor"]),
     (
         "parts that know no other part",
-        &["client", "init", "terminal"],
+        &["client", "init", "router", "terminal"],
     ),
     ("the supervisor", &["supervisor"]),
     ("the server", &["server"]),

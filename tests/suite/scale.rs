@@ -271,7 +271,7 @@ fn maintenance_is_switched_and_shown() {
 
 #[test]
 fn without_a_router_no_address_is_made_up() {
-    let host = Host::new();
+    let host = Host::with(&[("DYNO_ROUTER", "off")]);
     let app = shop(&host);
     let status = host.dyno(&app, &["server:status"]).finish();
     let status = status.succeeds().text();

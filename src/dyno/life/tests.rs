@@ -1,3 +1,5 @@
+mod formation;
+
 use super::*;
 
 use proptest::prelude::*;
@@ -349,16 +351,20 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     /// Whatever happens: one end at most and nothing after it; deadlines lie ahead; and a dyno whose supervisor
-    /// does as it is told is killed, or over, by the end of its lifetime and the longest grace period.
+    /// does as it is told is killed, or over, by the end of its lifetime, the longest time to drain and the longest grace
+    /// period.
     #[test]
     fn every_history_comes_to_its_end(
         happenings in proptest::collection::vec((any_event(), 0u64..20_000), 0..40),
         is_attached in any::<bool>(),
         ttl in proptest::option::of(1u64..86_400),
+        formation in proptest::option::of(proptest::option::of(1u64..100)),
     ) {
+        let formation = formation.map(|boot| OfFormation { boot_timeout: boot.map(seconds) });
         let rules = Rules {
-            attached: is_attached,
-            time_to_live: ttl.map(Duration::from_secs),
+            attached: is_attached && formation.is_none(),
+            time_to_live: ttl.filter(|_| formation.is_none()).map(Duration::from_secs),
+            formation,
             ..RULES
         };
         let mut life = Life::new(rules, "c".to_owned());
@@ -366,7 +372,7 @@ proptest! {
         run.take(life.begin(), Duration::ZERO)?;
         let mut now = Duration::ZERO;
         let mut happenings = happenings.into_iter();
-        let last_moment = rules.lifetime + Duration::from_secs(61);
+        let last_moment = rules.lifetime + Duration::from_secs(20 + 61);
         while now <= last_moment && !run.over {
             let next = happenings.next().map(|(event, pause)| (event, now + Duration::from_secs(pause)));
             let timer = run.deadlines.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));

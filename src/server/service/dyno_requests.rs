@@ -13,7 +13,7 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
 use crate::dyno::life::StopReason;
-use crate::dyno::{self, DynoState, EndReason};
+use crate::dyno::{self, DynoName, DynoState, EndReason};
 use crate::error::tell;
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
@@ -134,11 +134,18 @@ impl Service {
     fn stop_dyno(&mut self, app: &str, dyno: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let grace = self.host.settings.stop_grace.as_secs_f64();
+        if self.formations.is_crashed(&dyno) {
+            // It is tried again at once.
+            self.formations
+                .forget_crashes(&app.id, |name| *name == dyno.name);
+            self.follow(&app.id, ctx);
+            return Ok(Response::json(202, &Stopping { grace }));
+        }
         if let Some(ended) = &dyno.ended {
             let message = format!("`{}` has ended already: {ended}", dyno.name);
             return Err(ApiError::invalid(message).hint("`dyno ps` lists those that run"));
         }
-        let grace = self.host.settings.stop_grace.as_secs_f64();
         if dyno.formation {
             self.retire(&dyno, StopReason::Restarted)?;
             self.follow(&app.id, ctx);
@@ -164,12 +171,15 @@ impl Service {
         let alive = self.host.store.live_dynos(Some(&app.id))?;
         for dyno in &alive {
             let meant = process_type.is_none_or(|meant| dyno.name.process_type == meant);
-            if dyno.formation && meant && dyno.state != DynoState::Down {
+            let in_place = !matches!(dyno.state, DynoState::Down | DynoState::Crashed);
+            if dyno.formation && meant && in_place {
                 self.retire(dyno, StopReason::Restarted)?;
             }
         }
         // What waits after a crash is tried at once.
-        self.formations.forget_crashes(&app.id, process_type);
+        let is_meant =
+            |name: &DynoName| process_type.is_none_or(|meant| name.process_type == meant);
+        self.formations.forget_crashes(&app.id, is_meant);
         self.follow(&app.id, ctx);
         Ok(Response::json(202, &serde_json::json!({})))
     }

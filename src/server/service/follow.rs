@@ -1,6 +1,7 @@
 //! Makes dynos follow the formation, and releases their release phase: looks at what there is, has the
 //! [scheduler](crate::scheduler) decide, and does it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use super::super::application::Ctx;
 use super::super::formations::{self, cycle_at};
 use super::super::slugs::digest;
-use super::Service;
+use super::{Destroying, Service};
 use crate::dyno::life::StopReason;
 use crate::dyno::{Dyno, DynoName, DynoState, EndReason};
 use crate::error::tell;
@@ -26,25 +27,40 @@ const LATER: Duration = Duration::from_secs(5);
 /// How many crashes in a row matter: from there on, the wait is the longest.
 const MOST_CRASHES: u32 = 16;
 
+/// How far a release phase is.
+enum Phase {
+    /// It runs, or will.
+    Running,
+    /// It has ended, and that is written down.
+    Over,
+}
+
 /// The tree of a release's slug, for a dyno that starts.
 enum Tree {
     /// There. None: the release has no slug, and nothing to run.
     There(Option<Lease>),
     /// It is being unpacked, and somebody will look again.
     Coming,
+    /// Nobody has time to unpack it.
+    NotNow,
 }
 
 impl Service {
     /// Takes up the formations of all apps, and the release phases, where an earlier server left them.
     pub(super) fn take_up_formations(&mut self, ctx: &mut Ctx<Self>) {
-        let apps = self.host.store.apps().unwrap_or_default();
-        for app in apps {
-            if let Err(error) = self.recall_crashes(&app.id) {
-                tell!("cannot read how the dynos of {} crashed: {error}", app.name);
-            }
+        for app in self.host.store.apps().unwrap_or_default() {
             self.follow(&app.id, ctx);
         }
         self.go_on_with_release_phases(ctx);
+    }
+
+    /// Reads from the state what has crashed. To be done before anybody asks.
+    pub(super) fn recall(&mut self) {
+        for app in self.host.store.apps().unwrap_or_default() {
+            if let Err(error) = self.recall_crashes(&app.id) {
+                tell!("cannot read how the dynos of {} crashed: {error}", app.name);
+            }
+        }
     }
 
     fn recall_crashes(&mut self, app_id: &str) -> StoreResult<()> {
@@ -69,9 +85,10 @@ impl Service {
     /// Has an app's dynos be what its formation says.
     pub(super) fn follow(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let mut look_at = None;
-        let destroyed = self.destroying.iter().any(|it| it.app_id == app_id);
-        let may = self.sessions.may_start(app_id);
-        if !self.ending && !destroyed && may && !ctx.is_stopping() {
+        if self.destroying.iter().any(|it| it.app_id == app_id) {
+            return;
+        }
+        if !self.ending && self.sessions.may_start(app_id) && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
@@ -86,6 +103,7 @@ impl Service {
         }
         self.formations.look_at(app_id, look_at);
         self.set_formation_deadline(ctx);
+        self.tell_router(app_id);
     }
 
     fn set_formation_deadline(&mut self, ctx: &mut Ctx<Self>) {
@@ -104,6 +122,8 @@ impl Service {
         for app_id in self.formations.due(formations::now()) {
             self.follow(&app_id, ctx);
         }
+        // One that could not begin is tried again with the others.
+        self.go_on_with_release_phases(ctx);
         self.set_formation_deadline(ctx);
     }
 
@@ -128,22 +148,38 @@ impl Service {
                 cycle_at: cycle_at(dyno, settings),
             })
             .collect();
+        let of_app = settings
+            .max_dynos
+            .saturating_sub(store.count_alive(app_id)?);
+        let of_server = self.dynos.room();
         let memory = self.formations.of(app_id, &release.id);
+        let is_wanted = |name: &DynoName| {
+            let mut wanted = wanted.iter();
+            wanted.any(|it| it.process_type == name.process_type && name.number <= it.quantity)
+        };
+        memory.crashes.retain(|name, _| is_wanted(name));
         let situation = Situation {
             wanted: &wanted,
             release: &release.id,
             present: &present,
             crashes: &memory.crashes,
-            room: settings
-                .max_dynos
-                .saturating_sub(store.count_alive(app_id)?),
+            room: of_app.min(of_server),
         };
         let plan = plan(&situation, formations::now());
-        memory.crashed.retain(|name, _| {
-            let mut wanted = wanted.iter();
-            wanted.any(|it| it.process_type == name.process_type && name.number <= it.quantity)
-        });
+        let gone: Vec<_> = memory
+            .crashed
+            .extract_if(|name, _| !is_wanted(name))
+            .collect();
+        for (name, _) in gone {
+            let text = "State changed from crashed to down";
+            self.host
+                .log_as(app_id, Source::Heroku, &name.to_string(), text);
+        }
         let mut look_at = plan.look_at;
+        // What other apps have alive can change without a word to this one.
+        if plan.short && of_server < of_app {
+            look_by(&mut look_at, formations::now() + LATER);
+        }
         for change in plan.changes {
             match change {
                 Change::Retire { id, why } => {
@@ -162,9 +198,14 @@ impl Service {
                     let command = command.unwrap_or_default().to_owned();
                     match self.tree_for(&release, ctx) {
                         Tree::There(tree) => {
-                            self.start_formation_dyno(&release, name, &command, &size, tree, ctx)?;
+                            let again = self
+                                .start_formation_dyno(&release, name, &command, &size, tree, ctx)?;
+                            if let Some(at) = again {
+                                look_by(&mut look_at, at);
+                            }
                         }
-                        Tree::Coming => look_at = None,
+                        Tree::Coming => {}
+                        Tree::NotNow => look_by(&mut look_at, formations::now() + LATER),
                     }
                 }
             }
@@ -172,19 +213,22 @@ impl Service {
         Ok(look_at)
     }
 
-    /// Has a dyno of the formation end, and another may take its name at once.
+    /// Has a dyno of the formation end, and another may take its name at once. Written down first: a server that comes
+    /// after one that was killed in between tells it once more.
     pub(super) fn retire(&mut self, dyno: &Dyno, why: StopReason) -> StoreResult<()> {
         let drains = dyno.name.is_web() && dyno.state == DynoState::Up;
         let drain = match drains {
             true => self.drain_time(),
             false => Duration::ZERO,
         };
-        self.dynos.retire(&dyno.id, why, drain);
         self.host
             .store
-            .update_dyno(&dyno.id, DynoState::Down, Timestamp::now())
+            .update_dyno(&dyno.id, DynoState::Down, Timestamp::now())?;
+        self.dynos.retire(&dyno.id, why, drain);
+        Ok(())
     }
 
+    /// When to try again, if it could not be started.
     fn start_formation_dyno(
         &mut self,
         release: &Release,
@@ -193,7 +237,7 @@ impl Service {
         size: &str,
         tree: Option<Lease>,
         ctx: &mut Ctx<Self>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Option<Duration>> {
         let new = NewFormationDyno {
             release,
             name: Some(name.clone()),
@@ -213,21 +257,27 @@ impl Service {
         let started =
             self.dynos
                 .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
-        if let Err(error) = started {
-            tell!("cannot start `{name}`: {error:#}");
-            let text =
-                format!("Error R99 (Platform error) -> Failed to launch the dyno: {error:#}");
+        let Err(error) = started else {
+            return Ok(None);
+        };
+        tell!("cannot start `{name}`: {error:#}");
+        for text in [
+            &*format!("Error R99 (Platform error) -> Failed to launch the dyno: {error:#}"),
+            "State changed from starting to crashed",
+        ] {
             self.host
-                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &text);
-            let dyno = self.host.store.dyno_of_id(&dyno.id)?;
-            let back_off = self.back_off_of(&release.app_id);
-            self.formations.crashed(&dyno, &back_off);
-            let memory = self.formations.of(&release.app_id, &release.id);
-            let again = memory.crashes.get(&name).map(|crashes| crashes.again_at);
-            let at = again.unwrap_or_default().max(formations::now() + LATER);
-            self.formations.look_at(&release.app_id, Some(at));
+                .log_as(&release.app_id, Source::Heroku, &name.to_string(), text);
         }
-        Ok(())
+        let dyno = self.host.store.dyno_of_id(&dyno.id)?;
+        let back_off = self.back_off_of(&release.app_id);
+        self.formations.crashed(&dyno, &back_off);
+        let memory = self.formations.of(&release.app_id, &release.id);
+        let soonest = formations::now() + LATER;
+        let again = memory.crashes.get_mut(&name).map(|crashes| {
+            crashes.again_at = crashes.again_at.max(soonest);
+            crashes.again_at
+        });
+        Ok(Some(again.unwrap_or(soonest)))
     }
 
     /// The tree of a release's slug; if it had to make room for others, it is unpacked again, and then there is another
@@ -240,16 +290,15 @@ impl Service {
         if let Some(tree) = self.host.slugs.tree_in_use(&id) {
             return Tree::There(Some(tree));
         }
-        let memory = self.formations.of(&release.app_id, &release.id);
-        if memory.unpacking {
+        if !self.formations.begin_unpacking(&release.id) {
             return Tree::Coming;
         }
         let (cache, app_id) = (Arc::clone(&self.host.slugs), release.app_id.clone());
         let release_id = release.id.clone();
-        memory.unpacking = ctx.work(move || {
+        let taken = ctx.work(move || {
             let tree = cache.ensure_tree(&id);
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                service.formations.of(&app_id, &release_id).unpacking = false;
+                service.formations.end_unpacking(&release_id);
                 match tree {
                     // Held until the dynos have it.
                     Ok(_held) => {
@@ -265,7 +314,19 @@ impl Service {
                 }
             }
         });
-        Tree::Coming
+        if taken {
+            return Tree::Coming;
+        }
+        self.formations.end_unpacking(&release.id);
+        Tree::NotNow
+    }
+
+    /// A dyno has said what it is now. One of the formation may have lived for so long that it ends by itself: then
+    /// another takes its place, as when the server ends it.
+    pub(super) fn after_change_of(&mut self, dyno: &Dyno, ctx: &mut Ctx<Self>) {
+        if dyno.formation && dyno.state == DynoState::Down {
+            self.follow(&dyno.app_id, ctx);
+        }
     }
 
     /// A dyno that the server had started by itself has ended.
@@ -277,20 +338,18 @@ impl Service {
                 let back_off = self.back_off_of(&dyno.app_id);
                 self.formations.crashed(dyno, &back_off);
             }
-            self.follow(&dyno.app_id, ctx);
-        } else if dyno.name.process_type == RELEASE_PHASE {
+        }
+        // It has made room for others.
+        self.follow(&dyno.app_id, ctx);
+        if dyno.name.process_type == RELEASE_PHASE {
             self.go_on_with_release_phases(ctx);
-            // It has made room for others.
-            self.follow(&dyno.app_id, ctx);
-        } else {
-            self.follow(&dyno.app_id, ctx);
         }
     }
 
     /// There is another release: its release phase runs first, or the formation moves to it.
     pub(super) fn after_release(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        self.go_on_with_release_phases(ctx);
         self.follow(app_id, ctx);
+        self.go_on_with_release_phases(ctx);
     }
 
     /// Starts the release phases that have not begun, and draws the consequences of those that have ended.
@@ -299,9 +358,20 @@ impl Service {
             return;
         }
         let pending = self.host.store.pending_releases().unwrap_or_default();
+        // Those of one app run one after the other: what a release makes of a database, the next one finds.
+        let mut busy = HashSet::new();
         for release in pending {
-            if let Err(error) = self.go_on_with_release_phase(&release, ctx) {
-                tell!("cannot go on with a release phase: {error}");
+            let destroyed = |it: &Destroying| it.app_id == release.app_id;
+            if busy.contains(&release.app_id) || self.destroying.iter().any(destroyed) {
+                continue;
+            }
+            match self.go_on_with_release_phase(&release, ctx) {
+                Ok(Phase::Over) => {}
+                Ok(Phase::Running) => drop(busy.insert(release.app_id)),
+                Err(error) => {
+                    tell!("cannot go on with a release phase: {error}");
+                    busy.insert(release.app_id);
+                }
             }
         }
     }
@@ -310,11 +380,11 @@ impl Service {
         &mut self,
         release: &Release,
         ctx: &mut Ctx<Self>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Phase> {
         let dynos = self.host.store.release_phase_dynos(&release.id)?;
         let succeeded = match dynos.last() {
             Some(dyno) => match &dyno.ended {
-                None => return Ok(()),
+                None => return Ok(Phase::Running),
                 // Its supervisor was killed before anybody saw how it ended: as on Heroku, that is a failure.
                 Some(ended) => ended.is_for(EndReason::Exited) && ended.exit.code() == 0,
             },
@@ -324,7 +394,13 @@ impl Service {
                 };
                 return match self.tree_for(release, ctx) {
                     Tree::There(tree) => self.start_release_phase(release, command, tree, ctx),
-                    Tree::Coming => Ok(()),
+                    Tree::Coming => Ok(Phase::Running),
+                    Tree::NotNow => {
+                        let at = formations::now() + LATER;
+                        self.formations.look_at(&release.app_id, Some(at));
+                        self.set_formation_deadline(ctx);
+                        Ok(Phase::Running)
+                    }
                 };
             }
         };
@@ -337,14 +413,16 @@ impl Service {
         command: &str,
         tree: Option<Lease>,
         ctx: &mut Ctx<Self>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Phase> {
         let text = format!("Running release {} commands", release.version);
         self.host.log(&release.app_id, &text);
+        let formation = self.host.store.formation(&release.app_id)?;
+        let sized = formation.iter().find(|entry| entry.is(RELEASE_PHASE));
         let new = NewFormationDyno {
             release,
             name: None,
             command,
-            size: size::DEFAULT,
+            size: sized.map_or(size::DEFAULT, |entry| &entry.wanted.size),
         };
         let dyno = self
             .host
@@ -359,7 +437,7 @@ impl Service {
             tell!("cannot start `{}`: {error:#}", dyno.name);
             return self.finish_release(release, false, ctx);
         }
-        Ok(())
+        Ok(Phase::Running)
     }
 
     fn finish_release(
@@ -367,7 +445,7 @@ impl Service {
         release: &Release,
         succeeded: bool,
         ctx: &mut Ctx<Self>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Phase> {
         let now = Timestamp::now();
         let release =
             self.host
@@ -378,19 +456,17 @@ impl Service {
             self.host.log(&release.app_id, &text);
         }
         self.follow(&release.app_id, ctx);
-        Ok(())
+        Ok(Phase::Over)
     }
+}
 
-    /// How long a web dyno that is retired may take for the requests that it has.
-    fn drain_time(&self) -> Duration {
-        Duration::ZERO
-    }
+/// Has there be a look then, or before.
+fn look_by(look_at: &mut Option<Duration>, at: Duration) {
+    *look_at = Some(look_at.map_or(at, |known| known.min(at)));
 }
 
 /// Whether a dyno has its name: nobody else may start under it.
 fn is_present(dyno: &Dyno) -> bool {
-    matches!(
-        dyno.state,
-        DynoState::Starting | DynoState::Up | DynoState::Idle
-    ) && dyno.ended.is_none()
+    // One that could not be started has its name until it is gone.
+    dyno.state != DynoState::Down && dyno.ended.is_none()
 }

@@ -49,7 +49,7 @@ impl Service {
             descriptors: usage.descriptors,
             max_descriptors: usage.max_descriptors,
             isolation: self.dynos.isolation(),
-            router: None,
+            router: self.router_address(),
         };
         Ok(Response::json(200, &status))
     }

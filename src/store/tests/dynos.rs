@@ -252,3 +252,102 @@ fn a_page_of_long_commands_is_short() {
         .unwrap();
     assert_eq!((rest.dynos.len(), rest.next), (19, None));
 }
+
+/// A dyno that the server starts by itself: one of the formation, or of the release phase.
+fn start(host: &mut Host, release: &Release, name: Option<&str>) -> Dyno {
+    let now = host.now();
+    let new = NewFormationDyno {
+        release,
+        name: name.map(|name| name.parse().unwrap()),
+        command: "./web",
+        size: "1X",
+    };
+    host.store.create_formation_dyno(&new, now).unwrap()
+}
+
+fn crash(host: &mut Host, dyno: &Dyno, state: DynoState) -> Dyno {
+    let ended = Ended {
+        at: host.now(),
+        exit: Exit::Status(1),
+        reason: None,
+        message: None,
+    };
+    let ended = host.store.end_dyno(&dyno.id, state, &ended, 1000);
+    ended.unwrap()
+}
+
+#[test]
+fn crashes_in_a_row_are_those_of_a_name_on_a_release() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let (first, second) = (host.deploy(&app.id, 1), host.deploy(&app.id, 2));
+    let crashed = |host: &Host, release: &Release, name: &str, max: u32| {
+        let name = name.parse().unwrap();
+        let crashes = host.store.last_crashes(&app.id, &release.id, &name, max);
+        let ids = crashes.unwrap().into_iter().map(|dyno| dyno.id);
+        ids.collect::<Vec<_>>()
+    };
+    let mut crash_of = |release: &Release, name: &str, state: DynoState| {
+        let dyno = start(&mut host, release, Some(name));
+        assert!(dyno.formation && dyno.state == DynoState::Starting);
+        crash(&mut host, &dyno, state).id
+    };
+    crash_of(&first, "web.1", DynoState::Crashed);
+    crash_of(&second, "web.1", DynoState::Crashed);
+    crash_of(&second, "web.1", DynoState::Down);
+    let third = crash_of(&second, "web.1", DynoState::Crashed);
+    crash_of(&second, "web.2", DynoState::Crashed);
+    let fourth = crash_of(&second, "web.1", DynoState::Crashed);
+    assert_eq!(
+        crashed(&host, &second, "web.1", 9),
+        [fourth.clone(), third],
+        "the newest first, as far back as they crashed"
+    );
+    assert_eq!(crashed(&host, &second, "web.1", 1), [fourth]);
+    assert_eq!(crashed(&host, &second, "web.2", 9).len(), 1);
+    assert_eq!(crashed(&host, &first, "web.1", 9), [""; 0]);
+    // One that lives has not crashed.
+    start(&mut host, &second, Some("web.1"));
+    assert_eq!(crashed(&host, &second, "web.1", 9), [""; 0]);
+}
+
+#[test]
+fn a_retired_dyno_leaves_its_name_and_has_not_crashed_however_it_ends() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let release = host.deploy(&app.id, 1);
+    let old = start(&mut host, &release, Some("web.1"));
+    let now = host.now();
+    host.store
+        .update_dyno(&old.id, DynoState::Down, now)
+        .unwrap();
+    assert_eq!(host.store.count_alive(&app.id).unwrap(), 0);
+    let new = start(&mut host, &release, Some("web.1"));
+    assert_eq!(host.store.count_alive(&app.id).unwrap(), 1);
+    // Word of its life that comes late changes nothing.
+    host.store.update_dyno(&old.id, DynoState::Up, now).unwrap();
+    let page = host.store.dyno_page(&app.id, false, None, 10).unwrap();
+    let ids: Vec<_> = page.dynos.iter().map(|dyno| &*dyno.id).collect();
+    assert_eq!(ids, [&*new.id]);
+    assert_eq!(host.store.dyno(&app.id, "web.1").unwrap().id, new.id);
+    assert_eq!(host.store.live_dynos(Some(&app.id)).unwrap().len(), 2);
+    let ended = crash(&mut host, &old, DynoState::Crashed);
+    assert_eq!(ended.state, DynoState::Down);
+    assert!(ended.ended.is_some());
+}
+
+#[test]
+fn dynos_of_release_phases_are_numbered_one_offs() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let (first, second) = (host.deploy(&app.id, 1), host.deploy(&app.id, 2));
+    for (release, name) in [(&first, "release.1"), (&second, "release.2")] {
+        let dyno = start(&mut host, release, None);
+        assert_eq!(
+            (dyno.name.to_string().as_str(), dyno.formation),
+            (name, false)
+        );
+        let all = host.store.release_phase_dynos(&release.id).unwrap();
+        assert_eq!(all, [dyno]);
+    }
+}

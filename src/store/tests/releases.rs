@@ -188,3 +188,125 @@ fn the_formation_follows_the_current_release() {
     host.store.rollback(&app.id, "v2", USER, now).unwrap();
     assert_eq!(show(&host.store), ["web=1 ./web", "worker=0 ./work"]);
 }
+
+/// A release of these process types.
+fn release_of(host: &mut Host, app: &str, content: u8, types: &[(&str, &str)]) -> Release {
+    let slug_id = host.slug(app, content, types);
+    let new = NewRelease {
+        slug_id,
+        ..NewRelease::default()
+    };
+    let now = host.now();
+    host.store.create_release(app, &new, USER, now).unwrap()
+}
+
+const PHASED: [(&str, &str); 2] = [("release", "./migrate"), ("web", "./web")];
+
+#[test]
+fn a_release_with_a_phase_counts_when_that_has_succeeded() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let quantities = |store: &Store| -> Vec<(String, u32)> {
+        let entries = store.formation(&app.id).unwrap().into_iter();
+        entries
+            .map(|entry| (entry.wanted.process_type, entry.wanted.quantity))
+            .collect()
+    };
+    let first = release_of(&mut host, &app.id, 1, &PHASED);
+    assert_eq!(
+        (first.status, first.current),
+        (ReleaseStatus::Pending, false)
+    );
+    assert_eq!(
+        host.store.pending_releases().unwrap(),
+        std::slice::from_ref(&first)
+    );
+    assert_eq!(host.store.current_release(&app.id).unwrap().version.0, 1);
+    assert_eq!(quantities(&host.store), []);
+    let now = host.now();
+    let first = host
+        .store
+        .finish_release(&app.id, &first.id, true, now)
+        .unwrap();
+    assert_eq!(
+        (first.status, first.current),
+        (ReleaseStatus::Succeeded, true)
+    );
+    assert_eq!(
+        quantities(&host.store),
+        [("release".into(), 0), ("web".into(), 1)],
+        "a first deploy that had to wait for its phase brings one web"
+    );
+    assert!(host.store.pending_releases().unwrap().is_empty());
+    // How it ended is known once.
+    let again = host.store.finish_release(&app.id, &first.id, false, now);
+    assert_eq!(again.unwrap().status, ReleaseStatus::Succeeded);
+
+    // What fails changes nothing but the config that was asked for, and the next goes on from the good slug.
+    let types = [("release", "./broken"), ("other", "./other")];
+    let failed = release_of(&mut host, &app.id, 2, &types);
+    let failed = host
+        .store
+        .finish_release(&app.id, &failed.id, false, now)
+        .unwrap();
+    assert_eq!(
+        (failed.status, failed.current),
+        (ReleaseStatus::Failed, false)
+    );
+    assert_eq!(quantities(&host.store).len(), 2);
+    let next = host.config(&app.id, &[("A", Some("1"))]).unwrap();
+    assert_eq!(next.slug_id, first.slug_id);
+    let next = host.store.finish_release(&app.id, &next.id, false, now);
+    assert_eq!(next.unwrap().status, ReleaseStatus::Failed);
+    let next = host.config(&app.id, &[("B", Some("2"))]).unwrap();
+    let config = host.store.release_config(&next.id).unwrap();
+    assert_eq!(config.len(), 2, "{config:?}");
+    assert!(host.store.rollback(&app.id, &failed.id, USER, now).is_err());
+}
+
+#[test]
+fn of_two_releases_the_newer_counts_whichever_phase_ends_first() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let first = release_of(&mut host, &app.id, 1, &PHASED);
+    let second = release_of(&mut host, &app.id, 2, &[("release", "x"), ("clock", "y")]);
+    let now = host.now();
+    for release in [&second, &first] {
+        host.store
+            .finish_release(&app.id, &release.id, true, now)
+            .unwrap();
+        let current = host.store.current_release(&app.id).unwrap();
+        assert_eq!(current.id, second.id);
+        let formation = host.store.formation(&app.id).unwrap();
+        let types: Vec<_> = formation
+            .iter()
+            .map(|entry| &*entry.wanted.process_type)
+            .collect();
+        assert_eq!(types, ["release", "clock"]);
+    }
+}
+
+#[test]
+fn only_a_deploy_that_somebody_asked_for_brings_a_web_dyno_and_only_the_first() {
+    let mut host = Host::new();
+    let app = host.create("shop").unwrap();
+    let mut deploy = |by_the_way: bool| {
+        let slug_id = host.slug(&app.id, 1, &[("web", "./web")]);
+        let new = NewRelease {
+            slug_id,
+            by_the_way,
+            ..NewRelease::default()
+        };
+        let now = host.now();
+        host.store.create_release(&app.id, &new, USER, now).unwrap();
+        host.store.formation(&app.id).unwrap()[0].wanted.quantity
+    };
+    assert_eq!([deploy(true), deploy(true), deploy(false)], [0, 0, 1]);
+    let limits = Limits::of(&Settings::default());
+    let updates = crate::formation::parse_scale(&["web=0".to_owned()]).unwrap();
+    let now = host.now();
+    host.store.scale(&app.id, &updates, limits, now).unwrap();
+    let release = host.deploy(&app.id, 2);
+    assert!(release.current);
+    assert_eq!(host.store.formation(&app.id).unwrap()[0].wanted.quantity, 0);
+}

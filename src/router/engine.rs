@@ -1,0 +1,380 @@
+//! The router's loop: who is called when. See `engine/clients.rs` for the clients' side, `engine/placing.rs` for the
+//! way to a dyno, `engine/relaying.rs` for the bytes in between.
+//!
+//! A client's connection is what is driven; the connection to a dyno that serves it belongs to it, and goes with it.
+//! After any event [`drive`](Engine::drive) goes on as far as the sockets let it.
+
+mod accepting;
+mod clients;
+mod ending;
+mod placing;
+mod relaying;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use crossbeam_channel::Receiver;
+
+use super::log::Logs;
+use super::pool::{Link, Pool};
+use super::settings::Settings;
+use super::table::{DynoKey, Released, Table};
+use super::{FromRouter, Route, ToRouter};
+use crate::listener::Listeners;
+use crate::reactor::{Event, Interest, Reactor, Token};
+use accepting::Door;
+use clients::Client;
+
+/// Bytes that are read at a time; as many wait in memory at most, for whoever is slow.
+const SCRATCH: usize = 64 * 1024;
+/// How often those who wait are looked after, beside when there is a reason.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a router is made of.
+pub(super) struct Start {
+    pub listener: TcpListener,
+    pub settings: Settings,
+    pub tell: Box<dyn Fn(FromRouter) + Send>,
+    pub reactor: Reactor,
+    pub inbox: Receiver<ToRouter>,
+}
+
+/// See the [module](self).
+pub(super) struct Engine {
+    settings: Settings,
+    tell: Box<dyn Fn(FromRouter) + Send>,
+    reactor: Reactor,
+    inbox: Receiver<ToRouter>,
+    door: Door,
+    address: SocketAddr,
+    clients: Map<Box<Client>>,
+    /// Who has the connection to a dyno.
+    links: Map<Holder>,
+    state: State,
+    listeners: Listeners,
+    /// The last random number.
+    random: u64,
+    /// When this turn began.
+    now: Instant,
+    wall: Option<SystemTime>,
+    tick: Token,
+    log_tick: Token,
+    lent: Lent,
+}
+
+/// What belongs to the thread it is used on.
+struct State {
+    table: Table,
+    pool: Pool,
+    logs: Logs,
+    /// Apps whose dynos may have time for those who wait.
+    released: Vec<Rc<str>>,
+    /// A request was put back to the front of the queue.
+    put_back: bool,
+}
+
+/// Buffers that whoever is driven has for the time being.
+#[derive(Debug, Default)]
+struct Lent {
+    /// Where reads go.
+    scratch: Vec<u8>,
+    /// Where writes are put together.
+    out: Vec<u8>,
+}
+
+/// Who has a connection to a dyno.
+#[derive(Debug, Clone, Copy)]
+enum Holder {
+    Client(Token),
+    Pool(DynoKey),
+}
+
+type Map<T> = HashMap<Token, T, BuildHasherDefault<TokenHasher>>;
+
+/// Tokens are counted up, by nobody but us: they need no mixing against those who choose them.
+#[derive(Debug, Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Whether a connection goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// There is more to be done now.
+    Go,
+    /// Until the next event.
+    Wait,
+    Close,
+}
+
+/// Runs a router until it is told to stop.
+pub(super) fn run(start: Start, seed: u64) -> io::Result<()> {
+    Engine::new(start, seed)?.run()
+}
+
+/// Makes the socket ready, so that what can fail does so before there is a thread.
+pub(super) fn prepare(start: &Start) -> Result<u64> {
+    start
+        .listener
+        .set_nonblocking(true)
+        .context("cannot make the router's socket non-blocking")?;
+    // Connections inherit it from the listening socket (tcp(7)).
+    let _ = rustix::net::sockopt::set_tcp_nodelay(&start.listener, true);
+    let mut seed = [0u8; 8];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .context("the kernel gives no random number")?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+impl Engine {
+    fn new(start: Start, seed: u64) -> io::Result<Self> {
+        let Start {
+            listener,
+            settings,
+            tell,
+            mut reactor,
+            inbox,
+        } = start;
+        let address = listener.local_addr()?;
+        let token = reactor.token();
+        reactor.register(&listener, token, Interest::READABLE)?;
+        let state = State {
+            table: Table::default(),
+            pool: Pool::default(),
+            logs: Logs::new(settings.log_interval),
+            released: Vec::new(),
+            put_back: false,
+        };
+        Ok(Self {
+            door: Door::new(listener, token),
+            address,
+            clients: Map::default(),
+            links: Map::default(),
+            state,
+            listeners: Listeners::open(),
+            random: seed,
+            now: Instant::now(),
+            wall: None,
+            tick: reactor.token(),
+            log_tick: reactor.token(),
+            lent: Lent {
+                scratch: vec![0; SCRATCH],
+                out: Vec::with_capacity(SCRATCH),
+            },
+            settings,
+            tell,
+            reactor,
+            inbox,
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        loop {
+            self.reactor.poll(&mut events)?;
+            self.now = Instant::now();
+            self.wall = None;
+            self.state.logs.begin_turn();
+            for event in events.drain(..) {
+                if event == Event::Woken {
+                    if self.listen_to_owner() == Told::Stop {
+                        self.state.logs.write_all();
+                        return Ok(());
+                    }
+                } else {
+                    self.handle(event);
+                }
+            }
+            self.serve_waiting();
+            if let Some(at) = self.state.logs.write(self.now) {
+                self.reactor.set_deadline(self.log_tick, at);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let (Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)) = event
+        else {
+            return;
+        };
+        if token == self.door.token {
+            return self.accept();
+        }
+        if token == self.tick {
+            return self.look_after_waiting();
+        }
+        if let Some(client) = self.clients.get_mut(&token) {
+            match event {
+                Event::Ready {
+                    readable,
+                    writable,
+                    end,
+                    hangup,
+                    ..
+                } => client.wire.note(readable, writable, end, hangup),
+                Event::Deadline(_) => return self.expire(token),
+                _ => {}
+            }
+            return self.drive(token);
+        }
+        match self.links.get(&token).copied() {
+            Some(Holder::Client(client)) => self.hear_dyno(client, token, event),
+            Some(Holder::Pool(dyno)) => self.hear_idle(dyno, token, event),
+            None => {}
+        }
+    }
+
+    /// Something has happened to a connection that serves a client.
+    fn hear_dyno(&mut self, client: Token, link: Token, event: Event) {
+        let there = self.clients.get_mut(&client);
+        if let Some(held) = there.and_then(|client| client.link(link)) {
+            match event {
+                Event::Ready {
+                    readable,
+                    writable,
+                    end,
+                    hangup,
+                    ..
+                } => held.wire.note(readable, writable, end, hangup),
+                Event::Deadline(_) => held.armed = false,
+                _ => {}
+            }
+            self.drive(client);
+        }
+    }
+
+    /// Something has happened to a connection without a request: nothing that could happen is of any good.
+    fn hear_idle(&mut self, dyno: DynoKey, link: Token, event: Event) {
+        let pool = &mut self.state.pool;
+        match event {
+            Event::Ready {
+                readable: false,
+                end: false,
+                ..
+            }
+            | Event::Again(_) => return,
+            Event::Deadline(_) => {
+                let Some(link) = pool.get_mut(dyno, link) else {
+                    return;
+                };
+                let until = link.since + self.settings.pooled_time;
+                link.armed = until > self.now;
+                if link.armed {
+                    return self.reactor.set_deadline(link.token, until);
+                }
+            }
+            _ => {}
+        }
+        if let Some(link) = pool.remove(dyno, link) {
+            self.close_link(link);
+        }
+    }
+
+    /// Closes a connection to a dyno.
+    fn close_link(&mut self, link: Link) {
+        self.links.remove(&link.token);
+        self.reactor.forget(link.token);
+    }
+
+    /// Takes in what the server has to say.
+    fn listen_to_owner(&mut self) -> Told {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(ToRouter::App { app, route }) => self.update(&app, route),
+                Ok(ToRouter::Stop) => return Told::Stop,
+                Err(crossbeam_channel::TryRecvError::Empty) => return Told::GoOn,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return Told::Stop,
+            }
+        }
+    }
+
+    fn update(&mut self, app: &str, route: Option<Route>) {
+        let known = self.state.table.app(app).cloned();
+        let name = known.unwrap_or_else(|| app.into());
+        let waiting = match &route {
+            Some(route) => {
+                let logs = &mut self.state.logs;
+                logs.set(&name, route.logs.clone(), route.log_limits);
+                Vec::new()
+            }
+            None => self.state.table.all_waiting(app),
+        };
+        let changes = self.state.table.update(&name, route.as_ref());
+        for dyno in changes.purge {
+            for link in self.state.pool.purge(dyno) {
+                self.close_link(link);
+            }
+        }
+        for dyno in changes.drained {
+            (self.tell)(FromRouter::Drained { dyno });
+        }
+        for client in waiting {
+            self.wake(client);
+        }
+        if route.is_none() {
+            self.state.logs.remove(app);
+        }
+        self.state.released.push(name);
+    }
+
+    /// A dyno has one request less.
+    fn release(&mut self, dyno: DynoKey) {
+        if let Some(app) = self.state.table.app_of(dyno)
+            && self.state.table.has_waiting(app)
+        {
+            self.state.released.push(app.clone());
+        }
+        let Released { drained, gone } = self.state.table.release(dyno);
+        if gone {
+            for link in self.state.pool.purge(dyno) {
+                self.close_link(link);
+            }
+        }
+        if let Some(dyno) = drained {
+            (self.tell)(FromRouter::Drained { dyno });
+        }
+    }
+
+    /// The time of day, the same for a whole turn.
+    fn wall(&mut self) -> SystemTime {
+        *self.wall.get_or_insert_with(SystemTime::now)
+    }
+
+    /// A number that nobody need be kept from guessing (splitmix64).
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut number = self.random;
+        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ number >> 31
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    GoOn,
+    Stop,
+}

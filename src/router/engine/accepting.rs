@@ -1,0 +1,101 @@
+//! New connections: how many, and whose place they take when there are too many.
+
+use std::net::{SocketAddr, TcpListener};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+
+use super::clients::Client;
+use super::{Engine, TICK};
+use crate::reactor::{Interest, Token};
+
+/// Connections accepted before others get their turn.
+const BATCH: usize = 64;
+/// Idle connections closed at once when there are too many, so that it need not be looked for one each time.
+const EVICTED: usize = 64;
+
+/// The listening socket.
+#[derive(Debug)]
+pub(super) struct Door {
+    listener: TcpListener,
+    pub token: Token,
+    /// Nobody is let in before somebody leaves.
+    closed: bool,
+}
+
+impl Door {
+    /// `listener` is non-blocking.
+    pub fn new(listener: TcpListener, token: Token) -> Self {
+        Self {
+            listener,
+            token,
+            closed: false,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes new connections in.
+    pub(super) fn accept(&mut self) {
+        for _ in 0..BATCH {
+            if self.clients.len() >= self.settings.clients && !self.evict() {
+                return self.close_door();
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match rustix::net::acceptfrom_with(&self.door.listener, flags) {
+                Ok((socket, peer)) => {
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    let token = self.reactor.token();
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    if let (Some(peer), Ok(())) =
+                        (peer, self.reactor.register(&socket, token, interest))
+                    {
+                        let mut client = Box::new(Client::new(socket, peer, self.now));
+                        self.arm(token, &mut client);
+                        self.clients.insert(token, client);
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    // Whoever waits is served as soon as one of us can be spared.
+                    if !self.evict() {
+                        return self.close_door();
+                    }
+                }
+                // A connection that has ended before it began.
+                Err(_) => {}
+            }
+        }
+        self.reactor.again(self.door.token);
+    }
+
+    /// The descriptors may be short for reasons of others; so it is tried again even if nobody leaves.
+    fn close_door(&mut self) {
+        self.door.closed = true;
+        self.reactor.set_deadline(self.tick, self.now + TICK);
+    }
+
+    /// Somebody has left.
+    pub(super) fn open_door(&mut self) {
+        if std::mem::take(&mut self.door.closed) {
+            self.reactor.again(self.door.token);
+        }
+    }
+
+    /// Closes the connections that have been idle longest. False if none is.
+    fn evict(&mut self) -> bool {
+        let idle = self.clients.iter().filter(|(_, client)| client.is_idle());
+        let mut idle: Vec<_> = idle.map(|(token, client)| (client.since, *token)).collect();
+        if idle.is_empty() {
+            return false;
+        }
+        let most = EVICTED.min(self.settings.clients / 8 + 1).min(idle.len());
+        idle.select_nth_unstable(most - 1);
+        for (_, token) in &idle[..most] {
+            if let Some(client) = self.clients.remove(token) {
+                self.part_with(*token, client);
+            }
+        }
+        true
+    }
+}

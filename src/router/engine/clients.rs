@@ -1,0 +1,435 @@
+//! A client's connection: heads of requests come in, responses go out, and what is not there in time is given up.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Instant, SystemTime};
+
+use super::{Engine, Lent, Step, Token};
+use crate::http::{HeadReader, Refusal, RequestHead};
+use crate::router::error_page::{self, Manner};
+use crate::router::exchange::{Answer, Exchange, Stage};
+use crate::router::failure::Failure;
+use crate::router::headers;
+use crate::router::log::Entry;
+use crate::router::pool::Link;
+use crate::router::relay::Relay;
+use crate::router::settings::Settings;
+use crate::router::wire::{Read, Wire};
+
+/// Steps of one connection before others get their turn.
+const BUDGET: usize = 16;
+
+/// A connection of a client. An idle one has this, its entry in two tables and a deadline, and no buffer.
+pub(super) struct Client {
+    pub wire: Wire,
+    peer: SocketAddr,
+    /// What was read and belongs to nothing yet.
+    pub input: Vec<u8>,
+    phase: Phase,
+    /// When the phase began, as far as that counts.
+    pub since: Instant,
+    /// The deadline that the reactor has. It may be earlier than the true one, which is then set when it has come: most
+    /// are put off before they do.
+    armed: Option<Instant>,
+}
+
+enum Phase {
+    /// Nothing of a request has come.
+    Idle,
+    /// Something of its head has.
+    Head(Box<HeadReader>),
+    Exchange(Box<Exchange>),
+    /// We are done. To close at once would throw away what the client has not read yet, if something of its own is
+    /// still unread.
+    Lingering {
+        shut: bool,
+    },
+}
+
+impl Client {
+    pub fn new(socket: OwnedFd, peer: SocketAddr, now: Instant) -> Self {
+        Self {
+            wire: Wire::new(socket),
+            peer,
+            input: Vec::new(),
+            phase: Phase::Idle,
+            since: now,
+            armed: None,
+        }
+    }
+
+    /// Nothing has begun that would be lost.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && !self.wire.is_readable()
+    }
+
+    /// The connection to a dyno that serves it, if it has this token.
+    pub fn link(&mut self, token: Token) -> Option<&mut Link> {
+        let Phase::Exchange(exchange) = &mut self.phase else {
+            return None;
+        };
+        match &mut exchange.stage {
+            Stage::Connecting { link, .. } | Stage::Relaying(link) | Stage::Tunnel { link, .. } => {
+                (link.token == token).then_some(link)
+            }
+            Stage::Placing | Stage::Waiting { .. } | Stage::Finishing => None,
+        }
+    }
+
+    fn deadline(&self, settings: &Settings) -> Instant {
+        match &self.phase {
+            Phase::Idle => self.since + settings.idle_time,
+            Phase::Head(_) => self.since + settings.head_time,
+            Phase::Lingering { .. } => self.since + settings.linger_time,
+            Phase::Exchange(exchange) => {
+                let (until, _) = exchange.deadline(self.wire.is_flushed(), settings);
+                match exchange.looked {
+                    Some(looked) => until.min(looked + settings.gone_interval),
+                    None => until,
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Goes on with a client as far as possible.
+    pub(super) fn drive(&mut self, token: Token) {
+        let Some(mut client) = self.clients.remove(&token) else {
+            return;
+        };
+        let mut lent = std::mem::take(&mut self.lent);
+        let goes_on = self.advance(token, &mut client, &mut lent);
+        self.lent = lent;
+        if goes_on {
+            self.arm(token, &mut client);
+            self.clients.insert(token, client);
+        } else {
+            self.part_with(token, client);
+        }
+    }
+
+    fn advance(&mut self, token: Token, client: &mut Client, lent: &mut Lent) -> bool {
+        for _ in 0..BUDGET {
+            let step = match std::mem::replace(&mut client.phase, Phase::Idle) {
+                Phase::Idle => self.read_head(client, None, lent),
+                Phase::Head(heads) => self.read_head(client, Some(heads), lent),
+                Phase::Exchange(exchange) => self.go_on(token, client, exchange, lent),
+                Phase::Lingering { shut } => linger(client, shut, lent),
+            };
+            match step {
+                Step::Go => {}
+                Step::Wait => return true,
+                Step::Close => return false,
+            }
+        }
+        self.reactor.again(token);
+        true
+    }
+
+    /// Sees to it that the reactor calls no later than the client's deadline.
+    pub(super) fn arm(&mut self, token: Token, client: &mut Client) {
+        // No earlier than the first of those that are common, so that a connection which only ever serves one request
+        // sets one.
+        let until = client.deadline(&self.settings);
+        let until = until.min(self.now + self.settings.first_byte_time);
+        if client.armed.is_none_or(|armed| until < armed) {
+            self.reactor.set_deadline(token, until);
+            client.armed = Some(until);
+        }
+    }
+
+    /// Closes a client's connection, with all that belongs to it.
+    pub(super) fn part_with(&mut self, token: Token, client: Box<Client>) {
+        self.reactor.forget(token);
+        drop(client);
+        self.open_door();
+    }
+
+    /// A deadline was called, perhaps not the true one any more.
+    pub(super) fn expire(&mut self, token: Token) {
+        let Some(mut client) = self.clients.remove(&token) else {
+            return;
+        };
+        client.armed = None;
+        let over = client.deadline(&self.settings) <= self.now;
+        let goes_on = !over
+            || match std::mem::replace(&mut client.phase, Phase::Idle) {
+                Phase::Idle | Phase::Lingering { .. } => false,
+                Phase::Head(_) => {
+                    let refusal = Refusal::new(408, "the head of the request took too long");
+                    let begun = std::mem::take(&mut client.input);
+                    self.refuse(&mut client, refusal, &begun);
+                    true
+                }
+                Phase::Exchange(mut exchange) => {
+                    let (until, failure) =
+                        exchange.deadline(client.wire.is_flushed(), &self.settings);
+                    let goes_on = until > self.now
+                        || self.time_out(token, &mut client, &mut exchange, failure);
+                    client.phase = Phase::Exchange(exchange);
+                    goes_on
+                }
+            };
+        if goes_on {
+            self.clients.insert(token, client);
+            self.drive(token);
+        } else {
+            self.part_with(token, client);
+        }
+    }
+
+    fn read_head(
+        &mut self,
+        client: &mut Client,
+        begun: Option<Box<HeadReader>>,
+        lent: &mut Lent,
+    ) -> Step {
+        let limits = self.settings.request_head;
+        let pipelined = begun.is_none() && !client.input.is_empty();
+        let mut heads = begun.unwrap_or_else(|| Box::new(HeadReader::new(limits)));
+        let is_first = client.input.is_empty();
+        let mut read = 0;
+        if !pipelined {
+            match client.wire.read(&mut lent.scratch) {
+                Read::Bytes(length) => read = length,
+                Read::Blocked => {
+                    if !is_first {
+                        client.phase = Phase::Head(heads);
+                    }
+                    return Step::Wait;
+                }
+                Read::End | Read::Broken => return Step::Close,
+            }
+        }
+        // What comes whole is read where it lies.
+        let kept = match is_first {
+            true => Vec::new(),
+            false => {
+                let mut input = std::mem::take(&mut client.input);
+                input.extend_from_slice(&lent.scratch[..read]);
+                input
+            }
+        };
+        let bytes = if is_first {
+            &lent.scratch[..read]
+        } else {
+            &kept
+        };
+        match heads.request(bytes) {
+            Ok(Some((head, length))) => {
+                client.input = bytes[length..].to_vec();
+                self.begin(client, head);
+            }
+            Ok(None) => {
+                if is_first || pipelined {
+                    client.since = self.now;
+                }
+                client.input = if is_first { bytes.to_vec() } else { kept };
+                client.phase = Phase::Head(heads);
+            }
+            Err(refusal) => {
+                let bytes = bytes.to_vec();
+                self.refuse(client, refusal, &bytes);
+            }
+        }
+        Step::Go
+    }
+
+    /// A request is there.
+    fn begin(&mut self, client: &mut Client, head: RequestHead) {
+        let name = headers::app(headers::host(&head), &self.settings.domain);
+        let app = name.and_then(|name| self.state.table.app(&name).cloned());
+        let request_id = match headers::request_id(&head) {
+            Some(id) => id.to_owned(),
+            None => headers::uuid(self.random(), self.random()),
+        };
+        let mut exchange = Box::new(Exchange {
+            app,
+            request_id,
+            forwarded_for: headers::forwarded_for(&head, client.peer.ip()),
+            started: self.now,
+            started_ms: milliseconds(self.wall()),
+            stage: Stage::Placing,
+            dyno: None,
+            held: None,
+            connect: None,
+            tried: Vec::new(),
+            timed_out: false,
+            woken: None,
+            queued: false,
+            fresh: false,
+            upload: Relay::of_request(head.framing),
+            upload_refused: false,
+            continued: false,
+            answer: Answer::Head { partial: None },
+            progress: self.now,
+            looked: None,
+            status: 0,
+            bytes: 0,
+            close: !head.keep_alive,
+            failure: None,
+            head,
+        });
+        if exchange.app.is_none() {
+            self.answer_failure(client, &mut exchange, Failure::NoApp);
+        }
+        client.phase = Phase::Exchange(exchange);
+    }
+
+    /// Answers what is no request, and lets the connection end. `bytes` are what there is of it.
+    fn refuse(&mut self, client: &mut Client, refusal: Refusal, bytes: &[u8]) {
+        let failure = Failure::H26 {
+            status: refusal.status,
+            cause: refusal.why,
+        };
+        let mut out = Vec::new();
+        let manner = Manner {
+            app: None,
+            request_id: None,
+            close: true,
+            http10: false,
+            head_only: false,
+            now: self.wall(),
+        };
+        error_page::write(&failure, manner, &mut out);
+        let _ = client.wire.send(&out);
+        client.phase = Phase::Lingering { shut: false };
+        client.since = self.now;
+        // Whom it was meant for is a guess, but good enough for a line in a log.
+        let guess = headers::guess(bytes);
+        let name = headers::app(guess.host, &self.settings.domain);
+        if let Some(app) = name.and_then(|name| self.state.table.app(&name).cloned()) {
+            let request_id = headers::uuid(self.random(), self.random());
+            let entry = Entry {
+                failure: Some(&failure),
+                method: guess.method,
+                path: guess.path,
+                host: guess.host,
+                request_id: &request_id,
+                forwarded_for: &client.peer.ip().to_canonical().to_string(),
+                dyno: None,
+                connect: None,
+                service: None,
+                status: refusal.status,
+                bytes: 0,
+            };
+            self.state.logs.add(&app, &entry);
+        }
+    }
+
+    /// Goes on with a request.
+    fn go_on(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        mut exchange: Box<Exchange>,
+        lent: &mut Lent,
+    ) -> Step {
+        let broken = client.wire.flush().is_err();
+        let is_over = matches!(exchange.stage, Stage::Finishing | Stage::Tunnel { .. });
+        if broken
+            || (!is_over && (client.wire.is_hung_up() || self.has_left(client, &mut exchange)))
+        {
+            self.stop_waiting(token, &exchange);
+            return self.interrupt(&mut exchange);
+        }
+        let step = match &exchange.stage {
+            Stage::Placing => self.place(token, client, &mut exchange, lent),
+            Stage::Waiting { .. } => Step::Wait,
+            Stage::Connecting { .. } => self.connect(client, &mut exchange, lent),
+            Stage::Relaying(_) => self.relay(client, &mut exchange, lent),
+            Stage::Tunnel { .. } => self.tunnel(client, &mut exchange, lent),
+            Stage::Finishing if !client.wire.is_flushed() => Step::Wait,
+            Stage::Finishing => return self.finish(client, &exchange),
+        };
+        client.phase = Phase::Exchange(exchange);
+        step
+    }
+
+    /// A client that has ended its side may still want the answer; or it has gone, which looks the same from here.
+    /// But where it is on this host, the kernel knows whether a process still has its socket. From elsewhere, one that
+    /// has ended its side is taken to be gone, as most programs mean it.
+    fn has_left(&self, client: &Client, exchange: &mut Exchange) -> bool {
+        if !client.wire.has_ended() {
+            exchange.looked = None;
+            return false;
+        }
+        if exchange
+            .looked
+            .is_some_and(|looked| self.now < looked + self.settings.gone_interval)
+        {
+            return false;
+        }
+        exchange.looked = Some(self.now);
+        let ours = rustix::net::getsockname(client.wire.socket());
+        let ours = ours.ok().and_then(|ours| SocketAddr::try_from(ours).ok());
+        match ours {
+            Some(ours) if client.peer.ip() == ours.ip() || client.peer.ip().is_loopback() => {
+                // Without an answer the client gets the benefit of the doubt.
+                !self.listeners.is_open(client.peer, ours).unwrap_or(true)
+            }
+            _ => true,
+        }
+    }
+
+    /// The whole response is out.
+    fn finish(&mut self, client: &mut Client, exchange: &Exchange) -> Step {
+        self.log(exchange);
+        client.since = self.now;
+        if !exchange.close {
+            if client.input.is_empty() {
+                client.input = Vec::new();
+                // What has not come yet would only be asked for in vain.
+                return match client.wire.is_readable() {
+                    true => Step::Go,
+                    false => Step::Wait,
+                };
+            }
+            return Step::Go;
+        }
+        let all_read =
+            exchange.upload.is_done() && client.input.is_empty() && !client.wire.is_readable();
+        if all_read {
+            return Step::Close;
+        }
+        client.phase = Phase::Lingering { shut: false };
+        Step::Go
+    }
+
+    /// Has a client's request look for a dyno once more.
+    pub(super) fn wake(&mut self, token: Token) {
+        if let Some(client) = self.clients.get_mut(&token)
+            && let Phase::Exchange(exchange) = &mut client.phase
+            && let Stage::Waiting { why, since } = exchange.stage
+        {
+            exchange.stage = Stage::Placing;
+            exchange.woken = Some((why, since));
+            self.drive(token);
+        }
+    }
+}
+
+/// Reads and forgets until the client has closed as well.
+fn linger(client: &mut Client, mut shut: bool, lent: &mut Lent) -> Step {
+    if client.wire.flush().is_err() {
+        return Step::Close;
+    }
+    client.input = Vec::new();
+    if client.wire.is_flushed() && !shut {
+        client.wire.shut_down();
+        shut = true;
+    }
+    client.phase = Phase::Lingering { shut };
+    match client.wire.read(&mut lent.scratch) {
+        Read::Bytes(_) => Step::Go,
+        Read::Blocked => Step::Wait,
+        Read::End | Read::Broken if shut => Step::Close,
+        Read::End | Read::Broken => Step::Wait,
+    }
+}
+
+fn milliseconds(time: SystemTime) -> u128 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}

@@ -1,0 +1,275 @@
+//! The way of a request to a dyno: which one, over which connection, and what if it does not take it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::clients::Client;
+use super::{Engine, Holder, Lent, Step, TICK, Token};
+use crate::reactor::Interest;
+use crate::router::FromRouter;
+use crate::router::exchange::{Exchange, Stage};
+use crate::router::failure::Failure;
+use crate::router::pool::Link;
+use crate::router::table::{Choice, DynoKey, Wait};
+use crate::router::wire::Wire;
+
+impl Engine {
+    /// Looks for a dyno.
+    pub(super) fn place(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
+        let Some(app) = exchange.app.clone() else {
+            return self.fail(client, exchange, Failure::NoApp);
+        };
+        if exchange.tried.len() >= self.settings.tries {
+            return self.fail(client, exchange, not_taken(exchange));
+        }
+        let (most, random) = (self.settings.active_per_dyno, self.random());
+        let table = &self.state.table;
+        let mut choice = table.choose(&app, &exchange.tried, most, self.now, random);
+        let is_new = exchange.woken.is_none() && !exchange.fresh && exchange.tried.is_empty();
+        if is_new && matches!(choice, Choice::Dyno(_)) && table.has_waiting(&app) {
+            choice = Choice::Wait(Wait::Busy);
+        }
+        match choice {
+            Choice::Dyno(dyno) => self.go_to(token, client, exchange, dyno, lent),
+            Choice::Wait(why) => self.wait(token, client, exchange, why),
+            Choice::Fail(Failure::H21) => self.fail(client, exchange, not_taken(exchange)),
+            Choice::Fail(failure) => self.fail(client, exchange, failure),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        why: Wait,
+    ) -> Step {
+        let since = match exchange.woken.take() {
+            Some((before, since)) if before == why => since,
+            _ => self.now,
+        };
+        let front = std::mem::replace(&mut exchange.queued, true);
+        self.state.put_back |= front;
+        let most = self.settings.waiting_per_app;
+        let app = exchange.app.as_deref().unwrap_or_default();
+        if !self.state.table.wait(app, token, front, most) {
+            return self.fail(client, exchange, Failure::H11);
+        }
+        exchange.stage = Stage::Waiting { why, since };
+        // Not every reason to look again is an event: a dyno that refused is tried again after a while.
+        self.reactor.set_deadline(self.tick, self.now + TICK);
+        Step::Wait
+    }
+
+    fn go_to(
+        &mut self,
+        token: Token,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        dyno: DynoKey,
+        lent: &mut Lent,
+    ) -> Step {
+        let Some(listener) = self.state.table.listener(dyno) else {
+            return self.fail(client, exchange, Failure::H99);
+        };
+        self.state.table.take(dyno);
+        exchange.held = Some(dyno);
+        exchange.dyno = self.state.table.name(dyno).map(|name| (dyno, name.clone()));
+        exchange.woken = None;
+        exchange.progress = self.now;
+        if !exchange.fresh
+            && let Some(mut link) = self.pooled(dyno, exchange)
+        {
+            self.links.insert(link.token, Holder::Client(token));
+            link.since = self.now;
+            exchange.connect = Some(Duration::ZERO);
+            exchange.stage = Stage::Relaying(link);
+            return self.send_request(client, exchange, lent);
+        }
+        let connected = open(listener.address).and_then(|socket| {
+            let link = self.reactor.token();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.reactor
+                .register(&socket, link, interest)
+                .map_err(|_| Errno::NFILE)?;
+            Ok((socket, link))
+        });
+        match connected {
+            Ok((socket, link_token)) => {
+                self.links.insert(link_token, Holder::Client(token));
+                exchange.stage = Stage::Connecting {
+                    link: Link {
+                        wire: Wire::connecting(socket),
+                        token: link_token,
+                        dyno,
+                        used: false,
+                        since: self.now,
+                        armed: false,
+                    },
+                    listener,
+                    since: self.now,
+                };
+                Step::Wait
+            }
+            Err(
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL,
+            ) => self.fail(client, exchange, Failure::H99),
+            Err(_) => {
+                self.turned_away(exchange);
+                Step::Go
+            }
+        }
+    }
+
+    /// A connection that waits for a request to this dyno. One that may not be repeated gets only one that was in use
+    /// a moment ago, and that the dyno has not closed.
+    fn pooled(&mut self, dyno: DynoKey, exchange: &Exchange) -> Option<Link> {
+        let repeatable = exchange.is_repeatable();
+        let age = (!repeatable).then_some(self.settings.pooled_fresh_time);
+        let link = self.state.pool.take(dyno, self.now, age)?;
+        if repeatable || link.wire.is_silent() {
+            return Some(link);
+        }
+        self.close_link(link);
+        None
+    }
+
+    /// A connection was made, or was not.
+    pub(super) fn connect(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        lent: &mut Lent,
+    ) -> Step {
+        let (link, listener, since) = match std::mem::replace(&mut exchange.stage, Stage::Placing) {
+            Stage::Connecting {
+                link,
+                listener,
+                since,
+            } => (link, listener, since),
+            other => {
+                exchange.stage = other;
+                return Step::Wait;
+            }
+        };
+        if !link.wire.is_writable() && !link.wire.is_hung_up() {
+            exchange.stage = Stage::Connecting {
+                link,
+                listener,
+                since,
+            };
+            return Step::Wait;
+        }
+        let dyno = link.dyno;
+        let refused = match rustix::net::sockopt::socket_error(link.wire.socket()) {
+            Ok(Ok(())) => link.wire.is_hung_up(),
+            _ => true,
+        };
+        if refused {
+            exchange.stage = Stage::Connecting {
+                link,
+                listener,
+                since,
+            };
+            self.turned_away(exchange);
+            return Step::Go;
+        }
+        if self.state.table.listener(dyno) != Some(listener) {
+            // Meanwhile it is not to get requests any more, or listens elsewhere.
+            self.close_link(link);
+            self.let_go(exchange);
+            return Step::Go;
+        }
+        // Only now: whoever listens here has listened since before the connection was made, as inodes are not used
+        // twice while the first is there.
+        match self.listeners.at(listener.address) {
+            Ok(Some(inode)) if inode == listener.inode => {}
+            answer => {
+                exchange.stage = Stage::Connecting {
+                    link,
+                    listener,
+                    since,
+                };
+                self.turned_away(exchange);
+                if answer.is_ok()
+                    && let Some(dyno) = self.state.table.doubt(dyno)
+                {
+                    (self.tell)(FromRouter::Doubted { dyno });
+                }
+                return Step::Go;
+            }
+        }
+        exchange.connect = Some(self.now.saturating_duration_since(since));
+        exchange.progress = self.now;
+        exchange.stage = Stage::Relaying(link);
+        self.send_request(client, exchange, lent)
+    }
+
+    /// The dyno did not take the connection: it is passed over for a while, and the request goes to another.
+    pub(super) fn turned_away(&mut self, exchange: &mut Exchange) {
+        let dyno = exchange.held;
+        self.abandon_link(exchange);
+        exchange.stage = Stage::Placing;
+        if let Some(dyno) = dyno {
+            self.state
+                .table
+                .refused(dyno, self.now + self.settings.refused_time);
+            exchange.tried.push(dyno);
+        }
+    }
+
+    /// Serves those who wait, as far as there are dynos that have time.
+    pub(super) fn serve_waiting(&mut self) {
+        while let Some(app) = self.state.released.pop() {
+            self.state.put_back = false;
+            while !self.state.put_back
+                && let Some(client) = self.state.table.next_waiting(&app)
+            {
+                self.wake(client);
+            }
+        }
+    }
+
+    /// Has all who wait looked after, now and again.
+    pub(super) fn look_after_waiting(&mut self) {
+        self.open_door();
+        let apps = self.state.table.apps_with_waiting();
+        if !apps.is_empty() {
+            self.reactor.set_deadline(self.tick, self.now + TICK);
+        }
+        self.state.released.extend(apps);
+    }
+}
+
+/// What it is called when no dyno has taken a request.
+fn not_taken(exchange: &Exchange) -> Failure {
+    match exchange.timed_out {
+        true => Failure::H19,
+        false => Failure::H21,
+    }
+}
+
+/// A connection that is being made.
+fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}

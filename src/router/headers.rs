@@ -1,0 +1,543 @@
+//! Heads as they are passed on: what is added, what is left out, and who is asked for.
+//!
+//! Header fields that are about one connection stop here (RFC 9110 section 7.6.1), with the ones that `Connection`
+//! names. Fields that only the router may set are never taken from a client, nor under a name with `_` in the place of
+//! `-`, which programs behind CGI's naming cannot tell apart.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::http::head::Version;
+use crate::http::{Framing, RequestHead, ResponseHead};
+
+/// Longest `X-Request-Id` that is taken over (Heroku's figure).
+const MAX_REQUEST_ID: usize = 200;
+/// Heroku's router in `Via`; programs look for it to know that they are behind one.
+const VIA: &[u8] = b"Via: 1.1 vegur\r\n";
+
+/// What the router adds to a request.
+#[derive(Debug)]
+pub(super) struct Added<'a> {
+    /// The whole of `X-Forwarded-For`.
+    pub forwarded_for: &'a str,
+    pub request_id: &'a str,
+    /// The router's port.
+    pub port: u16,
+    /// When the request came, as milliseconds since 1970.
+    pub start: u128,
+    /// How long it took to connect to the dyno.
+    pub connect: Duration,
+    /// How long the request has been here.
+    pub total: Duration,
+}
+
+/// What is to be done with a header field of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Pass,
+    Drop,
+}
+
+fn is(name: &str, other: &str) -> bool {
+    name.eq_ignore_ascii_case(other)
+}
+
+/// Fields about one connection.
+fn is_hop_by_hop(name: &str) -> bool {
+    match name.len() {
+        2 => is(name, "te"),
+        7 => is(name, "upgrade") || is(name, "trailer"),
+        10 => is(name, "connection") || is(name, "keep-alive"),
+        14 => is(name, "http2-settings"),
+        16 => is(name, "proxy-connection"),
+        17 => is(name, "transfer-encoding"),
+        18 => is(name, "proxy-authenticate"),
+        19 => is(name, "proxy-authorization"),
+        _ => false,
+    }
+}
+
+/// Fields of a request that the router writes itself, under any spelling that a program could take for theirs.
+fn is_ours(name: &str) -> bool {
+    match name.len() {
+        12 => same(name, "connect-time") || same(name, "x-request-id"),
+        14 => same(name, "content-length"),
+        15 => same(name, "x-forwarded-for") || same(name, "x-request-start"),
+        16 => same(name, "x-forwarded-port") || same(name, "total-route-time"),
+        17 => same(name, "x-forwarded-proto") || same(name, "transfer-encoding"),
+        _ => false,
+    }
+}
+
+/// Like [`is`], with `_` for `-`.
+fn same(name: &str, other: &str) -> bool {
+    let folded = |byte: u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    name.bytes().map(folded).eq(other.bytes())
+}
+
+/// Whether `Connection` names the field, and may: what says where a message ends, and whose it is, stays.
+fn is_named(connection: &[&[u8]], name: &str) -> bool {
+    let named = connection
+        .iter()
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
+    named && !is(name, "host") && !is(name, "content-length")
+}
+
+fn fate(name: &str, connection: &[&[u8]], of_request: bool) -> Fate {
+    let dropped = is_hop_by_hop(name)
+        || (of_request && is_ours(name))
+        || (!connection.is_empty() && is_named(connection, name));
+    match dropped {
+        true => Fate::Drop,
+        false => Fate::Pass,
+    }
+}
+
+/// Whether the request may turn the connection into one of another protocol. HTTP/2 may not: requests inside of it
+/// would be nobody's to see.
+pub(super) fn upgrades(head: &RequestHead) -> bool {
+    let http2 = |value: &[u8]| {
+        value
+            .split(|byte| *byte == b',')
+            .any(|item| item.trim_ascii().to_ascii_lowercase().starts_with(b"h2"))
+    };
+    head.upgrade && head.framing == Framing::None && !head.fields.all("upgrade").any(http2)
+}
+
+/// Appends the head of the request as the dyno gets it.
+pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.method().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(origin_form(head).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let connection: Vec<&[u8]> = head.fields.all("connection").collect();
+    for (name, value) in head.fields.iter() {
+        if fate(name, &connection, true) == Fate::Pass {
+            put(out, name, value);
+        }
+    }
+    match head.framing {
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Length(length) => number(out, "Content-Length: ", length.into()),
+        _ if head.fields.all("content-length").next().is_some() => {
+            number(out, "Content-Length: ", 0);
+        }
+        _ => {}
+    }
+    if upgrades(head) {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+        for value in head.fields.all("upgrade") {
+            put(out, "Upgrade", value);
+        }
+    }
+    put(out, "X-Request-Id", added.request_id.as_bytes());
+    put(out, "X-Forwarded-For", added.forwarded_for.as_bytes());
+    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    number(out, "X-Forwarded-Port: ", added.port.into());
+    out.extend_from_slice(VIA);
+    number(out, "X-Request-Start: ", added.start);
+    number(out, "Connect-Time: ", added.connect.as_millis());
+    number(out, "Total-Route-Time: ", added.total.as_millis());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a response's body goes on to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// In the bytes it came in.
+    Raw,
+    /// As chunks of our own.
+    Chunks,
+    /// The data alone; its end is the connection's.
+    Data,
+}
+
+/// How the client gets the body of this response.
+pub(super) fn coding(framing: Framing, client: Version) -> Coding {
+    match (framing, client) {
+        (Framing::None | Framing::Length(_), _) => Coding::Raw,
+        (Framing::Chunked, Version::Http11) => Coding::Raw,
+        (Framing::UntilClose, Version::Http11) => Coding::Chunks,
+        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Coding::Data,
+    }
+}
+
+/// Appends the head of a response as the client gets it. `close`: no other request is welcome.
+pub(super) fn write_response(head: &ResponseHead, client: Version, close: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number_alone(out, head.status.into());
+    out.push(b' ');
+    out.extend_from_slice(head.reason());
+    out.extend_from_slice(b"\r\n");
+    let connection: Vec<&[u8]> = head.fields.all("connection").collect();
+    let no_length = head.status < 200 || head.status == 204;
+    for (name, value) in head.fields.iter() {
+        if fate(name, &connection, false) == Fate::Pass
+            && !(no_length && is(name, "content-length"))
+        {
+            put(out, name, value);
+        }
+    }
+    if head.status == 101 {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+        for value in head.fields.all("upgrade") {
+            put(out, "Upgrade", value);
+        }
+    }
+    let chunked = match coding(head.framing, client) {
+        Coding::Raw => head.framing == Framing::Chunked,
+        Coding::Chunks => true,
+        Coding::Data => false,
+    };
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        for value in head.fields.all("trailer") {
+            put(out, "Trailer", value);
+        }
+    }
+    if head.status >= 200 {
+        out.extend_from_slice(VIA);
+        match (close, client) {
+            (true, _) => out.extend_from_slice(b"Connection: close\r\n"),
+            (false, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (false, Version::Http11) => {}
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u128) {
+    out.extend_from_slice(name.as_bytes());
+    number_alone(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn number_alone(out: &mut Vec<u8>, value: u128) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+/// The target as a server, not a proxy, is asked for it.
+fn origin_form(head: &RequestHead) -> Cow<'_, str> {
+    let target = head.target();
+    if target.starts_with('/') || target == "*" {
+        return target.into();
+    }
+    // An absolute one; its authority is the same as `Host` (checked when the head was read).
+    let rest = target.split_once("://").map_or("", |(_, rest)| rest);
+    match rest.find(['/', '?']) {
+        Some(at) if rest[at..].starts_with('/') => rest[at..].into(),
+        Some(at) => format!("/{}", &rest[at..]).into(),
+        None if head.method() == "OPTIONS" => "*".into(),
+        None => "/".into(),
+    }
+}
+
+/// The host that is asked for, without its port.
+pub(super) fn host(head: &RequestHead) -> &str {
+    let host = head.fields.get("host").unwrap_or_default();
+    match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// The app that a host name means, in lower case: the label before `domain`.
+pub(super) fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let at = host.len().checked_sub(domain.len() + 1)?;
+    let (name, rest) = host.split_at_checked(at)?;
+    if name.is_empty() || !rest.starts_with('.') || !is(&rest[1..], domain) {
+        return None;
+    }
+    Some(match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name.into(),
+    })
+}
+
+/// The client's `X-Request-Id`, if it is one that can be taken over.
+pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+/=.".contains(&byte);
+    head.fields
+        .get("x-request-id")
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(valid))
+}
+
+/// A uuid (version 4) of these random numbers.
+pub(super) fn uuid(high: u64, low: u64) -> String {
+    let high = high & !0xf000 | 0x4000;
+    let low = low & !(0b11 << 62) | 1 << 63;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+/// `X-Forwarded-For`: what the client says of those before it, and the client.
+pub(super) fn forwarded_for(head: &RequestHead, peer: IpAddr) -> String {
+    let mut chain = String::new();
+    for value in head.fields.all("x-forwarded-for") {
+        if let Ok(value) = std::str::from_utf8(value)
+            && !value.is_empty()
+        {
+            chain.push_str(value);
+            chain.push_str(", ");
+        }
+    }
+    let mut text = chain.into_bytes();
+    // Writing to a Vec cannot fail.
+    let _ = write!(text, "{}", peer.to_canonical());
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// What can be told of a request that was refused, for people who look for it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Guess<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    /// Without its port; empty if there is none, or more than one.
+    pub host: &'a str,
+}
+
+/// Looks through what there is of a request.
+pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default().trim_ascii();
+    let mut words = first.split(|byte| *byte == b' ');
+    let (method, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    let mut hosts = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(5)?;
+        name.eq_ignore_ascii_case(b"host:")
+            .then(|| value.trim_ascii())
+    });
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => text(host),
+        _ => "",
+    };
+    Guess {
+        method: text(method),
+        path: text(path),
+        host: host.split(':').next().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{HeadReader, Limits};
+
+    fn request(text: &str) -> RequestHead {
+        let (head, _) = HeadReader::new(Limits::API)
+            .request(text.as_bytes())
+            .unwrap()
+            .unwrap();
+        head
+    }
+
+    fn passed_on(text: &str) -> String {
+        let head = request(text);
+        let mut out = Vec::new();
+        let peer: IpAddr = "192.0.2.7".parse().unwrap();
+        let added = Added {
+            forwarded_for: &forwarded_for(&head, peer),
+            request_id: request_id(&head).unwrap_or("made"),
+            port: 8080,
+            start: 1_700_000_000_123,
+            connect: Duration::from_millis(1),
+            total: Duration::from_millis(2),
+        };
+        write_request(&head, &added, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    const ADDED: &str = "X-Request-Id: made\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\
+        X-Forwarded-Port: 8080\r\nVia: 1.1 vegur\r\nX-Request-Start: 1700000000123\r\nConnect-Time: 1\r\n\
+        Total-Route-Time: 2\r\n\r\n";
+
+    #[test]
+    fn a_request_gets_herokus_headers() {
+        assert_eq!(
+            passed_on("GET /a?b HTTP/1.0\r\nHost: a\r\nAccept: */*\r\n\r\n"),
+            format!("GET /a?b HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n{ADDED}")
+        );
+        let kept = passed_on(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: abc/1=\r\nX-Forwarded-For: 10.0.0.1\r\n\
+             x-forwarded-for: 10.0.0.2\r\nX-Forwarded-Proto: https\r\nVia: 1.0 x\r\n\r\n",
+        );
+        assert!(kept.contains("\r\nX-Request-Id: abc/1=\r\n"));
+        assert!(kept.contains("\r\nX-Forwarded-For: 10.0.0.1, 10.0.0.2, 192.0.2.7\r\n"));
+        assert_eq!(kept.to_lowercase().matches("x-forwarded-for").count(), 1);
+        assert!(!kept.contains("https"));
+        assert!(kept.contains("\r\nVia: 1.0 x\r\n") && kept.contains("\r\nVia: 1.1 vegur\r\n"));
+    }
+
+    #[test]
+    fn what_is_about_the_connection_stops_here() {
+        let text = passed_on(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Secret, Host, Content-Length\r\nX-Secret: 1\r\n\
+             Keep-Alive: 1\r\nTE: trailers\r\nTrailer: x\r\nProxy-Authorization: x\r\nProxy-Connection: x\r\n\
+             Upgrade: websocket\r\nContent-Length: 007\r\nX_Forwarded-For: 1\r\nContent_Length: 3\r\n\
+             Transfer_Encoding: chunked\r\n\r\n",
+        );
+        assert_eq!(
+            text,
+            format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n{ADDED}")
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_passed_on_unless_it_hides_requests() {
+        let text = |to: &str| {
+            passed_on(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: {to}\r\n\r\n"
+            ))
+        };
+        assert!(text("websocket").contains("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+        assert!(!text("h2c").contains("Upgrade"));
+        assert!(!text("x, H2C").contains("Upgrade"));
+    }
+
+    #[test]
+    fn an_absolute_target_is_made_a_path() {
+        for (target, path) in [
+            ("http://a/x?y", "/x?y"),
+            ("http://a?y", "/?y"),
+            ("http://a", "/"),
+            ("/x", "/x"),
+        ] {
+            let text = passed_on(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert!(
+                text.starts_with(&format!("GET {path} HTTP/1.1\r\n")),
+                "{text}"
+            );
+        }
+        assert!(
+            passed_on("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("OPTIONS * ")
+        );
+    }
+
+    #[test]
+    fn the_first_label_is_the_app() {
+        let of = |host: &'static str| app(host, "localhost");
+        assert_eq!(of("shop.localhost").as_deref(), Some("shop"));
+        assert_eq!(of("Shop.LOCALHOST").as_deref(), Some("shop"));
+        assert_eq!(of("shop.localhost.").as_deref(), Some("shop"));
+        for host in [
+            "",
+            "localhost",
+            ".localhost",
+            "shoplocalhost",
+            "shop.localhost.evil",
+            "é",
+        ] {
+            assert_eq!(app(host, "localhost"), None, "{host}");
+        }
+        assert_eq!(of("a.shop.localhost").as_deref(), Some("a.shop"));
+        assert_eq!(
+            host(&request("GET / HTTP/1.1\r\nHost: a.b:80\r\n\r\n")),
+            "a.b"
+        );
+        assert_eq!(
+            host(&request("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n")),
+            "::1"
+        );
+    }
+
+    #[test]
+    fn request_ids_that_are_none_are_replaced() {
+        let id = |value: &str| {
+            request_id(&request(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: {value}\r\n\r\n"
+            )))
+            .map(str::to_owned)
+        };
+        assert_eq!(id("a-b_1"), Some("a-b_1".into()));
+        for value in ["", "a b", "a\"b", &"a".repeat(201)] {
+            assert_eq!(id(value), None, "{value}");
+        }
+        assert_eq!(
+            uuid(u64::MAX, u64::MAX),
+            "ffffffff-ffff-4fff-bfff-ffffffffffff"
+        );
+        assert_eq!(uuid(0, 0), "00000000-0000-4000-8000-000000000000");
+    }
+
+    #[test]
+    fn a_refused_request_is_known_by_what_there_is_of_it() {
+        let known = guess(b"GET /x HTTP/1.1\r\nhost: shop.localhost:80\r\nX");
+        assert_eq!(
+            (known.method, known.path, known.host),
+            ("GET", "/x", "shop.localhost")
+        );
+        let two = guess(b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n");
+        assert_eq!(two.host, "");
+        assert_eq!(guess(b"\x16\x03\xff"), Guess::default());
+        assert_eq!(guess(b""), Guess::default());
+    }
+
+    fn response(text: &str, client: Version, close: bool) -> String {
+        let (head, _) = HeadReader::new(Limits::API)
+            .response(text.as_bytes(), "GET")
+            .unwrap()
+            .unwrap();
+        let mut out = Vec::new();
+        write_response(&head, client, close, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_response_is_framed_as_the_client_knows_it() {
+        let chunked = "HTTP/1.1 200 Fine so far\r\nTransfer-Encoding: chunked\r\nConnection: x\r\nX: 1\r\n\r\n";
+        assert_eq!(
+            response(chunked, Version::Http11, false),
+            "HTTP/1.1 200 Fine so far\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vegur\r\n\r\n"
+        );
+        assert_eq!(
+            response(chunked, Version::Http10, true),
+            "HTTP/1.1 200 Fine so far\r\nVia: 1.1 vegur\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            response("HTTP/1.0 200 OK\r\n\r\n", Version::Http11, false),
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vegur\r\n\r\n"
+        );
+        assert_eq!(
+            response(
+                "HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n",
+                Version::Http10,
+                false
+            ),
+            "HTTP/1.1 204 \r\nVia: 1.1 vegur\r\nConnection: keep-alive\r\n\r\n"
+        );
+        assert_eq!(
+            response(
+                "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
+                Version::Http11,
+                true
+            ),
+            "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+        );
+    }
+}

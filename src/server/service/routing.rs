@@ -1,0 +1,219 @@
+//! The server's side of the [router](crate::router): it is told what may get requests, and tells when a dyno has answered
+//! those that it had.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::super::application::Ctx;
+use super::Service;
+use crate::dyno::life::StopReason;
+use crate::dyno::{Dyno, DynoState};
+use crate::error::{UserError, tell};
+use crate::router::{self, Backend, BackendState, FromRouter, Route, Router, ToRouter};
+use crate::settings::{Listen, Settings};
+use crate::store::{Result as StoreResult, StoreErrorKind};
+
+/// The name of the file in the state folder that says where the last router listened: the next one is to be found there,
+/// too.
+const ADDRESS: &str = "router";
+
+/// The router, and what it says.
+pub struct Routing {
+    router: Router,
+    inbox: Receiver<FromRouter>,
+}
+
+impl Routing {
+    /// Starts the router where the settings say; None if they say that there is none.
+    ///
+    /// # Errors
+    /// When the address that was asked for cannot be had.
+    pub fn start(
+        home: &Path,
+        settings: &Settings,
+        clients: usize,
+        ctx: &mut Ctx<Service>,
+    ) -> Result<Option<Self>> {
+        let Some(listener) = listen(home, settings.router)? else {
+            return Ok(None);
+        };
+        let (sender, inbox) = unbounded();
+        let waker = ctx.reactor().waker();
+        let tell = move |news| {
+            let _ = sender.send(news);
+            waker.wake();
+        };
+        let settings = router::Settings {
+            clients,
+            ..router::Settings::default()
+        };
+        let router = Router::start(listener, settings, tell)?;
+        let _ = fs::write(home.join(ADDRESS), router.address().to_string());
+        Ok(Some(Self { router, inbox }))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.router.address()
+    }
+}
+
+/// The socket that the router is to have.
+fn listen(home: &Path, place: Listen) -> Result<Option<TcpListener>> {
+    let address = match place {
+        Listen::Off => return Ok(None),
+        Listen::At(address) => {
+            let listener = TcpListener::bind(address).map_err(|error| {
+                UserError::new(format!("the router cannot listen on `{address}`: {error}"))
+                    .hint("`--router auto` takes a port that is free, `--router off` goes without")
+            })?;
+            return Ok(Some(listener));
+        }
+        Listen::Auto(address) => address,
+    };
+    // Where it was before, so that an address which a person has seen stays true.
+    let before = fs::read_to_string(home.join(ADDRESS)).ok();
+    let before = before
+        .and_then(|text| text.trim().parse::<SocketAddr>().ok())
+        .filter(|before| before.ip() == address.ip());
+    let mut last = None;
+    for address in before
+        .into_iter()
+        .chain([address, SocketAddr::new(address.ip(), 0)])
+    {
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(error) => last = Some(error),
+        }
+    }
+    // A host without the interface still runs dynos.
+    if let Some(error) = last {
+        tell!("there is no router: it cannot listen on {address}: {error}");
+    }
+    Ok(None)
+}
+
+impl Service {
+    /// Where the router listens.
+    pub(super) fn router_address(&self) -> Option<String> {
+        let routing = self.routing.as_ref()?;
+        Some(routing.address().to_string())
+    }
+
+    /// Tells the router what it may do with an app's requests.
+    pub(super) fn tell_router(&self, app_id: &str) {
+        let Some(routing) = &self.routing else { return };
+        // Of an app that is being destroyed it has been told that there is none, while its dynos still end.
+        if self.destroying.iter().any(|it| it.app_id == app_id) {
+            return;
+        }
+        match self.route(app_id) {
+            Ok(route) => {
+                let (app, route) = (route.app.clone(), Some(route));
+                routing.router.send(ToRouter::App { app, route });
+            }
+            // It was destroyed, and that was told by its name.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) => tell!("cannot tell the router of an app: {error}"),
+        }
+    }
+
+    /// Tells the router that there is no such app any more.
+    pub(super) fn tell_router_of_end(&self, app: &str) {
+        if let Some(routing) = &self.routing {
+            let app = app.to_owned();
+            routing.router.send(ToRouter::App { app, route: None });
+        }
+    }
+
+    fn route(&self, app_id: &str) -> StoreResult<Route> {
+        let store = &self.host.store;
+        let app = store.app(app_id)?;
+        let release = store.current_release(&app.id)?;
+        let alive = store.live_dynos(Some(&app.id))?;
+        let web = alive
+            .iter()
+            .filter(|dyno| dyno.formation && dyno.name.is_web());
+        let mut backends: Vec<_> = web.filter_map(|dyno| self.backend(dyno)).collect();
+        for id in self.formations.crashed_dynos(&app.id) {
+            let dyno = store.dyno_of_id(id)?;
+            if dyno.name.is_web() {
+                backends.push(Backend {
+                    dyno: dyno.id,
+                    name: dyno.name.to_string(),
+                    state: BackendState::Crashed,
+                });
+            }
+        }
+        Ok(Route {
+            app: app.name.to_string(),
+            logs: self.host.log_folder(&app.id),
+            log_limits: self.host.log_limits(),
+            maintenance: app.maintenance,
+            blank: release.slug_id.is_none(),
+            backends,
+        })
+    }
+
+    fn backend(&self, dyno: &Dyno) -> Option<Backend> {
+        let listener = self.dynos.listener(&dyno.id);
+        let state = match (dyno.state, listener) {
+            (DynoState::Up, Some(listener)) => BackendState::Up(listener),
+            (DynoState::Down, Some(listener)) => BackendState::Draining(listener),
+            (DynoState::Down, None) => return None,
+            // Up, and nobody listens any more: it may be about to begin again.
+            _ => BackendState::Starting,
+        };
+        Some(Backend {
+            dyno: dyno.id.clone(),
+            name: dyno.name.to_string(),
+            state,
+        })
+    }
+
+    /// Takes what the router has said.
+    pub(super) fn hear_router(&mut self, ctx: &mut Ctx<Self>) {
+        let Some(routing) = &self.routing else { return };
+        let mut ended = false;
+        for news in routing.inbox.try_iter() {
+            match news {
+                FromRouter::Ended => ended = true,
+                // Nothing holds it up any more.
+                FromRouter::Drained { dyno } => {
+                    self.dynos
+                        .retire(&dyno, StopReason::Restarted, Duration::ZERO);
+                }
+                FromRouter::Doubted { dyno } => self.dynos.check_port(&dyno),
+            }
+        }
+        if ended {
+            self.start_router_again(ctx);
+        }
+    }
+
+    fn start_router_again(&mut self, ctx: &mut Ctx<Self>) {
+        // The old one's socket goes first.
+        self.routing = None;
+        let clients = self.visitors;
+        match Routing::start(&self.home, &self.host.settings, clients, ctx) {
+            Ok(routing) => self.routing = routing,
+            Err(error) => tell!("there is no router any more: {error:#}"),
+        }
+        for app in self.host.store.apps().unwrap_or_default() {
+            self.tell_router(&app.id);
+        }
+    }
+
+    /// How long a web dyno that is retired may take for the requests that it has.
+    pub(super) fn drain_time(&self) -> Duration {
+        match self.routing {
+            Some(_) => self.host.settings.drain_timeout,
+            None => Duration::ZERO,
+        }
+    }
+}
