@@ -87,8 +87,12 @@ pub enum ToRouter {
         /// None: there is no such app.
         route: Option<Route>,
     },
-    /// To end, and every connection with it.
-    Stop,
+    /// It has been told of every app: clients may come in. Until then they wait to be accepted, for to be told that there
+    /// is no such app would be wrong.
+    Ready,
+    /// To let nobody in any more, and to end when those who are there have their answers, or after
+    /// [`Settings::leave_time`].
+    Leave,
 }
 
 /// What the router tells.
@@ -110,7 +114,7 @@ pub enum FromRouter {
     Ended,
 }
 
-/// A running router. Dropping it ends it, with every connection that it has, and waits until it has ended.
+/// A running router. Dropping it has it [leave](ToRouter::Leave), and waits until it has ended.
 #[derive(Debug)]
 pub struct Router {
     address: SocketAddr,
@@ -183,9 +187,14 @@ impl Router {
         self.end();
     }
 
+    /// Has it leave, without waiting for it.
+    pub fn leave(&self) {
+        self.send(ToRouter::Leave);
+    }
+
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.send(ToRouter::Stop);
+            self.send(ToRouter::Leave);
             let _ = thread.join();
         }
     }

@@ -12,3 +12,4 @@ pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod signal;
+pub mod socket;

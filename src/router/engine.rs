@@ -7,6 +7,7 @@
 mod accepting;
 mod clients;
 mod ending;
+mod leaving;
 mod placing;
 mod relaying;
 
@@ -26,7 +27,7 @@ use super::settings::Settings;
 use super::table::{DynoKey, Released, Table};
 use super::{FromRouter, Route, ToRouter};
 use crate::listener::Listeners;
-use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::reactor::{Event, Reactor, Token};
 use accepting::Door;
 use clients::Client;
 
@@ -64,6 +65,9 @@ pub(super) struct Engine {
     wall: Option<SystemTime>,
     tick: Token,
     log_tick: Token,
+    /// Until when it leaves, once it was told to.
+    leave_by: Option<Instant>,
+    leave_tick: Token,
     lent: Lent,
 }
 
@@ -160,7 +164,6 @@ impl Engine {
         } = start;
         let address = listener.local_addr()?;
         let token = reactor.token();
-        reactor.register(&listener, token, Interest::READABLE)?;
         let state = State {
             table: Table::default(),
             pool: Pool::default(),
@@ -180,6 +183,8 @@ impl Engine {
             wall: None,
             tick: reactor.token(),
             log_tick: reactor.token(),
+            leave_by: None,
+            leave_tick: reactor.token(),
             lent: Lent {
                 scratch: vec![0; SCRATCH],
                 out: Vec::with_capacity(SCRATCH),
@@ -199,16 +204,16 @@ impl Engine {
             self.wall = None;
             self.state.logs.begin_turn();
             for event in events.drain(..) {
-                if event == Event::Woken {
-                    if self.listen_to_owner() == Told::Stop {
-                        self.state.logs.write_all();
-                        return Ok(());
-                    }
-                } else {
-                    self.handle(event);
+                match event {
+                    Event::Woken => self.listen_to_owner()?,
+                    event => self.handle(event),
                 }
             }
             self.serve_waiting();
+            if self.has_left_all() {
+                self.state.logs.write_all();
+                return Ok(());
+            }
             if let Some(at) = self.state.logs.write(self.now) {
                 self.reactor.set_deadline(self.log_tick, at);
             }
@@ -300,13 +305,17 @@ impl Engine {
     }
 
     /// Takes in what the server has to say.
-    fn listen_to_owner(&mut self) -> Told {
+    fn listen_to_owner(&mut self) -> io::Result<()> {
+        use crossbeam_channel::TryRecvError;
         loop {
             match self.inbox.try_recv() {
                 Ok(ToRouter::App { app, route }) => self.update(&app, route),
-                Ok(ToRouter::Stop) => return Told::Stop,
-                Err(crossbeam_channel::TryRecvError::Empty) => return Told::GoOn,
-                Err(crossbeam_channel::TryRecvError::Disconnected) => return Told::Stop,
+                Ok(ToRouter::Ready) => self.let_clients_in()?,
+                Ok(ToRouter::Leave) | Err(TryRecvError::Disconnected) => {
+                    self.leave();
+                    return Ok(());
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
             }
         }
     }
@@ -371,10 +380,4 @@ impl Engine {
         number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         number ^ number >> 31
     }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Told {
-    GoOn,
-    Stop,
 }

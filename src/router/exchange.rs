@@ -142,6 +142,15 @@ impl Exchange {
         !self.upload.is_done() && !self.upload_refused && link.wire.is_flushed() && asked
     }
 
+    /// Whether the answer has begun, and nobody knows when it will be over.
+    pub fn is_endless_now(&self) -> bool {
+        match self.stage {
+            Stage::Tunnel { .. } => true,
+            Stage::Relaying(_) => self.status != 0 && self.held.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether nobody knows when the response will be over: it does not hold a dyno back that is to end.
     pub fn is_endless(head: &ResponseHead) -> bool {
         let events = b"text/event-stream";

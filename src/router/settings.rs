@@ -46,6 +46,8 @@ pub struct Settings {
     pub response_head: Limits,
     /// Lines are written to an app's log this often at most.
     pub log_interval: Duration,
+    /// How long a router that leaves waits for the answers that are on their way.
+    pub leave_time: Duration,
     /// How often it is asked whether a client that has ended its side is still there.
     pub gone_interval: Duration,
 }
@@ -80,6 +82,7 @@ impl Default for Settings {
                 fields: 1000,
             },
             log_interval: Duration::from_millis(10),
+            leave_time: Duration::from_secs(5),
             gone_interval: Duration::from_secs(1),
         }
     }

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
+use crate::sys::socket::unacknowledged;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -173,6 +175,15 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the other side, which has closed, did so without having read all that was written to it.
+    ///
+    /// The kernel there is the witness. Bytes that come to a socket that was closed are not acknowledged, and a socket
+    /// that is closed over bytes which nobody has read says so by a reset. What was read was acknowledged, with the end
+    /// at the latest.
+    pub fn was_not_read(&self, end: Read) -> bool {
+        end == Read::Broken || unacknowledged(&self.socket).map_or(true, |bytes| bytes > 0)
     }
 
     /// Says that nothing more will be written.

@@ -58,7 +58,13 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     let service = startup::serve(home, idle, limits, |ctx| {
         Service::new(home, sourced, idle, descriptors, ctx)
     })?;
-    drop(service);
+    if let Some(mut service) = service {
+        // The next server may start already, and needs all that this one has; but for the visitors who still wait for an
+        // answer here.
+        let routing = service.routing.take();
+        drop(service);
+        drop(routing);
+    }
     Ok(())
 }
 
@@ -404,6 +410,7 @@ impl Application for Service {
         self.manager.update(self.dynos.count(), ctx.is_stopping());
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
+            self.close_router();
         }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 && !self.ending {

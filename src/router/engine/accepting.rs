@@ -1,5 +1,6 @@
 //! New connections: how many, and whose place they take when there are too many.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::io::Errno;
@@ -17,32 +18,60 @@ const EVICTED: usize = 64;
 /// The listening socket.
 #[derive(Debug)]
 pub(super) struct Door {
-    listener: TcpListener,
+    /// None: nobody is let in any more.
+    listener: Option<TcpListener>,
     pub token: Token,
     /// Nobody is let in before somebody leaves.
     closed: bool,
+    /// It is watched for who comes.
+    watched: bool,
 }
 
 impl Door {
     /// `listener` is non-blocking.
     pub fn new(listener: TcpListener, token: Token) -> Self {
         Self {
-            listener,
+            listener: Some(listener),
             token,
             closed: false,
+            watched: false,
         }
     }
 }
 
 impl Engine {
+    /// Clients may come. Those who have come already are told of at once.
+    pub(super) fn let_clients_in(&mut self) -> io::Result<()> {
+        if let Some(listener) = &self.door.listener
+            && !self.door.watched
+        {
+            self.reactor
+                .register(listener, self.door.token, Interest::READABLE)?;
+            self.door.watched = true;
+        }
+        Ok(())
+    }
+
+    /// Nobody is let in any more. Whoever has not been accepted yet sees a reset.
+    pub(super) fn shut_door(&mut self) {
+        if let Some(listener) = self.door.listener.take()
+            && self.door.watched
+        {
+            let _ = self.reactor.deregister(&listener, self.door.token);
+        }
+    }
+
     /// Takes new connections in.
     pub(super) fn accept(&mut self) {
         for _ in 0..BATCH {
             if self.clients.len() >= self.settings.clients && !self.evict() {
                 return self.close_door();
             }
+            let Some(listener) = &self.door.listener else {
+                return;
+            };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match rustix::net::acceptfrom_with(&self.door.listener, flags) {
+            match rustix::net::acceptfrom_with(listener, flags) {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     let token = self.reactor.token();

@@ -33,6 +33,15 @@ pub(super) struct Client {
     armed: Option<Instant>,
 }
 
+/// What becomes of a client when the router leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLeave {
+    /// It gets the answer that it waits for.
+    IsAnswered,
+    /// It waits for none, or for one that nobody knows the end of.
+    Parts,
+}
+
 enum Phase {
     /// Nothing of a request has come.
     Idle,
@@ -61,6 +70,22 @@ impl Client {
     /// Nothing has begun that would be lost.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.wire.is_readable()
+    }
+
+    /// What becomes of it when the router leaves. One that is waited for has its last request.
+    pub fn at_leave(&self) -> AtLeave {
+        let Phase::Exchange(exchange) = &self.phase else {
+            let begun = !matches!(self.phase, Phase::Lingering { .. }) && !self.is_idle();
+            return if begun {
+                AtLeave::IsAnswered
+            } else {
+                AtLeave::Parts
+            };
+        };
+        match exchange.is_endless_now() {
+            true => AtLeave::Parts,
+            false => AtLeave::IsAnswered,
+        }
     }
 
     /// The connection to a dyno that serves it, if it has this token.
@@ -267,7 +292,7 @@ impl Engine {
             looked: None,
             status: 0,
             bytes: 0,
-            close: !head.keep_alive,
+            close: !head.keep_alive || self.leave_by.is_some(),
             failure: None,
             head,
         });
@@ -373,11 +398,47 @@ impl Engine {
         }
     }
 
+    /// The router leaves: an answer without an end has it now.
+    pub(super) fn interrupt_endless(&mut self, client: &mut Client) {
+        if let Phase::Exchange(mut exchange) = std::mem::replace(&mut client.phase, Phase::Idle) {
+            self.abandon_link(&mut exchange);
+            self.log(&exchange);
+        }
+    }
+
+    /// The router has waited long enough for this client's answer.
+    pub(super) fn cut_off(&mut self, token: Token, failure: Failure) {
+        let Some(mut client) = self.clients.remove(&token) else {
+            return;
+        };
+        let goes_on = match std::mem::replace(&mut client.phase, Phase::Idle) {
+            Phase::Idle | Phase::Lingering { .. } | Phase::Head(_) => false,
+            Phase::Exchange(mut exchange) => {
+                exchange.close = true;
+                self.stop_waiting(token, &exchange);
+                let goes_on = match exchange.stage {
+                    Stage::Finishing => {
+                        exchange.failure.get_or_insert(failure);
+                        self.log(&exchange);
+                        false
+                    }
+                    _ => self.fail(&mut client, &mut exchange, failure) != Step::Close,
+                };
+                client.phase = Phase::Exchange(exchange);
+                goes_on
+            }
+        };
+        match goes_on {
+            true => drop(self.clients.insert(token, client)),
+            false => self.part_with(token, client),
+        }
+    }
+
     /// The whole response is out.
     fn finish(&mut self, client: &mut Client, exchange: &Exchange) -> Step {
         self.log(exchange);
         client.since = self.now;
-        if !exchange.close {
+        if !exchange.close && self.leave_by.is_none() {
             if client.input.is_empty() {
                 client.input = Vec::new();
                 // What has not come yet would only be asked for in vain.

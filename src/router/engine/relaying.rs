@@ -109,7 +109,7 @@ impl Engine {
                             more_of_answer = link.wire.is_readable();
                         }
                         end => {
-                            if self.is_stale(exchange, &link) {
+                            if self.is_stale(exchange, &link, end) {
                                 return self.repeat(exchange, link);
                             }
                             heard = self.hear_end(client, exchange, end == Read::End);
@@ -170,14 +170,18 @@ impl Engine {
         }
     }
 
-    /// Whether the dyno has closed a connection that had served before, without a word: it had not seen the request.
-    fn is_stale(&self, exchange: &Exchange, link: &Link) -> bool {
+    /// Whether the dyno has closed a connection that had served before, without a word and without having seen the
+    /// request: the two have crossed. A dyno that has read the request may have done what it asks for, and died of it;
+    /// to ask another one would be to do it twice.
+    fn is_stale(&self, exchange: &Exchange, link: &Link, end: Read) -> bool {
         let unanswered = matches!(exchange.answer, Answer::Head { partial: None });
+        let unread = exchange.upload_refused || link.wire.was_not_read(end);
         link.used
             && unanswered
             && !exchange.continued
             && !exchange.fresh
             && exchange.is_repeatable()
+            && unread
     }
 
     /// Sends a request once more, over a new connection.

@@ -425,11 +425,11 @@ fn a_slow_reader_holds_the_dyno_back_and_loses_nothing() {
 
 #[test]
 fn a_connection_that_the_dyno_has_closed_is_replaced_for_requests_that_may_be_repeated() {
-    // Each connection answers one request, and ends when the next one comes.
+    // Each connection answers one request, and ends when the next one comes, which it does not read.
     let dyno = Dyno::start(|server| {
         server.request();
         server.send(HELLO);
-        server.head();
+        server.wait_for_bytes();
     });
     let fixture = Fixture::with(quick(), &dyno);
     for _ in 0..3 {
@@ -440,6 +440,27 @@ fn a_connection_that_the_dyno_has_closed_is_replaced_for_requests_that_may_be_re
     let lines = fixture.log(4);
     assert!(lines[3].starts_with("at=error code=H13 desc=\"Connection closed without response\""));
     assert_eq!(fixture.ask(post).status, 200);
+}
+
+#[test]
+fn a_request_that_a_dyno_has_read_and_died_of_is_not_given_to_another() {
+    let dyno = Dyno::start(|server| {
+        server.request();
+        server.send(HELLO);
+        server.request();
+    });
+    let fixture = Fixture::with(quick(), &dyno);
+    assert_eq!(fixture.get("/").status, 200);
+    let delete = "DELETE /account HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
+    assert_eq!(fixture.ask(delete).status, 503);
+    let lines = fixture.log(2);
+    assert!(lines[1].starts_with("at=error code=H13"), "{lines:?}");
+    for (method, connection) in [("GET", 1), ("DELETE", 1)] {
+        let seen = dyno.next();
+        assert!(seen.head.starts_with(method), "{seen:?}");
+        assert_eq!(seen.connection, connection);
+    }
+    assert_eq!(dyno.connections(), 1);
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Dynos come and go: who gets requests, who does not, and what the server hears.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::{Backend, BackendState, FromRouter, Listener, Route};
+use crossbeam_channel::unbounded;
+
+use super::super::{Backend, BackendState, FromRouter, Listener, Route, Settings, ToRouter};
 use super::support::*;
 
 #[test]
@@ -203,20 +206,99 @@ fn a_snapshot_disturbs_nothing_in_flight() {
 }
 
 #[test]
-fn a_router_that_is_stopped_ends_its_connections() {
+fn nobody_is_let_in_before_the_router_knows_every_app() {
+    let dyno = Dyno::polite();
+    let fixture = Fixture::that_knows_nothing(quick());
+    let mut early = fixture.connect();
+    early.send(get("/"));
+    fixture.set(&[]);
+    fixture.set(&[dyno.up()]);
+    fixture.router().send(ToRouter::Ready);
+    assert_eq!(early.response("GET").status, 200);
+    // Said twice, it is as true.
+    fixture.router().send(ToRouter::Ready);
+    assert_eq!(fixture.get("/").status, 200);
+}
+
+#[test]
+fn a_router_that_leaves_gives_the_answers_that_are_on_their_way_and_lets_nobody_in() {
+    let (go, wait) = unbounded::<()>();
+    let dyno = Dyno::start(move |server| {
+        while let Some(seen) = server.request() {
+            if seen.head.starts_with("GET /slow") {
+                wait.recv_timeout(PATIENCE).unwrap();
+            }
+            server.send(HELLO);
+        }
+    });
+    let settings = Settings {
+        leave_time: PATIENCE,
+        ..quick()
+    };
+    let mut fixture = Fixture::with(settings, &dyno);
+    let address = fixture.router().address();
+    let (mut idle, mut slow) = (fixture.connect(), fixture.connect());
+    idle.send(get("/"));
+    assert_eq!(idle.response("GET").status, 200);
+    slow.send(get("/slow"));
+    dyno.next();
+    dyno.next();
+    fixture.router().leave();
+    // That is how it shows that it has begun.
+    assert_eq!(idle.rest(), "");
+    assert!(std::net::TcpStream::connect(address).is_err());
+    // Whoever comes next can have the address already.
+    drop(TcpListener::bind(address).unwrap());
+    go.send(()).unwrap();
+    assert_eq!(slow.response("GET").body, "hello");
+    assert_eq!(slow.rest(), "");
+    fixture.router.take().unwrap().stop();
+    assert_eq!(fixture.log(2).len(), 2);
+}
+
+#[test]
+fn a_router_that_leaves_cuts_off_what_has_no_end_at_once_and_the_rest_in_time() {
     let dyno = Dyno::start(|server| {
-        server.request();
+        let seen = server.request().unwrap();
+        if seen.head.starts_with("GET /events") {
+            server.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+        }
+        if seen.head.starts_with("GET /half") {
+            server.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        }
         if server.wait_for_end() {
             server.tell("closed");
         }
     });
-    let mut fixture = Fixture::with(quick(), &dyno);
-    let mut client = fixture.connect();
-    client.send(get("/"));
-    dyno.next();
+    let settings = Settings {
+        leave_time: Duration::from_millis(300),
+        ..quick()
+    };
+    let mut fixture = Fixture::with(settings, &dyno);
+    let (mut events, mut half, mut none) =
+        (fixture.connect(), fixture.connect(), fixture.connect());
+    events.send(get("/events"));
+    events.bytes(60);
+    half.send(get("/half"));
+    half.bytes(60);
+    none.send(get("/none"));
+    while !dyno.next().head.starts_with("GET /none") {}
     fixture.router.take().unwrap().stop();
-    assert_eq!(dyno.next().head, "closed");
-    assert_eq!(client.rest(), "");
+    for _ in 0..3 {
+        assert_eq!(dyno.next().head, "closed");
+    }
+    events.rest();
+    half.rest();
+    assert_eq!(none.response("GET").status, 503);
+    let lines = fixture.log(3);
+    let of = |path: &str| lines.iter().find(|line| line.contains(path)).unwrap();
+    assert!(of("/events").starts_with("at=info") && of("/events").contains(" status=200 "));
+    for path in ["/half", "/none"] {
+        assert!(
+            of(path).starts_with("at=error code=H99 desc=\"Platform error\""),
+            "{lines:?}"
+        );
+    }
 }
 
 #[test]

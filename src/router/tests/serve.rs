@@ -34,6 +34,7 @@ fn serve() {
             }],
         }),
     });
+    router.send(ToRouter::Ready);
     std::thread::sleep(Duration::from_secs(seconds));
     router.stop();
 }

@@ -21,6 +21,7 @@ pub fn quick() -> Settings {
         log_interval: Duration::ZERO,
         gone_interval: Duration::from_millis(20),
         linger_time: Duration::from_millis(500),
+        leave_time: Duration::ZERO,
         ..Settings::default()
     }
 }
@@ -34,6 +35,13 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new(settings: Settings) -> Self {
+        let fixture = Self::that_knows_nothing(settings);
+        fixture.router().send(ToRouter::Ready);
+        fixture
+    }
+
+    /// One that is still to be told of the apps that there are.
+    pub fn that_knows_nothing(settings: Settings) -> Self {
         let (sender, told) = unbounded();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let router = Router::start(listener, settings, move |news| {
@@ -458,6 +466,11 @@ impl Server {
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Waits for bytes, and leaves them unread.
+    pub fn wait_for_bytes(&mut self) {
+        let _ = self.stream.peek(&mut [0]);
     }
 
     /// Says that something was seen.

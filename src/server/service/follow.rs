@@ -51,6 +51,7 @@ impl Service {
         for app in self.host.store.apps().unwrap_or_default() {
             self.follow(&app.id, ctx);
         }
+        self.open_router();
         self.go_on_with_release_phases(ctx);
     }
 

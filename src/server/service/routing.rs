@@ -207,6 +207,21 @@ impl Service {
         for app in self.host.store.apps().unwrap_or_default() {
             self.tell_router(&app.id);
         }
+        self.open_router();
+    }
+
+    /// The router has been told of all apps.
+    pub(super) fn open_router(&self) {
+        if let Some(routing) = &self.routing {
+            routing.router.send(ToRouter::Ready);
+        }
+    }
+
+    /// The server is about to leave: visitors get the answers that are on their way.
+    pub(super) fn close_router(&self) {
+        if let Some(routing) = &self.routing {
+            routing.router.leave();
+        }
     }
 
     /// How long a web dyno that is retired may take for the requests that it has.
