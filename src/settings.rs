@@ -81,6 +81,12 @@ settings! {
     release_timeout: Duration, Server, time(HOUR, TENTH, DAY);
     /// How long a web dyno that is replaced may take to answer the requests that it has, before SIGTERM.
     drain_timeout: Duration, Server, time(seconds(10), Duration::ZERO, HOUR);
+    /// How long a web dyno may take to the first byte of an answer, before H12 (Heroku's).
+    request_timeout: Duration, Server, time(seconds(30), TENTH, DAY);
+    /// How long an answer or an upgraded connection may be without a byte, before H15 or H28 (Heroku's).
+    response_timeout: Duration, Server, time(seconds(55), TENTH, DAY);
+    /// How long a request waits for a web dyno that starts, before H20 (Heroku's).
+    boot_wait: Duration, Server, time(seconds(75), TENTH, HOUR);
     /// From the second crash in a row of a dyno of the formation to the next try; after the first it is tried at once.
     crash_second_wait: Duration, Server, time(seconds(45), Duration::ZERO, DAY);
     /// From the third crash in a row to the next try; each later wait is twice as long (Heroku's).

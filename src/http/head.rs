@@ -359,7 +359,8 @@ fn is_host(host: &[u8]) -> bool {
         }
     };
     let port = match port {
-        [] => return !name.is_empty(),
+        // A port that is said to be there and is empty is the usual one (RFC 3986, 3.2.3).
+        [] | [b':'] => return !name.is_empty(),
         [b':', digits @ ..] => digits,
         _ => return false,
     };

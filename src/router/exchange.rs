@@ -142,6 +142,14 @@ impl Exchange {
         !self.upload.is_done() && !self.upload_refused && link.wire.is_flushed() && asked
     }
 
+    /// Whether there is some of the request's body that the dyno does not take.
+    pub fn upload_is_stuck(&self) -> bool {
+        match &self.stage {
+            Stage::Relaying(link) => !self.upload.is_done() && !link.wire.is_flushed(),
+            _ => false,
+        }
+    }
+
     /// Whether the answer has begun, and nobody knows when it will be over.
     pub fn is_endless_now(&self) -> bool {
         match self.stage {

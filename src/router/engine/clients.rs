@@ -372,18 +372,20 @@ impl Engine {
         step
     }
 
-    /// A client that has ended its side may still want the answer; or it has gone, which looks the same from here.
+    /// A client that has ended its side may still want the answer; or it has gone, which looks the same from here. And
+    /// the end of one whose upload the dyno does not take lies behind bytes that nobody reads.
     /// But where it is on this host, the kernel knows whether a process still has its socket. From elsewhere, one that
-    /// has ended its side is taken to be gone, as most programs mean it.
+    /// has ended its side is taken to be gone, as most programs mean it; any other is there.
     fn has_left(&self, client: &Client, exchange: &mut Exchange) -> bool {
-        if !client.wire.has_ended() {
+        let has_ended = client.wire.has_ended();
+        if !has_ended && !exchange.upload_is_stuck() {
             exchange.looked = None;
             return false;
         }
-        if exchange
-            .looked
-            .is_some_and(|looked| self.now < looked + self.settings.gone_interval)
-        {
+        // An upload that is stuck is so for a moment, most of the time.
+        let looked = exchange.looked.or((!has_ended).then_some(self.now));
+        if looked.is_some_and(|looked| self.now < looked + self.settings.gone_interval) {
+            exchange.looked = looked;
             return false;
         }
         exchange.looked = Some(self.now);
@@ -394,7 +396,7 @@ impl Engine {
                 // Without an answer the client gets the benefit of the doubt.
                 !self.listeners.is_open(client.peer, ours).unwrap_or(true)
             }
-            _ => true,
+            _ => has_ended,
         }
     }
 

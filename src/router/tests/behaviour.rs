@@ -358,6 +358,28 @@ fn the_dyno_learns_of_a_client_that_has_gone() {
 }
 
 #[test]
+fn a_client_that_goes_while_the_dyno_takes_nothing_of_its_body_is_noticed() {
+    let (go, wait) = crossbeam_channel::unbounded::<()>();
+    let dyno = Dyno::start(move |server| {
+        server.head();
+        // The body stays unread for as long as the test takes.
+        let _ = wait.recv_timeout(PATIENCE * 2);
+    });
+    let fixture = Fixture::with(quick(), &dyno);
+    let mut client = fixture.connect();
+    client.send("PUT / HTTP/1.1\r\nHost: shop.localhost\r\nContent-Length: 100000000\r\n\r\n");
+    let some_time = Some(Duration::from_millis(100));
+    client.stream.set_write_timeout(some_time).unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    while client.stream.write_all(&piece).is_ok() {}
+    // What it has sent is still on its way, and its end behind that.
+    drop(client);
+    let line = fixture.line();
+    assert!(line.contains("code=H27"), "{line}");
+    drop(go);
+}
+
+#[test]
 fn a_client_that_goes_in_the_middle_of_its_body_or_of_the_response_is_one_that_has_gone() {
     let dyno = Dyno::start(|server| {
         let Some((decoder, _)) = server.head() else {

@@ -50,6 +50,9 @@ impl Routing {
         };
         let settings = router::Settings {
             clients,
+            first_byte_time: settings.request_timeout,
+            rolling_time: settings.response_timeout,
+            boot_time: settings.boot_wait,
             ..router::Settings::default()
         };
         let router = Router::start(listener, settings, tell)?;
