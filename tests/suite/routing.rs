@@ -346,6 +346,32 @@ fn a_request_in_flight_is_answered_before_its_dyno_ends() {
 }
 
 #[test]
+fn a_request_in_flight_is_answered_though_the_server_is_stopped() {
+    let host = Host::new();
+    let app = shop(&host, "web");
+    let router = router(&host);
+    let mut slow = connect(router);
+    let request = "GET /slow?s=1 HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
+    slow.get_mut().write_all(request.as_bytes()).unwrap();
+    eventually("the request has reached the dyno", || {
+        // One that comes behind it, on another connection, was answered.
+        (get(router, "/").0 == 200).then_some(())
+    });
+    host.dyno(&app, &["server:stop"]).finish().succeeds();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("slow\n"),
+        "{answer}"
+    );
+    logged(&host, "path=\"/slow?s=1\" ");
+    // The next server has it at the same address, and knows the app when it lets the first visitor in.
+    host.dyno(&app, &["server:status"]).finish().exits(3);
+    host.dyno(&app, &["apps"]).finish().succeeds();
+    assert_eq!(get(router, "/dyno"), (200, "web.1\n".to_owned()));
+}
+
+#[test]
 fn a_request_that_takes_too_long_does_not_keep_its_dyno() {
     let host = Host::with(&[("DYNO_DRAIN_TIMEOUT", "0.3")]);
     let app = shop(&host, "web");
