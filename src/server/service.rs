@@ -9,7 +9,7 @@ mod session_requests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
@@ -144,7 +144,7 @@ impl Service {
             .context("cannot clear up what an earlier server left")?;
         let kept = host.store.kept_digests().map_err(UserError::from)?;
         host.slugs
-            .remove_all_but(&kept)
+            .remove_all_but(&kept, SystemTime::now())
             .context("cannot clear up slugs that belong to nobody")?;
         let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
         state
@@ -282,10 +282,11 @@ impl Service {
         self.forget_session(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
+        let as_of = SystemTime::now();
         ctx.work(move || {
             let _ = crate::slug::remove_tree(&logs);
             if let Ok(kept) = kept
-                && let Err(error) = cache.remove_all_but(&kept)
+                && let Err(error) = cache.remove_all_but(&kept, as_of)
             {
                 tell!("cannot remove the slugs of a destroyed app: {error:#}");
             }

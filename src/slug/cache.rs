@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
-use tempfile::{Builder, TempDir};
+use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::{Limits, Owner, SlugId, failed, over_limit, remove_tree, unpack};
 use crate::error::UserError;
@@ -168,10 +168,26 @@ impl SlugCache {
             .into());
         }
         file.as_file().sync_all().map_err(unstored)?;
-        file.persist(self.tarball(&id))
-            .map_err(|error| unstored(error.error))?;
+        self.put_in_place(file, &id).map_err(unstored)?;
         self.sync_dir().map_err(unstored)?;
         Ok(Received { id, bytes })
+    }
+
+    /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody
+    /// works on it, who has its lock and relies on being the only one.
+    fn put_in_place(&self, mut file: NamedTempFile, id: &SlugId) -> std::io::Result<()> {
+        let path = self.tarball(id);
+        loop {
+            if let Some(_lock) = self.lock_tarball(id)? {
+                return file.persist(path).map(drop).map_err(|error| error.error);
+            }
+            match file.persist_noclobber(&path) {
+                Ok(_) => return Ok(()),
+                // Somebody else was faster.
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => file = error.file,
+                Err(error) => return Err(error.error),
+            }
+        }
     }
 
     /// The tree of a slug, unpacked now if it is not there. Of several callers at once, in this
@@ -238,16 +254,19 @@ impl SlugCache {
         fs::metadata(tree).is_ok_and(|tree| tree.uid() == uid)
     }
 
-    /// Removes every slug whose digest is not in `kept`.
+    /// Removes every slug whose digest is not in `kept`, which was true at the time `as_of`: what has come or was used
+    /// since may be somebody's by now.
     ///
     /// # Errors
     /// One of them cannot be removed.
-    pub fn remove_all_but(&self, kept: &BTreeSet<String>) -> anyhow::Result<()> {
+    pub fn remove_all_but(&self, kept: &BTreeSet<String>, as_of: SystemTime) -> anyhow::Result<()> {
         for name in self.names()? {
             let digest = name.strip_suffix(".tgz").unwrap_or(&name);
-            if let Ok(id) = digest.parse()
-                && !kept.contains(digest)
-            {
+            let Ok(id) = digest.parse() else {
+                continue;
+            };
+            let used = fs::metadata(self.tarball(&id)).and_then(|tarball| tarball.modified());
+            if !kept.contains(digest) && !used.is_ok_and(|used| used > as_of) {
                 self.remove(&id)?;
             }
         }
@@ -302,14 +321,34 @@ impl SlugCache {
     /// One of them cannot be removed.
     pub fn remove(&self, id: &SlugId) -> anyhow::Result<()> {
         let tarball = self.tarball(id);
-        // The tree goes while the tarball is locked, so that nobody unpacks it once more.
-        let _lock = match fs::exists(&tarball) {
-            Ok(true) => Some(self.lock_slug(id)?),
-            _ => None,
+        // Both go while the tarball is locked, it as the last: so nobody unpacks it once more, and what comes under the
+        // same name from then on finds no tree that is about to go.
+        let unremoved = |error| failed(format_args!("remove `{}`", tarball.display()), error);
+        let Some(_lock) = self.lock_what_is_there(id).map_err(unremoved)? else {
+            return Ok(());
         };
-        remove_tree(&tarball)
-            .map_err(|error| failed(format_args!("remove `{}`", tarball.display()), error))?;
-        self.remove_tree(id)
+        self.remove_tree(id)?;
+        remove_tree(&tarball).map_err(unremoved)
+    }
+
+    /// Locks a slug that is to be removed. Of a tree without a tarball there is nothing to lock: so an empty file takes the
+    /// name. None if there is neither.
+    fn lock_what_is_there(&self, id: &SlugId) -> std::io::Result<Option<File>> {
+        loop {
+            if let Some(tarball) = self.lock_tarball(id)? {
+                return Ok(Some(tarball));
+            }
+            if !fs::exists(self.tree(id))? {
+                return Ok(None);
+            }
+            let empty = Builder::new().prefix(TEMPORARY).tempfile_in(&self.dir)?;
+            lock(empty.as_file())?;
+            match empty.persist_noclobber(self.tarball(id)) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.error),
+            }
+        }
     }
 
     /// Removes what a process that was killed left half done, and returns how many pieces. Meant for
@@ -379,14 +418,22 @@ impl SlugCache {
     /// Opens and locks a slug's tarball.
     fn lock_slug(&self, id: &SlugId) -> anyhow::Result<File> {
         let path = self.tarball(id);
+        let locked = self
+            .lock_tarball(id)
+            .map_err(|error| failed(format_args!("open `{}`", path.display()), error))?;
         let missing = || UserError::new(format!("no slug `{id}`")).hint("deploy the app again");
-        let unusable = |error| failed(format_args!("open `{}`", path.display()), error);
+        Ok(locked.ok_or_else(missing)?)
+    }
+
+    /// The same; none if there is none.
+    fn lock_tarball(&self, id: &SlugId) -> std::io::Result<Option<File>> {
+        let path = self.tarball(id);
         loop {
             let tarball = match File::open(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Err(missing().into()),
-                opened => opened.map_err(unusable)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
             };
-            lock(&tarball).map_err(unusable)?;
+            lock(&tarball)?;
             // While we waited it may have been removed, or received once more under the same name.
             let is_current = |now: fs::Metadata| {
                 tarball
@@ -394,7 +441,7 @@ impl SlugCache {
                     .is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
             };
             if fs::metadata(&path).is_ok_and(is_current) {
-                return Ok(tarball);
+                return Ok(Some(tarball));
             }
         }
     }
@@ -552,6 +599,61 @@ mod tests {
         assert_eq!(inodes.len(), 1);
         assert_eq!(fs::read(cache.tree(&id).join("file")).unwrap(), b"x");
         assert_eq!(names(&cache), [id.to_string(), format!("{id}.tgz")]);
+    }
+
+    #[test]
+    fn the_same_slug_may_come_many_times_at_once_and_be_removed_meanwhile() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        for removed in [false, true] {
+            over.store(false, order);
+            thread::scope(|scope| {
+                if removed {
+                    scope.spawn(|| {
+                        while !over.load(order) {
+                            cache.remove(&id).unwrap();
+                        }
+                    });
+                }
+                let deploys = [(); 8].map(|()| {
+                    scope.spawn(|| {
+                        for _ in 0..40 {
+                            store(&cache, &tarball);
+                            match cache.ensure_tree(&id) {
+                                Err(error) if removed => {
+                                    assert_eq!(error.to_string(), format!("no slug `{id}`"));
+                                }
+                                lease => {
+                                    let file = lease.unwrap().tree().join("file");
+                                    assert!(removed || fs::read(file).unwrap() == b"x");
+                                }
+                            }
+                        }
+                    })
+                });
+                let ended = deploys.map(|thread| thread.join().is_ok());
+                over.store(true, order);
+                assert_eq!(ended, [true; 8]);
+            });
+        }
+        store(&cache, &tarball);
+        cache.ensure_tree(&id).unwrap();
+        assert_eq!(names(&cache), [id.to_string(), format!("{id}.tgz")]);
+    }
+
+    #[test]
+    fn what_came_after_somebody_looked_which_slugs_are_kept_stays() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let id = store(&cache, &tarball);
+        let looked = SystemTime::now() - Duration::from_secs(60);
+        cache.remove_all_but(&BTreeSet::new(), looked).unwrap();
+        assert_eq!(names(&cache), [format!("{id}.tgz")]);
+        cache
+            .remove_all_but(&BTreeSet::new(), SystemTime::now())
+            .unwrap();
+        assert!(names(&cache).is_empty());
     }
 
     #[test]
