@@ -188,22 +188,27 @@ fn a_session_and_a_job_outlive_a_server_that_was_told_to_stop() {
 }
 
 /// Another build of the program, as far as anybody can tell: an ELF file may have bytes after its end.
-fn another_build(host: &Host, name: &str, more: &[u8]) -> PathBuf {
+fn another_build(host: &Host, name: &str, more: &str) -> PathBuf {
     let copy = host.path().join(name);
-    fs::copy(crate::harness::binary(), &copy).unwrap();
-    let mut file = fs::File::options().append(true).open(&copy).unwrap();
-    std::io::Write::write_all(&mut file, more).unwrap();
+    // By a process of its own: a descriptor of ours, open for writing, would for a moment be every program's that another
+    // test is just starting, and as long as anybody has one, the copy is busy and cannot be run.
+    let script = r#"cat "$0" >"$1" && printf %s "$2" >>"$1" && chmod 755 "$1""#;
+    let binary = crate::harness::binary();
+    let words = [binary.as_os_str(), copy.as_os_str(), more.as_ref()];
+    let mut sh = std::process::Command::new("sh");
+    let done = sh.args(["-c", script]).args(words).status().unwrap();
+    assert!(done.success(), "{done}");
     copy
 }
 
 #[test]
 fn a_session_and_a_job_outlive_the_program_that_runs_them() {
     let host = Host::new();
-    let program = another_build(&host, "dyno", b"older");
+    let program = another_build(&host, "dyno", "older");
     host.set_program(&program);
     session_and_job_go_on(&host, |host, app| {
         let older = host.server().unwrap();
-        let newer = another_build(host, "newer", b"and newer");
+        let newer = another_build(host, "newer", "and newer");
         fs::rename(&newer, host.program()).unwrap();
         // The older server gives way by itself.
         host.dyno(app, &["apps"]).finish().succeeds();
@@ -212,7 +217,7 @@ fn a_session_and_a_job_outlive_the_program_that_runs_them() {
         let runs = fs::metadata(format!("/proc/{}/exe", server.pid)).unwrap();
         assert_eq!(runs.len(), fs::metadata(host.program()).unwrap().len());
         // And one that is killed while there is a newer program is succeeded by that.
-        fs::rename(another_build(host, "newest", b"and newest"), host.program()).unwrap();
+        fs::rename(another_build(host, "newest", "and newest"), host.program()).unwrap();
         host.kill_server();
         host.dyno(app, &["apps"]).finish().succeeds();
     });
