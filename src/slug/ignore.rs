@@ -5,6 +5,9 @@
 //! is told, since whoever wrote it expects a file that will be missing. Whatever the patterns say,
 //! nothing named `.git` is packed, at any depth: history is no part of an app, and the `.git` file of
 //! a submodule points at what is not there. The `.slugignore` itself is packed like any other file.
+//!
+//! A `.env` is what its author has on this machine, secrets among it, unless they share it with the app's source. Its
+//! `.gitignore` tells: what is kept out of the one is kept out of the other.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -14,12 +17,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
 use super::failed;
 use crate::error::UserError;
 
 const NAME: &str = ".slugignore";
+
+const DOT_ENV: &str = ".env";
 
 /// The largest `.slugignore`, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -28,6 +33,7 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct SlugIgnore {
     patterns: Gitignore,
+    without_dot_env: bool,
     /// What the author of the file should know, one line each.
     pub(super) warnings: Vec<String>,
 }
@@ -38,21 +44,37 @@ impl SlugIgnore {
     /// # Errors
     /// It cannot be read, is too large, is not UTF-8, or a pattern has no meaning.
     pub(super) fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
-        // NONBLOCK: should it be a FIFO, opening must not wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let text = match openat(root, NAME, flags, Mode::empty()) {
-            Ok(file) => {
-                let mut text = Vec::new();
-                std::fs::File::from(file)
-                    .take(MAX_BYTES + 1)
-                    .read_to_end(&mut text)
-                    .map_err(|error| failed(format_args!("read `{NAME}`"), error))?;
-                text
+        let text =
+            read(root, NAME).map_err(|error| failed(format_args!("read `{NAME}`"), error))?;
+        let mut rules = Self::parse(&text.unwrap_or_default())?;
+        if statat(root, DOT_ENV, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            let gitignore = read(root, ".gitignore").ok().flatten();
+            rules.look_at_dot_env(&gitignore.unwrap_or_default());
+        }
+        Ok(rules)
+    }
+
+    /// Leaves a `.env` out if `gitignore` does, and says what becomes of it.
+    fn look_at_dot_env(&mut self, gitignore: &[u8]) {
+        if self.ignores(DOT_ENV.as_bytes(), false) {
+            return;
+        }
+        let mut builder = GitignoreBuilder::new("");
+        for line in String::from_utf8_lossy(gitignore).lines() {
+            // What makes no sense to us may make some to git; it is not our file.
+            let _ = builder.add_line(None, line);
+        }
+        self.without_dot_env = builder
+            .build()
+            .is_ok_and(|patterns| patterns.matched(DOT_ENV, false).is_ignore());
+        self.warnings.push(match self.without_dot_env {
+            true => format!(
+                "`{DOT_ENV}` stays out of the slug, as of git; `dyno config:set` sets variables"
+            ),
+            false => {
+                format!("`{DOT_ENV}` is in the slug; a line `/{DOT_ENV}` in `{NAME}` keeps it out")
             }
-            Err(rustix::io::Errno::NOENT) => Vec::new(),
-            Err(error) => return Err(failed(format_args!("read `{NAME}`"), error)),
-        };
-        Self::parse(&text)
+        });
     }
 
     fn parse(text: &[u8]) -> anyhow::Result<Self> {
@@ -82,13 +104,18 @@ impl SlugIgnore {
         let patterns = builder
             .build()
             .with_context(|| format!("cannot use `{NAME}`"))?;
-        Ok(Self { patterns, warnings })
+        Ok(Self {
+            patterns,
+            without_dot_env: false,
+            warnings,
+        })
     }
 
     /// Whether the entry at `path`, relative to the root, stays out. Its parents were asked before.
     pub(super) fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next();
         name == Some(b".git")
+            || (self.without_dot_env && path == DOT_ENV.as_bytes())
             || self
                 .patterns
                 .matched(Path::new(OsStr::from_bytes(path)), is_directory)
@@ -96,8 +123,27 @@ impl SlugIgnore {
     }
 }
 
+/// The beginning of a file in the app's directory, up to a little more than it may have. None if there is no such file.
+fn read(root: BorrowedFd<'_>, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    // NONBLOCK: should it be a FIFO, opening must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(root, name, flags, Mode::empty()) {
+        Ok(file) => {
+            let mut text = Vec::new();
+            std::fs::File::from(file)
+                .take(MAX_BYTES + 1)
+                .read_to_end(&mut text)?;
+            Ok(Some(text))
+        }
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     fn parse(text: &str) -> SlugIgnore {
@@ -147,6 +193,37 @@ mod tests {
     }
 
     #[test]
+    fn a_dot_env_stays_out_of_the_slug_if_it_stays_out_of_git_and_is_spoken_of() {
+        for (gitignore, slugignore, out, said) in [
+            ("", "", false, Some("`.env` is in the slug")),
+            ("*.log\n!.env\n", "", false, Some("`.env` is in the slug")),
+            (".env\n", "", true, Some("`.env` stays out of the slug")),
+            (".env*\n", "", true, Some("`.env` stays out of the slug")),
+            ("", "/.env\n", true, None),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = |name, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+            file(".env", "SECRET=1");
+            file(".gitignore", gitignore);
+            file(".slugignore", slugignore);
+            let root = std::fs::File::open(folder.path()).unwrap();
+            let rules = SlugIgnore::read(root.as_fd()).unwrap();
+            assert_eq!(rules.ignores(b".env", false), out, "{gitignore:?}");
+            assert!(!rules.ignores(b"lib/.env", false) || !slugignore.is_empty());
+            let warning = rules.warnings.first().map(String::as_str);
+            assert_eq!(warning.is_some(), said.is_some(), "{warning:?}");
+            assert!(
+                warning
+                    .unwrap_or_default()
+                    .starts_with(said.unwrap_or_default())
+            );
+        }
+        let nothing = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(nothing.path()).unwrap();
+        assert!(SlugIgnore::read(root.as_fd()).unwrap().warnings.is_empty());
+    }
+
+    #[test]
     fn negation_is_passed_over_and_said() {
         let rules = parse("*.txt\n!keep.txt\n\\!really\n");
         assert!(rules.ignores(b"keep.txt", false));
@@ -171,5 +248,29 @@ mod tests {
                 .starts_with("bad .slugignore line 2, `{a,b`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_dot_env_that_git_does_not_have_is_not_in_the_slug_either() {
+        for (slugignore, gitignore, ignored, warned) in [
+            ("", ".env\n", true, Some("stays out")),
+            ("", "/node_modules\n.env*\n", true, Some("stays out")),
+            ("", ".env\n!.env\n", false, Some("is in the slug")),
+            ("", "[\n.envrc\n", false, Some("is in the slug")),
+            ("", "", false, Some("is in the slug")),
+            ("/.env\n", "", true, None),
+        ] {
+            let mut rules = parse(slugignore);
+            rules.look_at_dot_env(gitignore.as_bytes());
+            assert_eq!(rules.ignores(b".env", false), ignored, "{gitignore}");
+            assert!(!rules.ignores(b"config/.env", false));
+            let warning = rules.warnings.first().map(String::as_str);
+            assert_eq!(warning.is_some(), warned.is_some());
+            assert!(
+                warning
+                    .unwrap_or_default()
+                    .contains(warned.unwrap_or_default())
+            );
+        }
     }
 }
