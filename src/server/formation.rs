@@ -60,6 +60,20 @@ fn perform(
     Ok(after)
 }
 
+/// Whether any dyno is wanted.
+pub(super) fn is_wanted(host: &Host, app_id: &str) -> bool {
+    let entries = host.store.formation(app_id).unwrap_or_default();
+    entries.iter().any(|entry| entry.wanted.quantity > 0)
+}
+
+/// After the release that brought the app its first dynos: logs the formation, as Heroku does.
+pub(super) fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
+    if !were_wanted && is_wanted(host, app_id) {
+        let entries = host.store.formation(app_id).unwrap_or_default();
+        host.log(app_id, &scaled(&entries));
+    }
+}
+
 /// What Heroku's log says: every process type, in alphabetical order.
 fn scaled(entries: &[Entry]) -> String {
     let mut formation: Vec<_> = entries.iter().map(|entry| &entry.wanted).collect();

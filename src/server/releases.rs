@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::application::{Application, Ctx, Reply};
+use super::formation;
 use super::host::{Answer, Host, response, worker_error};
 use super::slugs::digest;
 use crate::api::ApiError;
@@ -85,10 +86,12 @@ pub fn create<A: Application + AsMut<Host>>(
                 return discard(host, &slug.id, digest, worker_error(error));
             }
             let release = || -> Answer {
+                let were_wanted = formation::is_wanted(host, &app.id);
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
                 host.log(&app.id, &release.description);
                 host.log(&app.id, &format!("Release {} created", release.version));
+                formation::log_first(host, &app.id, were_wanted);
                 host.released.push(app.id.clone());
                 Ok(Response::json(201, &Release::new(&release, &host.account)))
             };

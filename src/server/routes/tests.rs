@@ -471,6 +471,7 @@ fn a_formation_is_scaled_whole_or_by_process_type() {
     assert_eq!(
         said,
         [
+            "web@1:1X worker@0:1X by user ada@host",
             "web@3:1X worker@1:Standard-2X by user ada@host",
             "web@2:PX worker@1:Standard-2X by user ada@host",
             "web@4:PX worker@1:Standard-2X by user ada@host",

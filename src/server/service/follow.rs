@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::super::application::Ctx;
+use super::super::formation;
 use super::super::formations::{self, cycle_at};
 use super::super::slugs::digest;
 use super::{Destroying, Service};
@@ -448,6 +449,7 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> StoreResult<Phase> {
         let now = Timestamp::now();
+        let were_wanted = formation::is_wanted(&self.host, &release.app_id);
         let release =
             self.host
                 .store
@@ -456,6 +458,7 @@ impl Service {
             let text = format!("Release {} command failed", release.version);
             self.host.log(&release.app_id, &text);
         }
+        formation::log_first(&self.host, &release.app_id, were_wanted);
         self.follow(&release.app_id, ctx);
         Ok(Phase::Over)
     }
