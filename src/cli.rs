@@ -109,10 +109,10 @@ enum Command {
     /// Say of which size the dynos of each process type shall be, or show it
     #[command(name = "ps:type", visible_alias = "ps:resize")]
     PsType(scale::Type),
-    /// End one-off dynos
+    /// End dynos; of the formation, others take their places
     #[command(name = "ps:stop")]
     PsStop(ps_end::Stop),
-    /// Wait until a one-off dyno has ended, and exit with its status
+    /// Wait until the newest release runs, or until a one-off dyno has ended, and exit with its status
     #[command(name = "ps:wait")]
     PsWait(ps_end::Wait),
     /// Restart dynos; a one-off ends by it
@@ -197,10 +197,12 @@ pub fn run() -> anyhow::Result<u8> {
         }
         Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
-    let runs = matches!(
-        command,
-        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) | Command::PsWait(_)
-    );
+    // Their exit status is a command's in a dyno.
+    let runs = match &command {
+        Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) => true,
+        Command::PsWait(wait) => wait.is_for_dyno(),
+        _ => false,
+    };
     let done = Context::new(place).and_then(|context| perform(command, context));
     done.map_err(|error| {
         if runs {

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many of its last lines are shown of what has crashed.
 const LAST_LINES: u32 = 10;
 
+/// What is said of a release that another one has replaced before its dynos were up; that is no failure of its.
+const SUPERSEDED: &str = "a newer release has taken its place";
+
 /// Waits until the release phase of `release` has ended; what it prints goes to standard output.
 ///
 /// # Errors
@@ -95,15 +98,11 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
     let mut unbegun_since: Option<Instant> = None;
     let mut told = false;
     loop {
-        let current: Release = patient.ask(
-            context,
-            &app_path(app, &format!("/releases/{}", release.id)),
-        )?;
-        if !current.current {
+        if !patient.is_current(context, app, release)? {
             if !told {
                 tell_part!("{story}... ");
             }
-            tell!("a newer release has taken its place");
+            tell!("{SUPERSEDED}");
             return Ok(());
         }
         let wanted: Vec<Formation> = patient.ask_list(context, &app_path(app, "/formation"))?;
@@ -150,6 +149,10 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
             waits += unbegun.len();
             let since = *unbegun_since.get_or_insert_with(Instant::now);
             if waits == unbegun.len() && since.elapsed() >= UNBEGUN {
+                if !patient.is_current(context, app, release)? {
+                    tell!("{SUPERSEDED}");
+                    return Ok(());
+                }
                 tell!("failed");
                 return Err(not_begun(app, release, &unbegun).into());
             }
@@ -157,6 +160,11 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
         if waits == 0 {
             if crashed.is_empty() {
                 tell!("done");
+                return Ok(());
+            }
+            // The dynos of another one may have been looked at.
+            if !patient.is_current(context, app, release)? {
+                tell!("{SUPERSEDED}");
                 return Ok(());
             }
             tell!("failed");
@@ -228,6 +236,12 @@ impl Patient {
     fn pause(&mut self) {
         thread::sleep(self.pause);
         self.pause = (self.pause * 3 / 2).min(PAUSES.1);
+    }
+
+    /// Whether a release is still what is to run.
+    fn is_current(&mut self, context: &mut Context, app: &str, release: &Release) -> Result<bool> {
+        let target = app_path(app, &format!("/releases/{}", release.id));
+        self.ask(context, &target).map(|it: Release| it.current)
     }
 
     fn ask<T: serde::de::DeserializeOwned>(

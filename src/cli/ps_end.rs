@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use super::launch;
-use super::wait::{ended_within, exit_code, until_ended};
+use super::wait::{ended_within, exit_code, now, until_ended};
 use crate::api::dyno::{Dyno, Stopping};
 use crate::api::release::Release;
 use crate::dyno::DynoName;
@@ -76,6 +76,11 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// Whether its exit status is that of a dyno.
+    pub fn is_for_dyno(&self) -> bool {
+        self.dyno.is_some()
+    }
+
     /// Waits; the result is the dyno's exit code.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let Some(name) = self.dyno else {
@@ -83,6 +88,15 @@ impl Wait {
         };
         let name: DynoName = name.parse()?;
         let app = context.app()?;
+        let dyno = now(context, &app, &name.to_string())?;
+        if dyno.formation && dyno.ended_at.is_none() {
+            let message = format!("`{name}` is one of the formation, which has no end");
+            return Err(UserError::new(message)
+                .hint(
+                    "`dyno ps:wait` without a name waits until all of them run the newest release",
+                )
+                .into());
+        }
         tell_part!("Waiting for {name}... ");
         let ended = until_ended(context, &app, &name.to_string()).inspect_err(|_| tell!(""))?;
         tell!(
@@ -146,8 +160,8 @@ fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Re
 fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) -> Result<()> {
     let mut explained = false;
     for dyno in &group.dynos {
-        let now = ended_within(context, app, &dyno.id, Some(SOON))?;
-        if now.ended_at.is_some() {
+        let then = ended_within(context, app, &dyno.id, Some(SOON))?;
+        if then.ended_at.is_some() {
             continue;
         }
         if !explained {
