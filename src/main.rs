@@ -30,6 +30,7 @@ mod size;
 mod time_span;
 
 // One resource each.
+mod build;
 mod executable;
 mod home;
 mod listener;

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::{Limits, Owner, SlugId, failed, over_limit, remove_tree, unpack};
+use super::{Limits, Owner, Packed, SlugId, failed, over_limit, pack, remove_tree, unpack};
 use crate::error::UserError;
 
 const TEMPORARY: &str = ".tmp-";
@@ -112,6 +112,11 @@ impl SlugCache {
         })
     }
 
+    /// What a slug here keeps to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Where the tarball of `id` is, if it is there.
     pub fn tarball(&self, id: &SlugId) -> PathBuf {
         self.dir.join(format!("{id}.tgz"))
@@ -171,6 +176,46 @@ impl SlugCache {
         self.put_in_place(file, &id).map_err(unstored)?;
         self.sync_dir().map_err(unstored)?;
         Ok(Received { id, bytes })
+    }
+
+    /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
+    /// `go_on` says so. It is durable when this returns.
+    ///
+    /// # Errors
+    /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
+    pub fn pack(
+        &self,
+        dir: &Path,
+        level: u32,
+        max_bytes: u64,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> anyhow::Result<Packed> {
+        let unstored = |error| {
+            failed(
+                format_args!("store the slug in `{}`", self.dir.display()),
+                error,
+            )
+        };
+        let file = Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(&self.dir)
+            .map_err(unstored)?;
+        lock(file.as_file()).map_err(unstored)?;
+        let mut bounded = Bounded {
+            file: file.as_file(),
+            left: max_bytes,
+            go_on,
+            over: false,
+        };
+        let packed = pack(dir, &mut bounded, level, &self.limits, &mut |_| {});
+        if bounded.over {
+            return Err(over_limit("too many bytes in the tarball", max_bytes));
+        }
+        let packed = packed?;
+        file.as_file().sync_all().map_err(unstored)?;
+        self.put_in_place(file, &packed.id).map_err(unstored)?;
+        self.sync_dir().map_err(unstored)?;
+        Ok(packed)
     }
 
     /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody
@@ -476,6 +521,33 @@ impl SlugCache {
     }
 }
 
+/// A file that takes so many bytes, and none that nobody wants.
+struct Bounded<'a> {
+    file: &'a File,
+    left: u64,
+    go_on: &'a (dyn Fn() -> bool + Sync),
+    over: bool,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !(self.go_on)() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "nobody waits for it"));
+        }
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            self.over = true;
+            return Err(ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        self.file.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -555,6 +627,23 @@ mod tests {
             .unwrap();
         assert_eq!(again, received);
         assert_eq!(names(&cache), [format!("{}.tgz", received.id)]);
+    }
+
+    #[test]
+    fn a_packed_directory_is_kept_under_its_digest_if_it_is_not_too_large() {
+        let (home, cache, tarball) = cache_and_tarball("x");
+        let app = home.path().join("app");
+        fs::create_dir(&app).unwrap();
+        fs::write(app.join("file"), "x").unwrap();
+        let packed = |max_bytes, wanted| cache.pack(&app, 1, max_bytes, &|| wanted);
+        let packed_bytes = tarball.len() as u64;
+        let error = packed(packed_bytes - 1, true).unwrap_err().to_string();
+        assert!(error.contains("too many bytes in the tarball"), "{error}");
+        assert!(packed(packed_bytes, false).is_err());
+        assert!(names(&cache).is_empty());
+        let packed = packed(packed_bytes, true).unwrap();
+        assert_eq!(fs::read(cache.tarball(&packed.id)).unwrap(), tarball);
+        cache.ensure_tree(&packed.id).unwrap();
     }
 
     #[test]

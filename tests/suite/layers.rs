@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "one resource each",
         &[
+            "build",
             "executable",
             "home",
             "listener",
