@@ -15,7 +15,7 @@ use crate::api::error::ApiError;
 use crate::http::Response;
 use crate::reactor::{Event, Interest, Reactor, Token};
 
-use super::application::{Application, Ctx, Finished, Job, Reply, Ticket, Upgrade};
+use super::application::{Application, Ctx, Finished, Job, More, Reply, Ticket, Upgrade};
 use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
@@ -210,6 +210,9 @@ impl<A: Application> ApiLoop<A> {
                 }
                 Step::More(ticket) => {
                     let more = self.app.more(ticket, &mut self.ctx);
+                    if more == More::Broken {
+                        return self.close(token);
+                    }
                     if !connection.stream(&more, &turn) {
                         return self.wait(token);
                     }

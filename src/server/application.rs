@@ -82,6 +82,8 @@ pub enum More {
     /// It does not; the client sees a complete response. (One that is cut off by the server's end is seen to be
     /// incomplete.)
     End,
+    /// It cannot; the client sees that it broke off.
+    Broken,
 }
 
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.

@@ -254,7 +254,7 @@ impl Connection {
         };
         let output = self.wire.output();
         match (more, chunked) {
-            (More::Later, _) => return false,
+            (More::Later | More::Broken, _) => return false,
             (More::Bytes(bytes), true) => chunk::encode(bytes, output),
             (More::Bytes(bytes), false) => output.extend_from_slice(bytes),
             (More::End, chunked) => {

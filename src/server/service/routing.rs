@@ -108,6 +108,15 @@ impl Service {
         Some(routing.address().to_string())
     }
 
+    /// Where an app can be visited.
+    pub(super) fn address_of(&self, app: &str) -> Option<String> {
+        let port = match self.routing.as_ref()?.address().port() {
+            80 => String::new(),
+            port => format!(":{port}"),
+        };
+        Some(format!("http://{app}.localhost{port}/"))
+    }
+
     /// Tells the router what it may do with an app's requests.
     pub(super) fn tell_router(&self, app_id: &str) {
         let Some(routing) = &self.routing else { return };
