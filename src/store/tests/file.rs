@@ -104,7 +104,7 @@ fn the_file_is_kept_safely() {
             pragma("foreign_keys").as_str(),
             pragma("user_version").as_str()
         ),
-        ("1", "5")
+        ("1", "6")
     );
 }
 
