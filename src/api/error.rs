@@ -71,6 +71,7 @@ impl ApiError {
             "bad_request" => 400,
             "not_found" => 404,
             "conflict" => 409,
+            "requested_range_not_satisfiable" => 416,
             "invalid_params" => 422,
             "too_many" => 429,
             "unavailable" => 503,

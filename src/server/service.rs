@@ -157,6 +157,7 @@ impl Service {
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
         let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
+        host.places.router = routing.as_ref().map(Routing::address);
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);

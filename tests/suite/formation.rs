@@ -359,7 +359,7 @@ fn a_formation_for_which_there_is_no_room_is_short_until_there_is() {
     assert_eq!((host.log_lines(), host.server_log()), before);
     // Nor does anybody wait for ever.
     host.dyno(&app, &["ps:wait"]).finish().fails_with(
-        125,
+        1,
         "v2 of `full` is released, but 2 dynos have not begun: `worker.2`, `worker.3`",
         "`max_dynos`",
     );

@@ -265,7 +265,7 @@ fn a_release_phase_runs_first_and_a_failure_leaves_everything_as_it_was() {
     let told = host.dyno(&app, &["releases"]).finish().succeeds().text();
     assert!(told.contains("failed"), "{told}");
     host.dyno(&app, &["ps:wait"]).finish().fails_with(
-        125,
+        1,
         "the release command of v4 of `phased` failed",
         "dyno logs -a phased -d release",
     );

@@ -9,14 +9,15 @@ use jiff::Timestamp;
 use super::super::application::{Ctx, Reply, Request};
 use super::super::builds::{News, Work, remove_logs};
 use super::super::formation;
-use super::super::host::{self, Answer, response};
+use super::super::host::{self, Answer, part, response};
 use super::super::releases::announce;
-use super::super::routes::{Path, parameter};
+use super::super::routes::{Path, parameter, range};
 use super::super::slugs::digest;
 use super::super::sources;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::build::{Build, BuildResult, CreateBuild};
+use crate::api::range::Range;
 use crate::build::{Bounds, Compiled, Failure, Line};
 use crate::error::{UserError, tell};
 use crate::http::Response;
@@ -32,7 +33,7 @@ impl Service {
     pub(super) fn build_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let path = Path::of(&request.head);
         let answer = match (request.head.method(), &path.parts()[..]) {
-            ("GET", ["apps", app, "builds"]) => self.list_builds(app),
+            ("GET", ["apps", app, "builds"]) => self.list_builds(app, range(&request.head)),
             ("POST", ["apps", app, "builds"]) => self.create_build(app, &request.body, ctx),
             ("GET", ["apps", app, "builds", id]) => self.build_info(Some(app), id),
             ("DELETE", ["apps", app, "builds", id]) => self.cancel_build(app, id, ctx),
@@ -92,11 +93,17 @@ impl Service {
         Ok(Response::json(201, &self.resource(&build)))
     }
 
-    fn list_builds(&self, app: &str) -> Answer {
+    /// The oldest first, unless asked for otherwise.
+    fn list_builds(&self, app: &str, range: &str) -> Answer {
+        let range = Range::parse(range)?;
         let app = self.host.store.app(app)?;
-        let builds = self.host.store.builds(&app.id)?;
-        let builds: Vec<_> = builds.iter().map(|build| self.resource(build)).collect();
-        Ok(Response::json(200, &builds))
+        let builds = self.host.store.builds(&app.id)?.into_iter();
+        let builds = builds.map(|build| (build.created_at.to_string(), build));
+        let (builds, more) = range.select(builds.collect(), |(started_at, _)| started_at);
+        let resources: Vec<_> = builds.iter().map(|(_, it)| self.resource(it)).collect();
+        let ends = builds.first().zip(builds.last());
+        let ends = ends.map(|(first, last)| (first.0.as_str(), last.0.as_str()));
+        Ok(part(&range, "started_at", ends, more, &resources))
     }
 
     fn build_info(&self, app: Option<&str>, id: &str) -> Answer {
@@ -293,7 +300,7 @@ impl Service {
         }
         lines.push(Line::Detail(format!("Released {}", release.version)));
         let name = release.app_name.as_str();
-        let address = self.address_of(name);
+        let address = self.host.places.web_url(name);
         let place = address.as_deref().unwrap_or(name);
         lines.push(Line::Detail(format!("{place} deployed to dyno")));
         lines.push(Line::Plain(String::new()));

@@ -108,15 +108,6 @@ impl Service {
         Some(routing.address().to_string())
     }
 
-    /// Where an app can be visited.
-    pub(super) fn address_of(&self, app: &str) -> Option<String> {
-        let port = match self.routing.as_ref()?.address().port() {
-            80 => String::new(),
-            port => format!(":{port}"),
-        };
-        Some(format!("http://{app}.localhost{port}/"))
-    }
-
     /// Tells the router what it may do with an app's requests.
     pub(super) fn tell_router(&self, app_id: &str) {
         let Some(routing) = &self.routing else { return };
@@ -213,7 +204,10 @@ impl Service {
         self.routing = None;
         let clients = self.visitors;
         match Routing::start(&self.home, &self.host.settings, clients, ctx) {
-            Ok(routing) => self.routing = routing,
+            Ok(routing) => {
+                self.host.places.router = routing.as_ref().map(Routing::address);
+                self.routing = routing;
+            }
             Err(error) => tell!("there is no router any more: {error:#}"),
         }
         for app in self.host.store.apps().unwrap_or_default() {
