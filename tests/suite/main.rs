@@ -11,6 +11,7 @@ mod terminal;
 mod apps;
 mod birth;
 mod bounds;
+mod builds;
 mod config;
 mod deploy;
 mod descriptors;
