@@ -20,17 +20,23 @@ pub struct Serve {
     /// Where the router listens, 127.0.0.1:8080 or a free port; the setting `router`
     #[arg(long, value_name = "ADDRESS|auto|off")]
     router: Option<String>,
+    /// Where the API is reached over TCP, with a token: 127.0.0.1:5001, say; the setting `listen`
+    #[arg(long, value_name = "ADDRESS|auto|off")]
+    listen: Option<String>,
 }
 
 impl Serve {
     /// Serves until SIGTERM or SIGINT; dynos go on.
     pub fn perform(self, context: &Context) -> Result<()> {
         let mut sourced = context.sourced()?.clone();
-        if let Some(isolation) = &self.isolation {
-            sourced.set_option("isolation", isolation)?;
-        }
-        if let Some(router) = &self.router {
-            sourced.set_option("router", router)?;
+        for (name, value) in [
+            ("isolation", &self.isolation),
+            ("router", &self.router),
+            ("listen", &self.listen),
+        ] {
+            if let Some(value) = value {
+                sourced.set_option(name, value)?;
+            }
         }
         service::run(&context.home, sourced, self.idle)
     }

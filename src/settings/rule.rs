@@ -180,6 +180,8 @@ impl Rule for Ports {
 pub struct Place {
     /// What `auto` stands for, as long as that is free.
     pub usual: SocketAddr,
+    /// Whether the default is `auto`, and not `off`.
+    pub on: bool,
 }
 
 /// Where something is to listen.
@@ -197,12 +199,15 @@ impl Rule for Place {
     type Value = Listen;
 
     fn usual(&self) -> Listen {
-        Listen::Auto(self.usual)
+        match self.on {
+            true => Listen::Auto(self.usual),
+            false => Listen::Off,
+        }
     }
 
     fn parse(&self, text: &str) -> Option<Listen> {
         match text {
-            "auto" => Some(self.usual()),
+            "auto" => Some(Listen::Auto(self.usual)),
             "off" => Some(Listen::Off),
             address => address.parse().ok().map(Listen::At),
         }
