@@ -42,6 +42,8 @@ mod slug;
 mod stack;
 mod store;
 mod sys;
+#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+mod tls;
 mod toolchain;
 
 // The wire.
@@ -49,6 +51,8 @@ mod control;
 mod frame;
 mod http;
 mod reactor;
+#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+mod stream;
 mod unix_socket;
 
 // The parts.

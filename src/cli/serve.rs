@@ -1,5 +1,7 @@
 //! `dyno server`: the server in the foreground.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -23,19 +25,39 @@ pub struct Serve {
     /// Where the API is reached over TCP, with a token: 127.0.0.1:5001, say; the setting `listen`
     #[arg(long, value_name = "ADDRESS|auto|off")]
     listen: Option<String>,
+    /// Where Heroku's CLI meets the dynos that it runs, like 127.0.0.1:5000; the setting `rendezvous`
+    #[arg(long, value_name = "ADDRESS|off")]
+    rendezvous: Option<String>,
+    /// The server's certificate for TLS, in PEM, instead of one from a CA of its own; the setting `tls_cert`
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM; the setting `tls_key`
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// What a certificate of its own is for beside this host, names and addresses with commas; the setting `tls_names`
+    #[arg(long, value_name = "HOST,…")]
+    tls_names: Option<String>,
 }
 
 impl Serve {
     /// Serves until SIGTERM or SIGINT; dynos go on.
     pub fn perform(self, context: &Context) -> Result<()> {
         let mut sourced = context.sourced()?.clone();
+        let file = |path: &Option<PathBuf>| -> Result<Option<String>> {
+            let path = path.as_ref().map(std::path::absolute).transpose()?;
+            Ok(path.map(|path| path.to_string_lossy().into_owned()))
+        };
         for (name, value) in [
-            ("isolation", &self.isolation),
-            ("router", &self.router),
-            ("listen", &self.listen),
+            ("isolation", self.isolation.clone()),
+            ("router", self.router.clone()),
+            ("listen", self.listen.clone()),
+            ("rendezvous", self.rendezvous.clone()),
+            ("tls_cert", file(&self.tls_cert)?),
+            ("tls_key", file(&self.tls_key)?),
+            ("tls_names", self.tls_names.clone()),
         ] {
             if let Some(value) = value {
-                sourced.set_option(name, value)?;
+                sourced.set_option(name, &value)?;
             }
         }
         service::run(&context.home, sourced, self.idle)

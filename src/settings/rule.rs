@@ -3,13 +3,17 @@
 //! A value has one spelling, with its unit, that is shown everywhere and may be typed anywhere: `30s`, `500MiB`. A
 //! bare number is taken in the unit that the setting counts in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::time_span;
 
 const MIB: u64 = 1 << 20;
+
+/// What is written for nothing at all.
+const OFF: &str = "off";
 
 /// The rule of one setting.
 pub trait Rule {
@@ -208,7 +212,7 @@ impl Rule for Place {
     fn parse(&self, text: &str) -> Option<Listen> {
         match text {
             "auto" => Some(Listen::Auto(self.usual)),
-            "off" => Some(Listen::Off),
+            OFF => Some(Listen::Off),
             address => address.parse().ok().map(Listen::At),
         }
     }
@@ -217,7 +221,7 @@ impl Rule for Place {
         match value {
             Listen::Auto(_) => "auto".to_owned(),
             Listen::At(address) => address.to_string(),
-            Listen::Off => "off".to_owned(),
+            Listen::Off => OFF.to_owned(),
         }
     }
 
@@ -231,6 +235,93 @@ impl Rule for Place {
             self.usual
         )
     }
+}
+
+/// A file, by its absolute path, or `off`.
+pub struct FilePath;
+
+impl Rule for FilePath {
+    type Value = Option<PathBuf>;
+
+    fn usual(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn parse(&self, text: &str) -> Option<Option<PathBuf>> {
+        let path = Path::new(text);
+        match text {
+            OFF => Some(None),
+            _ => path.is_absolute().then(|| Some(path.to_owned())),
+        }
+    }
+
+    fn show(&self, value: &Option<PathBuf>) -> String {
+        let path = value.as_ref();
+        path.map_or_else(|| OFF.to_owned(), |path| path.display().to_string())
+    }
+
+    fn bounds(&self) -> String {
+        "`off` or a file".to_owned()
+    }
+
+    fn takes(&self) -> String {
+        "a file, by its path from `/` on, or `off`".to_owned()
+    }
+}
+
+/// Names and addresses of hosts with commas between, or `off`.
+pub struct Hosts {
+    /// How many there may be.
+    pub most: usize,
+}
+
+impl Rule for Hosts {
+    type Value = Vec<String>;
+
+    fn usual(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn parse(&self, text: &str) -> Option<Vec<String>> {
+        if text == OFF {
+            return Some(Vec::new());
+        }
+        let names: Vec<_> = text
+            .split(',')
+            .map(|name| name.trim().to_lowercase())
+            .collect();
+        let fit = names.len() <= self.most && names.iter().all(|name| is_host(name));
+        fit.then_some(names)
+    }
+
+    fn show(&self, value: &Vec<String>) -> String {
+        match &value[..] {
+            [] => OFF.to_owned(),
+            names => names.join(","),
+        }
+    }
+
+    fn bounds(&self) -> String {
+        format!("`off` or up to {} names", self.most)
+    }
+
+    fn takes(&self) -> String {
+        let most = self.most;
+        format!("up to {most} names or addresses of hosts like `box.example,192.0.2.1`, or `off`")
+    }
+}
+
+/// Whether this is an IP address, or a name as DNS has them (RFC 1123).
+fn is_host(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.parse::<IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(is_label))
 }
 
 /// One of a few words; the first is the default.
@@ -337,6 +428,25 @@ mod tests {
             "18446744073709551615TiB",
         ] {
             assert_eq!(rule.parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_off_as_a_rule_is_a_file_or_names() {
+        assert_eq!(FilePath.parse("/a b"), Some(Some("/a b".into())));
+        assert_eq!((FilePath.parse("a"), FilePath.parse("")), (None, None));
+        let hosts = Hosts { most: 3 };
+        for (text, shown) in [
+            ("off", "off"),
+            ("Box.Example, 192.0.2.1,::1", "box.example,192.0.2.1,::1"),
+        ] {
+            assert_eq!(hosts.show(&hosts.parse(text).unwrap()), shown);
+        }
+        let long = "a".repeat(64);
+        for text in [
+            "", "a,,b", "-a", "a.", "a_b", "*.a", "a:80", &long, "a,b,c,d",
+        ] {
+            assert_eq!(hosts.parse(text), None, "{text}");
         }
     }
 

@@ -44,10 +44,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "slug",
             "stack",
             "store",
+            "tls",
             "toolchain",
         ],
     ),
-    ("the wire", &["control", "frame", "http", "reactor"]),
+    (
+        "the wire",
+        &["control", "frame", "http", "reactor", "stream"],
+    ),
     (
         "parts that know no other part",
         &["client", "init", "router", "terminal"],
