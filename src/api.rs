@@ -16,6 +16,8 @@ pub mod error;
 pub mod formation;
 pub mod link;
 pub mod logs;
+pub mod platform;
+pub mod range;
 pub mod release;
 pub mod server;
 pub mod session;

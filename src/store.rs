@@ -25,6 +25,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
@@ -79,20 +80,26 @@ impl Store {
         Ok(Self { connection })
     }
 
-    /// The uuid of the account that owns everything here, made at the first question.
+    /// The uuid of the account that owns everything here, and since when it is known: since the first question.
     ///
     /// # Errors
     /// When the state cannot be read or written.
-    pub fn account_id(&mut self) -> Result<String> {
+    pub fn account(&mut self, now: Timestamp) -> Result<(String, Timestamp)> {
         self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO meta VALUES ('account_id', ?1) ON CONFLICT DO NOTHING",
-                )?
-                .execute([new_id()?])?;
-            Ok(transaction
-                .prepare_cached("SELECT value FROM meta WHERE name = 'account_id'")?
-                .query_row([], |row| row.get(0))?)
+            let meta = |name: &str, value: String| -> Result<String> {
+                transaction
+                    .prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                    .execute([name, &value])?;
+                Ok(transaction
+                    .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+                    .query_row([name], |row| row.get(0))?)
+            };
+            let id = meta("account_id", new_id()?)?;
+            let since = meta("account_since", now.to_string())?;
+            let since = since
+                .parse()
+                .map_err(|error| StoreError::Broken(Box::new(error)))?;
+            Ok((id, since))
         })
     }
 

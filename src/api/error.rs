@@ -84,6 +84,7 @@ impl ApiError {
             "not_found" => 404,
             "not_acceptable" => 406,
             "conflict" => 409,
+            "requested_range_not_satisfiable" => 416,
             "invalid_params" => 422,
             "too_many" | "rate_limit" => 429,
             "unavailable" => 503,

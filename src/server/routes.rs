@@ -35,7 +35,10 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
     let path = Path::of(head);
     let host = app.as_mut();
     let answer = match (head.method(), &path.parts()[..]) {
-        ("GET", ["apps"] | ["users", "~", "apps"]) => apps::list(host),
+        ("GET", ["apps"]) => apps::list(host, range(head)),
+        ("GET", ["users", user, "apps"]) => {
+            platform::of_user(host, user, |host| apps::list(host, range(head)))
+        }
         ("POST", ["apps"]) => apps::create(host, body, now),
         ("GET", ["apps", app]) => apps::info(host, app),
         ("PATCH", ["apps", app]) => apps::update(host, app, body, now),
@@ -53,9 +56,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
             return Some(host::reply(slugs::upload(host, app, slug)));
         }
 
-        ("GET", ["apps", app, "releases"]) => {
-            releases::list(host, app, head.fields.get("range").unwrap_or_default())
-        }
+        ("GET", ["apps", app, "releases"]) => releases::list(host, app, range(head)),
         ("GET", ["apps", app, "releases", release]) => releases::info(host, app, release),
         ("GET", ["apps", app, "releases", release, "config-vars"]) => {
             releases::config(host, app, release)
@@ -73,12 +74,14 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["oauth", "authorizations"]) => authorizations::list(host, now),
         ("POST", ["oauth", "authorizations"]) => authorizations::create(host, body, now),
         ("DELETE", ["oauth", "authorizations", id]) => authorizations::revoke(host, id, now),
-        ("GET", ["account"]) => platform::account(host),
-        ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
-        ("GET", ["usage"]) => platform::usage(host, now),
-        _ => return None,
+        (method, parts) => platform::route(host, method, parts, now)?,
     };
     Some(Reply::Now(host::response(answer)))
+}
+
+/// Which part of a list is wanted, as it came.
+fn range(head: &RequestHead) -> &str {
+    head.fields.get("range").unwrap_or_default()
 }
 
 /// The parts of a path, decoded.

@@ -161,6 +161,7 @@ impl Service {
         dynos.adopt(&mut host, ctx.reactor())?;
         let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
         let listening = listening::begin(home, &sourced.settings, ctx)?;
+        host.places.router = routing.as_ref().map(Routing::address);
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);

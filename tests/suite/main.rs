@@ -29,6 +29,7 @@ mod limits;
 mod log_file;
 mod logs;
 mod page;
+mod platform_api;
 mod ps;
 mod releases;
 mod routing;

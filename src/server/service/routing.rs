@@ -174,7 +174,10 @@ impl Service {
         self.routing = None;
         let clients = self.visitors;
         match Routing::start(&self.home, &self.host.settings, clients, ctx) {
-            Ok(routing) => self.routing = routing,
+            Ok(routing) => {
+                self.host.places.router = routing.as_ref().map(Routing::address);
+                self.routing = routing;
+            }
             Err(error) => tell!("there is no router any more: {error:#}"),
         }
         for app in self.host.store.apps().unwrap_or_default() {
