@@ -1,13 +1,16 @@
 //! The server: the API on its socket, and what it makes of the requests.
 
 pub mod about;
+pub mod access;
 pub mod api_loop;
 pub mod application;
 mod apps;
+mod authorizations;
 pub mod body_stream;
 mod builds;
 mod config;
 mod connection;
+mod courtesy;
 mod descriptors;
 mod dynos;
 mod end_waiters;
@@ -21,6 +24,7 @@ pub mod listener;
 mod log_keeper;
 mod logs;
 mod lost;
+mod place;
 mod platform;
 mod releases;
 mod routes;
@@ -28,6 +32,7 @@ pub mod service;
 mod service_manager;
 pub mod sessions;
 mod signals;
+pub mod signed_url;
 mod slugs;
 mod sources;
 pub mod startup;

@@ -18,6 +18,7 @@ mod releases;
 mod sessions;
 mod slugs;
 mod sources;
+mod tokens;
 mod usage;
 
 #[cfg(test)]
@@ -49,7 +50,8 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0003_maintenance.sql")),
     M::up(include_str!("../migrations/0004_formation.sql")),
     M::up(include_str!("../migrations/0005_sessions.sql")),
-    M::up(include_str!("../migrations/0006_builds.sql")),
+    M::up(include_str!("../migrations/0006_tokens.sql")),
+    M::up(include_str!("../migrations/0007_builds.sql")),
 ];
 
 /// The open state.
@@ -118,7 +120,10 @@ impl Store {
 }
 
 /// A random uuid (version 4).
-fn new_id() -> Result<String> {
+///
+/// # Errors
+/// When the kernel gives no random bytes.
+pub fn new_id() -> Result<String> {
     let mut bytes = random()?.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
-use super::{apps, config, formation, platform, releases, slugs, sources};
+use super::{apps, authorizations, config, formation, platform, releases, slugs, sources};
 use crate::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
@@ -50,15 +50,15 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["apps", app, "config-vars"]) => config::info(host, app),
         ("PATCH", ["apps", app, "config-vars"]) => config::change(host, app, body, now),
 
-        ("POST", ["apps", app, "slugs"]) => slugs::create(host, app, body, now),
-        ("GET", ["apps", app, "slugs", slug]) => slugs::info(host, app, slug),
+        ("POST", ["apps", app, "slugs"]) => slugs::create(host, request, app, now),
+        ("GET", ["apps", app, "slugs", slug]) => slugs::info(host, request, app, slug),
         ("PUT", ["apps", app, "slugs", slug, "blob"]) => {
-            return Some(host::reply(slugs::upload(host, app, slug)));
+            return Some(host::reply(slugs::upload(host, request, app, slug)));
         }
 
-        ("POST", ["sources"] | ["apps", _, "sources"]) => sources::create(host, now),
+        ("POST", ["sources"] | ["apps", _, "sources"]) => sources::create(host, request, now),
         ("PUT", ["sources", source, "blob"]) => {
-            return Some(host::reply(sources::upload(host, source)));
+            return Some(host::reply(sources::upload(host, request, source)));
         }
 
         ("GET", ["apps", app, "releases"]) => releases::list(host, app, range(head)),
@@ -76,6 +76,9 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("PATCH", ["apps", app, "formation", which]) => {
             formation::scale_one(host, app, which, body, now)
         }
+        ("GET", ["oauth", "authorizations"]) => authorizations::list(host, now),
+        ("POST", ["oauth", "authorizations"]) => authorizations::create(host, body, now),
+        ("DELETE", ["oauth", "authorizations", id]) => authorizations::revoke(host, id, now),
         (method, parts) => platform::route(host, method, parts, now)?,
     };
     Some(Reply::Now(host::response(answer)))

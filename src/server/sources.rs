@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::application::{Application, Ctx, Reply};
+use super::application::{Application, Ctx, Reply, Request};
 use super::host::{Answer, Host, response, worker_error};
+use super::slugs::{BLOB_TIME, digest as parsed};
 use crate::api::ApiError;
 use crate::api::build::source_path;
 use crate::api::source::Source;
@@ -22,23 +23,21 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const MOST: u32 = 200;
 
 /// `POST /sources`
-pub fn create(host: &mut Host, now: Timestamp) -> Answer {
+pub fn create(host: &mut Host, asked: &Request, now: Timestamp) -> Answer {
     host.store.forget_sources_before(now - KEPT)?;
     let source = host.store.create_source(MOST, now)?;
-    Ok(Response::json(201, &resource(&source.id)))
+    Ok(Response::json(201, &resource(host, asked, &source.id)))
 }
 
 /// `PUT /sources/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
 pub fn upload<A: Application + AsMut<Host>>(
     host: &mut Host,
+    asked: &Request,
     id: &str,
 ) -> Result<Reply<A>, ApiError> {
     let source = host.store.source(id)?;
-    let expected: Option<SlugId> = source
-        .digest
-        .as_deref()
-        .map(super::slugs::digest)
-        .transpose()?;
+    let resource = resource(host, asked, &source.id);
+    let expected: Option<SlugId> = source.digest.as_deref().map(parsed).transpose()?;
     let (cache, limit) = (host.sources.clone(), host.settings.slug_limit);
     Ok(Reply::worker(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
@@ -46,8 +45,8 @@ pub fn upload<A: Application + AsMut<Host>>(
             let answer = received.map_err(worker_error).and_then(|received| {
                 let digest = received.id.to_string();
                 let store = &mut server.as_mut().store;
-                let source = store.source_uploaded(&source.id, &digest)?;
-                Ok(Response::json(200, &resource(&source.id)))
+                store.source_uploaded(&source.id, &digest)?;
+                Ok(Response::json(200, &resource))
             });
             Reply::Now(response(answer))
         }
@@ -61,12 +60,14 @@ pub fn kept(host: &mut Host, now: Timestamp) -> StoreResult<BTreeSet<String>> {
 }
 
 /// `DELETE /sources/ID`: whoever made it needs it no more. One that is still to be built stays.
-pub fn remove(host: &mut Host, id: &str) -> Answer {
+pub fn remove(host: &mut Host, asked: &Request, id: &str) -> Answer {
     let source = host.store.source(id)?;
     host.store.forget_source(id)?;
-    Ok(Response::json(200, &resource(&source.id)))
+    Ok(Response::json(200, &resource(host, asked, &source.id)))
 }
 
-fn resource(id: &str) -> Source {
-    Source::new(source_path(id), source_path(id))
+fn resource(host: &Host, asked: &Request, id: &str) -> Source {
+    let target = source_path(id);
+    let url = |method| host.signed_url(asked, method, &target, BLOB_TIME);
+    Source::new(url("PUT"), url("GET"))
 }

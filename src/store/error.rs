@@ -31,6 +31,8 @@ pub enum StoreError {
     SourceNotUploaded,
     /// The app has no dyno of this name or id.
     NoDyno(String),
+    /// No token has this id.
+    NoToken(String),
     /// Another app has the name.
     NameTaken(AppName),
     /// No release of the app has a slug, so there is nothing to run.
@@ -87,6 +89,7 @@ impl StoreError {
             | Self::NoSource(_)
             | Self::NoBuild(_)
             | Self::NoDyno(_)
+            | Self::NoToken(_)
             | Self::Formation(_, Refusal::NoType { .. }) => StoreErrorKind::NotFound,
             Self::Full => StoreErrorKind::Full,
             Self::Newer(_) | Self::Broken(_) => StoreErrorKind::Broken,
@@ -111,6 +114,7 @@ impl StoreError {
                     .to_owned()
             }
             Self::NoDyno(_) => "`dyno ps` lists those that run".to_owned(),
+            Self::NoToken(_) => "`dyno auth:token --list` shows those there are".to_owned(),
             Self::NameTaken(_) => "`dyno apps` lists the names in use".to_owned(),
             Self::NotDeployed(app) => {
                 format!("`dyno deploy -a {app}` in the app's folder releases it")
@@ -157,6 +161,7 @@ impl fmt::Display for StoreError {
                 write!(f, "{most} sources are kept already, which is the limit")
             }
             Self::SourceNotUploaded => f.write_str("the tarball of the source has not arrived"),
+            Self::NoToken(id) => write!(f, "no token `{id}`"),
             Self::NoDyno(name) => write!(f, "no dyno `{name}`"),
             Self::NameTaken(name) => write!(f, "the name `{name}` is taken"),
             Self::NotDeployed(app) => write!(f, "nothing has been deployed to `{app}` yet"),

@@ -28,22 +28,27 @@ use crate::slug::DEFAULT_LEVEL;
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::time_span;
 
+/// How long the address of a build's log is good.
+const OUTPUT_TIME: Duration = Duration::from_secs(24 * 3600);
+
 impl Service {
     /// Everything about builds, and tarballs to be downloaded.
     pub(super) fn build_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let path = Path::of(&request.head);
         let answer = match (request.head.method(), &path.parts()[..]) {
-            ("GET", ["apps", app, "builds"]) => self.list_builds(app, range(&request.head)),
-            ("POST", ["apps", app, "builds"]) => self.create_build(app, &request.body, ctx),
-            ("GET", ["apps", app, "builds", id]) => self.build_info(Some(app), id),
-            ("DELETE", ["apps", app, "builds", id]) => self.cancel_build(app, id, ctx),
-            ("GET", ["apps", app, "builds", id, "result"]) => self.build_result(Some(app), id),
-            ("GET", ["builds", id, "result"]) => self.build_result(None, id),
+            ("GET", ["apps", app, "builds"]) => self.list_builds(app, request),
+            ("POST", ["apps", app, "builds"]) => self.create_build(app, request, ctx),
+            ("GET", ["apps", app, "builds", id]) => self.build_info(app, id, request),
+            ("DELETE", ["apps", app, "builds", id]) => self.cancel_build(app, id, request, ctx),
+            ("GET", ["apps", app, "builds", id, "result"]) => {
+                self.build_result(Some(app), id, request)
+            }
+            ("GET", ["builds", id, "result"]) => self.build_result(None, id, request),
             ("GET", ["apps", app, "builds", id, "output"]) => {
                 return host::reply(self.build_output(request, app, id));
             }
             ("DELETE", ["sources", id]) => {
-                let answer = sources::remove(&mut self.host, id);
+                let answer = sources::remove(&mut self.host, request, id);
                 self.sweep_sources(ctx);
                 answer
             }
@@ -61,8 +66,8 @@ impl Service {
         Reply::Now(response(answer))
     }
 
-    fn create_build(&mut self, app: &str, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
-        let (source, toolchains) = CreateBuild::parse(body)?;
+    fn create_build(&mut self, app: &str, request: &Request, ctx: &mut Ctx<Self>) -> Answer {
+        let (source, toolchains) = CreateBuild::parse(&request.body)?;
         if self.ending || ctx.is_stopping() {
             return Err(ApiError::new("unavailable", "the server is about to leave"));
         }
@@ -90,35 +95,47 @@ impl Service {
         }
         self.start_builds(ctx);
         self.sweep_build_logs(ctx);
-        Ok(Response::json(201, &self.resource(&build)))
+        Ok(Response::json(201, &self.resource(&build, request)))
     }
 
     /// The oldest first, unless asked for otherwise.
-    fn list_builds(&self, app: &str, range: &str) -> Answer {
-        let range = Range::parse(range)?;
+    fn list_builds(&self, app: &str, request: &Request) -> Answer {
+        let range = Range::parse(range(&request.head))?;
         let app = self.host.store.app(app)?;
         let builds = self.host.store.builds(&app.id)?.into_iter();
         let builds = builds.map(|build| (build.created_at.to_string(), build));
         let (builds, more) = range.select(builds.collect(), |(started_at, _)| started_at);
-        let resources: Vec<_> = builds.iter().map(|(_, it)| self.resource(it)).collect();
+        let resources: Vec<_> = builds
+            .iter()
+            .map(|(_, it)| self.resource(it, request))
+            .collect();
         let ends = builds.first().zip(builds.last());
         let ends = ends.map(|(first, last)| (first.0.as_str(), last.0.as_str()));
         Ok(part(&range, "started_at", ends, more, &resources))
     }
 
-    fn build_info(&self, app: Option<&str>, id: &str) -> Answer {
-        let build = self.find_build(app, id)?;
-        Ok(Response::json(200, &self.resource(&build)))
+    fn build_info(&self, app: &str, id: &str, request: &Request) -> Answer {
+        let build = self.find_build(Some(app), id)?;
+        Ok(Response::json(200, &self.resource(&build, request)))
     }
 
-    fn build_result(&self, app: Option<&str>, id: &str) -> Answer {
+    fn build_result(&self, app: Option<&str>, id: &str, request: &Request) -> Answer {
         let build = self.find_build(app, id)?;
         let log = std::fs::read(self.builds.log(&build.id)).unwrap_or_default();
-        let result = BuildResult::new(self.resource(&build), &String::from_utf8_lossy(&log));
+        let result = BuildResult::new(
+            self.resource(&build, request),
+            &String::from_utf8_lossy(&log),
+        );
         Ok(Response::json(200, &result))
     }
 
-    fn cancel_build(&mut self, app: &str, id: &str, ctx: &mut Ctx<Self>) -> Answer {
+    fn cancel_build(
+        &mut self,
+        app: &str,
+        id: &str,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Answer {
         let build = self.find_build(Some(app), id)?;
         if build.status != BuildStatus::Pending {
             return Err(ApiError::invalid(format!("build `{id}` has ended already")));
@@ -126,7 +143,7 @@ impl Service {
         if self.builds.cancel(&build.id) {
             self.build_failed(&build.id, &Failure::Cancelled, ctx);
         }
-        self.build_info(Some(app), id)
+        self.build_info(app, id, request)
     }
 
     /// The log of a build, as it is written.
@@ -209,8 +226,9 @@ impl Service {
         }
     }
 
-    fn resource(&self, build: &build::Build) -> Build {
+    fn resource(&self, build: &build::Build, request: &Request) -> Build {
         let output = format!("/apps/{}/builds/{}/output", build.app_id, build.id);
+        let output = self.host.signed_url(request, "GET", &output, OUTPUT_TIME);
         Build::new(build, &self.host.account, output)
     }
 
