@@ -137,7 +137,7 @@ fn compile_in(
     say(Line::Detail(format!("Procfile declares types -> {names}")));
     say(Line::Plain(String::new()));
     say(Line::Step("Compressing...".into()));
-    let packed = cache.pack(source.root(), bounds.level, bounds.slug_bytes, is_wanted)?;
+    let (packed, _lease) = cache.pack(source.root(), bounds.level, bounds.slug_bytes, is_wanted)?;
     for warning in packed.warnings {
         say(Line::Warning(warning));
     }

@@ -58,13 +58,15 @@ pub fn upload<A: Application + AsMut<Host>>(
     Ok(Reply::worker(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
         move |server: &mut A, _: &mut Ctx<A>| {
-            let answer = received.map_err(worker_error).and_then(|received| {
-                let digest = received.id.to_string();
-                let store = &mut server.as_mut().store;
-                let slug =
-                    store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
-                Ok(Response::json(200, &Slug::new(&slug, url)))
-            });
+            let answer = received
+                .map_err(worker_error)
+                .and_then(|(received, _lease)| {
+                    let digest = received.id.to_string();
+                    let store = &mut server.as_mut().store;
+                    let slug =
+                        store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
+                    Ok(Response::json(200, &Slug::new(&slug, url)))
+                });
             Reply::Now(response(answer))
         }
     }))

@@ -42,12 +42,14 @@ pub fn upload<A: Application + AsMut<Host>>(
     Ok(Reply::worker(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
         move |server: &mut A, _: &mut Ctx<A>| {
-            let answer = received.map_err(worker_error).and_then(|received| {
-                let digest = received.id.to_string();
-                let store = &mut server.as_mut().store;
-                store.source_uploaded(&source.id, &digest)?;
-                Ok(Response::json(200, &resource))
-            });
+            let answer = received
+                .map_err(worker_error)
+                .and_then(|(received, _lease)| {
+                    let digest = received.id.to_string();
+                    let store = &mut server.as_mut().store;
+                    store.source_uploaded(&source.id, &digest)?;
+                    Ok(Response::json(200, &resource))
+                });
             Reply::Now(response(answer))
         }
     }))

@@ -127,7 +127,8 @@ impl SlugCache {
     }
 
     /// Stores a tarball of at most `max_bytes`. It is durable when this returns, but nobody has
-    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug.
+    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug. It is not
+    /// [swept away](Self::remove_all_but) before the lease is dropped: until then, somebody can note that it is wanted.
     ///
     /// # Errors
     /// It cannot be read or stored, is larger, or its digest is not the `expected` one.
@@ -136,7 +137,7 @@ impl SlugCache {
         mut tarball: impl Read,
         expected: Option<&SlugId>,
         max_bytes: u64,
-    ) -> anyhow::Result<Received> {
+    ) -> anyhow::Result<(Received, Lease)> {
         let unstored = |error| {
             failed(
                 format_args!("store the slug in `{}`", self.dir.display()),
@@ -173,13 +174,14 @@ impl SlugCache {
             .into());
         }
         file.as_file().sync_all().map_err(unstored)?;
+        let lease = self.lease(&id);
         self.put_in_place(file, &id).map_err(unstored)?;
         self.sync_dir().map_err(unstored)?;
-        Ok(Received { id, bytes })
+        Ok((Received { id, bytes }, lease))
     }
 
     /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
-    /// `go_on` says so. It is durable when this returns.
+    /// `go_on` says so. It is durable when this returns, and stays as one that was [received](Self::receive).
     ///
     /// # Errors
     /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
@@ -189,7 +191,7 @@ impl SlugCache {
         level: u32,
         max_bytes: u64,
         go_on: &(dyn Fn() -> bool + Sync),
-    ) -> anyhow::Result<Packed> {
+    ) -> anyhow::Result<(Packed, Lease)> {
         let unstored = |error| {
             failed(
                 format_args!("store the slug in `{}`", self.dir.display()),
@@ -213,9 +215,10 @@ impl SlugCache {
         }
         let packed = packed?;
         file.as_file().sync_all().map_err(unstored)?;
+        let lease = self.lease(&packed.id);
         self.put_in_place(file, &packed.id).map_err(unstored)?;
         self.sync_dir().map_err(unstored)?;
-        Ok(packed)
+        Ok((packed, lease))
     }
 
     /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody
@@ -300,7 +303,7 @@ impl SlugCache {
     }
 
     /// Removes every slug whose digest is not in `kept`, which was true at the time `as_of`: what has come or was used
-    /// since may be somebody's by now.
+    /// since may be somebody's by now, and what is leased is.
     ///
     /// # Errors
     /// One of them cannot be removed.
@@ -312,7 +315,7 @@ impl SlugCache {
             };
             let used = fs::metadata(self.tarball(&id)).and_then(|tarball| tarball.modified());
             if !kept.contains(digest) && !used.is_ok_and(|used| used > as_of) {
-                self.remove(&id)?;
+                self.remove_if(&id, || !locked(&self.leases).contains_key(&id))?;
             }
         }
         Ok(())
@@ -365,6 +368,13 @@ impl SlugCache {
     /// # Errors
     /// One of them cannot be removed.
     pub fn remove(&self, id: &SlugId) -> anyhow::Result<()> {
+        self.remove_if(id, || true)
+    }
+
+    fn remove_if(&self, id: &SlugId, unwanted: impl Fn() -> bool) -> anyhow::Result<()> {
+        if !unwanted() {
+            return Ok(());
+        }
         let tarball = self.tarball(id);
         // Both go while the tarball is locked, it as the last: so nobody unpacks it once more, and what comes under the
         // same name from then on finds no tree that is about to go.
@@ -372,6 +382,10 @@ impl SlugCache {
         let Some(_lock) = self.lock_what_is_there(id).map_err(unremoved)? else {
             return Ok(());
         };
+        // Whoever has begun to want it since then is about to put it in place, for which it takes our lock.
+        if !unwanted() {
+            return Ok(());
+        }
         self.remove_tree(id)?;
         remove_tree(&tarball).map_err(unremoved)
     }
@@ -605,7 +619,7 @@ mod tests {
     }
 
     fn store(cache: &SlugCache, tarball: &[u8]) -> SlugId {
-        cache.receive(tarball, None, u64::MAX).unwrap().id
+        cache.receive(tarball, None, u64::MAX).unwrap().0.id
     }
 
     fn names(cache: &SlugCache) -> Vec<String> {
@@ -617,12 +631,12 @@ mod tests {
     #[test]
     fn a_tarball_is_kept_under_its_digest() {
         let (_home, cache, tarball) = cache_and_tarball("x");
-        let received = cache
+        let (received, _) = cache
             .receive(tarball.as_slice(), None, tarball.len() as u64)
             .unwrap();
         assert_eq!(received.bytes, tarball.len() as u64);
         assert_eq!(fs::read(cache.tarball(&received.id)).unwrap(), tarball);
-        let again = cache
+        let (again, _) = cache
             .receive(tarball.as_slice(), Some(&received.id), u64::MAX)
             .unwrap();
         assert_eq!(again, received);
@@ -641,7 +655,7 @@ mod tests {
         assert!(error.contains("too many bytes in the tarball"), "{error}");
         assert!(packed(packed_bytes, false).is_err());
         assert!(names(&cache).is_empty());
-        let packed = packed(packed_bytes, true).unwrap();
+        let (packed, _lease) = packed(packed_bytes, true).unwrap();
         assert_eq!(fs::read(cache.tarball(&packed.id)).unwrap(), tarball);
         cache.ensure_tree(&packed.id).unwrap();
     }
@@ -742,6 +756,18 @@ mod tests {
         cache
             .remove_all_but(&BTreeSet::new(), SystemTime::now())
             .unwrap();
+        assert!(names(&cache).is_empty());
+    }
+
+    #[test]
+    fn what_has_come_stays_until_somebody_could_note_that_it_is_wanted() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let (received, lease) = cache.receive(&tarball[..], None, u64::MAX).unwrap();
+        let sweep = || cache.remove_all_but(&BTreeSet::new(), SystemTime::now());
+        sweep().unwrap();
+        assert_eq!(names(&cache), [format!("{}.tgz", received.id)]);
+        drop(lease);
+        sweep().unwrap();
         assert!(names(&cache).is_empty());
     }
 

@@ -280,7 +280,7 @@ impl Service {
             digest,
             size,
             process_types,
-            lease: _held,
+            lease,
         } = compiled;
         let built = Built {
             digest: digest.to_string(),
@@ -301,8 +301,8 @@ impl Service {
             }
             Err(error) => {
                 let why = UserError::from(error);
+                drop(lease);
                 self.build_failed(id, &Failure::Host(why.into()), ctx);
-                self.sweep_slugs(ctx);
             }
         }
     }
@@ -327,16 +327,19 @@ impl Service {
 
     fn build_failed(&mut self, id: &str, failure: &Failure, ctx: &mut Ctx<Self>) {
         self.builds.ended(id);
-        let timeout = self.host.settings.build_timeout;
-        self.builds.conclude(id, &last_words(failure, timeout));
         match self.host.store.fail_build(id, Timestamp::now()) {
-            Ok(build) => self
-                .host
-                .log_as(&build.app_id, Source::App, "api", "Build failed"),
+            Ok(build) => {
+                let timeout = self.host.settings.build_timeout;
+                self.builds.conclude(id, &last_words(failure, timeout));
+                self.host
+                    .log_as(&build.app_id, Source::App, "api", "Build failed");
+            }
             // Of an app that was destroyed.
-            Err(StoreError::NoBuild(_)) => {}
+            Err(StoreError::NoBuild(_)) => self.sweep_build_logs(ctx),
             Err(error) => tell!("cannot note that a build failed: {error}"),
         }
+        // There may be a slug already.
+        self.sweep_slugs(ctx);
         self.after_build(id, ctx);
     }
 
