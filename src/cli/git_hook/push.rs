@@ -16,7 +16,6 @@ use crate::cli::deploy::own_toolchains;
 use crate::cli::launch;
 use crate::client::is_lost;
 use crate::error::{tell, tell_part};
-use crate::release::ReleaseStatus;
 use crate::release::build::BuildStatus;
 use crate::repository;
 
@@ -159,13 +158,8 @@ fn show_output(context: &mut Context, path: &str, shown: &mut usize) -> Result<(
 fn launch(context: &mut Context, app: &str, release: &str) -> Result<()> {
     let path = app_path(app, &format!("/releases/{release}"));
     let release: Release = context.client()?.get(&path)?;
-    let had_phase = release.status == ReleaseStatus::Pending;
-    let released = launch::until_released(context, app, release);
-    if had_phase || released.is_err() {
-        let how = if released.is_ok() { "done" } else { "failed" };
-        tell!("Waiting for release.... {how}.");
-    }
-    launch::until_up(context, app, &released?, "Launching")
+    let release = launch::until_released_as_heroku(context, app, release)?;
+    launch::until_up(context, app, &release, "Launching")
 }
 
 /// As much of a text as so many bytes hold.
