@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod app;
+pub mod authorization;
 pub mod config_vars;
 pub mod dyno;
 pub mod dyno_size;

@@ -16,6 +16,7 @@ mod formation;
 mod releases;
 mod sessions;
 mod slugs;
+mod tokens;
 mod usage;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0003_maintenance.sql")),
     M::up(include_str!("../migrations/0004_formation.sql")),
     M::up(include_str!("../migrations/0005_sessions.sql")),
+    M::up(include_str!("../migrations/0006_tokens.sql")),
 ];
 
 /// The open state.
@@ -114,7 +116,10 @@ impl Store {
 }
 
 /// A random uuid (version 4).
-fn new_id() -> Result<String> {
+///
+/// # Errors
+/// When the kernel gives no random bytes.
+pub fn new_id() -> Result<String> {
     let mut bytes = random()?.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

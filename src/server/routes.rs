@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
-use super::{apps, config, formation, platform, releases, slugs};
+use super::{apps, authorizations, config, formation, platform, releases, slugs};
 use crate::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
@@ -71,6 +71,9 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("PATCH", ["apps", app, "formation", which]) => {
             formation::scale_one(host, app, which, body, now)
         }
+        ("GET", ["oauth", "authorizations"]) => authorizations::list(host, now),
+        ("POST", ["oauth", "authorizations"]) => authorizations::create(host, body, now),
+        ("DELETE", ["oauth", "authorizations", id]) => authorizations::revoke(host, id, now),
         (method, parts) => platform::route(host, method, parts, now)?,
     };
     Some(Reply::Now(host::response(answer)))

@@ -8,7 +8,9 @@ mod harness;
 mod small_disk;
 mod terminal;
 
+mod api_tcp;
 mod apps;
+mod auth;
 mod birth;
 mod bounds;
 mod config;
