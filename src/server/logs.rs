@@ -41,26 +41,25 @@ use tail::{Tail, Until};
 /// How many may read logs at once; each takes a connection and two descriptors.
 const MOST_READERS: usize = 200;
 
-/// How often those hear something who wait for events. Heroku's client takes a stream that says nothing for five minutes
-/// for dead.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(20);
-
 /// All readers of logs.
 pub struct Logs {
     most: usize,
     tails: HashMap<Ticket, Tail>,
     changes: Changes,
-    /// Its deadline is when those who have heard nothing for long are to hear something.
+    /// How often those hear something who wait for events.
+    keep_alive_every: Duration,
+    /// Its deadline is when they are to, if there are any.
     keep_alive: Option<Token>,
 }
 
 impl Logs {
     /// Nobody reads yet. Of `connections` that the server may have, half are left to those who want something else.
-    pub fn new(connections: usize) -> Self {
+    pub fn new(connections: usize, keep_alive_every: Duration) -> Self {
         Self {
             most: MOST_READERS.min(connections / 2),
             tails: HashMap::new(),
             changes: Changes::new(),
+            keep_alive_every,
             keep_alive: None,
         }
     }
@@ -85,7 +84,7 @@ impl Logs {
             if tail.wants_keep_alive() && self.keep_alive.is_none() {
                 let token = ctx.reactor().token();
                 self.keep_alive = Some(token);
-                let at = Instant::now() + KEEP_ALIVE_EVERY;
+                let at = Instant::now() + self.keep_alive_every;
                 ctx.reactor().set_deadline(token, at);
             }
         }
@@ -145,7 +144,7 @@ impl Logs {
         }
         match (any, self.keep_alive) {
             (true, Some(token)) => {
-                let at = Instant::now() + KEEP_ALIVE_EVERY;
+                let at = Instant::now() + self.keep_alive_every;
                 ctx.reactor().set_deadline(token, at);
             }
             _ => self.keep_alive = None,

@@ -73,7 +73,11 @@ impl Form {
                 out.extend_from_slice(format!("id: {after}\n").as_bytes());
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 // To a client of events a carriage return ends a line, too.
-                for piece in line.strip_suffix(b"\r").unwrap_or(line).split(|&byte| byte == b'\r') {
+                for piece in line
+                    .strip_suffix(b"\r")
+                    .unwrap_or(line)
+                    .split(|&byte| byte == b'\r')
+                {
                     out.extend_from_slice(b"data: ");
                     out.extend_from_slice(piece);
                     out.push(b'\n');

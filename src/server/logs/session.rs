@@ -45,14 +45,14 @@ where
         move |app: &mut A, _: &mut Ctx<A>| {
             let answer = found
                 .map_err(|error| worker_error(error.into()))
-                .and_then(|found| {
+                .map(|found| {
                     let target = address(&app_id, &query, &found);
                     let now = Timestamp::now();
                     let good_for = if query.tail { TAIL_GOOD_FOR } else { GOOD_FOR };
                     let host: &mut Host = app.as_mut();
                     let signed = host.access.signer().sign("GET", &target, good_for, now);
-                    let session = LogSession::new(format!("{base}{signed}"), now)?;
-                    Ok(Response::json(201, &session))
+                    let session = LogSession::new(format!("{base}{signed}"), now);
+                    Response::json(201, &session)
                 });
             Reply::Now(response(answer))
         }

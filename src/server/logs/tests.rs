@@ -68,7 +68,15 @@ fn open(folder: &Path, query: &LogQuery) -> Tail {
         },
     };
     let (app, folder) = ("app".to_owned(), folder.to_owned());
-    Tail::open(app, folder, found.begin, query.filter(), until, Form::Records).unwrap()
+    Tail::open(
+        app,
+        folder,
+        found.begin,
+        query.filter(),
+        until,
+        Form::Records,
+    )
+    .unwrap()
 }
 
 /// Everything that it is given, to its end (true) or until it waits (false); and the last cursor.
@@ -168,7 +176,8 @@ fn a_number_of_lines_is_of_those_that_match_even_if_more_come_meanwhile() {
         lines: found.lines,
     };
     let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(app, path, found.begin, query.filter(), until, Form::Records).unwrap();
+    let mut tail =
+        Tail::open(app, path, found.begin, query.filter(), until, Form::Records).unwrap();
     assert_eq!(read(&mut tail).0, numbers(18..=20));
 }
 
