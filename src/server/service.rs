@@ -1,6 +1,7 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod admission;
+mod build_requests;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
@@ -19,10 +20,12 @@ use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::builds::Builds;
 use super::courtesy::Courtesy;
 use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
+use super::file_streams::FileStreams;
 use super::formations::Formations;
 use super::host::{self, Host, response};
 use super::limits::Limits;
@@ -93,6 +96,8 @@ struct Service {
     routing: Option<Routing>,
     /// How many connections it may have.
     visitors: usize,
+    builds: Builds,
+    file_streams: FileStreams,
     /// Where the API is reached over TCP.
     listening: Option<SocketAddr>,
     formations: Formations,
@@ -168,6 +173,15 @@ impl Service {
         let left = host.store.sessions().map_err(UserError::from)?;
         let sessions = Sessions::left(&left, Instant::now());
         let session_token = ctx.reactor().token();
+        let builds = Builds::new(
+            home.join("builds"),
+            host.settings.max_builds,
+            ctx.reactor().waker(),
+        )
+        .context("cannot use the folder of the builds")?;
+        host.sources
+            .sweep()
+            .context("cannot clear up what an earlier server left")?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -187,6 +201,8 @@ impl Service {
             destroying: Vec::new(),
             routing,
             visitors: descriptors.visitors,
+            builds,
+            file_streams: FileStreams::new(descriptors.connections),
             listening: None,
             formations: Formations::default(),
             formation_token,
@@ -200,6 +216,7 @@ impl Service {
         };
         service.listens_at(listening);
         service.recall();
+        service.fail_lost_builds();
         Ok(service)
     }
 
@@ -208,6 +225,7 @@ impl Service {
         self.info.idle
             && self.listening.is_none()
             && self.dynos.are_done()
+            && self.builds.is_empty()
             && self.formations.next_look().is_none()
             && self.sessions.is_empty()
             && ctx.connections() == 0
@@ -294,15 +312,24 @@ impl Service {
         self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
+        self.end_builds_of(app_id, ctx);
         let logs = self.host.log_folder(app_id);
+        ctx.work(move || {
+            let _ = crate::slug::remove_tree(&logs);
+            |_: &mut Self, _: &mut Ctx<Self>| {}
+        });
+        self.sweep_slugs(ctx);
+    }
+
+    /// Removes the slugs that are nobody's any more.
+    fn sweep_slugs(&self, ctx: &mut Ctx<Self>) {
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         let as_of = SystemTime::now();
         ctx.work(move || {
-            let _ = crate::slug::remove_tree(&logs);
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept, as_of)
             {
-                tell!("cannot remove the slugs of a destroyed app: {error:#}");
+                tell!("cannot remove slugs that belong to nobody: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -353,6 +380,11 @@ impl Service {
             ("GET", ["apps", app, "releases", release, "output"]) => {
                 return host::reply(logs::read_output(self, &request, app, release, ctx));
             }
+            (_, ["apps", _, "builds", ..] | ["builds", ..])
+            | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])
+            | ("DELETE", ["sources", _]) => {
+                return self.build_request(&request, ctx);
+            }
             (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
@@ -391,7 +423,10 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Woken => self.hear_router(ctx),
+            Event::Woken => {
+                self.hear_router(ctx);
+                self.hear_builds(ctx);
+            }
             Event::Again(token) if token == self.formation_token => {
                 self.await_claims(ctx);
                 self.take_up_formations(ctx);
@@ -402,7 +437,10 @@ impl Application for Service {
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);
             }
-            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
+            Event::Deadline(token) if token == self.log_keeper.token() => {
+                self.log_keeper.look(ctx);
+                self.sweep_sources(ctx);
+            }
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -430,15 +468,15 @@ impl Application for Service {
     }
 
     fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
-        match self.sessions.more(ticket) {
-            Some(more) => more,
-            None => self.logs.more(ticket, ctx),
-        }
+        let more = self.sessions.more(ticket);
+        let more = more.or_else(|| self.file_streams.more(ticket));
+        more.unwrap_or_else(|| self.logs.more(ticket, ctx))
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
         self.courtesy.forget(ticket);
         self.end_waiters.forget(ticket);
+        self.file_streams.leave(ticket);
         self.logs.leave(ticket, ctx);
         self.session_client_gone(ticket, ctx);
     }

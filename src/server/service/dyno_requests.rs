@@ -19,6 +19,7 @@ use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
+use crate::stream::Stream;
 
 impl Service {
     pub(super) fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
@@ -288,8 +289,11 @@ impl Service {
     fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
         let dyno = self.live_dyno_for(head, app, dyno)?;
         Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.attach(&dyno.id, &connection) {
+            move |service: &mut Self, _, stream: Stream, _| {
+                let passed_on = stream
+                    .into_socket()
+                    .is_ok_and(|connection| service.dynos.attach(&dyno.id, &connection));
+                if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
             },
@@ -315,8 +319,11 @@ impl Service {
             ),
         );
         Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.run_inside(&dyno.id, &message, &connection) {
+            move |service: &mut Self, _, stream: Stream, _| {
+                let passed_on = stream.into_socket().is_ok_and(|connection| {
+                    service.dynos.run_inside(&dyno.id, &message, &connection)
+                });
+                if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
             },
