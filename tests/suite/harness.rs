@@ -332,7 +332,9 @@ impl Host {
             false => Command::new(self.program()),
             true => {
                 let mut command = Command::new("env");
-                command.arg("--default-signal=HUP,INT,QUIT").arg(self.program());
+                command
+                    .arg("--default-signal=HUP,INT,QUIT")
+                    .arg(self.program());
                 command
             }
         };

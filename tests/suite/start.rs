@@ -1,9 +1,11 @@
 //! `dyno start`: a Procfile in the foreground, in a folder that is live, as long as somebody holds it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
@@ -293,6 +295,26 @@ fn a_port_that_somebody_has_is_one_error() {
     host.dyno(&folder, &["start", "-p", &first.to_string()])
         .finish()
         .fails_with(1, &refused, "dyno start -p");
+    // Nor where browsers look first, nor what was given to somebody who does not listen yet.
+    let second = first_port();
+    let name = format!("dyno-port-{}", second + 100);
+    let claim = SocketAddr::from_abstract_name(&name).unwrap();
+    let _claimed = UnixDatagram::bind_addr(&claim).unwrap();
+    let mut taken = vec![second];
+    let third = first_port();
+    let _listens = match TcpListener::bind((Ipv6Addr::LOCALHOST, third + 100)) {
+        Ok(listens) => {
+            taken.push(third);
+            Some(listens)
+        }
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => None,
+        Err(error) => panic!("{error}"),
+    };
+    for first in taken {
+        host.dyno(&folder, &["start", "-p", &first.to_string()])
+            .finish()
+            .fails_with(1, "cannot be had: another program has it", "dyno start -p");
+    }
     is_gone(&host, &folder);
 }
 
@@ -703,6 +725,26 @@ fn a_clean_slug_runs_on_wish() {
         .prints("old\n");
     assert!(!folder.join("made").exists());
     ends_well(running);
+    is_gone(&host, &folder);
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_slug_that_is_being_packed() {
+    let host = Host::new();
+    let folder = project(&host, "shop", &[("Procfile", "worker: sleep 1000\n")]);
+    // Nothing on the disk, and seconds of work to pack.
+    let large = fs::File::create(folder.join("large")).unwrap();
+    large.set_len(3 << 30).unwrap();
+    let running = start(&host, &folder, &["--slug"]);
+    running.wait_for_errors("Deploying to ");
+    running.signal(Signal::INT);
+    let outcome = running.finish();
+    outcome.succeeds();
+    assert!(
+        !outcome.errors().contains("done, v"),
+        "{}",
+        outcome.errors()
+    );
     is_gone(&host, &folder);
 }
 
