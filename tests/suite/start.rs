@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
@@ -48,18 +49,24 @@ fn chown(folder: &Path, id: u32) {
     }
 }
 
-/// The first of some ports that nobody has.
+/// The first of some ports that nobody has: two of each process type, of three at most. They are this process's as long as
+/// it lives, whoever runs the same tests beside it.
 fn first_port() -> u16 {
+    /// Between 10,000 and the ports that servers give away; each takes two of each hundred.
+    const SLOTS: u16 = 33 * 50;
+    static HELD: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 40).unwrap();
+    let own = u16::try_from(std::process::id() * 41 % u32::from(SLOTS)).unwrap();
     eventually("free ports", || {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let first = 10_000 + (own * 11 + next) % 40 * 200;
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        [0, 1, 100, 101]
-            .iter()
-            .all(|offset| free(first + offset))
-            .then_some(first)
+        let slot = (own + NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS) % SLOTS;
+        let first = 10_000 + slot / 50 * 300 + slot % 50 * 2;
+        let name = format!("dyno-suite-ports-{first}");
+        let held = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).ok()?;
+        let free = |offset| TcpListener::bind((Ipv4Addr::UNSPECIFIED, first + offset)).is_ok();
+        [0, 1, 100, 101, 200, 201].into_iter().all(free).then(|| {
+            HELD.lock().unwrap().push(held);
+            first
+        })
     })
 }
 
@@ -549,6 +556,8 @@ fn nothing_outlives_a_command_that_is_killed() {
     let running = start(&host, &folder, &[]);
     running.wait_for_output("worker.1 | ready");
     running.signal(Signal::KILL);
+    // It has its connection until it is gone.
+    running.process.wait_for_end();
     let again = start(&host, &folder, &[]);
     again.wait_for_output("worker.1 | ready");
     again.signal(Signal::KILL);
