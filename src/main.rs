@@ -28,8 +28,10 @@ mod scheduler;
 mod settings;
 mod size;
 mod time_span;
+mod token;
 
 // One resource each.
+mod build;
 mod executable;
 mod home;
 mod listener;
@@ -41,7 +43,10 @@ mod slug;
 mod stack;
 mod store;
 mod sys;
-#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+#[allow(
+    dead_code,
+    reason = "its first clients come with a remote command line"
+)]
 mod tls;
 mod toolchain;
 
@@ -50,7 +55,10 @@ mod control;
 mod frame;
 mod http;
 mod reactor;
-#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+#[allow(
+    dead_code,
+    reason = "its first clients come with a remote command line"
+)]
 mod stream;
 mod unix_socket;
 

@@ -1,15 +1,20 @@
 //! The server: the API on its socket, and what it makes of the requests.
 
 pub mod about;
+pub mod access;
 pub mod api_loop;
 pub mod application;
 mod apps;
+mod authorizations;
 pub mod body_stream;
+mod builds;
 mod config;
 mod connection;
+mod courtesy;
 mod descriptors;
 mod dynos;
 mod end_waiters;
+mod file_streams;
 mod formation;
 mod formations;
 mod ground;
@@ -19,6 +24,7 @@ pub mod listener;
 mod log_keeper;
 mod logs;
 mod lost;
+mod place;
 mod platform;
 mod releases;
 mod routes;
@@ -26,7 +32,9 @@ pub mod service;
 mod service_manager;
 pub mod sessions;
 mod signals;
+pub mod signed_url;
 mod slugs;
+mod sources;
 pub mod startup;
 mod status;
 mod supervisors;

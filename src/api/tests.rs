@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 
 use super::account::{Account, Identity};
 use super::app::{CreateApp, UpdateApp};
+use super::build::{Build, BuildResult, CreateBuild, source_path};
 use super::config_vars::parse_change;
 use super::dyno::CreateDyno;
 use super::formation::{ScaleFormation, parse_update};
 use super::release::{CreateRelease, Deploy, PackedFolder};
 use super::slug::CreateSlug;
+use super::source::Source;
 use super::*;
 use crate::app::{AppName, Folder};
 use crate::config_var::Config;
@@ -53,6 +55,15 @@ fn identity() -> Identity {
     Identity {
         id: ID.into(),
         email: "ada@example.org".into(),
+    }
+}
+
+const NOW: Time = Time(Timestamp::UNIX_EPOCH);
+
+fn places() -> app::Places {
+    app::Places {
+        router: Some("127.0.0.1:8080".parse().unwrap()),
+        git: Some("http://localhost:5001".into()),
     }
 }
 
@@ -125,11 +136,25 @@ fn slug_of_store() -> crate::release::Slug {
 }
 
 #[test]
+fn an_app_is_visited_by_its_name_at_the_routers_port() {
+    let of = |router: &str| {
+        let router = Some(router.parse().unwrap());
+        let places = app::Places { router, git: None };
+        places.web_url("shop").unwrap()
+    };
+    assert_eq!(of("127.0.0.1:8080"), "http://shop.localhost:8080/");
+    assert_eq!(of("127.0.0.1:80"), "http://shop.localhost/");
+    assert_eq!(of("[::1]:5001"), "http://shop.localhost:5001/");
+    let nowhere = app::App::new(&app_of_store(), &identity(), &app::Places::default());
+    assert_eq!((nowhere.web_url, &*nowhere.git_url), (None, ""));
+}
+
+#[test]
 fn an_app_conforms() {
     let mut app = app_of_store();
-    conforms("app", &app::App::new(&app, &identity()), true);
+    conforms("app", &app::App::new(&app, &identity(), &places()), true);
     (app.slug_size, app.folder, app.maintenance) = (None, None, true);
-    let closed = app::App::new(&app, &identity());
+    let closed = app::App::new(&app, &identity(), &places());
     conforms("app", &closed, true);
     assert!(closed.maintenance);
 }
@@ -334,8 +359,11 @@ fn sizes_account_and_config_conform() {
     for size in &crate::size::ALL {
         conforms("dyno-size", &dyno_size::DynoSize::new(size), true);
     }
-    // Heroku tells much about an account that there is nothing to say of here.
-    conforms("account", &Account::new(identity()), false);
+    conforms("account", &Account::new(identity(), NOW), true);
+    conforms("region", &platform::Region::new(NOW), true);
+    conforms("stack", &platform::Stack::new(NOW), true);
+    let owner = platform::Collaborator::owner(&app_of_store(), &identity());
+    conforms("collaborator", &owner, true);
     conforms(
         "config-vars",
         &Config::from([("A".into(), "1".into())]),
@@ -351,7 +379,7 @@ fn the_client_reads_what_the_server_writes() {
         let json = serde_json::to_string(value).unwrap();
         assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value, "{json}");
     }
-    through(&app::App::new(&app_of_store(), &identity()));
+    through(&app::App::new(&app_of_store(), &identity(), &places()));
     through(&release::Release::new(&release_of_store(), &identity()));
     through(&dyno::Dyno::new(&dyno_of_store(), None));
     through(&slug::Slug::new(&slug_of_store(), "/x".into()));
@@ -366,14 +394,14 @@ fn the_client_reads_what_the_server_writes() {
         time: std::time::Duration::from_millis(1500),
     }));
     through(&dyno_size::DynoSize::new(Size::default_size()));
-    through(&Account::new(identity()));
+    through(&Account::new(identity(), NOW));
     let packed_at = Some(Timestamp::from_microsecond(1_500_000_000_123_456).unwrap());
     let link = crate::app::Link {
         app: app_of_store(),
         path: "/src".into(),
         packed_at,
     };
-    let link = link::Link::new(&link, &identity());
+    let link = link::Link::new(&link, &identity(), &places());
     through(&link);
     assert_eq!(link.packed_at.map(|time| time.0), packed_at);
 }
@@ -624,4 +652,88 @@ fn fixed_ids_are_uuids_of_their_own() {
             .all(|id| id.len() == 36 && ids.iter().filter(|other| id == *other).count() == 1)
     );
     assert_eq!(ids[0], fixed_id("dyno-size", "1X"));
+}
+
+fn build_of_store() -> crate::release::build::Build {
+    crate::release::build::Build {
+        id: ID.into(),
+        app_id: ID.into(),
+        status: crate::release::build::BuildStatus::Pending,
+        user: "ada@example.org".into(),
+        source: crate::release::build::BuildSource {
+            id: ID.into(),
+            url: source_path(ID),
+            ..Default::default()
+        },
+        slug_id: None,
+        release_id: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn sources_and_builds_are_herokus() {
+    conforms(
+        "source",
+        &Source::new(source_path(ID), source_path(ID)),
+        true,
+    );
+    let mut build = build_of_store();
+    conforms("build", &Build::new(&build, &identity(), "/x".into()), true);
+    build.status = crate::release::build::BuildStatus::Failed;
+    build.source.commit = Some("1234abcd".into());
+    build.source.digest = Some("ab".repeat(32));
+    build.slug_id = Some(ID.into());
+    build.release_id = Some(ID.into());
+    let resource = Build::new(&build, &identity(), "/x".into());
+    conforms("build", &resource, true);
+    let result = serde_json::to_value(BuildResult::new(resource, "a\nb\n")).unwrap();
+    assert_eq!(result["exit_code"], 1);
+    assert_eq!(
+        result["lines"],
+        json!([{"line": "a\n", "stream": "STDOUT"}, {"line": "b\n", "stream": "STDOUT"}])
+    );
+}
+
+#[test]
+fn what_is_built_is_a_source_of_this_server() {
+    let parse = |blob: Value| {
+        CreateBuild::parse(json!({ "source_blob": blob }).to_string().as_bytes())
+            .map(|(source, _)| source)
+    };
+    for url in [
+        "/sources/1-a/blob",
+        "https://127.0.0.1:5001/sources/1-a/blob?signature=x",
+    ] {
+        let source = parse(json!({
+            "url": url,
+            "version": "1234abcd",
+            "checksum": format!("SHA256:{}", "AB".repeat(32)),
+        }))
+        .unwrap();
+        assert_eq!((source.id.as_str(), source.url.as_str()), ("1-a", url));
+        assert_eq!(source.commit.as_deref(), Some("1234abcd"));
+        assert_eq!(source.digest, Some("ab".repeat(32)));
+    }
+    for url in [
+        "https://github.com/ada/shop/archive/main.tar.gz",
+        "/sources//blob",
+        "/sources/a/b/blob",
+        "file:///etc/passwd",
+        "",
+    ] {
+        let error = parse(json!({ "url": url })).unwrap_err();
+        assert_eq!(error.status(), 422, "{url}");
+        assert!(error.message.contains("is not a source"), "{error}");
+        assert!(error.hint.unwrap().contains("POST /sources"));
+    }
+    let long = format!("/sources/{}/blob", "x".repeat(4_000));
+    let long = parse(json!({ "url": long })).unwrap_err();
+    assert!(long.message.contains("bytes"), "{long}");
+    for wrong in [json!(null), json!("x"), json!({}), json!({ "url": 1 })] {
+        assert_eq!(parse(wrong.clone()).unwrap_err().status(), 422, "{wrong}");
+    }
+    let text = json!({ "url": "/sources/1/blob", "version": "x".repeat(1_001) });
+    assert!(parse(text).is_err());
 }

@@ -7,12 +7,14 @@
 //! [given away](Reply::Upgrade).
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Reactor, Token};
+use crate::stream::Stream;
 
 use super::body_stream::BodyReader;
+use super::listener::Listener;
 use super::workers::Workers;
 
 /// The server behind the API.
@@ -24,6 +26,12 @@ pub trait Application: Sized + 'static {
 
     /// Answers a request.
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self>;
+
+    /// What every response to this request is to have, whichever way it came about. Asked once, when it is about to be
+    /// written.
+    fn manners(&mut self, _ticket: Ticket, response: Response) -> Response {
+        response
+    }
 
     /// An event of a token that the application took from [`Ctx::reactor`], or [`Event::Woken`].
     ///
@@ -67,8 +75,31 @@ pub struct Request {
     pub head: RequestHead,
     /// Its body, unless that is streamed.
     pub body: Vec<u8>,
+    /// How it came.
+    pub via: Via,
     /// What to answer it by, for [`Reply::Later`].
     pub ticket: Ticket,
+}
+
+/// How a client has come to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Over the Unix socket: it is the server's own user, or root.
+    Socket,
+    /// From a network, this host's own perhaps.
+    Tcp {
+        /// From where.
+        peer: SocketAddr,
+        /// Nobody on the way can read along.
+        tls: bool,
+    },
+}
+
+impl Via {
+    /// Whether the client may be on another host, or be another user.
+    pub fn is_remote(self) -> bool {
+        self != Self::Socket
+    }
 }
 
 /// How a streamed response goes on.
@@ -82,6 +113,8 @@ pub enum More {
     /// It does not; the client sees a complete response. (One that is cut off by the server's end is seen to be
     /// incomplete.)
     End,
+    /// It cannot; the client sees that it broke off.
+    Broken,
 }
 
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.
@@ -99,10 +132,9 @@ pub type Completion<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>) -> Reply<A> + Send>
 /// streamed, and is at its end otherwise.
 pub type Job<A> = Box<dyn FnOnce(&mut BodyReader) -> Completion<A> + Send>;
 
-/// What is done with a connection that is given away, on the loop. The socket is non-blocking and
-/// watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
+/// What is done with a connection that is given away, on the loop. The stream is watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
 /// been written.
-pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>)>;
+pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, Stream, Vec<u8>)>;
 
 /// The answer to a request.
 pub enum Reply<A: Application> {
@@ -131,7 +163,7 @@ impl<A: Application> Reply<A> {
     }
 
     /// [`Reply::Upgrade`] without the box.
-    pub fn upgrade(take: impl FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>) + 'static) -> Self {
+    pub fn upgrade(take: impl FnOnce(&mut A, &mut Ctx<A>, Stream, Vec<u8>) + 'static) -> Self {
         Self::Upgrade(Box::new(take))
     }
 }
@@ -150,6 +182,8 @@ pub struct Ctx<A: Application> {
     pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
     pub(super) connections: usize,
     pub(super) stopping: bool,
+    /// Listeners that are to be served from the next turn on.
+    pub(super) listeners: Vec<Listener>,
 }
 
 impl<A: Application> Ctx<A> {
@@ -187,6 +221,11 @@ impl<A: Application> Ctx<A> {
                 }),
             }
         }))
+    }
+
+    /// Serves one more listener from the next turn on.
+    pub fn listen(&mut self, listener: impl Into<Listener>) {
+        self.listeners.push(listener.into());
     }
 
     /// Clients that are connected, whether they have asked for something or not.

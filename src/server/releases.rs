@@ -4,12 +4,14 @@ use jiff::Timestamp;
 
 use super::application::{Application, Ctx, Reply};
 use super::formation;
-use super::host::{Answer, Host, response, worker_error};
+use super::host::{Answer, Host, part, response, worker_error};
 use super::slugs::digest;
 use crate::api::ApiError;
+use crate::api::range::Range;
 use crate::api::release::{CreateRelease, Release};
 use crate::error::tell;
 use crate::http::Response;
+use crate::release::{self, Version};
 use crate::slug::SlugId;
 use crate::store::{NewRelease, Packed, Store, StoreError};
 
@@ -17,25 +19,20 @@ use crate::store::{NewRelease, Packed, Store, StoreError};
 /// order (`version ..; order=desc, max=10`).
 pub fn list(host: &Host, app: &str, range: &str) -> Answer {
     let app = host.store.app(app)?;
-    let mut releases = host.store.releases(&app.id)?;
-    let mut max = usize::MAX;
-    let mut descending = false;
-    for option in range.split([';', ',']).map(str::trim) {
-        match option.split_once('=') {
-            Some(("order", order)) => descending = order == "desc",
-            Some(("max", number)) => max = number.parse().unwrap_or(max),
-            _ => {}
-        }
-    }
-    if !descending {
-        releases.reverse();
-    }
-    let releases: Vec<_> = releases
+    let range = Range::parse(range)?;
+    let (low, high) = range.numbers("version")?;
+    let versions = Version(low)..=Version(high);
+    let (releases, more) =
+        host.store
+            .release_page(&app.id, versions, range.descending, range.max)?;
+    let number = |release: Option<&release::Release>| Some(release?.version.0.to_string());
+    let ends = number(releases.first()).zip(number(releases.last()));
+    let ends = ends.as_ref().map(|(first, last)| (&**first, &**last));
+    let resources: Vec<_> = releases
         .iter()
-        .take(max)
         .map(|release| Release::new(release, &host.account))
         .collect();
-    Ok(Response::json(200, &releases))
+    Ok(part(&range, "version", ends, more, &resources))
 }
 
 /// `GET /apps/A/releases/V`
@@ -89,15 +86,22 @@ pub fn create<A: Application + AsMut<Host>>(
                 let were_wanted = formation::is_wanted(host, &app.id);
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
-                host.log(&app.id, &release.description);
-                host.log(&app.id, &format!("Release {} created", release.version));
-                formation::log_first(host, &app.id, were_wanted);
-                host.released.push(app.id.clone());
+                announce(host, &release, were_wanted);
                 Ok(Response::json(201, &Release::new(&release, &host.account)))
             };
             Reply::Now(response(release()))
         }
     }))
+}
+
+/// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
+/// had dynos before.
+pub(super) fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
+    let app_id = &release.app_id;
+    host.log(app_id, &release.description);
+    host.log(app_id, &format!("Release {} created", release.version));
+    formation::log_first(host, app_id, were_wanted);
+    host.released.push(app_id.clone());
 }
 
 /// What could not be unpacked is no slug, and nothing of it stays when that is told; unless it was one when another
@@ -128,14 +132,14 @@ fn make(
     request: CreateRelease,
     user: &str,
     now: Timestamp,
-) -> Result<crate::release::Release, StoreError> {
+) -> Result<release::Release, StoreError> {
     match request {
         CreateRelease::Rollback { release } => store.rollback(app_id, &release, user, now),
         CreateRelease::Deploy(deploy) => {
             let new = NewRelease {
                 slug_id: deploy.slug,
                 description: deploy.description,
-                toolchains: deploy.toolchains,
+                toolchains: Some(deploy.toolchains),
                 by_the_way: deploy.by_the_way,
                 packed: deploy.folder.map(|packed| Packed {
                     folder: packed.folder,

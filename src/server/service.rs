@@ -1,12 +1,16 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
+mod admission;
+mod build_requests;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod listening;
 mod routing;
 mod server_requests;
 mod session_requests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,9 +20,12 @@ use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::builds::Builds;
+use super::courtesy::Courtesy;
 use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
+use super::file_streams::FileStreams;
 use super::formations::Formations;
 use super::host::{self, Host, response};
 use super::limits::Limits;
@@ -35,7 +42,7 @@ use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
 use crate::home::Home;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::{Listen, Sourced};
@@ -89,12 +96,18 @@ struct Service {
     routing: Option<Routing>,
     /// How many connections it may have.
     visitors: usize,
+    builds: Builds,
+    file_streams: FileStreams,
+    /// Where the API is reached over TCP.
+    listening: Option<SocketAddr>,
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
     sessions: Sessions,
     /// Its deadline is that of whoever may claim a session of an earlier server.
     session_token: Token,
+    /// What Heroku's API says with every response, of requests that are being answered.
+    courtesy: Courtesy,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
     end_token: Token,
@@ -152,12 +165,23 @@ impl Service {
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
         let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
+        let listening = listening::begin(home, &sourced.settings, ctx)?;
+        host.places.router = routing.as_ref().map(Routing::address);
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
         let left = host.store.sessions().map_err(UserError::from)?;
         let sessions = Sessions::left(&left, Instant::now());
         let session_token = ctx.reactor().token();
+        let builds = Builds::new(
+            home.join("builds"),
+            host.settings.max_builds,
+            ctx.reactor().waker(),
+        )
+        .context("cannot use the folder of the builds")?;
+        host.sources
+            .sweep()
+            .context("cannot clear up what an earlier server left")?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -177,23 +201,31 @@ impl Service {
             destroying: Vec::new(),
             routing,
             visitors: descriptors.visitors,
+            builds,
+            file_streams: FileStreams::new(descriptors.connections),
+            listening: None,
             formations: Formations::default(),
             formation_token,
             sessions,
             session_token,
+            courtesy: Courtesy::default(),
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
         };
+        service.listens_at(listening);
         service.recall();
+        service.fail_lost_builds();
         Ok(service)
     }
 
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle
+            && self.listening.is_none()
             && self.dynos.are_done()
+            && self.builds.is_empty()
             && self.formations.next_look().is_none()
             && self.sessions.is_empty()
             && ctx.connections() == 0
@@ -280,15 +312,24 @@ impl Service {
         self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
+        self.end_builds_of(app_id, ctx);
         let logs = self.host.log_folder(app_id);
+        ctx.work(move || {
+            let _ = crate::slug::remove_tree(&logs);
+            |_: &mut Self, _: &mut Ctx<Self>| {}
+        });
+        self.sweep_slugs(ctx);
+    }
+
+    /// Removes the slugs that are nobody's any more.
+    fn sweep_slugs(&self, ctx: &mut Ctx<Self>) {
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         let as_of = SystemTime::now();
         ctx.work(move || {
-            let _ = crate::slug::remove_tree(&logs);
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept, as_of)
             {
-                tell!("cannot remove the slugs of a destroyed app: {error:#}");
+                tell!("cannot remove slugs that belong to nobody: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -306,12 +347,9 @@ impl Service {
     }
 }
 
-impl Application for Service {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
-        routes::body_plan(&self.host, head)
-    }
-
-    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+impl Service {
+    /// Answers a request of somebody who may ask.
+    fn answer(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         if let Some(reply) = about::answer(&request, &self.info, ctx) {
             return reply;
         }
@@ -333,11 +371,38 @@ impl Application for Service {
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app, ctx));
             }
+            (_, ["apps", _, "builds", ..] | ["builds", ..])
+            | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])
+            | ("DELETE", ["sources", _]) => {
+                return self.build_request(&request, ctx);
+            }
             (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
+    }
+}
+
+impl Application for Service {
+    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+        routes::body_plan(&self.host, head)
+    }
+
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        if let Err(error) = self.admit(&request) {
+            return Reply::Now(response(Err(error)));
+        }
+        let ticket = request.ticket;
+        let reply = self.answer(request, ctx);
+        if matches!(reply, Reply::Upgrade(_)) {
+            self.courtesy.forget(ticket);
+        }
+        reply
+    }
+
+    fn manners(&mut self, ticket: Ticket, response: Response) -> Response {
+        self.courtesy.pay(ticket, response)
     }
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
@@ -349,7 +414,10 @@ impl Application for Service {
                     ctx.stop();
                 }
             }
-            Event::Woken => self.hear_router(ctx),
+            Event::Woken => {
+                self.hear_router(ctx);
+                self.hear_builds(ctx);
+            }
             Event::Again(token) if token == self.formation_token => {
                 self.await_claims(ctx);
                 self.take_up_formations(ctx);
@@ -360,7 +428,10 @@ impl Application for Service {
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);
             }
-            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
+            Event::Deadline(token) if token == self.log_keeper.token() => {
+                self.log_keeper.look(ctx);
+                self.sweep_sources(ctx);
+            }
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -388,14 +459,15 @@ impl Application for Service {
     }
 
     fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
-        match self.sessions.more(ticket) {
-            Some(more) => more,
-            None => self.logs.more(ticket, ctx),
-        }
+        let more = self.sessions.more(ticket);
+        let more = more.or_else(|| self.file_streams.more(ticket));
+        more.unwrap_or_else(|| self.logs.more(ticket, ctx))
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
+        self.courtesy.forget(ticket);
         self.end_waiters.forget(ticket);
+        self.file_streams.leave(ticket);
         self.logs.leave(ticket, ctx);
         self.session_client_gone(ticket, ctx);
     }

@@ -28,11 +28,13 @@ const LAYERS: &[(&str, &[&str])] = &[
             "settings",
             "size",
             "time_span",
+            "token",
         ],
     ),
     (
         "one resource each",
         &[
+            "build",
             "executable",
             "home",
             "listener",

@@ -1,0 +1,123 @@
+//! The API over TCP: where it is reached, if somebody asked for that.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rustls::ServerConfig;
+
+use super::super::application::Ctx;
+use super::super::host::{Answer, worker_error};
+use super::super::listener::Listener;
+use super::super::place::Place;
+use super::Service;
+use crate::api::ApiError;
+use crate::api::server::Listening;
+use crate::http::Response;
+use crate::settings::{self, Listen, Settings};
+use crate::tls::{self, Certificate};
+
+/// The name of the file in the state folder that says where the API listened. It is there from when somebody asked for that,
+/// so the next server listens, too.
+const ADDRESS: &str = "listen";
+
+/// The API's place among addresses.
+fn place(home: &Path) -> Place {
+    Place {
+        part: "the API over TCP",
+        option: "listen",
+        memory: home.join(ADDRESS),
+    }
+}
+
+/// What clients that speak TLS are shown.
+fn tls(home: &Path, settings: &Settings) -> Result<Arc<ServerConfig>> {
+    Ok(tls::server_config(home, &Certificate::chosen(settings)?)?)
+}
+
+/// Listens where the settings say, or where a server before was asked to.
+///
+/// # Errors
+/// When the address that was asked for cannot be had, or the certificate is of no use.
+pub(super) fn begin(
+    home: &Path,
+    settings: &Settings,
+    ctx: &mut Ctx<Service>,
+) -> Result<Option<SocketAddr>> {
+    let place = place(home);
+    match (settings.listen, place.before()) {
+        (Listen::Off, None) => Ok(None),
+        (Listen::Off, Some(before)) => {
+            let address = listen(&place, Listen::Auto(before), tls(home, settings)?, ctx)?;
+            remember(&place, address);
+            Ok(address)
+        }
+        (wish, _) => listen(&place, wish, tls(home, settings)?, ctx),
+    }
+}
+
+fn listen(
+    place: &Place,
+    wish: Listen,
+    tls: Arc<ServerConfig>,
+    ctx: &mut Ctx<Service>,
+) -> Result<Option<SocketAddr>> {
+    let Some(socket) = place.take(wish)? else {
+        return Ok(None);
+    };
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    ctx.listen(Listener::Tcp { socket, tls });
+    Ok(Some(address))
+}
+
+/// How what listens there is reached from this host: an address that stands for all is none to go to.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn remember(place: &Place, address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        place.remember(address);
+    }
+}
+
+impl Service {
+    /// `POST /server/actions/listen`: listens from now on, and says where. Servers after this one will, too.
+    pub(super) fn listen(&mut self, ctx: &mut Ctx<Self>) -> Answer {
+        if self.listening.is_none() {
+            let (home, place) = (&self.home, place(&self.home));
+            let usual = Listen::Auto(settings::API_ADDRESS);
+            let begun = tls(home, &self.host.settings)
+                .and_then(|tls| listen(&place, usual, tls, ctx))
+                .map_err(worker_error)?;
+            remember(&place, begun);
+            self.listens_at(begun);
+        }
+        let Some(api) = self.listening else {
+            let message = "no address is free for the API";
+            return Err(ApiError::new("unavailable", message));
+        };
+        let api = api.to_string();
+        Ok(Response::json(200, &Listening { api }))
+    }
+
+    /// Notes where it listens.
+    pub(super) fn listens_at(&mut self, address: Option<SocketAddr>) {
+        self.listening = address;
+        let address = address.map(from_here);
+        // In the clear no further than this host.
+        self.host.public = address.map(|address| match address.ip().is_loopback() {
+            true => format!("http://{address}"),
+            false => format!("https://{address}"),
+        });
+        // Git sends the token only to whom it can be sure of.
+        self.host.places.git = address.map(|address| format!("https://{address}"));
+    }
+}
