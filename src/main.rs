@@ -55,6 +55,7 @@ mod stream;
 mod unix_socket;
 
 // The parts.
+mod bridge;
 mod cli;
 mod client;
 mod init;
