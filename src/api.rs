@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod app;
+pub mod authorization;
 pub mod config_vars;
 pub mod dyno;
 pub mod dyno_size;
@@ -15,6 +16,8 @@ pub mod error;
 pub mod formation;
 pub mod link;
 pub mod logs;
+pub mod platform;
+pub mod range;
 pub mod release;
 pub mod server;
 pub mod session;

@@ -5,6 +5,7 @@
 
 mod apps;
 mod attach;
+mod auth;
 mod config;
 mod context;
 mod deploy;
@@ -169,6 +170,9 @@ enum Command {
     /// Release an earlier slug and config again
     #[command(name = "releases:rollback")]
     ReleasesRollback(releases::Rollback),
+    /// Make a token for the API over TCP, list them, or revoke one
+    #[command(name = "auth:token")]
+    AuthToken(auth::Token),
     /// What this host offers to dynos, and what to do about the rest
     Doctor,
     /// Show every setting with its value and where that comes from
@@ -221,6 +225,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Start(command) => return command.perform(context),
         Command::Ps(command) => command.perform(&mut context)?,
         Command::Usage(command) => command.perform(&mut context)?,
+        Command::AuthToken(command) => command.perform(&mut context)?,
         Command::PsScale(command) => command.perform(&mut context)?,
         Command::PsType(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,

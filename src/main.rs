@@ -28,6 +28,7 @@ mod scheduler;
 mod settings;
 mod size;
 mod time_span;
+mod token;
 
 // One resource each.
 mod executable;

@@ -1,12 +1,15 @@
 //! The server: the API on its socket, and what it makes of the requests.
 
 pub mod about;
+pub mod access;
 pub mod api_loop;
 pub mod application;
 mod apps;
+mod authorizations;
 pub mod body_stream;
 mod config;
 mod connection;
+mod courtesy;
 mod descriptors;
 mod dynos;
 mod end_waiters;
@@ -19,6 +22,7 @@ pub mod listener;
 mod log_keeper;
 mod logs;
 mod lost;
+mod place;
 mod platform;
 mod releases;
 mod routes;
@@ -26,6 +30,7 @@ pub mod service;
 mod service_manager;
 pub mod sessions;
 mod signals;
+pub mod signed_url;
 mod slugs;
 pub mod startup;
 mod status;

@@ -16,7 +16,7 @@ use crate::error::{UserError, shown};
 pub use rule::Listen;
 
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
-use rule::{Address, Choice, Count, FilePath, Hosts, Place, Ports, Rule, Size, Time};
+use rule::{Choice, Count, FilePath, Hosts, Place, Ports, Rule, Size, Time};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -25,6 +25,16 @@ const TENTH: Duration = Duration::from_millis(100);
 const HOUR: Duration = seconds(3600);
 const DAY: Duration = seconds(24 * 3600);
 const YEAR: Duration = seconds(365 * 24 * 3600);
+
+/// Where the API listens over TCP unless somebody knows better.
+pub const API_ADDRESS: SocketAddr = loopback(5001);
+
+/// The same of the rendezvous.
+pub const RENDEZVOUS_ADDRESS: SocketAddr = loopback(5000);
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
 
 const fn time(usual: Duration, low: Duration, high: Duration) -> Time {
     Time { usual, low, high }
@@ -131,9 +141,15 @@ settings! {
     /// Above how much of unpacked trees the least recently used go.
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
     /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
-    router: Listen, Server, Place { usual: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080) };
+    router: Listen, Server, Place { usual: loopback(8080), on: true };
+    /// Where the API can be reached over TCP, with a token, as `http://127.0.0.1:5001`.
+    ///
+    /// On a loopback address, with TLS or without; elsewhere only with TLS.
+    listen: Listen, Server, Place { usual: API_ADDRESS, on: false };
+    /// How many requests an hour of one token the API answers over TCP (Heroku's).
+    rate_limit: u32, Server, count(4_500, 1..=1_000_000_000);
     /// Where Heroku's CLI meets the dynos that it runs (rendezvous, over TLS).
-    rendezvous: Option<SocketAddr>, Server, Address { like: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000) };
+    rendezvous: Listen, Server, Place { usual: RENDEZVOUS_ADDRESS, on: false };
     /// The server's certificate in PEM, for TLS; without one there is a CA of its own in the state folder.
     tls_cert: Option<PathBuf>, Server, FilePath;
     /// The key of that certificate, in PEM.

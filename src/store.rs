@@ -16,6 +16,7 @@ mod formation;
 mod releases;
 mod sessions;
 mod slugs;
+mod tokens;
 mod usage;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
@@ -45,6 +47,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0003_maintenance.sql")),
     M::up(include_str!("../migrations/0004_formation.sql")),
     M::up(include_str!("../migrations/0005_sessions.sql")),
+    M::up(include_str!("../migrations/0006_tokens.sql")),
 ];
 
 /// The open state.
@@ -77,20 +80,26 @@ impl Store {
         Ok(Self { connection })
     }
 
-    /// The uuid of the account that owns everything here, made at the first question.
+    /// The uuid of the account that owns everything here, and since when it is known: since the first question.
     ///
     /// # Errors
     /// When the state cannot be read or written.
-    pub fn account_id(&mut self) -> Result<String> {
+    pub fn account(&mut self, now: Timestamp) -> Result<(String, Timestamp)> {
         self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO meta VALUES ('account_id', ?1) ON CONFLICT DO NOTHING",
-                )?
-                .execute([new_id()?])?;
-            Ok(transaction
-                .prepare_cached("SELECT value FROM meta WHERE name = 'account_id'")?
-                .query_row([], |row| row.get(0))?)
+            let meta = |name: &str, value: String| -> Result<String> {
+                transaction
+                    .prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                    .execute([name, &value])?;
+                Ok(transaction
+                    .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+                    .query_row([name], |row| row.get(0))?)
+            };
+            let id = meta("account_id", new_id()?)?;
+            let since = meta("account_since", now.to_string())?;
+            let since = since
+                .parse()
+                .map_err(|error| StoreError::Broken(Box::new(error)))?;
+            Ok((id, since))
         })
     }
 
@@ -107,7 +116,10 @@ impl Store {
 }
 
 /// A random uuid (version 4).
-fn new_id() -> Result<String> {
+///
+/// # Errors
+/// When the kernel gives no random bytes.
+pub fn new_id() -> Result<String> {
     let mut bytes = random()?.to_be_bytes();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Named;
+use super::{Named, Time};
 
 /// An account as other resources name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +33,29 @@ pub struct Account {
     pub allow_tracking: bool,
     /// Nobody's.
     pub default_team: Option<Named>,
+    /// Heroku's old word for a team.
+    pub default_organization: Option<Named>,
+    /// Where the person lives: nobody asks.
+    pub country_of_residence: Option<String>,
+    /// Their telephone: nobody asks.
+    pub sms_number: Option<String>,
+    /// Who vouches for them: nobody.
+    pub identity_provider: Option<Named>,
+    /// Since when they owe something: never.
+    pub delinquent_at: Option<Time>,
+    /// Since when they may do nothing: never.
+    pub suspended_at: Option<Time>,
+    /// When they last logged in: nobody does.
+    pub last_login: Option<Time>,
+    /// Since when it is there.
+    pub created_at: Time,
+    /// When it last changed.
+    pub updated_at: Time,
 }
 
 impl Account {
-    /// The account of this identity.
-    pub fn new(identity: Identity) -> Self {
+    /// The account of this identity, which is there `since` then.
+    pub fn new(identity: Identity, since: Time) -> Self {
         Self {
             identity,
             name: None,
@@ -47,6 +65,15 @@ impl Account {
             beta: false,
             allow_tracking: false,
             default_team: None,
+            default_organization: None,
+            country_of_residence: None,
+            sms_number: None,
+            identity_provider: None,
+            delinquent_at: None,
+            suspended_at: None,
+            last_login: None,
+            created_at: since,
+            updated_at: since,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The app resource.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
+use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
 use crate::app::{self, AppName, Folder};
 
@@ -23,9 +26,9 @@ pub struct App {
     pub build_stack: Named,
     /// What sort of dynos it has.
     pub generation: Named,
-    /// Where it can be visited; nowhere as yet.
+    /// Where it can be visited; nowhere if no router runs.
     pub web_url: Option<String>,
-    /// Where it can be pushed to; nowhere as yet.
+    /// Where it can be pushed to; empty if nowhere.
     pub git_url: String,
     /// When it was made.
     pub created_at: Time,
@@ -53,23 +56,52 @@ pub struct App {
     pub team: Option<Named>,
     /// Heroku's old word for a team.
     pub organization: Option<Named>,
+    /// `complete`. Not in Heroku's schema, but its client shows what is anything else.
+    #[serde(default)]
+    pub create_status: String,
     /// The folder last linked to it. Ours.
     pub folder: Option<String>,
 }
 
+/// Where the apps of this host are to be found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where the router listens, if there is one.
+    pub router: Option<SocketAddr>,
+    /// What stands before `/APP.git`, if apps can be pushed to: `http://localhost:5001`.
+    pub git: Option<String>,
+}
+
+impl Places {
+    /// Where visitors find an app: `http://shop.localhost:8080/`.
+    pub fn web_url(&self, app: &str) -> Option<String> {
+        let port = match self.router?.port() {
+            80 => String::new(),
+            port => format!(":{port}"),
+        };
+        Some(format!("http://{app}.localhost{port}/"))
+    }
+
+    /// Where an app can be pushed to.
+    pub fn git_url(&self, app: &str) -> Option<String> {
+        let base = self.git.as_ref()?;
+        Some(format!("{base}/{app}.git"))
+    }
+}
+
 impl App {
     /// The resource of an app.
-    pub fn new(app: &app::App, owner: &Identity) -> Self {
+    pub fn new(app: &app::App, owner: &Identity, places: &Places) -> Self {
         Self {
             id: app.id.clone(),
             name: app.name.to_string(),
             owner: owner.clone(),
-            region: Named::fixed("region", "local"),
+            region: Region::here(),
             stack: Named::stack(),
             build_stack: Named::stack(),
             generation: Named::generation(),
-            web_url: None,
-            git_url: String::new(),
+            web_url: places.web_url(app.name.as_str()),
+            git_url: places.git_url(app.name.as_str()).unwrap_or_default(),
             created_at: Time(app.created_at),
             updated_at: Time(app.updated_at),
             released_at: Some(Time(app.released_at)),
@@ -83,6 +115,7 @@ impl App {
             space: None,
             team: None,
             organization: None,
+            create_status: "complete".to_owned(),
             folder: app.folder.clone(),
         }
     }

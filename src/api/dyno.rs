@@ -1,9 +1,11 @@
 //! The dyno resource.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
 use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF};
 use crate::size::Size;
@@ -51,6 +53,31 @@ pub struct Dyno {
     /// Whether it is one of the formation's, whose place another takes when it ends. Ours.
     #[serde(default)]
     pub formation: bool,
+    /// With `?extended=true`, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended: Option<Extended>,
+}
+
+/// Where a dyno is, as Heroku tells its own people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extended {
+    /// Where apps run.
+    pub region: String,
+    /// The address that it listens on, if it does.
+    pub ip: Option<String>,
+    /// The port that it listens on.
+    pub port: Option<u16>,
+}
+
+impl Extended {
+    /// Of a dyno that listens there, if it does.
+    pub fn new(address: Option<SocketAddr>) -> Self {
+        Self {
+            region: Region::here().name,
+            ip: address.map(|address| address.ip().to_string()),
+            port: address.map(|address| address.port()),
+        }
+    }
 }
 
 /// A release as a dyno names it.
@@ -97,6 +124,7 @@ impl Dyno {
             end_reason: ended.and_then(|ended| ended.reason.clone()),
             end_message: ended.and_then(|ended| ended.message.clone()),
             formation: dyno.formation,
+            extended: None,
         }
     }
 

@@ -19,7 +19,7 @@ pub struct DynoSize {
     /// Whether Heroku gives it a machine of its own.
     pub dedicated: bool,
     /// Nothing.
-    pub cost: Option<u32>,
+    pub cost: Cost,
     /// Heroku's unit of billing; nothing is billed.
     pub precise_dyno_units: f64,
     /// Whether Heroku sells it in private spaces only.
@@ -28,6 +28,15 @@ pub struct DynoSize {
     pub architecture: String,
     /// What sort of dynos it is for.
     pub generation: Named,
+}
+
+/// What a size costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// How many cents.
+    pub cents: u32,
+    /// For how long.
+    pub unit: String,
 }
 
 impl DynoSize {
@@ -39,7 +48,10 @@ impl DynoSize {
             memory: f64::from(size.memory_mib) / 1024.0,
             compute: size.compute,
             dedicated: size.dedicated,
-            cost: None,
+            cost: Cost {
+                cents: 0,
+                unit: "month".to_owned(),
+            },
             precise_dyno_units: 0.0,
             private_space_only: size.private_space_only,
             architecture: match std::env::consts::ARCH {

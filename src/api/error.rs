@@ -38,6 +38,16 @@ impl ApiError {
         Self::new("not_found", message)
     }
 
+    /// Nobody knows who asks.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new("unauthorized", message)
+    }
+
+    /// Whoever asks may not.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new("forbidden", message)
+    }
+
     /// It asks for what is not possible.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new("invalid_params", message)
@@ -69,10 +79,14 @@ impl ApiError {
     pub fn status(&self) -> u16 {
         match self.id.as_str() {
             "bad_request" => 400,
+            "unauthorized" => 401,
+            "forbidden" => 403,
             "not_found" => 404,
+            "not_acceptable" => 406,
             "conflict" => 409,
+            "requested_range_not_satisfiable" => 416,
             "invalid_params" => 422,
-            "too_many" => 429,
+            "too_many" | "rate_limit" => 429,
             "unavailable" => 503,
             "insufficient_storage" => 507,
             _ => 500,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::app::App;
-use super::{ApiError, ExactTime, Fields, app};
+use super::app::{App, Places};
+use super::{ApiError, ExactTime, Fields};
 use crate::app::Folder;
 
 /// A folder's tie to its app.
@@ -20,9 +20,9 @@ pub struct Link {
 
 impl Link {
     /// The resource of a link.
-    pub fn new(link: &crate::app::Link, owner: &Identity) -> Self {
+    pub fn new(link: &crate::app::Link, owner: &Identity, places: &Places) -> Self {
         Self {
-            app: app::App::new(&link.app, owner),
+            app: App::new(&link.app, owner, places),
             path: link.path.clone(),
             packed_at: link.packed_at.map(ExactTime),
         }

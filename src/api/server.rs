@@ -49,6 +49,16 @@ pub struct ServerStatus {
     /// Where its router listens, if it has one: `127.0.0.1:8080`.
     #[serde(default)]
     pub router: Option<String>,
+    /// Where the API is reached over TCP, if it is: `127.0.0.1:5001`.
+    #[serde(default)]
+    pub api: Option<String>,
+}
+
+/// Where the server is reached over TCP: the answer to `POST /server/actions/listen`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// The API: `127.0.0.1:5001`.
+    pub api: String,
 }
 
 /// Who has started a server, and what becomes of it when it ends.

@@ -56,6 +56,15 @@ fn identity() -> Identity {
     }
 }
 
+const NOW: Time = Time(Timestamp::UNIX_EPOCH);
+
+fn places() -> app::Places {
+    app::Places {
+        router: Some("127.0.0.1:8080".parse().unwrap()),
+        git: Some("http://localhost:5001".into()),
+    }
+}
+
 fn app_of_store() -> crate::app::App {
     crate::app::App {
         id: ID.into(),
@@ -125,11 +134,25 @@ fn slug_of_store() -> crate::release::Slug {
 }
 
 #[test]
+fn an_app_is_visited_by_its_name_at_the_routers_port() {
+    let of = |router: &str| {
+        let router = Some(router.parse().unwrap());
+        let places = app::Places { router, git: None };
+        places.web_url("shop").unwrap()
+    };
+    assert_eq!(of("127.0.0.1:8080"), "http://shop.localhost:8080/");
+    assert_eq!(of("127.0.0.1:80"), "http://shop.localhost/");
+    assert_eq!(of("[::1]:5001"), "http://shop.localhost:5001/");
+    let nowhere = app::App::new(&app_of_store(), &identity(), &app::Places::default());
+    assert_eq!((nowhere.web_url, &*nowhere.git_url), (None, ""));
+}
+
+#[test]
 fn an_app_conforms() {
     let mut app = app_of_store();
-    conforms("app", &app::App::new(&app, &identity()), true);
+    conforms("app", &app::App::new(&app, &identity(), &places()), true);
     (app.slug_size, app.folder, app.maintenance) = (None, None, true);
-    let closed = app::App::new(&app, &identity());
+    let closed = app::App::new(&app, &identity(), &places());
     conforms("app", &closed, true);
     assert!(closed.maintenance);
 }
@@ -334,8 +357,11 @@ fn sizes_account_and_config_conform() {
     for size in &crate::size::ALL {
         conforms("dyno-size", &dyno_size::DynoSize::new(size), true);
     }
-    // Heroku tells much about an account that there is nothing to say of here.
-    conforms("account", &Account::new(identity()), false);
+    conforms("account", &Account::new(identity(), NOW), true);
+    conforms("region", &platform::Region::new(NOW), true);
+    conforms("stack", &platform::Stack::new(NOW), true);
+    let owner = platform::Collaborator::owner(&app_of_store(), &identity());
+    conforms("collaborator", &owner, true);
     conforms(
         "config-vars",
         &Config::from([("A".into(), "1".into())]),
@@ -351,7 +377,7 @@ fn the_client_reads_what_the_server_writes() {
         let json = serde_json::to_string(value).unwrap();
         assert_eq!(&serde_json::from_str::<T>(&json).unwrap(), value, "{json}");
     }
-    through(&app::App::new(&app_of_store(), &identity()));
+    through(&app::App::new(&app_of_store(), &identity(), &places()));
     through(&release::Release::new(&release_of_store(), &identity()));
     through(&dyno::Dyno::new(&dyno_of_store(), None));
     through(&slug::Slug::new(&slug_of_store(), "/x".into()));
@@ -366,14 +392,14 @@ fn the_client_reads_what_the_server_writes() {
         time: std::time::Duration::from_millis(1500),
     }));
     through(&dyno_size::DynoSize::new(Size::default_size()));
-    through(&Account::new(identity()));
+    through(&Account::new(identity(), NOW));
     let packed_at = Some(Timestamp::from_microsecond(1_500_000_000_123_456).unwrap());
     let link = crate::app::Link {
         app: app_of_store(),
         path: "/src".into(),
         packed_at,
     };
-    let link = link::Link::new(&link, &identity());
+    let link = link::Link::new(&link, &identity(), &places());
     through(&link);
     assert_eq!(link.packed_at.map(|time| time.0), packed_at);
 }

@@ -76,7 +76,7 @@ pub fn unlink(context: &mut Context) -> Result<()> {
 
 /// Prints the names of all apps.
 pub fn list(context: &mut Context) -> Result<()> {
-    let apps: Vec<App> = context.client()?.get("/apps")?;
+    let apps: Vec<App> = context.client()?.get_list("/apps")?;
     if apps.is_empty() {
         say!("You have no apps.")?;
     }
@@ -97,7 +97,7 @@ impl Info {
         let client = context.client()?;
         let app: App = client.get(&app_path(&name, ""))?;
         let dynos: Vec<Dyno> = client.get_list(&app_path(&name, "/dynos"))?;
-        let releases: Vec<Release> = client.get(&app_path(&name, "/releases"))?;
+        let releases: Vec<Release> = client.get_list(&app_path(&name, "/releases"))?;
         let current = releases.iter().find(|release| release.current);
         say!("=== {}", app.name)?;
         let mut rows = vec![("Created", app.created_at.0.to_string())];

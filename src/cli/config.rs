@@ -114,7 +114,7 @@ fn apply(context: &mut Context, change: &ConfigChange, doing: &str) -> Result<Co
     let names: Vec<&str> = change.keys().map(String::as_str).collect();
     let client = context.client()?;
     let config: Config = client.patch(&app_path(&app, "/config-vars"), change)?;
-    let releases: Vec<Release> = client.get(&app_path(&app, "/releases"))?;
+    let releases: Vec<Release> = client.get_list(&app_path(&app, "/releases"))?;
     let version = releases
         .iter()
         .map(|release| release.version)

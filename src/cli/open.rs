@@ -1,6 +1,5 @@
 //! `dyno open`: where an app can be visited.
 
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -10,8 +9,7 @@ use clap::Args;
 use super::context::{Context, app_path};
 use super::say;
 use crate::api::app::App;
-use crate::api::server::ServerStatus;
-use crate::error::{UserError, shown};
+use crate::error::UserError;
 use crate::terminal;
 
 /// The longest path that is opened, in bytes.
@@ -33,12 +31,8 @@ impl Open {
         let app = context.app()?;
         let client = context.client()?;
         let app: App = client.get(&app_path(&app, ""))?;
-        let status: ServerStatus = client.get("/server/status")?;
-        let address = address(
-            &app.name,
-            status.router.as_deref(),
-            self.path.as_deref().unwrap_or_default(),
-        )?;
+        let path = self.path.as_deref().unwrap_or_default();
+        let address = address(&app.name, app.web_url.as_deref(), path)?;
         say!("{address}")?;
         if terminal::is_terminal(rustix::stdio::stdout()) {
             show("xdg-open", &address);
@@ -47,31 +41,23 @@ impl Open {
     }
 }
 
-/// The address of an app behind the router that listens at `router`: `http://shop.localhost:8080/login`.
-fn address(app: &str, router: Option<&str>, path: &str) -> Result<String, UserError> {
-    let Some(router) = router else {
+/// The address of an app that is to be visited at `web_url`: `http://shop.localhost:8080/login`.
+fn address(app: &str, web_url: Option<&str>, path: &str) -> Result<String, UserError> {
+    // What else a server may say is nothing to be opened.
+    let Some(web_url) = web_url.filter(|url| url.starts_with("http")) else {
         return Err(
             UserError::new(format!("no router runs, so `{app}` cannot be visited"))
                 .hint("`dyno server:status` shows where it listens once one does"),
         );
     };
-    let router: SocketAddr = router.parse().map_err(|_| {
-        let router = shown(router.as_bytes(), 60);
-        UserError::new(format!("the server's router has no address: `{router}`"))
-            .hint("`dyno server:status` shows where it listens")
-    })?;
     if path.len() > MAX_PATH {
         return Err(
             UserError::new(format!("the path is {} bytes long", path.len()))
                 .hint(format!("at most {MAX_PATH}")),
         );
     }
-    let port = match router.port() {
-        80 => String::new(),
-        port => format!(":{port}"),
-    };
     let path = encoded(path.strip_prefix('/').unwrap_or(path));
-    Ok(format!("http://{app}.localhost{port}/{path}"))
+    Ok(format!("{web_url}{path}"))
 }
 
 /// A path as a browser would send it: what no address may have is percent-encoded, and what means something in one
@@ -107,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_address_is_made_of_app_port_and_path() {
-        let of = |router, path: &str| address("shop", Some(router), path).unwrap();
+        let of = |path: &str| address("shop", Some("http://shop.localhost:8080/"), path).unwrap();
         for (path, expected) in [
             ("", "http://shop.localhost:8080/"),
             ("/", "http://shop.localhost:8080/"),
@@ -119,10 +105,8 @@ mod tests {
             ("a b\n\"ü", "http://shop.localhost:8080/a%20b%0A%22%C3%BC"),
             ("//evil.example", "http://shop.localhost:8080//evil.example"),
         ] {
-            assert_eq!(of("127.0.0.1:8080", path), expected);
+            assert_eq!(of(path), expected);
         }
-        assert_eq!(of("127.0.0.1:80", "x"), "http://shop.localhost/x");
-        assert_eq!(of("[::1]:5001", "x"), "http://shop.localhost:5001/x");
     }
 
     #[test]
@@ -134,12 +118,12 @@ mod tests {
                 .hint
                 .is_some_and(|hint| hint.contains("dyno server:status"))
         );
-        assert!(address("shop", Some("nonsense"), "").is_err());
+        assert!(address("shop", Some("file:///etc/passwd"), "").is_err());
     }
 
     #[test]
     fn a_path_to_open_has_a_bound() {
-        let of = |length| address("shop", Some("127.0.0.1:8080"), &"x".repeat(length));
+        let of = |length| address("shop", Some("http://shop.localhost/"), &"x".repeat(length));
         assert!(of(MAX_PATH).is_ok());
         let error = of(MAX_PATH + 1).unwrap_err();
         assert_eq!(error.message, "the path is 4001 bytes long");

@@ -67,7 +67,7 @@ fn described(release: &Release) -> String {
 }
 
 fn newest_first(context: &mut Context, app: &str) -> Result<Vec<Release>> {
-    let mut releases: Vec<Release> = context.client()?.get(&app_path(app, "/releases"))?;
+    let mut releases: Vec<Release> = context.client()?.get_list(&app_path(app, "/releases"))?;
     releases.sort_by_key(|release| std::cmp::Reverse(release.version));
     Ok(releases)
 }

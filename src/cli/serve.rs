@@ -22,6 +22,9 @@ pub struct Serve {
     /// Where the router listens, 127.0.0.1:8080 or a free port; the setting `router`
     #[arg(long, value_name = "ADDRESS|auto|off")]
     router: Option<String>,
+    /// Where the API is reached over TCP, with a token: 127.0.0.1:5001, say; the setting `listen`
+    #[arg(long, value_name = "ADDRESS|auto|off")]
+    listen: Option<String>,
     /// Where Heroku's CLI meets the dynos that it runs, like 127.0.0.1:5000; the setting `rendezvous`
     #[arg(long, value_name = "ADDRESS|off")]
     rendezvous: Option<String>,
@@ -47,6 +50,7 @@ impl Serve {
         for (name, value) in [
             ("isolation", self.isolation.clone()),
             ("router", self.router.clone()),
+            ("listen", self.listen.clone()),
             ("rendezvous", self.rendezvous.clone()),
             ("tls_cert", file(&self.tls_cert)?),
             ("tls_key", file(&self.tls_key)?),

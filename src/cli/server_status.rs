@@ -60,6 +60,7 @@ impl Show {
             "router:       {}",
             status.router.as_deref().unwrap_or("none")
         )?;
+        say!("API over TCP: {}", status.api.as_deref().unwrap_or("none"))?;
         say!("clients:      {}", status.connections)?;
         say!("dynos:        {}", dynos(&status))?;
         say!(

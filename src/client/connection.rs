@@ -194,5 +194,6 @@ pub(super) fn lost(error: io::Error) -> anyhow::Error {
 }
 
 pub(super) fn request_line(method: &str, target: &str) -> RequestLine {
-    RequestLine::new(method, target, "dyno").with("Accept", "application/json")
+    RequestLine::new(method, target, "dyno")
+        .with("Accept", "application/vnd.heroku+json; version=3")
 }

@@ -62,6 +62,11 @@ impl RequestHead {
         split_query(without_authority(self.target())).0
     }
 
+    /// The target without the authority that it may have.
+    pub fn path_and_query(&self) -> &str {
+        without_authority(self.target())
+    }
+
     /// What follows the `?` of the target, still percent-encoded.
     pub fn query(&self) -> Option<&str> {
         split_query(without_authority(self.target())).1

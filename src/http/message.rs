@@ -51,6 +51,11 @@ impl Response {
         self
     }
 
+    /// Its body.
+    pub fn content(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Its status.
     pub fn status(&self) -> u16 {
         self.status

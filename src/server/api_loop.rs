@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -19,7 +18,7 @@ use super::application::{Application, Ctx, Finished, Job, Reply, Ticket, Upgrade
 use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
-use super::listener::Listener;
+use super::listener::{Guest, Listener};
 use super::workers::{Workers, caught};
 
 /// Connections accepted in one turn.
@@ -34,8 +33,11 @@ pub struct ApiLoop<A: Application> {
     app: A,
     ctx: Ctx<A>,
     limits: Limits,
-    listener: Option<(Token, Listener)>,
+    /// None of them once the loop is to stop.
+    listeners: HashMap<Token, Listener>,
     connections: HashMap<Token, Connection>,
+    /// How many of them came from a network.
+    remote: usize,
     /// Tokens of connections whose worker has made room. At most one for each of them at a time.
     room: (Sender<Token>, Receiver<Token>),
     scratch: Box<[u8]>,
@@ -50,14 +52,12 @@ impl<A: Application> ApiLoop<A> {
     /// # Errors
     /// What `make` says, or when descriptors have run out.
     pub fn new(
-        listener: Listener,
+        listener: impl Into<Listener>,
         limits: Limits,
         make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
     ) -> anyhow::Result<Self> {
         let mut reactor = Reactor::new()?;
-        let token = reactor.token();
         let stop_token = reactor.token();
-        reactor.register(listener.socket(), token, Interest::READABLE)?;
         let workers = Workers::new(limits.workers, limits.queued_jobs, reactor.waker());
         let mut ctx = Ctx {
             reactor,
@@ -65,18 +65,22 @@ impl<A: Application> ApiLoop<A> {
             answers: VecDeque::new(),
             connections: 0,
             stopping: false,
+            listeners: vec![listener.into()],
         };
-        Ok(Self {
+        let mut api = Self {
             app: make(&mut ctx)?,
             ctx,
             limits,
-            listener: Some((token, listener)),
+            listeners: HashMap::new(),
             connections: HashMap::new(),
+            remote: 0,
             room: crossbeam_channel::unbounded(),
             scratch: vec![0; PIECE].into_boxed_slice(),
             stop_by: None,
             stop_token,
-        })
+        };
+        api.begin_to_listen()?;
+        Ok(api)
     }
 
     /// Serves until the application [stops](Ctx::stop) it, and gives the application back.
@@ -93,8 +97,20 @@ impl<A: Application> ApiLoop<A> {
             self.perform_answers();
             self.app.turn_ended(&mut self.ctx);
             self.perform_answers();
+            self.begin_to_listen()?;
         }
         Ok(self.app)
+    }
+
+    fn begin_to_listen(&mut self) -> io::Result<()> {
+        for listener in self.ctx.listeners.drain(..) {
+            let token = self.ctx.reactor.token();
+            self.ctx
+                .reactor
+                .register(listener.socket(), token, Interest::READABLE)?;
+            self.listeners.insert(token, listener);
+        }
+        Ok(())
     }
 
     fn route(&mut self, event: Event) {
@@ -105,12 +121,8 @@ impl<A: Application> ApiLoop<A> {
             }
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token) => token,
         };
-        if self
-            .listener
-            .as_ref()
-            .is_some_and(|(listener, _)| *listener == token)
-        {
-            return self.accept();
+        if self.listeners.contains_key(&token) {
+            return self.accept(token);
         }
         let now = Instant::now();
         let Some(connection) = self.connections.get_mut(&token) else {
@@ -142,12 +154,14 @@ impl<A: Application> ApiLoop<A> {
 
     /// Takes new clients, as many as are allowed. The kernel tells of the others only once, so we
     /// come back by ourselves: in the next turn, when somebody leaves, or after a pause.
-    fn accept(&mut self) {
+    fn accept(&mut self, token: Token) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some((token, listener)) = &self.listener else {
+            let Some(listener) = self.listeners.get(&token) else {
                 return;
             };
-            if self.connections.len() >= self.limits.connections {
+            if self.connections.len() >= self.limits.connections
+                || (listener.is_remote() && self.remote >= self.limits.remote_connections())
+            {
                 return;
             }
             match listener.accept() {
@@ -161,26 +175,33 @@ impl<A: Application> ApiLoop<A> {
                         return self
                             .ctx
                             .reactor
-                            .set_deadline(*token, Instant::now() + ACCEPT_PAUSE);
+                            .set_deadline(token, Instant::now() + ACCEPT_PAUSE);
                     }
                 },
             }
         }
-        self.accept_again();
+        self.ctx.reactor.again(token);
     }
 
     fn accept_again(&mut self) {
-        if let Some((token, _)) = &self.listener {
+        for token in self.listeners.keys() {
             self.ctx.reactor.again(*token);
         }
     }
 
-    fn welcome(&mut self, client: OwnedFd) {
+    fn welcome(
+        &mut self,
+        Guest {
+            socket: client,
+            via,
+        }: Guest,
+    ) {
         let token = self.ctx.reactor.token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // If it cannot be watched it is dropped, and the client sees the end.
         if self.ctx.reactor.register(&client, token, interest).is_ok() {
-            let connection = Connection::new(client, token, &self.limits, Instant::now());
+            self.remote += usize::from(via.is_remote());
+            let connection = Connection::new(client, via, token, &self.limits, Instant::now());
             self.connections.insert(token, connection);
             self.drive(token);
         }
@@ -245,8 +266,12 @@ impl<A: Application> ApiLoop<A> {
         let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
         match reply {
             Reply::Later => {}
-            Reply::Now(response) => connection.respond(&response, self.ctx.stopping, &turn),
+            Reply::Now(response) => {
+                let response = self.app.manners(ticket, response);
+                connection.respond(&response, self.ctx.stopping, &turn);
+            }
             Reply::Stream(response) => {
+                let response = self.app.manners(ticket, response);
                 if !connection.begin_stream(&response, self.ctx.stopping, &turn) {
                     self.app.client_gone(ticket, &mut self.ctx);
                 }
@@ -304,7 +329,11 @@ impl<A: Application> ApiLoop<A> {
         // It was registered when it came; failing here would mean that it is not watched either.
         let _ = self.ctx.reactor.deregister(connection.socket(), token);
         self.ctx.connections = self.connections.len();
-        if self.connections.len() + 1 == self.limits.connections {
+        let remote = connection.via().is_remote();
+        let was_full = self.connections.len() + 1 == self.limits.connections
+            || (remote && self.remote == self.limits.remote_connections());
+        self.remote -= usize::from(remote);
+        if was_full {
             self.accept_again();
         }
     }
@@ -342,7 +371,7 @@ impl<A: Application> ApiLoop<A> {
         let stop_by = *self
             .stop_by
             .get_or_insert_with(|| now + self.limits.stop_time);
-        if let Some((token, listener)) = self.listener.take() {
+        for (token, listener) in self.listeners.drain() {
             let _ = self.ctx.reactor.deregister(listener.socket(), token);
             self.ctx.reactor.set_deadline(self.stop_token, stop_by);
         }

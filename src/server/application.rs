@@ -7,12 +7,14 @@
 //! [given away](Reply::Upgrade).
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Reactor, Token};
 
 use super::body_stream::BodyReader;
+use super::listener::Listener;
 use super::workers::Workers;
 
 /// The server behind the API.
@@ -24,6 +26,12 @@ pub trait Application: Sized + 'static {
 
     /// Answers a request.
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self>;
+
+    /// What every response to this request is to have, whichever way it came about. Asked once, when it is about to be
+    /// written.
+    fn manners(&mut self, _ticket: Ticket, response: Response) -> Response {
+        response
+    }
 
     /// An event of a token that the application took from [`Ctx::reactor`], or [`Event::Woken`].
     ///
@@ -67,8 +75,31 @@ pub struct Request {
     pub head: RequestHead,
     /// Its body, unless that is streamed.
     pub body: Vec<u8>,
+    /// How it came.
+    pub via: Via,
     /// What to answer it by, for [`Reply::Later`].
     pub ticket: Ticket,
+}
+
+/// How a client has come to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Over the Unix socket: it is the server's own user, or root.
+    Socket,
+    /// From a network, this host's own perhaps.
+    Tcp {
+        /// From where.
+        peer: SocketAddr,
+        /// Nobody on the way can read along.
+        tls: bool,
+    },
+}
+
+impl Via {
+    /// Whether the client may be on another host, or be another user.
+    pub fn is_remote(self) -> bool {
+        self != Self::Socket
+    }
 }
 
 /// How a streamed response goes on.
@@ -150,6 +181,8 @@ pub struct Ctx<A: Application> {
     pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
     pub(super) connections: usize,
     pub(super) stopping: bool,
+    /// Listeners that are to be served from the next turn on.
+    pub(super) listeners: Vec<Listener>,
 }
 
 impl<A: Application> Ctx<A> {
@@ -187,6 +220,11 @@ impl<A: Application> Ctx<A> {
                 }),
             }
         }))
+    }
+
+    /// Serves one more listener from the next turn on.
+    pub fn listen(&mut self, listener: impl Into<Listener>) {
+        self.listeners.push(listener.into());
     }
 
     /// Clients that are connected, whether they have asked for something or not.

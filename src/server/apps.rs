@@ -6,22 +6,23 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host};
+use super::host::{Answer, Host, part};
 use crate::api::ApiError;
-use crate::api::app::{App, CreateApp, UpdateApp};
+use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::link::{CreateLink, Link};
+use crate::api::range::Range;
 use crate::app::{AppName, Folder};
 use crate::http::Response;
 use crate::store::NameWish;
 
-/// `GET /apps`
-pub fn list(host: &Host) -> Answer {
-    let apps = host.store.apps()?;
-    let apps: Vec<_> = apps
-        .iter()
-        .map(|app| App::new(app, &host.account))
-        .collect();
-    Ok(Response::json(200, &apps))
+/// `GET /apps` and `GET /users/U/apps`, by name.
+pub fn list(host: &Host, range: &str) -> Answer {
+    let range = Range::parse(range)?;
+    let (apps, more) = range.select(host.store.apps()?, |app| app.name.as_str());
+    let resources: Vec<_> = apps.iter().map(|app| host.resource(app)).collect();
+    let names = apps.first().zip(apps.last());
+    let names = names.map(|(first, last)| (first.name.as_str(), last.name.as_str()));
+    Ok(part(&range, "name", names, more, &resources))
 }
 
 /// `POST /apps`: named as asked, else after the folder, else anything.
@@ -30,7 +31,7 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     if let (true, Some(folder)) = (request.unless_linked, &request.folder)
         && let Some(link) = host.store.linked_app(std::slice::from_ref(folder))?
     {
-        return Ok(Response::json(200, &App::new(&link.app, &host.account)));
+        return Ok(Response::json(200, &host.resource(&link.app)));
     }
     let wish = match (request.name, &request.folder) {
         (Some(name), _) => NameWish::Exactly(name),
@@ -46,13 +47,13 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     host.log(&app.id, "Initial release");
     host.log(&app.id, "Release v1 created");
     host.released.push(app.id.clone());
-    Ok(Response::json(201, &App::new(&app, &host.account)))
+    Ok(Response::json(201, &host.resource(&app)))
 }
 
 /// `GET /apps/A`
 pub fn info(host: &Host, app: &str) -> Answer {
     let app = host.store.app(app)?;
-    Ok(Response::json(200, &App::new(&app, &host.account)))
+    Ok(Response::json(200, &host.resource(&app)))
 }
 
 /// `PATCH /apps/A`: closes it to visitors, or opens it again.
@@ -62,7 +63,7 @@ pub fn update(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer
     let app = host.store.set_maintenance(&app.id, maintenance, now)?;
     let switched = if maintenance { "on" } else { "off" };
     host.log(&app.id, &format!("Maintenance mode {switched}"));
-    Ok(Response::json(200, &App::new(&app, &host.account)))
+    Ok(Response::json(200, &host.resource(&app)))
 }
 
 /// `DELETE /apps/A`: once its dynos have ended.
@@ -75,7 +76,7 @@ pub fn destroy(host: &mut Host, app: &str) -> Answer {
         );
     }
     host.store.destroy_app(&app.id)?;
-    Ok(Response::json(200, &App::new(&app, &host.account)))
+    Ok(Response::json(200, &host.resource(&app)))
 }
 
 /// `GET /links?path=…`: the app of a folder, given as a canonical path, or of the nearest one above.
@@ -86,7 +87,7 @@ pub fn linked(host: &Host, path: Option<&str>) -> Answer {
     let folders: Vec<_> = Path::new(path).ancestors().filter_map(folder_at).collect();
     // No link is an answer: `null`.
     let link = host.store.linked_app(&folders)?;
-    let link = link.map(|link| Link::new(&link, &host.account));
+    let link = link.map(|link| Link::new(&link, &host.account, &host.places));
     Ok(Response::json(200, &link))
 }
 
@@ -95,7 +96,7 @@ pub fn link(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateLink::parse(body)?;
     let app = host.store.app(&request.app)?;
     host.store.link_folder(&app.id, &request.folder, now)?;
-    Ok(Response::json(200, &App::new(&app, &host.account)))
+    Ok(Response::json(200, &host.resource(&app)))
 }
 
 /// `DELETE /links?path=…`: makes the folder of this path nobody's.

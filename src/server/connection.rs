@@ -18,7 +18,7 @@ use crate::http::{
 };
 use crate::reactor::Token;
 
-use super::application::{BodyPlan, More, Request, Ticket};
+use super::application::{BodyPlan, More, Request, Ticket, Via};
 use super::body_stream::{BodyReader, RoomBell, body_stream};
 use super::limits::Limits;
 use upload::{Allowance, Progress, Upload, decode};
@@ -32,6 +32,7 @@ const PIECE_COST: u32 = 4;
 /// See the [module](self).
 pub(super) struct Connection {
     wire: Wire,
+    via: Via,
     heads: HeadReader,
     phase: Phase,
     /// The current request, or the last one.
@@ -102,21 +103,31 @@ pub(super) struct Turn<'a> {
 
 impl Connection {
     /// A connection that was just made; `socket` is non-blocking.
-    pub fn new(socket: OwnedFd, token: Token, limits: &Limits, now: Instant) -> Self {
+    pub fn new(socket: OwnedFd, via: Via, token: Token, limits: &Limits, now: Instant) -> Self {
         Self {
             wire: Wire::new(socket),
+            via,
             heads: HeadReader::new(limits.head),
             phase: Phase::Idle,
             ticket: Ticket {
                 connection: token,
                 serial: 0,
             },
-            deadline: Some(now + limits.idle_time),
+            // Whoever comes from a network knows what they want to ask.
+            deadline: Some(match via {
+                Via::Socket => now + limits.idle_time,
+                Via::Tcp { .. } => now + limits.head_time,
+            }),
         }
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.wire.socket.as_fd()
+    }
+
+    /// How the client came.
+    pub fn via(&self) -> Via {
+        self.via
     }
 
     /// When the current phase is to be over.
@@ -382,6 +393,7 @@ impl Connection {
         Step::Request(Box::new(Request {
             head,
             body,
+            via: self.via,
             ticket: self.ticket,
         }))
     }

@@ -9,10 +9,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::application::{Application, Reply};
+use super::access::Access;
+use super::application::{Application, Reply, Request, Via};
 use crate::api::ApiError;
 use crate::api::account::Identity;
+use crate::api::app::{self, Places};
+use crate::api::range::Range;
+use crate::app::App;
 use crate::error::{UserError, tell};
 use crate::http::Response;
 use crate::log_file::{self, LogWriter};
@@ -36,6 +41,14 @@ pub struct Host {
     pub released: Vec<String>,
     /// Who uses this host.
     pub account: Identity,
+    /// Who is let in over TCP, and signatures of addresses that need no token.
+    pub access: Access,
+    /// Where clients find the API over TCP: `http://127.0.0.1:5001`, if they do.
+    pub public: Option<String>,
+    /// Since when they do.
+    pub since: Timestamp,
+    /// Where apps are to be found.
+    pub places: Places,
     /// Where the logs of the apps are.
     logs: PathBuf,
 }
@@ -55,7 +68,8 @@ impl Host {
         owner: Option<Owner>,
     ) -> anyhow::Result<Self> {
         let mut store = Store::open(&home.join("state.db")).map_err(UserError::from)?;
-        let id = store.account_id().map_err(UserError::from)?;
+        let (id, since) = store.account(Timestamp::now()).map_err(UserError::from)?;
+        let access = Access::open(&mut store, settings.rate_limit).map_err(UserError::from)?;
         let limits = Limits {
             unpacked_bytes: settings.tree_limit,
             ..Limits::default()
@@ -68,8 +82,42 @@ impl Host {
             settings,
             released: Vec::new(),
             account: Identity { id, email },
+            access,
+            public: None,
+            since,
+            places: Places::default(),
             logs: home.join("logs"),
         })
+    }
+
+    /// The address of one of our own targets for whoever sent `request`: under the name that it came to, or, from the
+    /// Unix socket, where the API is reached over TCP; the bare target if it is not.
+    pub fn url(&self, request: &Request, target: &str) -> String {
+        let host = request.head.fields.get("host");
+        match (request.via, host) {
+            (Via::Tcp { tls: true, .. }, Some(host)) => format!("https://{host}{target}"),
+            (Via::Tcp { tls: false, .. }, Some(host)) => format!("http://{host}{target}"),
+            _ => format!("{}{target}", self.public.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// The same of a target that needs no token, for this method, as long as it is said to be good.
+    #[expect(dead_code, reason = "logs, slugs and builds are handed out so")]
+    pub fn signed_url(
+        &self,
+        request: &Request,
+        method: &str,
+        target: &str,
+        good_for: Duration,
+    ) -> String {
+        let signer = self.access.signer();
+        let signed = signer.sign(method, target, good_for, Timestamp::now());
+        self.url(request, &signed)
+    }
+
+    /// The resource of an app.
+    pub fn resource(&self, app: &App) -> app::App {
+        app::App::new(app, &self.account, &self.places)
     }
 
     /// The folder of an app's log.
@@ -108,6 +156,28 @@ impl Host {
         {
             tell!("cannot log to `{}`: {error}", folder.display());
         }
+    }
+}
+
+/// A part of a list that is ordered by `attribute`: which members it begins and ends with is in `ends`. It says how to
+/// go on if there are `more`.
+pub fn part(
+    range: &Range<'_>,
+    attribute: &str,
+    ends: Option<(&str, &str)>,
+    more: bool,
+    members: &impl Serialize,
+) -> Response {
+    let response = Response::json(if more { 206 } else { 200 }, members)
+        .with("Accept-Ranges", attribute.to_owned());
+    let Some((first, last)) = ends else {
+        return response;
+    };
+    let content = format!("{attribute} {first}..{last}; max={}", range.max);
+    let response = response.with("Content-Range", content);
+    match more {
+        true => response.with("Next-Range", range.after(attribute, last).to_string()),
+        false => response,
     }
 }
 

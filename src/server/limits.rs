@@ -33,6 +33,13 @@ pub struct Limits {
     pub queued_jobs: usize,
 }
 
+impl Limits {
+    /// How many of the connections may have come from a network: whoever is at the Unix socket is never kept out by them.
+    pub fn remote_connections(&self) -> usize {
+        self.connections.div_ceil(2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

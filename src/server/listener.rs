@@ -1,22 +1,78 @@
-//! The Unix socket that the API is reached at.
+//! Where the API is reached: its Unix socket, and addresses that were asked for.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::unix_socket::{self, SocketType};
 
+use super::application::Via;
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
+/// What clients connect to.
+#[derive(Debug)]
+pub enum Listener {
+    /// The Unix socket.
+    Socket(ApiSocket),
+    /// An address.
+    Tcp(TcpListener),
+}
+
+/// A client that has just come. The socket is non-blocking.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub socket: OwnedFd,
+    pub via: Via,
+}
+
+impl Listener {
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(listener) => listener.socket.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+
+    /// Whether clients come from a network.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    /// The next connection of somebody who may try to use the API. At the Unix socket that is the server's own user, or
+    /// root. Others are hung up on; the folder's mode keeps them out in the first place.
+    pub(super) fn accept(&self) -> io::Result<Option<Guest>> {
+        match self {
+            Self::Socket(listener) => {
+                let socket = unix_socket::accept(&listener.socket)?;
+                let uid = unix_socket::peer_uid(&socket)?;
+                let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
+                let via = Via::Socket;
+                Ok(welcome.then_some(Guest { socket, via }))
+            }
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept()?;
+                socket.set_nonblocking(true)?;
+                // Answers are written whole: nothing is gained by waiting for more to send along.
+                socket.set_nodelay(true)?;
+                let via = Via::Tcp { peer, tls: false };
+                let socket = socket.into();
+                Ok(Some(Guest { socket, via }))
+            }
+        }
+    }
+}
+
 /// A socket that clients connect to; gone from its folder when dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub struct ApiSocket {
     socket: OwnedFd,
     path: PathBuf,
 }
 
-impl Listener {
+impl ApiSocket {
     /// Listens at `path`, in the place of whatever is there: the caller holds the server's lock, so
     /// nobody listens on that any more.
     ///
@@ -30,23 +86,23 @@ impl Listener {
         let socket = unix_socket::listen(&path, SocketType::STREAM, BACKLOG)?;
         Ok(Self { socket, path })
     }
+}
 
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// The next connection of somebody who may use the API: the server's own user, or root. Others
-    /// are hung up on; the folder's mode keeps them out in the first place.
-    pub(super) fn accept(&self) -> io::Result<Option<OwnedFd>> {
-        let socket = unix_socket::accept(&self.socket)?;
-        let uid = unix_socket::peer_uid(&socket)?;
-        let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
-        Ok(welcome.then_some(socket))
+impl Drop for ApiSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+impl From<ApiSocket> for Listener {
+    fn from(socket: ApiSocket) -> Self {
+        Self::Socket(socket)
+    }
+}
+
+impl From<TcpListener> for Listener {
+    /// The socket is non-blocking.
+    fn from(socket: TcpListener) -> Self {
+        Self::Tcp(socket)
     }
 }

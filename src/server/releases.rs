@@ -4,12 +4,14 @@ use jiff::Timestamp;
 
 use super::application::{Application, Ctx, Reply};
 use super::formation;
-use super::host::{Answer, Host, response, worker_error};
+use super::host::{Answer, Host, part, response, worker_error};
 use super::slugs::digest;
 use crate::api::ApiError;
+use crate::api::range::Range;
 use crate::api::release::{CreateRelease, Release};
 use crate::error::tell;
 use crate::http::Response;
+use crate::release::{self, Version};
 use crate::slug::SlugId;
 use crate::store::{NewRelease, Packed, Store, StoreError};
 
@@ -17,25 +19,20 @@ use crate::store::{NewRelease, Packed, Store, StoreError};
 /// order (`version ..; order=desc, max=10`).
 pub fn list(host: &Host, app: &str, range: &str) -> Answer {
     let app = host.store.app(app)?;
-    let mut releases = host.store.releases(&app.id)?;
-    let mut max = usize::MAX;
-    let mut descending = false;
-    for option in range.split([';', ',']).map(str::trim) {
-        match option.split_once('=') {
-            Some(("order", order)) => descending = order == "desc",
-            Some(("max", number)) => max = number.parse().unwrap_or(max),
-            _ => {}
-        }
-    }
-    if !descending {
-        releases.reverse();
-    }
-    let releases: Vec<_> = releases
+    let range = Range::parse(range)?;
+    let (low, high) = range.numbers("version")?;
+    let versions = Version(low)..=Version(high);
+    let (releases, more) =
+        host.store
+            .release_page(&app.id, versions, range.descending, range.max)?;
+    let number = |release: Option<&release::Release>| Some(release?.version.0.to_string());
+    let ends = number(releases.first()).zip(number(releases.last()));
+    let ends = ends.as_ref().map(|(first, last)| (&**first, &**last));
+    let resources: Vec<_> = releases
         .iter()
-        .take(max)
         .map(|release| Release::new(release, &host.account))
         .collect();
-    Ok(Response::json(200, &releases))
+    Ok(part(&range, "version", ends, more, &resources))
 }
 
 /// `GET /apps/A/releases/V`

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
-use super::{apps, config, formation, platform, releases, slugs};
+use super::{apps, authorizations, config, formation, platform, releases, slugs};
 use crate::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
@@ -35,7 +35,10 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
     let path = Path::of(head);
     let host = app.as_mut();
     let answer = match (head.method(), &path.parts()[..]) {
-        ("GET", ["apps"] | ["users", "~", "apps"]) => apps::list(host),
+        ("GET", ["apps"]) => apps::list(host, range(head)),
+        ("GET", ["users", user, "apps"]) => {
+            platform::of_user(host, user, |host| apps::list(host, range(head)))
+        }
         ("POST", ["apps"]) => apps::create(host, body, now),
         ("GET", ["apps", app]) => apps::info(host, app),
         ("PATCH", ["apps", app]) => apps::update(host, app, body, now),
@@ -53,9 +56,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
             return Some(host::reply(slugs::upload(host, app, slug)));
         }
 
-        ("GET", ["apps", app, "releases"]) => {
-            releases::list(host, app, head.fields.get("range").unwrap_or_default())
-        }
+        ("GET", ["apps", app, "releases"]) => releases::list(host, app, range(head)),
         ("GET", ["apps", app, "releases", release]) => releases::info(host, app, release),
         ("GET", ["apps", app, "releases", release, "config-vars"]) => {
             releases::config(host, app, release)
@@ -70,12 +71,17 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("PATCH", ["apps", app, "formation", which]) => {
             formation::scale_one(host, app, which, body, now)
         }
-        ("GET", ["account"]) => platform::account(host),
-        ("GET", ["dyno-sizes"]) => platform::dyno_sizes(),
-        ("GET", ["usage"]) => platform::usage(host, now),
-        _ => return None,
+        ("GET", ["oauth", "authorizations"]) => authorizations::list(host, now),
+        ("POST", ["oauth", "authorizations"]) => authorizations::create(host, body, now),
+        ("DELETE", ["oauth", "authorizations", id]) => authorizations::revoke(host, id, now),
+        (method, parts) => platform::route(host, method, parts, now)?,
     };
     Some(Reply::Now(host::response(answer)))
+}
+
+/// Which part of a list is wanted, as it came.
+fn range(head: &RequestHead) -> &str {
+    head.fields.get("range").unwrap_or_default()
 }
 
 /// The parts of a path, decoded.

@@ -1,12 +1,15 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
+mod admission;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod listening;
 mod routing;
 mod server_requests;
 mod session_requests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +19,7 @@ use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::courtesy::Courtesy;
 use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
@@ -35,7 +39,7 @@ use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
 use crate::home::Home;
-use crate::http::RequestHead;
+use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::{Listen, Sourced};
@@ -89,12 +93,16 @@ struct Service {
     routing: Option<Routing>,
     /// How many connections it may have.
     visitors: usize,
+    /// Where the API is reached over TCP.
+    listening: Option<SocketAddr>,
     formations: Formations,
     /// Its deadline is that of the next look at a formation.
     formation_token: Token,
     sessions: Sessions,
     /// Its deadline is that of whoever may claim a session of an earlier server.
     session_token: Token,
+    /// What Heroku's API says with every response, of requests that are being answered.
+    courtesy: Courtesy,
     end_waiters: EndWaiters,
     /// Its deadline is that of whoever has waited longest for a dyno's end.
     end_token: Token,
@@ -152,6 +160,8 @@ impl Service {
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut host, ctx.reactor())?;
         let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
+        let listening = listening::begin(home, &sourced.settings, ctx)?;
+        host.places.router = routing.as_ref().map(Routing::address);
         // Its first deadline is now: what an earlier server left is taken up.
         let formation_token = ctx.reactor().token();
         ctx.reactor().again(formation_token);
@@ -177,15 +187,18 @@ impl Service {
             destroying: Vec::new(),
             routing,
             visitors: descriptors.visitors,
+            listening: None,
             formations: Formations::default(),
             formation_token,
             sessions,
             session_token,
+            courtesy: Courtesy::default(),
             end_waiters: EndWaiters::default(),
             end_token: ctx.reactor().token(),
             idle_token: ctx.reactor().token(),
             idle_since: None,
         };
+        service.listens_at(listening);
         service.recall();
         Ok(service)
     }
@@ -193,6 +206,7 @@ impl Service {
     /// Whether this server was started for a purpose, and there is none any more.
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle
+            && self.listening.is_none()
             && self.dynos.are_done()
             && self.formations.next_look().is_none()
             && self.sessions.is_empty()
@@ -306,12 +320,9 @@ impl Service {
     }
 }
 
-impl Application for Service {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
-        routes::body_plan(&self.host, head)
-    }
-
-    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+impl Service {
+    /// Answers a request of somebody who may ask.
+    fn answer(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         if let Some(reply) = about::answer(&request, &self.info, ctx) {
             return reply;
         }
@@ -338,6 +349,28 @@ impl Application for Service {
             _ => {}
         }
         routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
+    }
+}
+
+impl Application for Service {
+    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+        routes::body_plan(&self.host, head)
+    }
+
+    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        if let Err(error) = self.admit(&request) {
+            return Reply::Now(response(Err(error)));
+        }
+        let ticket = request.ticket;
+        let reply = self.answer(request, ctx);
+        if matches!(reply, Reply::Upgrade(_)) {
+            self.courtesy.forget(ticket);
+        }
+        reply
+    }
+
+    fn manners(&mut self, ticket: Ticket, response: Response) -> Response {
+        self.courtesy.pay(ticket, response)
     }
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {
@@ -395,6 +428,7 @@ impl Application for Service {
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
+        self.courtesy.forget(ticket);
         self.end_waiters.forget(ticket);
         self.logs.leave(ticket, ctx);
         self.session_client_gone(ticket, ctx);

@@ -17,7 +17,7 @@ use crate::home::lock::{ServerLock, last_holder};
 use super::api_loop::ApiLoop;
 use super::application::{Application, Ctx};
 use super::limits::Limits;
-use super::listener::Listener;
+use super::listener::ApiSocket;
 
 /// Serves until the application stops, and gives it back. `idle`: the command line has started us;
 /// then whatever descriptors it left open are closed first, so the caller must have opened none.
@@ -42,7 +42,7 @@ pub fn serve<A: Application>(
         }
         return Err(already_running(home).into());
     };
-    let api = Listener::bind(home.api_socket())
+    let api = ApiSocket::bind(home.api_socket())
         .context("cannot listen on `api.sock`")
         .and_then(|listener| ApiLoop::new(listener, limits, make));
     // The log may not take it, if a full disk is the reason.

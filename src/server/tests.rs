@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::api_loop::ApiLoop;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
 use super::limits::Limits;
-use super::listener::Listener;
+use super::listener::ApiSocket;
 use crate::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::reactor::{Event, Interest, Token};
 
@@ -224,7 +224,7 @@ impl Server {
     fn start(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");
-        let listener = Listener::bind(path.clone()).unwrap();
+        let listener = ApiSocket::bind(path.clone()).unwrap();
         let (own, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let (gate, wait) = crossbeam_channel::unbounded();

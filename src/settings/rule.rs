@@ -184,6 +184,8 @@ impl Rule for Ports {
 pub struct Place {
     /// What `auto` stands for, as long as that is free.
     pub usual: SocketAddr,
+    /// Whether the default is `auto`, and not `off`.
+    pub on: bool,
 }
 
 /// Where something is to listen.
@@ -201,12 +203,15 @@ impl Rule for Place {
     type Value = Listen;
 
     fn usual(&self) -> Listen {
-        Listen::Auto(self.usual)
+        match self.on {
+            true => Listen::Auto(self.usual),
+            false => Listen::Off,
+        }
     }
 
     fn parse(&self, text: &str) -> Option<Listen> {
         match text {
-            "auto" => Some(self.usual()),
+            "auto" => Some(Listen::Auto(self.usual)),
             OFF => Some(Listen::Off),
             address => address.parse().ok().map(Listen::At),
         }
@@ -229,39 +234,6 @@ impl Rule for Place {
             "an address like `{0}`, `off`, or `auto`: {0}, or another port if that is taken",
             self.usual
         )
-    }
-}
-
-/// Where something listens that is not asked for as a rule: an address, or `off`.
-pub struct Address {
-    /// An example.
-    pub like: SocketAddr,
-}
-
-impl Rule for Address {
-    type Value = Option<SocketAddr>;
-
-    fn usual(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn parse(&self, text: &str) -> Option<Option<SocketAddr>> {
-        match text {
-            OFF => Some(None),
-            address => address.parse().ok().map(Some),
-        }
-    }
-
-    fn show(&self, value: &Option<SocketAddr>) -> String {
-        value.map_or_else(|| OFF.to_owned(), |address| address.to_string())
-    }
-
-    fn bounds(&self) -> String {
-        "`off` or an address".to_owned()
-    }
-
-    fn takes(&self) -> String {
-        format!("an address like `{}`, or `off`", self.like)
     }
 }
 
@@ -460,16 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_as_a_rule_is_an_address_a_file_or_names() {
-        let address = Address {
-            like: SocketAddr::from(([127, 0, 0, 1], 5000)),
-        };
-        for text in ["off", "127.0.0.1:5000", "[::]:1"] {
-            assert_eq!(address.show(&address.parse(text).unwrap()), text);
-        }
-        for text in ["", "auto", "5000", "localhost:5000"] {
-            assert_eq!(address.parse(text), None, "{text}");
-        }
+    fn what_is_off_as_a_rule_is_a_file_or_names() {
         assert_eq!(FilePath.parse("/a b"), Some(Some("/a b".into())));
         assert_eq!((FilePath.parse("a"), FilePath.parse("")), (None, None));
         let hosts = Hosts { most: 3 };

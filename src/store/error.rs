@@ -23,6 +23,8 @@ pub enum StoreError {
     NoSlug(String),
     /// The app has no dyno of this name or id.
     NoDyno(String),
+    /// No token has this id.
+    NoToken(String),
     /// Another app has the name.
     NameTaken(AppName),
     /// No release of the app has a slug, so there is nothing to run.
@@ -77,6 +79,7 @@ impl StoreError {
             | Self::NoRelease(..)
             | Self::NoSlug(_)
             | Self::NoDyno(_)
+            | Self::NoToken(_)
             | Self::Formation(_, Refusal::NoType { .. }) => StoreErrorKind::NotFound,
             Self::Full => StoreErrorKind::Full,
             Self::Newer(_) | Self::Broken(_) => StoreErrorKind::Broken,
@@ -93,6 +96,7 @@ impl StoreError {
             Self::NoRelease(app, _) => format!("`dyno releases -a {app}` lists them"),
             Self::NoSlug(_) => return None,
             Self::NoDyno(_) => "`dyno ps` lists those that run".to_owned(),
+            Self::NoToken(_) => "`dyno auth:token --list` shows those there are".to_owned(),
             Self::NameTaken(_) => "`dyno apps` lists the names in use".to_owned(),
             Self::NotDeployed(app) => {
                 format!("`dyno deploy -a {app}` in the app's folder releases it")
@@ -133,6 +137,7 @@ impl fmt::Display for StoreError {
             Self::NoApp(name) => write!(f, "no app named `{name}`"),
             Self::NoRelease(app, release) => write!(f, "`{app}` has no release `{release}`"),
             Self::NoSlug(id) => write!(f, "no slug `{id}`"),
+            Self::NoToken(id) => write!(f, "no token `{id}`"),
             Self::NoDyno(name) => write!(f, "no dyno `{name}`"),
             Self::NameTaken(name) => write!(f, "the name `{name}` is taken"),
             Self::NotDeployed(app) => write!(f, "nothing has been deployed to `{app}` yet"),

@@ -1,5 +1,7 @@
 //! Table `releases`, and with it config: an app's config is that of its newest release.
 
+use std::ops::RangeInclusive;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -202,18 +204,33 @@ impl Store {
         Ok(snapshot(&self.connection, release_id)?.config)
     }
 
-    /// All releases of an app, the newest first.
+    /// The first `max` of an app's releases with these versions, in the order that is asked for, and whether there are
+    /// more.
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn releases(&self, app_id: &str) -> Result<Vec<Release>> {
+    pub fn release_page(
+        &self,
+        app_id: &str,
+        versions: RangeInclusive<Version>,
+        descending: bool,
+        max: usize,
+    ) -> Result<(Vec<Release>, bool)> {
+        let order = if descending { "DESC" } else { "ASC" };
         let mut statement = self.connection.prepare_cached(&format!(
-            "{SELECT} WHERE releases.app_id = ?1 ORDER BY version DESC"
+            "{SELECT} WHERE releases.app_id = ?1 AND version BETWEEN ?2 AND ?3 \
+             ORDER BY version {order} LIMIT ?4"
         ))?;
-        let releases = statement
-            .query_map([app_id], from_row)?
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(releases)
+        let limit = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(1);
+        let mut releases = statement
+            .query_map(
+                params![app_id, versions.start(), versions.end(), limit],
+                from_row,
+            )?
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        let more = releases.len() > max;
+        releases.truncate(max);
+        Ok((releases, more))
     }
 
     /// The release of an app with this version (`v3`, `3`) or id.

@@ -20,11 +20,21 @@ use super::*;
 use crate::app::{App, AppName, Folder};
 use crate::config_var::{Config, ConfigChange};
 use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
-use crate::release::{Release, ReleaseStatus, Toolchains};
+use crate::release::{Release, ReleaseStatus, Toolchains, Version};
 use crate::settings::Settings;
 use crate::size::Size;
 
 const USER: &str = "ada@example.org";
+
+impl Store {
+    /// All releases of an app, the newest first.
+    fn releases(&self, app_id: &str) -> Result<Vec<Release>> {
+        let all = Version(0)..=Version(u32::MAX);
+        let (releases, more) = self.release_page(app_id, all, true, 10_000)?;
+        assert!(!more);
+        Ok(releases)
+    }
+}
 
 /// A store in a folder of its own, and a clock that moves when it is looked at.
 struct Host {

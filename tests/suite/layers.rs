@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "settings",
             "size",
             "time_span",
+            "token",
         ],
     ),
     (

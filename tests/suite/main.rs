@@ -8,7 +8,9 @@ mod harness;
 mod small_disk;
 mod terminal;
 
+mod api_tcp;
 mod apps;
+mod auth;
 mod birth;
 mod bounds;
 mod config;
@@ -27,6 +29,7 @@ mod limits;
 mod log_file;
 mod logs;
 mod page;
+mod platform_api;
 mod ps;
 mod releases;
 mod routing;

@@ -169,7 +169,7 @@ fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Stream
 /// # Errors
 /// When it was.
 fn still_there(context: &mut Context, app_id: &str, app: &str) -> Result<()> {
-    let apps = context.client()?.get::<Vec<App>>("/apps")?;
+    let apps = context.client()?.get_list::<App>("/apps")?;
     match apps.iter().any(|other| other.id == app_id) {
         true => Ok(()),
         false => Err(UserError::new(format!("the app `{app}` was destroyed"))

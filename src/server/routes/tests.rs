@@ -15,7 +15,7 @@ use crate::http::Response;
 use crate::server::api_loop::ApiLoop;
 use crate::server::application::Ctx;
 use crate::server::limits::Limits;
-use crate::server::listener::Listener;
+use crate::server::listener::ApiSocket;
 use crate::settings::Settings;
 use crate::slug::{self, Progress};
 
@@ -50,7 +50,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(folder.path().join("api.sock")).unwrap();
+        let listener = ApiSocket::bind(folder.path().join("api.sock")).unwrap();
         let home = folder.path().to_owned();
         let thread = std::thread::spawn(move || {
             let email = "ada@host".to_owned();

@@ -11,12 +11,13 @@ use super::super::routes::{self, parameter};
 use super::super::slugs::digest;
 use super::Service;
 use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, Dyno, RunInside, Stopping};
+use crate::api::dyno::{CreateDyno, Dyno, Extended, RunInside, Stopping};
 use crate::dyno::life::StopReason;
-use crate::dyno::{self, DynoName, DynoState, EndReason};
-use crate::error::tell;
+use crate::dyno::{self, DynoState, EndReason};
+use crate::error::{shown, tell};
 use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
+use crate::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
 
 impl Service {
@@ -31,9 +32,10 @@ impl Service {
             ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => {
                 self.stop_dyno(app, dyno, ctx)
             }
-            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app, None, ctx),
-            ("DELETE", ["apps", app, "formations", process_type]) => {
-                self.restart_formation(app, Some(process_type), ctx)
+            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app, ctx),
+            ("DELETE", ["apps", app, "formations", process_type])
+            | ("POST", ["apps", app, "formations", process_type, "actions", "stop"]) => {
+                self.end_process_type(app, process_type, ctx)
             }
             // To restart a one-off is to end it: it never starts again.
             ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno, ctx),
@@ -105,7 +107,7 @@ impl Service {
     /// pages as Heroku has them.
     fn list_dynos(&self, app: &str, head: &RequestHead) -> Answer {
         let app = self.host.store.app(app)?;
-        let ended = parameter(head, "ended").is_some_and(|ended| ended == "true");
+        let ended = is_true(head, "ended");
         let (after, max) = range(head.fields.get("range").unwrap_or_default());
         let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
         let mut dynos: Vec<_> = page.dynos.iter().map(|it| Dyno::new(it, None)).collect();
@@ -113,6 +115,12 @@ impl Service {
             // Of what has crashed and is tried again, the last one stands for it.
             for id in self.formations.crashed_dynos(&app.id) {
                 dynos.push(Dyno::new(&self.host.store.dyno_of_id(id)?, None));
+            }
+        }
+        if is_true(head, "extended") {
+            for dyno in &mut dynos {
+                let listener = self.dynos.listener(&dyno.id);
+                dyno.extended = Some(Extended::new(listener.map(|it| it.address)));
             }
         }
         Ok(match page.next {
@@ -151,37 +159,65 @@ impl Service {
             self.follow(&app.id, ctx);
             return Ok(Response::json(202, &Stopping { grace }));
         }
-        // Not alive, and not written down as ended: it is ending this very moment.
-        if self.dynos.is_live(&dyno.id) && !self.dynos.stop(&dyno.id, grace) {
-            let message = format!("the supervisor of `{}` does not listen", dyno.name);
-            return Err(ApiError::internal(message));
-        }
+        self.stop_one_off(&dyno)?;
         Ok(Response::json(202, &Stopping { grace }))
     }
 
-    /// `DELETE /apps/A/dynos` and `DELETE /apps/A/formations/T`: restarts the formation, or one process type of it.
-    /// One-offs are not of it.
-    fn restart_formation(
-        &mut self,
-        app: &str,
-        process_type: Option<&str>,
-        ctx: &mut Ctx<Self>,
-    ) -> Answer {
+    /// `DELETE /apps/A/dynos`: restarts the formation. One-offs are not of it.
+    fn restart_formation(&mut self, app: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.host.store.app(app)?;
         let alive = self.host.store.live_dynos(Some(&app.id))?;
-        for dyno in &alive {
-            let meant = process_type.is_none_or(|meant| dyno.name.process_type == meant);
-            let in_place = !matches!(dyno.state, DynoState::Down | DynoState::Crashed);
-            if dyno.formation && meant && in_place {
+        self.retire_all(&alive)?;
+        // What waits after a crash is tried at once.
+        self.formations.forget_crashes(&app.id, |_| true);
+        self.follow(&app.id, ctx);
+        Ok(Response::json(202, &serde_json::json!({})))
+    }
+
+    /// `DELETE /apps/A/formations/T` and `POST /apps/A/formations/T/actions/stop`, which is the same as the formation
+    /// has it: others take the places. One-offs of the type end.
+    fn end_process_type(&mut self, app: &str, which: &str, ctx: &mut Ctx<Self>) -> Answer {
+        let app = self.host.store.app(app)?;
+        let entries = self.host.store.formation(&app.id)?;
+        let entry = entries.iter().find(|entry| entry.is(which));
+        let process_type = entry.map_or(which, |entry| &entry.wanted.process_type);
+        let mut dynos = self.host.store.live_dynos(Some(&app.id))?;
+        dynos.retain(|dyno| dyno.name.process_type == process_type);
+        if entry.is_none() && dynos.is_empty() {
+            let shown = shown(which.as_bytes(), MAX_NAME);
+            let message = format!("`{}` has no dyno of type `{shown}`", app.name);
+            return Err(ApiError::not_found(message).hint("`dyno ps` lists those that run"));
+        }
+        self.retire_all(&dynos)?;
+        for one_off in dynos.iter().filter(|dyno| !dyno.formation) {
+            self.stop_one_off(one_off)?;
+        }
+        self.formations
+            .forget_crashes(&app.id, |name| name.process_type == process_type);
+        self.follow(&app.id, ctx);
+        Ok(Response::json(202, &serde_json::json!({})))
+    }
+
+    /// Has those of the formation end that have a place in it.
+    fn retire_all(&mut self, dynos: &[dyno::Dyno]) -> Result<(), ApiError> {
+        for dyno in dynos.iter().filter(|dyno| dyno.formation) {
+            if !matches!(dyno.state, DynoState::Down | DynoState::Crashed) {
                 self.retire(dyno, StopReason::Restarted)?;
             }
         }
-        // What waits after a crash is tried at once.
-        let is_meant =
-            |name: &DynoName| process_type.is_none_or(|meant| name.process_type == meant);
-        self.formations.forget_crashes(&app.id, is_meant);
-        self.follow(&app.id, ctx);
-        Ok(Response::json(202, &serde_json::json!({})))
+        Ok(())
+    }
+
+    fn stop_one_off(&mut self, dyno: &dyno::Dyno) -> Result<(), ApiError> {
+        let grace = self.host.settings.stop_grace.as_secs_f64();
+        // Not alive, and not written down as ended: it is ending this very moment.
+        match self.dynos.is_live(&dyno.id) && !self.dynos.stop(&dyno.id, grace) {
+            false => Ok(()),
+            true => Err(ApiError::internal(format!(
+                "the supervisor of `{}` does not listen",
+                dyno.name
+            ))),
+        }
     }
 
     /// `GET /apps/A/dynos/D/end`, ours: the dyno once it has ended; or as it is after a minute, or `?seconds=N`, or
@@ -318,6 +354,10 @@ fn not_there(dyno: &dyno::Dyno) -> ApiError {
         _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
     }
     .hint("`dyno run` starts another one")
+}
+
+fn is_true(head: &RequestHead, name: &str) -> bool {
+    parameter(head, name).is_some_and(|value| value == "true")
 }
 
 /// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.

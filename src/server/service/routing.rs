@@ -1,8 +1,7 @@
 //! The server's side of the [router](crate::router): it is told what may get requests, and tells when a dyno has answered
 //! those that it had.
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +9,13 @@ use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::super::application::Ctx;
+use super::super::place::Place;
 use super::Service;
 use crate::dyno::life::StopReason;
 use crate::dyno::{Dyno, DynoState};
-use crate::error::{UserError, tell};
+use crate::error::tell;
 use crate::router::{self, Backend, BackendState, FromRouter, Route, Router, ToRouter};
-use crate::settings::{Listen, Settings};
+use crate::settings::Settings;
 use crate::store::{Result as StoreResult, StoreErrorKind};
 
 /// The name of the file in the state folder that says where the last router listened: the next one is to be found there,
@@ -39,7 +39,12 @@ impl Routing {
         clients: usize,
         ctx: &mut Ctx<Service>,
     ) -> Result<Option<Self>> {
-        let Some(listener) = listen(home, settings.router)? else {
+        let place = Place {
+            part: "the router",
+            option: "router",
+            memory: home.join(ADDRESS),
+        };
+        let Some(listener) = place.take(settings.router)? else {
             return Ok(None);
         };
         let (sender, inbox) = unbounded();
@@ -56,7 +61,7 @@ impl Routing {
             ..router::Settings::default()
         };
         let router = Router::start(listener, settings, tell)?;
-        let _ = fs::write(home.join(ADDRESS), router.address().to_string());
+        place.remember(router.address());
         Ok(Some(Self { router, inbox }))
     }
 
@@ -64,41 +69,6 @@ impl Routing {
     pub fn address(&self) -> SocketAddr {
         self.router.address()
     }
-}
-
-/// The socket that the router is to have.
-fn listen(home: &Path, place: Listen) -> Result<Option<TcpListener>> {
-    let address = match place {
-        Listen::Off => return Ok(None),
-        Listen::At(address) => {
-            let listener = TcpListener::bind(address).map_err(|error| {
-                UserError::new(format!("the router cannot listen on `{address}`: {error}"))
-                    .hint("`--router auto` takes a port that is free, `--router off` goes without")
-            })?;
-            return Ok(Some(listener));
-        }
-        Listen::Auto(address) => address,
-    };
-    // Where it was before, so that an address which a person has seen stays true.
-    let before = fs::read_to_string(home.join(ADDRESS)).ok();
-    let before = before
-        .and_then(|text| text.trim().parse::<SocketAddr>().ok())
-        .filter(|before| before.ip() == address.ip());
-    let mut last = None;
-    for address in before
-        .into_iter()
-        .chain([address, SocketAddr::new(address.ip(), 0)])
-    {
-        match TcpListener::bind(address) {
-            Ok(listener) => return Ok(Some(listener)),
-            Err(error) => last = Some(error),
-        }
-    }
-    // A host without the interface still runs dynos.
-    if let Some(error) = last {
-        tell!("there is no router: it cannot listen on {address}: {error}");
-    }
-    Ok(None)
 }
 
 impl Service {
@@ -204,7 +174,10 @@ impl Service {
         self.routing = None;
         let clients = self.visitors;
         match Routing::start(&self.home, &self.host.settings, clients, ctx) {
-            Ok(routing) => self.routing = routing,
+            Ok(routing) => {
+                self.host.places.router = routing.as_ref().map(Routing::address);
+                self.routing = routing;
+            }
             Err(error) => tell!("there is no router any more: {error:#}"),
         }
         for app in self.host.store.apps().unwrap_or_default() {

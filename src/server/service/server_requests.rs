@@ -21,6 +21,7 @@ impl Service {
                 Ok(Response::json(200, &settings))
             }
             ("GET", ["server", "status"]) => self.status(ctx),
+            ("POST", ["server", "actions", "listen"]) => self.listen(ctx),
             ("POST", ["server", "actions", "stop"]) => self.stop(&request.body, ctx),
             (method, _) => Err(ApiError::not_found(format!(
                 "there is no {method} {}",
@@ -50,6 +51,7 @@ impl Service {
             max_descriptors: usage.max_descriptors,
             isolation: self.dynos.isolation(),
             router: self.router_address(),
+            api: self.listening.map(|address| address.to_string()),
         };
         Ok(Response::json(200, &status))
     }

@@ -13,7 +13,6 @@ use super::super::host::{self, Answer, response};
 use super::super::sessions::Standing;
 use super::Service;
 use crate::api::ApiError;
-use crate::api::app::App;
 use crate::api::dyno::Stopping;
 use crate::api::session::{CreateSession, Session, StopSession};
 use crate::app::{self, AppName, Folder};
@@ -82,7 +81,7 @@ impl Service {
         self.dynos.settle_on(&app.id, ground);
         let session = Session {
             id: id.clone(),
-            app: App::new(&app, &self.host.account),
+            app: self.host.resource(&app),
         };
         let mut greeting =
             serde_json::to_vec(&session).map_err(|error| ApiError::internal(error.to_string()))?;

@@ -45,9 +45,11 @@ fn ids_are_random_uuids() {
 #[test]
 fn the_account_stays_the_same() {
     let mut host = Host::new();
-    let id = host.store.account_id().unwrap();
+    let (now, later) = (host.now(), host.now());
+    let account = host.store.account(now).unwrap();
+    assert_eq!(account.1, now);
     let mut again = Store::open(&host.path()).unwrap();
-    assert_eq!(again.account_id().unwrap(), id);
+    assert_eq!(again.account(later).unwrap(), account);
 }
 
 #[test]

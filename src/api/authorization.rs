@@ -1,0 +1,137 @@
+//! The authorization resource: a token, in Heroku's words.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::account::Identity;
+use super::{ApiError, Fields, Time};
+use crate::token::Token;
+
+/// The longest time that a token may be good, in seconds: a hundred years.
+const LONGEST: u64 = 100 * 365 * 24 * 3600;
+
+/// What lets somebody use the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorization {
+    /// A uuid.
+    pub id: String,
+    /// What it is for.
+    pub description: String,
+    /// What it allows: everything.
+    pub scope: Vec<String>,
+    /// Its token.
+    pub access_token: Option<AccessToken>,
+    /// Whose it is.
+    pub user: Identity,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it was last changed: when it was made.
+    pub updated_at: Time,
+    /// When it was last used, to the minute. Ours.
+    #[serde(default)]
+    pub used_at: Option<Time>,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessToken {
+    /// The id of its authorization.
+    pub id: String,
+    /// In how many seconds it is good no more; none: never.
+    pub expires_in: Option<i64>,
+    /// Itself, in the answer to the request that made it, and stars later.
+    pub token: String,
+}
+
+impl Authorization {
+    /// The resource of a token, as seen at `now`; with the secret, or with stars in its place.
+    pub fn new(token: &Token, secret: Option<&str>, user: &Identity, now: Timestamp) -> Self {
+        let expires_in = token
+            .expires_at
+            .map(|at| at.duration_since(now).as_secs().max(0));
+        Self {
+            id: token.id.clone(),
+            description: token.description.clone(),
+            scope: vec!["global".to_owned()],
+            access_token: Some(AccessToken {
+                id: token.id.clone(),
+                expires_in,
+                token: secret.unwrap_or("********").to_owned(),
+            }),
+            user: user.clone(),
+            created_at: Time(token.created_at),
+            updated_at: Time(token.created_at),
+            used_at: token.used_at.map(Time),
+        }
+    }
+}
+
+/// `POST /oauth/authorizations`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct CreateAuthorization {
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// For how many seconds it is good; none: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<u64>,
+}
+
+impl CreateAuthorization {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When a field is wrong.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let fields = Fields::parse(body)?;
+        let scope: Option<Vec<String>> = fields.optional("scope")?;
+        if scope.is_some_and(|scope| scope.iter().any(|it| it != "global")) {
+            return Err(ApiError::invalid(
+                "`scope` is not valid: the only one is `global`",
+            ));
+        }
+        let expires_in: Option<u64> = fields.optional("expires_in")?;
+        if expires_in.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
+            return Err(ApiError::invalid(format!(
+                "`expires_in` is not valid: it takes seconds, from 1 to {LONGEST}"
+            )));
+        }
+        Ok(Self {
+            description: fields.text("description")?,
+            expires_in,
+        })
+    }
+
+    /// When a token of that is good no more.
+    pub fn expires_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let span = SignedDuration::try_from(Duration::from_secs(self.expires_in?)).ok()?;
+        now.checked_add(span).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_for_everything_and_for_a_time_within_bounds() {
+        let parse = |body: &str| CreateAuthorization::parse(body.as_bytes());
+        let now = Timestamp::from_second(1_000).unwrap();
+        assert_eq!(parse("").unwrap().expires_at(now), None);
+        let hour = parse(r#"{"description":"CI","scope":["global"],"expires_in":3600}"#).unwrap();
+        assert_eq!(hour.description.as_deref(), Some("CI"));
+        assert_eq!(hour.expires_at(now).unwrap().as_second(), 4_600);
+        for (body, named) in [
+            (r#"{"scope":["read"]}"#, "`scope`"),
+            (r#"{"expires_in":0}"#, "`expires_in`"),
+            (r#"{"expires_in":-1}"#, "`expires_in`"),
+            (r#"{"expires_in":9999999999}"#, "`expires_in`"),
+            (r#"{"description":7}"#, "`description`"),
+        ] {
+            let error = parse(body).unwrap_err();
+            assert!(error.message.starts_with(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What Heroku's API says with every response: the request's id, how many more requests may come, and whether the client
+//! has the same already.
+//!
+//! A request is answered at once, later, or by a worker; so what its response is to say is kept until that is written.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+use super::application::{Request, Ticket};
+use crate::http::Response;
+
+/// The longest `Request-Id` that is said back, in bytes. The Heroku CLI's grows with each request of a command, to some
+/// 7 kB.
+const LONGEST_ID: usize = 8_000;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Courtesy {
+    due: HashMap<Ticket, Manners>,
+}
+
+/// What one response is to say.
+#[derive(Debug)]
+struct Manners {
+    request_id: String,
+    remaining: Option<u32>,
+    /// The client has this already; none of a request that changes something.
+    has: Option<String>,
+    reads: bool,
+}
+
+impl Courtesy {
+    /// Notes what the response to `request` is to say; with its token so many more requests may come.
+    pub fn owe(&mut self, request: &Request, request_id: String, remaining: Option<u32>) {
+        let head = &request.head;
+        let reads = matches!(head.method(), "GET" | "HEAD");
+        let has = head.fields.get("if-none-match").filter(|_| reads);
+        let manners = Manners {
+            request_id,
+            remaining,
+            has: has.map(str::to_owned),
+            reads,
+        };
+        self.due.insert(request.ticket, manners);
+    }
+
+    /// Says it.
+    pub fn pay(&mut self, ticket: Ticket, response: Response) -> Response {
+        match self.due.remove(&ticket) {
+            Some(manners) => manners.said_with(response),
+            None => response,
+        }
+    }
+
+    /// There will be no response.
+    pub fn forget(&mut self, ticket: Ticket) {
+        self.due.remove(&ticket);
+    }
+}
+
+impl Manners {
+    fn said_with(self, mut response: Response) -> Response {
+        if self.reads && response.status() == 200 && !response.content().is_empty() {
+            let tag = entity_tag(response.content());
+            if self.has.is_some_and(|has| names(&has, &tag)) {
+                response = Response::new(304);
+            }
+            response = response.with("ETag", tag);
+        }
+        if let Some(remaining) = self.remaining {
+            response = response.with("RateLimit-Remaining", remaining.to_string());
+        }
+        if response.status() == 401 {
+            response = response.with("WWW-Authenticate", r#"Basic realm="dyno""#);
+        }
+        response.with("Request-Id", self.request_id)
+    }
+}
+
+/// The id that a request came with, if it may be said back.
+pub(super) fn request_id(request: &Request) -> Option<String> {
+    let id = request.head.fields.get("request-id")?;
+    let fits =
+        (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    fits.then(|| id.to_owned())
+}
+
+/// A tag that is another as soon as the content is (RFC 9110 section 8.8.3).
+fn entity_tag(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    let hex: String = digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("\"{hex}\"")
+}
+
+/// Whether an `If-None-Match` names a tag. It is compared weakly: `W/` makes no difference (RFC 9110 section 13.1.2).
+fn names(field: &str, tag: &str) -> bool {
+    field.split(',').any(|named| {
+        let named = named.trim();
+        named == "*" || named.strip_prefix("W/").unwrap_or(named) == tag
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manners(has: Option<&str>, reads: bool) -> Manners {
+        Manners {
+            request_id: "1".to_owned(),
+            remaining: Some(7),
+            has: has.map(str::to_owned),
+            reads,
+        }
+    }
+
+    fn text(response: &Response) -> String {
+        let mut bytes = Vec::new();
+        let options = crate::http::message::WriteOptions {
+            now: std::time::SystemTime::UNIX_EPOCH,
+            close: false,
+            head_only: false,
+        };
+        response.write(options, &mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_the_client_has_already_is_not_sent_again() {
+        let content = || Response::json(200, &"x");
+        let said = manners(None, true).said_with(content());
+        let told = text(&said);
+        assert!(
+            told.contains("RateLimit-Remaining: 7\r\nRequest-Id: 1\r\n"),
+            "{told}"
+        );
+        let tag = entity_tag(b"\"x\"");
+        assert!(told.contains(&format!("ETag: {tag}\r\n")), "{told}");
+        for has in [
+            tag.clone(),
+            format!("W/{tag}"),
+            format!("\"y\", {tag}"),
+            "*".to_owned(),
+        ] {
+            let said = manners(Some(&has), true).said_with(content());
+            assert_eq!((said.status(), said.content()), (304, &b""[..]), "{has}");
+            assert!(text(&said).contains(&tag));
+        }
+        assert_eq!(
+            manners(Some("\"y\""), true).said_with(content()).status(),
+            200
+        );
+        // Nor does it matter to what has changed something, or went wrong.
+        assert!(!text(&manners(None, false).said_with(content())).contains("ETag"));
+        let error = manners(Some("*"), true).said_with(Response::new(404));
+        assert_eq!(error.status(), 404);
+    }
+}

@@ -1,0 +1,95 @@
+//! Who may ask this server for what: the door that every request comes through.
+
+use jiff::Timestamp;
+
+use super::super::access::Admitted;
+use super::super::application::{Request, Via};
+use super::super::courtesy;
+use super::super::routes;
+use super::Service;
+use crate::api::ApiError;
+use crate::http::RequestHead;
+
+impl Service {
+    /// Lets a request in, and remembers what its response is to say.
+    pub(super) fn admit(&mut self, request: &Request) -> Result<(), ApiError> {
+        if request.via == Via::Socket {
+            return Ok(());
+        }
+        let host = &mut self.host;
+        let (head, store) = (&request.head, &mut host.store);
+        let admitted = host
+            .access
+            .admit(head, request.via, store, Timestamp::now());
+        let remaining = match &admitted {
+            Ok(Admitted::Token { remaining }) => Some(*remaining),
+            Err(error) if error.id == "rate_limit" => Some(0),
+            _ => None,
+        };
+        let id = courtesy::request_id(request).map_or_else(crate::store::new_id, Ok)?;
+        self.courtesy.owe(request, id, remaining);
+        match admitted? {
+            Admitted::Token { .. } => may_come_from_afar(head),
+            Admitted::Owner | Admitted::Signed => Ok(()),
+        }
+    }
+}
+
+/// Whether a request makes sense from elsewhere than this host, and says which API it means.
+fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
+    let path = routes::Path::of(head);
+    match (head.method(), &path.parts()[..]) {
+        // They speak of folders and processes of this host.
+        (_, ["links" | "sessions", ..]) | ("POST" | "PUT", ["server", ..]) => {
+            let message = format!("{} {} is for this host alone", head.method(), head.path());
+            Err(ApiError::forbidden(message).hint("ask at the Unix socket, as `dyno` there does"))
+        }
+        // Git has its own protocol.
+        (_, [repository, ..]) if repository.ends_with(".git") => Ok(()),
+        _ if head.fields.all("accept").any(is_version_3) => Ok(()),
+        _ => Err(ApiError::new(
+            "not_acceptable",
+            "the request does not say which version it means",
+        )
+        .hint("`Accept: application/vnd.heroku+json; version=3`")),
+    }
+}
+
+/// Whether an `Accept` means version 3, or a variant of it: `version=3.sdk`.
+fn is_version_3(accept: &[u8]) -> bool {
+    let accept = String::from_utf8_lossy(accept);
+    accept.split(',').any(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        let named = parts.next() == Some("application/vnd.heroku+json");
+        named
+            && parts.any(|part| {
+                let version = part.strip_prefix("version=").map(|it| it.trim_matches('"'));
+                version.is_some_and(|version| version == "3" || version.starts_with("3."))
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_3_is_asked_for_in_many_ways() {
+        for (accept, wanted) in [
+            ("application/vnd.heroku+json; version=3", true),
+            ("application/vnd.heroku+json;version=3", true),
+            ("application/vnd.heroku+json; version=3.sdk", true),
+            ("application/vnd.heroku+json; version=\"3\"", true),
+            (
+                "text/plain, application/vnd.heroku+json; q=1; version=3.run-inside",
+                true,
+            ),
+            ("application/vnd.heroku+json; version=30", false),
+            ("application/vnd.heroku+json", false),
+            ("application/json; version=3", false),
+            ("*/*", false),
+        ] {
+            assert_eq!(is_version_3(accept.as_bytes()), wanted, "{accept}");
+        }
+    }
+}

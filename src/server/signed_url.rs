@@ -1,0 +1,132 @@
+//! Targets that need no token: who has been given one may ask for exactly that, by that method, until it expires.
+//!
+//! Heroku's clients send no `Authorization` to the places where they read a log or leave a slug, so such an address must
+//! carry its own. It is signed with HMAC-SHA256 under a key that is kept in the state, so it stays good when the server
+//! is killed or replaced, and nothing has to be remembered of it.
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::Sha256;
+use std::time::Duration;
+
+/// The parameters that a signature adds; they are the last ones of the query.
+const EXPIRES: &str = "expires=";
+const SIGNATURE: &str = "&signature=";
+
+/// Signs targets, and knows its own.
+pub struct Signer {
+    key: Vec<u8>,
+}
+
+/// Why a signed target is not to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsigned {
+    /// It is none of ours, or was changed.
+    Wrong,
+    /// Its time is over.
+    Expired,
+}
+
+impl Signer {
+    /// Signs with `key`.
+    pub fn new(key: Vec<u8>) -> Self {
+        Self { key }
+    }
+
+    /// The target, a path that may have a query, as one that is good for this method and time.
+    pub fn sign(&self, method: &str, target: &str, good_for: Duration, now: Timestamp) -> String {
+        let good_for = i64::try_from(good_for.as_secs()).unwrap_or(i64::MAX);
+        let expires = now.as_second().saturating_add(good_for);
+        let joint = if target.contains('?') { '&' } else { '?' };
+        let signed = format!("{target}{joint}{EXPIRES}{expires}");
+        let signature = hex(&self.mac(method, &signed).finalize().into_bytes());
+        format!("{signed}{SIGNATURE}{signature}")
+    }
+
+    /// Whether a target was signed for this method, and is still good. None if it has no signature at all.
+    pub fn check(
+        &self,
+        method: &str,
+        target: &str,
+        now: Timestamp,
+    ) -> Option<Result<(), Unsigned>> {
+        let (signed, signature) = target.rsplit_once(SIGNATURE)?;
+        let Some(signature) = bytes(signature) else {
+            return Some(Err(Unsigned::Wrong));
+        };
+        // Compares in constant time.
+        if self.mac(method, signed).verify_slice(&signature).is_err() {
+            return Some(Err(Unsigned::Wrong));
+        }
+        let expires = signed
+            .rsplit_once(EXPIRES)
+            .and_then(|(_, at)| at.parse().ok());
+        Some(match expires {
+            Some(expires) if now.as_second() < expires => Ok(()),
+            _ => Err(Unsigned::Expired),
+        })
+    }
+
+    fn mac(&self, method: &str, signed: &str) -> Hmac<Sha256> {
+        // A `HEAD` is a `GET` without the answer's body.
+        let method = if method == "HEAD" { "GET" } else { method };
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any length is a key");
+        mac.update(method.as_bytes());
+        mac.update(b" ");
+        mac.update(signed.as_bytes());
+        mac
+    }
+}
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_was_signed_is_good_as_it_is_for_its_method_and_time() {
+        let signer = Signer::new(b"key".to_vec());
+        let now = Timestamp::from_second(1_000).unwrap();
+        for target in ["/apps/shop/slugs/1/blob", "/logs?lines=5&dyno=run.1"] {
+            let signed = signer.sign("GET", target, HOUR, now);
+            let check = |method: &str, target: &str, at: i64| {
+                signer.check(method, target, Timestamp::from_second(at).unwrap())
+            };
+            assert_eq!(check("GET", &signed, 1_000), Some(Ok(())));
+            assert_eq!(check("HEAD", &signed, 4_599), Some(Ok(())));
+            assert_eq!(check("GET", &signed, 4_600), Some(Err(Unsigned::Expired)));
+            assert_eq!(check("PUT", &signed, 1_000), Some(Err(Unsigned::Wrong)));
+            assert_eq!(check("GET", target, 1_000), None);
+            for changed in [
+                signed.replacen("/", "//", 1),
+                signed.replace("4600", "9600"),
+                format!("{signed}0"),
+                format!("{signed}&lines=9"),
+                signed.replace("signature=", "signature=é"),
+                format!("{target}?expires=9999&signature="),
+            ] {
+                assert_eq!(
+                    check("GET", &changed, 1_000),
+                    Some(Err(Unsigned::Wrong)),
+                    "{changed}"
+                );
+            }
+            let other = Signer::new(b"other".to_vec());
+            assert_eq!(other.check("GET", &signed, now), Some(Err(Unsigned::Wrong)));
+        }
+    }
+}

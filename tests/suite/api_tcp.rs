@@ -1,0 +1,251 @@
+//! The API over TCP, as any HTTP client sees it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+
+use super::harness::{DEADLINE, Host, eventually};
+
+/// What a client is told.
+#[derive(Debug)]
+pub struct Told {
+    pub status: u16,
+    head: String,
+    pub body: String,
+}
+
+impl Told {
+    /// A header field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (known, value) = line.split_once(": ")?;
+            known.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// One that asks over TCP.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub address: SocketAddr,
+    pub token: String,
+}
+
+pub const VERSION_3: &str = "Accept: application/vnd.heroku+json; version=3";
+
+impl Remote {
+    /// A host whose server listens, with a token for it.
+    pub fn of(host: &Host) -> Self {
+        let listening = host.request("POST", "/server/actions/listen", &Value::Null);
+        let listening: Value = serde_json::from_str(&listening.1).unwrap();
+        let made = host.dyno(&host.path(), &["auth:token"]).finish();
+        Self {
+            address: listening["api"].as_str().unwrap().parse().unwrap(),
+            token: made.succeeds().text().trim().to_owned(),
+        }
+    }
+
+    /// Sends a request with these header lines, and nothing else but `Host` and the body's length.
+    pub fn send(&self, request: &str, fields: &[&str], body: &str) -> Told {
+        let mut socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        write!(
+            socket,
+            "{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        Told {
+            status: status.expect("a status"),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
+    /// As Heroku's clients ask.
+    pub fn ask(&self, request: &str, body: &Value) -> Told {
+        let token = format!("Authorization: Bearer {}", self.token);
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.send(request, &[VERSION_3, &token], &body)
+    }
+}
+
+#[test]
+fn only_a_good_token_opens_the_door() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    assert_eq!(remote.ask("GET /apps", &Value::Null).status, 200);
+    let basic = |password: &str| {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(format!(":{password}"));
+        format!("Authorization: Basic {text}")
+    };
+    for (field, status) in [
+        (basic(&remote.token), 200),
+        (format!("Authorization: bearer {}", remote.token), 200),
+        (basic("wrong"), 401),
+        (format!("Authorization: Bearer {}x", remote.token), 401),
+        ("Authorization: Bearer ".to_owned(), 401),
+        ("X-Authorization: none".to_owned(), 401),
+    ] {
+        let told = remote.send("GET /apps", &[VERSION_3, &field], "");
+        assert_eq!(told.status, status, "{field}: {told:?}");
+        if status == 401 {
+            assert_eq!(told.json()["id"], "unauthorized");
+            assert!(told.field("www-authenticate").unwrap().starts_with("Basic"));
+        }
+    }
+    // Nobody is told more than that: not even what there is.
+    let told = remote.send("GET /nothing", &[VERSION_3], "");
+    assert_eq!(told.status, 401);
+    // Only the hash of a token is in the state.
+    let state = std::fs::read(host.state().join("state.db")).unwrap();
+    let wal = std::fs::read(host.state().join("state.db-wal")).unwrap_or_default();
+    for file in [state, wal] {
+        assert!(memchr(&file, remote.token.as_bytes()).is_none());
+    }
+}
+
+fn memchr(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    hay.windows(needle.len())
+        .position(|window| window == needle)
+}
+
+#[test]
+fn what_is_about_this_host_is_asked_at_the_unix_socket_alone() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    for request in [
+        "GET /links?path=%2Ftmp",
+        "PUT /links",
+        "POST /sessions",
+        "POST /server/actions/stop",
+        "POST /server/actions/replace",
+        "POST /server/actions/listen",
+    ] {
+        let told = remote.ask(request, &Value::Null);
+        assert_eq!(
+            (told.status, &told.json()["id"]),
+            (403, &json!("forbidden")),
+            "{request}"
+        );
+    }
+    assert!(host.server().is_some());
+}
+
+#[test]
+fn responses_have_herokus_manners() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_RATE_LIMIT", "40")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    let token = format!("Authorization: Bearer {}", remote.token);
+    let first = remote.send(
+        "GET /apps/plain",
+        &[VERSION_3, &token, "Request-Id: a,b"],
+        "",
+    );
+    assert_eq!(
+        (first.status, first.field("Request-Id")),
+        (200, Some("a,b"))
+    );
+    assert_eq!(first.field("RateLimit-Remaining"), Some("39"));
+    let tag = first.field("ETag").unwrap().to_owned();
+    let has = format!("If-None-Match: {tag}");
+    let again = remote.send("GET /apps/plain", &[VERSION_3, &token, &has], "");
+    assert_eq!((again.status, &*again.body), (304, ""));
+    assert_eq!(again.field("Request-Id").unwrap().len(), 36);
+    assert_ne!(again.field("Request-Id"), first.field("Request-Id"));
+    // Any variant of the version will do, and none will not.
+    let variant = "Accept: application/vnd.heroku+json; version=3.run-inside";
+    assert_eq!(remote.send("GET /apps", &[variant, &token], "").status, 200);
+    let told = remote.send("GET /apps", &["Accept: */*", &token], "");
+    assert_eq!(
+        (told.status, &told.json()["id"]),
+        (406, &json!("not_acceptable"))
+    );
+    for (request, body, status, id) in [
+        ("GET /apps/nothing", "", 404, "not_found"),
+        ("POST /apps", "{", 400, "bad_request"),
+        ("POST /apps", r#"{"name":"plain"}"#, 422, "invalid_params"),
+    ] {
+        let told = remote.send(request, &[VERSION_3, &token], body);
+        assert_eq!(
+            (told.status, told.json()["id"].as_str()),
+            (status, Some(id)),
+            "{request}"
+        );
+        assert!(!told.json()["message"].as_str().unwrap().is_empty());
+    }
+    let last = eventually("an empty bucket", || {
+        let told = remote.ask("GET /apps", &Value::Null);
+        (told.status != 200).then_some(told)
+    });
+    assert_eq!(
+        (last.status, &last.json()["id"]),
+        (429, &json!("rate_limit"))
+    );
+    assert_eq!(last.field("RateLimit-Remaining"), Some("0"));
+    // Another token has a bucket of its own; the Unix socket has none.
+    let other = Remote::of(&host);
+    assert_eq!(other.ask("GET /apps", &Value::Null).status, 200);
+    for _ in 0..50 {
+        assert_eq!(host.request("GET", "/apps", &Value::Null).0, 200);
+    }
+}
+
+#[test]
+fn a_server_that_listens_stays_and_its_successor_listens_at_the_same_place() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "0")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    let server = host.server().unwrap();
+    assert!(!server.ended_by(std::time::Instant::now() + std::time::Duration::from_millis(300)));
+    host.kill_server();
+    host.dyno(&host.path(), &["apps"]).finish().succeeds();
+    assert_eq!(remote.ask("GET /apps", &Value::Null).status, 200);
+    let status = host
+        .dyno(&host.path(), &["server:status"])
+        .finish()
+        .succeeds()
+        .text();
+    assert!(
+        status.contains(&format!("API over TCP: {}", remote.address)),
+        "{status}"
+    );
+}
+
+#[test]
+fn clients_from_a_network_keep_nobody_at_the_socket_waiting() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    // More than may come from there; those beyond wait, and are forgotten when they leave.
+    let silent: Vec<_> = (0..600)
+        .map(|_| TcpStream::connect(remote.address).unwrap())
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(host.request("GET", "/apps", &Value::Null).0, 200);
+    }
+    drop(silent);
+    assert_eq!(remote.ask("GET /apps", &Value::Null).status, 200);
+}
