@@ -15,11 +15,9 @@ mod protocol;
 mod rendezvous;
 pub mod secrets;
 mod session;
-#[cfg(test)]
-mod tests;
 mod visitor;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -85,6 +83,8 @@ pub struct Seat {
 /// What the bridge is told.
 #[derive(Debug)]
 pub enum ToBridge {
+    /// Clients may come to this rendezvous; to one.
+    Open(Rendezvous),
     /// Somebody may come with this secret.
     Expect {
         /// From [`secrets::fresh`].
@@ -117,7 +117,6 @@ pub enum FromBridge {
 /// A running bridge. Dropping it ends its sessions, and waits until their clients have been told.
 #[derive(Debug)]
 pub struct Bridge {
-    address: Option<SocketAddr>,
     sender: Sender<ToBridge>,
     waker: Waker,
     /// Sessions at this moment.
@@ -130,17 +129,11 @@ impl Bridge {
     /// A bridge without sessions. `tell` is called on its thread, and must be quick.
     ///
     /// # Errors
-    /// When the socket is of no use, or the kernel gives no descriptors or no thread.
+    /// When the kernel gives no descriptors or no thread.
     pub fn start(
-        rendezvous: Option<Rendezvous>,
         settings: Settings,
         tell: impl Fn(FromBridge) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let address = rendezvous
-            .as_ref()
-            .map(|door| door.listener.local_addr())
-            .transpose()
-            .context("the rendezvous has no address")?;
         let reactor = Reactor::new().context("cannot make the bridge's poll loop")?;
         let waker = reactor.waker();
         let (sender, inbox) = crossbeam_channel::unbounded();
@@ -149,14 +142,13 @@ impl Bridge {
         let tell = Arc::new(tell);
         let tell_end = Arc::clone(&tell);
         let start = engine::Start {
-            rendezvous,
             settings,
             tell: Box::new(move |news| tell(news)),
             reactor,
             inbox,
             count: Arc::clone(&sessions),
         };
-        let mut engine = engine::Engine::new(start).context("cannot watch the rendezvous")?;
+        let mut engine = engine::Engine::new(start);
         let count = Arc::clone(&sessions);
         let thread = std::thread::Builder::new()
             .name("bridge".into())
@@ -167,23 +159,19 @@ impl Bridge {
                     Ok(Err(error)) => tell!("the bridge has ended: {error}"),
                     Err(_) => {}
                 }
+                // Another one is to have its address.
+                drop(engine);
                 count.store(0, Ordering::Relaxed);
                 tell_end(FromBridge::Ended);
             })
             .context("cannot start the bridge's thread")?;
         Ok(Self {
-            address,
             sender,
             waker,
             sessions,
             most,
             thread: Some(thread),
         })
-    }
-
-    /// Where the rendezvous is, if there is one.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
     }
 
     /// How many sessions there are.

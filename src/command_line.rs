@@ -242,9 +242,8 @@ mod tests {
 
     #[test]
     fn a_command_asks_for_its_status_as_herokus_cli_has_it() {
-        let asks = |command: &str| {
-            format!("{command} ; echo \"\u{ffff} heroku-command-exit-status: $?\"")
-        };
+        let asks =
+            |command: &str| format!("{command} ; echo \"\u{ffff} heroku-command-exit-status: $?\"");
         for command in ["worker 42", "rake test; ls", "echo \"a b\"", ""] {
             assert_eq!(without_status_request(&asks(command)), Some(command));
         }

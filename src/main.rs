@@ -42,7 +42,10 @@ mod slug;
 mod stack;
 mod store;
 mod sys;
-#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+#[allow(
+    dead_code,
+    reason = "the API over TLS and a client from afar need the rest"
+)]
 mod tls;
 mod toolchain;
 
@@ -51,7 +54,10 @@ mod control;
 mod frame;
 mod http;
 mod reactor;
-#[allow(dead_code, reason = "its first listeners come with rendezvous")]
+#[allow(
+    dead_code,
+    reason = "the API over TLS and a client from afar need the rest"
+)]
 mod stream;
 mod unix_socket;
 

@@ -151,7 +151,11 @@ impl Dyno {
     /// A terminal; or pipes for input and output, and perhaps one for errors alone.
     fn take_streams(&mut self, up: &Up, reactor: &Reactor) -> io::Result<()> {
         let fds = std::mem::take(&mut self.fds);
-        let fits = if up.terminal { fds.len() == 1 } else { (2..=3).contains(&fds.len()) };
+        let fits = if up.terminal {
+            fds.len() == 1
+        } else {
+            (2..=3).contains(&fds.len())
+        };
         if !fits {
             return Err(io::ErrorKind::InvalidData.into());
         }

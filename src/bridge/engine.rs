@@ -19,7 +19,7 @@ use super::protocol::{BEFORE, PIECE, Protocol};
 use super::secrets::Secrets;
 use super::session::{Session, Step, Turn};
 use super::visitor::Visitor;
-use super::{FromBridge, Rendezvous, Seat, Settings, ToBridge};
+use super::{FromBridge, Seat, Settings, ToBridge};
 use crate::reactor::{Event, Interest, Reactor, Token};
 use crate::stream::Stream;
 use door::Door;
@@ -32,7 +32,6 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// What a bridge is made of.
 pub(super) struct Start {
-    pub rendezvous: Option<Rendezvous>,
     pub settings: Settings,
     pub tell: Box<dyn Fn(FromBridge) + Send>,
     pub reactor: Reactor,
@@ -75,20 +74,16 @@ struct Held {
 }
 
 impl Engine {
-    pub fn new(start: Start) -> io::Result<Self> {
+    pub fn new(start: Start) -> Self {
         let Start {
-            rendezvous,
             settings,
             tell,
             mut reactor,
             inbox,
             count,
         } = start;
-        let door = rendezvous
-            .map(|rendezvous| Door::open(rendezvous, &mut reactor))
-            .transpose()?;
-        Ok(Self {
-            door,
+        Self {
+            door: None,
             visitors: BTreeMap::new(),
             secrets: Secrets::default(),
             secrets_token: reactor.token(),
@@ -104,7 +99,7 @@ impl Engine {
             reactor,
             inbox,
             count,
-        })
+        }
     }
 
     /// Runs until it is told to leave.
@@ -167,6 +162,7 @@ impl Engine {
                     self.secrets.expect(&secret, until, seat);
                     self.await_secrets();
                 }
+                ToBridge::Open(rendezvous) => self.open(rendezvous),
                 ToBridge::Leave => self.leave(),
             }
         }
@@ -181,7 +177,13 @@ impl Engine {
 
     /// Makes the connection of a session to its dyno, and has its other end passed on. The session goes on from the
     /// client's `stream`, which is watched by `client` already, and what that has sent.
-    fn begin(&mut self, client: Token, stream: Stream, early: Vec<u8>, seat: Seat) -> io::Result<()> {
+    fn begin(
+        &mut self,
+        client: Token,
+        stream: Stream,
+        early: Vec<u8>,
+        seat: Seat,
+    ) -> io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -241,9 +243,7 @@ impl Engine {
             self.parts.remove(part);
             self.reactor.forget(*part);
         }
-        let _ = self
-            .reactor
-            .deregister(held.session.client().socket(), key);
+        let _ = self.reactor.deregister(held.session.client().socket(), key);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         (self.tell)(FromBridge::Left);
     }

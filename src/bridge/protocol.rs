@@ -44,10 +44,10 @@ pub(super) enum Protocol {
 
 impl Protocol {
     /// The command runs: what the client is told.
-    pub fn up(&mut self, up: &Up) -> Vec<u8> {
+    pub fn up(&mut self, up: &Up, now: Instant) -> Vec<u8> {
         match self {
             Self::Rendezvous { session, .. } => {
-                *session = Some(Rendezvous::new(up.terminal));
+                *session = Some(Rendezvous::new(up.terminal, now));
                 GREETING.to_vec()
             }
         }
@@ -56,9 +56,31 @@ impl Protocol {
     /// Takes what the client has sent once the command runs; what is for the command is appended to `stdin`.
     pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) -> Wishes {
         match self {
-            Self::Rendezvous { session, .. } => session
-                .as_mut()
-                .map_or_else(Wishes::default, |session| session.input(bytes, now, stdin)),
+            Self::Rendezvous { session, .. } => {
+                if let Some(session) = session {
+                    session.input(bytes, now, stdin);
+                }
+                // Only a pause tells what it wants.
+                Wishes::default()
+            }
+        }
+    }
+
+    /// Takes what the client has sent when there is no command for it any more.
+    pub fn late_input(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Rendezvous { session, .. } => {
+                if let Some(session) = session {
+                    session.note_end(bytes);
+                }
+            }
+        }
+    }
+
+    /// Until when the session must not end, though all is said.
+    pub fn settles_at(&self) -> Option<Instant> {
+        match self {
+            Self::Rendezvous { session, .. } => session.as_ref()?.settles_at(),
         }
     }
 
@@ -97,7 +119,7 @@ impl Protocol {
     }
 
     /// The last that is said, in pieces that are records of their own.
-    pub fn end(&mut self, outcome: &Outcome) -> Vec<Vec<u8>> {
+    pub fn end(&mut self, outcome: &Outcome, now: Instant) -> Vec<Vec<u8>> {
         match self {
             Self::Rendezvous {
                 session,
@@ -107,7 +129,10 @@ impl Protocol {
                 match session {
                     Some(session) => last.push(session.last_output().to_vec()),
                     // The first record is thrown away, whatever it is.
-                    None => last.push(GREETING.to_vec()),
+                    None => {
+                        *session = Some(Rendezvous::new(false, now));
+                        last.push(GREETING.to_vec());
+                    }
                 }
                 let status = match outcome {
                     Outcome::Exit(exit) => exit.code(),

@@ -7,11 +7,14 @@
 //!   of its own, too, and needs no line feed before it.
 //! - It makes `\n` of each `\r\n` within a record, if its output is no terminal. So no record ends between the two: a
 //!   `\r` at the end waits for what follows, for a moment.
+//! - It fails if it has something to say when we have said that nothing follows: its 0x04, most likely, which it sends as
+//!   soon as it has had the greeting. So a command that is quick does not end its session before that has come, or could
+//!   have. (A status that is not 0 it takes at once, and leaves.)
 //! - It has no way to say that its input has ended but the byte 0x04, which it sends once. So with pipes, a 0x04 that
 //!   nothing follows for a moment is the end, and any other is data. A terminal takes it for the end only at the
 //!   beginning of a line; after text that came from a pipe it gets it twice.
-//! - It does not say whether its input is a keyboard. With pipes (its output is no terminal), a keyboard is told by its
-//!   keys, which come one by one: Ctrl-C alone interrupts the command, Enter alone is a line feed.
+//! - It does not say whether its input is a keyboard, which it may be though its output is no terminal. With pipes, a
+//!   Ctrl-C that nothing follows for a moment interrupts the command, and such an Enter is a line feed.
 
 use std::time::{Duration, Instant};
 
@@ -25,78 +28,122 @@ pub(super) const GREETING: &[u8] = b"rendezvous\r\n";
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 
-/// How long a 0x04 or a `\r` waits for what may follow it. Bytes that were sent together are apart for less.
+/// How long a byte waits for what may follow it. Those that were sent together come together, or almost.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// One session's conversation.
+/// How long after the greeting a session lasts at least if the client has not said that its input has ended. One whose
+/// output is a terminal has a keyboard, most likely, and says nothing.
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE_TERMINAL: Duration = Duration::from_millis(250);
+
+/// One session's conversation, from the greeting on.
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     terminal: bool,
+    /// When the greeting was said, until the client's input has ended.
+    greeted: Option<Instant>,
     /// A `\r` of the command's, since when it waits.
     held: Option<Instant>,
-    /// A 0x04 of the client's that nothing has followed, since when.
-    end: Option<Instant>,
-    /// Whether that is to be said twice to a terminal.
-    twice: bool,
+    /// What the client has sent last, if that is more than data when nothing follows.
+    tail: Option<Tail>,
     /// Nothing more is for the command.
     over: bool,
-    /// When the last bytes came from the client, how many came without a pause until then, and the last one.
-    last: Option<(Instant, usize, u8)>,
+    /// When the last bytes came from the client, and how many came without a pause until then.
+    burst: Option<(Instant, usize)>,
+    /// The last byte that the terminal was given.
+    typed: Option<u8>,
+}
+
+/// Bytes at the end of what the client has sent, and since when they are that.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    byte: u8,
+    count: usize,
+    since: Instant,
 }
 
 impl Rendezvous {
-    /// The conversation with the client of a command that has a terminal, or pipes.
-    pub fn new(terminal: bool) -> Self {
+    /// The conversation with the client of a command that has a terminal, or pipes. It begins with the [`GREETING`].
+    pub fn new(terminal: bool, now: Instant) -> Self {
         Self {
             terminal,
+            greeted: Some(now),
             held: None,
-            end: None,
-            twice: false,
+            tail: None,
             over: false,
-            last: None,
+            burst: None,
+            typed: None,
         }
     }
 
     /// Takes what the client has sent; what is for the command is appended to `stdin`.
-    pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) -> Wishes {
-        let mut wishes = Wishes::default();
-        if bytes.is_empty() || self.over {
-            return wishes;
+    pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) {
+        self.note_end(bytes);
+        let Some(&last) = bytes.last().filter(|_| !self.over) else {
+            return;
+        };
+        let before = self.tail.take();
+        if self.terminal {
+            return self.type_in(bytes, last, now, stdin);
         }
-        let held = self.end.take().is_some();
-        self.twice = false;
-        let run = match self.last {
-            Some((at, run, _)) if now.duration_since(at) < PAUSE => run,
+        if let Some(tail) = before {
+            // Something has followed it: it was data.
+            stdin.extend(std::iter::repeat_n(tail.byte, tail.count));
+        }
+        let count = match last {
+            INTERRUPT => bytes.iter().rev().take_while(|byte| **byte == last).count(),
+            END | b'\r' => 1,
             _ => 0,
         };
+        stdin.extend_from_slice(&bytes[..bytes.len() - count]);
+        if count > 0 {
+            self.tail = Some(Tail {
+                byte: last,
+                count,
+                since: now,
+            });
+        }
+    }
+
+    /// Looks whether bytes that nobody else wants say that the client's input has ended.
+    pub fn note_end(&mut self, bytes: &[u8]) {
+        if bytes.ends_with(&[END]) {
+            self.greeted = None;
+        }
+    }
+
+    /// Until when the session must not end.
+    pub fn settles_at(&self) -> Option<Instant> {
+        let settle = if self.terminal {
+            SETTLE_TERMINAL
+        } else {
+            SETTLE
+        };
+        self.greeted.map(|greeted| greeted + settle)
+    }
+
+    /// The same for a terminal, which gets every byte at once.
+    fn type_in(&mut self, bytes: &[u8], last: u8, now: Instant, stdin: &mut Vec<u8>) {
+        stdin.extend_from_slice(bytes);
+        let burst = match self.burst {
+            Some((at, burst)) if now.duration_since(at) < PAUSE => burst + bytes.len(),
+            _ => bytes.len(),
+        };
+        self.burst = Some((now, burst));
         let before = match bytes {
             [.., before, _] => Some(*before),
-            _ => self.last.map(|(_, _, byte)| byte),
+            _ => self.typed,
         };
-        self.last = Some((now, run + bytes.len(), bytes[bytes.len() - 1]));
-        let ends = bytes.ends_with(&[END]);
-        if self.terminal {
-            stdin.extend_from_slice(bytes);
-            // From a keyboard it comes alone; there it means what the terminal takes it for.
-            let piped = run + bytes.len() > 2;
-            if ends && piped && !matches!(before, Some(b'\n' | b'\r' | END)) {
-                (self.end, self.twice) = (Some(now), true);
-            }
-            return wishes;
+        self.typed = Some(last);
+        // From a keyboard it comes alone; there it means what the terminal takes it for.
+        let is_piped = burst > 2;
+        if last == END && is_piped && !matches!(before, Some(b'\n' | b'\r' | END)) {
+            self.tail = Some(Tail {
+                byte: END,
+                count: 1,
+                since: now,
+            });
         }
-        if held {
-            stdin.push(END);
-        }
-        match bytes {
-            b"\r" => stdin.push(b'\n'),
-            _ if bytes.iter().all(|&byte| byte == INTERRUPT) => wishes.interrupt = true,
-            _ if ends => {
-                stdin.extend_from_slice(&bytes[..bytes.len() - 1]);
-                self.end = Some(now);
-            }
-            _ => stdin.extend_from_slice(bytes),
-        }
-        wishes
     }
 
     /// Makes the next record of what the command wrote: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if it is to
@@ -128,11 +175,9 @@ impl Rendezvous {
 
     /// When [`pause_over`](Self::pause_over) has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.held, self.end]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|since| since + PAUSE)
+        let tail = self.tail.map(|tail| tail.since);
+        let since = [self.held, tail].into_iter().flatten().min();
+        since.map(|since| since + PAUSE)
     }
 
     /// Nothing has come for a while: what is to be sent, and what the client wants. `canonical`: the command's terminal
@@ -143,16 +188,17 @@ impl Rendezvous {
         canonical: bool,
         stdin: &mut Vec<u8>,
     ) -> (&'static [u8], Wishes) {
-        let is_over = |since: &mut Instant| now.duration_since(*since) >= PAUSE;
+        let is_over = |since: Instant| now.duration_since(since) >= PAUSE;
         let mut wishes = Wishes::default();
-        if self.end.take_if(is_over).is_some() {
-            if !self.terminal {
-                (self.over, wishes.end) = (true, true);
-            } else if std::mem::take(&mut self.twice) && canonical {
-                stdin.push(END);
+        if let Some(tail) = self.tail.take_if(|tail| is_over(tail.since)) {
+            match tail.byte {
+                END if self.terminal => stdin.extend(canonical.then_some(END)),
+                END => (self.over, wishes.end) = (true, true),
+                INTERRUPT => wishes.interrupt = true,
+                _ => stdin.push(b'\n'),
             }
         }
-        let output: &[u8] = match self.held.take_if(is_over) {
+        let output: &[u8] = match self.held.take_if(|since| is_over(*since)) {
             Some(_) => b"\r",
             None => b"",
         };
@@ -175,7 +221,7 @@ mod tests {
 
     /// What a command gets of pieces, each so long after the one before, and what was wanted on the way.
     fn told(terminal: bool, pieces: &[(&[u8], Duration)]) -> (Vec<u8>, Wishes) {
-        let (mut session, mut now) = (Rendezvous::new(terminal), Instant::now());
+        let (mut session, mut now) = (Rendezvous::new(terminal, Instant::now()), Instant::now());
         let (mut stdin, mut all) = (Vec::new(), Wishes::default());
         let mut note = |wishes: Wishes| {
             all.end |= wishes.end;
@@ -187,7 +233,7 @@ mod tests {
                 note(session.pause_over(due, true, &mut stdin).1);
             }
             now = at;
-            note(session.input(bytes, now, &mut stdin));
+            session.input(bytes, now, &mut stdin);
         }
         if let Some(due) = session.deadline() {
             note(session.pause_over(due - MOMENT, true, &mut stdin).1);
@@ -218,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_come_alone_are_a_keyboards() {
+    fn what_nothing_follows_is_a_key() {
         let interrupt = Wishes {
             interrupt: true,
             ..Wishes::default()
@@ -230,11 +276,18 @@ mod tests {
                 &b"ls\n"[..],
                 nothing,
             ),
+            (&[(b"ls\r", PAUSE), (b"x", PAUSE)], b"ls\nx", nothing),
             (&[(b"\x03", PAUSE)], b"", interrupt),
-            (&[(b"\x03\x03\x03", PAUSE)], b"", interrupt),
+            (&[(b"l\x03\x03\x03", PAUSE)], b"l", interrupt),
             // Data that happens to have such bytes.
             (&[(b"a\x03b", PAUSE)], b"a\x03b", nothing),
+            (
+                &[(b"a\x03\x03", PAUSE), (b"b", MOMENT)],
+                b"a\x03\x03b",
+                nothing,
+            ),
             (&[(b"a\r\n", PAUSE)], b"a\r\n", nothing),
+            (&[(b"a\r", PAUSE), (b"\nb", MOMENT)], b"a\r\nb", nothing),
         ] {
             assert_eq!(told(false, pieces), (stdin.to_vec(), wishes), "{pieces:?}");
         }
@@ -243,7 +296,10 @@ mod tests {
     #[test]
     fn a_terminal_gets_every_key_and_the_end_of_a_pipe_twice_after_text() {
         for (pieces, stdin) in [
-            (&[(&b"\x03"[..], PAUSE), (b"\x04", PAUSE)][..], &b"\x03\x04"[..]),
+            (
+                &[(&b"\x03"[..], PAUSE), (b"\x04", PAUSE)][..],
+                &b"\x03\x04"[..],
+            ),
             (&[(b"l", PAUSE), (b"s", PAUSE), (b"\r", PAUSE)], b"ls\r"),
             // Ctrl-D after typed text is the terminal's business.
             (&[(b"l", PAUSE), (b"s", PAUSE), (b"\x04", PAUSE)], b"ls\x04"),
@@ -251,13 +307,20 @@ mod tests {
             (&[(b"line\n", PAUSE), (b"\x04", MOMENT)], b"line\n\x04"),
             (&[(b"line", PAUSE), (b"\x04", MOMENT)], b"line\x04\x04"),
             (&[(b"line\x04", PAUSE)], b"line\x04\x04"),
-            (&[(b"line\x04", PAUSE), (b"more\n", MOMENT)], b"line\x04more\n"),
+            (
+                &[(b"line\x04", PAUSE), (b"more\n", MOMENT)],
+                b"line\x04more\n",
+            ),
         ] {
             let (got, wishes) = told(true, pieces);
-            assert_eq!((got, wishes), (stdin.to_vec(), Wishes::default()), "{pieces:?}");
+            assert_eq!(
+                (got, wishes),
+                (stdin.to_vec(), Wishes::default()),
+                "{pieces:?}"
+            );
         }
         // A program that reads keys gets each once.
-        let (mut session, mut stdin) = (Rendezvous::new(true), Vec::new());
+        let (mut session, mut stdin) = (Rendezvous::new(true, Instant::now()), Vec::new());
         let now = Instant::now();
         session.input(b"line\x04", now, &mut stdin);
         session.pause_over(now + PAUSE, false, &mut stdin);
@@ -278,7 +341,7 @@ mod tests {
     #[test]
     fn no_record_ends_between_cr_and_lf() {
         let now = Instant::now();
-        let mut session = Rendezvous::new(true);
+        let mut session = Rendezvous::new(true, now);
         let pieces: [&[u8]; 6] = [b"a\r", b"\nb", b"\r", b"\r", b"c\r\n", b"d\r"];
         let got = records(&mut session, &pieces, now);
         let wanted: [&[u8]; 6] = [b"a", b"\r\nb", b"", b"\r", b"\rc\r\n", b"d"];
@@ -294,13 +357,28 @@ mod tests {
     }
 
     #[test]
+    fn a_session_lasts_until_its_client_has_said_what_it_has_to_say() {
+        let now = Instant::now();
+        for (terminal, settle) in [(true, SETTLE_TERMINAL), (false, SETTLE)] {
+            let mut session = Rendezvous::new(terminal, now);
+            session.input(b"a\x04b", now, &mut Vec::new());
+            assert_eq!(session.settles_at(), Some(now + settle));
+            session.note_end(b"c\x04");
+            assert_eq!(session.settles_at(), None);
+        }
+    }
+
+    #[test]
     fn a_progress_bar_is_not_held_up_for_long() {
         let now = Instant::now();
-        let mut session = Rendezvous::new(true);
+        let mut session = Rendezvous::new(true, now);
         records(&mut session, &[b"50%\r"], now);
         assert_eq!(session.deadline(), Some(now + PAUSE));
         assert_eq!(session.pause_over(now, true, &mut Vec::new()).0, b"");
-        assert_eq!(session.pause_over(now + PAUSE, true, &mut Vec::new()).0, b"\r");
+        assert_eq!(
+            session.pause_over(now + PAUSE, true, &mut Vec::new()).0,
+            b"\r"
+        );
         assert_eq!(session.deadline(), None);
     }
 

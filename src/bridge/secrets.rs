@@ -76,8 +76,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_long_and_never_the_same() {
-        let secrets: std::collections::BTreeSet<_> =
-            (0..1000).map(|_| fresh().unwrap()).collect();
+        let secrets: std::collections::BTreeSet<_> = (0..1000).map(|_| fresh().unwrap()).collect();
         assert_eq!(secrets.len(), 1000);
         let is_fit = |secret: &String| {
             secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())

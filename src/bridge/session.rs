@@ -143,10 +143,11 @@ impl Session {
             Phase::Starting { by } => Some(by),
             Phase::Up if self.outcome.is_some() => Some(self.moved + self.last_output()),
             Phase::Up => None,
+            Phase::Parting if self.has_room() => self.protocol.settles_at(),
             Phase::Parting => Some(self.moved + self.idle_timeout),
             Phase::Lingering { until } => Some(until),
         };
-        let pause = self.protocol.deadline();
+        let pause = self.protocol.deadline().filter(|_| self.phase == Phase::Up);
         [phase, pause, self.report_at()].into_iter().flatten().min()
     }
 
@@ -215,7 +216,7 @@ impl Session {
         match news {
             News::Up(up) if matches!(self.phase, Phase::Starting { .. }) => {
                 self.phase = Phase::Up;
-                self.unsent.push(self.protocol.up(&up));
+                self.unsent.push(self.protocol.up(&up, turn.now));
                 let early = std::mem::take(&mut self.stdin);
                 let wishes = self.protocol.input(&early, turn.now, &mut self.stdin);
                 self.grant(wishes);
@@ -331,7 +332,8 @@ impl Session {
                 self.grant(wishes);
                 self.moved = turn.now;
             }
-            Phase::Parting | Phase::Lingering { .. } => {}
+            Phase::Parting => self.protocol.late_input(bytes),
+            Phase::Lingering { .. } => {}
         }
         Ok(true)
     }
@@ -412,7 +414,10 @@ impl Session {
                 }
                 self.part(turn);
             }
-            Phase::Parting if self.has_room() => {
+            Phase::Parting
+                if self.has_room()
+                    && self.protocol.settles_at().is_none_or(|at| at <= turn.now) =>
+            {
                 // What cannot be said because the client is gone is found out by reading.
                 let _ = self.linger(turn.now);
             }
@@ -435,7 +440,7 @@ impl Session {
         self.end(turn.reactor);
         (self.phase, self.moved) = (Phase::Parting, turn.now);
         if let Some(outcome) = &self.outcome {
-            let last = self.protocol.end(outcome);
+            let last = self.protocol.end(outcome, turn.now);
             let before = std::mem::take(&mut self.unsent);
             self.unsent = last.into_iter().rev().chain(before).collect();
         }

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use super::Engine;
 use crate::bridge::Rendezvous;
 use crate::bridge::visitor::{Heard, Visitor};
+use crate::error::tell;
 use crate::reactor::{Event, Interest, Reactor, Token};
 use crate::stream::Stream;
 
@@ -29,7 +30,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// After how long without a byte the kernel asks whether a client is still there, how often, and how many times: a host
 /// that was switched off is noticed within ten minutes.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(300), Duration::from_secs(30), 10);
+const KEEPALIVE: (Duration, Duration, u32) =
+    (Duration::from_secs(300), Duration::from_secs(30), 10);
 
 /// The listening socket.
 pub(super) struct Door {
@@ -60,6 +62,15 @@ impl Door {
 }
 
 impl Engine {
+    /// Visitors may come.
+    pub(super) fn open(&mut self, rendezvous: Rendezvous) {
+        self.shut_door();
+        match Door::open(rendezvous, &mut self.reactor) {
+            Ok(door) => self.door = Some(door),
+            Err(error) => tell!("cannot watch the rendezvous: {error}"),
+        }
+    }
+
     /// Takes new visitors in. The kernel tells of the others only once, so we come back by ourselves.
     pub(super) fn accept(&mut self) {
         let Some(token) = self.door.as_ref().map(|door| door.token) else {

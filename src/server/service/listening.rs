@@ -72,11 +72,13 @@ impl Service {
             let begun = begun.map_err(super::super::host::worker_error)?;
             self.listens_at(begun);
         }
+        self.want_rendezvous(ctx)?;
         match self.listening {
             Some(api) => Ok(Response::json(
                 200,
                 &Listening {
                     api: api.to_string(),
+                    rendezvous: self.rendezvous().map(|address| address.to_string()),
                 },
             )),
             None => Err(ApiError::new(
