@@ -9,6 +9,7 @@
 pub mod account;
 pub mod app;
 pub mod authorization;
+pub mod build;
 pub mod config_vars;
 pub mod dyno;
 pub mod dyno_size;
@@ -22,6 +23,7 @@ pub mod release;
 pub mod server;
 pub mod session;
 pub mod slug;
+pub mod source;
 pub mod usage;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod heroku_env;
 mod launch;
 mod logs;
 mod maintenance;
@@ -173,6 +174,9 @@ enum Command {
     /// Make a token for the API over TCP, list them, or revoke one
     #[command(name = "auth:token")]
     AuthToken(auth::Token),
+    /// Set Heroku's command line up for this host: eval "$(dyno heroku:env)"
+    #[command(name = "heroku:env")]
+    HerokuEnv(heroku_env::HerokuEnv),
     /// What this host offers to dynos, and what to do about the rest
     Doctor,
     /// Show every setting with its value and where that comes from
@@ -226,6 +230,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Ps(command) => command.perform(&mut context)?,
         Command::Usage(command) => command.perform(&mut context)?,
         Command::AuthToken(command) => command.perform(&mut context)?,
+        Command::HerokuEnv(command) => command.perform(&mut context)?,
         Command::PsScale(command) => command.perform(&mut context)?,
         Command::PsType(command) => command.perform(&mut context)?,
         Command::PsStop(command) => command.perform(&mut context)?,

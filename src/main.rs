@@ -31,6 +31,7 @@ mod time_span;
 mod token;
 
 // One resource each.
+mod build;
 mod executable;
 mod home;
 mod listener;
@@ -44,7 +45,7 @@ mod store;
 mod sys;
 #[allow(
     dead_code,
-    reason = "the API over TLS and a client from afar need the rest"
+    reason = "its first clients come with a remote command line"
 )]
 mod tls;
 mod toolchain;
@@ -56,7 +57,7 @@ mod http;
 mod reactor;
 #[allow(
     dead_code,
-    reason = "the API over TLS and a client from afar need the rest"
+    reason = "its first clients come with a remote command line"
 )]
 mod stream;
 mod unix_socket;

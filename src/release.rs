@@ -6,6 +6,8 @@
 //! Version 1 is Heroku's `Initial release`. Heroku's version 2, `Enable Logplex`, switches on a
 //! service that every app here has from the start, so there is none and a first deploy is v2.
 
+pub mod build;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;

@@ -138,6 +138,10 @@ settings! {
     slug_limit: u64, Server, mib(500, 1..=1 << 20);
     /// The biggest tree that a slug may unpack to: a bound on hostile tarballs.
     tree_limit: u64, Server, mib(4096, 1..=1 << 20);
+    /// How long a build may take (Heroku's).
+    build_timeout: Duration, Server, time(seconds(900), TENTH, DAY);
+    /// How many builds run at once, each of another app.
+    max_builds: u32, Server, count(4, 1..=64);
     /// Above how much of unpacked trees the least recently used go.
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
     /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.

@@ -5,7 +5,7 @@
 //! is, the SHA-256 of its tarball ([`SlugId`]), and its members lie under `./app/`, as Heroku's do.
 //! It knows nothing of apps and releases, and mounts nothing: the store remembers which release has
 //! which slug, the sandbox puts a tree under `/app`. Called by the CLI (packing), by the server
-//! (receiving, unpacking, evicting), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
+//! (receiving, unpacking, evicting), by builds ([`Source`]), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
 
 mod cache;
 pub mod command;
@@ -17,6 +17,7 @@ mod members;
 mod pack;
 mod procfile;
 mod remove;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -35,6 +36,7 @@ pub use copy::copy_tree;
 pub use pack::{Packed, Progress, pack};
 pub use procfile::procfile_of;
 pub use remove::remove_tree;
+pub use source::{Source, WhileWanted};
 pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 
@@ -168,9 +170,12 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// How the words for a tarball that is no slug begin.
+const BAD_SLUG: &str = "bad slug: ";
+
 /// A tarball that is no slug: corrupt, hostile, or something else altogether.
 fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
-    UserError::new(format!("bad slug: {why}"))
+    UserError::new(format!("{BAD_SLUG}{why}"))
         .hint("a slug is a .tgz whose members lie under ./app, as `dyno deploy` and `tar` make it")
         .into()
 }

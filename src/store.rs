@@ -1,4 +1,4 @@
-//! The state of the host: apps, slugs, releases, config, formations, dynos, linked folders, in one
+//! The state of the host: apps, slugs, builds, releases, config, formations, dynos, linked folders, in one
 //! SQLite file.
 //!
 //! The server opens it, alone; everybody else asks the server. A verb is one method and one
@@ -8,6 +8,7 @@
 //! is taken, a number was used) is here.
 
 mod apps;
+mod builds;
 mod columns;
 mod dynos;
 mod error;
@@ -16,6 +17,7 @@ mod formation;
 mod releases;
 mod sessions;
 mod slugs;
+mod sources;
 mod tokens;
 mod usage;
 
@@ -30,6 +32,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 pub use apps::NameWish;
+pub use builds::Built;
 pub use dynos::{NewDyno, NewFormationDyno, PAGE};
 pub use error::{StoreError, StoreErrorKind};
 pub use folders::Packed;
@@ -48,6 +51,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0004_formation.sql")),
     M::up(include_str!("../migrations/0005_sessions.sql")),
     M::up(include_str!("../migrations/0006_tokens.sql")),
+    M::up(include_str!("../migrations/0007_builds.sql")),
 ];
 
 /// The open state.

@@ -139,7 +139,7 @@ fn checksum(digest: &str) -> String {
 }
 
 /// The digest in Heroku's form of it.
-fn digest(checksum: &str) -> Result<String, ApiError> {
+pub(super) fn digest(checksum: &str) -> Result<String, ApiError> {
     checksum
         .split_once(':')
         .filter(|(kind, _)| kind.eq_ignore_ascii_case("SHA256"))

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 
 use super::account::{Account, Identity};
 use super::app::{CreateApp, UpdateApp};
+use super::build::{Build, BuildResult, CreateBuild, source_path};
 use super::config_vars::parse_change;
 use super::dyno::CreateDyno;
 use super::formation::{ScaleFormation, parse_update};
 use super::release::{CreateRelease, Deploy, PackedFolder};
 use super::slug::CreateSlug;
+use super::source::Source;
 use super::*;
 use crate::app::{AppName, Folder};
 use crate::config_var::Config;
@@ -650,4 +652,88 @@ fn fixed_ids_are_uuids_of_their_own() {
             .all(|id| id.len() == 36 && ids.iter().filter(|other| id == *other).count() == 1)
     );
     assert_eq!(ids[0], fixed_id("dyno-size", "1X"));
+}
+
+fn build_of_store() -> crate::release::build::Build {
+    crate::release::build::Build {
+        id: ID.into(),
+        app_id: ID.into(),
+        status: crate::release::build::BuildStatus::Pending,
+        user: "ada@example.org".into(),
+        source: crate::release::build::BuildSource {
+            id: ID.into(),
+            url: source_path(ID),
+            ..Default::default()
+        },
+        slug_id: None,
+        release_id: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn sources_and_builds_are_herokus() {
+    conforms(
+        "source",
+        &Source::new(source_path(ID), source_path(ID)),
+        true,
+    );
+    let mut build = build_of_store();
+    conforms("build", &Build::new(&build, &identity(), "/x".into()), true);
+    build.status = crate::release::build::BuildStatus::Failed;
+    build.source.commit = Some("1234abcd".into());
+    build.source.digest = Some("ab".repeat(32));
+    build.slug_id = Some(ID.into());
+    build.release_id = Some(ID.into());
+    let resource = Build::new(&build, &identity(), "/x".into());
+    conforms("build", &resource, true);
+    let result = serde_json::to_value(BuildResult::new(resource, "a\nb\n")).unwrap();
+    assert_eq!(result["exit_code"], 1);
+    assert_eq!(
+        result["lines"],
+        json!([{"line": "a\n", "stream": "STDOUT"}, {"line": "b\n", "stream": "STDOUT"}])
+    );
+}
+
+#[test]
+fn what_is_built_is_a_source_of_this_server() {
+    let parse = |blob: Value| {
+        CreateBuild::parse(json!({ "source_blob": blob }).to_string().as_bytes())
+            .map(|(source, _)| source)
+    };
+    for url in [
+        "/sources/1-a/blob",
+        "https://127.0.0.1:5001/sources/1-a/blob?signature=x",
+    ] {
+        let source = parse(json!({
+            "url": url,
+            "version": "1234abcd",
+            "checksum": format!("SHA256:{}", "AB".repeat(32)),
+        }))
+        .unwrap();
+        assert_eq!((source.id.as_str(), source.url.as_str()), ("1-a", url));
+        assert_eq!(source.commit.as_deref(), Some("1234abcd"));
+        assert_eq!(source.digest, Some("ab".repeat(32)));
+    }
+    for url in [
+        "https://github.com/ada/shop/archive/main.tar.gz",
+        "/sources//blob",
+        "/sources/a/b/blob",
+        "file:///etc/passwd",
+        "",
+    ] {
+        let error = parse(json!({ "url": url })).unwrap_err();
+        assert_eq!(error.status(), 422, "{url}");
+        assert!(error.message.contains("is not a source"), "{error}");
+        assert!(error.hint.unwrap().contains("POST /sources"));
+    }
+    let long = format!("/sources/{}/blob", "x".repeat(4_000));
+    let long = parse(json!({ "url": long })).unwrap_err();
+    assert!(long.message.contains("bytes"), "{long}");
+    for wrong in [json!(null), json!("x"), json!({}), json!({ "url": 1 })] {
+        assert_eq!(parse(wrong.clone()).unwrap_err().status(), 422, "{wrong}");
+    }
+    let text = json!({ "url": "/sources/1/blob", "version": "x".repeat(1_001) });
+    assert!(parse(text).is_err());
 }

@@ -24,6 +24,7 @@ use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
 use crate::error::{UserError, tell, tell_part};
+use crate::http::target;
 use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE, Toolchains};
 use crate::slug::{self, Limits, Packed};
@@ -228,7 +229,8 @@ pub fn from_folder(
             ended: false,
             failed: false,
         };
-        let uploaded: Result<Slug> = client.upload("PUT", &slug.blob.url, TARBALL, &mut pieces);
+        let uploaded: Result<Slug> =
+            client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut pieces);
         let pieces_failed = pieces.failed;
         // Packing must not wait for a reader that has given up.
         drop(pieces);
@@ -285,7 +287,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
         ..CreateSlug::default()
     };
     let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
-    let slug: Slug = client.upload("PUT", &slug.blob.url, TARBALL, &mut open()?)?;
+    let slug: Slug = client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut open()?)?;
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         toolchains: own_toolchains(),

@@ -88,7 +88,7 @@ impl Application for StandIn {
                 Reply::Stream(Response::new(200))
             }
             ("GET", "/attach") => Reply::upgrade(|_, _, socket, _| {
-                let socket = UnixStream::from(socket);
+                let socket = UnixStream::from(socket.into_socket().unwrap());
                 let file = File::open("/dev/null").unwrap();
                 (&socket)
                     .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

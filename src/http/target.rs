@@ -34,6 +34,15 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+/// The target that an address means, whichever name it gives the server: `/logs?lines=5` of
+/// `https://localhost:5001/logs?lines=5`. A target means itself.
+pub fn of_url(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("://").filter(|_| !url.starts_with('/')) else {
+        return url;
+    };
+    rest.find('/').map_or("/", |slash| &rest[slash..])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -44,6 +53,17 @@ mod tests {
     fn broken_escapes_are_none() {
         for text in ["%", "%4", "%+1", "%zz", "%ff"] {
             assert_eq!(decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_means_a_target() {
+        for (url, target) in [
+            ("http://localhost:5001/a/b?c=://", "/a/b?c=://"),
+            ("https://[::1]", "/"),
+            ("/a/b?c=http://x/y", "/a/b?c=http://x/y"),
+        ] {
+            assert_eq!(of_url(url), target);
         }
     }
 

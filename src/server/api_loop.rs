@@ -14,7 +14,7 @@ use crate::api::error::ApiError;
 use crate::http::Response;
 use crate::reactor::{Event, Interest, Reactor, Token};
 
-use super::application::{Application, Ctx, Finished, Job, Reply, Ticket, Upgrade};
+use super::application::{Application, Ctx, Finished, Job, More, Reply, Ticket, Upgrade};
 use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
@@ -132,10 +132,11 @@ impl<A: Application> ApiLoop<A> {
             Event::Ready {
                 readable,
                 writable,
+                end,
                 hangup,
                 ..
             } => {
-                connection.note(readable, writable, hangup);
+                connection.note(readable, writable, end, hangup);
             }
             Event::Deadline(_)
                 if connection
@@ -189,19 +190,14 @@ impl<A: Application> ApiLoop<A> {
         }
     }
 
-    fn welcome(
-        &mut self,
-        Guest {
-            socket: client,
-            via,
-        }: Guest,
-    ) {
+    fn welcome(&mut self, Guest { stream, via }: Guest) {
         let token = self.ctx.reactor.token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // If it cannot be watched it is dropped, and the client sees the end.
-        if self.ctx.reactor.register(&client, token, interest).is_ok() {
+        let watched = self.ctx.reactor.register(stream.socket(), token, interest);
+        if watched.is_ok() {
             self.remote += usize::from(via.is_remote());
-            let connection = Connection::new(client, via, token, &self.limits, Instant::now());
+            let connection = Connection::new(stream, via, token, &self.limits, Instant::now());
             self.connections.insert(token, connection);
             self.drive(token);
         }
@@ -231,6 +227,9 @@ impl<A: Application> ApiLoop<A> {
                 }
                 Step::More(ticket) => {
                     let more = self.app.more(ticket, &mut self.ctx);
+                    if more == More::Broken {
+                        return self.close(token);
+                    }
                     if !connection.stream(&more, &turn) {
                         return self.wait(token);
                     }
@@ -310,7 +309,7 @@ impl<A: Application> ApiLoop<A> {
         upgrade(
             &mut self.app,
             &mut self.ctx,
-            connection.into_socket(),
+            connection.into_stream(),
             bytes,
         );
     }

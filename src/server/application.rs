@@ -8,10 +8,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Reactor, Token};
+use crate::stream::Stream;
 
 use super::body_stream::BodyReader;
 use super::listener::Listener;
@@ -113,6 +113,8 @@ pub enum More {
     /// It does not; the client sees a complete response. (One that is cut off by the server's end is seen to be
     /// incomplete.)
     End,
+    /// It cannot; the client sees that it broke off.
+    Broken,
 }
 
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.
@@ -130,10 +132,9 @@ pub type Completion<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>) -> Reply<A> + Send>
 /// streamed, and is at its end otherwise.
 pub type Job<A> = Box<dyn FnOnce(&mut BodyReader) -> Completion<A> + Send>;
 
-/// What is done with a connection that is given away, on the loop. The socket is non-blocking and
-/// watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
+/// What is done with a connection that is given away, on the loop. The stream is watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
 /// been written.
-pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>)>;
+pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, Stream, Vec<u8>)>;
 
 /// The answer to a request.
 pub enum Reply<A: Application> {
@@ -162,7 +163,7 @@ impl<A: Application> Reply<A> {
     }
 
     /// [`Reply::Upgrade`] without the box.
-    pub fn upgrade(take: impl FnOnce(&mut A, &mut Ctx<A>, OwnedFd, Vec<u8>) + 'static) -> Self {
+    pub fn upgrade(take: impl FnOnce(&mut A, &mut Ctx<A>, Stream, Vec<u8>) + 'static) -> Self {
         Self::Upgrade(Box::new(take))
     }
 }

@@ -7,7 +7,7 @@
 mod upload;
 mod wire;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
 use crate::api::error::ApiError;
@@ -17,6 +17,7 @@ use crate::http::{
     BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk, phrase,
 };
 use crate::reactor::Token;
+use crate::stream::Stream;
 
 use super::application::{BodyPlan, More, Request, Ticket, Via};
 use super::body_stream::{BodyReader, RoomBell, body_stream};
@@ -102,10 +103,10 @@ pub(super) struct Turn<'a> {
 }
 
 impl Connection {
-    /// A connection that was just made; `socket` is non-blocking.
-    pub fn new(socket: OwnedFd, via: Via, token: Token, limits: &Limits, now: Instant) -> Self {
+    /// A connection that was just made.
+    pub fn new(stream: Stream, via: Via, token: Token, limits: &Limits, now: Instant) -> Self {
         Self {
-            wire: Wire::new(socket),
+            wire: Wire::new(stream),
             via,
             heads: HeadReader::new(limits.head),
             phase: Phase::Idle,
@@ -122,7 +123,7 @@ impl Connection {
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
-        self.wire.socket.as_fd()
+        self.wire.stream.socket()
     }
 
     /// How the client came.
@@ -156,8 +157,11 @@ impl Connection {
     }
 
     /// Remembers what the kernel said.
-    pub fn note(&mut self, readable: bool, writable: bool, hangup: bool) {
-        self.wire.note(readable, writable, hangup);
+    pub fn note(&mut self, readable: bool, writable: bool, end: bool, hangup: bool) {
+        self.wire.stream.note(readable, writable, hangup);
+        // Over a network, nobody says that they are gone for good. An HTTP client that will send no more while it is to
+        // be answered has left, as a rule; at the Unix socket the kernel knows.
+        self.wire.gone |= hangup || (end && self.via.is_remote());
     }
 
     /// Goes on as far as possible.
@@ -265,7 +269,7 @@ impl Connection {
         };
         let output = self.wire.output();
         match (more, chunked) {
-            (More::Later, _) => return false,
+            (More::Later | More::Broken, _) => return false,
             (More::Bytes(bytes), true) => chunk::encode(bytes, output),
             (More::Bytes(bytes), false) => output.extend_from_slice(bytes),
             (More::End, chunked) => {
@@ -303,9 +307,9 @@ impl Connection {
         }
     }
 
-    /// The socket of a connection that was [given away](Self::give_away).
-    pub fn into_socket(self) -> OwnedFd {
-        self.wire.socket
+    /// The stream of a connection that was [given away](Self::give_away).
+    pub fn into_stream(self) -> Stream {
+        self.wire.stream
     }
 
     fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
@@ -393,7 +397,13 @@ impl Connection {
         Step::Request(Box::new(Request {
             head,
             body,
-            via: self.via,
+            via: match self.via {
+                Via::Tcp { peer, .. } => Via::Tcp {
+                    peer,
+                    tls: self.wire.stream.is_encrypted(),
+                },
+                Via::Socket => Via::Socket,
+            },
             ticket: self.ticket,
         }))
     }
@@ -426,7 +436,7 @@ impl Connection {
     /// The next piece, once the client has taken the last one. It may take its time between two; but one that takes
     /// nothing at all is not to be waited for.
     fn go_on_streaming(&mut self, moved: bool, turn: &mut Turn<'_>) -> Step {
-        if self.wire.hangup {
+        if self.wire.gone {
             return Step::Close;
         }
         if !self.wire.is_flushed() {
@@ -474,7 +484,7 @@ impl Connection {
     }
 
     fn wait_or_close(&self) -> Step {
-        match self.wire.hangup {
+        match self.wire.gone {
             true => Step::Close,
             false => Step::Wait,
         }

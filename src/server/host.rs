@@ -35,6 +35,8 @@ pub struct Host {
     pub store: Store,
     /// The tarballs and trees. Workers use it too.
     pub slugs: Arc<SlugCache>,
+    /// The tarballs of sources.
+    pub sources: Arc<SlugCache>,
     /// Limits and times.
     pub settings: Settings,
     /// The apps that have another release since somebody looked.
@@ -74,11 +76,14 @@ impl Host {
             unpacked_bytes: settings.tree_limit,
             ..Limits::default()
         };
+        let sources = SlugCache::new(home.join("sources"), None, limits.clone())
+            .context("the sources cannot be used")?;
         let slugs = SlugCache::new(home.join("slugs"), owner, limits)
             .context("the slugs cannot be used")?;
         Ok(Self {
             store,
             slugs: Arc::new(slugs),
+            sources: Arc::new(sources),
             settings,
             released: Vec::new(),
             account: Identity { id, email },
@@ -102,7 +107,6 @@ impl Host {
     }
 
     /// The same of a target that needs no token, for this method, as long as it is said to be good.
-    #[expect(dead_code, reason = "logs, slugs and builds are handed out so")]
     pub fn signed_url(
         &self,
         request: &Request,

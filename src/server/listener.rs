@@ -4,7 +4,13 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use rustix::net::sockopt;
+use rustls::ServerConfig;
+
+use crate::stream::Stream;
 use crate::unix_socket::{self, SocketType};
 
 use super::application::Via;
@@ -12,19 +18,27 @@ use super::application::Via;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
 
+/// After how long without a byte the kernel asks whether a client on a network is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// What clients connect to.
 #[derive(Debug)]
 pub enum Listener {
     /// The Unix socket.
     Socket(ApiSocket),
-    /// An address.
-    Tcp(TcpListener),
+    /// An address, where clients speak TLS or not.
+    Tcp {
+        /// Non-blocking.
+        socket: TcpListener,
+        /// For those who speak it.
+        tls: Arc<ServerConfig>,
+    },
 }
 
-/// A client that has just come. The socket is non-blocking.
+/// A client that has just come.
 #[derive(Debug)]
 pub(super) struct Guest {
-    pub socket: OwnedFd,
+    pub stream: Stream,
     pub via: Via,
 }
 
@@ -32,13 +46,13 @@ impl Listener {
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(listener) => listener.socket.as_fd(),
-            Self::Tcp(listener) => listener.as_fd(),
+            Self::Tcp { socket, .. } => socket.as_fd(),
         }
     }
 
     /// Whether clients come from a network.
     pub(super) fn is_remote(&self) -> bool {
-        matches!(self, Self::Tcp(_))
+        matches!(self, Self::Tcp { .. })
     }
 
     /// The next connection of somebody who may try to use the API. At the Unix socket that is the server's own user, or
@@ -50,16 +64,20 @@ impl Listener {
                 let uid = unix_socket::peer_uid(&socket)?;
                 let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
                 let via = Via::Socket;
-                Ok(welcome.then_some(Guest { socket, via }))
+                let stream = Stream::plain(socket);
+                Ok(welcome.then_some(Guest { stream, via }))
             }
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept()?;
+            Self::Tcp { socket, tls } => {
+                let (socket, peer) = socket.accept()?;
                 socket.set_nonblocking(true)?;
                 // Answers are written whole: nothing is gained by waiting for more to send along.
                 socket.set_nodelay(true)?;
+                // Somebody whose machine was switched off is noticed some day.
+                sockopt::set_socket_keepalive(&socket, true)?;
+                sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
                 let via = Via::Tcp { peer, tls: false };
-                let socket = socket.into();
-                Ok(Some(Guest { socket, via }))
+                let stream = Stream::accept_either(socket.into(), Arc::clone(tls));
+                Ok(Some(Guest { stream, via }))
             }
         }
     }
@@ -97,12 +115,5 @@ impl Drop for ApiSocket {
 impl From<ApiSocket> for Listener {
     fn from(socket: ApiSocket) -> Self {
         Self::Socket(socket)
-    }
-}
-
-impl From<TcpListener> for Listener {
-    /// The socket is non-blocking.
-    fn from(socket: TcpListener) -> Self {
-        Self::Tcp(socket)
     }
 }

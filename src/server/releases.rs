@@ -86,15 +86,22 @@ pub fn create<A: Application + AsMut<Host>>(
                 let were_wanted = formation::is_wanted(host, &app.id);
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
-                host.log(&app.id, &release.description);
-                host.log(&app.id, &format!("Release {} created", release.version));
-                formation::log_first(host, &app.id, were_wanted);
-                host.released.push(app.id.clone());
+                announce(host, &release, were_wanted);
                 Ok(Response::json(201, &Release::new(&release, &host.account)))
             };
             Reply::Now(response(release()))
         }
     }))
+}
+
+/// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
+/// had dynos before.
+pub(super) fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
+    let app_id = &release.app_id;
+    host.log(app_id, &release.description);
+    host.log(app_id, &format!("Release {} created", release.version));
+    formation::log_first(host, app_id, were_wanted);
+    host.released.push(app_id.clone());
 }
 
 /// What could not be unpacked is no slug, and nothing of it stays when that is told; unless it was one when another
@@ -125,14 +132,14 @@ fn make(
     request: CreateRelease,
     user: &str,
     now: Timestamp,
-) -> Result<crate::release::Release, StoreError> {
+) -> Result<release::Release, StoreError> {
     match request {
         CreateRelease::Rollback { release } => store.rollback(app_id, &release, user, now),
         CreateRelease::Deploy(deploy) => {
             let new = NewRelease {
                 slug_id: deploy.slug,
                 description: deploy.description,
-                toolchains: deploy.toolchains,
+                toolchains: Some(deploy.toolchains),
                 by_the_way: deploy.by_the_way,
                 packed: deploy.folder.map(|packed| Packed {
                     folder: packed.folder,

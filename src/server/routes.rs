@@ -1,6 +1,6 @@
 //! From method and path to the handler.
 //!
-//! Knows every route but those of dynos and logs, which the server looks for itself when it finds none here.
+//! Knows every route but those of dynos, builds and logs, which the server looks for itself when it finds none here.
 
 #[cfg(test)]
 mod tests;
@@ -11,17 +11,17 @@ use jiff::Timestamp;
 
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
-use super::{apps, authorizations, config, formation, platform, releases, slugs};
+use super::{apps, authorizations, config, formation, platform, releases, slugs, sources};
 use crate::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
 const MARGIN: u64 = 4 << 20;
 
-/// How the body of a request is to be taken: a slug's tarball bit by bit.
+/// How the body of a request is to be taken: a tarball bit by bit.
 pub fn body_plan(host: &Host, head: &RequestHead) -> BodyPlan {
     let path = Path::of(head);
     match (head.method(), &path.parts()[..]) {
-        ("PUT", ["apps", _, "slugs", _, "blob"]) => BodyPlan::Stream {
+        ("PUT", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"]) => BodyPlan::Stream {
             // The worker that takes it keeps to the limit itself, and has better words for it.
             limit: host.settings.slug_limit + MARGIN,
         },
@@ -50,10 +50,15 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("GET", ["apps", app, "config-vars"]) => config::info(host, app),
         ("PATCH", ["apps", app, "config-vars"]) => config::change(host, app, body, now),
 
-        ("POST", ["apps", app, "slugs"]) => slugs::create(host, app, body, now),
-        ("GET", ["apps", app, "slugs", slug]) => slugs::info(host, app, slug),
+        ("POST", ["apps", app, "slugs"]) => slugs::create(host, request, app, now),
+        ("GET", ["apps", app, "slugs", slug]) => slugs::info(host, request, app, slug),
         ("PUT", ["apps", app, "slugs", slug, "blob"]) => {
-            return Some(host::reply(slugs::upload(host, app, slug)));
+            return Some(host::reply(slugs::upload(host, request, app, slug)));
+        }
+
+        ("POST", ["sources"] | ["apps", _, "sources"]) => sources::create(host, request, now),
+        ("PUT", ["sources", source, "blob"]) => {
+            return Some(host::reply(sources::upload(host, request, source)));
         }
 
         ("GET", ["apps", app, "releases"]) => releases::list(host, app, range(head)),
@@ -80,7 +85,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
 }
 
 /// Which part of a list is wanted, as it came.
-fn range(head: &RequestHead) -> &str {
+pub(super) fn range(head: &RequestHead) -> &str {
     head.fields.get("range").unwrap_or_default()
 }
 

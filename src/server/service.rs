@@ -2,6 +2,7 @@
 
 mod admission;
 mod bridging;
+mod build_requests;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
@@ -20,10 +21,12 @@ use rustix::fs::Mode;
 
 use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::builds::Builds;
 use super::courtesy::Courtesy;
 use super::descriptors::Descriptors;
 use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
+use super::file_streams::FileStreams;
 use super::formations::Formations;
 use super::host::{self, Host, response};
 use super::limits::Limits;
@@ -99,6 +102,8 @@ struct Service {
     bridged: usize,
     /// How many connections it may have.
     visitors: usize,
+    builds: Builds,
+    file_streams: FileStreams,
     /// Where the API is reached over TCP.
     listening: Option<SocketAddr>,
     formations: Formations,
@@ -174,6 +179,15 @@ impl Service {
         let left = host.store.sessions().map_err(UserError::from)?;
         let sessions = Sessions::left(&left, Instant::now());
         let session_token = ctx.reactor().token();
+        let builds = Builds::new(
+            home.join("builds"),
+            host.settings.max_builds,
+            ctx.reactor().waker(),
+        )
+        .context("cannot use the folder of the builds")?;
+        host.sources
+            .sweep()
+            .context("cannot clear up what an earlier server left")?;
         let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -195,6 +209,8 @@ impl Service {
             bridging: None,
             bridged: descriptors.sessions,
             visitors: descriptors.visitors,
+            builds,
+            file_streams: FileStreams::new(descriptors.connections),
             listening: None,
             formations: Formations::default(),
             formation_token,
@@ -209,6 +225,7 @@ impl Service {
         service.listens_at(listening);
         service.begin_rendezvous(ctx)?;
         service.recall();
+        service.fail_lost_builds();
         Ok(service)
     }
 
@@ -219,6 +236,7 @@ impl Service {
             && self.rendezvous().is_none()
             && self.bridged_sessions() == 0
             && self.dynos.are_done()
+            && self.builds.is_empty()
             && self.formations.next_look().is_none()
             && self.sessions.is_empty()
             && ctx.connections() == 0
@@ -305,15 +323,24 @@ impl Service {
         self.formations.forget(app_id);
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
+        self.end_builds_of(app_id, ctx);
         let logs = self.host.log_folder(app_id);
+        ctx.work(move || {
+            let _ = crate::slug::remove_tree(&logs);
+            |_: &mut Self, _: &mut Ctx<Self>| {}
+        });
+        self.sweep_slugs(ctx);
+    }
+
+    /// Removes the slugs that are nobody's any more.
+    fn sweep_slugs(&self, ctx: &mut Ctx<Self>) {
         let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
         let as_of = SystemTime::now();
         ctx.work(move || {
-            let _ = crate::slug::remove_tree(&logs);
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept, as_of)
             {
-                tell!("cannot remove the slugs of a destroyed app: {error:#}");
+                tell!("cannot remove slugs that belong to nobody: {error:#}");
             }
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
@@ -354,6 +381,11 @@ impl Service {
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app, ctx));
+            }
+            (_, ["apps", _, "builds", ..] | ["builds", ..])
+            | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])
+            | ("DELETE", ["sources", _]) => {
+                return self.build_request(&request, ctx);
             }
             (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),
@@ -396,6 +428,7 @@ impl Application for Service {
             Event::Woken => {
                 self.hear_router(ctx);
                 self.hear_bridge(ctx);
+                self.hear_builds(ctx);
             }
             Event::Again(token) if token == self.formation_token => {
                 self.await_claims(ctx);
@@ -407,7 +440,10 @@ impl Application for Service {
             Event::Deadline(token) if token == self.formation_token => {
                 self.look_at_due_formations(ctx);
             }
-            Event::Deadline(token) if token == self.log_keeper.token() => self.log_keeper.look(ctx),
+            Event::Deadline(token) if token == self.log_keeper.token() => {
+                self.log_keeper.look(ctx);
+                self.sweep_sources(ctx);
+            }
             Event::Deadline(token) if token == self.end_token => self.answer_end_waiters(&[], ctx),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -435,15 +471,15 @@ impl Application for Service {
     }
 
     fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
-        match self.sessions.more(ticket) {
-            Some(more) => more,
-            None => self.logs.more(ticket, ctx),
-        }
+        let more = self.sessions.more(ticket);
+        let more = more.or_else(|| self.file_streams.more(ticket));
+        more.unwrap_or_else(|| self.logs.more(ticket, ctx))
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
         self.courtesy.forget(ticket);
         self.end_waiters.forget(ticket);
+        self.file_streams.leave(ticket);
         self.logs.leave(ticket, ctx);
         self.session_client_gone(ticket, ctx);
     }

@@ -1,8 +1,10 @@
 //! Handlers of slugs.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::application::{Application, Ctx, Reply};
+use super::application::{Application, Ctx, Reply, Request};
 use super::host::{Answer, Host, response, worker_error};
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
@@ -11,9 +13,12 @@ use crate::release;
 use crate::slug::SlugId;
 use crate::store::NewSlug;
 
+/// How long the address of a tarball is good.
+pub(super) const BLOB_TIME: Duration = Duration::from_secs(3600);
+
 /// `POST /apps/A/slugs`
-pub fn create(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
-    let request = CreateSlug::parse(body)?;
+pub fn create(host: &mut Host, asked: &Request, app: &str, now: Timestamp) -> Answer {
+    let request = CreateSlug::parse(&asked.body)?;
     let app = host.store.app(app)?;
     let session = host.store.session_of(&app.id)?;
     if session.is_some_and(|session| session.live) {
@@ -29,34 +34,39 @@ pub fn create(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer
         commit_description: request.commit_description,
     };
     let slug = host.store.create_slug(&app.id, &new, now)?;
-    Ok(Response::json(201, &resource(&slug, &app.id)))
+    Ok(Response::json(201, &resource(host, asked, &slug, &app.id)))
 }
 
 /// `GET /apps/A/slugs/ID`
-pub fn info(host: &Host, app: &str, id: &str) -> Answer {
+pub fn info(host: &Host, asked: &Request, app: &str, id: &str) -> Answer {
     let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
-    Ok(Response::json(200, &resource(&slug, &app.id)))
+    Ok(Response::json(200, &resource(host, asked, &slug, &app.id)))
 }
 
 /// `PUT /apps/A/slugs/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
 pub fn upload<A: Application + AsMut<Host>>(
     host: &mut Host,
+    asked: &Request,
     app: &str,
     id: &str,
 ) -> Result<Reply<A>, ApiError> {
     let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
+    // Where it is to be had from then on.
+    let url = blob(host, asked, "GET", &app.id, &slug.id);
     let expected: Option<SlugId> = slug.digest.as_deref().map(digest).transpose()?;
     let (cache, limit) = (host.slugs.clone(), host.settings.slug_limit);
     Ok(Reply::worker(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
         move |server: &mut A, _: &mut Ctx<A>| {
-            let answer = received.map_err(worker_error).and_then(|received| {
-                let digest = received.id.to_string();
-                let store = &mut server.as_mut().store;
-                let slug =
-                    store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
-                Ok(Response::json(200, &resource(&slug, &app.id)))
-            });
+            let answer = received
+                .map_err(worker_error)
+                .and_then(|(received, _lease)| {
+                    let digest = received.id.to_string();
+                    let store = &mut server.as_mut().store;
+                    let slug =
+                        store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
+                    Ok(Response::json(200, &Slug::new(&slug, url)))
+                });
             Reply::Now(response(answer))
         }
     }))
@@ -68,6 +78,13 @@ pub(super) fn digest(text: &str) -> Result<SlugId, ApiError> {
         .map_err(|error| ApiError::internal(format!("the state has a bad digest: {error}")))
 }
 
-fn resource(slug: &release::Slug, app_id: &str) -> Slug {
-    Slug::new(slug, format!("/apps/{app_id}/slugs/{}/blob", slug.id))
+fn resource(host: &Host, asked: &Request, slug: &release::Slug, app_id: &str) -> Slug {
+    let method = if slug.uploaded { "GET" } else { "PUT" };
+    Slug::new(slug, blob(host, asked, method, app_id, &slug.id))
+}
+
+/// Where a slug's tarball goes, or is.
+fn blob(host: &Host, asked: &Request, method: &str, app_id: &str, slug: &str) -> String {
+    let target = format!("/apps/{app_id}/slugs/{slug}/blob");
+    host.signed_url(asked, method, &target, BLOB_TIME)
 }

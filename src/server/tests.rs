@@ -129,7 +129,7 @@ impl Application for Small {
                 self.pieces
             )),
             ("GET", "/attach") => Reply::upgrade(|_, _, socket, bytes| {
-                let mut socket = UnixStream::from(socket);
+                let mut socket = UnixStream::from(socket.into_socket().unwrap());
                 socket.set_nonblocking(false).unwrap();
                 socket
                     .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::{Limits, Owner, SlugId, failed, over_limit, remove_tree, unpack};
+use super::{Limits, Owner, Packed, SlugId, failed, over_limit, pack, remove_tree, unpack};
 use crate::error::UserError;
 
 const TEMPORARY: &str = ".tmp-";
@@ -112,6 +112,11 @@ impl SlugCache {
         })
     }
 
+    /// What a slug here keeps to.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Where the tarball of `id` is, if it is there.
     pub fn tarball(&self, id: &SlugId) -> PathBuf {
         self.dir.join(format!("{id}.tgz"))
@@ -122,7 +127,8 @@ impl SlugCache {
     }
 
     /// Stores a tarball of at most `max_bytes`. It is durable when this returns, but nobody has
-    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug.
+    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug. It is not
+    /// [swept away](Self::remove_all_but) before the lease is dropped: until then, somebody can note that it is wanted.
     ///
     /// # Errors
     /// It cannot be read or stored, is larger, or its digest is not the `expected` one.
@@ -131,7 +137,7 @@ impl SlugCache {
         mut tarball: impl Read,
         expected: Option<&SlugId>,
         max_bytes: u64,
-    ) -> anyhow::Result<Received> {
+    ) -> anyhow::Result<(Received, Lease)> {
         let unstored = |error| {
             failed(
                 format_args!("store the slug in `{}`", self.dir.display()),
@@ -168,9 +174,51 @@ impl SlugCache {
             .into());
         }
         file.as_file().sync_all().map_err(unstored)?;
+        let lease = self.lease(&id);
         self.put_in_place(file, &id).map_err(unstored)?;
         self.sync_dir().map_err(unstored)?;
-        Ok(Received { id, bytes })
+        Ok((Received { id, bytes }, lease))
+    }
+
+    /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
+    /// `go_on` says so. It is durable when this returns, and stays as one that was [received](Self::receive).
+    ///
+    /// # Errors
+    /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
+    pub fn pack(
+        &self,
+        dir: &Path,
+        level: u32,
+        max_bytes: u64,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> anyhow::Result<(Packed, Lease)> {
+        let unstored = |error| {
+            failed(
+                format_args!("store the slug in `{}`", self.dir.display()),
+                error,
+            )
+        };
+        let file = Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(&self.dir)
+            .map_err(unstored)?;
+        lock(file.as_file()).map_err(unstored)?;
+        let mut bounded = Bounded {
+            file: file.as_file(),
+            left: max_bytes,
+            go_on,
+            over: false,
+        };
+        let packed = pack(dir, &mut bounded, level, &self.limits, &mut |_| {});
+        if bounded.over {
+            return Err(over_limit("too many bytes in the tarball", max_bytes));
+        }
+        let packed = packed?;
+        file.as_file().sync_all().map_err(unstored)?;
+        let lease = self.lease(&packed.id);
+        self.put_in_place(file, &packed.id).map_err(unstored)?;
+        self.sync_dir().map_err(unstored)?;
+        Ok((packed, lease))
     }
 
     /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody
@@ -255,7 +303,7 @@ impl SlugCache {
     }
 
     /// Removes every slug whose digest is not in `kept`, which was true at the time `as_of`: what has come or was used
-    /// since may be somebody's by now.
+    /// since may be somebody's by now, and what is leased is.
     ///
     /// # Errors
     /// One of them cannot be removed.
@@ -267,7 +315,7 @@ impl SlugCache {
             };
             let used = fs::metadata(self.tarball(&id)).and_then(|tarball| tarball.modified());
             if !kept.contains(digest) && !used.is_ok_and(|used| used > as_of) {
-                self.remove(&id)?;
+                self.remove_if(&id, || !locked(&self.leases).contains_key(&id))?;
             }
         }
         Ok(())
@@ -320,6 +368,13 @@ impl SlugCache {
     /// # Errors
     /// One of them cannot be removed.
     pub fn remove(&self, id: &SlugId) -> anyhow::Result<()> {
+        self.remove_if(id, || true)
+    }
+
+    fn remove_if(&self, id: &SlugId, unwanted: impl Fn() -> bool) -> anyhow::Result<()> {
+        if !unwanted() {
+            return Ok(());
+        }
         let tarball = self.tarball(id);
         // Both go while the tarball is locked, it as the last: so nobody unpacks it once more, and what comes under the
         // same name from then on finds no tree that is about to go.
@@ -327,6 +382,10 @@ impl SlugCache {
         let Some(_lock) = self.lock_what_is_there(id).map_err(unremoved)? else {
             return Ok(());
         };
+        // Whoever has begun to want it since then is about to put it in place, for which it takes our lock.
+        if !unwanted() {
+            return Ok(());
+        }
         self.remove_tree(id)?;
         remove_tree(&tarball).map_err(unremoved)
     }
@@ -476,6 +535,33 @@ impl SlugCache {
     }
 }
 
+/// A file that takes so many bytes, and none that nobody wants.
+struct Bounded<'a> {
+    file: &'a File,
+    left: u64,
+    go_on: &'a (dyn Fn() -> bool + Sync),
+    over: bool,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !(self.go_on)() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "nobody waits for it"));
+        }
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            self.over = true;
+            return Err(ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        self.file.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -533,7 +619,7 @@ mod tests {
     }
 
     fn store(cache: &SlugCache, tarball: &[u8]) -> SlugId {
-        cache.receive(tarball, None, u64::MAX).unwrap().id
+        cache.receive(tarball, None, u64::MAX).unwrap().0.id
     }
 
     fn names(cache: &SlugCache) -> Vec<String> {
@@ -545,16 +631,33 @@ mod tests {
     #[test]
     fn a_tarball_is_kept_under_its_digest() {
         let (_home, cache, tarball) = cache_and_tarball("x");
-        let received = cache
+        let (received, _) = cache
             .receive(tarball.as_slice(), None, tarball.len() as u64)
             .unwrap();
         assert_eq!(received.bytes, tarball.len() as u64);
         assert_eq!(fs::read(cache.tarball(&received.id)).unwrap(), tarball);
-        let again = cache
+        let (again, _) = cache
             .receive(tarball.as_slice(), Some(&received.id), u64::MAX)
             .unwrap();
         assert_eq!(again, received);
         assert_eq!(names(&cache), [format!("{}.tgz", received.id)]);
+    }
+
+    #[test]
+    fn a_packed_directory_is_kept_under_its_digest_if_it_is_not_too_large() {
+        let (home, cache, tarball) = cache_and_tarball("x");
+        let app = home.path().join("app");
+        fs::create_dir(&app).unwrap();
+        fs::write(app.join("file"), "x").unwrap();
+        let packed = |max_bytes, wanted| cache.pack(&app, 1, max_bytes, &|| wanted);
+        let packed_bytes = tarball.len() as u64;
+        let error = packed(packed_bytes - 1, true).unwrap_err().to_string();
+        assert!(error.contains("too many bytes in the tarball"), "{error}");
+        assert!(packed(packed_bytes, false).is_err());
+        assert!(names(&cache).is_empty());
+        let (packed, _lease) = packed(packed_bytes, true).unwrap();
+        assert_eq!(fs::read(cache.tarball(&packed.id)).unwrap(), tarball);
+        cache.ensure_tree(&packed.id).unwrap();
     }
 
     #[test]
@@ -653,6 +756,18 @@ mod tests {
         cache
             .remove_all_but(&BTreeSet::new(), SystemTime::now())
             .unwrap();
+        assert!(names(&cache).is_empty());
+    }
+
+    #[test]
+    fn what_has_come_stays_until_somebody_could_note_that_it_is_wanted() {
+        let (_home, cache, tarball) = cache_and_tarball("x");
+        let (received, lease) = cache.receive(&tarball[..], None, u64::MAX).unwrap();
+        let sweep = || cache.remove_all_but(&BTreeSet::new(), SystemTime::now());
+        sweep().unwrap();
+        assert_eq!(names(&cache), [format!("{}.tgz", received.id)]);
+        drop(lease);
+        sweep().unwrap();
         assert!(names(&cache).is_empty());
     }
 

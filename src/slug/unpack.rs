@@ -1,7 +1,7 @@
-//! Unpacking: a tarball of any origin becomes the tree that dynos run on.
+//! Unpacking: a tarball of any origin becomes the tree that dynos run on, or that a slug is made of.
 //!
-//! Members below `./app/` (or `app/`) are unpacked, others passed over, as Heroku does. Nothing in
-//! the tarball is trusted: not its names, which [`Tree`] keeps inside, not its sizes, which the
+//! Of a slug, members below `./app/` (or `app/`) are unpacked and others passed over, as Heroku does; of a source, all
+//! are. Nothing in the tarball is trusted: not its names, which [`Tree`] keeps inside, not its sizes, which the
 //! limits bound, not its end. It is all or nothing: after an error the destination does not exist.
 //! One thread inflates, the calling one writes, and nothing is synced before the end. Called by the
 //! server, through the [cache](super::SlugCache).
@@ -39,17 +39,50 @@ pub fn unpack(
     owner: Option<Owner>,
     limits: &Limits,
 ) -> anyhow::Result<Unpacked> {
+    let sync = |tree: &Tree| {
+        tree.sync()
+            .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))
+    };
+    unpack_as(Layout::Slug, tarball, dest, owner, limits, sync)
+}
+
+/// Unpacks all of `tarball`, which is no slug yet, into `dest`, a directory that does not exist yet. The same rules hold;
+/// but the tree is for a moment only, and need not be on the disk.
+///
+/// # Errors
+/// As [`unpack`].
+pub(super) fn unpack_source(
+    tarball: impl Read + Send,
+    dest: &Path,
+    limits: &Limits,
+) -> anyhow::Result<Unpacked> {
+    unpack_as(Layout::Source, tarball, dest, None, limits, |_| Ok(()))
+}
+
+/// Which members of a tarball are unpacked, and below which name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Those below `app`.
+    Slug,
+    /// All.
+    Source,
+}
+
+fn unpack_as(
+    layout: Layout,
+    tarball: impl Read + Send,
+    dest: &Path,
+    owner: Option<Owner>,
+    limits: &Limits,
+    finish: impl FnOnce(&Tree) -> anyhow::Result<()>,
+) -> anyhow::Result<Unpacked> {
     let mut tree = Tree::create(dest, owner)?;
     let (inflater, inflated) = inflater();
     let result = thread::scope(|scope| {
         scope.spawn(move || inflater.run(tarball));
-        unpack_members(inflated, &mut tree, limits)
+        unpack_members(layout, inflated, &mut tree, limits)
     })
-    .and_then(|unpacked| {
-        tree.sync()
-            .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))?;
-        Ok(unpacked)
-    });
+    .and_then(|unpacked| finish(&tree).map(|()| unpacked));
     drop(tree);
     if result.is_err() {
         // The first error is the one to report.
@@ -59,6 +92,7 @@ pub fn unpack(
 }
 
 fn unpack_members(
+    layout: Layout,
     inflated: Inflated,
     tree: &mut Tree,
     limits: &Limits,
@@ -68,19 +102,23 @@ fn unpack_members(
         entries: 0,
         content_bytes: 0,
     };
-    let (mut seen, mut has_app) = (0, false);
+    let (mut seen, mut has_any) = (0, false);
     while let Some(member) = members.next()? {
         seen += 1;
-        if let Some(path) = below_app(&member.name)? {
+        if let Some(path) = layout.place(&member.name)? {
             limits.check_path(&path.join(&b'/'))?;
-            has_app = true;
+            has_any = true;
             unpacked.entries += 1;
-            unpacked.content_bytes += unpack_member(&member, &path, &mut members, tree, limits)?;
+            unpacked.content_bytes +=
+                unpack_member(layout, &member, &path, &mut members, tree, limits)?;
         }
         limits.check_entries(seen + tree.implied())?;
     }
-    if !has_app {
-        return Err(bad_slug("it has no member below `./app/`"));
+    if !has_any {
+        return Err(bad_slug(match layout {
+            Layout::Slug => "it has no member below `./app/`",
+            Layout::Source => "there is nothing in it",
+        }));
     }
     unpacked.entries += tree.implied();
     Ok(unpacked)
@@ -88,6 +126,7 @@ fn unpack_members(
 
 /// Returns the bytes of its contents.
 fn unpack_member(
+    layout: Layout,
     member: &Member,
     path: &Components<'_>,
     members: &mut Members<'_>,
@@ -129,7 +168,7 @@ fn unpack_member(
         }
         tree.symlink(path, &member.target)?;
     } else if kind.is_hard_link() {
-        let target = below_app(&member.target)?.ok_or_else(|| {
+        let target = layout.place(&member.target)?.ok_or_else(|| {
             let (name, target) = (shown(&member.name), shown(&member.target));
             bad_slug(format!(
                 "`{name}` is a hard link to `{target}`, which is not below `./app/`"
@@ -152,25 +191,29 @@ fn unpack_member(
     Ok(0)
 }
 
-/// The components of a name below `app`; `None` if it lies elsewhere.
-fn below_app(name: &[u8]) -> anyhow::Result<Option<Vec<&[u8]>>> {
-    let refused = |why| Err(bad_slug(format!("`{}` {why}", shown(name))));
-    if name.starts_with(b"/") {
-        return refused("is an absolute name");
+impl Layout {
+    /// The components of a member's name in the tree; `None` if it is not unpacked.
+    fn place(self, name: &[u8]) -> anyhow::Result<Option<Vec<&[u8]>>> {
+        let refused = |why| Err(bad_slug(format!("`{}` {why}", shown(name))));
+        if name.starts_with(b"/") {
+            return refused("is an absolute name");
+        }
+        if name.contains(&0) {
+            return refused("has a NUL byte in its name");
+        }
+        let mut path: Vec<&[u8]> = name
+            .split(|&byte| byte == b'/')
+            .filter(|part| !matches!(*part, b"" | b"."))
+            .collect();
+        if path.contains(&b"..".as_slice()) {
+            return refused("has `..` in its name");
+        }
+        if self == Self::Slug {
+            if path.first() != Some(&b"app".as_slice()) {
+                return Ok(None);
+            }
+            path.remove(0);
+        }
+        Ok(Some(path))
     }
-    if name.contains(&0) {
-        return refused("has a NUL byte in its name");
-    }
-    let mut path: Vec<&[u8]> = name
-        .split(|&byte| byte == b'/')
-        .filter(|part| !matches!(*part, b"" | b"."))
-        .collect();
-    if path.contains(&b"..".as_slice()) {
-        return refused("has `..` in its name");
-    }
-    if path.first() != Some(&b"app".as_slice()) {
-        return Ok(None);
-    }
-    path.remove(0);
-    Ok(Some(path))
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::AppName;
 use crate::dyno::{Attach, DynoState};
+use crate::release::build::BuildStatus;
 use crate::release::{ReleaseStatus, Version};
 
 /// A time, as microseconds since 1970.
@@ -103,4 +104,4 @@ macro_rules! word_column {
     )*};
 }
 
-word_column!(Attach, DynoState, ReleaseStatus);
+word_column!(Attach, BuildStatus, DynoState, ReleaseStatus);

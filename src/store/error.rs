@@ -21,6 +21,14 @@ pub enum StoreError {
     NoRelease(AppName, String),
     /// No slug has this id, or another app has it.
     NoSlug(String),
+    /// No source has this id, or it is too old.
+    NoSource(String),
+    /// No build has this id, or it is forgotten.
+    NoBuild(String),
+    /// As many sources as there may be wait to be built.
+    TooManySources(u32),
+    /// The source's tarball has not arrived.
+    SourceNotUploaded,
     /// The app has no dyno of this name or id.
     NoDyno(String),
     /// No token has this id.
@@ -78,6 +86,8 @@ impl StoreError {
             Self::NoApp(_)
             | Self::NoRelease(..)
             | Self::NoSlug(_)
+            | Self::NoSource(_)
+            | Self::NoBuild(_)
             | Self::NoDyno(_)
             | Self::NoToken(_)
             | Self::Formation(_, Refusal::NoType { .. }) => StoreErrorKind::NotFound,
@@ -94,7 +104,15 @@ impl StoreError {
                 Err(_) => "`dyno apps` lists yours".to_owned(),
             },
             Self::NoRelease(app, _) => format!("`dyno releases -a {app}` lists them"),
-            Self::NoSlug(_) => return None,
+            Self::NoSlug(_) | Self::NoBuild(_) => return None,
+            Self::NoSource(_) => {
+                "each is kept for an hour: `POST /sources` makes another".to_owned()
+            }
+            Self::TooManySources(_) => "each is kept for an hour: try again later".to_owned(),
+            Self::SourceNotUploaded => {
+                "`PUT` it to the `put_url` that `POST /sources` answers with, before it is built"
+                    .to_owned()
+            }
             Self::NoDyno(_) => "`dyno ps` lists those that run".to_owned(),
             Self::NoToken(_) => "`dyno auth:token --list` shows those there are".to_owned(),
             Self::NameTaken(_) => "`dyno apps` lists the names in use".to_owned(),
@@ -137,6 +155,12 @@ impl fmt::Display for StoreError {
             Self::NoApp(name) => write!(f, "no app named `{name}`"),
             Self::NoRelease(app, release) => write!(f, "`{app}` has no release `{release}`"),
             Self::NoSlug(id) => write!(f, "no slug `{id}`"),
+            Self::NoSource(id) => write!(f, "no source `{id}`"),
+            Self::NoBuild(id) => write!(f, "no build `{id}`"),
+            Self::TooManySources(most) => {
+                write!(f, "{most} sources are kept already, which is the limit")
+            }
+            Self::SourceNotUploaded => f.write_str("the tarball of the source has not arrived"),
             Self::NoToken(id) => write!(f, "no token `{id}`"),
             Self::NoDyno(name) => write!(f, "no dyno `{name}`"),
             Self::NameTaken(name) => write!(f, "the name `{name}` is taken"),
@@ -145,7 +169,7 @@ impl fmt::Display for StoreError {
             Self::OtherDigest { expected, actual } => {
                 write!(
                     f,
-                    "the slug has the digest `{actual}` instead of `{expected}`"
+                    "the tarball has the digest `{actual}` instead of `{expected}`"
                 )
             }
             Self::NotEligible(app, version) => {

@@ -19,8 +19,8 @@ pub struct NewRelease {
     pub slug_id: String,
     /// What to say of it; Heroku's `Deploy SHA8` if nothing.
     pub description: Option<String>,
-    /// What its deployer's toolchains are.
-    pub toolchains: Toolchains,
+    /// What its deployer's toolchains are. None: those of the app's newest release.
+    pub toolchains: Option<Toolchains>,
     /// The folder that it was packed from.
     pub packed: Option<Packed>,
     /// Nobody asked for a deploy: a command that needs one made it on its way.
@@ -58,28 +58,7 @@ impl Store {
         user: &str,
         now: Timestamp,
     ) -> Result<Release> {
-        self.write(|transaction| {
-            let slug = slugs::find(transaction, &new.slug_id)?;
-            let Some(digest) = slug.digest.filter(|_| slug.uploaded) else {
-                return Err(StoreError::NotUploaded(slug.id));
-            };
-            let snapshot = Snapshot {
-                slug_id: Some(slug.id),
-                config: newest_snapshot(transaction, app_id)?.config,
-                toolchains: new.toolchains.clone(),
-            };
-            let description = new.description.clone().unwrap_or_else(|| {
-                Change::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string()
-            });
-            if !new.by_the_way {
-                formation::note_formed(transaction, app_id)?;
-            }
-            let release = insert(transaction, app_id, &snapshot, &description, user, now)?;
-            if let Some(packed) = &new.packed {
-                folders::note_packed(transaction, app_id, packed, now)?;
-            }
-            Ok(release)
-        })
+        self.write(|transaction| create(transaction, app_id, new, user, now))
     }
 
     /// Makes a release of the slug, config and toolchains of an earlier one, named by version (`v3`,
@@ -248,6 +227,38 @@ impl Store {
     pub fn current_release(&self, app_id: &str) -> Result<Release> {
         current(&self.connection, app_id)
     }
+}
+
+/// Makes a release of a slug.
+pub(super) fn create(
+    connection: &Connection,
+    app_id: &str,
+    new: &NewRelease,
+    user: &str,
+    now: Timestamp,
+) -> Result<Release> {
+    let slug = slugs::find(connection, &new.slug_id)?;
+    let Some(digest) = slug.digest.filter(|_| slug.uploaded) else {
+        return Err(StoreError::NotUploaded(slug.id));
+    };
+    let newest = newest_snapshot(connection, app_id)?;
+    let snapshot = Snapshot {
+        slug_id: Some(slug.id),
+        config: newest.config,
+        toolchains: new.toolchains.clone().unwrap_or(newest.toolchains),
+    };
+    let description = new
+        .description
+        .clone()
+        .unwrap_or_else(|| Change::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string());
+    if !new.by_the_way {
+        formation::note_formed(connection, app_id)?;
+    }
+    let release = insert(connection, app_id, &snapshot, &description, user, now)?;
+    if let Some(packed) = &new.packed {
+        folders::note_packed(connection, app_id, packed, now)?;
+    }
+    Ok(release)
 }
 
 pub(super) fn current(connection: &Connection, app_id: &str) -> Result<Release> {

@@ -28,24 +28,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoApp`].
     pub fn create_slug(&mut self, app_id: &str, new: &NewSlug, now: Timestamp) -> Result<Slug> {
-        self.write(|transaction| {
-            apps::find(transaction, app_id)?;
-            let id = new_id()?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO slugs VALUES (?1, ?2, ?3, NULL, 0, ?4, ?5, ?6, ?7, ?7)",
-                )?
-                .execute(params![
-                    id,
-                    app_id,
-                    new.digest,
-                    Json(&new.process_types),
-                    new.commit,
-                    new.commit_description,
-                    Time(now)
-                ])?;
-            find(transaction, &id)
-        })
+        self.write(|transaction| insert(transaction, app_id, new, now))
     }
 
     /// Notes that the slug's tarball is there, `size` bytes long.
@@ -60,22 +43,7 @@ impl Store {
         size: u64,
         now: Timestamp,
     ) -> Result<Slug> {
-        self.write(|transaction| {
-            let slug = find(transaction, id)?;
-            if let Some(expected) = slug.digest.filter(|expected| expected != digest) {
-                return Err(StoreError::OtherDigest {
-                    expected,
-                    actual: digest.to_owned(),
-                });
-            }
-            transaction
-                .prepare_cached(
-                    "UPDATE slugs SET digest = ?2, size = ?3, uploaded = 1, updated_at = ?4 \
-                     WHERE id = ?1",
-                )?
-                .execute(params![id, digest, Bits(size), Time(now)])?;
-            find(transaction, id)
-        })
+        self.write(|transaction| note_uploaded(transaction, id, digest, size, now))
     }
 
     /// The slug of this id.
@@ -117,6 +85,50 @@ impl Store {
             .collect::<rusqlite::Result<_>>()?;
         Ok(digests)
     }
+}
+
+pub(super) fn insert(
+    connection: &Connection,
+    app_id: &str,
+    new: &NewSlug,
+    now: Timestamp,
+) -> Result<Slug> {
+    apps::find(connection, app_id)?;
+    let id = new_id()?;
+    connection
+        .prepare_cached("INSERT INTO slugs VALUES (?1, ?2, ?3, NULL, 0, ?4, ?5, ?6, ?7, ?7)")?
+        .execute(params![
+            id,
+            app_id,
+            new.digest,
+            Json(&new.process_types),
+            new.commit,
+            new.commit_description,
+            Time(now)
+        ])?;
+    find(connection, &id)
+}
+
+pub(super) fn note_uploaded(
+    connection: &Connection,
+    id: &str,
+    digest: &str,
+    size: u64,
+    now: Timestamp,
+) -> Result<Slug> {
+    let slug = find(connection, id)?;
+    if let Some(expected) = slug.digest.filter(|expected| expected != digest) {
+        return Err(StoreError::OtherDigest {
+            expected,
+            actual: digest.to_owned(),
+        });
+    }
+    connection
+        .prepare_cached(
+            "UPDATE slugs SET digest = ?2, size = ?3, uploaded = 1, updated_at = ?4 WHERE id = ?1",
+        )?
+        .execute(params![id, digest, Bits(size), Time(now)])?;
+    find(connection, id)
 }
 
 pub(super) fn find(connection: &Connection, id: &str) -> Result<Slug> {

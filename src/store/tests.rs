@@ -1,6 +1,7 @@
 //! Every verb, on a real file; and what must hold whatever the order of the verbs.
 
 mod apps;
+mod builds;
 mod dynos;
 mod file;
 mod folders;

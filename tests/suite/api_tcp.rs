@@ -2,7 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use super::harness::{DEADLINE, Host, eventually};
@@ -29,6 +33,27 @@ impl Told {
     }
 }
 
+/// A connection over TLS, checked against the CA in the host's state folder. Its end is to be said, as TLS has it.
+pub fn over_tls(
+    host: &Host,
+    socket: TcpStream,
+    address: SocketAddr,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(host.state().join("tls/ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::IpAddress(address.ip().into());
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    StreamOwned::new(connection, socket)
+}
+
 /// One that asks over TCP.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -52,18 +77,32 @@ impl Remote {
 
     /// Sends a request with these header lines, and nothing else but `Host` and the body's length.
     pub fn send(&self, request: &str, fields: &[&str], body: &str) -> Told {
-        let mut socket = TcpStream::connect(self.address).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let socket = TcpStream::connect(self.address).unwrap();
+        self.exchange(socket, request, fields, body)
+    }
+
+    /// The same over TLS, to a server that the CA of this host vouches for.
+    pub fn send_tls(&self, host: &Host, request: &str, fields: &[&str], body: &str) -> Told {
+        let socket = TcpStream::connect(self.address).unwrap();
+        self.exchange(over_tls(host, socket, self.address), request, fields, body)
+    }
+
+    fn exchange(
+        &self,
+        mut stream: impl Read + Write,
+        request: &str,
+        fields: &[&str],
+        body: &str,
+    ) -> Told {
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-        write!(
-            socket,
+        let request = format!(
             "{request} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
-        )
-        .unwrap();
+        );
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         let status = head
             .split(' ')
@@ -247,5 +286,36 @@ fn clients_from_a_network_keep_nobody_at_the_socket_waiting() {
         assert_eq!(host.request("GET", "/apps", &Value::Null).0, 200);
     }
     drop(silent);
+    assert_eq!(remote.ask("GET /apps", &Value::Null).status, 200);
+}
+
+#[test]
+fn one_port_speaks_tls_and_not_as_the_client_likes() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    let token = format!("Authorization: Bearer {}", remote.token);
+    for _ in 0..3 {
+        let told = remote.send_tls(&host, "GET /apps/plain", &[VERSION_3, &token], "");
+        assert_eq!((told.status, &told.json()["name"]), (200, &json!("plain")));
+        let told = remote.send("GET /apps/plain", &[VERSION_3, &token], "");
+        assert_eq!(told.status, 200);
+    }
+    // More than a record, both ways.
+    let long = "x".repeat(60_000);
+    let body = json!({ "LONG": long }).to_string();
+    let request = "PATCH /apps/plain/config-vars";
+    let told = remote.send_tls(&host, request, &[VERSION_3, &token], &body);
+    assert_eq!(
+        (told.status, told.json()["LONG"].as_str()),
+        (200, Some(&*long))
+    );
+    // What begins like TLS and is none is cut off, and nobody else notices.
+    let mut garbage = TcpStream::connect(remote.address).unwrap();
+    garbage
+        .write_all(b"\x16\x03\x01garbage garbage garbage")
+        .unwrap();
+    garbage.set_read_timeout(Some(DEADLINE)).unwrap();
+    let _ = garbage.read_to_end(&mut Vec::new());
     assert_eq!(remote.ask("GET /apps", &Value::Null).status, 200);
 }

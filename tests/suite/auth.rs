@@ -76,3 +76,63 @@ fn tokens_are_authorizations_as_heroku_has_them() {
     assert_eq!(fresh.ask("GET /apps", &Value::Null).status, 401);
     assert_eq!(remote.ask(&target, &Value::Null).status, 404);
 }
+
+/// Runs a line of shell in which `$dyno` is the binary, and gives what it prints.
+fn shell(host: &Host, line: &str) -> String {
+    let mut sh = std::process::Command::new("sh");
+    sh.env_clear().envs(host.env()).env("dyno", host.program());
+    let output = sh.args(["-euc", line]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn one_line_sets_herokus_command_line_up_and_a_second_time_adds_nothing() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let set_up = r#"eval "$("$dyno" heroku:env)""#;
+    let show = "env | grep -E '^(HEROKU|NODE|DISABLE|GIT)_' | sort";
+    let once = shell(&host, &format!("{set_up}; {show}"));
+    assert_eq!(once, shell(&host, &format!("{set_up}; {set_up}; {show}")));
+    let value = |name: &str| {
+        let line = once
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}=")));
+        line.unwrap_or_else(|| panic!("no {name} in {once}"))
+            .to_owned()
+    };
+    let api = value("HEROKU_HOST");
+    let remote = Remote {
+        address: api.strip_prefix("http://").unwrap().parse().unwrap(),
+        token: value("HEROKU_API_KEY"),
+    };
+    assert_eq!(remote.ask("GET /account", &Value::Null).status, 200);
+    assert_eq!(value("HEROKU_PARTICLEBOARD_URL"), api);
+    assert_eq!(value("GIT_CONFIG_COUNT"), "1");
+    assert_eq!(value("GIT_CONFIG_VALUE_0"), value("NODE_EXTRA_CA_CERTS"));
+    assert!(
+        std::fs::read_to_string(value("NODE_EXTRA_CA_CERTS"))
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
+    // What git was told before stays.
+    let before = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=Ada";
+    let taken_back = format!(
+        "{before}; {set_up}; test $GIT_CONFIG_COUNT = 2; eval \"$(\"$dyno\" heroku:env --unset)\"; {show}"
+    );
+    assert_eq!(
+        shell(&host, &taken_back),
+        "GIT_CONFIG_COUNT=1\nGIT_CONFIG_KEY_0=user.name\nGIT_CONFIG_VALUE_0=Ada\n"
+    );
+    // A token that was revoked is replaced.
+    host.dyno(&host.path(), &["auth:token", "--revoke", "heroku:env"])
+        .finish()
+        .succeeds();
+    let next = shell(&host, &format!("{set_up}; printf %s \"$HEROKU_API_KEY\""));
+    assert_ne!(next, remote.token);
+    let next = Remote {
+        token: next,
+        ..remote
+    };
+    assert_eq!(next.ask("GET /account", &Value::Null).status, 200);
+}

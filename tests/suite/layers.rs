@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "one resource each",
         &[
+            "build",
             "executable",
             "home",
             "listener",

@@ -14,6 +14,7 @@ mod apps;
 mod auth;
 mod birth;
 mod bounds;
+mod builds;
 mod config;
 mod deploy;
 mod descriptors;

@@ -1,18 +1,14 @@
-//! The socket of a connection, and the bytes on this side of it.
+//! The stream of a connection, and the bytes on this side of it.
 
-use std::os::fd::OwnedFd;
+use std::io;
 
-use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use crate::stream::Stream;
 
 /// See the [module](self).
 pub(super) struct Wire {
-    pub socket: OwnedFd,
-    /// What the kernel last said; taken back only when a call would block.
-    readable: bool,
-    writable: bool,
-    /// The client is gone in both directions.
-    pub hangup: bool,
+    pub stream: Stream,
+    /// The client is gone, or, of one that came from a network, has said that it will send nothing more.
+    pub gone: bool,
     /// The client will send no more.
     ended: bool,
     /// Bytes that were read and are not used up.
@@ -31,25 +27,15 @@ pub(super) enum Fill {
 }
 
 impl Wire {
-    /// `socket` is non-blocking.
-    pub fn new(socket: OwnedFd) -> Self {
+    pub fn new(stream: Stream) -> Self {
         Self {
-            socket,
-            readable: true,
-            writable: true,
-            hangup: false,
+            stream,
+            gone: false,
             ended: false,
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
         }
-    }
-
-    /// Remembers what the kernel said.
-    pub fn note(&mut self, readable: bool, writable: bool, hangup: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
-        self.hangup |= hangup;
     }
 
     /// What is to be written next is appended here.
@@ -59,64 +45,61 @@ impl Wire {
 
     /// Whether all of the output was written.
     pub fn is_flushed(&self) -> bool {
-        self.output.is_empty()
+        self.output.is_empty() && self.stream.is_flushed()
     }
 
     /// Says that nothing more will be written.
-    pub fn shut_down(&self) {
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+    pub fn shut_down(&mut self) {
+        let _ = self.stream.shut_down();
     }
 
     /// Reads some more input by way of `scratch`, unless `budget` is spent.
     pub fn fill(&mut self, scratch: &mut [u8], budget: &mut u32) -> Fill {
-        if self.ended {
-            return Fill::End;
-        }
-        if !self.readable {
-            return Fill::Blocked;
-        }
-        if *budget == 0 {
-            return Fill::BudgetSpent;
-        }
-        *budget -= 1;
-        loop {
-            match rustix::io::read(&self.socket, &mut *scratch) {
+        while !self.ended {
+            if *budget == 0 {
+                return Fill::BudgetSpent;
+            }
+            *budget -= 1;
+            match self.stream.read(scratch) {
                 Ok(0) => {}
                 Ok(length) => {
                     self.input.extend_from_slice(&scratch[..length]);
                     return Fill::Some;
                 }
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => {
-                    self.readable = false;
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // It cost next to nothing.
+                    *budget += 1;
                     return Fill::Blocked;
                 }
-                // A reset: the end, as far as reading goes.
+                // A reset, or no TLS: the end, as far as reading goes.
                 Err(_) => {}
             }
             self.ended = true;
-            return Fill::End;
         }
+        Fill::End
     }
 
-    /// Writes what the socket takes; true if it took any.
-    pub fn flush(&mut self) -> Result<bool, Errno> {
+    /// Writes what the stream takes; true if it took any.
+    pub fn flush(&mut self) -> io::Result<bool> {
         let mut moved = false;
-        while self.writable && !self.output.is_empty() {
-            let rest = &self.output[self.written..];
-            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output[self.written..]) {
                 Ok(length) => {
                     self.written += length;
                     moved = true;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
                 Err(error) => return Err(error),
             }
             if self.written == self.output.len() {
                 (self.output, self.written) = (Vec::new(), 0);
             }
         }
-        Ok(moved)
+        match self.stream.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(moved),
+        }
     }
 }

@@ -16,6 +16,13 @@ impl Service {
         if request.via == Via::Socket {
             return Ok(());
         }
+        if let Via::Tcp { peer, tls: false } = request.via
+            && !peer.ip().to_canonical().is_loopback()
+        {
+            let message =
+                "this port speaks TLS to other hosts, as a token is not to be read on the way";
+            return Err(ApiError::forbidden(message).hint("ask by `https://`"));
+        }
         let host = &mut self.host;
         let (head, store) = (&request.head, &mut host.store);
         let admitted = host
@@ -39,6 +46,11 @@ impl Service {
 fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
     let path = routes::Path::of(head);
     match (head.method(), &path.parts()[..]) {
+        // The connection itself is passed on with descriptors of this host.
+        ("GET", ["apps", _, "dynos", _, "attach"])
+        | ("POST", ["apps", _, "dynos", _, "inside"]) => Err(ApiError::forbidden(
+            "a dyno is attached to from its own host",
+        )),
         // They speak of folders and processes of this host.
         (_, ["links" | "sessions", ..]) | ("POST" | "PUT", ["server", ..]) => {
             let message = format!("{} {} is for this host alone", head.method(), head.path());

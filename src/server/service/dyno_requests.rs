@@ -23,6 +23,7 @@ use crate::frame::PROTOCOL;
 use crate::http::{RequestHead, Response};
 use crate::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
+use crate::stream::Stream;
 
 impl Service {
     pub(super) fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
@@ -317,9 +318,12 @@ impl Service {
     fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
         let dyno = self.live_dyno_for(head, app, dyno)?;
         Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
+            move |service: &mut Self, _, stream: Stream, _| {
                 let attach = ToSupervisor::Attach { merged: false };
-                if !service.dynos.pass_on(&dyno.id, &attach, &connection) {
+                let passed_on = stream
+                    .into_socket()
+                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &attach, &connection));
+                if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
             },
@@ -339,8 +343,11 @@ impl Service {
         let message = dynos::inside(&command, &release, false)?;
         self.log_inside(&command, &dyno);
         Ok(Reply::upgrade(
-            move |service: &mut Self, _, connection, _| {
-                if !service.dynos.pass_on(&dyno.id, &message, &connection) {
+            move |service: &mut Self, _, stream: Stream, _| {
+                let passed_on = stream
+                    .into_socket()
+                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &message, &connection));
+                if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
             },

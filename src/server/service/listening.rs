@@ -1,18 +1,22 @@
 //! The API over TCP: where it is reached, if somebody asked for that.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
+use rustls::ServerConfig;
 
 use super::super::application::Ctx;
-use super::super::host::Answer;
+use super::super::host::{Answer, worker_error};
+use super::super::listener::Listener;
 use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::server::Listening;
 use crate::http::Response;
 use crate::settings::{self, Listen, Settings};
+use crate::tls::{self, Certificate};
 
 /// The name of the file in the state folder that says where the API listened. It is there from when somebody asked for that,
 /// so the next server listens, too.
@@ -27,10 +31,15 @@ fn place(home: &Path) -> Place {
     }
 }
 
+/// What clients that speak TLS are shown.
+fn tls(home: &Path, settings: &Settings) -> Result<Arc<ServerConfig>> {
+    Ok(tls::server_config(home, &Certificate::chosen(settings)?)?)
+}
+
 /// Listens where the settings say, or where a server before was asked to.
 ///
 /// # Errors
-/// When the address that was asked for cannot be had.
+/// When the address that was asked for cannot be had, or the certificate is of no use.
 pub(super) fn begin(
     home: &Path,
     settings: &Settings,
@@ -38,59 +47,81 @@ pub(super) fn begin(
 ) -> Result<Option<SocketAddr>> {
     let place = place(home);
     match (settings.listen, place.before()) {
-        (Listen::Off, Some(before)) => listen_again(&place, Listen::Auto(before), ctx),
-        (wish, _) => listen(&place, wish, ctx),
+        (Listen::Off, None) => Ok(None),
+        (Listen::Off, Some(before)) => {
+            let address = listen(&place, Listen::Auto(before), tls(home, settings)?, ctx)?;
+            remember(&place, address);
+            Ok(address)
+        }
+        (wish, _) => listen(&place, wish, tls(home, settings)?, ctx),
     }
 }
 
-/// Listens, and has the next server listen, too.
-fn listen_again(place: &Place, wish: Listen, ctx: &mut Ctx<Service>) -> Result<Option<SocketAddr>> {
-    let address = listen(place, wish, ctx)?;
-    address
-        .into_iter()
-        .for_each(|address| place.remember(address));
-    Ok(address)
-}
-
-fn listen(place: &Place, wish: Listen, ctx: &mut Ctx<Service>) -> Result<Option<SocketAddr>> {
-    let Some(listener) = place.take(wish)? else {
+fn listen(
+    place: &Place,
+    wish: Listen,
+    tls: Arc<ServerConfig>,
+    ctx: &mut Ctx<Service>,
+) -> Result<Option<SocketAddr>> {
+    let Some(socket) = place.take(wish)? else {
         return Ok(None);
     };
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    ctx.listen(listener);
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    ctx.listen(Listener::Tcp { socket, tls });
     Ok(Some(address))
 }
 
+/// How what listens there is reached from this host: an address that stands for all is none to go to.
+fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn remember(place: &Place, address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        place.remember(address);
+    }
+}
+
 impl Service {
-    /// `POST /server/actions/listen`: listens from now on, where the settings would have it, and says where. Servers after
-    /// this one will, too.
+    /// `POST /server/actions/listen`: listens from now on, and says where. Servers after this one will, too.
     pub(super) fn listen(&mut self, ctx: &mut Ctx<Self>) -> Answer {
         if self.listening.is_none() {
+            let (home, place) = (&self.home, place(&self.home));
             let usual = Listen::Auto(settings::API_ADDRESS);
-            let begun = listen_again(&place(&self.home), usual, ctx);
-            let begun = begun.map_err(super::super::host::worker_error)?;
+            let begun = tls(home, &self.host.settings)
+                .and_then(|tls| listen(&place, usual, tls, ctx))
+                .map_err(worker_error)?;
+            remember(&place, begun);
             self.listens_at(begun);
         }
         self.want_rendezvous(ctx)?;
-        match self.listening {
-            Some(api) => Ok(Response::json(
-                200,
-                &Listening {
-                    api: api.to_string(),
-                    rendezvous: self.rendezvous().map(|address| address.to_string()),
-                },
-            )),
-            None => Err(ApiError::new(
-                "unavailable",
-                "no address is free for the API",
-            )),
-        }
+        let Some(api) = self.listening else {
+            let message = "no address is free for the API";
+            return Err(ApiError::new("unavailable", message));
+        };
+        let listening = Listening {
+            api: api.to_string(),
+            rendezvous: self.rendezvous().map(|address| address.to_string()),
+        };
+        Ok(Response::json(200, &listening))
     }
 
     /// Notes where it listens.
     pub(super) fn listens_at(&mut self, address: Option<SocketAddr>) {
         self.listening = address;
-        self.host.public = address.map(|address| format!("http://{address}"));
+        let address = address.map(from_here);
+        // In the clear no further than this host.
+        self.host.public = address.map(|address| match address.ip().is_loopback() {
+            true => format!("http://{address}"),
+            false => format!("https://{address}"),
+        });
+        // Git sends the token only to whom it can be sure of.
+        self.host.places.git = address.map(|address| format!("https://{address}"));
     }
 }

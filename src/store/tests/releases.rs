@@ -32,13 +32,13 @@ fn a_deploy_is_a_release_with_herokus_description() {
     let release = host.store.create_release(&app.id, &new, USER, now).unwrap();
     assert_eq!(release.description, "Deploy 01234567");
     new.description = Some("Promote".into());
-    new.toolchains = Toolchains {
+    new.toolchains = Some(Toolchains {
         path: vec!["/home/ada/.cargo/bin".into()],
         ..Toolchains::default()
-    };
+    });
     let release = host.store.create_release(&app.id, &new, USER, now).unwrap();
     assert_eq!(release.description, "Promote");
-    assert_eq!(release.toolchains, new.toolchains);
+    assert_eq!(Some(release.toolchains), new.toolchains);
 }
 
 #[test]

@@ -1,0 +1,334 @@
+//! A build: a source tarball becomes a slug, and says how, line by line, in Heroku's manner.
+//!
+//! There are no buildpacks here. The stack under the dynos is the host's own, with what is installed on it; a build only
+//! looks what the app runs (`Procfile`), leaves out what it need not have (`.slugignore`) and packs the rest, as `dyno
+//! deploy` does on its side. So it runs none of the source's own code. Whose build it is, when it runs and what is
+//! released of it is for the server to say, which calls this on a thread of its own.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::error::UserError;
+use crate::procfile;
+use crate::release::ProcessTypes;
+use crate::slug::{Lease, SlugCache, SlugId, Source, WhileWanted, remove_tree};
+
+/// The name of the file that says what an app runs.
+const PROCFILE: &str = "Procfile";
+
+/// What a build keeps to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Effort of gzip.
+    pub level: u32,
+    /// The biggest slug, compressed, in bytes. (How much the source may unpack to, the cache's own limits say.)
+    pub slug_bytes: u64,
+    /// When it must be over.
+    pub deadline: Instant,
+}
+
+/// What came of a build.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The slug in the cache.
+    pub digest: SlugId,
+    /// Bytes of its tarball.
+    pub size: u64,
+    /// What it can run.
+    pub process_types: ProcessTypes,
+    /// Its tree, which is not evicted meanwhile.
+    pub lease: Lease,
+}
+
+/// Why there is no slug.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something is wrong with the source.
+    Source(UserError),
+    /// It took too long.
+    TooLong,
+    /// Nobody wants it any more.
+    Cancelled,
+    /// It is not the source's fault.
+    Host(anyhow::Error),
+}
+
+/// A line of a build's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A step begins.
+    Step(String),
+    /// What came of it.
+    Detail(String),
+    /// What somebody should know.
+    Warning(String),
+    /// As it is.
+    Plain(String),
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Step(text) => write!(f, "-----> {text}"),
+            Self::Detail(text) => write!(f, "       {text}"),
+            Self::Warning(text) => write!(f, " !     {text}"),
+            Self::Plain(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Compiles `tarball` into a slug in `cache`, with `folder`, which does not exist yet, as the place for its files; it is
+/// gone afterwards. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
+///
+/// # Errors
+/// Says why there is no slug; nothing of it is left then.
+pub fn compile(
+    tarball: impl Read + Send,
+    folder: &Path,
+    cache: &SlugCache,
+    bounds: &Bounds,
+    cancelled: &AtomicBool,
+    say: &mut dyn FnMut(Line),
+) -> Result<Compiled, Failure> {
+    let is_wanted = || !cancelled.load(Ordering::Relaxed) && Instant::now() < bounds.deadline;
+    let compiled = compile_in(
+        WhileWanted(tarball, is_wanted),
+        folder,
+        cache,
+        bounds,
+        &is_wanted,
+        say,
+    );
+    // What cannot be removed now is swept when a server starts.
+    let _ = remove_tree(folder);
+    compiled.map_err(|error| {
+        if cancelled.load(Ordering::Relaxed) {
+            return Failure::Cancelled;
+        }
+        if Instant::now() >= bounds.deadline {
+            return Failure::TooLong;
+        }
+        match error.downcast::<UserError>() {
+            Ok(error) => Failure::Source(error),
+            Err(error) => Failure::Host(error),
+        }
+    })
+}
+
+fn compile_in(
+    tarball: impl Read + Send,
+    folder: &Path,
+    cache: &SlugCache,
+    bounds: &Bounds,
+    is_wanted: &(dyn Fn() -> bool + Sync),
+    say: &mut dyn FnMut(Line),
+) -> anyhow::Result<Compiled> {
+    say(Line::Step("Building on the host's own stack".into()));
+    let source = Source::unpack(tarball, folder, cache.limits())?;
+    say(Line::Step("Discovering process types".into()));
+    let process_types = discover(&source)?;
+    let names: Vec<_> = process_types.iter().map(|(name, _)| name).collect();
+    let names = match names.is_empty() {
+        true => "(none)".to_owned(),
+        false => names.join(", "),
+    };
+    say(Line::Detail(format!("Procfile declares types -> {names}")));
+    say(Line::Plain(String::new()));
+    say(Line::Step("Compressing...".into()));
+    let (packed, _lease) = cache.pack(source.root(), bounds.level, bounds.slug_bytes, is_wanted)?;
+    for warning in packed.warnings {
+        say(Line::Warning(warning));
+    }
+    say(Line::Detail(format!("Done: {}", size(packed.packed_bytes))));
+    let lease = cache.ensure_tree(&packed.id)?;
+    Ok(Compiled {
+        digest: packed.id,
+        size: packed.packed_bytes,
+        process_types,
+        lease,
+    })
+}
+
+/// What the Procfile names.
+fn discover(source: &Source) -> anyhow::Result<ProcessTypes> {
+    // One byte more than it may have, so that a larger one is noticed.
+    let text = source.read(PROCFILE, procfile::MAX_BYTES as u64 + 1)?;
+    let text = text.ok_or_else(|| {
+        UserError::new("there is no Procfile at the root of the source")
+            .hint("it says what the app runs: a line like `web: python3 -m http.server $PORT`")
+    })?;
+    let mut types = ProcessTypes::new();
+    for process_type in procfile::parse(&text).map_err(UserError::from)? {
+        types.insert(process_type.name, process_type.command);
+    }
+    Ok(types)
+}
+
+/// A size as Heroku's log has it: `12K`, `33.5M`.
+fn size(bytes: u64) -> String {
+    let tenths = |unit: u64| (bytes * 10).div_ceil(unit);
+    match bytes {
+        0..0x10_0000 => format!("{}K", bytes.div_ceil(1024).max(1)),
+        _ if tenths(0x10_0000) % 10 == 0 => format!("{}M", tenths(0x10_0000) / 10),
+        _ => format!("{}.{}M", tenths(0x10_0000) / 10, tenths(0x10_0000) % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+    use crate::slug::Limits;
+
+    fn tarball(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    struct Place(tempfile::TempDir, SlugCache);
+
+    impl Place {
+        fn new() -> Self {
+            let home = tempfile::tempdir().unwrap();
+            let slugs = home.path().join("slugs");
+            let cache = SlugCache::new(slugs, None, Limits::default()).unwrap();
+            Self(home, cache)
+        }
+
+        /// Its lines, and what came of it.
+        fn compile(
+            &self,
+            tarball: &[u8],
+            bounds: &Bounds,
+            cancelled: bool,
+        ) -> (Vec<String>, Result<Compiled, Failure>) {
+            let folder = self.0.path().join("build");
+            let mut lines = Vec::new();
+            let mut say = |line: Line| lines.push(line.to_string());
+            let cancelled = AtomicBool::new(cancelled);
+            let compiled = compile(tarball, &folder, &self.1, bounds, &cancelled, &mut say);
+            assert!(!folder.exists());
+            (lines, compiled)
+        }
+    }
+
+    fn bounds() -> Bounds {
+        Bounds {
+            level: 1,
+            slug_bytes: 1 << 20,
+            deadline: Instant::now() + Duration::from_secs(600),
+        }
+    }
+
+    #[test]
+    fn a_source_becomes_a_slug_and_its_log_says_how() {
+        let place = Place::new();
+        let source = tarball(&[
+            ("shop-1/Procfile", "web: x\nworker: y\n"),
+            ("shop-1/.slugignore", "*.md\n!a\n"),
+            ("shop-1/README.md", "long"),
+        ]);
+        let (lines, compiled) = place.compile(&source, &bounds(), false);
+        assert_eq!(
+            lines,
+            [
+                "-----> Building on the host's own stack",
+                "-----> Discovering process types",
+                "       Procfile declares types -> web, worker",
+                "",
+                "-----> Compressing...",
+                " !     .slugignore line 2, `!a`, does nothing: a slug has no `!` negation",
+                "       Done: 1K",
+            ]
+        );
+        let compiled = compiled.unwrap();
+        assert_eq!(compiled.process_types.get("worker"), Some("y"));
+        let tree = compiled.lease.tree();
+        assert!(tree.join("Procfile").exists() && !tree.join("README.md").exists());
+        let bytes = fs::metadata(place.1.tarball(&compiled.digest))
+            .unwrap()
+            .len();
+        assert_eq!(compiled.size, bytes);
+        // The same source is the same slug, however it was packed.
+        let plain = tarball(&[
+            ("Procfile", "web: x\nworker: y\n"),
+            (".slugignore", "*.md\n!a\n"),
+        ]);
+        let (_, again) = place.compile(&plain, &bounds(), false);
+        assert_eq!(again.unwrap().digest, compiled.digest);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_source_is_its_own_failure() {
+        let place = Place::new();
+        let why = |tarball: &[u8]| match place.compile(tarball, &bounds(), false).1 {
+            Err(Failure::Source(error)) => error.message,
+            other => panic!("{other:?}"),
+        };
+        let no_procfile = why(&tarball(&[("a", "")]));
+        assert_eq!(
+            no_procfile,
+            "there is no Procfile at the root of the source"
+        );
+        let bad = why(&tarball(&[("Procfile", "web x\n")]));
+        assert!(bad.contains("line 1"), "{bad}");
+        let long = "#".repeat(procfile::MAX_BYTES + 1);
+        let long = why(&tarball(&[("Procfile", &long)]));
+        assert!(long.contains("Procfile"), "{long}");
+        assert_eq!(why(b"no tarball"), "bad source: it is not gzipped");
+        assert_eq!(
+            fs::read_dir(place.0.path().join("slugs")).unwrap().count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_build_ends_when_it_takes_too_long_is_cancelled_or_gets_too_large() {
+        let place = Place::new();
+        let source = tarball(&[("Procfile", "web: x\n")]);
+        let late = Bounds {
+            deadline: Instant::now(),
+            ..bounds()
+        };
+        let (_, compiled) = place.compile(&source, &late, false);
+        assert!(matches!(compiled, Err(Failure::TooLong)), "{compiled:?}");
+        let (_, compiled) = place.compile(&source, &bounds(), true);
+        assert!(matches!(compiled, Err(Failure::Cancelled)), "{compiled:?}");
+        let small = Bounds {
+            slug_bytes: 10,
+            ..bounds()
+        };
+        let (_, compiled) = place.compile(&source, &small, false);
+        let Err(Failure::Source(error)) = compiled else {
+            panic!("{compiled:?}")
+        };
+        assert!(error.message.contains("too large"), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_herokus() {
+        for (bytes, text) in [
+            (0, "1K"),
+            (12_000, "12K"),
+            (0x10_0000 - 1, "1024K"),
+            (0x10_0000, "1M"),
+            (0x18_0000, "1.5M"),
+            (0x2100_0000, "528M"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `dyno heroku:env`: what Heroku's own command line needs to know to work with this host.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::context::Context;
+use super::say;
+use crate::api::authorization::{Authorization, CreateAuthorization};
+use crate::api::server::Listening;
+use crate::command_line::quote;
+use crate::error::tell;
+use crate::terminal;
+use crate::tls;
+
+/// Set Heroku's command line up for this host: eval "$(dyno heroku:env)"
+///
+/// Prints lines for a shell. They say to `heroku` where this host's API is, which token to use and which CA to believe, and
+/// that nothing is to be reported to Heroku; to git, which CA to believe for the API's address alone. The server then listens
+/// on a loopback address, and later ones will; a token is made when there is none.
+#[derive(Debug, Args)]
+pub struct HerokuEnv {
+    /// Print lines that take it all back, in this shell
+    #[arg(long)]
+    unset: bool,
+}
+
+/// The name of the file in the state folder that keeps the token for the next time: its id, and itself. Whoever can read it
+/// can use the Unix socket beside it, too.
+const TOKEN: &str = "heroku-token";
+
+const CONSTANTS: [(&str, &str); 2] = [
+    ("DISABLE_TELEMETRY", "true"),
+    ("HEROKU_SKIP_NEW_VERSION_CHECK", "1"),
+];
+
+impl HerokuEnv {
+    /// Prints the lines.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let home = context.home.path().to_owned();
+        let ca = tls::ca_file(&home)?;
+        let ca = ca
+            .to_str()
+            .context("the path of the state folder is not UTF-8")?;
+        let git = GitPlace::of_shell(ca);
+        if self.unset {
+            return take_back(git);
+        }
+        let client = context.client()?;
+        let listening: Listening = client.post("/server/actions/listen", &())?;
+        let token = token(&home.join(TOKEN), context)?;
+        if std::env::var("NODE_EXTRA_CA_CERTS").is_ok_and(|other| other != ca) {
+            tell!(
+                "NODE_EXTRA_CA_CERTS was something else; in this shell node believes our CA instead"
+            );
+        }
+        let all = lines(&listening.api, &token, ca);
+        for (name, value) in all.into_iter().chain(git.lines(&listening.api, ca)) {
+            say!("export {name}={}", quote(&value))?;
+        }
+        if terminal::is_terminal(rustix::stdio::stdout()) {
+            tell!("# for this shell: eval \"$(dyno heroku:env)\"");
+        }
+        Ok(())
+    }
+}
+
+/// Prints what makes nothing of it left.
+fn take_back(git: GitPlace) -> Result<()> {
+    for (name, _) in lines("", "", "") {
+        say!("unset {name}")?;
+    }
+    if git.is_taken {
+        for (name, _) in &git.lines("", "")[1..] {
+            say!("unset {name}")?;
+        }
+        match git.index {
+            0 => say!("unset GIT_CONFIG_COUNT")?,
+            others => say!("export GIT_CONFIG_COUNT={others}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Where our line of git's configuration is in the list that git reads from the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct GitPlace {
+    index: u32,
+    /// It is there already: a second time in one shell adds nothing.
+    is_taken: bool,
+}
+
+impl GitPlace {
+    fn of_shell(ca: &str) -> Self {
+        let count = std::env::var("GIT_CONFIG_COUNT").ok();
+        let count: u32 = count.and_then(|count| count.parse().ok()).unwrap_or(0);
+        let last = count.checked_sub(1).filter(|last| {
+            let value = std::env::var(format!("GIT_CONFIG_VALUE_{last}"));
+            value.is_ok_and(|value| value == ca)
+        });
+        Self {
+            index: last.unwrap_or(count),
+            is_taken: last.is_some(),
+        }
+    }
+
+    fn lines(self, api: &str, ca: &str) -> [(String, String); 3] {
+        let index = self.index;
+        [
+            ("GIT_CONFIG_COUNT".to_owned(), (index + 1).to_string()),
+            (
+                format!("GIT_CONFIG_KEY_{index}"),
+                format!("http.https://{api}/.sslCAInfo"),
+            ),
+            (format!("GIT_CONFIG_VALUE_{index}"), ca.to_owned()),
+        ]
+    }
+}
+
+/// What is to be set for `heroku` and what it is written in.
+fn lines(api: &str, token: &str, ca: &str) -> Vec<(String, String)> {
+    let plain = format!("http://{api}");
+    let mut lines = vec![
+        ("HEROKU_HOST".to_owned(), plain.clone()),
+        ("HEROKU_API_KEY".to_owned(), token.to_owned()),
+        // Otherwise every command asks a host of Heroku's, with the token.
+        ("HEROKU_PARTICLEBOARD_URL".to_owned(), plain),
+        ("NODE_EXTRA_CA_CERTS".to_owned(), ca.to_owned()),
+    ];
+    lines.extend(CONSTANTS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    lines
+}
+
+/// The token of the last time if it is still good, else a new one.
+fn token(file: &Path, context: &mut Context) -> Result<String> {
+    const TOKENS: &str = "/oauth/authorizations";
+    if let Ok(kept) = fs::read_to_string(file)
+        && let Some((id, token)) = kept.trim().split_once(' ')
+    {
+        let all: Vec<Authorization> = context.client()?.get_list(TOKENS)?;
+        if all.iter().any(|known| known.id == id) {
+            return Ok(token.to_owned());
+        }
+    }
+    let wish = CreateAuthorization {
+        description: Some("heroku:env".to_owned()),
+        expires_in: None,
+    };
+    let made: Authorization = context.client()?.post(TOKENS, &wish)?;
+    let token = made.access_token.map(|it| it.token).unwrap_or_default();
+    let aside = file.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&aside);
+        let mut options = fs::OpenOptions::new();
+        let mut new = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside)?;
+        writeln!(new, "{} {token}", made.id)?;
+        fs::rename(&aside, file)
+    };
+    write().with_context(|| format!("cannot keep the token in `{}`", file.display()))?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_believes_the_ca_for_the_apis_address_alone() {
+        let place = GitPlace {
+            index: 2,
+            is_taken: false,
+        };
+        let lines = place.lines("127.0.0.1:5001", "/ca.pem");
+        let lines = lines.map(|(name, value)| format!("{name}={value}"));
+        assert_eq!(
+            lines,
+            [
+                "GIT_CONFIG_COUNT=3",
+                "GIT_CONFIG_KEY_2=http.https://127.0.0.1:5001/.sslCAInfo",
+                "GIT_CONFIG_VALUE_2=/ca.pem"
+            ]
+        );
+    }
+}
