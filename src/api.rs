@@ -16,6 +16,7 @@ pub mod dyno_size;
 pub mod error;
 pub mod formation;
 pub mod link;
+pub mod log_session;
 pub mod logs;
 pub mod platform;
 pub mod range;

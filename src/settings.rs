@@ -126,6 +126,10 @@ settings! {
     log_limit: u64, Server, mib(256, 1..=1 << 20);
     /// How long a line of an app's log is kept (Heroku's).
     log_age: Duration, Server, time(seconds(7 * 24 * 3600), seconds(1), YEAR);
+    /// How often a tail over the API hears something when nothing is logged.
+    ///
+    /// Heroku's client takes one that says nothing for five minutes for dead.
+    log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
     /// How dynos are kept apart; `auto` takes the strongest that the host allows.
     isolation: Isolation, Server, Choice(&[
         ("auto", Isolation::Auto),

@@ -16,6 +16,9 @@ pub const USUAL_LINES: u32 = 100;
 /// How many lines may be asked for at once.
 pub const MOST_LINES: u32 = 100_000;
 
+/// The content type of server-sent events, a form in which Heroku's client reads logs.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// Bytes of a record's lines at most; what is announced as longer is no record.
 const LONGEST: usize = 1 << 20;
 

@@ -12,6 +12,7 @@ pub struct Response {
     status: u16,
     fields: Vec<(Cow<'static, str>, String)>,
     body: Vec<u8>,
+    until_closed: bool,
 }
 
 impl Response {
@@ -21,6 +22,7 @@ impl Response {
             status,
             fields: Vec::new(),
             body: Vec::new(),
+            until_closed: false,
         }
     }
 
@@ -54,6 +56,19 @@ impl Response {
     /// Its body.
     pub fn content(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Has the end of a body that comes bit by bit be the end of the connection, whatever the client knows: it takes a
+    /// body that breaks off for a whole one.
+    #[must_use]
+    pub fn until_closed(mut self) -> Self {
+        self.until_closed = true;
+        self
+    }
+
+    /// Whether [`Response::until_closed`] was asked for.
+    pub fn is_until_closed(&self) -> bool {
+        self.until_closed
     }
 
     /// Its status.

@@ -361,7 +361,8 @@ impl<A: Application> ApiLoop<A> {
     }
 
     /// Whether everything is done. The first time that the application wants to stop, the listener
-    /// goes and so do the clients who have asked for nothing; the others get a little time.
+    /// goes and so do the clients who have asked for nothing; the others get a little time. Those who are streamed to
+    /// stay until the end: they come back at once, and the next server should be there by then.
     fn stopped(&mut self) -> bool {
         if !self.ctx.stopping {
             return false;
@@ -381,7 +382,9 @@ impl<A: Application> ApiLoop<A> {
             .collect();
         let idle: Vec<_> = idle.into_iter().map(|(token, _)| *token).collect();
         idle.into_iter().for_each(|token| self.close(token));
-        (self.connections.is_empty() && self.ctx.workers.outstanding() == 0) || now >= stop_by
+        let done = self.connections.values().all(Connection::is_streaming)
+            && self.ctx.workers.outstanding() == 0;
+        done || now >= stop_by
     }
 }
 

@@ -136,14 +136,18 @@ impl Connection {
         self.deadline
     }
 
-    /// Nobody waits for anything that will come: no request has begun, the last response is out, or it is one
-    /// without an end in sight.
+    /// Nobody waits for anything that will come: no request has begun, and the last response is out.
     pub fn is_idle(&self) -> bool {
         match self.phase {
             Phase::Idle => self.wire.input.is_empty(),
-            Phase::Lingering | Phase::Streaming { .. } => true,
+            Phase::Lingering => true,
             _ => false,
         }
+    }
+
+    /// Whether a response is going out piece by piece.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Streaming { .. })
     }
 
     /// The request that the application has at this moment.
@@ -246,7 +250,8 @@ impl Connection {
         let Phase::Handling(exchange) = &self.phase else {
             return false;
         };
-        let (chunked, head_only) = (exchange.knows_chunks, exchange.head_only);
+        let chunked = exchange.knows_chunks && !response.is_until_closed();
+        let head_only = exchange.head_only;
         let last = last || exchange.is_last() || !chunked;
         let options = WriteOptions {
             now: SystemTime::now(),

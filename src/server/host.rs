@@ -13,21 +13,25 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::application::{Application, Reply, Request, Via};
-use crate::api::ApiError;
 use crate::api::account::Identity;
 use crate::api::app::{self, Places};
 use crate::api::range::Range;
+use crate::api::{self, ApiError};
 use crate::app::App;
 use crate::error::{UserError, tell};
 use crate::http::Response;
 use crate::log_file::{self, LogWriter};
 use crate::log_line::{self, Source};
+use crate::release::{RELEASE_PHASE, Release};
 use crate::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
 use crate::store::Store;
 
 /// How long the server, which has others to serve, waits for those who write to the same log.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the address is good where the output of a release phase can be read.
+const OUTPUT_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// The state and the slugs of this host.
 pub struct Host {
@@ -117,6 +121,21 @@ impl Host {
         let signer = self.access.signer();
         let signed = signer.sign(method, target, good_for, Timestamp::now());
         self.url(request, &signed)
+    }
+
+    /// The resource of a release, for whoever finds the API at `base`. What its release phase prints can be read for
+    /// a day at an address that it names, which is the same for an hour: so the resource is, too.
+    pub fn release_resource(&self, release: &Release, base: &str) -> api::release::Release {
+        let mut resource = api::release::Release::new(release, &self.account);
+        if release.process_types.get(RELEASE_PHASE).is_some() {
+            let target = format!("/apps/{}/releases/{}/output", release.app_id, release.id);
+            let now = Timestamp::now().as_second();
+            let hour = Timestamp::from_second(now - now.rem_euclid(3600)).unwrap_or_default();
+            let signer = self.access.signer();
+            let signed = signer.sign("GET", &target, OUTPUT_GOOD_FOR, hour);
+            resource.output_stream_url = Some(format!("{base}{signed}"));
+        }
+        resource
     }
 
     /// The resource of an app.

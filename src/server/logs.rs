@@ -6,14 +6,21 @@
 //! reader is given is decided in `logs/tail.rs`.
 
 mod changes;
+mod form;
+mod output;
+mod session;
 mod start;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use output::read_output;
+pub use session::{create_session, read_session};
+
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -24,9 +31,10 @@ use crate::api::ApiError;
 use crate::api::logs::LogQuery;
 use crate::http::Response;
 use crate::log_file::Cursor;
-use crate::reactor::Event;
+use crate::reactor::{Event, Token};
 use crate::store::Store;
 use changes::Changes;
+use form::Form;
 use start::{Found, Start};
 use tail::{Tail, Until};
 
@@ -38,15 +46,33 @@ pub struct Logs {
     most: usize,
     tails: HashMap<Ticket, Tail>,
     changes: Changes,
+    /// How often those hear something who wait for events.
+    keep_alive_every: Duration,
+    /// Its deadline is when they are to, if there are any.
+    keep_alive: Option<Token>,
 }
 
 impl Logs {
     /// Nobody reads yet. Of `connections` that the server may have, half are left to those who want something else.
-    pub fn new(connections: usize) -> Self {
+    pub fn new(connections: usize, keep_alive_every: Duration) -> Self {
         Self {
             most: MOST_READERS.min(connections / 2),
             tails: HashMap::new(),
             changes: Changes::new(),
+            keep_alive_every,
+            keep_alive: None,
+        }
+    }
+
+    /// Refuses one reader too many.
+    fn have_room(&self) -> Result<(), ApiError> {
+        match self.tails.len() < self.most {
+            true => Ok(()),
+            false => Err(ApiError::too_many(format!(
+                "{} read logs of this server already",
+                self.most
+            ))
+            .hint("end one of them, then try again")),
         }
     }
 
@@ -55,6 +81,12 @@ impl Logs {
             // Before the first look, so that nothing falls between the two.
             self.changes
                 .watch(&tail.app_id, &tail.folder, ctx.reactor());
+            if tail.wants_keep_alive() && self.keep_alive.is_none() {
+                let token = ctx.reactor().token();
+                self.keep_alive = Some(token);
+                let at = Instant::now() + self.keep_alive_every;
+                ctx.reactor().set_deadline(token, at);
+            }
         }
         self.tails.insert(ticket, tail);
     }
@@ -82,6 +114,10 @@ impl Logs {
 
     /// Whether this event was that a log has changed. Those who wait for it are given what is new.
     pub fn came<A: Application>(&mut self, event: Event, ctx: &mut Ctx<A>) -> bool {
+        if matches!(event, Event::Deadline(token) if self.keep_alive == Some(token)) {
+            self.keep_alive(ctx);
+            return true;
+        }
         let Some(changed) = self.changes.came(event, ctx.reactor()) else {
             return false;
         };
@@ -92,6 +128,27 @@ impl Logs {
             }
         }
         true
+    }
+
+    /// Has something be said to those who wait.
+    fn keep_alive<A: Application>(&mut self, ctx: &mut Ctx<A>) {
+        let mut any = false;
+        for (ticket, tail) in &mut self.tails {
+            if tail.wants_keep_alive() {
+                any = true;
+                tail.keep_alive = tail.waiting;
+                if tail.waiting {
+                    ctx.resume(*ticket);
+                }
+            }
+        }
+        match (any, self.keep_alive) {
+            (true, Some(token)) => {
+                let at = Instant::now() + self.keep_alive_every;
+                ctx.reactor().set_deadline(token, at);
+            }
+            _ => self.keep_alive = None,
+        }
     }
 
     /// These dynos have ended, and their last lines are in the log.
@@ -130,35 +187,53 @@ pub fn read<A>(
 where
     A: Application + AsMut<Host> + AsMut<Logs>,
 {
+    let query = query(request)?;
+    let app_id = AsMut::<Host>::as_mut(app).store.app(name)?.id;
+    find_and_begin(app, request.ticket, app_id, query, Form::Records, ctx)
+}
+
+/// What a request's parameters ask for.
+fn query(request: &Request) -> Result<LogQuery, ApiError> {
     let parameters: Vec<_> = parameters(&request.head).collect();
     let parameters = parameters.iter().map(|(name, value)| (*name, &**value));
-    let query = LogQuery::read(parameters, Timestamp::now())?;
-    let cursor =
-        match &query.cursor {
-            Some(text) => Some(text.parse::<Cursor>().map_err(|_| {
-                ApiError::invalid(format!("`cursor={text}` is not a place in a log"))
-            })?),
-            None => None,
-        };
+    LogQuery::read(parameters, Timestamp::now())
+}
+
+/// A place in a log, as `name` has it in a request.
+fn place(name: &str, text: &str) -> Result<Cursor, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::invalid(format!("`{name}={text}` is not a place in a log")))
+}
+
+/// Finds where a reader begins, which takes a worker unless the query says it, and begins.
+fn find_and_begin<A>(
+    app: &mut A,
+    ticket: Ticket,
+    app_id: String,
+    query: LogQuery,
+    form: Form,
+    ctx: &mut Ctx<A>,
+) -> Result<Reply<A>, ApiError>
+where
+    A: Application + AsMut<Host> + AsMut<Logs>,
+{
+    let cursor = query.cursor.as_deref();
+    let cursor = cursor.map(|text| place("cursor", text)).transpose()?;
     let host: &mut Host = app.as_mut();
-    let app_id = host.store.app(name)?.id;
     let dyno = match (query.until_ended, &query.dyno) {
         (true, Some(dyno)) => Some(host.store.dyno(&app_id, dyno)?),
         _ => None,
     };
     let folder = host.log_folder(&app_id);
-    let logs: &mut Logs = app.as_mut();
-    if logs.tails.len() >= logs.most {
-        let message = format!("{} read logs of this server already", logs.most);
-        return Err(ApiError::too_many(message).hint("end one of them, then try again"));
-    }
+    AsMut::<Logs>::as_mut(app).have_room()?;
     let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
     let reader = Reader {
-        ticket: request.ticket,
+        ticket,
         query,
         app_id,
         dyno_id: dyno.map(|dyno| dyno.id),
         folder,
+        form,
     };
     Ok(match start.known() {
         // Whoever goes on after its server was killed need not wait for a worker.
@@ -177,6 +252,7 @@ struct Reader {
     app_id: String,
     dyno_id: Option<String>,
     folder: PathBuf,
+    form: Form,
 }
 
 impl Reader {
@@ -189,15 +265,18 @@ impl Reader {
     where
         A: Application + AsMut<Host> + AsMut<Logs>,
     {
-        let ticket = self.ticket;
+        let (ticket, form) = (self.ticket, self.form);
         let tail = found
             .map_err(|error| worker_error(error.into()))
             .and_then(|found| self.tail(found, app.as_mut()));
         match tail {
             Ok(tail) => {
                 AsMut::<Logs>::as_mut(app).begin(ticket, tail, ctx);
-                let head = Response::new(200).with("Content-Type", "application/octet-stream");
-                Reply::Stream(head)
+                let head = Response::new(200).with("Content-Type", form.content_type());
+                Reply::Stream(match form.ends_with_connection() {
+                    true => head.until_closed(),
+                    false => head,
+                })
             }
             Err(error) => Reply::Now(response(Err(error))),
         }
@@ -218,7 +297,8 @@ impl Reader {
             },
         };
         let filter = self.query.filter();
-        Tail::open(self.app_id, self.folder, found.begin, filter, until)
+        let (app_id, folder) = (self.app_id, self.folder);
+        Tail::open(app_id, folder, found.begin, filter, until, self.form)
             .map_err(|error| worker_error(error.into()))
     }
 }

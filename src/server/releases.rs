@@ -8,7 +8,7 @@ use super::host::{Answer, Host, part, response, worker_error};
 use super::slugs::digest;
 use crate::api::ApiError;
 use crate::api::range::Range;
-use crate::api::release::{CreateRelease, Release};
+use crate::api::release::CreateRelease;
 use crate::error::tell;
 use crate::http::Response;
 use crate::release::{self, Version};
@@ -17,7 +17,7 @@ use crate::store::{NewRelease, Packed, Store, StoreError};
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
 /// order (`version ..; order=desc, max=10`).
-pub fn list(host: &Host, app: &str, range: &str) -> Answer {
+pub fn list(host: &Host, app: &str, range: &str, base: &str) -> Answer {
     let app = host.store.app(app)?;
     let range = Range::parse(range)?;
     let (low, high) = range.numbers("version")?;
@@ -30,16 +30,16 @@ pub fn list(host: &Host, app: &str, range: &str) -> Answer {
     let ends = ends.as_ref().map(|(first, last)| (&**first, &**last));
     let resources: Vec<_> = releases
         .iter()
-        .map(|release| Release::new(release, &host.account))
+        .map(|release| host.release_resource(release, base))
         .collect();
     Ok(part(&range, "version", ends, more, &resources))
 }
 
 /// `GET /apps/A/releases/V`
-pub fn info(host: &Host, app: &str, release: &str) -> Answer {
+pub fn info(host: &Host, app: &str, release: &str, base: &str) -> Answer {
     let app = host.store.app(app)?;
     let release = host.store.release(&app.id, release)?;
-    Ok(Response::json(200, &Release::new(&release, &host.account)))
+    Ok(Response::json(200, &host.release_resource(&release, base)))
 }
 
 /// `GET /apps/A/releases/V/config-vars`
@@ -58,6 +58,7 @@ pub fn create<A: Application + AsMut<Host>>(
     host: &mut Host,
     app: &str,
     body: &[u8],
+    base: String,
 ) -> Result<Reply<A>, ApiError> {
     let request = CreateRelease::parse(body)?;
     let app = host.store.app(app)?;
@@ -87,7 +88,7 @@ pub fn create<A: Application + AsMut<Host>>(
                 let Host { store, account, .. } = host;
                 let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
                 announce(host, &release, were_wanted);
-                Ok(Response::json(201, &Release::new(&release, &host.account)))
+                Ok(Response::json(201, &host.release_resource(&release, &base)))
             };
             Reply::Now(response(release()))
         }

@@ -61,13 +61,22 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
             return Some(host::reply(sources::upload(host, request, source)));
         }
 
-        ("GET", ["apps", app, "releases"]) => releases::list(host, app, range(head)),
-        ("GET", ["apps", app, "releases", release]) => releases::info(host, app, release),
+        ("GET", ["apps", app, "releases"]) => {
+            releases::list(host, app, range(head), &host.url(request, ""))
+        }
+        ("GET", ["apps", app, "releases", release]) => {
+            releases::info(host, app, release, &host.url(request, ""))
+        }
         ("GET", ["apps", app, "releases", release, "config-vars"]) => {
             releases::config(host, app, release)
         }
         ("POST", ["apps", app, "releases"]) => {
-            return Some(host::reply(releases::create(host, app, body)));
+            return Some(host::reply(releases::create(
+                host,
+                app,
+                body,
+                host.url(request, ""),
+            )));
         }
 
         ("GET", ["apps", app, "formation"]) => formation::list(host, app),

@@ -196,7 +196,7 @@ impl Service {
             host,
             dynos,
             log_keeper,
-            logs: Logs::new(descriptors.connections),
+            logs: Logs::new(descriptors.connections, sourced.settings.log_keep_alive),
             info: about::this_server(idle)?,
             origin: Origin::of_process(idle),
             home: home.to_owned(),
@@ -381,6 +381,15 @@ impl Service {
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app, ctx));
+            }
+            ("POST", ["apps", app, "log-sessions"]) => {
+                return host::reply(logs::create_session(self, &request, app));
+            }
+            ("GET", ["apps", app, "log-stream"]) => {
+                return host::reply(logs::read_session(self, &request, app, ctx));
+            }
+            ("GET", ["apps", app, "releases", release, "output"]) => {
+                return host::reply(logs::read_output(self, &request, app, release, ctx));
             }
             (_, ["apps", _, "builds", ..] | ["builds", ..])
             | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])

@@ -1,8 +1,9 @@
 //! The API over TCP, as any HTTP client sees it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -108,11 +109,15 @@ impl Remote {
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok());
-        Told {
+        let mut told = Told {
             status: status.expect("a status"),
             head: head.to_owned(),
             body: body.to_owned(),
+        };
+        if told.field("Transfer-Encoding") == Some("chunked") {
+            told.body = whole(&told.body);
         }
+        told
     }
 
     /// As Heroku's clients ask.
@@ -124,6 +129,33 @@ impl Remote {
             body.to_string()
         };
         self.send(request, &[VERSION_3, &token], &body)
+    }
+}
+
+/// An address that no other server of the tests takes while this one's is away: below those of dynos, and of those that
+/// the kernel hands out.
+pub fn address_of_its_own() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id() * 8 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = format!("127.0.0.1:{}", 10_000 + next % 9_000);
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A body that came in chunks.
+fn whole(mut chunks: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n").expect("a chunk");
+        let size = usize::from_str_radix(size, 16).expect("its size");
+        if size == 0 {
+            return body;
+        }
+        body += &rest[..size];
+        chunks = &rest[size + 2..];
     }
 }
 
@@ -255,6 +287,8 @@ fn responses_have_herokus_manners() {
 #[test]
 fn a_server_that_listens_stays_and_its_successor_listens_at_the_same_place() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "0")]);
+    // Where a server before has listened, and no other of the tests will.
+    std::fs::write(host.state().join("listen"), address_of_its_own()).unwrap();
     host.plain_app();
     let remote = Remote::of(&host);
     let server = host.server().unwrap();

@@ -29,6 +29,7 @@ mod idle;
 mod layers;
 mod limits;
 mod log_file;
+mod log_sessions;
 mod logs;
 mod page;
 mod platform_api;

@@ -250,6 +250,14 @@ fn every_response_that_the_schema_describes_satisfies_it() {
         check("dyno", api.get(&format!("/apps/shop/dynos/{dyno}")).is(200));
     }
 
+    for tail in [false, true] {
+        let session = api.post(
+            "/apps/shop/log-sessions",
+            &json!({"lines": 10, "tail": tail}),
+        );
+        check("log-session", session.is(201));
+    }
+
     check("dyno-size", api.get("/dyno-sizes").is(200));
     check("dyno-size", api.get("/dyno-sizes/standard-2x").is(200));
     check(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use memchr::memrchr;
 
-use crate::api::logs::put_record;
+use super::form::{Form, KEEP_ALIVE};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
 use crate::log_line::{self, Filter, Source};
@@ -28,10 +28,14 @@ pub struct Tail {
     pub destroyed: bool,
     /// It has all there is.
     pub waiting: bool,
+    /// It has waited for long: something that says nothing is to be sent.
+    pub keep_alive: bool,
+    form: Form,
+    greeted: bool,
     reader: LogReader,
     filter: Filter,
-    /// What the reader was told last; nothing yet.
-    told: Option<Cursor>,
+    /// The place that the reader was told last.
+    told: Cursor,
     /// The time of the last line that was read, as the line has it.
     last_time: Vec<u8>,
     /// What was read, to be used again.
@@ -60,6 +64,7 @@ impl Tail {
         begin: Cursor,
         filter: Filter,
         until: Until,
+        form: Form,
     ) -> io::Result<Self> {
         Ok(Self {
             reader: LogReader::open(&folder, Some(begin))?,
@@ -68,8 +73,11 @@ impl Tail {
             until,
             destroyed: false,
             waiting: false,
+            keep_alive: false,
+            form,
+            greeted: false,
             filter,
-            told: None,
+            told: begin,
             last_time: Vec::new(),
             block: Vec::new(),
         })
@@ -78,6 +86,11 @@ impl Tail {
     /// Whether it goes on when it has read what is there.
     pub fn waits_for_more(&self) -> bool {
         !matches!(self.until, Until::Reached { .. })
+    }
+
+    /// Whether its client is to hear something now and then.
+    pub fn wants_keep_alive(&self) -> bool {
+        matches!(self.form, Form::Events { .. })
     }
 
     /// The next piece. A log that cannot be read any more ends here; the client may come again.
@@ -92,9 +105,13 @@ impl Tail {
     }
 
     fn try_more(&mut self) -> io::Result<More> {
-        if self.told.is_none() {
+        if !self.greeted {
             // From here on nothing is lost, even if the connection is before the first line.
-            return Ok(self.record(&[]));
+            self.greeted = true;
+            return Ok(More::Bytes(self.form.greeting(self.told)));
+        }
+        if std::mem::take(&mut self.keep_alive) {
+            return Ok(More::Bytes(KEEP_ALIVE.to_vec()));
         }
         // What is said after this look may be about lines that come after it.
         let over = self.destroyed || matches!(self.until, Until::DynoEnds { ended: true, .. });
@@ -132,71 +149,99 @@ impl Tail {
     }
 
     fn take(&mut self, block: &[u8], found: bool, over: bool) -> More {
-        let mut lines = Vec::new();
+        let mut piece = Vec::new();
         if self.reader.take_skipped().is_some() {
-            self.say_that_lines_are_missing(&mut lines);
+            self.say_that_lines_are_missing(self.begin_of(block), &mut piece);
         }
         if found {
-            self.pick(block, &mut lines);
+            self.pick(block, &mut piece);
             if let Some(last) = last_line(block) {
                 self.last_time.clear();
                 self.last_time.extend_from_slice(last.time);
             }
         }
-        if !lines.is_empty() {
-            return self.record(&lines);
+        let at = self.reader.cursor();
+        if !piece.is_empty() {
+            self.told = at;
+            return More::Bytes(self.form.piece(at, piece));
         }
         match found {
-            true if self.is_far() => self.record(&[]),
+            true if self.is_far() => {
+                self.told = at;
+                More::Bytes(self.form.reminder(at))
+            }
             true => More::Bytes(Vec::new()),
             false if over || !self.waits_for_more() => More::End,
             false => More::Later,
         }
     }
 
-    /// Appends what is wanted of `block` to `lines`.
-    fn pick(&mut self, block: &[u8], lines: &mut Vec<u8>) {
-        let wanted = block
-            .split_inclusive(|byte| *byte == b'\n')
-            .filter(|line| self.filter.matches(line));
-        match &mut self.until {
+    /// Where the lines of `block` begin, which were read last. (A torn one has a line feed more than the log.)
+    fn begin_of(&self, block: &[u8]) -> Cursor {
+        let Cursor { segment, offset } = self.reader.cursor();
+        Cursor {
+            segment,
+            offset: offset.saturating_sub(block.len() as u64),
+        }
+    }
+
+    /// Appends what is wanted of `block` to `piece`.
+    fn pick(&mut self, block: &[u8], piece: &mut Vec<u8>) {
+        let form = self.form;
+        let all = self.filter == Filter::default()
+            && matches!(self.until, Until::DynoEnds { .. } | Until::Destroyed);
+        if all && matches!(form, Form::Records | Form::Lines) {
+            return piece.extend_from_slice(block);
+        }
+        let end = self.reader.cursor();
+        let mut left = match self.until {
             Until::Reached {
                 lines: Some(left), ..
-            } => {
-                for line in wanted.take(*left as usize) {
-                    lines.extend_from_slice(line);
-                    *left -= 1;
-                }
+            } => left,
+            _ => u32::MAX,
+        };
+        let mut rest = block;
+        for line in block.split_inclusive(|byte| *byte == b'\n') {
+            rest = &rest[line.len()..];
+            if left == 0 {
+                break;
             }
-            _ if self.filter == Filter::default() => lines.extend_from_slice(block),
-            _ => wanted.for_each(|line| lines.extend_from_slice(line)),
+            if self.filter.matches(line) {
+                let after = Cursor {
+                    offset: end.offset.saturating_sub(rest.len() as u64),
+                    ..end
+                };
+                form.put(line, after, piece);
+                left -= 1;
+            }
+        }
+        if let Until::Reached {
+            lines: Some(lines), ..
+        } = &mut self.until
+        {
+            *lines = left;
         }
     }
 
     /// Heroku's words, but for their number, which nobody knows.
-    fn say_that_lines_are_missing(&self, lines: &mut Vec<u8>) {
+    fn say_that_lines_are_missing(&self, before: Cursor, piece: &mut Vec<u8>) {
         let mut text = b"L11 (Tail buffer overflow) -> This tail session dropped messages".to_vec();
         // One that comes back after they were dropped knows no time.
         if !self.last_time.is_empty() {
             text.extend_from_slice(b" since ");
             text.extend_from_slice(&self.last_time);
         }
+        let mut line = Vec::new();
         let now = Timestamp::now();
-        log_line::append(lines, now, Source::Heroku, "logplex", &text);
+        log_line::append(&mut line, now, Source::Heroku, "logplex", &text);
+        self.form.put(&line, before, piece);
     }
 
     /// Whether much was read since the reader was told where it is.
     fn is_far(&self) -> bool {
-        let (at, told) = (self.reader.cursor(), self.told.unwrap_or_default());
-        at.segment != told.segment || at.offset - told.offset >= REMIND
-    }
-
-    fn record(&mut self, lines: &[u8]) -> More {
-        let cursor = self.reader.cursor();
-        let mut record = Vec::with_capacity(lines.len() + 32);
-        put_record(cursor, lines, &mut record);
-        self.told = Some(cursor);
-        More::Bytes(record)
+        let at = self.reader.cursor();
+        let far = at.offset.saturating_sub(self.told.offset) >= REMIND;
+        at.segment != self.told.segment || far
     }
 }
 

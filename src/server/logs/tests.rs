@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use super::form::Form;
 use super::start::{Found, Start};
 use super::tail::{Tail, Until};
 use crate::api::logs::{LogQuery, Record};
@@ -67,7 +68,15 @@ fn open(folder: &Path, query: &LogQuery) -> Tail {
         },
     };
     let (app, folder) = ("app".to_owned(), folder.to_owned());
-    Tail::open(app, folder, found.begin, query.filter(), until).unwrap()
+    Tail::open(
+        app,
+        folder,
+        found.begin,
+        query.filter(),
+        until,
+        Form::Records,
+    )
+    .unwrap()
 }
 
 /// Everything that it is given, to its end (true) or until it waits (false); and the last cursor.
@@ -167,7 +176,8 @@ fn a_number_of_lines_is_of_those_that_match_even_if_more_come_meanwhile() {
         lines: found.lines,
     };
     let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(app, path, found.begin, query.filter(), until).unwrap();
+    let mut tail =
+        Tail::open(app, path, found.begin, query.filter(), until, Form::Records).unwrap();
     assert_eq!(read(&mut tail).0, numbers(18..=20));
 }
 
@@ -231,7 +241,7 @@ fn a_dyno_is_read_from_its_birth_to_its_end() {
         ended: false,
     };
     let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(app, path, begin, query.filter(), until).unwrap();
+    let mut tail = Tail::open(app, path, begin, query.filter(), until, Form::Records).unwrap();
     let (texts, _, ended) = read(&mut tail);
     assert_eq!((texts, ended), (numbers(50..=300), false));
     write(folder.path(), EVERYTHING, &lines("run.1", [301]));

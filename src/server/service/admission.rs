@@ -16,9 +16,7 @@ impl Service {
         if request.via == Via::Socket {
             return Ok(());
         }
-        if let Via::Tcp { peer, tls: false } = request.via
-            && !peer.ip().to_canonical().is_loopback()
-        {
+        if !is_private(request.via) {
             let message =
                 "this port speaks TLS to other hosts, as a token is not to be read on the way";
             return Err(ApiError::forbidden(message).hint("ask by `https://`"));
@@ -39,6 +37,14 @@ impl Service {
             Admitted::Token { .. } => may_come_from_afar(head),
             Admitted::Owner | Admitted::Signed => Ok(()),
         }
+    }
+}
+
+/// Whether nobody on the way can read along.
+fn is_private(via: Via) -> bool {
+    match via {
+        Via::Socket | Via::Tcp { tls: true, .. } => true,
+        Via::Tcp { peer, .. } => peer.ip().to_canonical().is_loopback(),
     }
 }
 
@@ -84,6 +90,23 @@ fn is_version_3(accept: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_the_clear_a_token_goes_no_further_than_this_host() {
+        for (peer, tls, may) in [
+            ("127.0.0.1:9", false, true),
+            ("127.8.8.8:9", false, true),
+            ("[::1]:9", false, true),
+            ("[::ffff:127.0.0.1]:9", false, true),
+            ("192.0.2.1:9", false, false),
+            ("192.0.2.1:9", true, true),
+            ("[2001:db8::1]:9", false, false),
+        ] {
+            let peer = peer.parse().unwrap();
+            assert_eq!(is_private(Via::Tcp { peer, tls }), may, "{peer}");
+        }
+        assert!(is_private(Via::Socket));
+    }
 
     #[test]
     fn version_3_is_asked_for_in_many_ways() {

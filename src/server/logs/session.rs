@@ -1,0 +1,139 @@
+//! Log sessions, Heroku's way to a log: `POST /apps/A/log-sessions` gives an address that needs no token for some time, and
+//! whoever asks there is given the lines.
+//!
+//! Where the session begins, and where it ends unless it is a tail, is found once, and is in the address. So it means the
+//! same however often it is asked for, by whatever server: a client that lost its connection before the first line
+//! begins there again, and one that has seen a line says which was the last (`Last-Event-ID`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::application::{Application, Ctx, Reply, Request};
+use super::super::host::{Host, response, worker_error};
+use super::super::routes::parameter;
+use super::form::Form;
+use super::start::{Found, Start};
+use super::{Logs, Reader, place, query};
+use crate::api::ApiError;
+use crate::api::log_session::{CreateLogSession, LogSession};
+use crate::api::logs::{EVENT_STREAM, LogQuery};
+use crate::http::{Response, target};
+use crate::log_file::Cursor;
+
+/// How long the address of a session is good.
+const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// How long it is if it is a tail, whose client comes back to it after each break.
+const TAIL_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// `POST /apps/A/log-sessions`
+///
+/// # Errors
+/// When the request makes no sense, or the app is not known.
+pub fn create_session<A>(app: &mut A, request: &Request, name: &str) -> Result<Reply<A>, ApiError>
+where
+    A: Application + AsMut<Host>,
+{
+    let CreateLogSession(query) = CreateLogSession::parse(&request.body)?;
+    let host: &mut Host = app.as_mut();
+    let app_id = host.store.app(name)?.id;
+    let folder = host.log_folder(&app_id);
+    let base = host.url(request, "");
+    Ok(Reply::worker(move |_| {
+        let found = Start::of(&query, None, None).find(&folder, &query.filter());
+        move |app: &mut A, _: &mut Ctx<A>| {
+            let answer = found
+                .map_err(|error| worker_error(error.into()))
+                .map(|found| {
+                    let target = address(&app_id, &query, &found);
+                    let now = Timestamp::now();
+                    let good_for = if query.tail { TAIL_GOOD_FOR } else { GOOD_FOR };
+                    let host: &mut Host = app.as_mut();
+                    let signed = host.access.signer().sign("GET", &target, good_for, now);
+                    let session = LogSession::new(format!("{base}{signed}"), now);
+                    Response::json(201, &session)
+                });
+            Reply::Now(response(answer))
+        }
+    }))
+}
+
+/// The target of a session that has been found to begin and end there.
+fn address(app_id: &str, query: &LogQuery, found: &Found) -> String {
+    let query = LogQuery {
+        cursor: Some(found.begin.to_string()),
+        since: None,
+        lines: found.lines.filter(|_| !query.tail),
+        ..query.clone()
+    };
+    let mut parameters: Vec<_> = query.parameters();
+    if !query.tail {
+        parameters.push(("end", found.end.to_string()));
+    }
+    let parameters: Vec<_> = parameters
+        .iter()
+        .map(|(name, value)| format!("{name}={}", target::encode(value)))
+        .collect();
+    format!("/apps/{app_id}/log-stream?{}", parameters.join("&"))
+}
+
+/// `GET /apps/A/log-stream`: the lines of a session, as events for whoever asks for these.
+///
+/// # Errors
+/// When it is the address of no session, the app is not there any more, or too many read logs already.
+pub fn read_session<A>(
+    app: &mut A,
+    request: &Request,
+    name: &str,
+    ctx: &mut Ctx<A>,
+) -> Result<Reply<A>, ApiError>
+where
+    A: Application + AsMut<Host> + AsMut<Logs>,
+{
+    let query = query(request)?;
+    let end = parameter(&request.head, "end");
+    let (begin, end) = match (&query.cursor, &end, query.tail) {
+        (Some(begin), None, true) => (place("cursor", begin)?, Cursor::default()),
+        (Some(begin), Some(end), false) => (place("cursor", begin)?, place("end", end)?),
+        _ => return Err(ApiError::invalid("this is the address of no log session")),
+    };
+    let fields = &request.head.fields;
+    let last: Option<Cursor> = fields
+        .get("last-event-id")
+        .and_then(|last| last.parse().ok());
+    let events = fields
+        .get("accept")
+        .is_some_and(|accept| accept.contains(EVENT_STREAM));
+    let found = match last {
+        // By the standard, this has the client not come again. (One that has seen no line is given an empty stream.)
+        Some(last) if events && !query.tail && last >= end => {
+            return Ok(Reply::Now(Response::new(204)));
+        }
+        Some(last) => Found {
+            begin: last.max(begin),
+            end,
+            lines: None,
+        },
+        None => Found {
+            begin,
+            end,
+            lines: query.lines,
+        },
+    };
+    let host: &mut Host = app.as_mut();
+    let app_id = host.store.app(name)?.id;
+    let reader = Reader {
+        ticket: request.ticket,
+        folder: host.log_folder(&app_id),
+        app_id,
+        dyno_id: None,
+        form: match events {
+            true => Form::Events { tail: query.tail },
+            false => Form::Lines,
+        },
+        query,
+    };
+    AsMut::<Logs>::as_mut(app).have_room()?;
+    Ok(reader.begin(Ok(found), app, ctx))
+}
