@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::harness::{DEADLINE, Host, require};
+use super::api_tcp::address_of_its_own;
+use super::harness::{DEADLINE, Host, eventually, require};
 use super::heroku_client::{
     END, GREETING, HerokuClient, ask_for, asking_for_status, config, marker, no_window, parts,
     window, wish,
@@ -433,30 +434,40 @@ fn a_local_command_is_attached_as_ever_while_there_is_a_rendezvous() {
 
 #[test]
 fn a_server_that_has_a_rendezvous_stays_and_the_next_one_has_it_too() {
-    let host = Host::new();
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "0")]);
     let app = host.plain_app();
-    // As whoever sets Heroku's CLI up asks for it.
+    eventually("no server", || host.server().is_none().then_some(()));
+    // Where a server before had one, as somebody asked for it.
+    let address = address_of_its_own();
+    std::fs::write(host.state().join("rendezvous"), &address).unwrap();
+    let met = |word: &str| {
+        let url = ask_for(&host, DYNOS, &wish(&format!("echo {word}"), no_window()));
+        assert!(address.ends_with(&format!(":{}", parts(&url).0)), "{url}");
+        let output = HerokuClient::meet(&config(&host), &url).output();
+        assert_eq!(output, format!("{word}\n"));
+    };
+    met("one");
+    let ca = std::fs::read(host.state().join("tls/ca.pem")).unwrap();
+    let server = host.server().unwrap();
+    assert!(!server.ended_by(Instant::now() + Duration::from_millis(300)));
+    let status = host.dyno(&app, &["server:status"]).finish().succeeds().text();
+    assert!(status.contains(&format!("rendezvous:   {address}")), "{status}");
+    host.kill_server();
+    met("two");
+    assert_eq!(std::fs::read(host.state().join("tls/ca.pem")).unwrap(), ca);
+}
+
+#[test]
+fn whoever_has_the_server_listen_for_herokus_cli_gets_a_rendezvous_too() {
+    let host = Host::new();
+    host.plain_app();
     let (status, body) = host.request("POST", "/server/actions/listen", &Value::Null);
     assert_eq!(status, 200, "{body}");
     let listening: Value = serde_json::from_str(&body).unwrap();
-    let port = |url: &str| parts(url).0;
-    let url = ask_for(&host, DYNOS, &wish("echo one", no_window()));
-    let before = port(&url);
-    assert!(
-        listening["rendezvous"]
-            .as_str()
-            .unwrap()
-            .ends_with(&format!(":{before}"))
-    );
-    assert_eq!(HerokuClient::meet(&config(&host), &url).output(), "one\n");
-    let ca = std::fs::read(host.state().join("tls/ca.pem")).unwrap();
-    host.kill_server();
-    let status = host.dyno(&app, &["apps"]).finish();
-    status.succeeds();
-    let url = ask_for(&host, DYNOS, &wish("echo two", no_window()));
-    assert_eq!(port(&url), before);
-    assert_eq!(HerokuClient::meet(&config(&host), &url).output(), "two\n");
-    assert_eq!(std::fs::read(host.state().join("tls/ca.pem")).unwrap(), ca);
+    let url = ask_for(&host, DYNOS, &wish("echo on", no_window()));
+    let port = format!(":{}", parts(&url).0);
+    assert!(listening["rendezvous"].as_str().unwrap().ends_with(&port));
+    assert_eq!(HerokuClient::meet(&config(&host), &url).output(), "on\n");
 }
 
 #[test]
