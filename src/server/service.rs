@@ -6,6 +6,7 @@ mod build_requests;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod git_requests;
 mod listening;
 mod routing;
 mod server_requests;
@@ -226,6 +227,7 @@ impl Service {
         service.begin_rendezvous(ctx)?;
         service.recall();
         service.fail_lost_builds();
+        service.take_over_repositories();
         Ok(service)
     }
 
@@ -324,6 +326,7 @@ impl Service {
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
         self.end_builds_of(app_id, ctx);
+        self.remove_repository(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         ctx.work(move || {
             let _ = crate::slug::remove_tree(&logs);
@@ -395,6 +398,9 @@ impl Service {
             | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])
             | ("DELETE", ["sources", _]) => {
                 return self.build_request(&request, ctx);
+            }
+            ("POST", ["apps", app, "repository"]) => {
+                return Reply::Now(response(self.repository(app)));
             }
             (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),

@@ -287,9 +287,12 @@ fn responses_have_herokus_manners() {
 #[test]
 fn a_server_that_listens_stays_and_its_successor_listens_at_the_same_place() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "0")]);
+    host.plain_app();
+    if let Some(server) = host.server() {
+        server.wait_for_end();
+    }
     // Where a server before has listened, and no other of the tests will.
     std::fs::write(host.state().join("listen"), address_of_its_own()).unwrap();
-    host.plain_app();
     let remote = Remote::of(&host);
     let server = host.server().unwrap();
     assert!(!server.ended_by(std::time::Instant::now() + std::time::Duration::from_millis(300)));

@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "log_file",
             "open_files",
             "pty",
+            "repository",
             "sandbox",
             "slug",
             "stack",
@@ -51,7 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "the wire",
-        &["control", "frame", "http", "reactor", "stream"],
+        &["control", "frame", "http", "pkt_line", "reactor", "stream"],
     ),
     (
         "parts that know no other part",
