@@ -450,8 +450,15 @@ fn a_server_that_has_a_rendezvous_stays_and_the_next_one_has_it_too() {
     let ca = std::fs::read(host.state().join("tls/ca.pem")).unwrap();
     let server = host.server().unwrap();
     assert!(!server.ended_by(Instant::now() + Duration::from_millis(300)));
-    let status = host.dyno(&app, &["server:status"]).finish().succeeds().text();
-    assert!(status.contains(&format!("rendezvous:   {address}")), "{status}");
+    let status = host
+        .dyno(&app, &["server:status"])
+        .finish()
+        .succeeds()
+        .text();
+    assert!(
+        status.contains(&format!("rendezvous:   {address}")),
+        "{status}"
+    );
     host.kill_server();
     met("two");
     assert_eq!(std::fs::read(host.state().join("tls/ca.pem")).unwrap(), ca);
