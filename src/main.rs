@@ -65,6 +65,7 @@ mod stream;
 mod unix_socket;
 
 // The parts.
+mod bridge;
 mod cli;
 mod client;
 mod init;

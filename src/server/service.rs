@@ -1,6 +1,7 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod admission;
+mod bridging;
 mod build_requests;
 mod dyno_requests;
 mod follow;
@@ -49,6 +50,7 @@ use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::{Listen, Sourced};
 use crate::sys::signal::{Signal, ignore};
+use bridging::Bridging;
 use routing::Routing;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
@@ -70,9 +72,9 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     if let Some(mut service) = service {
         // The next server may start already, and needs all that this one has; but for the visitors who still wait for an
         // answer here.
-        let routing = service.routing.take();
+        let (routing, bridging) = (service.routing.take(), service.bridging.take());
         drop(service);
-        drop(routing);
+        drop((bridging, routing));
     }
     Ok(())
 }
@@ -96,6 +98,10 @@ struct Service {
     destroying: Vec<Destroying>,
     /// The router, if there is one.
     routing: Option<Routing>,
+    /// The bridge, if it is needed.
+    bridging: Option<Bridging>,
+    /// How many sessions it may have.
+    bridged: usize,
     /// How many connections it may have.
     visitors: usize,
     builds: Builds,
@@ -203,6 +209,8 @@ impl Service {
             ending: false,
             destroying: Vec::new(),
             routing,
+            bridging: None,
+            bridged: descriptors.sessions,
             visitors: descriptors.visitors,
             builds,
             file_streams: FileStreams::new(descriptors.connections),
@@ -219,6 +227,7 @@ impl Service {
             idle_since: None,
         };
         service.listens_at(listening);
+        service.begin_rendezvous(ctx)?;
         service.recall();
         service.fail_lost_builds();
         service.take_over_repositories();
@@ -229,6 +238,8 @@ impl Service {
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle
             && self.listening.is_none()
+            && self.rendezvous().is_none()
+            && self.bridged_sessions() == 0
             && self.dynos.are_done()
             && self.builds.is_empty()
             && self.gits.is_empty()
@@ -439,6 +450,7 @@ impl Application for Service {
             }
             Event::Woken => {
                 self.hear_router(ctx);
+                self.hear_bridge(ctx);
                 self.hear_builds(ctx);
             }
             Event::Again(token) if token == self.formation_token => {
@@ -510,6 +522,7 @@ impl Application for Service {
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
             self.close_router();
+            self.close_bridge();
         }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 && !self.ending {

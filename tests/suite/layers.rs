@@ -56,7 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "parts that know no other part",
-        &["client", "init", "router", "terminal"],
+        &["bridge", "client", "init", "router", "terminal"],
     ),
     ("the supervisor", &["supervisor"]),
     ("the server", &["server"]),
