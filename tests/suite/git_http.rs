@@ -100,6 +100,11 @@ fn an_app_is_pushed_to_fetched_and_cloned_over_http_and_https() {
     clone
         .git_with(&["push", "origin", "main"], tls)
         .fails_with("! [remote rejected] main -> main (the build failed)");
+    let url = format!("https://{}/shop.git", afar.remote.address);
+    host.dyno(&checkout.folder, &["git:remote", "--https"])
+        .finish()
+        .succeeds()
+        .prints(&format!("set git remote dyno to {url}\n"));
     let places = checkout
         .host
         .request("GET", "/apps/shop", &serde_json::Value::Null);

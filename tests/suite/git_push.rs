@@ -716,6 +716,13 @@ fn git_remote_says_what_is_missing() {
     host.dyno(&checkout.folder, &["git:remote", "-a", "none"])
         .finish()
         .fails_with(1, "no app named `none`", "`dyno apps` lists yours");
+    host.dyno(&checkout.folder, &["git:remote", "-a", "plain", "--https"])
+        .finish()
+        .fails_with(
+            1,
+            "the server does not listen over TCP",
+            "`dyno heroku:env`",
+        );
     let pushing = host.dyno(&checkout.folder, &["__git-hook", "update"]);
     pushing.finish().fails_with(
         1,
