@@ -24,6 +24,7 @@ mod formation;
 mod formation_changes;
 mod formation_crashes;
 mod formation_survival;
+mod heroku_cli;
 mod idle;
 mod layers;
 mod limits;
