@@ -21,6 +21,7 @@ pub mod logs;
 pub mod platform;
 pub mod range;
 pub mod release;
+pub mod repository;
 pub mod server;
 pub mod session;
 pub mod slug;

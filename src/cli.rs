@@ -10,12 +10,15 @@ mod config;
 mod context;
 mod deploy;
 mod doctor;
+mod git;
+pub mod git_hook;
 mod heroku_env;
 mod launch;
 mod logs;
 mod maintenance;
 mod one_off;
 mod open;
+mod pieces;
 mod ps;
 mod ps_end;
 mod releases;
@@ -138,6 +141,9 @@ enum Command {
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
     Deploy(deploy::Deploy),
+    /// Have `git push dyno main` deploy this checkout
+    #[command(name = "git:remote")]
+    GitRemote(git::Remote),
     /// Make an app and link this folder to it
     Create(apps::Create),
     /// Link this folder to an app
@@ -242,6 +248,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
+        Command::GitRemote(command) => command.perform(&mut context)?,
         Command::Create(command) => command.perform(&mut context)?,
         Command::Link => apps::link(&mut context)?,
         Command::Unlink => apps::unlink(&mut context)?,

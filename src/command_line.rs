@@ -122,6 +122,21 @@ pub fn split_env(argument: &str) -> Result<Vec<(String, String)>, UserError> {
     Ok(vars)
 }
 
+/// What a line begins with that tells Heroku's CLI the status of its command, which follows.
+pub const STATUS_MARKER: &str = "\u{ffff} heroku-command-exit-status: ";
+
+/// The command without what Heroku's CLI adds to it so that the shell prints such a line (`run -x`); none, if it does not
+/// ask for one. A shell that leaves early would never get there, so whoever runs the command says it instead.
+pub fn without_status_request(command: &str) -> Option<&str> {
+    let before = command
+        .trim_end()
+        .strip_suffix("$?\"")?
+        .strip_suffix(STATUS_MARKER)?
+        .strip_suffix("echo \"")?
+        .trim_end();
+    before.strip_suffix(';').map(str::trim_end)
+}
+
 fn push_quoted(text: &mut String, word: &str, plain: bool) {
     if plain {
         text.push_str(word);
@@ -222,6 +237,23 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(resolve(command, &types), resolved);
+        }
+    }
+
+    #[test]
+    fn a_command_asks_for_its_status_as_herokus_cli_has_it() {
+        let asks =
+            |command: &str| format!("{command} ; echo \"\u{ffff} heroku-command-exit-status: $?\"");
+        for command in ["worker 42", "rake test; ls", "echo \"a b\"", ""] {
+            assert_eq!(without_status_request(&asks(command)), Some(command));
+        }
+        for command in [
+            "worker 42",
+            "worker ; echo \"heroku-command-exit-status: $?\"",
+            &format!("{} ; ls", asks("worker")),
+            &asks("worker")["worker ;".len()..],
+        ] {
+            assert_eq!(without_status_request(command), None, "{command}");
         }
     }
 

@@ -108,6 +108,8 @@ pub enum Streams {
     Terminal(Size),
     /// Three pipes.
     Pipes,
+    /// Two pipes: both outputs go into one, in the order in which they are written.
+    Merged,
     /// Nothing to read; both outputs into one pipe.
     Output,
     /// Those of the process that made the sandbox.
@@ -122,7 +124,11 @@ pub enum ToSupervisor {
     /// [`DynoSpec`], and the right to its port, to be held as long as it lives.
     Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
-    Attach,
+    Attach {
+        /// It has no use for two outputs: without a terminal, both are to come in one pipe.
+        #[serde(default)]
+        merged: bool,
+    },
     /// End the dyno: SIGTERM once its requests are answered, after `drain` seconds at most and at once if this is said
     /// again; SIGKILL `grace` seconds later.
     Stop {
@@ -187,6 +193,8 @@ pub enum ToInit {
     Signal { signal: i32 },
     /// Tell the processes of one command that its client is gone, by SIGHUP.
     HangUp { id: u32 },
+    /// Interrupt the processes of one command, by SIGINT.
+    Interrupt { id: u32 },
     /// Find out whether a process of the dyno has the socket of this inode open.
     FindSocket { inode: u64 },
 }

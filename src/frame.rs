@@ -4,8 +4,8 @@
 //! with [`Frame::Up`]: the supervisor relays no byte, and a pipe through a dyno is as fast as a pipe.
 //! Frames carry the rest. Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON.
 //! A client says single bytes: `1` or `2` when it no longer reads that output of the command, which then is to get its
-//! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them. Closing the
-//! connection is the hang-up.
+//! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them; `i` to interrupt a
+//! command without a terminal. Closing the connection is the hang-up.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub fn closed_stream(byte: u8) -> Option<usize> {
 
 /// The byte by which a client says that the command's streams are in use.
 pub const ACTIVE: u8 = b'a';
+
+/// The byte by which a client says that the command is to be interrupted, as by Ctrl-C.
+pub const INTERRUPT: u8 = b'i';
 
 /// One message of a supervisor to its client.
 #[derive(Debug, Clone, PartialEq)]

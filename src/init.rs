@@ -126,15 +126,22 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);
                 }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
-                    // Not yet waited for, so the number cannot be anybody else's.
-                    if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {
-                        let hangup = rustix::process::Signal::HUP;
-                        let _ = rustix::process::kill_process_group(*pid, hangup);
-                    }
+                    signal_command(&commands, id, rustix::process::Signal::HUP);
+                }
+                Ok(Some((ToInit::Interrupt { id }, _))) => {
+                    signal_command(&commands, id, rustix::process::Signal::INT);
                 }
                 Err(error) => return Err(broken(error.into())),
             }
         }
+    }
+}
+
+/// Signals the process group of one command, if that runs still.
+fn signal_command(commands: &Commands, id: u32, signal: rustix::process::Signal) {
+    // Not yet waited for, so the number cannot be anybody else's.
+    if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {
+        let _ = rustix::process::kill_process_group(*pid, signal);
     }
 }
 
@@ -247,6 +254,15 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
             let (our_stderr, stderr) = pipe(None)?;
             Ok((
                 vec![our_stdin, our_stdout, our_stderr],
+                Theirs::Three([stdin, stdout, stderr]),
+            ))
+        }
+        Streams::Merged => {
+            let (stdin, our_stdin) = pipe(Some(PIPE_SIZE))?;
+            let (ours, stdout) = pipe(Some(PIPE_SIZE))?;
+            let stderr = rustix::io::fcntl_dupfd_cloexec(&stdout, 0)?;
+            Ok((
+                vec![our_stdin, ours],
                 Theirs::Three([stdin, stdout, stderr]),
             ))
         }

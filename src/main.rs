@@ -38,6 +38,7 @@ mod listener;
 mod log_file;
 mod open_files;
 mod pty;
+mod repository;
 mod sandbox;
 mod slug;
 mod stack;
@@ -54,6 +55,7 @@ mod toolchain;
 mod control;
 mod frame;
 mod http;
+mod pkt_line;
 mod reactor;
 #[allow(
     dead_code,
@@ -63,6 +65,7 @@ mod stream;
 mod unix_socket;
 
 // The parts.
+mod bridge;
 mod cli;
 mod client;
 mod init;
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let outcome = match args.first().and_then(|part| part.to_str()) {
         Some("__supervise") => supervisor::run().map(|()| 0),
         Some("__sandbox") => cli::sandbox::run(&args[1..]),
+        Some("__git-hook") => cli::git_hook::run(&args[1..]),
         Some("__slug") => slug::command::run(&args[1..]).map(|()| 0),
         _ => cli::run(),
     };

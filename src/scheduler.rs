@@ -133,29 +133,28 @@ pub struct Plan {
 pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
     let mut plan = Plan::default();
     let mut room = situation.room;
-    let mut present: HashMap<(&str, u32), &Present> = HashMap::new();
-    for dyno in situation.present {
-        let place = (dyno.name.process_type.as_str(), dyno.name.number);
-        // Two of one name can only come of a state that was changed by hand: the newer stays.
-        if let Some(older) = present.insert(place, dyno) {
-            plan.retire(older, StopReason::Restarted, &mut room);
-        }
-    }
-    let quantities: HashMap<&str, u32> = situation
+    let mut places: HashMap<&str, Vec<Option<&Present>>> = situation
         .wanted
         .iter()
-        .map(|wanted| (wanted.process_type.as_str(), wanted.quantity))
+        .map(|it| (&*it.process_type, vec![None; it.quantity as usize]))
         .collect();
-    for dyno in present.values() {
-        let quantity = quantities.get(dyno.name.process_type.as_str());
-        if dyno.name.number > quantity.copied().unwrap_or(0) {
-            plan.retire(dyno, StopReason::ScaledDown, &mut room);
+    for dyno in situation.present {
+        let of_type = places.get_mut(&*dyno.name.process_type);
+        let index = (dyno.name.number as usize).wrapping_sub(1);
+        match of_type.and_then(|places| places.get_mut(index)) {
+            None => plan.retire(dyno, StopReason::ScaledDown, &mut room),
+            Some(place) => {
+                // Two of one name can only come of a state that was changed by hand: the newer stays.
+                if let Some(older) = place.replace(dyno) {
+                    plan.retire(older, StopReason::Restarted, &mut room);
+                }
+            }
         }
     }
     for wanted in situation.wanted {
-        for number in 1..=wanted.quantity {
-            let place = (wanted.process_type.as_str(), number);
-            if let Some(dyno) = present.get(&place) {
+        let places = places.get(&*wanted.process_type).into_iter().flatten();
+        for (number, dyno) in (1..).zip(places) {
+            if let Some(dyno) = dyno {
                 let outdated = dyno.release != situation.release || dyno.size != wanted.size;
                 match (outdated, dyno.cycle_at <= now) {
                     (true, _) => plan.retire(dyno, StopReason::Restarted, &mut room),

@@ -364,7 +364,7 @@ impl Supervisor {
                 return;
             };
             match control::receive::<ToSupervisor>(server) {
-                Ok(Some((ToSupervisor::Attach, fds))) => self.attach(fds),
+                Ok(Some((ToSupervisor::Attach { merged }, fds))) => self.attach(fds, merged),
                 Ok(Some((ToSupervisor::Stop { grace, why, drain }, _))) => {
                     let [grace, drain] = [grace, drain].map(|seconds| {
                         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
@@ -406,7 +406,7 @@ impl Supervisor {
         }
     }
 
-    fn attach(&mut self, fds: Vec<OwnedFd>) {
+    fn attach(&mut self, fds: Vec<OwnedFd>, merged: bool) {
         for connection in fds {
             let Ok(mut session) = Session::begin(connection) else {
                 continue;
@@ -428,6 +428,9 @@ impl Supervisor {
                     .register(session.connection(), self.client_token, Interest::READABLE);
             if registered.is_ok() {
                 self.session = Some(session);
+                if merged && self.spec.streams == Streams::Pipes {
+                    self.spec.streams = Streams::Merged;
+                }
                 self.step(Event::ClientAttached);
             }
         }
@@ -481,6 +484,9 @@ impl Supervisor {
         // Ours was kept for the log; but a command whose reader has left is to notice.
         self.streams
             .retain(|(number, _)| !news.closed.contains(number));
+        if news.interrupt {
+            let _ = self.tell_init(&ToInit::Interrupt { id: MAIN });
+        }
         if news.active {
             self.step(Event::ClientActive);
         }

@@ -196,13 +196,17 @@ impl CreateDyno {
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
         request.attach = fields.optional("attach")?.unwrap_or(false);
-        request.force_no_tty = fields.optional("force_no_tty")?.unwrap_or(false);
         let env: BTreeMap<String, Text> = fields.optional("env")?.unwrap_or_default();
         request.env = env
             .into_iter()
             .map(|(name, Text(value))| (name, value))
             .collect();
         config_var::check_env(&request.env)?;
+        // Heroku's client does not say that its output is no terminal; but it tells the size of one.
+        let has_window = ["COLUMNS", "LINES"]
+            .iter()
+            .any(|it| request.env.contains_key(*it));
+        request.force_no_tty = fields.optional("force_no_tty")?.unwrap_or(!has_window);
         if let Some(size) = fields.optional::<String>("size")? {
             request.size = Size::lookup(&size)?;
         }

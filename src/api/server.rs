@@ -52,6 +52,9 @@ pub struct ServerStatus {
     /// Where the API is reached over TCP, if it is: `127.0.0.1:5001`.
     #[serde(default)]
     pub api: Option<String>,
+    /// Where Heroku's CLI meets dynos, if it does: `127.0.0.1:5000`.
+    #[serde(default)]
+    pub rendezvous: Option<String>,
 }
 
 /// Where the server is reached over TCP: the answer to `POST /server/actions/listen`.
@@ -59,6 +62,9 @@ pub struct ServerStatus {
 pub struct Listening {
     /// The API: `127.0.0.1:5001`.
     pub api: String,
+    /// Where Heroku's CLI meets dynos: `127.0.0.1:5000`.
+    #[serde(default)]
+    pub rendezvous: Option<String>,
 }
 
 /// Who has started a server, and what becomes of it when it ends.

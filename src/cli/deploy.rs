@@ -4,7 +4,7 @@
 //! counts the digest itself, and both must agree.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
-use crossbeam_channel::{Receiver, Sender};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use super::context::{Context, app_path, current_folder, folder};
 use super::launch;
+use super::pieces::pieces;
 use crate::api::ExactTime;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
@@ -31,11 +31,8 @@ use crate::slug::{self, Limits, Packed};
 use crate::terminal;
 use crate::toolchain;
 
-/// Pieces of a packed slug that wait to be sent; each is at most 256 KiB.
-const PIECES: usize = 8;
-
 /// What the server takes a tarball as.
-const TARBALL: &str = "application/gzip";
+pub const TARBALL: &str = "application/gzip";
 
 /// Pack a folder into a slug and release it.
 #[derive(Debug, Args)]
@@ -205,35 +202,26 @@ pub fn from_folder(
         ..CreateSlug::default()
     };
     let slug: Slug = client.post(&app_path(app, "/slugs"), &request)?;
-    let (sender, receiver) = crossbeam_channel::bounded(PIECES);
+    let (pieces, mut arriving) = pieces();
     let outcome = thread::scope(|scope| {
         let packing = scope.spawn(|| {
             let mut progress = |at: slug::Progress| {
                 story.bar.set_length(at.total);
                 story.bar.set_position(at.done);
             };
-            let packed = slug::pack(root, Pieces(&sender), level, &limits, &mut progress);
-            let end = if packed.is_ok() {
-                Piece::End
-            } else {
-                Piece::Failed
-            };
-            let _ = sender.send(end);
-            drop(sender);
+            let packed = slug::pack(root, &pieces, level, &limits, &mut progress);
+            pieces.end(packed.is_ok());
             packed
         });
-        let mut pieces = Arriving {
-            pieces: receiver,
-            current: Vec::new(),
-            at: 0,
-            ended: false,
-            failed: false,
-        };
-        let uploaded: Result<Slug> =
-            client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut pieces);
-        let pieces_failed = pieces.failed;
+        let uploaded: Result<Slug> = client.upload(
+            "PUT",
+            target::of_url(&slug.blob.url),
+            TARBALL,
+            &mut arriving,
+        );
+        let pieces_failed = arriving.failed;
         // Packing must not wait for a reader that has given up.
-        drop(pieces);
+        drop(arriving);
         let packed = packing.join().map_err(|_| anyhow!("packing failed"))?;
         match (packed, uploaded) {
             (Ok(packed), Ok(slug)) => Ok((packed, slug)),
@@ -413,57 +401,5 @@ impl Drop for Story {
         if !self.told {
             self.tell("failed");
         }
-    }
-}
-
-/// A piece of a slug on its way from the packing thread to the sending one.
-enum Piece {
-    Bytes(Vec<u8>),
-    End,
-    Failed,
-}
-
-/// The packing side.
-struct Pieces<'a>(&'a Sender<Piece>);
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(256 * 1024)];
-        let sent = self.0.send(Piece::Bytes(bytes.to_vec()));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The sending side. Half a slug must not look like a whole one, so only an explicit end is one.
-struct Arriving {
-    pieces: Receiver<Piece>,
-    current: Vec<u8>,
-    at: usize,
-    ended: bool,
-    /// Packing has.
-    failed: bool,
-}
-
-impl Read for Arriving {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.current.len() && !self.ended {
-            match self.pieces.recv() {
-                Ok(Piece::Bytes(bytes)) => (self.current, self.at) = (bytes, 0),
-                Ok(Piece::End) => self.ended = true,
-                Ok(Piece::Failed) | Err(_) => {
-                    self.failed = true;
-                    return Err(io::Error::other("packing failed"));
-                }
-            }
-        }
-        let count = buffer.len().min(self.current.len() - self.at);
-        buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
     }
 }

@@ -42,9 +42,38 @@ const SUPERSEDED: &str = "a newer release has taken its place";
 /// When it failed: what ran before goes on.
 pub fn until_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
     let release = match release.status {
-        ReleaseStatus::Pending => follow_phase(context, app, release)?,
+        ReleaseStatus::Pending => follow_phase(context, app, &release, logs::follow_dyno)?,
         _ => release,
     };
+    check_released(app, release)
+}
+
+/// The same of a release that may have none, or whose phase may be over: what it prints is told on standard error, in
+/// Heroku's manner.
+///
+/// # Errors
+/// When it failed: what ran before goes on.
+pub fn until_released_as_heroku(
+    context: &mut Context,
+    app: &str,
+    release: Release,
+) -> Result<Release> {
+    if release.process_types.get(RELEASE_PHASE).is_none() {
+        return check_released(app, release);
+    }
+    let now = follow_phase(context, app, &release, |context, dyno| {
+        tell!("");
+        logs::follow_output(context, dyno)
+    })?;
+    let how = match now.status {
+        ReleaseStatus::Failed => "failed",
+        _ => "done",
+    };
+    tell!("Waiting for release.... {how}.");
+    check_released(app, now)
+}
+
+fn check_released(app: &str, release: Release) -> Result<Release> {
     if release.status == ReleaseStatus::Failed {
         let message = format!(
             "the release command of v{} of `{app}` failed; what ran before goes on",
@@ -59,8 +88,13 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
     Ok(release)
 }
 
-/// The release once its phase has ended.
-fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Release> {
+/// The release once its phase has ended, whose dyno is followed by `follow`.
+fn follow_phase(
+    context: &mut Context,
+    app: &str,
+    release: &Release,
+    follow: impl Fn(&mut Context, &Dyno) -> Result<()>,
+) -> Result<Release> {
     tell!("Running release command...");
     let target = app_path(app, &format!("/releases/{}", release.id));
     let mut followed = false;
@@ -77,7 +111,7 @@ fn follow_phase(context: &mut Context, app: &str, release: Release) -> Result<Re
                 |dyno: &&Dyno| dyno.r#type == RELEASE_PHASE && dyno.release.version == version;
             if let Some(dyno) = dynos.iter().find(of_phase) {
                 followed = true;
-                logs::follow_dyno(context, dyno)?;
+                follow(context, dyno)?;
                 patient = Patient::new();
             }
         }

@@ -14,7 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::context::Context;
 use crate::api::dyno::Dyno;
 use crate::api::logs::{LogQuery, MOST_LINES};
-use crate::error::UserError;
+use crate::error::{UserError, tell};
+use crate::log_line::{self, Source};
 use crate::time_span;
 pub(super) use paint::show;
 use print::Printer;
@@ -85,6 +86,30 @@ pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
     let (app, mut printer) = (&dyno.app, Printer::of_process(false)?);
     follow::read_of(context, &app.id, &app.name, query, &mut |lines| {
         printer.print(lines)
+    })
+}
+
+/// Tells on standard error what a dyno prints, without what the log says of each line, until it has ended.
+///
+/// # Errors
+/// As [`follow_dyno`].
+pub fn follow_output(context: &mut Context, dyno: &Dyno) -> Result<()> {
+    let query = LogQuery {
+        source: Some(Source::App),
+        dyno: Some(dyno.name.clone()),
+        until_ended: true,
+        ..LogQuery::default()
+    };
+    let app = &dyno.app;
+    follow::read_of(context, &app.id, &app.name, query, &mut |lines| {
+        for line in lines.split(|byte| *byte == b'\n') {
+            if let Some(line) = log_line::parse(line) {
+                let mut text = String::new();
+                show(line.text, &mut text);
+                tell!("{text}");
+            }
+        }
+        Ok(())
     })
 }
 

@@ -26,7 +26,7 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS|auto|off")]
     listen: Option<String>,
     /// Where Heroku's CLI meets the dynos that it runs, like 127.0.0.1:5000; the setting `rendezvous`
-    #[arg(long, value_name = "ADDRESS|off")]
+    #[arg(long, value_name = "ADDRESS|auto|off")]
     rendezvous: Option<String>,
     /// The server's certificate for TLS, in PEM, instead of one from a CA of its own; the setting `tls_cert`
     #[arg(long, value_name = "FILE", requires = "tls_key")]

@@ -61,6 +61,10 @@ impl Show {
             status.router.as_deref().unwrap_or("none")
         )?;
         say!("API over TCP: {}", status.api.as_deref().unwrap_or("none"))?;
+        say!(
+            "rendezvous:   {}",
+            status.rendezvous.as_deref().unwrap_or("none")
+        )?;
         say!("clients:      {}", status.connections)?;
         say!("dynos:        {}", dynos(&status))?;
         say!(

@@ -1,19 +1,18 @@
 //! `dyno start`: runs this folder's Procfile in the foreground, in a short-lived app of its own.
 //!
-//! Three threads: one holds the app's connection (`start/hold.rs`), one reads the app's log and shows it
-//! (`start/screen.rs`), and this one waits for signals and for what the log tells of the processes (`start/watch.rs`). So
-//! Ctrl-C works though nobody takes the output. What is here of the processes is known from the log alone, which goes on
+//! Threads: one holds the app's connection (`start/hold.rs`), one reads the app's log and shows it (`start/screen.rs`), one
+//! packs and releases the folder if a copy is wanted, and this one waits for signals and for what the log tells of the
+//! processes (`start/watch.rs`). So Ctrl-C works though nobody takes the output, and in the middle of a large slug. What is here of the processes is known from the log alone, which goes on
 //! whatever becomes of the server.
 
 mod hold;
 mod quantities;
 mod screen;
+mod variables;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +24,6 @@ use clap::Args;
 use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rustix::fs::OFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -34,26 +32,19 @@ use super::context::{Context, app_path, current_folder, folder};
 use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
 use super::logs::follow;
 use super::one_off::tell_isolation;
+use crate::api::app::App;
 use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::api::logs::{LogQuery, MOST_LINES};
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
 use crate::client::is_lost;
-use crate::config_var::check_env;
-use crate::dot_env;
-use crate::error::{EXIT_USAGE, UserError, tell_part};
+use crate::error::{EXIT_USAGE, UserError, tell, tell_part};
 use crate::formation::{Update, parse_amount};
 use crate::log_line;
 use crate::release::ProcessTypes;
 use crate::sys::signal::{Signal, is_ignored};
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
-
-/// The first port, foreman's.
-const FIRST_PORT: u16 = 5000;
-
-/// The file of variables that is read if no other is named; it need not be there.
-const DOT_ENV: &str = ".env";
 
 /// Between two tries to find a server.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -68,9 +59,9 @@ const LAST_LINES: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
-  $ dyno start                      one of each process type, Ctrl-C ends them
-  $ dyno start web                  only web
-  $ dyno start -m all=1,worker=2    two workers
+$ dyno start                      one of each process type, Ctrl-C ends them
+$ dyno start web                  only web
+$ dyno start -m all=1,worker=2    two workers
 
 In another terminal, in this folder: `dyno ps`, `dyno ps:restart web.1`, `dyno run bash`, `dyno logs`.";
 
@@ -103,7 +94,9 @@ pub struct Start {
 
 /// What this command waits for.
 enum Event {
-    Signal(i32),
+    Signal(i32, Instant),
+    /// The copy is released, or cannot be.
+    Released(Result<()>),
     /// A process that is to run does not.
     Crashed(Failure),
     /// The log has ended, or nobody takes it.
@@ -123,7 +116,7 @@ impl Start {
         let root = current_folder()?;
         let types = procfile(&root)?;
         let formation = quantities::quantities(&types, self.formation.as_deref(), &self.processes)?;
-        let (env, port) = self.variables(&root)?;
+        let (env, port) = variables::read(&root, &self.env, self.port)?;
         let (sender, events) = crossbeam_channel::unbounded();
         pass_signals_on(sender.clone())?;
         let mut request = CreateSession {
@@ -142,50 +135,19 @@ impl Start {
         let (hold, session) = hold::begin(&mut context, &request)?;
         tell_isolation(&context.home);
         request.id = Some(session.id.clone());
-        let mut running = Running::begin(context, session, &request, &self, sender.clone())?;
-        spawn("hold", sender, {
+        let running = Running::begin(context, session, &request, &self, sender.clone())?;
+        spawn("hold", sender.clone(), {
             let (mut context, mut request) = (of_app(&running.session)?, request.clone());
             let stopping = Arc::clone(&running.stopping);
             move || Event::HoldEnded(hold::keep(hold, &mut context, &mut request, &stopping))
         })?;
         if self.slug {
-            // Whatever goes wrong here ends this command, and with its connection the app.
-            running.release(&root, &request.formation)?;
+            let (mut context, app) = (of_app(&running.session)?, running.session.app.clone());
+            spawn("release", sender, move || {
+                Event::Released(release(&mut context, &app, &root, &request.formation))
+            })?;
         }
         running.until_end(&events)
-    }
-
-    /// Variables for the processes, and the first port: `PORT` is foreman's word for that.
-    fn variables(&self, root: &Path) -> Result<(BTreeMap<String, String>, u16)> {
-        let mut env = BTreeMap::new();
-        let usual = [PathBuf::from(DOT_ENV)];
-        let (files, must_be) = match self.env.is_empty() {
-            true => (&usual[..], false),
-            false => (&self.env[..], true),
-        };
-        for file in files {
-            let shown = file.display().to_string();
-            match read(&root.join(file)) {
-                Ok(text) => env.extend(dot_env::parse(&text, &shown)?),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => {}
-                Err(error) => {
-                    return Err(UserError::new(format!("cannot read `{shown}`: {error}"))
-                        .hint("-e takes a file of lines like `NAME=value`")
-                        .into());
-                }
-            }
-        }
-        let of_file = env.remove("PORT");
-        let port = match (self.port, of_file) {
-            (Some(port), _) => port,
-            (None, Some(text)) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                let hint = "it is the first port, from 1 to 65535; `-p` says another";
-                UserError::new("`PORT` of the file of variables is no port").hint(hint)
-            })?,
-            (None, None) => FIRST_PORT,
-        };
-        check_env(&env)?;
-        Ok((env, port))
     }
 }
 
@@ -218,18 +180,6 @@ fn procfile(root: &Path) -> Result<ProcessTypes> {
         .into())
 }
 
-/// What a file has, up to a little more than it may have. Opening a pipe does not wait for a writer.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)?
-        .take(dot_env::MAX_BYTES as u64 + 1)
-        .read_to_end(&mut text)?;
-    Ok(text)
-}
-
 /// What a thread of its own needs to talk to the server about the app.
 fn of_app(session: &Session) -> Result<Context> {
     Context::new(Place {
@@ -247,6 +197,29 @@ fn spawn(
     thread.spawn(move || drop(sender.send(work()))).map(drop)
 }
 
+/// Deploys the folder to the app, and has its processes run.
+fn release(
+    context: &mut Context,
+    app: &App,
+    root: &Path,
+    formation: &BTreeMap<String, u32>,
+) -> Result<()> {
+    deploy::from_folder(context, &app.name, root, Purpose::Start)?;
+    let update = |(which, quantity): (&String, &u32)| {
+        Ok(Update {
+            which: which.clone(),
+            amount: Some(parse_amount(&quantity.to_string())?),
+            size: None,
+        })
+    };
+    let request = ScaleFormation {
+        updates: formation.iter().map(update).collect::<Result<_>>()?,
+    };
+    let target = app_path(&app.id, "/formation");
+    let _: Vec<Formation> = context.client()?.patch(&target, &request)?;
+    Ok(())
+}
+
 /// Signals that end the command are its own business from here on. One that whoever started it has ignored, as `nohup`
 /// does, stays so.
 fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
@@ -255,7 +228,7 @@ fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new(wanted)?;
     let pass_on = move || {
         for signal in signals.forever() {
-            if sender.send(Event::Signal(signal)).is_err() {
+            if sender.send(Event::Signal(signal, Instant::now())).is_err() {
                 return;
             }
         }
@@ -274,6 +247,8 @@ struct Running {
     watch: Arc<Mutex<Watch>>,
     /// For the thread that holds the app.
     stopping: Arc<AtomicBool>,
+    /// The folder is being packed and released, and standard error has the beginning of a line that says so.
+    releasing: bool,
     /// Nothing is shown any more.
     log_ended: bool,
     exit_on_crash: bool,
@@ -320,36 +295,26 @@ impl Running {
             screen: screen(Form::Plain),
             watch,
             stopping: Arc::default(),
+            releasing: start.slug,
             log_ended: false,
             exit_on_crash: start.exit_on_crash,
         })
     }
 
-    /// Deploys the folder to the app, and has its processes run.
-    fn release(&mut self, root: &Path, formation: &BTreeMap<String, u32>) -> Result<()> {
-        let app = &self.session.app.id;
-        deploy::from_folder(&mut self.context, app, root, Purpose::Start)?;
-        let update = |(which, quantity): (&String, &u32)| {
-            Ok(Update {
-                which: which.clone(),
-                amount: Some(parse_amount(&quantity.to_string())?),
-                size: None,
-            })
-        };
-        let request = ScaleFormation {
-            updates: formation.iter().map(update).collect::<Result<_>>()?,
-        };
-        let target = app_path(app, "/formation");
-        let _: Vec<Formation> = self.context.client()?.patch(&target, &request)?;
-        Ok(())
-    }
-
     /// Waits until something asks for the end, and sees to it.
     fn until_end(mut self, events: &Receiver<Event>) -> Result<u8> {
-        let mut crashed = None;
+        let (mut crashed, mut asked_at) = (None, None);
         let outcome = loop {
             match events.recv().context("nobody is left to wait for")? {
-                Event::Signal(_) => break Ok(()),
+                Event::Signal(_, at) => {
+                    asked_at = Some(at);
+                    break Ok(());
+                }
+                // Its connection ends with this command, and with that the app.
+                Event::Released(released) => {
+                    released?;
+                    self.releasing = false;
+                }
                 Event::Crashed(failure) if self.exit_on_crash => {
                     self.tell(&format!("{} {}", failure.name, failure.how()));
                     crashed = Some(failure);
@@ -369,7 +334,7 @@ impl Running {
                 }
             }
         };
-        self.end(events)?;
+        self.end(events, asked_at.unwrap_or_else(Instant::now))?;
         outcome?;
         let failure = locked(&self.watch).failure().cloned();
         match crashed.or(failure) {
@@ -381,23 +346,26 @@ impl Running {
         }
     }
 
-    /// Has everything end. Returns when all is gone: processes, app and log.
-    fn end(&mut self, events: &Receiver<Event>) -> Result<()> {
+    /// Has everything end, as was asked for at a time. Returns when all is gone: processes, app and log.
+    fn end(&mut self, events: &Receiver<Event>, asked_at: Instant) -> Result<()> {
         locked(&self.watch).stop();
         self.stopping.store(true, Ordering::Relaxed);
+        if self.releasing {
+            tell!("");
+        }
         self.tell("sending SIGTERM to all processes");
         self.stop(false)?;
-        let (began, mut killed) = (Instant::now(), false);
+        let mut killed = false;
         let (mut gone, mut log_ended) = (false, self.log_ended);
         while !gone {
             match events.recv().context("nobody is left to wait for")? {
-                Event::Signal(SIGINT | SIGTERM) if began.elapsed() > SAME_SIGNAL && !killed => {
+                Event::Signal(SIGINT | SIGTERM, at) if !killed && at - asked_at > SAME_SIGNAL => {
                     killed = true;
                     locked(&self.watch).kill();
                     self.tell("sending SIGKILL to all processes");
                     self.stop(true)?;
                 }
-                Event::Signal(_) | Event::Crashed(_) => {}
+                Event::Signal(..) | Event::Crashed(_) | Event::Released(_) => {}
                 Event::LogEnded(_) => log_ended = true,
                 // One that cannot be held any more has been given up: that is its end, too.
                 Event::HoldEnded(_) => gone = true,

@@ -195,6 +195,14 @@ struct World {
     used: BTreeSet<String>,
     oldest: Duration,
     starts: u64,
+    /// The processor time that planning took.
+    planning: Duration,
+}
+
+/// The processor time of this thread, which no neighbour's work counts into.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
 }
 
 /// What may happen, to whom it may concern.
@@ -228,6 +236,7 @@ impl World {
             used: BTreeSet::new(),
             oldest: Duration::ZERO,
             starts: 0,
+            planning: Duration::ZERO,
         }
     }
 
@@ -235,7 +244,7 @@ impl World {
         self.dynos.iter().filter(|dyno| !dyno.leaving).count() as u32
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&mut self) -> Plan {
         let present: Vec<_> = self
             .dynos
             .iter()
@@ -249,7 +258,10 @@ impl World {
             crashes: &self.crashes,
             room: self.max.saturating_sub(self.alive()),
         };
-        plan(&situation, self.now)
+        let since = thread_time();
+        let planned = plan(&situation, self.now);
+        self.planning += thread_time() - since;
+        planned
     }
 
     fn add(&mut self, name: DynoName, one_off: bool) {
@@ -295,7 +307,8 @@ impl World {
     fn check(&mut self) {
         let mut names = BTreeMap::new();
         for dyno in self.dynos.iter().filter(|dyno| !dyno.leaving) {
-            *names.entry(dyno.present.name.to_string()).or_insert(0) += 1;
+            let name = &dyno.present.name;
+            *names.entry((&name.process_type, name.number)).or_insert(0) += 1;
             self.oldest = self.oldest.max(self.now - dyno.born);
         }
         assert!(names.values().all(|count| *count == 1), "{names:?}");
@@ -436,7 +449,8 @@ proptest! {
     }
 }
 
-/// A thousand dynos, each cycled seven times in a week, some of them crashing.
+/// A thousand dynos, each cycled seven times in a week, some of them crashing. All the planning takes a tenth of a second
+/// when it is optimized, and less than one when it is not.
 #[test]
 fn a_week_of_a_thousand_dynos_cycles_each_of_them() {
     let mut world = World::new(1000);
@@ -450,4 +464,6 @@ fn a_week_of_a_thousand_dynos_cycles_each_of_them() {
     }
     assert!(world.starts > 6 * 1000, "{} starts", world.starts);
     assert_eq!(world.alive(), 1000);
+    let planning = world.planning;
+    assert!(planning < Duration::from_secs(2), "{planning:?}");
 }

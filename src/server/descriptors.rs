@@ -14,6 +14,11 @@ const READERS: u64 = 200;
 /// Most connections that the router has with clients.
 const MOST_VISITORS: u64 = 10_000;
 
+/// Most sessions that go by way of the bridge, and what each may have open: its client, its supervisor, three streams; and
+/// for each there may be somebody who has only just come.
+const MOST_SESSIONS: u64 = 1_000;
+const PER_SESSION: u64 = 6;
+
 /// What may be open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
@@ -25,6 +30,8 @@ pub struct Descriptors {
     pub dynos: usize,
     /// Connections that the router has with clients; each may have one with a dyno.
     pub visitors: usize,
+    /// Sessions that go by way of the bridge.
+    pub sessions: usize,
     /// What the limit was before the server raised it. Its dynos' commands get that again: some programs look at every
     /// descriptor that they might have, and `select(2)` knows 1,024.
     pub original: u64,
@@ -59,12 +66,16 @@ fn share(limit: u64, connections: usize, router: bool) -> Option<Descriptors> {
         true => (rest / 4).min(MOST_VISITORS),
         false => 0,
     };
-    let dynos = rest - 2 * visitors;
+    // A fifth of what is left.
+    let rest = rest - 2 * visitors;
+    let sessions = (rest / 5 / PER_SESSION).min(MOST_SESSIONS);
+    let dynos = rest - PER_SESSION * sessions;
     Some(Descriptors {
         limit,
         connections: clients.try_into().unwrap_or(usize::MAX),
         dynos: dynos.try_into().unwrap_or(usize::MAX),
         visitors: visitors.try_into().unwrap_or(usize::MAX),
+        sessions: sessions.try_into().unwrap_or(usize::MAX),
         original: limit,
     })
 }
@@ -75,20 +86,26 @@ mod tests {
 
     #[test]
     fn clients_dynos_and_visitors_share_what_there_is() {
-        for (limit, connections, dynos, visitors) in [
-            (96, 5, 9, 4),
-            (1024, 160, 240, 120),
-            (4096, 672, 1480, 740),
-            (524_288, 1024, 502_800, 10_000),
+        for (limit, connections, dynos, visitors, sessions) in [
+            (96, 5, 9, 4, 0),
+            (1024, 160, 192, 120, 8),
+            (4096, 672, 1186, 740, 49),
+            (524_288, 1024, 496_800, 10_000, 1_000),
         ] {
             let shares = share(limit, 1024, true).unwrap();
             assert_eq!(
-                (shares.connections, shares.dynos, shares.visitors),
-                (connections, dynos, visitors),
+                (
+                    shares.connections,
+                    shares.dynos,
+                    shares.visitors,
+                    shares.sessions
+                ),
+                (connections, dynos, visitors, sessions),
                 "{limit}"
             );
             let readers = shares.connections.min(200);
             let all = OWN as usize + connections + 2 * readers + dynos + 2 * visitors;
+            let all = all + PER_SESSION as usize * sessions;
             assert!(all <= limit as usize);
         }
         assert_eq!(share(96, 1024, false).unwrap().dynos, 17);

@@ -477,14 +477,10 @@ impl Dynos {
         }
     }
 
-    /// Passes a client on to its dyno. An error comes back with the connection.
-    pub fn attach(&self, id: &str, connection: &OwnedFd) -> bool {
-        self.supervisors.attach(id, connection)
-    }
-
-    /// Has a dyno run a second command, on its own release, for the client on `connection`. False when it is not alive.
-    pub fn run_inside(&self, id: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
-        self.supervisors.run_inside(id, command, connection)
+    /// Passes a client's connection on to its dyno, to be attached to its command or to one that is run beside that.
+    /// False when the dyno is not alive.
+    pub fn pass_on(&self, id: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
+        self.supervisors.pass_on(id, ask, connection)
     }
 
     /// Asks a dyno to end within `grace` seconds. False when it is not alive.
@@ -671,16 +667,24 @@ fn streams(request: &CreateDyno) -> Streams {
     }
 }
 
-/// What a dyno's supervisor is told of a second command.
-pub fn inside(request: &RunInside, release: &Release) -> Result<ToSupervisor, ApiError> {
+/// What a dyno's supervisor is told of a second command; `merged`: without a terminal, both outputs come in one pipe.
+///
+/// # Errors
+/// When there is none.
+pub fn inside(
+    request: &RunInside,
+    release: &Release,
+    merged: bool,
+) -> Result<ToSupervisor, ApiError> {
     let shell_command = command_line::resolve(&request.command, &release.process_types);
     command_line::check(&shell_command)?;
     Ok(ToSupervisor::Inside {
         shell_command,
         env: command_env(&request.env, !request.force_no_tty),
-        streams: match request.force_no_tty {
-            true => Streams::Pipes,
-            false => Streams::Terminal(window(&request.env)),
+        streams: match (request.force_no_tty, merged) {
+            (true, true) => Streams::Merged,
+            (true, false) => Streams::Pipes,
+            (false, _) => Streams::Terminal(window(&request.env)),
         },
     })
 }

@@ -1,10 +1,12 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod admission;
+mod bridging;
 mod build_requests;
 mod dyno_requests;
 mod follow;
 mod formation_requests;
+mod git_requests;
 mod listening;
 mod routing;
 mod server_requests;
@@ -47,6 +49,7 @@ use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::{Listen, Sourced};
 use crate::sys::signal::{Signal, ignore};
+use bridging::Bridging;
 use routing::Routing;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
@@ -68,9 +71,9 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     if let Some(mut service) = service {
         // The next server may start already, and needs all that this one has; but for the visitors who still wait for an
         // answer here.
-        let routing = service.routing.take();
+        let (routing, bridging) = (service.routing.take(), service.bridging.take());
         drop(service);
-        drop(routing);
+        drop((bridging, routing));
     }
     Ok(())
 }
@@ -94,6 +97,10 @@ struct Service {
     destroying: Vec<Destroying>,
     /// The router, if there is one.
     routing: Option<Routing>,
+    /// The bridge, if it is needed.
+    bridging: Option<Bridging>,
+    /// How many sessions it may have.
+    bridged: usize,
     /// How many connections it may have.
     visitors: usize,
     builds: Builds,
@@ -200,6 +207,8 @@ impl Service {
             ending: false,
             destroying: Vec::new(),
             routing,
+            bridging: None,
+            bridged: descriptors.sessions,
             visitors: descriptors.visitors,
             builds,
             file_streams: FileStreams::new(descriptors.connections),
@@ -215,8 +224,10 @@ impl Service {
             idle_since: None,
         };
         service.listens_at(listening);
+        service.begin_rendezvous(ctx)?;
         service.recall();
         service.fail_lost_builds();
+        service.take_over_repositories();
         Ok(service)
     }
 
@@ -224,6 +235,8 @@ impl Service {
     fn is_idle(&self, ctx: &Ctx<Self>) -> bool {
         self.info.idle
             && self.listening.is_none()
+            && self.rendezvous().is_none()
+            && self.bridged_sessions() == 0
             && self.dynos.are_done()
             && self.builds.is_empty()
             && self.formations.next_look().is_none()
@@ -313,6 +326,7 @@ impl Service {
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
         self.end_builds_of(app_id, ctx);
+        self.remove_repository(app_id, ctx);
         let logs = self.host.log_folder(app_id);
         ctx.work(move || {
             let _ = crate::slug::remove_tree(&logs);
@@ -385,6 +399,9 @@ impl Service {
             | ("DELETE", ["sources", _]) => {
                 return self.build_request(&request, ctx);
             }
+            ("POST", ["apps", app, "repository"]) => {
+                return Reply::Now(response(self.repository(app)));
+            }
             (_, ["sessions", ..]) => return self.session_request(&request, ctx),
             (_, ["server", ..]) => return self.server_request(&request, ctx),
             _ => {}
@@ -425,6 +442,7 @@ impl Application for Service {
             }
             Event::Woken => {
                 self.hear_router(ctx);
+                self.hear_bridge(ctx);
                 self.hear_builds(ctx);
             }
             Event::Again(token) if token == self.formation_token => {
@@ -493,6 +511,7 @@ impl Application for Service {
         if ctx.is_stopping() {
             self.answer_all_end_waiters(ctx);
             self.close_router();
+            self.close_bridge();
         }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 && !self.ending {

@@ -312,16 +312,9 @@ impl Supervisors {
     }
 
     /// Passes a client's connection on to its dyno. False when the dyno is not alive.
-    pub fn attach(&self, dyno: &str, connection: &OwnedFd) -> bool {
-        self.find(dyno).is_some_and(|live| {
-            control::send(&live.socket, &ToSupervisor::Attach, &[connection.as_fd()]).is_ok()
-        })
-    }
-
-    /// Has a dyno run a second command for the client on `connection`. False when it is not alive.
-    pub fn run_inside(&self, dyno: &str, command: &ToSupervisor, connection: &OwnedFd) -> bool {
+    pub fn pass_on(&self, dyno: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
         self.find(dyno)
-            .is_some_and(|live| control::send(&live.socket, command, &[connection.as_fd()]).is_ok())
+            .is_some_and(|live| control::send(&live.socket, ask, &[connection.as_fd()]).is_ok())
     }
 
     /// Says something to a dyno's supervisor. False when it is not alive.

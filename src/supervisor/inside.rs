@@ -96,7 +96,13 @@ impl Inside {
         if news.gone {
             let id = self.remove(index, reactor);
             let _ = tell(sandbox, &ToInit::HangUp { id });
-        } else if news.active {
+            return;
+        }
+        if news.interrupt {
+            let id = self.commands[index].id;
+            let _ = tell(sandbox, &ToInit::Interrupt { id });
+        }
+        if news.active {
             self.await_activity(token, reactor);
         }
     }

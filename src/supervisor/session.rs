@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::frame::{ACTIVE, Frame, PROTOCOL, closed_stream};
+use crate::frame::{ACTIVE, Frame, INTERRUPT, PROTOCOL, closed_stream};
 use crate::unix_socket;
 
 /// What a client may have said since it was last heard, in bytes. Ours says a few in all; whoever says more would keep
@@ -55,6 +55,7 @@ impl Session {
         let mut news = News {
             closed: Vec::new(),
             active: false,
+            interrupt: false,
             gone: false,
         };
         let mut buffer = [0u8; 4096];
@@ -66,6 +67,7 @@ impl Session {
                 Ok(count) => {
                     heard += count;
                     news.active |= buffer[..count].contains(&ACTIVE);
+                    news.interrupt |= buffer[..count].contains(&INTERRUPT);
                     news.closed.extend(
                         buffer[..count]
                             .iter()
@@ -89,6 +91,8 @@ pub struct News {
     pub closed: Vec<usize>,
     /// Bytes went through since it said so last.
     pub active: bool,
+    /// It wants the command interrupted.
+    pub interrupt: bool,
     /// It has left.
     pub gone: bool,
 }

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,19 @@ pub fn root() -> PathBuf {
 /// Whether the tests run as root: dynos then have host uids of their own.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether somebody ignores signals for us that tests send: `nohup`, or a shell without job control that runs the tests
+/// in the background. What we start would inherit that.
+fn signals_are_ignored() -> bool {
+    static IGNORED: LazyLock<bool> = LazyLock::new(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+        let sent = [Signal::HUP, Signal::INT, Signal::QUIT].map(Signal::as_raw);
+        sent.iter().any(|number| mask >> (number - 1) & 1 == 1)
+    });
+    *IGNORED
 }
 
 /// Fails with a message that says what to install when a program is not there.
@@ -325,7 +338,14 @@ impl Host {
         folder: &Path,
         args: &[S],
     ) -> Dyno<'_> {
-        let mut command = Command::new(program);
+        let mut command = match signals_are_ignored() {
+            false => Command::new(program),
+            true => {
+                let mut command = Command::new("env");
+                command.arg("--default-signal=HUP,INT,QUIT").arg(program);
+                command
+            }
+        };
         command.args(args).current_dir(folder).env_clear();
         command.envs(&self.env);
         let words: Vec<_> = args

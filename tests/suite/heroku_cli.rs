@@ -9,6 +9,8 @@ mod config;
 mod logs;
 mod ps;
 mod releases;
+mod run;
+mod run_terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -40,7 +42,8 @@ fn installed() -> Option<PathBuf> {
         "left out: {test}: Heroku's command line is not in `{}`; `.ci/heroku-cli` installs it",
         folder.display()
     );
-    assert!(std::env::var_os("CI").is_none(), "{why}");
+    let in_ci = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty());
+    assert!(!in_ci, "{why}");
     // Past the test harness, which shows only what failed.
     let _ = writeln!(std::io::stderr(), "{why}");
     None

@@ -41,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "log_file",
             "open_files",
             "pty",
+            "repository",
             "sandbox",
             "slug",
             "stack",
@@ -51,11 +52,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "the wire",
-        &["control", "frame", "http", "reactor", "stream"],
+        &["control", "frame", "http", "pkt_line", "reactor", "stream"],
     ),
     (
         "parts that know no other part",
-        &["client", "init", "router", "terminal"],
+        &["bridge", "client", "init", "router", "terminal"],
     ),
     ("the supervisor", &["supervisor"]),
     ("the server", &["server"]),

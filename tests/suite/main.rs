@@ -5,6 +5,7 @@
 //! so the same test program can be run by a user who cannot reach the checkout.
 
 mod harness;
+mod heroku_client;
 mod small_disk;
 mod terminal;
 
@@ -24,6 +25,7 @@ mod formation;
 mod formation_changes;
 mod formation_crashes;
 mod formation_survival;
+mod git_push;
 mod heroku_cli;
 mod idle;
 mod layers;
@@ -35,6 +37,7 @@ mod page;
 mod platform_api;
 mod ps;
 mod releases;
+mod rendezvous;
 mod routing;
 mod run_detached;
 mod run_inside;

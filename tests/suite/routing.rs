@@ -297,8 +297,11 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
                 let Ok(stream) = TcpStream::connect(address) else {
                     continue;
                 };
-                if let Ok((200, _)) = ask(&mut BufReader::new(stream), "/dyno") {
-                    load.answered.fetch_add(1, Ordering::SeqCst);
+                match ask(&mut BufReader::new(stream), "/dyno") {
+                    Ok((200, _)) => drop(load.answered.fetch_add(1, Ordering::SeqCst)),
+                    // Whoever was cut off has no answer, and nobody another one.
+                    Ok(answer) => load.wrong.lock().unwrap().push(format!("{answer:?}")),
+                    Err(_) => {}
                 }
             }
         });
@@ -306,10 +309,14 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
             load.wait_for(20);
             host.kill_server();
             host.dyno(&app, &["ps"]).finish().succeeds();
+            // It serves no later than it answers commands.
+            assert_eq!(get(address, "/pid"), pid);
             load.wait_for(20);
         }
         load.stop.store(true, Ordering::SeqCst);
     });
+    let wrong = load.wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(router(&host), address);
     assert_eq!(get(address, "/pid"), pid);
     let starts = host.log_lines();

@@ -1,10 +1,13 @@
 //! `dyno start`: a Procfile in the foreground, in a folder that is live, as long as somebody holds it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
@@ -46,18 +49,24 @@ fn chown(folder: &Path, id: u32) {
     }
 }
 
-/// The first of some ports that nobody has.
+/// The first of some ports that nobody has: two of each process type, of three at most. They are this process's as long as
+/// it lives, whoever runs the same tests beside it.
 fn first_port() -> u16 {
+    /// Between 10,000 and the ports that servers give away; each takes two of each hundred.
+    const SLOTS: u16 = 33 * 50;
+    static HELD: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 40).unwrap();
+    let own = u16::try_from(std::process::id() * 41 % u32::from(SLOTS)).unwrap();
     eventually("free ports", || {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let first = 10_000 + (own * 11 + next) % 40 * 200;
-        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        [0, 1, 100, 101]
-            .iter()
-            .all(|offset| free(first + offset))
-            .then_some(first)
+        let slot = (own + NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS) % SLOTS;
+        let first = 10_000 + slot / 50 * 300 + slot % 50 * 2;
+        let name = format!("dyno-suite-ports-{first}");
+        let held = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).ok()?;
+        let free = |offset| TcpListener::bind((Ipv4Addr::UNSPECIFIED, first + offset)).is_ok();
+        [0, 1, 100, 101, 200, 201].into_iter().all(free).then(|| {
+            HELD.lock().unwrap().push(held);
+            first
+        })
     })
 }
 
@@ -293,6 +302,26 @@ fn a_port_that_somebody_has_is_one_error() {
     host.dyno(&folder, &["start", "-p", &first.to_string()])
         .finish()
         .fails_with(1, &refused, "dyno start -p");
+    // Nor where browsers look first, nor what was given to somebody who does not listen yet.
+    let second = first_port();
+    let name = format!("dyno-port-{}", second + 100);
+    let claim = SocketAddr::from_abstract_name(&name).unwrap();
+    let _claimed = UnixDatagram::bind_addr(&claim).unwrap();
+    let mut taken = vec![second];
+    let third = first_port();
+    let _listens = match TcpListener::bind((Ipv6Addr::LOCALHOST, third + 100)) {
+        Ok(listens) => {
+            taken.push(third);
+            Some(listens)
+        }
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => None,
+        Err(error) => panic!("{error}"),
+    };
+    for first in taken {
+        host.dyno(&folder, &["start", "-p", &first.to_string()])
+            .finish()
+            .fails_with(1, "cannot be had: another program has it", "dyno start -p");
+    }
     is_gone(&host, &folder);
 }
 
@@ -527,6 +556,8 @@ fn nothing_outlives_a_command_that_is_killed() {
     let running = start(&host, &folder, &[]);
     running.wait_for_output("worker.1 | ready");
     running.signal(Signal::KILL);
+    // It has its connection until it is gone.
+    running.process.wait_for_end();
     let again = start(&host, &folder, &[]);
     again.wait_for_output("worker.1 | ready");
     again.signal(Signal::KILL);
@@ -703,6 +734,26 @@ fn a_clean_slug_runs_on_wish() {
         .prints("old\n");
     assert!(!folder.join("made").exists());
     ends_well(running);
+    is_gone(&host, &folder);
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_slug_that_is_being_packed() {
+    let host = Host::new();
+    let folder = project(&host, "shop", &[("Procfile", "worker: sleep 1000\n")]);
+    // Nothing on the disk, and seconds of work to pack.
+    let large = fs::File::create(folder.join("large")).unwrap();
+    large.set_len(3 << 30).unwrap();
+    let running = start(&host, &folder, &["--slug"]);
+    running.wait_for_errors("Deploying to ");
+    running.signal(Signal::INT);
+    let outcome = running.finish();
+    outcome.succeeds();
+    assert!(
+        !outcome.errors().contains("done, v"),
+        "{}",
+        outcome.errors()
+    );
     is_gone(&host, &folder);
 }
 

@@ -10,8 +10,12 @@ use super::super::host::{self, Answer, response, worker_error};
 use super::super::routes::{self, parameter};
 use super::super::slugs::digest;
 use super::Service;
+use super::bridging::{ATTACH, Meeting};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, Dyno, Extended, RunInside, Stopping};
+use crate::bridge::Seat;
+use crate::command_line;
+use crate::control::ToSupervisor;
 use crate::dyno::life::StopReason;
 use crate::dyno::{self, DynoState, EndReason};
 use crate::error::{shown, tell};
@@ -26,7 +30,7 @@ impl Service {
         let (path, head) = (routes::Path::of(&request.head), &request.head);
         let answer = match (head.method(), &path.parts()[..]) {
             ("POST", ["apps", app, "dynos"]) => {
-                return host::reply(self.create_dyno(app, &request.body, ctx));
+                return host::reply(self.create_dyno(app, request, ctx));
             }
             ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
             ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
@@ -49,6 +53,7 @@ impl Service {
             ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
                 return host::reply(self.run_inside(request, app, dyno));
             }
+            ("POST", ["apps", app, "dynos", dyno]) => self.meet_inside(request, app, dyno),
             (method, _) => Err(ApiError::not_found(format!(
                 "there is no {method} {}",
                 head.path()
@@ -61,17 +66,27 @@ impl Service {
     fn create_dyno(
         &mut self,
         app: &str,
-        body: &[u8],
+        request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let request = CreateDyno::parse(body)?;
+        let mut create = CreateDyno::parse(&request.body)?;
         let app = self.host.store.app(app)?;
         if !self.sessions.may_start(&app.id) {
             let message = format!("`{}` is the app of a `dyno start` that ends", app.name);
             return Err(ApiError::invalid(message)
                 .hint("in a moment this folder means what it meant before"));
         }
-        self.start_dyno(app.id, request, ctx)
+        let meeting = match create.attach {
+            true => self.arrange(request)?,
+            false => None,
+        };
+        let wants_status = meeting.is_some() && take_status_request(&mut create.command)?;
+        let wish = Wish {
+            create,
+            meeting,
+            wants_status,
+        };
+        self.start_dyno(app.id, wish, ctx)
     }
 
     /// Starts a dyno on the current release. Its slug's tree is there as a rule; if it had to make room for others, it
@@ -79,17 +94,31 @@ impl Service {
     fn start_dyno(
         &mut self,
         app_id: String,
-        request: CreateDyno,
+        wish: Wish,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let release = self.host.store.current_release(&app_id)?;
         let id = release.digest.as_deref().map(digest).transpose()?;
         let tree = id.and_then(|id| self.host.slugs.tree_in_use(&id));
         let (Some(id), None) = (id, &tree) else {
-            let dyno =
-                self.dynos
-                    .create(&mut self.host, &release, tree, &request, ctx.reactor())?;
-            return Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, None))));
+            let Wish {
+                create,
+                meeting,
+                wants_status,
+            } = wish;
+            let dyno = self
+                .dynos
+                .create(&mut self.host, &release, tree, &create, ctx.reactor())?;
+            let url = meeting.map(|meeting| {
+                let seat = Seat {
+                    dyno: dyno.id.clone(),
+                    ask: ATTACH,
+                    wants_status,
+                };
+                self.expect(&meeting, seat);
+                meeting.url
+            });
+            return Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, url))));
         };
         let cache = Arc::clone(&self.host.slugs);
         Ok(Reply::worker(move |_| {
@@ -98,7 +127,7 @@ impl Service {
                 // Held until the dyno has it. There may be a newer release by now.
                 let started = tree
                     .map_err(worker_error)
-                    .and_then(|_held| service.start_dyno(app_id, request, ctx));
+                    .and_then(|_held| service.start_dyno(app_id, wish, ctx));
                 host::reply(started)
             }
         }))
@@ -290,9 +319,10 @@ impl Service {
         let dyno = self.live_dyno_for(head, app, dyno)?;
         Ok(Reply::upgrade(
             move |service: &mut Self, _, stream: Stream, _| {
+                let attach = ToSupervisor::Attach { merged: false };
                 let passed_on = stream
                     .into_socket()
-                    .is_ok_and(|connection| service.dynos.attach(&dyno.id, &connection));
+                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &attach, &connection));
                 if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
@@ -310,24 +340,52 @@ impl Service {
         let command = RunInside::parse(&request.body)?;
         let dyno = self.live_dyno_for(&request.head, app, dyno)?;
         let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
-        let message = dynos::inside(&command, &release)?;
-        self.host.log(
-            &dyno.app_id,
-            &format!(
-                "Starting process with command `{}` inside {}",
-                command.command, dyno.name
-            ),
-        );
+        let message = dynos::inside(&command, &release, false)?;
+        self.log_inside(&command, &dyno);
         Ok(Reply::upgrade(
             move |service: &mut Self, _, stream: Stream, _| {
-                let passed_on = stream.into_socket().is_ok_and(|connection| {
-                    service.dynos.run_inside(&dyno.id, &message, &connection)
-                });
+                let passed_on = stream
+                    .into_socket()
+                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &message, &connection));
                 if !passed_on {
                     tell!("{}: ended just before its client came", dyno.name);
                 }
             },
         ))
+    }
+
+    fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
+        let (text, name) = (&command.command, &dyno.name);
+        let what = format!("Starting process with command `{text}` inside {name}");
+        self.host.log(&dyno.app_id, &what);
+    }
+
+    /// `POST /apps/A/dynos/D`, Heroku's `run:inside`: the dyno, with the address where the client is to meet the command.
+    fn meet_inside(&self, request: &Request, app: &str, dyno: &str) -> Answer {
+        let mut command = RunInside::parse(&request.body)?;
+        let app = self.host.store.app(app)?;
+        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        if !self.dynos.is_live(&dyno.id) {
+            return Err(not_there(&dyno));
+        }
+        let Some(meeting) = self.arrange(request)? else {
+            return Err(
+                ApiError::new("unavailable", "this server has no rendezvous")
+                    .hint("`dyno server --rendezvous auto` begins one"),
+            );
+        };
+        let wants_status = take_status_request(&mut command.command)?;
+        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
+        let seat = Seat {
+            dyno: dyno.id.clone(),
+            ask: dynos::inside(&command, &release, true)?,
+            wants_status,
+        };
+        self.log_inside(&command, &dyno);
+        self.expect(&meeting, seat);
+        let mut resource = Dyno::new(&dyno, Some(meeting.url));
+        resource.command = command.command;
+        Ok(Response::json(201, &resource))
     }
 
     /// The dyno that a client wants to be connected to.
@@ -349,6 +407,26 @@ impl Service {
         }
         Ok(dyno)
     }
+}
+
+/// A dyno that somebody wants.
+struct Wish {
+    create: CreateDyno,
+    /// How its client comes to it, if by the rendezvous.
+    meeting: Option<Meeting>,
+    /// That wants to be told the command's exit status.
+    wants_status: bool,
+}
+
+/// Takes what Heroku's CLI adds to ask for the exit status from a command, which is to be known as it was typed. Whether
+/// there was such.
+fn take_status_request(command: &mut String) -> Result<bool, ApiError> {
+    let Some(typed) = command_line::without_status_request(command) else {
+        return Ok(false);
+    };
+    *command = typed.to_owned();
+    command_line::check(command)?;
+    Ok(true)
 }
 
 /// What whoever wants to attach is told of a dyno that has no supervisor any more.

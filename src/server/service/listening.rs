@@ -100,12 +100,16 @@ impl Service {
             remember(&place, begun);
             self.listens_at(begun);
         }
+        self.want_rendezvous(ctx)?;
         let Some(api) = self.listening else {
             let message = "no address is free for the API";
             return Err(ApiError::new("unavailable", message));
         };
-        let api = api.to_string();
-        Ok(Response::json(200, &Listening { api }))
+        let listening = Listening {
+            api: api.to_string(),
+            rendezvous: self.rendezvous().map(|address| address.to_string()),
+        };
+        Ok(Response::json(200, &listening))
     }
 
     /// Notes where it listens.

@@ -52,6 +52,7 @@ impl Service {
             isolation: self.dynos.isolation(),
             router: self.router_address(),
             api: self.listening.map(|address| address.to_string()),
+            rendezvous: self.rendezvous().map(|address| address.to_string()),
         };
         Ok(Response::json(200, &status))
     }

@@ -19,6 +19,7 @@ use crate::app::{self, AppName, Folder};
 use crate::dyno::{DynoName, WEB};
 use crate::error::tell;
 use crate::http::Response;
+use crate::listener::claim_port;
 use crate::scheduler::BackOff;
 use crate::store::{NameWish, NewLive, NewSession};
 
@@ -194,7 +195,10 @@ impl Service {
                 ))
                 .hint(hint)
             })?;
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+            // The second has it, too, that nobody listens on another address, and that no dyno of another server, which
+            // does not listen yet, was given the port; it does not tell why it cannot be had otherwise.
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
+            let free = free.and_then(|()| claim_port(port));
             let why = match free {
                 Ok(_) if !self.dynos.uses_port(port) => continue,
                 Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => error.to_string(),

@@ -1,0 +1,287 @@
+//! The dyno's side of a session: the connection to its supervisor, as a local client has it, and the command's streams.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::termios::LocalModes;
+
+use crate::dyno::Exit;
+use crate::frame::{ACTIVE, Frame, INTERRUPT, Refusal, Up};
+use crate::pty;
+use crate::reactor::{Interest, Reactor, Token};
+use crate::unix_socket;
+
+/// What a supervisor says before its frames: the head of its answer to the request for an upgrade, in bytes.
+const LONGEST_HEAD: usize = 4096;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Dyno {
+    supervisor: OwnedFd,
+    token: Token,
+    /// What it has said that is not understood yet.
+    received: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    head_read: bool,
+    readable: bool,
+    /// It says nothing any more.
+    closed: bool,
+    terminal: bool,
+    /// For its streams, in their order.
+    tokens: [Token; 3],
+    input: Option<usize>,
+    streams: [Option<Stream>; 3],
+}
+
+/// One of the command's streams.
+#[derive(Debug)]
+struct Stream {
+    fd: OwnedFd,
+    is_output: bool,
+    readable: bool,
+    writable: bool,
+}
+
+/// What a supervisor has said.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The command runs, and its streams are here.
+    Up(Up),
+    /// It has ended.
+    Exit(Exit),
+    /// There is none, or none any more.
+    Error(Refusal),
+    /// The supervisor is gone without having said why.
+    Lost,
+}
+
+impl Dyno {
+    /// The dyno at the other end of `supervisor`, which is non-blocking. `tokens` are for the supervisor and the streams.
+    ///
+    /// # Errors
+    /// When the socket cannot be watched.
+    pub fn new(
+        supervisor: OwnedFd,
+        [token, tokens @ ..]: [Token; 4],
+        reactor: &Reactor,
+    ) -> io::Result<Self> {
+        reactor.register(&supervisor, token, Interest::READABLE)?;
+        Ok(Self {
+            supervisor,
+            token,
+            received: Vec::new(),
+            fds: Vec::new(),
+            head_read: false,
+            readable: true,
+            closed: false,
+            terminal: false,
+            tokens,
+            input: None,
+            streams: [None, None, None],
+        })
+    }
+
+    /// Remembers what the kernel said of one of its descriptors.
+    pub fn note(&mut self, token: Token, readable: bool, writable: bool) {
+        if token == self.token {
+            self.readable |= readable;
+        }
+        let index = self.tokens.iter().position(|known| *known == token);
+        if let Some(stream) = index.and_then(|index| self.streams[index].as_mut()) {
+            stream.readable |= readable;
+            stream.writable |= writable;
+        }
+    }
+
+    /// The next thing that the supervisor has said.
+    pub fn hear(&mut self, reactor: &mut Reactor) -> Option<News> {
+        if self.closed {
+            return None;
+        }
+        loop {
+            match self.next_frame() {
+                Ok(Some(Frame::Up(up))) => {
+                    return Some(match self.take_streams(&up, reactor) {
+                        Ok(()) => News::Up(up),
+                        Err(_) => self.lose(),
+                    });
+                }
+                Ok(Some(Frame::Exit(exit))) => return Some(News::Exit(exit)),
+                Ok(Some(Frame::Error(refusal))) => return Some(News::Error(refusal)),
+                Ok(None) if !self.readable => return None,
+                Ok(None) => {}
+                Err(()) => return Some(self.lose()),
+            }
+            let mut buffer = [0; 4096];
+            match unix_socket::receive(&self.supervisor, &mut buffer, &mut self.fds) {
+                Ok(0) => return Some(self.lose()),
+                Ok(length) => self.received.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+                Err(_) => return Some(self.lose()),
+            }
+        }
+    }
+
+    fn lose(&mut self) -> News {
+        self.closed = true;
+        News::Lost
+    }
+
+    fn next_frame(&mut self) -> Result<Option<Frame>, ()> {
+        if !self.head_read {
+            let end = memchr::memmem::find(&self.received, b"\r\n\r\n");
+            match end {
+                Some(end) => {
+                    self.received.drain(..end + 4);
+                    self.head_read = true;
+                }
+                None if self.received.len() > LONGEST_HEAD => return Err(()),
+                None => return Ok(None),
+            }
+        }
+        let Some((frame, length)) = Frame::decode(&self.received).map_err(drop)? else {
+            return Ok(None);
+        };
+        self.received.drain(..length);
+        Ok(Some(frame))
+    }
+
+    /// A terminal; or pipes for input and output, and perhaps one for errors alone.
+    fn take_streams(&mut self, up: &Up, reactor: &Reactor) -> io::Result<()> {
+        let fds = std::mem::take(&mut self.fds);
+        let fits = if up.terminal {
+            fds.len() == 1
+        } else {
+            (2..=3).contains(&fds.len())
+        };
+        if !fits {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.terminal = up.terminal;
+        self.input = Some(0);
+        for (index, fd) in fds.into_iter().enumerate() {
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            let interest = match (up.terminal, index) {
+                (true, _) => Interest::READABLE | Interest::WRITABLE,
+                (false, 0) => Interest::WRITABLE,
+                (false, _) => Interest::READABLE,
+            };
+            reactor.register(&fd, self.tokens[index], interest)?;
+            self.streams[index] = Some(Stream {
+                fd,
+                is_output: interest.is_readable(),
+                readable: true,
+                writable: true,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the command has an input that takes something.
+    pub fn has_input(&self) -> bool {
+        self.input.is_some()
+    }
+
+    /// Whether something of the command's output is still to be read.
+    pub fn has_output(&self) -> bool {
+        self.streams.iter().flatten().any(|stream| stream.is_output)
+    }
+
+    /// Whether the command has a terminal that reads lines, at this moment.
+    pub fn reads_lines(&self) -> bool {
+        let master = self.streams[0].as_ref().filter(|_| self.terminal);
+        master
+            .and_then(|master| rustix::termios::tcgetattr(&master.fd).ok())
+            .is_some_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
+    }
+
+    /// Gives the command input; how many bytes it took. An input that takes no more is closed.
+    pub fn write(&mut self, bytes: &[u8], reactor: &mut Reactor) -> usize {
+        let Some(stream) = self.input.and_then(|index| self.streams[index].as_mut()) else {
+            return bytes.len();
+        };
+        if !stream.writable {
+            return 0;
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::write(&stream.fd, bytes)) {
+            Ok(length) => length,
+            Err(Errno::AGAIN) => {
+                stream.writable = false;
+                0
+            }
+            Err(_) => {
+                self.close_input(reactor);
+                bytes.len()
+            }
+        }
+    }
+
+    /// Nothing follows. A terminal stays open: it has its own way to say so.
+    pub fn close_input(&mut self, reactor: &mut Reactor) {
+        self.input = None;
+        if !self.terminal {
+            self.close(0, reactor);
+        }
+    }
+
+    /// Reads some output; None if there is none now. An output that has ended is gone.
+    pub fn read(&mut self, buffer: &mut [u8], reactor: &mut Reactor) -> Option<usize> {
+        for index in 0..self.streams.len() {
+            while let Some(stream) = self.streams[index]
+                .as_mut()
+                .filter(|stream| stream.is_output && stream.readable)
+            {
+                match pty::read(&stream.fd, &mut *buffer) {
+                    Ok(0) => self.close(index, reactor),
+                    Ok(length) => return Some(length),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        // A terminal says so, too, while another reader is just leaving it, and makes no second event.
+                        stream.readable = is_ready(&stream.fd);
+                        if stream.readable {
+                            reactor.again(self.token);
+                            break;
+                        }
+                    }
+                    Err(_) => self.close(index, reactor),
+                }
+            }
+        }
+        None
+    }
+
+    /// The command is to be interrupted.
+    pub fn interrupt(&self) {
+        let _ = rustix::io::write(&self.supervisor, &[INTERRUPT]);
+    }
+
+    /// Bytes went through.
+    pub fn tell_active(&self) {
+        let _ = rustix::io::write(&self.supervisor, &[ACTIVE]);
+    }
+
+    fn close(&mut self, index: usize, reactor: &mut Reactor) {
+        if let Some(stream) = self.streams[index].take() {
+            let _ = reactor.deregister(&stream.fd, self.tokens[index]);
+        }
+        if self.input == Some(index) {
+            self.input = None;
+        }
+    }
+
+    /// Leaves it: the hang-up, if its command still runs.
+    pub fn leave(mut self, reactor: &mut Reactor) {
+        for index in 0..self.streams.len() {
+            self.close(index, reactor);
+        }
+        let _ = reactor.deregister(&self.supervisor, self.token);
+    }
+}
+
+/// Whether a read would not wait, at this moment.
+fn is_ready(fd: &OwnedFd) -> bool {
+    let mut sources = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+    rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,286 @@
+//! The bridge's loop: who is called when.
+//!
+//! A session is known by the token of its client. What belongs to its dyno has tokens of its own, all of which lead to the
+//! session; after any event it is driven on, for as long as its budget lasts.
+
+mod door;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::dyno::Dyno;
+use super::protocol::{BEFORE, PIECE, Protocol};
+use super::secrets::Secrets;
+use super::session::{Session, Step, Turn};
+use super::visitor::Visitor;
+use super::{FromBridge, Seat, Settings, ToBridge};
+use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::stream::Stream;
+use door::Door;
+
+/// Pieces that a session moves before others have their turn: so much is as nothing to whoever waits for a key's echo.
+const PIECES_PER_TURN: u32 = 8;
+
+/// How long those who are told that the bridge leaves may take to be told.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// What a bridge is made of.
+pub(super) struct Start {
+    pub settings: Settings,
+    pub tell: Box<dyn Fn(FromBridge) + Send>,
+    pub reactor: Reactor,
+    pub inbox: Receiver<ToBridge>,
+    /// How many sessions there are, for others to know.
+    pub count: Arc<AtomicUsize>,
+}
+
+/// See the [module](self).
+pub(super) struct Engine {
+    settings: Settings,
+    tell: Box<dyn Fn(FromBridge) + Send>,
+    reactor: Reactor,
+    inbox: Receiver<ToBridge>,
+    count: Arc<AtomicUsize>,
+    door: Option<Door>,
+    /// The oldest first: tokens are counted up.
+    visitors: BTreeMap<Token, Visitor>,
+    secrets: Secrets<Seat>,
+    /// Its deadline is that of the next secret to be forgotten.
+    secrets_token: Token,
+    sessions: HashMap<Token, Held>,
+    /// Whose session a descriptor or deadline belongs to.
+    parts: HashMap<Token, Token>,
+    scratch: Box<[u8]>,
+    /// When this turn began.
+    now: Instant,
+    /// Visitors that may be listened to in this turn.
+    listens: u32,
+    /// Until when it leaves, once it was told to.
+    leave_by: Option<Instant>,
+    leave_token: Token,
+}
+
+/// A session, and the tokens that lead to it: of its dyno's descriptors, and of its deadline.
+struct Held {
+    session: Session,
+    dyno: [Token; 4],
+    timer: Token,
+}
+
+impl Engine {
+    pub fn new(start: Start) -> Self {
+        let Start {
+            settings,
+            tell,
+            mut reactor,
+            inbox,
+            count,
+        } = start;
+        Self {
+            door: None,
+            visitors: BTreeMap::new(),
+            secrets: Secrets::default(),
+            secrets_token: reactor.token(),
+            sessions: HashMap::new(),
+            parts: HashMap::new(),
+            scratch: vec![0; BEFORE + PIECE].into_boxed_slice(),
+            now: Instant::now(),
+            listens: 0,
+            leave_by: None,
+            leave_token: reactor.token(),
+            settings,
+            tell,
+            reactor,
+            inbox,
+            count,
+        }
+    }
+
+    /// Runs until it is told to leave.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Vec::new();
+        while !self.has_left() {
+            self.reactor.poll(&mut events)?;
+            self.now = Instant::now();
+            self.begin_turn_of_visitors();
+            for event in events.drain(..) {
+                self.handle(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) {
+        let token = match event {
+            Event::Woken => return self.hear_owner(),
+            Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token) => token,
+        };
+        if self.door.as_ref().is_some_and(|door| door.token == token) {
+            return self.accept();
+        }
+        if token == self.secrets_token {
+            self.secrets.expire(self.now);
+            return self.await_secrets();
+        }
+        if self.visitors.contains_key(&token) {
+            return self.hear_visitor(token, event);
+        }
+        let key = self.parts.get(&token).copied().unwrap_or(token);
+        let Some(held) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        if let Event::Ready {
+            readable,
+            writable,
+            end,
+            hangup,
+            ..
+        } = event
+        {
+            match key == token {
+                true => held.session.note_client(readable, writable, end, hangup),
+                false => held.session.note_dyno(token, readable, writable),
+            }
+        }
+        self.drive(key);
+    }
+
+    fn hear_owner(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                ToBridge::Expect {
+                    secret,
+                    until,
+                    seat,
+                } => {
+                    self.secrets.expect(&secret, until, seat);
+                    self.await_secrets();
+                }
+                ToBridge::Open(rendezvous) => self.open(rendezvous),
+                ToBridge::Leave => self.leave(),
+            }
+        }
+    }
+
+    fn await_secrets(&mut self) {
+        match self.secrets.deadline() {
+            Some(at) => self.reactor.set_deadline(self.secrets_token, at),
+            None => self.reactor.cancel_deadline(self.secrets_token),
+        }
+    }
+
+    /// Makes the connection of a session to its dyno, and has its other end passed on. The session goes on from the
+    /// client's `stream`, which is watched by `client` already, and what that has sent.
+    fn begin(
+        &mut self,
+        client: Token,
+        stream: Stream,
+        early: Vec<u8>,
+        seat: Seat,
+    ) -> io::Result<()> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let tokens = std::array::from_fn(|_| self.reactor.token());
+        let dyno = Dyno::new(ours, tokens, &self.reactor)?;
+        let protocol = Protocol::Rendezvous {
+            session: None,
+            wants_status: seat.wants_status,
+        };
+        let start_by = self.now + self.settings.start_time;
+        let held = Held {
+            session: Session::new(stream, dyno, protocol, early, start_by, self.now),
+            dyno: tokens,
+            timer: self.reactor.token(),
+        };
+        for part in held.dyno.iter().chain([&held.timer]) {
+            self.parts.insert(*part, client);
+        }
+        self.sessions.insert(client, held);
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        (self.tell)(FromBridge::Arrived {
+            seat,
+            connection: theirs,
+        });
+        self.drive(client);
+        Ok(())
+    }
+
+    /// Lets a session go on as far as it can.
+    fn drive(&mut self, key: Token) {
+        let Some(held) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        let mut turn = Turn {
+            now: self.now,
+            reactor: &mut self.reactor,
+            scratch: &mut self.scratch,
+            budget: PIECES_PER_TURN,
+        };
+        match held.session.drive(&mut turn) {
+            Step::Over => return self.end(key),
+            Step::Again => self.reactor.again(key),
+            Step::Wait => {}
+        }
+        match held.session.deadline() {
+            Some(at) => self.reactor.set_deadline(held.timer, at),
+            None => self.reactor.cancel_deadline(held.timer),
+        }
+    }
+
+    fn end(&mut self, key: Token) {
+        let Some(mut held) = self.sessions.remove(&key) else {
+            return;
+        };
+        held.session.end(&mut self.reactor);
+        for part in held.dyno.iter().chain([&held.timer]) {
+            self.parts.remove(part);
+            self.reactor.forget(*part);
+        }
+        let _ = self.reactor.deregister(held.session.client().socket(), key);
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        (self.tell)(FromBridge::Left);
+    }
+
+    /// Nobody is let in any more, and everybody who is there is told.
+    fn leave(&mut self) {
+        if self.leave_by.is_some() {
+            return;
+        }
+        let leave_by = self.now + LEAVE_TIME;
+        self.leave_by = Some(leave_by);
+        self.reactor.set_deadline(self.leave_token, leave_by);
+        self.shut_door();
+        let keys: Vec<_> = self.sessions.keys().copied().collect();
+        for key in keys {
+            if let Some(held) = self.sessions.get_mut(&key) {
+                held.session.cut_off(&mut Turn {
+                    now: self.now,
+                    reactor: &mut self.reactor,
+                    scratch: &mut self.scratch,
+                    budget: PIECES_PER_TURN,
+                });
+            }
+            self.drive(key);
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        self.leave_by
+            .is_some_and(|leave_by| self.sessions.is_empty() || self.now >= leave_by)
+    }
+
+    /// Watches a client's socket.
+    fn watch(&mut self, stream: &Stream) -> io::Result<Token> {
+        let token = self.reactor.token();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.reactor.register(stream.socket(), token, interest)?;
+        Ok(token)
+    }
+}

@@ -1,0 +1,194 @@
+//! Who comes to the rendezvous: how many may be there without having said a secret, and for how long.
+//!
+//! A handshake costs a good part of a millisecond, so a flood of them is taken in small portions, between which sessions
+//! have their turns.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, sockopt};
+use rustls::ServerConfig;
+
+use super::Engine;
+use crate::bridge::Rendezvous;
+use crate::bridge::visitor::{Heard, Visitor};
+use crate::error::tell;
+use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::stream::Stream;
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// How often visitors are listened to in one turn, all together.
+const LISTENS_PER_TURN: u32 = 16;
+
+/// How long nobody is accepted when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// After how long without a byte the kernel asks whether a client is still there, how often, and how many times: a host
+/// that was switched off is noticed within ten minutes.
+const KEEPALIVE: (Duration, Duration, u32) =
+    (Duration::from_secs(300), Duration::from_secs(30), 10);
+
+/// The listening socket.
+pub(super) struct Door {
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    pub token: Token,
+}
+
+impl Door {
+    pub fn open(rendezvous: Rendezvous, reactor: &mut Reactor) -> io::Result<Self> {
+        let Rendezvous { listener, tls } = rendezvous;
+        listener.set_nonblocking(true)?;
+        // Connections inherit these from the listening socket (tcp(7)). Without one of them sessions work, too.
+        let (after, interval, times) = KEEPALIVE;
+        let _ = sockopt::set_tcp_nodelay(&listener, true);
+        let _ = sockopt::set_socket_keepalive(&listener, true);
+        let _ = sockopt::set_tcp_keepidle(&listener, after);
+        let _ = sockopt::set_tcp_keepintvl(&listener, interval);
+        let _ = sockopt::set_tcp_keepcnt(&listener, times);
+        let token = reactor.token();
+        reactor.register(&listener, token, Interest::READABLE)?;
+        Ok(Self {
+            listener,
+            tls,
+            token,
+        })
+    }
+}
+
+impl Engine {
+    /// Visitors may come.
+    pub(super) fn open(&mut self, rendezvous: Rendezvous) {
+        self.shut_door();
+        match Door::open(rendezvous, &mut self.reactor) {
+            Ok(door) => self.door = Some(door),
+            Err(error) => tell!("cannot watch the rendezvous: {error}"),
+        }
+    }
+
+    /// Takes new visitors in. The kernel tells of the others only once, so we come back by ourselves.
+    pub(super) fn accept(&mut self) {
+        let Some(token) = self.door.as_ref().map(|door| door.token) else {
+            return;
+        };
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(door) = &self.door else { return };
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match rustix::net::accept_with(&door.listener, flags) {
+                Ok(socket) => {
+                    // One that cannot be served sees the end.
+                    if let Ok(stream) = Stream::accept(socket, Arc::clone(&door.tls)) {
+                        self.welcome(stream);
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.dismiss_oldest();
+                    return self.reactor.set_deadline(token, self.now + PAUSE);
+                }
+                // A connection that has ended before it began.
+                Err(_) => {}
+            }
+        }
+        self.reactor.again(token);
+    }
+
+    fn welcome(&mut self, stream: Stream) {
+        if self.visitors.len() >= self.settings.visitors {
+            self.dismiss_oldest();
+        }
+        let Ok(token) = self.watch(&stream) else {
+            return;
+        };
+        self.visitors.insert(token, Visitor::new(stream));
+        self.reactor
+            .set_deadline(token, self.now + self.settings.handshake_time);
+    }
+
+    /// A turn begins: so often may visitors be listened to.
+    pub(super) fn begin_turn_of_visitors(&mut self) {
+        self.listens = LISTENS_PER_TURN;
+    }
+
+    /// Something has happened to a visitor.
+    pub(super) fn hear_visitor(&mut self, token: Token, event: Event) {
+        let Some(visitor) = self.visitors.get_mut(&token) else {
+            return;
+        };
+        match event {
+            Event::Ready {
+                readable,
+                writable,
+                hangup,
+                ..
+            } => visitor.stream.note(readable, writable, hangup),
+            Event::Deadline(_) => return self.dismiss(token),
+            _ => {}
+        }
+        let was_handshaking = visitor.stream.is_handshaking();
+        let heard = loop {
+            if self.listens == 0 {
+                break Heard::Again;
+            }
+            self.listens -= 1;
+            match visitor.listen() {
+                Heard::Again => {}
+                other => break other,
+            }
+        };
+        if was_handshaking && !visitor.stream.is_handshaking() {
+            // The secret has a time of its own; so much for both is all there is.
+            self.reactor
+                .set_deadline(token, self.now + self.settings.secret_time);
+        }
+        match heard {
+            Heard::Wait => {}
+            Heard::Again => self.reactor.again(token),
+            Heard::Leave => self.dismiss(token),
+            Heard::Line { line, rest } => self.admit(token, &line, rest),
+        }
+    }
+
+    /// A visitor has said what may be a secret.
+    fn admit(&mut self, token: Token, secret: &[u8], rest: Vec<u8>) {
+        let full = self.sessions.len() >= self.settings.sessions;
+        let seat = self.secrets.take(secret, self.now).filter(|_| !full);
+        self.await_secrets();
+        let Some(seat) = seat else {
+            return self.dismiss(token);
+        };
+        if let Some(visitor) = self.visitors.remove(&token) {
+            self.reactor.cancel_deadline(token);
+            // Without descriptors for it there is no session, and the client sees the end.
+            let _ = self.begin(token, visitor.stream, rest, seat);
+        }
+    }
+
+    fn dismiss_oldest(&mut self) {
+        if let Some(oldest) = self.visitors.keys().next().copied() {
+            self.dismiss(oldest);
+        }
+    }
+
+    fn dismiss(&mut self, token: Token) {
+        if let Some(mut visitor) = self.visitors.remove(&token) {
+            let _ = self.reactor.deregister(visitor.stream.socket(), token);
+            let _ = visitor.stream.shut_down();
+        }
+    }
+
+    /// Nobody is let in any more.
+    pub(super) fn shut_door(&mut self) {
+        if let Some(door) = self.door.take() {
+            let _ = self.reactor.deregister(&door.listener, door.token);
+        }
+        while !self.visitors.is_empty() {
+            self.dismiss_oldest();
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is said to a client, and what it says: one interface for those who do it differently.
+
+use std::time::Instant;
+
+use super::rendezvous::{GREETING, Rendezvous, marker};
+use crate::dyno::Exit;
+use crate::error::EXIT_DYNO_FAILED;
+use crate::frame::{Refusal, Up};
+use crate::stream::RECORD;
+
+/// Bytes that are left free before those that were read of the command, for what is said about them.
+pub(super) const BEFORE: usize = 5;
+
+/// The most that is read at a time: with what is said about it, one record.
+pub(super) const PIECE: usize = RECORD - BEFORE;
+
+/// What the client wants, beside the bytes that are the command's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Wishes {
+    /// Nothing follows: with pipes, the command's input is to be closed once it has all before.
+    pub end: bool,
+    /// The command is to be interrupted, as by Ctrl-C.
+    pub interrupt: bool,
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Outcome {
+    /// The command has.
+    Exit(Exit),
+    /// There is none, or none any more.
+    Error(Refusal),
+}
+
+/// How one client is spoken to.
+#[derive(Debug)]
+pub(super) enum Protocol {
+    /// As Heroku's CLI wants it. It may want the command's exit status.
+    Rendezvous {
+        session: Option<Rendezvous>,
+        wants_status: bool,
+    },
+}
+
+impl Protocol {
+    /// The command runs: what the client is told.
+    pub fn up(&mut self, up: &Up, now: Instant) -> Vec<u8> {
+        match self {
+            Self::Rendezvous { session, .. } => {
+                *session = Some(Rendezvous::new(up.terminal, now));
+                GREETING.to_vec()
+            }
+        }
+    }
+
+    /// Takes what the client has sent once the command runs; what is for the command is appended to `stdin`.
+    pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) -> Wishes {
+        match self {
+            Self::Rendezvous { session, .. } => {
+                if let Some(session) = session {
+                    session.input(bytes, now, stdin);
+                }
+                // Only a pause tells what it wants.
+                Wishes::default()
+            }
+        }
+    }
+
+    /// Takes what the client has sent when there is no command for it any more.
+    pub fn late_input(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Rendezvous { session, .. } => {
+                if let Some(session) = session {
+                    session.note_end(bytes);
+                }
+            }
+        }
+    }
+
+    /// Until when the session must not end, though all is said.
+    pub fn settles_at(&self) -> Option<Instant> {
+        match self {
+            Self::Rendezvous { session, .. } => session.as_ref()?.settles_at(),
+        }
+    }
+
+    /// What the client is sent of the command's output: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if that is to
+    /// wait for more.
+    pub fn output<'a>(&mut self, buffer: &'a mut [u8], length: usize, now: Instant) -> &'a [u8] {
+        match self {
+            Self::Rendezvous { session, .. } => session
+                .as_mut()
+                .map_or(&[], |session| session.output(buffer, length, now)),
+        }
+    }
+
+    /// When [`pause_over`](Self::pause_over) has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Rendezvous { session, .. } => session.as_ref()?.deadline(),
+        }
+    }
+
+    /// Nothing has come for a while: what is to be sent, and what the client wants. `canonical`: the command's terminal
+    /// reads lines.
+    pub fn pause_over(
+        &mut self,
+        now: Instant,
+        canonical: bool,
+        stdin: &mut Vec<u8>,
+    ) -> (&'static [u8], Wishes) {
+        match self {
+            Self::Rendezvous {
+                session: Some(session),
+                ..
+            } => session.pause_over(now, canonical, stdin),
+            Self::Rendezvous { session: None, .. } => (&[], Wishes::default()),
+        }
+    }
+
+    /// The last that is said, in pieces that are records of their own.
+    pub fn end(&mut self, outcome: &Outcome, now: Instant) -> Vec<Vec<u8>> {
+        match self {
+            Self::Rendezvous {
+                session,
+                wants_status,
+            } => {
+                let mut last = Vec::new();
+                match session {
+                    Some(session) => last.push(session.last_output().to_vec()),
+                    // The first record is thrown away, whatever it is.
+                    None => {
+                        *session = Some(Rendezvous::new(false, now));
+                        last.push(GREETING.to_vec());
+                    }
+                }
+                let status = match outcome {
+                    Outcome::Exit(exit) => exit.code(),
+                    Outcome::Error(refusal) => {
+                        last.push(in_words(refusal).into_bytes());
+                        refusal.exit_code.unwrap_or(EXIT_DYNO_FAILED)
+                    }
+                };
+                if *wants_status {
+                    last.push(marker(status));
+                }
+                last.retain(|record| !record.is_empty());
+                last
+            }
+        }
+    }
+}
+
+/// An error as the command line prints it, for a terminal that may be raw.
+fn in_words(refusal: &Refusal) -> String {
+    let mut words = format!("error: {}\r\n", refusal.message);
+    if let Some(hint) = &refusal.hint {
+        words += &format!("hint: {hint}\r\n");
+    }
+    // All of it is one record.
+    words.chars().take(RECORD / 4).collect()
+}

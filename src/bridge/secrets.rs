@@ -1,0 +1,103 @@
+//! The secrets by which clients are known: each is long, random, good for one session and for a short time.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Instant;
+
+use rustix::rand::GetRandomFlags;
+use sha2::{Digest, Sha256};
+
+/// Random bytes of a secret: twice as many as nobody could guess.
+const BYTES: usize = 32;
+
+/// A new secret, as text that may be part of a URL.
+///
+/// # Errors
+/// When the kernel gives no random numbers.
+pub fn fresh() -> io::Result<String> {
+    let mut bytes = [0u8; BYTES];
+    let mut filled = 0;
+    while filled < BYTES {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What is kept of a secret. To look for one takes a time that tells nothing of those there are.
+type Print = [u8; 32];
+
+/// Those that somebody may come with, and what each is for.
+#[derive(Debug)]
+pub(super) struct Secrets<T> {
+    expected: HashMap<Print, (Instant, T)>,
+}
+
+impl<T> Default for Secrets<T> {
+    fn default() -> Self {
+        Self {
+            expected: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Secrets<T> {
+    /// Somebody may come with `secret` until then.
+    pub fn expect(&mut self, secret: &str, until: Instant, purpose: T) {
+        self.expected
+            .insert(print(secret.as_bytes()), (until, purpose));
+    }
+
+    /// Somebody has come with this. What it was for, once and in time.
+    pub fn take(&mut self, secret: &[u8], now: Instant) -> Option<T> {
+        let (until, purpose) = self.expected.remove(&print(secret))?;
+        (now < until).then_some(purpose)
+    }
+
+    /// Forgets those that nobody came with.
+    pub fn expire(&mut self, now: Instant) {
+        self.expected.retain(|_, (until, _)| now < *until);
+    }
+
+    /// When the next one is to be forgotten.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.expected.values().map(|(until, _)| *until).min()
+    }
+}
+
+fn print(secret: &[u8]) -> Print {
+    Sha256::digest(secret).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_and_never_the_same() {
+        let secrets: std::collections::BTreeSet<_> = (0..1000).map(|_| fresh().unwrap()).collect();
+        assert_eq!(secrets.len(), 1000);
+        let is_fit = |secret: &String| {
+            secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        assert!(secrets.iter().all(is_fit));
+    }
+
+    #[test]
+    fn a_secret_is_good_once_and_for_a_while() {
+        let (now, while_) = (Instant::now(), Duration::from_secs(30));
+        let mut secrets = Secrets::default();
+        secrets.expect("one", now + while_, 1);
+        secrets.expect("two", now + 2 * while_, 2);
+        secrets.expect("three", now + 3 * while_, 3);
+        assert_eq!(secrets.deadline(), Some(now + while_));
+        assert_eq!(secrets.take(b"four", now), None);
+        assert_eq!(secrets.take(b"two", now), Some(2));
+        assert_eq!(secrets.take(b"two", now), None);
+        assert_eq!(secrets.take(b"one", now + while_), None);
+        secrets.expire(now + 3 * while_);
+        assert_eq!(secrets.deadline(), None);
+        assert!(secrets.expected.is_empty());
+    }
+}

@@ -1,0 +1,500 @@
+//! One session: a client's stream on one side, a dyno on the other, and at most a piece of what either has sent.
+//!
+//! [`drive`](Session::drive) goes on as far as both sides let it, for as long as its budget lasts. Nothing is read that the
+//! other side has no room for, so a slow client holds its command up and nobody else, and the same the other way.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::dyno::{Dyno, News};
+use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
+use crate::error::EXIT_DYNO_FAILED;
+use crate::frame::Refusal;
+use crate::reactor::{Reactor, Token};
+use crate::stream::{RECORD, Stream};
+
+/// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that time
+/// kept.
+const REPORTS_PER_IDLE_TIME: u32 = 8;
+
+/// The shortest time between two such reports.
+const SHORTEST_REPORT: Duration = Duration::from_millis(10);
+
+/// How long output may take to end when the command has: somebody outside of its dyno may keep it open.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
+
+/// The same when the supervisor died: its sandbox dies with it.
+const LOST_OUTPUT: Duration = Duration::from_secs(1);
+
+/// How long a client may take to notice that the session is over, while it may still be sending.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a client may take nothing of the last output, where connections may be idle for ever.
+const LONGEST_STALL: Duration = Duration::from_secs(3600);
+
+/// What a turn of the loop lends to a session.
+pub(super) struct Turn<'a> {
+    pub now: Instant,
+    pub reactor: &'a mut Reactor,
+    /// Where reads go: [`BEFORE`] bytes and a piece.
+    pub scratch: &'a mut [u8],
+    /// Pieces that may be moved before others have their turn.
+    pub budget: u32,
+}
+
+/// What a session does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It waits for the next event.
+    Wait,
+    /// It has more to do, in the next turn.
+    Again,
+    /// It is over.
+    Over,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Stream,
+    /// The client will send no more, though not all may have been read.
+    client_ended: bool,
+    /// None when it is over, for whatever reason.
+    dyno: Option<Dyno>,
+    protocol: Protocol,
+    phase: Phase,
+    /// For the command; how much of it has been taken.
+    stdin: Vec<u8>,
+    taken: usize,
+    /// The input ends after that.
+    input_ends: bool,
+    /// For the client: each piece to be a record of its own, the last one first.
+    unsent: Vec<Vec<u8>>,
+    outcome: Option<Outcome>,
+    /// When bytes went through last, and when the supervisor was told so.
+    moved: Instant,
+    told: Option<Instant>,
+    /// None: nobody wants to know.
+    report_interval: Option<Duration>,
+    idle_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The command does not run yet. It must by then.
+    Starting { by: Instant },
+    /// It runs, or some of its output is still to come.
+    Up,
+    /// The client is told how it ended.
+    Parting,
+    /// All is said; what the client still sends is read and thrown away, lest the connection be reset.
+    Lingering { until: Instant },
+}
+
+impl Session {
+    /// A session whose client has proved that it may have it. `early`: what it has sent for the command already.
+    pub fn new(
+        client: Stream,
+        dyno: Dyno,
+        protocol: Protocol,
+        early: Vec<u8>,
+        start_by: Instant,
+        now: Instant,
+    ) -> Self {
+        Self {
+            client,
+            client_ended: false,
+            dyno: Some(dyno),
+            protocol,
+            phase: Phase::Starting { by: start_by },
+            stdin: early,
+            taken: 0,
+            input_ends: false,
+            unsent: Vec::new(),
+            outcome: None,
+            moved: now,
+            told: None,
+            report_interval: None,
+            idle_timeout: LONGEST_STALL,
+        }
+    }
+
+    /// The client's stream.
+    pub fn client(&self) -> &Stream {
+        &self.client
+    }
+
+    /// Remembers what the kernel said of the client's socket.
+    pub fn note_client(&mut self, readable: bool, writable: bool, end: bool, hung_up: bool) {
+        self.client.note(readable, writable, hung_up);
+        self.client_ended |= end;
+    }
+
+    /// Remembers what the kernel said of one of the dyno's descriptors.
+    pub fn note_dyno(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(dyno) = &mut self.dyno {
+            dyno.note(token, readable, writable);
+        }
+    }
+
+    /// When it is to be driven, whether something happens or not.
+    pub fn deadline(&self) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Starting { by } => Some(by),
+            Phase::Up if self.outcome.is_some() => Some(self.moved + self.last_output()),
+            Phase::Up => None,
+            Phase::Parting if self.has_room() => self.protocol.settles_at(),
+            Phase::Parting => Some(self.moved + self.idle_timeout),
+            Phase::Lingering { until } => Some(until),
+        };
+        let pause = self.protocol.deadline().filter(|_| self.phase == Phase::Up);
+        [phase, pause, self.report_at()].into_iter().flatten().min()
+    }
+
+    /// Goes on as far as possible.
+    pub fn drive(&mut self, turn: &mut Turn<'_>) -> Step {
+        loop {
+            match self.go_on(turn) {
+                Ok(true) if turn.budget == 0 => {
+                    self.report(turn.now);
+                    return Step::Again;
+                }
+                Ok(true) => {}
+                Ok(false) if self.is_over(turn.now) => return Step::Over,
+                Ok(false) => {
+                    self.report(turn.now);
+                    return Step::Wait;
+                }
+                // The client cannot be spoken to any more.
+                Err(_) => return Step::Over,
+            }
+        }
+    }
+
+    /// The server leaves, and so does every session.
+    pub fn cut_off(&mut self, turn: &mut Turn<'_>) {
+        if self.outcome.is_none() {
+            let refusal = Refusal {
+                exit_code: Some(128 + 1),
+                ..Refusal::new("the server is stopping, and this session ends with it")
+            };
+            self.outcome = Some(Outcome::Error(refusal));
+        }
+        if matches!(self.phase, Phase::Starting { .. } | Phase::Up) {
+            self.part(turn);
+        }
+        self.drive(turn);
+    }
+
+    /// It is over: the dyno is hung up, if that runs still.
+    pub fn end(&mut self, reactor: &mut Reactor) {
+        if let Some(dyno) = self.dyno.take() {
+            dyno.leave(reactor);
+        }
+    }
+
+    /// Each thing that can be done, once; true if anything was.
+    fn go_on(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+        let mut moved = self.hear_dyno(turn);
+        moved |= self.send(turn.now)?;
+        moved |= self.give_input(turn);
+        moved |= self.take_input(turn)?;
+        moved |= self.take_output(turn)?;
+        moved |= self.end_pause(turn)?;
+        moved |= self.look_at_time(turn);
+        Ok(moved)
+    }
+
+    /// What the supervisor has said.
+    fn hear_dyno(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(dyno) = &mut self.dyno else {
+            return false;
+        };
+        let Some(news) = dyno.hear(turn.reactor) else {
+            return false;
+        };
+        match news {
+            News::Up(up) if matches!(self.phase, Phase::Starting { .. }) => {
+                self.phase = Phase::Up;
+                self.unsent.push(self.protocol.up(&up, turn.now));
+                let early = std::mem::take(&mut self.stdin);
+                let wishes = self.protocol.input(&early, turn.now, &mut self.stdin);
+                self.grant(wishes);
+                if let Ok(idle) = Duration::try_from_secs_f64(up.idle_timeout)
+                    && !idle.is_zero()
+                {
+                    self.idle_timeout = idle;
+                    let interval = (idle / REPORTS_PER_IDLE_TIME).max(SHORTEST_REPORT);
+                    self.report_interval = Some(interval);
+                }
+            }
+            News::Up(_) => {}
+            News::Exit(exit) => self.conclude(Outcome::Exit(exit), turn.now),
+            News::Error(refusal) => self.conclude(Outcome::Error(refusal), turn.now),
+            News::Lost => {
+                let refusal = Refusal::new("the dyno was lost: its supervisor is gone");
+                self.conclude(Outcome::Error(refusal), turn.now);
+            }
+        }
+        true
+    }
+
+    /// It is known how the session ends. What is known first counts.
+    fn conclude(&mut self, outcome: Outcome, now: Instant) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.moved = now;
+        }
+    }
+
+    /// Sends what waits for the client.
+    fn send(&mut self, now: Instant) -> io::Result<bool> {
+        let mut moved = false;
+        loop {
+            match self.client.flush() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
+                flushed => flushed?,
+            }
+            let Some(piece) = self.unsent.last_mut() else {
+                return Ok(moved);
+            };
+            match self.client.write(piece) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
+                Ok(length) if length < piece.len() => drop(piece.drain(..length)),
+                Ok(_) => drop(self.unsent.pop()),
+                Err(error) => return Err(error),
+            }
+            (moved, self.moved) = (true, now);
+        }
+    }
+
+    /// Whether the client can take more.
+    fn has_room(&self) -> bool {
+        self.unsent.is_empty() && self.client.is_flushed()
+    }
+
+    /// Gives the command what the client has sent.
+    fn give_input(&mut self, turn: &mut Turn<'_>) -> bool {
+        let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
+            return false;
+        };
+        let mut moved = false;
+        while self.taken < self.stdin.len() {
+            match dyno.write(&self.stdin[self.taken..], turn.reactor) {
+                0 => return moved,
+                length => self.taken += length,
+            }
+            (moved, self.moved) = (true, turn.now);
+        }
+        self.stdin.clear();
+        self.taken = 0;
+        if self.input_ends && dyno.has_input() {
+            dyno.close_input(turn.reactor);
+        }
+        moved
+    }
+
+    /// Reads what the client has sent, if there is room for it.
+    fn take_input(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+        let room = match self.phase {
+            Phase::Starting { .. } => RECORD.saturating_sub(self.stdin.len()),
+            Phase::Up if self.stdin.is_empty() => PIECE,
+            Phase::Up => 0,
+            Phase::Parting | Phase::Lingering { .. } => PIECE,
+        };
+        if room == 0 {
+            // What it has sent last nobody will take; that it has left is all that counts.
+            return match self.client_ended && self.dyno.is_some() {
+                true => self.client_gone(turn),
+                false => Ok(false),
+            };
+        }
+        let buffer = &mut turn.scratch[..room.min(PIECE)];
+        let length = match self.client.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                turn.budget = turn.budget.saturating_sub(1);
+                return Ok(true);
+            }
+            read => read?,
+        };
+        turn.budget = turn.budget.saturating_sub(1);
+        let bytes = &turn.scratch[..length];
+        match self.phase {
+            Phase::Lingering { .. } if length == 0 => {
+                self.phase = Phase::Lingering { until: turn.now };
+                return Ok(false);
+            }
+            _ if length == 0 => return self.client_gone(turn),
+            Phase::Starting { .. } => self.stdin.extend_from_slice(bytes),
+            Phase::Up => {
+                let wishes = self.protocol.input(bytes, turn.now, &mut self.stdin);
+                self.grant(wishes);
+                self.moved = turn.now;
+            }
+            Phase::Parting => self.protocol.late_input(bytes),
+            Phase::Lingering { .. } => {}
+        }
+        Ok(true)
+    }
+
+    fn grant(&mut self, wishes: Wishes) {
+        self.input_ends |= wishes.end;
+        if wishes.interrupt
+            && let Some(dyno) = &self.dyno
+        {
+            dyno.interrupt();
+        }
+    }
+
+    /// The client has said that it sends no more, which is its way to leave. It may wait for our end.
+    fn client_gone(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+        self.end(turn.reactor);
+        self.unsent.clear();
+        self.linger(turn.now)?;
+        Ok(true)
+    }
+
+    /// Reads what the command has written, if there is room for it, and sends it.
+    fn take_output(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+        let (Phase::Up, true) = (self.phase, self.has_room()) else {
+            return Ok(false);
+        };
+        let Some(dyno) = &mut self.dyno else {
+            return Ok(false);
+        };
+        let Some(length) = dyno.read(&mut turn.scratch[BEFORE..], turn.reactor) else {
+            if self.outcome.is_some() && !dyno.has_output() {
+                self.part(turn);
+                return Ok(true);
+            }
+            return Ok(false);
+        };
+        turn.budget = turn.budget.saturating_sub(1);
+        self.moved = turn.now;
+        let piece = self.protocol.output(turn.scratch, length, turn.now);
+        send_piece(&mut self.client, &mut self.unsent, piece)?;
+        Ok(true)
+    }
+
+    /// A moment has passed that something was waiting for.
+    fn end_pause(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+        let due = self.protocol.deadline().is_some_and(|at| at <= turn.now);
+        if self.phase != Phase::Up || !due {
+            return Ok(false);
+        }
+        let canonical = self.dyno.as_ref().is_some_and(Dyno::reads_lines);
+        let (piece, wishes) = self
+            .protocol
+            .pause_over(turn.now, canonical, &mut self.stdin);
+        self.grant(wishes);
+        if self.has_room() {
+            send_piece(&mut self.client, &mut self.unsent, piece)?;
+        } else if !piece.is_empty() {
+            self.unsent.insert(0, piece.to_vec());
+        }
+        Ok(true)
+    }
+
+    /// What has taken too long.
+    fn look_at_time(&mut self, turn: &mut Turn<'_>) -> bool {
+        match self.phase {
+            Phase::Starting { .. } if self.outcome.is_some() => self.part(turn),
+            Phase::Starting { by } if turn.now >= by => {
+                let refusal = Refusal {
+                    exit_code: Some(EXIT_DYNO_FAILED),
+                    ..Refusal::new("Timeout awaiting process")
+                };
+                self.outcome = Some(Outcome::Error(refusal));
+                self.part(turn);
+            }
+            Phase::Up if self.outcome.is_some() && self.has_room() => {
+                if turn.now < self.moved + self.last_output() {
+                    return false;
+                }
+                self.part(turn);
+            }
+            Phase::Parting
+                if self.has_room()
+                    && self.protocol.settles_at().is_none_or(|at| at <= turn.now) =>
+            {
+                // What cannot be said because the client is gone is found out by reading.
+                let _ = self.linger(turn.now);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// How long after the last byte of a command that has ended no other is waited for.
+    fn last_output(&self) -> Duration {
+        match &self.outcome {
+            _ if !self.has_room() => self.idle_timeout,
+            Some(Outcome::Exit(_)) => LAST_OUTPUT,
+            _ => LOST_OUTPUT,
+        }
+    }
+
+    /// There is no more output: the client is told how the command ended.
+    fn part(&mut self, turn: &mut Turn<'_>) {
+        self.end(turn.reactor);
+        (self.phase, self.moved) = (Phase::Parting, turn.now);
+        if let Some(outcome) = &self.outcome {
+            let last = self.protocol.end(outcome, turn.now);
+            let before = std::mem::take(&mut self.unsent);
+            self.unsent = last.into_iter().rev().chain(before).collect();
+        }
+    }
+
+    fn linger(&mut self, now: Instant) -> io::Result<()> {
+        let until = now + LINGER;
+        self.phase = Phase::Lingering { until };
+        match self.client.shut_down() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Lingering { until } => now >= until,
+            Phase::Parting => now >= self.moved + self.idle_timeout,
+            Phase::Up if self.outcome.is_some() && !self.has_room() => {
+                now >= self.moved + self.idle_timeout
+            }
+            _ => false,
+        }
+    }
+
+    /// When the supervisor is to be told that bytes went through.
+    fn report_at(&self) -> Option<Instant> {
+        let interval = self.report_interval?;
+        let is_news = self.told.is_none_or(|told| told < self.moved);
+        (is_news && self.outcome.is_none() && self.dyno.is_some())
+            .then(|| self.told.map_or(self.moved, |told| told + interval))
+    }
+
+    fn report(&mut self, now: Instant) {
+        if self.report_at().is_some_and(|at| at <= now)
+            && let Some(dyno) = &self.dyno
+        {
+            dyno.tell_active();
+            self.told = Some(now);
+        }
+    }
+}
+
+/// Sends a piece to a client that has room for it; what is not taken waits.
+fn send_piece(client: &mut Stream, unsent: &mut Vec<Vec<u8>>, piece: &[u8]) -> io::Result<()> {
+    if piece.is_empty() {
+        return Ok(());
+    }
+    let sent = match client.write(piece) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => sent?,
+    };
+    if sent < piece.len() {
+        unsent.push(piece[sent..].to_vec());
+    }
+    Ok(())
+}

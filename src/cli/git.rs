@@ -1,0 +1,120 @@
+//! `dyno git:remote`: ties a git checkout to an app's repository, so that `git push dyno main` deploys.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::context::{Context, app_path};
+use super::say;
+use crate::api::repository::Repository;
+use crate::error::{UserError, shown};
+
+/// The first git whose `receive-pack` lets a hook of ours deploy what was pushed.
+pub const OLDEST: (u32, u32) = (2, 29);
+
+/// Have `git push dyno main` deploy this checkout
+#[derive(Debug, Args)]
+pub struct Remote {
+    /// The remote's name
+    #[arg(short, long, value_name = "NAME", default_value = "dyno")]
+    remote: String,
+}
+
+impl Remote {
+    /// Adds the remote, or has it point where it should.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        check_version()?;
+        if !succeeds(git(["rev-parse", "--git-dir"])) {
+            return Err(UserError::new("this folder is no git checkout")
+                .hint("`git init` makes it one; what is pushed is what was committed")
+                .into());
+        }
+        let app = context.app()?;
+        let repository: Repository = context
+            .client()?
+            .post(&app_path(&app, "/repository"), &())?;
+        let url = &repository.path;
+        let remote = self.remote.as_str();
+        let known = succeeds(git(["remote", "get-url", remote]));
+        let verb = if known { "set-url" } else { "add" };
+        // Words of git's own go to the person.
+        let done = git(["remote", verb, "--", remote, url])
+            .stdout(Stdio::null())
+            .status();
+        if !done.is_ok_and(|status| status.success()) {
+            let name = shown(remote.as_bytes(), 60);
+            return Err(
+                UserError::new(format!("git did not take the remote `{name}`"))
+                    .hint("its own words are above; -r takes another name")
+                    .into(),
+            );
+        }
+        say!("set git remote {remote} to {url}")?;
+        Ok(())
+    }
+}
+
+fn git<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut git = Command::new("git");
+    git.args(args);
+    git
+}
+
+fn succeeds(mut command: Command) -> bool {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Whether there is a git, and one that is new enough.
+///
+/// # Errors
+/// Says what there is instead.
+pub fn check_version() -> Result<()> {
+    let output = git(["version"]).stdin(Stdio::null()).output();
+    let (major, minor) = OLDEST;
+    let hint = format!("install git {major}.{minor} or newer");
+    let output = output
+        .map_err(|error| UserError::new(format!("cannot run git: {error}")).hint(hint.as_str()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match version(&text) {
+        Some(version) if version >= OLDEST => Ok(()),
+        _ => {
+            let what = shown(text.trim().as_bytes(), 60);
+            Err(UserError::new(format!("this git is too old: `{what}`"))
+                .hint(hint)
+                .into())
+        }
+    }
+}
+
+/// Of `git version 2.47.3 (Apple Git-1)`, the first two numbers.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let text = text.strip_prefix("git version ")?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gits_tell_their_version_in_many_ways() {
+        for (text, expected) in [
+            ("git version 2.47.3\n", Some((2, 47))),
+            ("git version 2.29-rc1", Some((2, 29))),
+            ("git version 2.39.5 (Apple Git-154)", Some((2, 39))),
+            ("git version 3.0.windows.1", Some((3, 0))),
+            ("git version", None),
+            ("jit version 1.0", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
+    }
+}

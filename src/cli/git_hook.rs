@@ -1,0 +1,244 @@
+//! `dyno __git-hook`: what git runs when somebody pushes to an app's repository. Hidden: only the hooks that
+//! [`repository`](crate::repository) writes call it.
+//!
+//! `pre-receive` looks at all that is pushed before any of it counts. `proc-receive` then has the branches that are
+//! deployed to itself, and moves them itself, once there is a release: so a branch is where the last build that succeeded
+//! was made from, whatever happens in between. Whoever pushes sees standard error, each line after `remote: `; git and the
+//! hook speak to each other over standard input and output.
+
+mod push;
+mod source;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::context::Context;
+use super::{Place, git};
+use crate::error::{UserError, shown, tell};
+use crate::pkt_line;
+use crate::repository::{self, DEPLOYED};
+
+/// How many branches one push may have deployed, to see that they are too many.
+const MOST_COMMANDS: usize = 16;
+
+/// How much of a name is shown, in characters.
+const SHOWN: usize = 100;
+
+/// A change of a branch or tag that was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Update {
+    /// What it was; only zeros if there was none.
+    old: String,
+    /// What it is to be; only zeros if there is to be none.
+    new: String,
+    name: String,
+}
+
+impl Update {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.splitn(3, ' ').map(str::to_owned);
+        let (old, new, name) = (words.next()?, words.next()?, words.next()?);
+        let is_id = |id: &str| {
+            matches!(id.len(), 40 | 64) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        (is_id(&old) && is_id(&new)).then_some(Self { old, new, name })
+    }
+
+    fn deletes(&self) -> bool {
+        is_none(&self.new)
+    }
+}
+
+/// Whether an object's id means that there is none.
+fn is_none(id: &str) -> bool {
+    id.bytes().all(|byte| byte == b'0')
+}
+
+/// Runs the hook that is named.
+///
+/// # Errors
+/// When git does not keep to its protocol; what is wrong with a push is told to whoever pushes.
+pub fn run(args: &[OsString]) -> Result<u8> {
+    match args.first().and_then(|hook| hook.to_str()) {
+        Some("pre-receive") => pre_receive(),
+        Some("proc-receive") => proc_receive(),
+        _ => Err(UserError::new("this is for the hooks of git repositories")
+            .hint("`dyno git:remote` makes one to push to")
+            .into()),
+    }
+}
+
+/// Looks at all of a push; what it returns is whether any of it may count.
+fn pre_receive() -> Result<u8> {
+    git::check_version()?;
+    let (mut refused, mut skipped) = (false, false);
+    for line in io::stdin().lock().lines() {
+        let line = line.context("git sent something else than text")?;
+        let update = Update::parse(&line).context("git sent something else than changes")?;
+        let name = update.name.as_str();
+        if !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/") {
+            let name = shown(name.as_bytes(), SHOWN);
+            tell!(" !     `{name}` is neither a branch nor a tag");
+            refused = true;
+        }
+        skipped |=
+            name.starts_with("refs/heads/") && !DEPLOYED.contains(&name) && !update.deletes();
+    }
+    if skipped && !refused {
+        tell!("Pushed to non-main branch, skipping build.");
+    }
+    Ok(u8::from(refused))
+}
+
+/// Deploys what was pushed, and moves the branch.
+fn proc_receive() -> Result<u8> {
+    let mut answer = take_standard_output()?;
+    let mut stdin = io::stdin().lock();
+    let greeting = pkt_line::read_section(&mut stdin, MOST_COMMANDS)?;
+    let version = greeting.first().context("git did not say its version")?;
+    if !version.starts_with(b"version=1") {
+        anyhow::bail!("git speaks another protocol to its hooks");
+    }
+    answer.write_all(&pkt_line::packet(b"version=1"))?;
+    answer.write_all(pkt_line::FLUSH)?;
+    let updates = pkt_line::read_section(&mut stdin, MOST_COMMANDS)?;
+    let updates: Option<Vec<_>> = updates
+        .iter()
+        .map(|line| Update::parse(std::str::from_utf8(line).ok()?))
+        .collect();
+    let updates = updates.context("git sent something else than changes")?;
+    let only = updates.len() == 1;
+    for update in &updates {
+        let done = match (only, update.deletes()) {
+            (_, true) => Err("it is what is deployed: push another commit instead".to_owned()),
+            (false, _) => Err("push either main or master".to_owned()),
+            (true, false) => deploy(update),
+        };
+        let report = match done {
+            Ok(()) => format!("ok {}\n", update.name),
+            Err(why) => format!("ng {} {why}\n", update.name),
+        };
+        answer.write_all(&pkt_line::packet(report.as_bytes()))?;
+    }
+    answer.write_all(pkt_line::FLUSH)?;
+    Ok(0)
+}
+
+/// Git's end of standard output, which nothing else may write to from here on: what commands print goes where whoever
+/// pushes sees it.
+fn take_standard_output() -> io::Result<File> {
+    let answer = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok(answer.into())
+}
+
+/// Deploys one branch. What it returns as an error is git's to say, in a few words; all else was told.
+fn deploy(update: &Update) -> Result<(), String> {
+    let pushed = Repository::of_process().and_then(|repository| {
+        let place = Place {
+            app: Some(repository.app_id.clone()),
+            directory: Vec::new(),
+        };
+        push::deploy(&mut Context::new(place)?, &repository, update)
+    });
+    match pushed {
+        Ok(done) => done,
+        Err(error) => {
+            tell_error(&error);
+            Err("it could not be deployed".to_owned())
+        }
+    }
+}
+
+/// Tells an error in the manner of a build's log.
+fn tell_error(error: &anyhow::Error) {
+    match error.downcast_ref::<UserError>() {
+        Some(error) => {
+            tell!(" !     {error}");
+            if let Some(hint) = &error.hint {
+                tell!(" !     hint: {hint}");
+            }
+        }
+        None => tell!(" !     {error:#}"),
+    }
+}
+
+/// The repository that git has received a push to, and runs us in.
+#[derive(Debug)]
+struct Repository {
+    path: PathBuf,
+    app_id: String,
+}
+
+impl Repository {
+    fn of_process() -> Result<Self> {
+        let path = std::env::current_dir()?;
+        let app_id = repository::owner_of(&path).ok_or_else(|| {
+            let message = format!("`{}` is not the repository of an app", path.display());
+            UserError::new(message).hint("`dyno git:remote` makes one")
+        })?;
+        Ok(Self { path, app_id })
+    }
+
+    /// Git on this repository and on nothing else: whatever whoever pushes has in the environment or has configured is
+    /// about repositories of theirs.
+    fn git(&self) -> Command {
+        let mut git = Command::new("git");
+        git.env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("GIT_DIR", &self.path)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+            .current_dir(&self.path)
+            .stdin(Stdio::null());
+        git
+    }
+
+    /// What git prints, without blanks around it. An error if it fails.
+    fn ask(&self, args: &[&str]) -> Result<String> {
+        let output = self.git().args(args).output().context("cannot run git")?;
+        if !output.status.success() {
+            let why = shown(output.stderr.trim_ascii(), 300);
+            anyhow::bail!("git {} failed: {why}", args.first().unwrap_or(&""));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_two_ids_and_a_name() {
+        let (one, none) = ("1".repeat(40), "0".repeat(40));
+        let update = Update::parse(&format!("{none} {one} refs/heads/main")).unwrap();
+        assert!(!update.deletes());
+        let update = Update::parse(&format!("{one} {none} refs/tags/a b")).unwrap();
+        assert_eq!(
+            (update.name.as_str(), update.deletes()),
+            ("refs/tags/a b", true)
+        );
+        for bad in [
+            String::new(),
+            one.clone(),
+            format!("{one} {none}"),
+            format!("{one} --help refs/heads/main"),
+            format!("{one} {} refs/heads/main", "x".repeat(40)),
+        ] {
+            assert_eq!(Update::parse(&bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One push: its commit is built, its branch moved, and whoever pushes sees it come up.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::{Repository, Update, is_none, source, tell_error};
+use crate::api::MAX_TEXT;
+use crate::api::app::App;
+use crate::api::build::{Build, CreateBuild, SourceBlob};
+use crate::api::release::Release;
+use crate::cli::context::{Context, app_path};
+use crate::cli::deploy::own_toolchains;
+use crate::cli::launch;
+use crate::client::is_lost;
+use crate::error::{tell, tell_part};
+use crate::release::build::BuildStatus;
+use crate::repository;
+
+/// Set by the server for the git that it runs for a client elsewhere: what is installed where it runs is not that
+/// client's.
+pub const FROM_AFAR: &str = "DYNO_PUSH_FROM_AFAR";
+
+/// Between two tries to reach a server.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long no server may be there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Deploys what `update` brings. The inner error is what git says of the branch.
+pub fn deploy(
+    context: &mut Context,
+    repository: &Repository,
+    update: &Update,
+) -> Result<Result<(), String>> {
+    let lock = repository::lock(repository.path(), || {
+        tell!("Waiting for another push to end...");
+    })?;
+    // It may have been that one.
+    let now = repository.ask(&["for-each-ref", "--format=%(objectname)", &update.name])?;
+    let unmoved = match is_none(&update.old) {
+        true => now.is_empty(),
+        false => now == update.old,
+    };
+    if !unmoved {
+        return Ok(Err(
+            "somebody else has pushed meanwhile: fetch first".to_owned()
+        ));
+    }
+    if repository.ask(&["cat-file", "-t", &update.new])? != "commit" {
+        return Ok(Err("it is not a commit".to_owned()));
+    }
+    let app: App = context.client()?.get(&app_path(&repository.app_id, ""))?;
+    let built = build(context, repository, update)?;
+    tell_part!("Verifying deploy...");
+    let Some(release) = built else {
+        tell!("\n\n!\tPush rejected to {}.\n", app.name);
+        return Ok(Err("the build failed".to_owned()));
+    };
+    tell!(" done.");
+    move_branch(repository, update)?;
+    // The next one need not wait until this one's dynos are up.
+    drop(lock);
+    // What is released is released, and the branch says so, whatever comes now.
+    if let Err(error) = launch(context, &app.name, &release.id) {
+        tell_error(&error);
+    }
+    Ok(Ok(()))
+}
+
+fn move_branch(repository: &Repository, update: &Update) -> Result<()> {
+    let Update { old, new, name } = update;
+    repository.ask(&["update-ref", name, new, old])?;
+    // What a clone checks out.
+    if repository.ask(&["symbolic-ref", "HEAD"])? != *name {
+        repository.ask(&["symbolic-ref", "HEAD", name])?;
+    }
+    Ok(())
+}
+
+/// Builds the commit. None if that failed, which its log has said.
+fn build(
+    context: &mut Context,
+    repository: &Repository,
+    update: &Update,
+) -> Result<Option<Release>> {
+    let blob = source::upload(context, repository, &update.new)?;
+    tell!("Building source:\n");
+    let subject = repository.ask(&["log", "-1", "--format=%s", &update.new])?;
+    let request = CreateBuild {
+        source_blob: SourceBlob {
+            url: blob.get_url.clone(),
+            version: Some(update.new.clone()),
+            version_description: Some(beginning(&subject, MAX_TEXT).to_owned()),
+            checksum: None,
+        },
+        toolchains: std::env::var_os(FROM_AFAR).is_none().then(own_toolchains),
+    };
+    let path = app_path(&repository.app_id, "/builds");
+    let build: Build = context.client()?.post(&path, &request)?;
+    let build = follow(context, &format!("{path}/{}", build.id))?;
+    source::forget(context, &blob);
+    match (build.status, build.release) {
+        (BuildStatus::Succeeded, Some(release)) => {
+            let path = app_path(&repository.app_id, &format!("/releases/{}", release.id));
+            context.client()?.get(&path).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Shows the log of a build until it has ended, whatever becomes of the server meanwhile.
+fn follow(context: &mut Context, path: &str) -> Result<Build> {
+    let mut shown = 0;
+    let mut lost_since: Option<Instant> = None;
+    loop {
+        let before = shown;
+        let followed = show_output(context, path, &mut shown).and_then(|()| {
+            let build: Build = context.client()?.get(path)?;
+            Ok(build)
+        });
+        match followed {
+            Ok(build) if build.status != BuildStatus::Pending => return Ok(build),
+            Ok(_) => thread::sleep(PAUSE),
+            Err(error) if is_lost(&error) => {
+                if shown > before {
+                    lost_since = None;
+                }
+                let since = *lost_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > PATIENCE {
+                    return Err(error);
+                }
+                context.forget_client();
+                thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Shows what comes of a log from its byte `shown` on.
+fn show_output(context: &mut Context, path: &str, shown: &mut usize) -> Result<()> {
+    let target = format!("{path}/output?from={shown}");
+    let mut output = context.client()?.stream(&target)?;
+    let mut bytes = Vec::new();
+    while output.read(&mut bytes)? {
+        *shown += bytes.len();
+        // Whoever pushes may have left; what was begun goes on.
+        let _ = std::io::stderr().write_all(&bytes);
+        bytes.clear();
+    }
+    Ok(())
+}
+
+/// Follows a release until it runs.
+fn launch(context: &mut Context, app: &str, release: &str) -> Result<()> {
+    let path = app_path(app, &format!("/releases/{release}"));
+    let release: Release = context.client()?.get(&path)?;
+    let release = launch::until_released_as_heroku(context, app, release)?;
+    launch::until_up(context, app, &release, "Launching")
+}
+
+/// As much of a text as so many bytes hold.
+fn beginning(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_subject_is_cut_between_characters() {
+        assert_eq!(beginning("short", 10), "short");
+        assert_eq!(beginning("aää", 4), "aä");
+    }
+}

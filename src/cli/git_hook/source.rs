@@ -1,0 +1,254 @@
+//! The files of a commit on their way to the server, as a source.
+//!
+//! `git archive` has them, but for submodules: those are other repositories, which are fetched as `git clone
+//! --recurse-submodules` would, into a folder for a moment. Everything in the commit is somebody else's: git itself has
+//! checked the objects when they came (`receive.fsckObjects`), and the server unpacks what it is sent as it would of
+//! anybody.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::Repository;
+use crate::api::source::{Source, SourceBlob};
+use crate::cli::context::Context;
+use crate::cli::deploy::TARBALL;
+use crate::cli::pieces::pieces;
+use crate::error::{UserError, tell};
+use crate::http::target;
+use crate::repository::Repositories;
+use crate::slug::{self, Limits};
+
+/// Between two looks at a git that fetches.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Variables of git's that say how to get at other hosts; all others are about the repository that is pushed.
+const OF_TRANSPORT: [&str; 9] = [
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_NO_VERIFY",
+    "GIT_PROXY_COMMAND",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_NOSYSTEM",
+];
+
+/// Uploads the files of `commit`.
+pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> Result<SourceBlob> {
+    let has_submodules = repository
+        .git()
+        .args(["cat-file", "-e", &format!("{commit}:.gitmodules")])
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot run git")?
+        .success();
+    let with_submodules = match has_submodules {
+        true => Some(WithSubmodules::fetch(context, repository, commit)?),
+        false => None,
+    };
+    let source: Source = context.client()?.post("/sources", &())?;
+    let blob = source.source_blob;
+    match with_submodules {
+        Some(tree) => tree.upload(context, &blob)?,
+        None => upload_archive(context, repository, commit, &blob)?,
+    }
+    tell!("Compressing source files... done.");
+    Ok(blob)
+}
+
+/// Has the server forget a source. It would do so by itself in an hour.
+pub fn forget(context: &mut Context, blob: &SourceBlob) {
+    let target = target::of_url(&blob.get_url);
+    if let (Ok(client), Some((source, _))) = (context.client(), target.split_once("/blob")) {
+        let _: Result<Source> = client.delete(source);
+    }
+}
+
+fn upload_archive(
+    context: &mut Context,
+    repository: &Repository,
+    commit: &str,
+    blob: &SourceBlob,
+) -> Result<()> {
+    let mut archive = repository
+        .git()
+        .args(["archive", "--format=tar", commit])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run git")?;
+    let stdout = archive.stdout.take().context("git has no output")?;
+    let mut whole = Whole {
+        gzip: GzEncoder::new(stdout, Compression::fast()),
+        archive: &mut archive,
+        failed: false,
+    };
+    let target = target::of_url(&blob.put_url);
+    let uploaded: Result<Source> = context.client()?.upload("PUT", target, TARBALL, &mut whole);
+    let failed = whole.failed;
+    drop(whole);
+    let _ = archive.kill();
+    let _ = archive.wait();
+    match failed {
+        true => Err(anyhow!("git could not make an archive of the commit")),
+        false => uploaded.map(drop),
+    }
+}
+
+/// An archive that only ends if git has made all of it.
+struct Whole<'a, R> {
+    gzip: GzEncoder<R>,
+    archive: &'a mut Child,
+    failed: bool,
+}
+
+impl<R: Read> Read for Whole<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.gzip.read(buffer)?;
+        if count == 0 && !buffer.is_empty() && !self.archive.wait()?.success() {
+            self.failed = true;
+            return Err(io::Error::other("git archive failed"));
+        }
+        Ok(count)
+    }
+}
+
+/// The files of a commit with those of its submodules.
+struct WithSubmodules {
+    folder: crate::repository::Temporary,
+    level: u32,
+    tree_bytes: u64,
+}
+
+impl WithSubmodules {
+    fn fetch(context: &Context, repository: &Repository, commit: &str) -> Result<Self> {
+        let folder = Repositories::new(context.home.path()).temporary()?;
+        let tree = Self {
+            level: 1,
+            tree_bytes: context.settings.tree_limit,
+            folder,
+        };
+        let work = tree.folder.path();
+        tree.check_out(repository, commit)?;
+        tell!("Fetching submodules...");
+        let deadline = Instant::now() + context.settings.build_timeout;
+        // Not every place gives out single commits.
+        let fetched = fetch(work, &["--depth", "1"], deadline).and_then(|fetched| match fetched {
+            true => Ok(true),
+            false => fetch(work, &[], deadline),
+        });
+        match fetched? {
+            true => Ok(tree),
+            false => Err(UserError::new("the submodules of the commit cannot be fetched")
+                .hint("git's own words are above; `.gitmodules` must name a place that this host can read without asking anybody")
+                .into()),
+        }
+    }
+
+    /// The commit's own files, in a checkout of their own.
+    fn check_out(&self, repository: &Repository, commit: &str) -> Result<()> {
+        let work = self.folder.path();
+        let git = |args: &[&str]| -> Result<()> {
+            let mut git = repository.git();
+            git.env_remove("GIT_DIR").current_dir(work).args(args);
+            let output = git.output().context("cannot run git")?;
+            if !output.status.success() {
+                let why = String::from_utf8_lossy(&output.stderr);
+                return Err(anyhow!("git {} failed: {}", args[0], why.trim()));
+            }
+            Ok(())
+        };
+        git(&["init", "--quiet", "--template="])?;
+        let objects = repository.path().join("objects");
+        let alternates = work.join(".git/objects/info");
+        fs::create_dir_all(&alternates)?;
+        let mut line = objects.into_os_string().into_encoded_bytes();
+        line.push(b'\n');
+        fs::write(alternates.join("alternates"), line)?;
+        git(&["read-tree", commit])?;
+        git(&["checkout-index", "--all", "--quiet"])
+    }
+
+    fn upload(&self, context: &mut Context, blob: &SourceBlob) -> Result<()> {
+        let limits = Limits {
+            unpacked_bytes: self.tree_bytes,
+            ..Limits::default()
+        };
+        let (pieces, mut arriving) = pieces();
+        let client = context.client()?;
+        thread::scope(|scope| {
+            let packing = scope.spawn(|| {
+                let packed = slug::pack(
+                    self.folder.path(),
+                    &pieces,
+                    self.level,
+                    &limits,
+                    &mut |_| {},
+                );
+                pieces.end(packed.is_ok());
+                packed
+            });
+            let target = target::of_url(&blob.put_url);
+            let uploaded: Result<Source> = client.upload("PUT", target, TARBALL, &mut arriving);
+            drop(arriving);
+            let packed = packing.join().map_err(|_| anyhow!("packing failed"))?;
+            match (packed, uploaded) {
+                (Ok(_), Ok(_)) => Ok(()),
+                (Err(error), Err(_)) => Err(error),
+                (_, Err(error)) | (Err(error), _) => Err(error),
+            }
+        })
+    }
+}
+
+/// Has git fetch the submodules, with what whoever pushes has configured to get at other hosts. Nobody is asked for a
+/// password. Whether it could.
+fn fetch(work: &Path, more: &[&str], deadline: Instant) -> Result<bool> {
+    let mut git = Command::new("git");
+    for (name, _) in std::env::vars_os() {
+        let of_git = name.to_str().is_some_and(|name| name.starts_with("GIT_"));
+        if of_git && !OF_TRANSPORT.iter().any(|kept| name == *kept) {
+            git.env_remove(name);
+        }
+    }
+    if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
+        git.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
+    }
+    let mut child = git
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "/bin/false")
+        .current_dir(work)
+        .args(["submodule", "--quiet", "update", "--init", "--recursive"])
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        // So that all that it starts can be ended.
+        .process_group(0)
+        .spawn()
+        .context("cannot run git")?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if Instant::now() >= deadline {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            let _ = child.wait();
+            return Err(UserError::new("fetching the submodules took too long")
+                .hint("the setting `build_timeout` moves the limit")
+                .into());
+        }
+        thread::sleep(PAUSE);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the processes get from `.env`, or from the files that are named instead, and the first port.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rustix::fs::OFlags;
+
+use crate::config_var::check_env;
+use crate::dot_env;
+use crate::error::UserError;
+
+/// The first port, foreman's.
+const FIRST_PORT: u16 = 5000;
+
+/// The file of variables that is read if no other is named; it need not be there.
+const DOT_ENV: &str = ".env";
+
+/// Variables for the processes of `root`, and the first port: `PORT` is foreman's word for that. `files` and `port` are what
+/// the command line says.
+///
+/// # Errors
+/// A file that was named and is not there, that cannot be read or makes no sense; a port that is none.
+pub fn read(
+    root: &Path,
+    files: &[PathBuf],
+    port: Option<u16>,
+) -> Result<(BTreeMap<String, String>, u16)> {
+    let mut env = BTreeMap::new();
+    let usual = [PathBuf::from(DOT_ENV)];
+    let (files, must_be) = match files.is_empty() {
+        true => (&usual[..], false),
+        false => (files, true),
+    };
+    for file in files {
+        let shown = file.display().to_string();
+        match content(&root.join(file)) {
+            Ok(text) => env.extend(dot_env::parse(&text, &shown)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => {}
+            Err(error) => {
+                return Err(UserError::new(format!("cannot read `{shown}`: {error}"))
+                    .hint("-e takes a file of lines like `NAME=value`")
+                    .into());
+            }
+        }
+    }
+    let of_file = env.remove("PORT");
+    let port = match (port, of_file) {
+        (Some(port), _) => port,
+        (None, Some(text)) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+            let hint = "it is the first port, from 1 to 65535; `-p` says another";
+            UserError::new("`PORT` of the file of variables is no port").hint(hint)
+        })?,
+        (None, None) => FIRST_PORT,
+    };
+    check_env(&env)?;
+    Ok((env, port))
+}
+
+/// What a file has, up to a little more than it may have. Opening a pipe does not wait for a writer.
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)?
+        .take(dot_env::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut text)?;
+    Ok(text)
+}

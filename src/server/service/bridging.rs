@@ -1,0 +1,250 @@
+//! The server's side of the [bridge](crate::bridge): where Heroku's CLI meets the dynos that it runs, and whom it may meet.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::super::application::{Ctx, Request, Via};
+use super::super::host::worker_error;
+use super::super::place::Place;
+use super::Service;
+use crate::api::ApiError;
+use crate::bridge::{self, Bridge, FromBridge, Rendezvous, Seat, ToBridge, secrets};
+use crate::control::ToSupervisor;
+use crate::error::tell;
+use crate::settings::{self, Listen};
+use crate::tls::{self, Certificate};
+
+/// The name of the file in the state folder that says where the rendezvous was. It is there from when somebody asked for
+/// one, so the next server has it, too.
+const ADDRESS: &str = "rendezvous";
+
+/// The bridge, what it says, and where clients come to it.
+pub struct Bridging {
+    bridge: Bridge,
+    inbox: Receiver<FromBridge>,
+    rendezvous: Option<SocketAddr>,
+}
+
+/// How a client is to come to a dyno that it has asked for.
+pub(super) struct Meeting {
+    /// The whole address, for the client.
+    pub url: String,
+    secret: String,
+    until: Instant,
+}
+
+fn place(home: &Path) -> Place {
+    Place {
+        part: "the rendezvous",
+        option: "rendezvous",
+        memory: home.join(ADDRESS),
+    }
+}
+
+impl Service {
+    /// Begins a rendezvous where the settings say, or where a server before was asked to.
+    ///
+    /// # Errors
+    /// When the address that was asked for cannot be had, or the certificate is of no use.
+    pub(super) fn begin_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<()> {
+        let place = place(&self.home);
+        match (self.host.settings.rendezvous, place.before()) {
+            (Listen::Off, Some(before)) => self.meet_at(&place, Listen::Auto(before), true, ctx),
+            (wish, _) => self.meet_at(&place, wish, false, ctx),
+        }
+    }
+
+    /// Somebody wants to use Heroku's CLI: there is a rendezvous from now on, where the settings would have it, and in
+    /// the servers after this one.
+    pub(super) fn want_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<(), ApiError> {
+        if self.rendezvous().is_some() {
+            return Ok(());
+        }
+        let usual = Listen::Auto(settings::RENDEZVOUS_ADDRESS);
+        self.meet_at(&place(&self.home), usual, true, ctx)
+            .map_err(worker_error)
+    }
+
+    fn meet_at(
+        &mut self,
+        place: &Place,
+        wish: Listen,
+        remember: bool,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<()> {
+        if wish == Listen::Off {
+            return Ok(());
+        }
+        let certificate = Certificate::chosen(&self.host.settings)?;
+        let tls = tls::server_config(&self.home, &certificate)?;
+        let Some(listener) = place.take(wish)? else {
+            return Ok(());
+        };
+        let address = listener.local_addr()?;
+        let bridging = self.bridging(ctx)?;
+        bridging.rendezvous = Some(address);
+        bridging
+            .bridge
+            .send(ToBridge::Open(Rendezvous { listener, tls }));
+        if remember {
+            place.remember(address);
+        }
+        Ok(())
+    }
+
+    /// The bridge, started if there is none.
+    fn bridging(&mut self, ctx: &mut Ctx<Self>) -> Result<&mut Bridging> {
+        if self.bridging.is_none() {
+            let (sender, inbox) = unbounded();
+            let waker = ctx.reactor().waker();
+            let tell = move |news| {
+                let _ = sender.send(news);
+                waker.wake();
+            };
+            let settings = bridge::Settings {
+                sessions: self.bridged,
+                start_time: self.host.settings.attach_timeout,
+                ..bridge::Settings::default()
+            };
+            self.bridging = Some(Bridging {
+                bridge: Bridge::start(settings, tell)?,
+                inbox,
+                rendezvous: None,
+            });
+        }
+        let made = self.bridging.as_mut();
+        made.ok_or_else(|| anyhow::anyhow!("there is no bridge"))
+    }
+
+    /// Where the rendezvous is, if there is one.
+    pub(super) fn rendezvous(&self) -> Option<SocketAddr> {
+        self.bridging.as_ref()?.rendezvous
+    }
+
+    /// Sessions that go by way of this server.
+    pub(super) fn bridged_sessions(&self) -> usize {
+        let bridging = self.bridging.as_ref();
+        bridging.map_or(0, |bridging| bridging.bridge.sessions())
+    }
+
+    /// How whoever has sent `request` is to come to its dyno. None if there is no rendezvous.
+    pub(super) fn arrange(&self, request: &Request) -> Result<Option<Meeting>, ApiError> {
+        let Some((bridging, address)) = self
+            .bridging
+            .as_ref()
+            .and_then(|bridging| Some((bridging, bridging.rendezvous?)))
+        else {
+            return Ok(None);
+        };
+        if !bridging.bridge.has_room() {
+            return match request.via {
+                // It may be a client that is handed the streams themselves.
+                Via::Socket => Ok(None),
+                Via::Tcp { .. } => Err(too_many(self.bridged)),
+            };
+        }
+        let secret = secrets::fresh().map_err(|error| ApiError::internal(error.to_string()))?;
+        let host = match request.via {
+            Via::Socket => None,
+            Via::Tcp { .. } => request.head.fields.get("host").and_then(host_name),
+        };
+        let (host, port) = (host.unwrap_or("localhost"), address.port());
+        Ok(Some(Meeting {
+            url: format!("rendezvous://{host}:{port}/{secret}"),
+            secret,
+            until: Instant::now() + self.host.settings.attach_timeout,
+        }))
+    }
+
+    /// Has the bridge expect the client of a meeting that was arranged.
+    pub(super) fn expect(&self, meeting: &Meeting, seat: Seat) {
+        if let Some(bridging) = &self.bridging {
+            bridging.bridge.send(ToBridge::Expect {
+                secret: meeting.secret.clone(),
+                until: meeting.until,
+                seat,
+            });
+        }
+    }
+
+    /// Takes what the bridge has said.
+    pub(super) fn hear_bridge(&mut self, ctx: &mut Ctx<Self>) {
+        let Some(bridging) = &self.bridging else {
+            return;
+        };
+        let mut ended = false;
+        for news in bridging.inbox.try_iter() {
+            match news {
+                FromBridge::Arrived { seat, connection } => {
+                    // One that is not alive any more shows by the end of the connection.
+                    if !self.dynos.pass_on(&seat.dyno, &seat.ask, &connection) {
+                        tell!("{}: ended just before its client came", seat.dyno);
+                    }
+                }
+                // The loop looks by itself whether there is anything left to do.
+                FromBridge::Left => {}
+                FromBridge::Ended => ended = true,
+            }
+        }
+        if ended {
+            let before = self.rendezvous();
+            self.bridging = None;
+            let again = before
+                .map(|address| self.meet_at(&place(&self.home), Listen::At(address), false, ctx));
+            if let Some(Err(error)) = again {
+                tell!("there is no rendezvous any more: {error:#}");
+            }
+        }
+    }
+
+    /// The server is about to leave, and with it all sessions that go by way of it.
+    pub(super) fn close_bridge(&self) {
+        if let Some(bridging) = &self.bridging {
+            bridging.bridge.leave();
+        }
+    }
+}
+
+fn too_many(most: usize) -> ApiError {
+    ApiError::too_many(format!(
+        "{most} sessions go through this server, which is as many as it can have"
+    ))
+    .hint("end one of them first, or start the server with a higher `ulimit -n`")
+}
+
+/// The host in a `Host` header, with the brackets of an IPv6 address.
+fn host_name(field: &str) -> Option<&str> {
+    let end = match field.strip_prefix('[') {
+        Some(_) => field.find(']')? + 1,
+        None => field.find(':').unwrap_or(field.len()),
+    };
+    Some(&field[..end]).filter(|name| !name.is_empty())
+}
+
+/// What a supervisor is asked for a client that comes to the rendezvous.
+pub(super) const ATTACH: ToSupervisor = ToSupervisor::Attach { merged: true };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_sent_to_the_host_that_it_knows() {
+        for (field, name) in [
+            ("localhost:5001", "localhost"),
+            ("box.example", "box.example"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[::1]:5001", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(host_name(field), Some(name));
+        }
+        for field in ["", ":5001", "[::1"] {
+            assert_eq!(host_name(field), None);
+        }
+    }
+}
