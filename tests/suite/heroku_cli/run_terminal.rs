@@ -8,20 +8,21 @@ const PROCFILE: &str = "web: exec python3 -m http.server $PORT\nworker: sleep 10
 
 #[test]
 fn a_shell_on_a_terminal_is_one() {
-    let Some(heroku) = Heroku::new() else {
+    let Some(mut heroku) = Heroku::new() else {
         return;
     };
+    heroku.host.set("TERM", "xterm-256color");
     heroku.app("shop", PROCFILE);
     let terminal = heroku.terminal(&["run", "-a", "shop", "bash"]);
     terminal.wait_for_prompt();
     let screen = terminal.screen();
-    // On a terminal it shows the app with its sign.
+    // Where there are colours enough, an app has its sign.
     assert!(
         screen.contains("Running bash on ⬢ shop... up, run.1"),
         "{screen}"
     );
     terminal.type_keys("tty; stty size; echo $DYNO $TERM $COLUMNS $LINES\r");
-    for line in ["/dev/pts/0", "24 80", "run.1 xterm 80 24"] {
+    for line in ["/dev/pts/0", "24 80", "run.1 xterm-256color 80 24"] {
         terminal.wait_for_line(line);
     }
     terminal.type_keys("sleep 1000\r");
