@@ -37,6 +37,7 @@ mod platform_api;
 mod ps;
 mod releases;
 mod rendezvous;
+mod rendezvous_load;
 mod routing;
 mod run_detached;
 mod run_inside;
