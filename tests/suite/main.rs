@@ -36,6 +36,7 @@ mod page;
 mod platform_api;
 mod ps;
 mod releases;
+mod remote;
 mod rendezvous;
 mod rendezvous_load;
 mod routing;
