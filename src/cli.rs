@@ -178,7 +178,7 @@ enum Command {
     #[command(name = "releases:info")]
     ReleasesInfo(releases::Info),
     /// Release an earlier slug and config again
-    #[command(name = "releases:rollback")]
+    #[command(name = "releases:rollback", visible_alias = "rollback")]
     ReleasesRollback(releases::Rollback),
     /// Make a token for the API over TCP, list them, or revoke one
     #[command(name = "auth:token")]

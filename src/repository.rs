@@ -29,6 +29,9 @@ const OWNER: &str = "dyno-app";
 /// The file in a repository that is locked by the push that deploys.
 const LOCK: &str = "dyno.lock";
 
+/// Set for the git that a server runs for a client elsewhere: what is installed where that runs is not the client's.
+pub const FROM_AFAR: &str = "DYNO_PUSH_FROM_AFAR";
+
 const TEMPORARY: &str = ".tmp-";
 
 /// What git keeps to in a repository.
@@ -275,6 +278,8 @@ fn config(hooks: &str, bounds: Bounds) -> String {
 	hooksPath = \"{hooks}\"
 	logAllRefUpdates = false
 	bigFileThreshold = 32m
+	packedGitWindowSize = 64m
+	packedGitLimit = 512m
 [receive]
 	fsckObjects = true
 	maxInputSize = {pack_bytes}

@@ -17,6 +17,7 @@ mod end_waiters;
 mod file_streams;
 mod formation;
 mod formations;
+mod git_http;
 mod ground;
 mod host;
 pub mod limits;

@@ -85,6 +85,8 @@ impl ApiError {
             "not_acceptable" => 406,
             "conflict" => 409,
             "requested_range_not_satisfiable" => 416,
+            "payload_too_large" => 413,
+            "unsupported_media_type" => 415,
             "invalid_params" => 422,
             "too_many" | "rate_limit" => 429,
             "unavailable" => 503,

@@ -25,6 +25,14 @@ pub fn body_plan(host: &Host, head: &RequestHead) -> BodyPlan {
             // The worker that takes it keeps to the limit itself, and has better words for it.
             limit: host.settings.slug_limit + MARGIN,
         },
+        // A pack, and the little that is said before it.
+        ("POST", [repository, "git-receive-pack" | "git-upload-pack"])
+            if repository.ends_with(".git") =>
+        {
+            BodyPlan::Stream {
+                limit: host.settings.slug_limit + MARGIN,
+            }
+        }
         _ => BodyPlan::Memory,
     }
 }

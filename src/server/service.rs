@@ -29,6 +29,7 @@ use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
 use super::file_streams::FileStreams;
 use super::formations::Formations;
+use super::git_http::{GitProcesses, GitRequest};
 use super::host::{self, Host, response};
 use super::limits::Limits;
 use super::log_keeper::LogKeeper;
@@ -105,6 +106,7 @@ struct Service {
     visitors: usize,
     builds: Builds,
     file_streams: FileStreams,
+    gits: GitProcesses,
     /// Where the API is reached over TCP.
     listening: Option<SocketAddr>,
     formations: Formations,
@@ -212,6 +214,7 @@ impl Service {
             visitors: descriptors.visitors,
             builds,
             file_streams: FileStreams::new(descriptors.connections),
+            gits: GitProcesses::default(),
             listening: None,
             formations: Formations::default(),
             formation_token,
@@ -239,6 +242,7 @@ impl Service {
             && self.bridged_sessions() == 0
             && self.dynos.are_done()
             && self.builds.is_empty()
+            && self.gits.is_empty()
             && self.formations.next_look().is_none()
             && self.sessions.is_empty()
             && ctx.connections() == 0
@@ -367,6 +371,10 @@ impl Service {
         if let Some(reply) = about::answer(&request, &self.info, ctx) {
             return reply;
         }
+        if let Some(asked) = GitRequest::of(&request.head) {
+            let answer = asked.and_then(|asked| self.git_request(asked, &request, ctx));
+            return host::reply(answer);
+        }
         let path = routes::Path::of(&request.head);
         match (request.head.method(), &path.parts()[..]) {
             ("DELETE", ["apps", app]) => {
@@ -481,6 +489,7 @@ impl Application for Service {
             }
             event if self.signals.came(event) => ctx.stop(),
             event if self.logs.came(event, ctx) => {}
+            event if self.gits.came(event, ctx) => {}
             _ => {}
         }
     }
@@ -488,6 +497,7 @@ impl Application for Service {
     fn more(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) -> More {
         let more = self.sessions.more(ticket);
         let more = more.or_else(|| self.file_streams.more(ticket));
+        let more = more.or_else(|| self.gits.more(ticket, ctx));
         more.unwrap_or_else(|| self.logs.more(ticket, ctx))
     }
 
@@ -495,6 +505,7 @@ impl Application for Service {
         self.courtesy.forget(ticket);
         self.end_waiters.forget(ticket);
         self.file_streams.leave(ticket);
+        self.gits.leave(ticket, ctx);
         self.logs.leave(ticket, ctx);
         self.session_client_gone(ticket, ctx);
     }

@@ -13,24 +13,24 @@ use serde_json::Value;
 use crate::harness::{Host, STARTING, eventually, require, write};
 
 /// A git checkout of somebody who uses a host.
-struct Checkout<'a> {
-    host: &'a Host,
-    folder: PathBuf,
+pub struct Checkout<'a> {
+    pub host: &'a Host,
+    pub folder: PathBuf,
 }
 
 /// What git did and said.
-struct Done {
+pub struct Done {
     what: String,
     output: Output,
 }
 
 impl Done {
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }
 
     /// What it said after `remote: `, as the other side meant it.
-    fn remote(&self) -> String {
+    pub fn remote(&self) -> String {
         let said = self.said();
         let lines = said
             .lines()
@@ -40,7 +40,7 @@ impl Done {
     }
 
     #[track_caller]
-    fn succeeds(self) -> Self {
+    pub fn succeeds(self) -> Self {
         assert!(
             self.output.status.success(),
             "{}: {}",
@@ -51,7 +51,7 @@ impl Done {
     }
 
     #[track_caller]
-    fn fails_with(self, words: &str) -> Self {
+    pub fn fails_with(self, words: &str) -> Self {
         let said = self.said();
         assert!(!self.output.status.success(), "{}: {said}", self.what);
         assert!(said.contains(words), "{words:?} was expected:\n{said}");
@@ -59,13 +59,13 @@ impl Done {
     }
 
     #[track_caller]
-    fn mentions(self, words: &str) -> Self {
+    pub fn mentions(self, words: &str) -> Self {
         let said = self.said();
         assert!(said.contains(words), "{words:?} was expected:\n{said}");
         self
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output.stdout)
             .trim()
             .to_owned()
@@ -74,7 +74,7 @@ impl Done {
 
 impl<'a> Checkout<'a> {
     /// A folder that git knows nothing of yet, with a gitconfig that all checkouts share.
-    fn new(host: &'a Host, name: &str) -> Self {
+    pub fn new(host: &'a Host, name: &str) -> Self {
         require("git");
         write(
             &host.path().join("home/.gitconfig"),
@@ -89,7 +89,7 @@ impl<'a> Checkout<'a> {
     }
 
     /// One of an app of the same name, with its first commit.
-    fn of_app(host: &'a Host, name: &str) -> Self {
+    pub fn of_app(host: &'a Host, name: &str) -> Self {
         let checkout = Self::new(host, name);
         checkout.write("Procfile", "worker: sleep 1000\n");
         checkout.commit("The first one");
@@ -102,7 +102,7 @@ impl<'a> Checkout<'a> {
         checkout
     }
 
-    fn clone(&self, name: &str) -> Self {
+    pub fn clone(&self, name: &str) -> Self {
         let folder = self.host.path().join("apps").join(name);
         let (from, to) = (self.folder.to_str().unwrap(), folder.to_str().unwrap());
         self.git(&["clone", "--quiet", from, to]).succeeds();
@@ -115,7 +115,7 @@ impl<'a> Checkout<'a> {
         clone
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut git = Command::new("git");
         git.args(args)
             .current_dir(&self.folder)
@@ -125,47 +125,47 @@ impl<'a> Checkout<'a> {
         git
     }
 
-    fn git(&self, args: &[&str]) -> Done {
+    pub fn git(&self, args: &[&str]) -> Done {
         self.git_with(args, &[])
     }
 
-    fn git_with(&self, args: &[&str], env: &[(&str, &str)]) -> Done {
+    pub fn git_with(&self, args: &[&str], env: &[(&str, &str)]) -> Done {
         let mut command = self.command(args);
         command.envs(env.iter().copied());
         finish(start(&mut command), args.join(" "))
     }
 
-    fn push(&self) -> Done {
+    pub fn push(&self) -> Done {
         self.git(&["push", "dyno", "main"])
     }
 
-    fn start_push(&self) -> Child {
+    pub fn start_push(&self) -> Child {
         start(&mut self.command(&["push", "dyno", "main"]))
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         write(&self.folder.join(path), text);
     }
 
-    fn commit(&self, message: &str) {
+    pub fn commit(&self, message: &str) {
         self.git(&["add", "--all"]).succeeds();
         self.git(&["commit", "--quiet", "--allow-empty", "-m", message])
             .succeeds();
     }
 
-    fn head(&self) -> String {
+    pub fn head(&self) -> String {
         self.git(&["rev-parse", "HEAD"]).succeeds().text()
     }
 
     /// Where the app's branch is.
-    fn deployed(&self) -> String {
+    pub fn deployed(&self) -> String {
         let main = self
             .git(&["ls-remote", "dyno", "refs/heads/main"])
             .succeeds();
         main.text().chars().take(40).collect()
     }
 
-    fn descriptions(&self) -> Vec<String> {
+    pub fn descriptions(&self) -> Vec<String> {
         let json = self.host.dyno(&self.folder, &["releases", "--json"]);
         let releases: Value = serde_json::from_str(&json.finish().succeeds().text()).unwrap();
         let releases = releases.as_array().unwrap().iter();
@@ -175,7 +175,7 @@ impl<'a> Checkout<'a> {
     }
 
     /// What is in the slug that runs.
-    fn files(&self) -> String {
+    pub fn files(&self) -> String {
         self.host
             .run(&self.folder, &["-q", "find . -type f -o -type l | sort"])
             .finish()
@@ -184,7 +184,7 @@ impl<'a> Checkout<'a> {
     }
 
     /// Its slug, held so that no build of the same files can come to its end.
-    fn hold(&self) -> File {
+    pub fn hold(&self) -> File {
         let slugs = self.host.state().join("slugs");
         let mut tarballs: Vec<_> = fs::read_dir(slugs)
             .unwrap()
@@ -198,7 +198,7 @@ impl<'a> Checkout<'a> {
     }
 
     /// Waits until so many builds cannot come to their end.
-    fn wait_until_held(&self) {
+    pub fn wait_until_held(&self) {
         eventually("a build that packs", || {
             let mut logs = fs::read_dir(self.host.state().join("builds")).ok()?;
             logs.any(|log| {
@@ -210,7 +210,7 @@ impl<'a> Checkout<'a> {
     }
 }
 
-fn start(command: &mut Command) -> Child {
+pub fn start(command: &mut Command) -> Child {
     let _starting = STARTING.read().unwrap();
     command
         .stdout(Stdio::piped())
@@ -219,7 +219,7 @@ fn start(command: &mut Command) -> Child {
         .unwrap()
 }
 
-fn finish(child: Child, what: String) -> Done {
+pub fn finish(child: Child, what: String) -> Done {
     let finishing = thread::spawn(move || child.wait_with_output().unwrap());
     eventually(&format!("git {what} to end"), || {
         finishing.is_finished().then_some(())

@@ -25,6 +25,7 @@ mod formation;
 mod formation_changes;
 mod formation_crashes;
 mod formation_survival;
+mod git_http;
 mod git_push;
 mod idle;
 mod layers;

@@ -33,7 +33,7 @@ fn descriptions_are_herokus() {
     host.dyno(&app, &["config:unset", "A"]).finish().succeeds();
     write(&app.join("file"), "new");
     host.dyno(&app, &["deploy"]).finish().succeeds();
-    host.dyno(&app, &["releases:rollback", "v3"])
+    host.dyno(&app, &["rollback", "v3"])
         .finish()
         .succeeds()
         .says("Rolling back plain to v3... done, v6\n");

@@ -17,11 +17,7 @@ use crate::cli::launch;
 use crate::client::is_lost;
 use crate::error::{tell, tell_part};
 use crate::release::build::BuildStatus;
-use crate::repository;
-
-/// Set by the server for the git that it runs for a client elsewhere: what is installed where it runs is not that
-/// client's.
-pub const FROM_AFAR: &str = "DYNO_PUSH_FROM_AFAR";
+use crate::repository::{self, FROM_AFAR};
 
 /// Between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(50);

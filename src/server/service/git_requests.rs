@@ -1,23 +1,49 @@
 //! Requests on the git repositories of apps.
 
-use super::super::application::Ctx;
-use super::super::host::Answer;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::application::{Ctx, Reply, Request, Ticket};
+use super::super::git_http::{self, GitRequest, Start};
+use super::super::host::{self, Answer};
 use super::Service;
 use crate::api::ApiError;
 use crate::api::repository::Repository;
 use crate::error::tell;
 use crate::executable;
 use crate::http::Response;
-use crate::repository::{Bounds, Repositories};
+use crate::repository::{Bounds, FROM_AFAR, Repositories};
+
+/// How long it may take to say what branches there are.
+const REFS_TIME: Duration = Duration::from_secs(60);
+
+/// How long a fetch may take.
+const FETCH_TIME: Duration = Duration::from_secs(3600);
+
+/// What a push may say beside its pack, in bytes.
+const ROOM: u64 = 4 << 20;
+
+/// Where programs are if nobody says so.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 impl Service {
     /// `POST /apps/A/repository`: where the app's repository is; it is made if there is none.
     pub(super) fn repository(&self, app: &str) -> Answer {
+        let path = self.ensure_repository(app)?.into_os_string().into_string();
+        let path = path.map_err(|path| {
+            ApiError::internal(format!("`{}` is not UTF-8", path.to_string_lossy()))
+        })?;
+        Ok(Response::json(200, &Repository { path }))
+    }
+
+    fn ensure_repository(&self, app: &str) -> Result<PathBuf, ApiError> {
         let app = self.host.store.app(app)?;
         let bounds = Bounds {
             pack_bytes: self.host.settings.slug_limit,
         };
-        let path = executable::program()
+        executable::program()
             .and_then(|program| {
                 self.repositories()
                     .ensure(app.name.as_str(), &app.id, bounds, &program)
@@ -25,12 +51,59 @@ impl Service {
             .map_err(|error| {
                 let message = format!("cannot make the repository of `{}`: {error}", app.name);
                 ApiError::internal(message)
-            })?;
-        let path = path.into_os_string().into_string();
-        let path = path.map_err(|path| {
-            ApiError::internal(format!("`{}` is not UTF-8", path.to_string_lossy()))
-        })?;
-        Ok(Response::json(200, &Repository { path }))
+            })
+    }
+
+    /// What git asks over HTTP.
+    pub(super) fn git_request(
+        &mut self,
+        asked: GitRequest,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let repository = self.ensure_repository(&asked.app)?;
+        let ticket = request.ticket;
+        if asked.refs_only {
+            return self.start_git(ticket, &asked, &repository, None, ctx);
+        }
+        let most = self.host.settings.slug_limit + ROOM;
+        Ok(Reply::worker(move |body| {
+            let body = asked.take_body(body, &repository, most);
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let reply = body.and_then(|body| {
+                    service.start_git(ticket, &asked, &repository, Some(body), ctx)
+                });
+                host::reply(reply)
+            }
+        }))
+    }
+
+    fn start_git(
+        &mut self,
+        ticket: Ticket,
+        request: &GitRequest,
+        repository: &Path,
+        body: Option<File>,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let settings = &self.host.settings;
+        let time = match (request.refs_only, request.service) {
+            (true, _) => REFS_TIME,
+            (false, git_http::Service::Upload) => FETCH_TIME,
+            // What it waits for in turn; other pushes, too.
+            (false, git_http::Service::Receive) => {
+                settings.release_timeout + settings.boot_timeout + 2 * settings.build_timeout
+            }
+        };
+        let start = Start {
+            request,
+            repository,
+            body,
+            env: git_env(),
+            time,
+        };
+        self.gits.start(ticket, start, ctx)?;
+        Ok(Reply::Stream(request.response()))
     }
 
     fn repositories(&self) -> Repositories {
@@ -58,4 +131,19 @@ impl Service {
             Err(error) => tell!("cannot remove a git repository: {error}"),
         }
     }
+}
+
+/// The variables of a git that the server runs: its own settings, for the hooks, and where programs are.
+fn git_env() -> Vec<(OsString, OsString)> {
+    let own = std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        matches!(&*name, "PATH" | "HOME" | "LANG" | "TMPDIR") || name.starts_with("DYNO_")
+    });
+    let mut env: Vec<_> = own.collect();
+    if !env.iter().any(|(name, _)| name == "PATH") {
+        env.push(("PATH".into(), DEFAULT_PATH.into()));
+    }
+    env.push((FROM_AFAR.into(), "1".into()));
+    env.push(("GIT_TERMINAL_PROMPT".into(), "0".into()));
+    env
 }
