@@ -140,12 +140,11 @@ impl Engine {
             readable,
             writable,
             end,
-            hangup,
             ..
         } = event
         {
             match key == token {
-                true => held.session.note_client(readable, writable, end, hangup),
+                true => held.session.note_client(readable, writable, end),
                 false => held.session.note_dyno(token, readable, writable),
             }
         }

@@ -130,8 +130,8 @@ impl Session {
     }
 
     /// Remembers what the kernel said of the client's socket.
-    pub fn note_client(&mut self, readable: bool, writable: bool, end: bool, hung_up: bool) {
-        self.client.note(readable, writable, hung_up);
+    pub fn note_client(&mut self, readable: bool, writable: bool, end: bool) {
+        self.client.note(readable, writable);
         self.client_ended |= end;
     }
 

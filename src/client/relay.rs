@@ -127,14 +127,13 @@ impl Relay {
             token,
             readable,
             writable,
-            hangup,
             ..
         } = event
         else {
             return;
         };
         if token == self.far_token {
-            self.far.note(readable, writable, hangup);
+            self.far.note(readable, writable);
         } else if token == self.near_token {
             self.near_readable |= readable;
         }

@@ -225,7 +225,7 @@ impl FarSocket {
         let other = flags.intersects(PollFlags::ERR | PollFlags::HUP);
         let readable = other || flags.contains(PollFlags::IN);
         let writable = other || flags.contains(PollFlags::OUT);
-        self.stream.note(readable, writable, false);
+        self.stream.note(readable, writable);
     }
 
     /// The stream, and what was read of it that nobody has taken.

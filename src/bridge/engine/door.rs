@@ -129,11 +129,8 @@ impl Engine {
         };
         match event {
             Event::Ready {
-                readable,
-                writable,
-                hangup,
-                ..
-            } => visitor.stream.note(readable, writable, hangup),
+                readable, writable, ..
+            } => visitor.stream.note(readable, writable),
             Event::Deadline(_) => return self.dismiss(token),
             _ => {}
         }
