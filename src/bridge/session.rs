@@ -13,6 +13,7 @@ use crate::frame::Refusal;
 use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::stream::{RECORD, Stream};
+use crate::sys::socket::unacknowledged;
 
 /// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that time
 /// kept.
@@ -28,7 +29,7 @@ const LAST_OUTPUT: Duration = Duration::from_secs(10);
 const LOST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// How long a client may take to notice that the session is over, while it may still be sending.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long a client may take nothing of the last output, where connections may be idle for ever.
 const LONGEST_STALL: Duration = Duration::from_secs(3600);
@@ -94,6 +95,8 @@ enum Phase {
     Parting,
     /// All is said; what the client still sends is read and thrown away, lest the connection be reset.
     Lingering { until: Instant },
+    /// There is nothing left to do.
+    Over,
 }
 
 impl Session {
@@ -151,6 +154,7 @@ impl Session {
             Phase::Parting if self.has_room() => self.protocol.settles_at(),
             Phase::Parting => Some(self.moved + self.idle_timeout),
             Phase::Lingering { until } => Some(until),
+            Phase::Over => None,
         };
         let pause = self.protocol.deadline().filter(|_| self.phase == Phase::Up);
         [phase, pause, self.report_at()].into_iter().flatten().min()
@@ -329,6 +333,7 @@ impl Session {
             Phase::Up if self.stdin.is_empty() => PIECE,
             Phase::Up => 0,
             Phase::Parting | Phase::Lingering { .. } => PIECE,
+            Phase::Over => return Ok(false),
         };
         if room == 0 {
             // What it has sent last nobody will take; that it has left is all that counts.
@@ -348,8 +353,9 @@ impl Session {
         };
         turn.budget = turn.budget.saturating_sub(1);
         match self.phase {
+            // It has noticed.
             Phase::Lingering { .. } if length == 0 => {
-                self.phase = Phase::Lingering { until: turn.now };
+                self.phase = Phase::Over;
                 return Ok(false);
             }
             _ if length == 0 => return self.client_gone(turn),
@@ -358,7 +364,7 @@ impl Session {
                 self.moved = turn.now;
             }
             Phase::Parting => self.protocol.late_input(&turn.scratch[..length]),
-            Phase::Lingering { .. } => {}
+            Phase::Lingering { .. } | Phase::Over => {}
         }
         Ok(true)
     }
@@ -527,9 +533,26 @@ impl Session {
         }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
+    /// Whether some of what was said is still on its way to the client, who may take his time: closed now, the kernel would
+    /// soon give it up. Then it is waited for once more.
+    fn is_still_taking(&mut self, now: Instant) -> bool {
+        let Phase::Lingering { until } = self.phase else {
+            return false;
+        };
+        let unsent = unacknowledged(self.client.socket()).is_ok_and(|bytes| bytes > 0);
+        let taking = unsent && until <= now && now < self.moved + self.idle_timeout;
+        if taking {
+            self.phase = Phase::Lingering {
+                until: now + LINGER,
+            };
+        }
+        taking
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
         match self.phase {
-            Phase::Lingering { until } => now >= until,
+            Phase::Over => true,
+            Phase::Lingering { until } => now >= until && !self.is_still_taking(now),
             Phase::Parting => now >= self.moved + self.idle_timeout,
             Phase::Up if self.outcome.is_some() && !self.has_room() => {
                 now >= self.moved + self.idle_timeout

@@ -172,7 +172,10 @@ fn parse(url: &str) -> Result<Parsed, UserError> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((host, "")) => (host, None),
-            Some((host, port)) => (host, port.strip_prefix(':')),
+            Some((host, port)) => match port.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None => return Err(bad("has something behind its `]`")),
+            },
             None => return Err(bad("has no `]`")),
         },
         None => match authority.split_once(':') {

@@ -119,9 +119,11 @@ impl Decoder {
                 self.data = (length > 0).then_some((number, length));
                 continue;
             }
-            let is_frame = matches!(kind, b'U' | b'X' | b'E');
-            if !is_frame && length > LONGEST_WORD {
-                return Err(BadFrame("too long for what it is"));
+            match kind {
+                b'U' | b'X' | b'E' => {}
+                b'e' | b'c' | b'w' | b'x' if length <= LONGEST_WORD => {}
+                b'e' | b'c' | b'w' | b'x' => return Err(BadFrame("too long for what it is")),
+                _ => return Err(BadFrame("unknown kind")),
             }
             if !self.hold(bytes, HEADER + length) {
                 return Ok(None);

@@ -134,6 +134,8 @@ fn converse(host: &Host, config: &Arc<rustls::ClientConfig>, session: usize, byt
         pauses += usize::from(due);
         due.then_some(Duration::from_millis(20))
     });
+    // Without a reset, whatever it was that came.
+    client.leave();
     let (last, output) = chunks.split_last().unwrap();
     assert_eq!(*last, marker(status), "{session}");
     let output = output.concat();
@@ -144,5 +146,4 @@ fn converse(host: &Host, config: &Arc<rustls::ClientConfig>, session: usize, byt
         input.len(),
         output.iter().zip(&input).position(|(a, b)| a != b)
     );
-    client.leave();
 }
