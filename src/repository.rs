@@ -314,6 +314,7 @@ fn script(home: &str, program: &str) -> String {
 # Written by dyno; changes are lost.
 DYNO_HOME={home}
 export DYNO_HOME
+unset DYNO_HOST DYNO_API_KEY
 for dyno in {program} \"$(command -v dyno)\"; do
 	if [ -x \"$dyno\" ]; then
 		exec \"$dyno\" __git-hook \"${{0##*/}}\"

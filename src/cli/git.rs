@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use super::say;
+use crate::api::app::App;
 use crate::api::repository::Repository;
 use crate::error::{UserError, shown};
 
@@ -20,6 +21,9 @@ pub struct Remote {
     /// The remote's name
     #[arg(short, long, value_name = "NAME", default_value = "dyno")]
     remote: String,
+    /// Push to the API's address, with a token, instead of by the local path
+    #[arg(long)]
+    https: bool,
 }
 
 impl Remote {
@@ -32,10 +36,7 @@ impl Remote {
                 .into());
         }
         let app = context.app()?;
-        let repository: Repository = context
-            .client()?
-            .post(&app_path(&app, "/repository"), &())?;
-        let url = &repository.path;
+        let url = &self.url(context, &app)?;
         let remote = self.remote.as_str();
         let known = succeeds(git(["remote", "get-url", remote]));
         let verb = if known { "set-url" } else { "add" };
@@ -53,6 +54,24 @@ impl Remote {
         }
         say!("set git remote {remote} to {url}")?;
         Ok(())
+    }
+}
+
+impl Remote {
+    /// Where the app can be pushed to.
+    fn url(&self, context: &mut Context, app: &str) -> Result<String> {
+        if !self.https {
+            let path = app_path(app, "/repository");
+            let repository: Repository = context.client()?.post(&path, &())?;
+            return Ok(repository.path);
+        }
+        let app: App = context.client()?.get(&app_path(app, ""))?;
+        if app.git_url.is_empty() {
+            return Err(UserError::new("the server does not listen over TCP")
+                .hint("`dyno heroku:env` has it do so, and tells git which CA to believe")
+                .into());
+        }
+        Ok(app.git_url)
     }
 }
 

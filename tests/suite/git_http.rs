@@ -1,10 +1,15 @@
 //! `git push`, `git fetch` and `git clone` over the API's address, with the git of this host.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::api_tcp::Remote;
 use crate::git_push::{Checkout, finish, start};
-use crate::harness::{Host, eventually};
+use crate::harness::{DEADLINE, Host, eventually};
 
 /// A checkout whose remote `http` is its app's at the API's address; with the token in it.
 struct Afar<'a> {
@@ -95,6 +100,11 @@ fn an_app_is_pushed_to_fetched_and_cloned_over_http_and_https() {
     clone
         .git_with(&["push", "origin", "main"], tls)
         .fails_with("! [remote rejected] main -> main (the build failed)");
+    let url = format!("https://{}/shop.git", afar.remote.address);
+    host.dyno(&checkout.folder, &["git:remote", "--https"])
+        .finish()
+        .succeeds()
+        .prints(&format!("set git remote dyno to {url}\n"));
     let places = checkout
         .host
         .request("GET", "/apps/shop", &serde_json::Value::Null);
@@ -188,6 +198,24 @@ fn what_is_not_gits_is_refused() {
     // As git probes whether it may push.
     let told = ask(receive, &[content_type], "0000");
     assert_eq!((told.status, &*told.body), (200, ""));
+    // Little that becomes much.
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(&vec![b'0'; 6_000_000]).unwrap();
+    let bomb = gzip.finish().unwrap();
+    let mut socket = TcpStream::connect(afar.remote.address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(
+        socket,
+        "{receive} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{token}\r\n{content_type}\r\n\
+         Content-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        afar.remote.address,
+        bomb.len()
+    )
+    .unwrap();
+    socket.write_all(&bomb).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     fs::write(afar.checkout.folder.join("noise"), noise(7_000_000)).unwrap();
     afar.checkout.commit("Is big");
     afar.checkout

@@ -604,6 +604,13 @@ fn submodules_are_fetched_or_the_push_is_rejected() {
     host.run(&checkout.folder, &["-q", "cat lib/code"])
         .finish()
         .prints("text\n");
+    // Somebody else's repository may not make git read the disk of this host.
+    let gitconfig = host.path().join("home/.gitconfig");
+    let trusting = fs::read_to_string(&gitconfig).unwrap();
+    fs::write(&gitconfig, trusting.replace("always", "user")).unwrap();
+    checkout.commit("Once more");
+    checkout.push().fails_with("transport 'file' not allowed");
+    fs::write(&gitconfig, trusting).unwrap();
     fs::rename(&library.folder, host.path().join("apps/elsewhere")).unwrap();
     checkout.commit("Again");
     checkout
@@ -709,6 +716,13 @@ fn git_remote_says_what_is_missing() {
     host.dyno(&checkout.folder, &["git:remote", "-a", "none"])
         .finish()
         .fails_with(1, "no app named `none`", "`dyno apps` lists yours");
+    host.dyno(&checkout.folder, &["git:remote", "-a", "plain", "--https"])
+        .finish()
+        .fails_with(
+            1,
+            "the server does not listen over TCP",
+            "`dyno heroku:env`",
+        );
     let pushing = host.dyno(&checkout.folder, &["__git-hook", "update"]);
     pushing.finish().fails_with(
         1,

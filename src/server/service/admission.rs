@@ -53,7 +53,8 @@ fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
     let path = routes::Path::of(head);
     match (head.method(), &path.parts()[..]) {
         // They speak of folders and processes of this host.
-        (_, ["links" | "sessions", ..]) | ("POST" | "PUT", ["server", ..]) => {
+        (_, ["links" | "sessions", ..] | ["apps", _, "repository"])
+        | ("POST" | "PUT", ["server", ..]) => {
             let message = format!("{} {} is for this host alone", head.method(), head.path());
             Err(ApiError::forbidden(message).hint("ask at the Unix socket, as `dyno` there does"))
         }
