@@ -328,13 +328,21 @@ impl Host {
 
     /// `dyno ARGS` in `folder`.
     pub fn dyno<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Dyno<'_> {
+        self.program_of(&self.program(), folder, args)
+    }
+
+    /// Another program, with the environment of this host.
+    pub fn program_of<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        folder: &Path,
+        args: &[S],
+    ) -> Dyno<'_> {
         let mut command = match signals_are_ignored() {
-            false => Command::new(self.program()),
+            false => Command::new(program),
             true => {
                 let mut command = Command::new("env");
-                command
-                    .arg("--default-signal=HUP,INT,QUIT")
-                    .arg(self.program());
+                command.arg("--default-signal=HUP,INT,QUIT").arg(program);
                 command
             }
         };
@@ -344,9 +352,11 @@ impl Host {
             .iter()
             .map(|arg| arg.as_ref().to_string_lossy().into_owned())
             .collect();
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
         Dyno {
             host: self,
-            what: format!("dyno {}", words.join(" ")),
+            what: format!("{name} {}", words.join(" ")),
+            patience: DEADLINE,
             command,
             input: Input::Nothing,
             output: true,
@@ -712,9 +722,17 @@ pub struct Dyno<'a> {
     input: Input,
     output: bool,
     errors: bool,
+    patience: Duration,
 }
 
 impl<'a> Dyno<'a> {
+    /// It may take longer than others, or is to take less.
+    #[allow(dead_code, reason = "not for the soak")]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// With another variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
@@ -803,7 +821,8 @@ impl<'a> Dyno<'a> {
             process,
             seen,
             input,
-            deadline: Instant::now() + DEADLINE,
+            patience: self.patience,
+            deadline: Instant::now() + self.patience,
         }
     }
 
@@ -845,6 +864,7 @@ pub struct Running<'a> {
     pub process: Process,
     seen: Watched<Seen>,
     input: Option<ChildStdin>,
+    patience: Duration,
     deadline: Instant,
 }
 
@@ -906,7 +926,8 @@ impl<'a> Running<'a> {
         });
         let Some((status, stdout, stderr)) = outcome else {
             self.process.signal(Signal::KILL);
-            panic!("not finished within {DEADLINE:?}:\n{}", self.describe());
+            let patience = self.patience;
+            panic!("not finished within {patience:?}:\n{}", self.describe());
         };
         Outcome {
             host: self.host,

@@ -27,6 +27,7 @@ mod formation_crashes;
 mod formation_survival;
 mod git_http;
 mod git_push;
+mod heroku_cli;
 mod idle;
 mod layers;
 mod limits;

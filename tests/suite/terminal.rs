@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -48,6 +48,8 @@ pub struct Terminal<'a> {
     pub process: Process,
     /// The terminal's settings before it.
     pub before: Termios,
+    /// How long anything may take that is waited for.
+    patience: Duration,
 }
 
 impl<'a> Terminal<'a> {
@@ -139,7 +141,14 @@ impl<'a> Terminal<'a> {
             reader: Some(reader),
             process,
             before,
+            patience: DEADLINE,
         }
+    }
+
+    /// Everything may take longer than with others.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Types, byte for byte.
@@ -167,7 +176,7 @@ impl<'a> Terminal<'a> {
     /// Waits until the screen looks so.
     #[track_caller]
     pub fn wait_for(&self, what: &str, mut look: impl FnMut(&Screen) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.patience;
         let found = self.view.wait(deadline, |view| {
             let there = look(view.parser.screen());
             (there || view.ended).then_some(there)
@@ -219,7 +228,7 @@ impl<'a> Terminal<'a> {
     /// Waits until more bytes than this were drawn.
     #[track_caller]
     pub fn wait_for_more_than(&self, count: usize) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.patience;
         let found = self
             .view
             .wait(deadline, |view| (view.bytes.len() > count).then_some(()));
@@ -255,7 +264,7 @@ impl<'a> Terminal<'a> {
     /// Waits for the end of the command, which must have this exit code. portable-pty has 1 for any signal.
     #[track_caller]
     pub fn exits(&self, code: u32) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.patience;
         // What it drew last has been seen by then, too.
         let ended = self
             .view
