@@ -95,7 +95,7 @@ fn a_terminal_is_as_it_is_on_the_servers_own_host() {
         "Running bash attached to terminal... up, run.1\n~ $"
     );
     terminal.type_keys("tty; stty size\r");
-    terminal.wait_for_line("/dev/pts/0");
+    terminal.wait_for_text("/dev/pts/");
     terminal.wait_for_line("24 80");
     terminal.wait_for_prompt();
     terminal.resize(31, 101);
