@@ -207,7 +207,6 @@ impl Command {
             Self::Start(_) => Some("start"),
             Self::Link => Some("link"),
             Self::Unlink => Some("unlink"),
-            Self::GitRemote(_) => Some("git:remote"),
             Self::HerokuEnv(_) => Some("heroku:env"),
             Self::Doctor => Some("doctor"),
             Self::Settings(_) => Some("settings"),

@@ -146,6 +146,11 @@ impl Context {
         self.far.is_some()
     }
 
+    /// The server elsewhere that commands are for, if they are.
+    pub fn far(&self) -> Option<&Far> {
+        self.far.as_ref()
+    }
+
     /// Whether a folder of this host may say which app is meant.
     ///
     /// # Errors

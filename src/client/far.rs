@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Far {
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     token: String,
+    /// The file of the CA that it is believed by, if one was named; absolute.
+    ca: Option<PathBuf>,
 }
 
 impl fmt::Debug for Far {
@@ -74,7 +76,19 @@ impl Far {
             port: place.port,
             tls,
             token,
+            ca: ca.and_then(|ca| std::path::absolute(ca).ok()),
         })
+    }
+
+    /// Its address: `https://box.example:5001`.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// The file of the CA that it is believed by, if one was named.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// The host and port, for people and for `Host`.

@@ -1,6 +1,7 @@
 //! The command line on one host and the server on another: two state folders, and nothing between them but the API over
 //! TCP.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::api_tcp::Remote;
+use super::git_push::Checkout;
 use super::harness::{Host, eventually};
 use super::terminal::{CTRL_D, Terminal};
 
@@ -281,6 +283,31 @@ fn everything_else_works_from_afar() {
     first.close_input();
     first.finish().succeeds();
     at_app(&["apps:destroy", "-c", "shop"]);
+}
+
+#[test]
+fn git_pushes_from_afar_with_the_token_of_the_environment() {
+    let apart = Apart::new();
+    let checkout = Checkout::new(&apart.here, "plain");
+    checkout.write("Procfile", "worker: sleep 1000\n");
+    checkout.commit("The first one");
+    let added = apart.here.dyno(&checkout.folder, &["git:remote"]).finish();
+    let url = apart.here.env()[OsStr::new("DYNO_HOST")].to_str().unwrap();
+    added
+        .succeeds()
+        .prints(&format!("set git remote dyno to {url}/plain.git\n"));
+    checkout.push().succeeds().mentions("Released v3");
+    // The token is nowhere but there.
+    let config = std::fs::read_to_string(checkout.folder.join(".git/config")).unwrap();
+    let token = apart.here.env()[OsStr::new("DYNO_API_KEY")]
+        .to_str()
+        .unwrap();
+    assert!(!config.contains(token), "{config}");
+    checkout.commit("Another");
+    let without = [("DYNO_API_KEY", ""), ("GIT_TERMINAL_PROMPT", "0")];
+    checkout
+        .git_with(&["push", "dyno", "main"], &without)
+        .fails_with("Authentication failed");
 }
 
 #[test]
