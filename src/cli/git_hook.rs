@@ -141,6 +141,7 @@ fn take_standard_output() -> io::Result<File> {
 fn deploy(update: &Update) -> Result<(), String> {
     let pushed = Repository::of_process().and_then(|repository| {
         let place = Place {
+            tls_ca: None,
             app: Some(repository.app_id.clone()),
             directory: Vec::new(),
         };

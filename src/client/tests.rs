@@ -218,7 +218,7 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     );
     let mut client = server.client();
     client.get::<Value>("/server").unwrap();
-    let transport = &client.connection.as_ref().unwrap().transport;
+    let transport = &mut client.connection.as_mut().unwrap().transport;
     let deadline = Instant::now() + PATIENCE;
     while !transport.has_input().unwrap() {
         assert!(Instant::now() < deadline, "the server keeps the connection");

@@ -168,7 +168,7 @@ impl Connection {
 
     /// Remembers what the kernel said.
     pub fn note(&mut self, readable: bool, writable: bool, end: bool, hangup: bool) {
-        self.wire.stream.note(readable, writable, hangup);
+        self.wire.stream.note(readable, writable);
         // Over a network, nobody says that they are gone for good. An HTTP client that will send no more while it is to
         // be answered has left, as a rule; at the Unix socket the kernel knows.
         self.wire.gone |= hangup || (end && self.via.is_remote());

@@ -55,12 +55,13 @@ pub fn deploy(
         tell!("\n\n!\tPush rejected to {}.\n", app.name);
         return Ok(Err("the build failed".to_owned()));
     };
-    tell!(" done.");
+    let heard = std::io::stderr().write_all(b" done.\n").is_ok();
     move_branch(repository, update)?;
     // The next one need not wait until this one's dynos are up.
     drop(lock);
-    // What is released is released, and the branch says so, whatever comes now.
-    if let Err(error) = launch(context, &app.name, &release.id) {
+    // What is released is released, and the branch says so, whatever comes now. If whoever pushed has left, there is
+    // nobody to show it to.
+    if heard && let Err(error) = launch(context, &app.name, &release.id) {
         tell_error(&error);
     }
     Ok(Ok(()))

@@ -58,11 +58,6 @@ fn is_private(via: Via) -> bool {
 fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
     let path = routes::Path::of(head);
     match (head.method(), &path.parts()[..]) {
-        // The connection itself is passed on with descriptors of this host.
-        ("GET", ["apps", _, "dynos", _, "attach"])
-        | ("POST", ["apps", _, "dynos", _, "inside"]) => Err(ApiError::forbidden(
-            "a dyno is attached to from its own host",
-        )),
         // They speak of folders and processes of this host.
         (_, ["links" | "sessions", ..] | ["apps", _, "repository"])
         | ("POST" | "PUT", ["server", ..]) => {
