@@ -10,7 +10,7 @@ use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
 use crate::api::release::Release;
 use crate::app::AppName;
-use crate::error::{UserError, tell};
+use crate::error::{UserError, shown, tell};
 use crate::http::target;
 
 /// Make an app and link this folder to it.
@@ -108,7 +108,11 @@ impl Info {
         if let Some(release) = current {
             rows.push((
                 "Release",
-                format!("v{} {}", release.version, release.description),
+                format!(
+                    "v{} {}",
+                    release.version,
+                    shown(release.description.as_bytes(), usize::MAX)
+                ),
             ));
             let types: Vec<_> = release.process_types.iter().map(|(name, _)| name).collect();
             rows.push(("Process types", types.join(", ")));

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub struct Context {
     far: Option<Far>,
     /// There was a connection, and the server at its other end has gone.
     lost: bool,
+    /// A server is started if none runs.
+    starts: bool,
 }
 
 impl Context {
@@ -67,7 +70,17 @@ impl Context {
             client: None,
             far,
             lost: false,
+            starts: true,
         })
+    }
+
+    /// The same for whoever a server has started, with limits and variables that no server is to have: it does with
+    /// those that others start.
+    pub fn starting_none(self) -> Self {
+        Self {
+            starts: false,
+            ..self
+        }
     }
 
     /// The settings of this process with their sources.
@@ -86,7 +99,8 @@ impl Context {
         &self.sourced
     }
 
-    /// The server; started if none runs.
+    /// The server; started if none runs, or, for who [starts none](Self::starting_none), an error that
+    /// [is a lost server's](crate::client::is_lost).
     ///
     /// # Errors
     /// Says why there is no server, or what is wrong with `config.toml`, with which none can start. One that runs goes on
@@ -97,6 +111,12 @@ impl Context {
         }
         if self.client.is_none() {
             self.client = Some(match &self.misconfigured {
+                None if !self.starts => {
+                    let running = connect(&self.home)?;
+                    let (client, _) =
+                        running.ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
+                    client
+                }
                 // Whoever has lost one server goes on with whichever replaced it.
                 None if self.lost => connect_to_any_or_start(&self.home, &Launch::default())?,
                 None => connect_or_start(&self.home, &Launch::default())?,

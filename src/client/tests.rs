@@ -18,7 +18,7 @@ use crate::api::server::ServerInfo;
 use crate::error::tell;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
-use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
 
@@ -33,7 +33,7 @@ struct StandIn {
 }
 
 impl Application for StandIn {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, head: &RequestHead, _: Via) -> BodyPlan {
         match head.method() {
             "PUT" => BodyPlan::Stream { limit: 8 << 20 },
             _ => BodyPlan::Memory,

@@ -216,7 +216,7 @@ impl<A: Application> ApiLoop<A> {
             budget = turn.budget;
             match step {
                 Step::Head(head) => {
-                    let plan = self.app.body_plan(&head);
+                    let plan = self.app.body_plan(&head, connection.via());
                     connection.begin(*head, plan, &turn);
                 }
                 Step::Request(request) => {

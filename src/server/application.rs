@@ -20,7 +20,7 @@ use super::workers::Workers;
 /// The server behind the API.
 pub trait Application: Sized + 'static {
     /// How the body of a request is to be taken, asked before any of it is read.
-    fn body_plan(&mut self, _head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, _head: &RequestHead, _via: Via) -> BodyPlan {
         BodyPlan::Memory
     }
 
@@ -66,6 +66,8 @@ pub enum BodyPlan {
         /// Bytes at most; one more and the client gets a `413`, the worker an error.
         limit: u64,
     },
+    /// Not at all: whoever sends it will be refused. The request is handed over at once, as for a stream.
+    Unread,
 }
 
 /// A request that wants an answer.

@@ -128,7 +128,13 @@ impl Connection {
 
     /// How the client came.
     pub fn via(&self) -> Via {
-        self.via
+        match self.via {
+            Via::Tcp { peer, .. } => Via::Tcp {
+                peer,
+                tls: self.wire.stream.is_encrypted(),
+            },
+            Via::Socket => Via::Socket,
+        }
     }
 
     /// When the current phase is to be over.
@@ -193,6 +199,7 @@ impl Connection {
         let left = Allowance::new(match plan {
             BodyPlan::Memory => turn.limits.memory_body as u64,
             BodyPlan::Stream { limit } => limit,
+            BodyPlan::Unread => u64::MAX,
         });
         if let Framing::Length(length) = head.framing
             && let Err(refusal) = { left }.take(length)
@@ -402,13 +409,7 @@ impl Connection {
         Step::Request(Box::new(Request {
             head,
             body,
-            via: match self.via {
-                Via::Tcp { peer, .. } => Via::Tcp {
-                    peer,
-                    tls: self.wire.stream.is_encrypted(),
-                },
-                Via::Socket => Via::Socket,
-            },
+            via: self.via(),
             ticket: self.ticket,
         }))
     }

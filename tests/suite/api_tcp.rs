@@ -12,6 +12,31 @@ use serde_json::{Value, json};
 
 use super::harness::{DEADLINE, Host, eventually};
 
+#[test]
+fn nothing_is_taken_from_whom_nobody_knows() {
+    let host = Host::new();
+    let remote = Remote::of(&host);
+    let expired = "/sources/1/blob?expires=1&signature=0";
+    let wrong = "Authorization: Bearer dyno_wrong";
+    for (target, field) in [
+        ("POST /apps", VERSION_3),
+        ("POST /apps", wrong),
+        (&*format!("PUT {expired}"), VERSION_3),
+    ] {
+        let mut socket = TcpStream::connect(remote.address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        // Only the head comes, and the body is not waited for.
+        write!(
+            socket,
+            "{target} HTTP/1.1\r\nHost: x\r\n{field}\r\nContent-Length: 1000000\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = [0; 13];
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401 ", "{target} {field}");
+    }
+}
+
 /// What a client is told.
 #[derive(Debug)]
 pub struct Told {

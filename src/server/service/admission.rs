@@ -11,6 +11,12 @@ use crate::api::ApiError;
 use crate::http::RequestHead;
 
 impl Service {
+    /// Whether a request may be let in; it costs nothing yet. Of one that will not be, the body is not taken: no stranger
+    /// has the server hold anything.
+    pub(super) fn knows(&self, head: &RequestHead, via: Via) -> bool {
+        is_private(via) && self.host.access.knows(head, via, Timestamp::now())
+    }
+
     /// Lets a request in, and remembers what its response is to say.
     pub(super) fn admit(&mut self, request: &Request) -> Result<(), ApiError> {
         if request.via == Via::Socket {
