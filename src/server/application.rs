@@ -181,6 +181,8 @@ pub(super) struct Finished<A: Application> {
 pub struct Ctx<A: Application> {
     pub(super) reactor: Reactor,
     pub(super) workers: Workers<Finished<A>>,
+    /// Those that take bodies from a network, however slow that is.
+    pub(super) remote_uploads: Workers<Finished<A>>,
     pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
     pub(super) connections: usize,
     pub(super) stopping: bool,
@@ -237,7 +239,13 @@ impl<A: Application> Ctx<A> {
 
     /// Jobs that are waiting, running, or done and not yet seen to.
     pub fn jobs(&self) -> usize {
-        self.workers.outstanding()
+        self.workers.outstanding() + self.remote_uploads.outstanding()
+    }
+
+    /// What a thread has left.
+    pub(super) fn finished(&mut self) -> Option<Finished<A>> {
+        let uploaded = || self.remote_uploads.finished();
+        self.workers.finished().or_else(uploaded)
     }
 
     /// Whether the loop is about to stop.

@@ -220,6 +220,18 @@ impl Connection {
         }));
     }
 
+    /// Whether the body of the request that is answered is streamed, and comes from a network.
+    pub fn is_uploading_from_afar(&self) -> bool {
+        let upload = matches!(
+            self.phase,
+            Phase::Handling(Exchange {
+                upload: Some(_),
+                ..
+            })
+        );
+        upload && self.via.is_remote()
+    }
+
     /// The body of the current request, for the worker that answers it.
     pub fn open_upload(&mut self, bell: RoomBell, turn: &Turn<'_>) -> BodyReader {
         let Phase::Handling(Exchange {
