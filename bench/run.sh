@@ -20,7 +20,7 @@ EOF
 
 failed=()
 header=
-for piece in start pipes memory ps many logs scale router; do
+for piece in start pipes memory ps many logs scale router rendezvous; do
     # One table of all of them.
     if rows=$("$here/$piece.sh"); then
         if [[ -z $header ]]; then head -n 2 <<<"$rows"; header=printed; fi

@@ -3,7 +3,7 @@
 //! A thread with a [`Reactor`](crate::reactor::Reactor) of its own, which knows neither the store nor the server. To a
 //! dyno's supervisor it is what a local client is: it has a connection, on which come frames and the command's own
 //! streams. To its client it speaks as that wants it (`bridge/protocol.rs`): Heroku's CLI meets its dyno at the rendezvous
-//! (`bridge/rendezvous.rs`). The server tells it whom to expect, and passes the connections that it makes on to
+//! (`bridge/rendezvous.rs`), our own gets the streams in frames (`bridge/framed.rs`). The server tells it whom to expect, and passes the connections that it makes on to
 //! supervisors.
 //!
 //! `bridge/visitor.rs` is whoever has not said the secret yet, `secrets.rs` what that may be, `session.rs` one session,
@@ -11,6 +11,7 @@
 
 mod dyno;
 mod engine;
+mod framed;
 mod protocol;
 mod rendezvous;
 pub mod secrets;
@@ -32,6 +33,7 @@ use rustls::ServerConfig;
 use crate::control::ToSupervisor;
 use crate::error::tell;
 use crate::reactor::{Reactor, Waker};
+use crate::stream::Stream;
 
 /// Times and limits.
 #[derive(Debug, Clone)]
@@ -92,6 +94,15 @@ pub enum ToBridge {
         /// From then on nobody may.
         until: Instant,
         /// What for.
+        seat: Seat,
+    },
+    /// A client of our own has asked for its dyno's streams over the API.
+    Adopt {
+        /// Its connection, watched by nobody.
+        client: Stream,
+        /// What it has sent already.
+        early: Vec<u8>,
+        /// What it wants.
         seat: Seat,
     },
     /// All sessions end, and so does the bridge.

@@ -94,6 +94,9 @@ struct Place {
     /// Go to this folder first; may be repeated, each from where the last one led
     #[arg(short = 'C', global = true, value_name = "DIR")]
     directory: Vec<PathBuf>,
+    /// With $DYNO_HOST, the CA of the server's certificate, in PEM; else $DYNO_TLS_CA, else those of this host
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,6 +200,24 @@ enum Command {
     ServerStop(server_stop::Stop),
 }
 
+impl Command {
+    /// Its name, if it is about a server and its host, and makes no sense from elsewhere.
+    fn is_of_this_host(&self) -> Option<&'static str> {
+        match self {
+            Self::Start(_) => Some("start"),
+            Self::Link => Some("link"),
+            Self::Unlink => Some("unlink"),
+            Self::HerokuEnv(_) => Some("heroku:env"),
+            Self::Doctor => Some("doctor"),
+            Self::Settings(_) => Some("settings"),
+            Self::Server(_) => Some("server"),
+            Self::ServerStatus(_) => Some("server:status"),
+            Self::ServerStop(_) => Some("server:stop"),
+            _ => None,
+        }
+    }
+}
+
 /// Does what the command line says; the result is the exit code.
 ///
 /// # Errors
@@ -217,7 +238,12 @@ pub fn run() -> anyhow::Result<u8> {
         Command::PsWait(wait) => wait.is_for_dyno(),
         _ => false,
     };
-    let done = Context::new(place).and_then(|context| perform(command, context));
+    let done = Context::new(place).and_then(|context| {
+        if let Some(name) = command.is_of_this_host() {
+            context.check_near(name)?;
+        }
+        perform(command, context)
+    });
     done.map_err(|error| {
         if runs {
             with_run_exit_code(error)

@@ -8,6 +8,8 @@
 //! of one that it may have taken, only the server's answer says what became of it.
 
 mod connection;
+mod far;
+mod relay;
 pub mod start;
 mod streamed;
 #[cfg(test)]
@@ -26,12 +28,16 @@ use serde::de::DeserializeOwned;
 
 use crate::api::error::ApiError;
 use crate::error::UserError;
+use crate::frame;
 use crate::home::Home;
-use crate::http::{BodyDecoder, ResponseHead};
+use crate::http::{BodyDecoder, RequestLine, ResponseHead};
 
-use connection::{Connection, Payload, Sent, lost, request_line};
+use connection::{Connection, Payload, Sent, lost};
+pub use far::Far;
+use relay::relay;
 use start::Launch;
 pub use streamed::Streamed;
+use transport::Transport;
 
 /// How often a request is sent that no server takes.
 const TRIES: u32 = 10;
@@ -41,12 +47,21 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
+    place: Place,
     patience: Option<Duration>,
     /// How another server is started when this one is gone.
     start: Option<(Home, Launch)>,
     /// None when the connection is of no further use; the next request makes another.
     connection: Option<Connection>,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+enum Place {
+    /// At this socket.
+    Socket(PathBuf),
+    /// Elsewhere.
+    Far(Far),
 }
 
 /// A response.
@@ -78,13 +93,44 @@ impl Client {
     /// # Errors
     /// `NotFound` or `ConnectionRefused` if no server is there.
     pub fn connect(socket: &Path) -> io::Result<Self> {
-        let connection = Connection::open(socket, None)?;
-        Ok(Self {
-            socket: socket.to_owned(),
+        let connection = Connection::to_socket(socket)?;
+        Ok(Self::over(connection, Place::Socket(socket.to_owned())))
+    }
+
+    /// Connects to a server elsewhere.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, or is not to be believed.
+    pub fn connect_far(far: &Far) -> anyhow::Result<Self> {
+        let place = Place::Far(far.clone());
+        let connection = Connection::open(&place, None).map_err(|error| {
+            match error.downcast_ref::<UserError>() {
+                Some(_) => error,
+                None => UserError::new(format!("{error:#}"))
+                    .hint("DYNO_HOST says where it is; `dyno server:status` on its host tells where it listens")
+                    .into(),
+            }
+        })?;
+        Ok(Self::over(connection, place))
+    }
+
+    fn over(connection: Connection, place: Place) -> Self {
+        Self {
+            place,
             patience: None,
             start: None,
             connection: Some(connection),
-        })
+        }
+    }
+
+    /// The first line of a request, and what every request has.
+    fn line(&self, method: &str, target: &str) -> RequestLine {
+        let line = match &self.place {
+            Place::Socket(_) => RequestLine::new(method, target, "dyno"),
+            Place::Far(far) => RequestLine::new(method, target, far.authority())
+                .with("Authorization", &far.authorization()),
+        };
+        line.with("Accept", "application/vnd.heroku+json; version=3")
     }
 
     /// How long to wait for each part of an answer; for ever by default.
@@ -197,32 +243,85 @@ impl Client {
         self.exchange(method, target, payload)?.success()?.json()
     }
 
-    /// Asks for `protocol` on this connection, and gives it up.
+    /// Asks for a command's streams on this connection, and gives it up.
     ///
     /// # Errors
     /// As [`request`](Self::request), when the answer is anything but `101`.
-    pub fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
-        self.change_protocol("GET", target, protocol, &[])
+    pub fn attach(self, target: &str) -> anyhow::Result<Upgraded> {
+        self.attach_by("GET", target, &[])
     }
 
     /// The same by a POST of `body`.
-    pub fn upgrade_with(
-        self,
-        target: &str,
-        protocol: &str,
-        body: &impl Serialize,
-    ) -> anyhow::Result<Upgraded> {
-        self.change_protocol("POST", target, protocol, &serde_json::to_vec(body)?)
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_with(self, target: &str, body: &impl Serialize) -> anyhow::Result<Upgraded> {
+        self.attach_by("POST", target, &serde_json::to_vec(body)?)
+    }
+
+    fn attach_by(self, method: &str, target: &str, body: &[u8]) -> anyhow::Result<Upgraded> {
+        let Place::Far(far) = &self.place else {
+            return self.change_protocol(method, target, frame::PROTOCOL, body);
+        };
+        let server = far.authority().to_owned();
+        let protocol = frame::streams::PROTOCOL;
+        let connection = self.upgraded(method, target, protocol, body)?;
+        let Connection {
+            transport: Transport::Far(socket),
+            mut input,
+            ..
+        } = connection
+        else {
+            bail!("the connection is none to another host");
+        };
+        let (stream, ahead) = socket.into_parts();
+        input.extend(ahead);
+        Ok(Upgraded {
+            socket: relay(stream, input, server).context("cannot relay the session")?,
+            received: Vec::new(),
+            fds: Vec::new(),
+        })
+    }
+
+    /// Asks for `protocol` on this connection, and gives it up.
+    #[cfg(test)]
+    fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
+        self.change_protocol("GET", target, protocol, &[])
     }
 
     fn change_protocol(
-        mut self,
+        self,
         method: &str,
         target: &str,
         protocol: &str,
         body: &[u8],
     ) -> anyhow::Result<Upgraded> {
-        let mut head = request_line(method, target)
+        let connection = self.upgraded(method, target, protocol, body)?;
+        let Connection {
+            transport: Transport::Unix(socket),
+            input,
+            fds,
+        } = connection
+        else {
+            bail!("descriptors come over the socket of this host alone");
+        };
+        Ok(Upgraded {
+            socket,
+            received: input,
+            fds,
+        })
+    }
+
+    /// The connection, once it speaks `protocol`.
+    fn upgraded(
+        mut self,
+        method: &str,
+        target: &str,
+        protocol: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Connection> {
+        let mut head = self
+            .line(method, target)
             .with("Connection", "upgrade")
             .with("Upgrade", protocol);
         if !body.is_empty() {
@@ -240,18 +339,8 @@ impl Client {
                 answer.status
             );
         }
-        let Connection {
-            transport,
-            input,
-            fds,
-        } = connection;
-        transport.set_patience(None)?;
-        let socket = transport.into_socket();
-        Ok(Upgraded {
-            socket,
-            received: input,
-            fds,
-        })
+        connection.transport.set_patience(None)?;
+        Ok(connection)
     }
 
     /// `GET`s a resource whose body is to be read as it comes. The next request goes over another connection.
@@ -259,7 +348,7 @@ impl Client {
     /// # Errors
     /// As [`request`](Self::request).
     pub fn stream(&mut self, target: &str) -> anyhow::Result<Streamed> {
-        self.stream_of("GET", &request_line("GET", target).finish())
+        self.stream_of("GET", &self.line("GET", target).finish())
     }
 
     /// The same of the answer to a `POST` of `body`.
@@ -268,7 +357,8 @@ impl Client {
     /// As [`request`](Self::request).
     pub fn stream_with(&mut self, target: &str, body: &impl Serialize) -> anyhow::Result<Streamed> {
         let body = serde_json::to_vec(body)?;
-        let head = request_line("POST", target)
+        let head = self
+            .line("POST", target)
             .with("Content-Type", "application/json")
             .with("Content-Length", &body.len().to_string());
         self.stream_of("POST", &[head.finish(), body].concat())
@@ -278,7 +368,7 @@ impl Client {
         // Whoever follows a stream knows best what to do when the server is gone.
         let mut connection = match self.open_connection()? {
             Some(connection) => connection,
-            None => Connection::open(&self.socket, self.patience).map_err(lost)?,
+            None => Connection::open(&self.place, self.patience)?,
         };
         connection.transport.write(request).map_err(lost)?;
         let head = connection.read_head(method)?;
@@ -303,7 +393,7 @@ impl Client {
         target: &str,
         payload: Payload<'_>,
     ) -> anyhow::Result<Answer> {
-        let head = request_line(method, target);
+        let head = self.line(method, target);
         let ((mut connection, head), whole) = match payload {
             Payload::None => (self.ask(method, &head.finish())?, true),
             Payload::Range(range) => {
@@ -368,7 +458,7 @@ impl Client {
             return Ok(connection);
         }
         let Some((home, launch)) = &self.start else {
-            return Connection::open(&self.socket, self.patience).map_err(lost);
+            return Connection::open(&self.place, self.patience);
         };
         let mut pause = PAUSE;
         for _ in 0..TRIES {
@@ -384,14 +474,11 @@ impl Client {
     }
 
     fn open_connection(&mut self) -> anyhow::Result<Option<Connection>> {
-        match self.connection.take() {
-            Some(connection)
-                if connection.input.is_empty() && !connection.transport.has_input()? =>
-            {
-                Ok(Some(connection))
-            }
-            _ => Ok(None),
-        }
+        let Some(mut connection) = self.connection.take() else {
+            return Ok(None);
+        };
+        let is_open = connection.input.is_empty() && !connection.transport.has_input()?;
+        Ok(is_open.then_some(connection))
     }
 }
 

@@ -7,6 +7,8 @@
 //! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them; `i` to interrupt a
 //! command without a terminal. Closing the connection is the hang-up.
 
+pub mod streams;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dyno::Exit;
@@ -38,6 +40,10 @@ pub const ACTIVE: u8 = b'a';
 
 /// The byte by which a client says that the command is to be interrupted, as by Ctrl-C.
 pub const INTERRUPT: u8 = b'i';
+
+/// The byte by which the client of a relayed run says that its window has another size: columns and lines follow, each a
+/// u16, big-endian. On this host it tells the terminal itself.
+pub const RESIZE: u8 = b'w';
 
 /// One message of a supervisor to its client.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +109,13 @@ impl Refusal {
 /// What is no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadFrame(&'static str);
+
+impl BadFrame {
+    /// What is none for this reason.
+    pub fn because(why: &'static str) -> Self {
+        Self(why)
+    }
+}
 
 impl std::fmt::Display for BadFrame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -44,10 +44,6 @@ mod slug;
 mod stack;
 mod store;
 mod sys;
-#[allow(
-    dead_code,
-    reason = "its first clients come with a remote command line"
-)]
 mod tls;
 mod toolchain;
 
@@ -57,10 +53,6 @@ mod frame;
 mod http;
 mod pkt_line;
 mod reactor;
-#[allow(
-    dead_code,
-    reason = "its first clients come with a remote command line"
-)]
 mod stream;
 mod unix_socket;
 

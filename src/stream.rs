@@ -42,7 +42,6 @@ pub struct Stream {
     /// What the kernel last said.
     readable: bool,
     writable: bool,
-    hung_up: bool,
     /// The other side has said that nothing follows.
     ended: bool,
     closing: Closing,
@@ -106,7 +105,6 @@ impl Stream {
             layer,
             readable: true,
             writable: true,
-            hung_up: false,
             ended: false,
             closing: Closing::No,
         }
@@ -129,15 +127,9 @@ impl Stream {
     }
 
     /// Remembers what the kernel said.
-    pub fn note(&mut self, readable: bool, writable: bool, hung_up: bool) {
+    pub fn note(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
-        self.hung_up |= hung_up;
-    }
-
-    /// The other side is gone for good, in both directions.
-    pub fn is_hung_up(&self) -> bool {
-        self.hung_up
     }
 
     /// Whether the bytes are encrypted on their way. Not known, and false, before the first was read of a client that

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use rustix::termios::LocalModes;
 
 use crate::dyno::Exit;
-use crate::frame::{ACTIVE, Frame, INTERRUPT, Refusal, Up};
-use crate::pty;
+use crate::frame::{ACTIVE, Frame, INTERRUPT, Refusal, Up, closing};
+use crate::pty::{self, Size};
 use crate::reactor::{Interest, Reactor, Token};
 use crate::unix_socket;
 
@@ -33,6 +33,8 @@ pub(super) struct Dyno {
     tokens: [Token; 3],
     input: Option<usize>,
     streams: [Option<Stream>; 3],
+    /// Outputs that have ended since somebody asked.
+    ended: Vec<u8>,
 }
 
 /// One of the command's streams.
@@ -80,6 +82,7 @@ impl Dyno {
             tokens,
             input: None,
             streams: [None, None, None],
+            ended: Vec::new(),
         })
     }
 
@@ -226,16 +229,27 @@ impl Dyno {
         }
     }
 
-    /// Reads some output; None if there is none now. An output that has ended is gone.
-    pub fn read(&mut self, buffer: &mut [u8], reactor: &mut Reactor) -> Option<usize> {
+    /// Reads some output, of as much as there is `room` for by its number: which, and how much. None if there is none
+    /// now. An output that has ended is gone.
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        room: impl Fn(u8) -> usize,
+        reactor: &mut Reactor,
+    ) -> Option<(u8, usize)> {
         for index in 0..self.streams.len() {
+            let number = self.number(index);
+            let room = room(number).min(buffer.len());
+            if room == 0 {
+                continue;
+            }
             while let Some(stream) = self.streams[index]
                 .as_mut()
                 .filter(|stream| stream.is_output && stream.readable)
             {
-                match pty::read(&stream.fd, &mut *buffer) {
-                    Ok(0) => self.close(index, reactor),
-                    Ok(length) => return Some(length),
+                match pty::read(&stream.fd, &mut buffer[..room]) {
+                    Ok(0) => self.end_output(index, reactor),
+                    Ok(length) => return Some((number, length)),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         // A terminal says so, too, while another reader is just leaving it, and makes no second event.
@@ -245,11 +259,41 @@ impl Dyno {
                             break;
                         }
                     }
-                    Err(_) => self.close(index, reactor),
+                    Err(_) => self.end_output(index, reactor),
                 }
             }
         }
         None
+    }
+
+    /// The number of an output: a terminal has one, for all that is to be seen.
+    fn number(&self, index: usize) -> u8 {
+        if self.terminal { 1 } else { index as u8 }
+    }
+
+    fn end_output(&mut self, index: usize, reactor: &mut Reactor) {
+        self.ended.push(self.number(index));
+        self.close(index, reactor);
+    }
+
+    /// An output that has ended, each once.
+    pub fn ended(&mut self) -> Option<u8> {
+        self.ended.pop()
+    }
+
+    /// Nobody reads this output any more. The command gets its broken pipe.
+    pub fn leave_output(&mut self, number: u8, reactor: &mut Reactor) {
+        if !self.terminal && (1..=2).contains(&number) {
+            let _ = rustix::io::write(&self.supervisor, &[closing(number.into())]);
+            self.end_output(number.into(), reactor);
+        }
+    }
+
+    /// The command's terminal, if it has one, has another size.
+    pub fn resize(&self, size: Size) {
+        if let Some(master) = self.streams[0].as_ref().filter(|_| self.terminal) {
+            let _ = pty::resize(&master.fd, size);
+        }
     }
 
     /// The command is to be interrupted.

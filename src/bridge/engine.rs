@@ -15,6 +15,7 @@ use crossbeam_channel::Receiver;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::dyno::Dyno;
+use super::framed::Framed;
 use super::protocol::{BEFORE, PIECE, Protocol};
 use super::secrets::Secrets;
 use super::session::{Session, Step, Turn};
@@ -139,12 +140,11 @@ impl Engine {
             readable,
             writable,
             end,
-            hangup,
             ..
         } = event
         {
             match key == token {
-                true => held.session.note_client(readable, writable, end, hangup),
+                true => held.session.note_client(readable, writable, end),
                 false => held.session.note_dyno(token, readable, writable),
             }
         }
@@ -163,8 +163,25 @@ impl Engine {
                     self.await_secrets();
                 }
                 ToBridge::Open(rendezvous) => self.open(rendezvous),
+                ToBridge::Adopt {
+                    client,
+                    early,
+                    seat,
+                } => self.adopt(client, &early, seat),
                 ToBridge::Leave => self.leave(),
             }
+        }
+    }
+
+    /// A client that has come by way of the API.
+    fn adopt(&mut self, client: Stream, early: &[u8], seat: Seat) {
+        if self.sessions.len() >= self.settings.sessions {
+            return;
+        }
+        door::keep_alive(client.socket());
+        if let Ok(token) = self.watch(&client) {
+            let protocol = Protocol::Framed(Framed::default());
+            let _ = self.begin(token, client, early, seat, protocol);
         }
     }
 
@@ -181,27 +198,26 @@ impl Engine {
         &mut self,
         client: Token,
         stream: Stream,
-        early: Vec<u8>,
+        early: &[u8],
         seat: Seat,
+        protocol: Protocol,
     ) -> io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let tokens = std::array::from_fn(|_| self.reactor.token());
         let dyno = Dyno::new(ours, tokens, &self.reactor)?;
-        let protocol = Protocol::Rendezvous {
-            session: None,
-            wants_status: seat.wants_status,
-        };
         let start_by = self.now + self.settings.start_time;
-        let held = Held {
-            session: Session::new(stream, dyno, protocol, early, start_by, self.now),
+        let mut held = Held {
+            session: Session::new(stream, dyno, protocol, start_by, self.now),
             dyno: tokens,
             timer: self.reactor.token(),
         };
         for part in held.dyno.iter().chain([&held.timer]) {
             self.parts.insert(*part, client);
         }
+        // What makes no sense from the beginning is as good as nobody there.
+        held.session.take(early, self.now, &mut self.reactor)?;
         self.sessions.insert(client, held);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         (self.tell)(FromBridge::Arrived {

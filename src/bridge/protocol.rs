@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use super::framed::Framed;
 use super::rendezvous::{GREETING, Rendezvous, marker};
 use crate::dyno::Exit;
 use crate::error::EXIT_DYNO_FAILED;
-use crate::frame::{Refusal, Up};
+use crate::frame::{BadFrame, Frame, Refusal, Up};
+use crate::pty::Size;
 use crate::stream::RECORD;
 
 /// Bytes that are left free before those that were read of the command, for what is said about them.
@@ -21,6 +23,10 @@ pub(super) struct Wishes {
     pub end: bool,
     /// The command is to be interrupted, as by Ctrl-C.
     pub interrupt: bool,
+    /// The window has another size.
+    pub window: Option<Size>,
+    /// It does not read these outputs any more: the first, the second.
+    pub unread: [bool; 2],
 }
 
 /// How a session ends.
@@ -35,14 +41,32 @@ pub(super) enum Outcome {
 /// How one client is spoken to.
 #[derive(Debug)]
 pub(super) enum Protocol {
-    /// As Heroku's CLI wants it. It may want the command's exit status.
+    /// As Heroku's CLI wants it.
     Rendezvous {
+        /// From the greeting on.
         session: Option<Rendezvous>,
+        /// It wants the command's exit status.
         wants_status: bool,
     },
+    /// As our own wants it.
+    Framed(Framed),
 }
 
 impl Protocol {
+    /// What is said at once.
+    pub fn opening(&self) -> Vec<u8> {
+        match self {
+            Self::Rendezvous { .. } => Vec::new(),
+            Self::Framed(_) => Framed::opening(),
+        }
+    }
+
+    /// Whether the client's words are to be heard before the command runs, and while it takes no input: what is for the
+    /// command is bounded then by what the client may send.
+    pub fn is_always_heard(&self) -> bool {
+        matches!(self, Self::Framed(_))
+    }
+
     /// The command runs: what the client is told.
     pub fn up(&mut self, up: &Up, now: Instant) -> Vec<u8> {
         match self {
@@ -50,30 +74,48 @@ impl Protocol {
                 *session = Some(Rendezvous::new(up.terminal, now));
                 GREETING.to_vec()
             }
+            Self::Framed(_) => Framed::up(up),
         }
     }
 
-    /// Takes what the client has sent once the command runs; what is for the command is appended to `stdin`.
-    pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) -> Wishes {
+    /// Takes what the client has sent; what is for the command is appended to `stdin`.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn input(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        stdin: &mut Vec<u8>,
+    ) -> Result<Wishes, BadFrame> {
         match self {
             Self::Rendezvous { session, .. } => {
                 if let Some(session) = session {
                     session.input(bytes, now, stdin);
                 }
                 // Only a pause tells what it wants.
-                Wishes::default()
+                Ok(Wishes::default())
             }
+            Self::Framed(framed) => framed.input(bytes, stdin),
+        }
+    }
+
+    /// The command, or nobody, has taken so much of its input: what the client is told.
+    pub fn given(&mut self, bytes: usize) -> Vec<u8> {
+        match self {
+            Self::Rendezvous { .. } => Vec::new(),
+            Self::Framed(framed) => framed.given(bytes),
         }
     }
 
     /// Takes what the client has sent when there is no command for it any more.
     pub fn late_input(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Rendezvous { session, .. } => {
-                if let Some(session) = session {
-                    session.note_end(bytes);
-                }
-            }
+        if let Self::Rendezvous {
+            session: Some(session),
+            ..
+        } = self
+        {
+            session.note_end(bytes);
         }
     }
 
@@ -81,16 +123,48 @@ impl Protocol {
     pub fn settles_at(&self) -> Option<Instant> {
         match self {
             Self::Rendezvous { session, .. } => session.as_ref()?.settles_at(),
+            Self::Framed(_) => None,
         }
     }
 
-    /// What the client is sent of the command's output: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if that is to
-    /// wait for more.
-    pub fn output<'a>(&mut self, buffer: &'a mut [u8], length: usize, now: Instant) -> &'a [u8] {
+    /// How much of an output of the command's may be read.
+    pub fn room(&self, number: u8) -> usize {
+        match self {
+            Self::Rendezvous { .. } => PIECE,
+            Self::Framed(framed) => framed.room(number),
+        }
+    }
+
+    /// Whether the client takes nothing of some output at the moment.
+    pub fn is_held_up(&self) -> bool {
+        match self {
+            Self::Rendezvous { .. } => false,
+            Self::Framed(framed) => framed.is_held_up(),
+        }
+    }
+
+    /// What the client is sent of an output: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if that is to wait for
+    /// more.
+    pub fn output<'a>(
+        &mut self,
+        number: u8,
+        buffer: &'a mut [u8],
+        length: usize,
+        now: Instant,
+    ) -> &'a [u8] {
         match self {
             Self::Rendezvous { session, .. } => session
                 .as_mut()
                 .map_or(&[], |session| session.output(buffer, length, now)),
+            Self::Framed(framed) => framed.output(number, buffer, length),
+        }
+    }
+
+    /// An output has ended: what the client is told.
+    pub fn output_ended(&self, number: u8) -> Vec<u8> {
+        match self {
+            Self::Rendezvous { .. } => Vec::new(),
+            Self::Framed(_) => Framed::output_ended(number),
         }
     }
 
@@ -98,6 +172,7 @@ impl Protocol {
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Rendezvous { session, .. } => session.as_ref()?.deadline(),
+            Self::Framed(_) => None,
         }
     }
 
@@ -114,7 +189,7 @@ impl Protocol {
                 session: Some(session),
                 ..
             } => session.pause_over(now, canonical, stdin),
-            Self::Rendezvous { session: None, .. } => (&[], Wishes::default()),
+            Self::Rendezvous { session: None, .. } | Self::Framed(_) => (&[], Wishes::default()),
         }
     }
 
@@ -146,6 +221,13 @@ impl Protocol {
                 }
                 last.retain(|record| !record.is_empty());
                 last
+            }
+            Self::Framed(_) => {
+                let frame = match outcome {
+                    Outcome::Exit(exit) => Frame::Exit(*exit),
+                    Outcome::Error(refusal) => Frame::Error(refusal.clone()),
+                };
+                vec![frame.encode()]
             }
         }
     }

@@ -10,8 +10,10 @@ use super::dyno::{Dyno, News};
 use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::frame::Refusal;
+use crate::pty::Size;
 use crate::reactor::{Reactor, Token};
 use crate::stream::{RECORD, Stream};
+use crate::sys::socket::unacknowledged;
 
 /// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that time
 /// kept.
@@ -27,10 +29,13 @@ const LAST_OUTPUT: Duration = Duration::from_secs(10);
 const LOST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// How long a client may take to notice that the session is over, while it may still be sending.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long a client may take nothing of the last output, where connections may be idle for ever.
 const LONGEST_STALL: Duration = Duration::from_secs(3600);
+
+/// How many pieces may wait for a client that is still given anything to say more about.
+const MOST_UNSENT: usize = 16;
 
 /// What a turn of the loop lends to a session.
 pub(super) struct Turn<'a> {
@@ -63,11 +68,12 @@ pub(super) struct Session {
     dyno: Option<Dyno>,
     protocol: Protocol,
     phase: Phase,
-    /// For the command; how much of it has been taken.
+    /// For the command.
     stdin: Vec<u8>,
-    taken: usize,
     /// The input ends after that.
     input_ends: bool,
+    /// The window's size, if that was told before there was a terminal.
+    window: Option<Size>,
     /// For the client: each piece to be a record of its own, the last one first.
     unsent: Vec<Vec<u8>>,
     outcome: Option<Outcome>,
@@ -89,28 +95,30 @@ enum Phase {
     Parting,
     /// All is said; what the client still sends is read and thrown away, lest the connection be reset.
     Lingering { until: Instant },
+    /// There is nothing left to do.
+    Over,
 }
 
 impl Session {
-    /// A session whose client has proved that it may have it. `early`: what it has sent for the command already.
+    /// A session whose client has proved that it may have it. What it has sent already is to be [taken](Self::take).
     pub fn new(
         client: Stream,
         dyno: Dyno,
         protocol: Protocol,
-        early: Vec<u8>,
         start_by: Instant,
         now: Instant,
     ) -> Self {
+        let opening = protocol.opening();
         Self {
             client,
             client_ended: false,
             dyno: Some(dyno),
             protocol,
             phase: Phase::Starting { by: start_by },
-            stdin: early,
-            taken: 0,
+            stdin: Vec::new(),
+            window: None,
             input_ends: false,
-            unsent: Vec::new(),
+            unsent: Vec::from_iter((!opening.is_empty()).then_some(opening)),
             outcome: None,
             moved: now,
             told: None,
@@ -125,8 +133,8 @@ impl Session {
     }
 
     /// Remembers what the kernel said of the client's socket.
-    pub fn note_client(&mut self, readable: bool, writable: bool, end: bool, hung_up: bool) {
-        self.client.note(readable, writable, hung_up);
+    pub fn note_client(&mut self, readable: bool, writable: bool, end: bool) {
+        self.client.note(readable, writable);
         self.client_ended |= end;
     }
 
@@ -146,6 +154,7 @@ impl Session {
             Phase::Parting if self.has_room() => self.protocol.settles_at(),
             Phase::Parting => Some(self.moved + self.idle_timeout),
             Phase::Lingering { until } => Some(until),
+            Phase::Over => None,
         };
         let pause = self.protocol.deadline().filter(|_| self.phase == Phase::Up);
         [phase, pause, self.report_at()].into_iter().flatten().min()
@@ -216,10 +225,21 @@ impl Session {
         match news {
             News::Up(up) if matches!(self.phase, Phase::Starting { .. }) => {
                 self.phase = Phase::Up;
-                self.unsent.push(self.protocol.up(&up, turn.now));
-                let early = std::mem::take(&mut self.stdin);
-                let wishes = self.protocol.input(&early, turn.now, &mut self.stdin);
-                self.grant(wishes);
+                let said = self.protocol.up(&up, turn.now);
+                self.unsent.insert(0, said);
+                if !self.protocol.is_always_heard() {
+                    let early = std::mem::take(&mut self.stdin);
+                    // It is heard for the first time, and cannot make no sense.
+                    let _ = self.take(&early, turn.now, turn.reactor);
+                }
+                let window = self.window.take();
+                self.grant(
+                    Wishes {
+                        window,
+                        ..Wishes::default()
+                    },
+                    turn.reactor,
+                );
                 if let Ok(idle) = Duration::try_from_secs_f64(up.idle_timeout)
                     && !idle.is_zero()
                 {
@@ -278,29 +298,42 @@ impl Session {
         let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
             return false;
         };
-        let mut moved = false;
-        while self.taken < self.stdin.len() {
-            match dyno.write(&self.stdin[self.taken..], turn.reactor) {
-                0 => return moved,
-                length => self.taken += length,
-            }
-            (moved, self.moved) = (true, turn.now);
+        if self.unsent.len() > MOST_UNSENT {
+            return false;
         }
-        self.stdin.clear();
-        self.taken = 0;
+        let mut given = 0;
+        while given < self.stdin.len() {
+            match dyno.write(&self.stdin[given..], turn.reactor) {
+                0 => break,
+                length => given += length,
+            }
+        }
+        if given > 0 {
+            self.moved = turn.now;
+            self.stdin.drain(..given);
+            let said = self.protocol.given(given);
+            if !said.is_empty() {
+                self.unsent.insert(0, said);
+            }
+        }
+        if !self.stdin.is_empty() {
+            return given > 0;
+        }
         if self.input_ends && dyno.has_input() {
             dyno.close_input(turn.reactor);
         }
-        moved
+        given > 0
     }
 
     /// Reads what the client has sent, if there is room for it.
     fn take_input(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let room = match self.phase {
+            Phase::Starting { .. } | Phase::Up if self.protocol.is_always_heard() => PIECE,
             Phase::Starting { .. } => RECORD.saturating_sub(self.stdin.len()),
             Phase::Up if self.stdin.is_empty() => PIECE,
             Phase::Up => 0,
             Phase::Parting | Phase::Lingering { .. } => PIECE,
+            Phase::Over => return Ok(false),
         };
         if room == 0 {
             // What it has sent last nobody will take; that it has left is all that counts.
@@ -319,31 +352,56 @@ impl Session {
             read => read?,
         };
         turn.budget = turn.budget.saturating_sub(1);
-        let bytes = &turn.scratch[..length];
         match self.phase {
+            // It has noticed.
             Phase::Lingering { .. } if length == 0 => {
-                self.phase = Phase::Lingering { until: turn.now };
+                self.phase = Phase::Over;
                 return Ok(false);
             }
             _ if length == 0 => return self.client_gone(turn),
-            Phase::Starting { .. } => self.stdin.extend_from_slice(bytes),
-            Phase::Up => {
-                let wishes = self.protocol.input(bytes, turn.now, &mut self.stdin);
-                self.grant(wishes);
+            Phase::Starting { .. } | Phase::Up => {
+                self.take(&turn.scratch[..length], turn.now, turn.reactor)?;
                 self.moved = turn.now;
             }
-            Phase::Parting => self.protocol.late_input(bytes),
-            Phase::Lingering { .. } => {}
+            Phase::Parting => self.protocol.late_input(&turn.scratch[..length]),
+            Phase::Lingering { .. } | Phase::Over => {}
         }
         Ok(true)
     }
 
-    fn grant(&mut self, wishes: Wishes) {
+    /// Takes what the client has sent. Until the command runs that waits, unless the client has more to say than bytes.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn take(&mut self, bytes: &[u8], now: Instant, reactor: &mut Reactor) -> io::Result<()> {
+        if matches!(self.phase, Phase::Starting { .. }) && !self.protocol.is_always_heard() {
+            self.stdin.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let wishes = self.protocol.input(bytes, now, &mut self.stdin);
+        let wishes = wishes.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+        self.grant(wishes, reactor);
+        Ok(())
+    }
+
+    fn grant(&mut self, wishes: Wishes, reactor: &mut Reactor) {
         self.input_ends |= wishes.end;
-        if wishes.interrupt
-            && let Some(dyno) = &self.dyno
-        {
+        if wishes.window.is_some() {
+            self.window = wishes.window;
+        }
+        let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
+            return;
+        };
+        if wishes.interrupt {
             dyno.interrupt();
+        }
+        if let Some(size) = self.window.take() {
+            dyno.resize(size);
+        }
+        for (number, unread) in (1..).zip(wishes.unread) {
+            if unread {
+                dyno.leave_output(number, reactor);
+            }
         }
     }
 
@@ -363,7 +421,23 @@ impl Session {
         let Some(dyno) = &mut self.dyno else {
             return Ok(false);
         };
-        let Some(length) = dyno.read(&mut turn.scratch[BEFORE..], turn.reactor) else {
+        let protocol = &self.protocol;
+        let read = dyno.read(
+            &mut turn.scratch[BEFORE..],
+            |number| protocol.room(number),
+            turn.reactor,
+        );
+        if let Some(number) = dyno.ended() {
+            let said = self.protocol.output_ended(number);
+            // What was read meanwhile is of another one.
+            if !said.is_empty() {
+                self.unsent.push(said);
+            }
+            if read.is_none() {
+                return Ok(true);
+            }
+        }
+        let Some((number, length)) = read else {
             if self.outcome.is_some() && !dyno.has_output() {
                 self.part(turn);
                 return Ok(true);
@@ -372,8 +446,12 @@ impl Session {
         };
         turn.budget = turn.budget.saturating_sub(1);
         self.moved = turn.now;
-        let piece = self.protocol.output(turn.scratch, length, turn.now);
-        send_piece(&mut self.client, &mut self.unsent, piece)?;
+        let piece = self.protocol.output(number, turn.scratch, length, turn.now);
+        if self.unsent.is_empty() {
+            send_piece(&mut self.client, &mut self.unsent, piece)?;
+        } else if !piece.is_empty() {
+            self.unsent.insert(0, piece.to_vec());
+        }
         Ok(true)
     }
 
@@ -387,7 +465,7 @@ impl Session {
         let (piece, wishes) = self
             .protocol
             .pause_over(turn.now, canonical, &mut self.stdin);
-        self.grant(wishes);
+        self.grant(wishes, turn.reactor);
         if self.has_room() {
             send_piece(&mut self.client, &mut self.unsent, piece)?;
         } else if !piece.is_empty() {
@@ -429,7 +507,7 @@ impl Session {
     /// How long after the last byte of a command that has ended no other is waited for.
     fn last_output(&self) -> Duration {
         match &self.outcome {
-            _ if !self.has_room() => self.idle_timeout,
+            _ if !self.has_room() || self.protocol.is_held_up() => self.idle_timeout,
             Some(Outcome::Exit(_)) => LAST_OUTPUT,
             _ => LOST_OUTPUT,
         }
@@ -455,9 +533,26 @@ impl Session {
         }
     }
 
-    fn is_over(&self, now: Instant) -> bool {
+    /// Whether some of what was said is still on its way to the client, who may take his time: closed now, the kernel would
+    /// soon give it up. Then it is waited for once more.
+    fn is_still_taking(&mut self, now: Instant) -> bool {
+        let Phase::Lingering { until } = self.phase else {
+            return false;
+        };
+        let unsent = unacknowledged(self.client.socket()).is_ok_and(|bytes| bytes > 0);
+        let taking = unsent && until <= now && now < self.moved + self.idle_timeout;
+        if taking {
+            self.phase = Phase::Lingering {
+                until: now + LINGER,
+            };
+        }
+        taking
+    }
+
+    fn is_over(&mut self, now: Instant) -> bool {
         match self.phase {
-            Phase::Lingering { until } => now >= until,
+            Phase::Over => true,
+            Phase::Lingering { until } => now >= until && !self.is_still_taking(now),
             Phase::Parting => now >= self.moved + self.idle_timeout,
             Phase::Up if self.outcome.is_some() && !self.has_room() => {
                 now >= self.moved + self.idle_timeout

@@ -97,7 +97,7 @@ mod tests {
         let (mut client, mut waiting) = visitor();
         assert_eq!(waiting.listen(), Heard::Wait);
         client.write_all(b"abc").unwrap();
-        waiting.stream.note(true, false, false);
+        waiting.stream.note(true, false);
         assert_eq!(waiting.listen(), Heard::Again);
         client.write_all(b"\r\nls\n").unwrap();
         let (line, rest) = (b"abc".to_vec(), b"ls\n".to_vec());

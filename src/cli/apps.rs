@@ -10,7 +10,7 @@ use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
 use crate::api::release::Release;
 use crate::app::AppName;
-use crate::error::{UserError, tell};
+use crate::error::{UserError, shown, tell};
 use crate::http::target;
 
 /// Make an app and link this folder to it.
@@ -27,7 +27,11 @@ impl Create {
         let name = self.name.as_deref().or(context.named_app());
         let request = CreateApp {
             name: name.map(AppName::parse).transpose()?,
-            folder: Some(folder(&current_folder()?)?),
+            // Folders of elsewhere are nothing to that host.
+            folder: match context.is_far() {
+                true => None,
+                false => Some(folder(&current_folder()?)?),
+            },
             unless_linked: false,
         };
         let before = context.link()?;
@@ -104,7 +108,11 @@ impl Info {
         if let Some(release) = current {
             rows.push((
                 "Release",
-                format!("v{} {}", release.version, release.description),
+                format!(
+                    "v{} {}",
+                    release.version,
+                    shown(release.description.as_bytes(), usize::MAX)
+                ),
             ));
             let types: Vec<_> = release.process_types.iter().map(|(name, _)| name).collect();
             rows.push(("Process types", types.join(", ")));
@@ -114,7 +122,10 @@ impl Info {
             app.slug_size
                 .map_or("none".to_owned(), |size| format!("{size} B")),
         ));
-        rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
+        // Folders of the server's host say nothing elsewhere.
+        if !context.is_far() {
+            rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
+        }
         let names: Vec<_> = dynos
             .iter()
             .map(|dyno| format!("{} {}", dyno.name, dyno.state))
@@ -127,8 +138,10 @@ impl Info {
                 names.join(", ")
             },
         ));
-        let log = context.home.path().join("logs").join(&app.id);
-        rows.push(("Log", log.display().to_string()));
+        if !context.is_far() {
+            let log = context.home.path().join("logs").join(&app.id);
+            rows.push(("Log", log.display().to_string()));
+        }
         for (title, value) in rows {
             say!("{:15} {value}", format!("{title}:"))?;
         }

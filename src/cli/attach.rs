@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Interest, Token};
+use rustix::fs::FileType;
 use signal_hook::consts::{
     SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
@@ -205,6 +206,8 @@ struct Session<'a> {
     news: (Sender<News>, Receiver<News>),
     /// The terminal's master, where there is one: to be told its size.
     master: Option<Arc<OwnedFd>>,
+    /// The dyno is elsewhere, and its terminal is told of its size by way of the connection.
+    relayed: bool,
     raw: Option<RawMode>,
     up: bool,
     exit: Option<u8>,
@@ -247,6 +250,7 @@ impl<'a> Session<'a> {
             tell_active: None,
             news: crossbeam_channel::unbounded(),
             master: None,
+            relayed: false,
             raw: None,
             up: false,
             exit: None,
@@ -396,6 +400,9 @@ impl<'a> Session<'a> {
         let Ok([master]) = <[OwnedFd; 1]>::try_from(fds) else {
             bail!("the dyno's terminal did not come along");
         };
+        // What stands for a terminal elsewhere is a socket.
+        self.relayed = rustix::fs::fstat(&master)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
         let master = Arc::new(master);
         self.master = Some(Arc::clone(&master));
         self.resize();
@@ -509,8 +516,17 @@ impl<'a> Session<'a> {
     }
 
     fn resize(&self) {
-        if let (Some(master), Some(size)) = (&self.master, terminal::size()) {
-            let _ = pty::resize(master.as_ref(), size);
+        let (Some(master), Some(size)) = (&self.master, terminal::size()) else {
+            return;
+        };
+        match self.relayed {
+            false => drop(pty::resize(master.as_ref(), size)),
+            true => {
+                let mut word = vec![frame::RESIZE];
+                word.extend(size.columns.to_be_bytes());
+                word.extend(size.rows.to_be_bytes());
+                let _ = rustix::io::write(&self.socket, &word);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,8 @@ use super::Place;
 use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::app::Folder;
-use crate::client::Client;
 use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
+use crate::client::{Client, Far};
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::target;
@@ -31,8 +32,12 @@ pub struct Context {
     app: Option<String>,
     app_given: bool,
     client: Option<Client>,
+    /// The server elsewhere that commands are for.
+    far: Option<Far>,
     /// There was a connection, and the server at its other end has gone.
     lost: bool,
+    /// A server is started if none runs.
+    starts: bool,
 }
 
 impl Context {
@@ -49,6 +54,7 @@ impl Context {
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
         let home = Home::of_process()?;
+        let far = far(place.tls_ca, &home)?;
         let (sourced, misconfigured) = match settings_of(&home) {
             Ok(sourced) => (sourced, None),
             // An environment that makes no sense is an error here.
@@ -62,8 +68,19 @@ impl Context {
             app,
             app_given,
             client: None,
+            far,
             lost: false,
+            starts: true,
         })
+    }
+
+    /// The same for whoever a server has started, with limits and variables that no server is to have: it does with
+    /// those that others start.
+    pub fn starting_none(self) -> Self {
+        Self {
+            starts: false,
+            ..self
+        }
     }
 
     /// The settings of this process with their sources.
@@ -82,14 +99,24 @@ impl Context {
         &self.sourced
     }
 
-    /// The server; started if none runs.
+    /// The server; started if none runs, or, for who [starts none](Self::starting_none), an error that
+    /// [is a lost server's](crate::client::is_lost).
     ///
     /// # Errors
     /// Says why there is no server, or what is wrong with `config.toml`, with which none can start. One that runs goes on
     /// with the settings that it has; a warning tells what is wrong.
     pub fn client(&mut self) -> Result<&mut Client> {
+        if let (None, Some(far)) = (&self.client, &self.far) {
+            self.client = Some(Client::connect_far(far)?);
+        }
         if self.client.is_none() {
             self.client = Some(match &self.misconfigured {
+                None if !self.starts => {
+                    let running = connect(&self.home)?;
+                    let (client, _) =
+                        running.ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
+                    client
+                }
                 // Whoever has lost one server goes on with whichever replaced it.
                 None if self.lost => connect_to_any_or_start(&self.home, &Launch::default())?,
                 None => connect_or_start(&self.home, &Launch::default())?,
@@ -134,6 +161,46 @@ impl Context {
         self.client().map(drop)
     }
 
+    /// Whether commands are for a server elsewhere, to which folders of this host mean nothing.
+    pub fn is_far(&self) -> bool {
+        self.far.is_some()
+    }
+
+    /// The server elsewhere that commands are for, if they are.
+    pub fn far(&self) -> Option<&Far> {
+        self.far.as_ref()
+    }
+
+    /// Whether a folder of this host may say which app is meant.
+    ///
+    /// # Errors
+    /// When it is nothing to the server.
+    pub fn check_here(&self) -> Result<(), UserError> {
+        match &self.far {
+            None => Ok(()),
+            Some(far) => Err(UserError::new(format!(
+                "which app? folders are not linked to those of `{}`",
+                far.authority()
+            ))
+            .hint("-a NAME or DYNO_APP says which; `dyno create NAME` makes one there")),
+        }
+    }
+
+    /// Whether a command makes sense that is about a server and its host.
+    ///
+    /// # Errors
+    /// When that is elsewhere.
+    pub fn check_near(&self, command: &str) -> Result<(), UserError> {
+        match &self.far {
+            None => Ok(()),
+            Some(far) => Err(UserError::new(format!(
+                "`dyno {command}` is about this host, and DYNO_HOST means the server at `{}`",
+                far.authority()
+            ))
+            .hint("run it there, or without DYNO_HOST for this one")),
+        }
+    }
+
     /// Gives the connection away, for an attach.
     pub fn into_client(self) -> Result<Client> {
         self.client.context("no connection to the server")
@@ -157,6 +224,7 @@ impl Context {
         if let Some(app) = &self.app {
             return Ok(app.clone());
         }
+        self.check_here()?;
         let link = self.link()?;
         link.map(|link| link.app.name)
             .ok_or_else(|| no_app().into())
@@ -169,6 +237,9 @@ impl Context {
 
     /// The link of a folder, given by its canonical path, or of the nearest linked one above.
     pub fn link_of(&mut self, folder: &Path) -> Result<Option<Link>> {
+        if self.is_far() {
+            return Ok(None);
+        }
         let target = format!("/links?path={}", target::encode(&folder.to_string_lossy()));
         self.client()?.get(&target)
     }
@@ -177,6 +248,19 @@ impl Context {
 /// The settings of this process, from the state folder and the environment.
 fn settings_of(home: &Home) -> Result<Sourced, UserError> {
     Sourced::read(home.config_file()?.as_ref(), variable)
+}
+
+/// The server elsewhere that the environment means, if it does.
+fn far(ca: Option<PathBuf>, home: &Home) -> Result<Option<Far>, UserError> {
+    let Some(url) = variable("DYNO_HOST").filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let ca = ca.or_else(|| {
+        env::var_os("DYNO_TLS_CA")
+            .filter(|ca| !ca.is_empty())
+            .map(PathBuf::from)
+    });
+    Far::new(&url, variable("DYNO_API_KEY"), ca.as_deref(), home.path()).map(Some)
 }
 
 /// A variable of the environment. One that is no text will be found to make no sense.

@@ -73,6 +73,7 @@ impl Deploy {
                         (link.app.name, given.unwrap_or(linked))
                     }
                     None => {
+                        context.check_here()?;
                         let root = given.map_or_else(current_folder, Ok)?;
                         process_types(&root)?;
                         let request = CreateApp {
@@ -187,7 +188,7 @@ pub fn from_folder(
         return Err(UserError::new(message).hint(hint).into());
     }
     let packed_at = Timestamp::now();
-    let toolchains = own_toolchains();
+    let toolchains = toolchains_for(context);
     let level = context.settings.slug_level;
     let limits = Limits {
         unpacked_bytes: context.settings.tree_limit,
@@ -236,10 +237,13 @@ pub fn from_folder(
     let release = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         description: None,
-        folder: Some(PackedFolder {
-            folder: folder(root)?,
-            packed_at: ExactTime(packed_at),
-        }),
+        folder: match context.is_far() {
+            true => None,
+            false => Some(PackedFolder {
+                folder: folder(root)?,
+                packed_at: ExactTime(packed_at),
+            }),
+        },
         toolchains,
         by_the_way,
     });
@@ -269,6 +273,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
         None => ProcessTypes::new(),
     };
     let story = Story::begin(app, false);
+    let toolchains = toolchains_for(context);
     let client = context.client()?;
     let request = CreateSlug {
         process_types,
@@ -278,7 +283,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let slug: Slug = client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut open()?)?;
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
-        toolchains: own_toolchains(),
+        toolchains,
         by_the_way: purpose.is_by_the_way(),
         ..DeployRequest::default()
     });
@@ -320,6 +325,14 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
         types.insert(process_type.name, process_type.command);
     }
     Ok(types)
+}
+
+/// What the dynos of a release get of this user's: nothing, if they run elsewhere.
+fn toolchains_for(context: &Context) -> Toolchains {
+    match context.is_far() {
+        true => Toolchains::default(),
+        false => own_toolchains(),
+    }
 }
 
 /// What this user has installed and has in the `PATH`.

@@ -10,6 +10,7 @@ use super::context::{Context, app_path};
 use super::say;
 use crate::api::app::App;
 use crate::api::repository::Repository;
+use crate::client::Far;
 use crate::error::{UserError, shown};
 
 /// The first git whose `receive-pack` lets a hook of ours deploy what was pushed.
@@ -37,6 +38,9 @@ impl Remote {
         }
         let app = context.app()?;
         let url = &self.url(context, &app)?;
+        if let Some(far) = context.far() {
+            configure(far)?;
+        }
         let remote = self.remote.as_str();
         let known = succeeds(git(["remote", "get-url", remote]));
         let verb = if known { "set-url" } else { "add" };
@@ -60,6 +64,10 @@ impl Remote {
 impl Remote {
     /// Where the app can be pushed to.
     fn url(&self, context: &mut Context, app: &str) -> Result<String> {
+        if let Some(base) = context.far().map(Far::url) {
+            let app: App = context.client()?.get(&app_path(app, ""))?;
+            return Ok(format!("{base}/{}.git", app.name));
+        }
         if !self.https {
             let path = app_path(app, "/repository");
             let repository: Repository = context.client()?.post(&path, &())?;
@@ -73,6 +81,34 @@ impl Remote {
         }
         Ok(app.git_url)
     }
+}
+
+/// Tells git, in this checkout and for this server alone, where the token is and which CA to believe.
+fn configure(far: &Far) -> Result<()> {
+    let url = far.url();
+    // The token itself is not kept: it is where `dyno` has it from.
+    let helper =
+        r#"!f() { test "$1" = get && printf 'username=dyno\npassword=%s\n' "$DYNO_API_KEY"; }; f"#;
+    let mut lines = vec![(format!("credential.{url}.helper"), OsStr::new(helper))];
+    if let Some(ca) = far.ca() {
+        lines.push((format!("http.{url}/.sslCAInfo"), ca.as_os_str()));
+    }
+    for (name, value) in lines {
+        let line = [
+            OsStr::new("config"),
+            OsStr::new("--replace-all"),
+            OsStr::new(&name),
+            value,
+        ];
+        if !git(line).status().is_ok_and(|status| status.success()) {
+            return Err(
+                UserError::new("git did not take its configuration for this server")
+                    .hint("its own words are above")
+                    .into(),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn git<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {

@@ -21,7 +21,7 @@ use super::context::Context;
 use super::{Place, git};
 use crate::error::{UserError, shown, tell};
 use crate::pkt_line;
-use crate::repository::{self, DEPLOYED};
+use crate::repository::{self, DEPLOYED, FROM_AFAR};
 
 /// How many branches one push may have deployed, to see that they are too many.
 const MOST_COMMANDS: usize = 16;
@@ -141,10 +141,17 @@ fn take_standard_output() -> io::Result<File> {
 fn deploy(update: &Update) -> Result<(), String> {
     let pushed = Repository::of_process().and_then(|repository| {
         let place = Place {
+            tls_ca: None,
             app: Some(repository.app_id.clone()),
             directory: Vec::new(),
         };
-        push::deploy(&mut Context::new(place)?, &repository, update)
+        let context = Context::new(place)?;
+        let mut context = match std::env::var_os(FROM_AFAR) {
+            // This process has the bounds of what the server runs for clients, which a next server would hand on.
+            Some(_) => context.starting_none(),
+            None => context,
+        };
+        push::deploy(&mut context, &repository, update)
     });
     match pushed {
         Ok(done) => done,

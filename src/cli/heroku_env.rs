@@ -33,6 +33,9 @@ pub struct HerokuEnv {
 /// can use the Unix socket beside it, too.
 const TOKEN: &str = "heroku-token";
 
+/// The one CA that git believes, whatever its configuration says.
+const GIT_CA: &str = "GIT_SSL_CAINFO";
+
 const CONSTANTS: [(&str, &str); 2] = [
     ("DISABLE_TELEMETRY", "true"),
     ("HEROKU_SKIP_NEW_VERSION_CHECK", "1"),
@@ -56,6 +59,11 @@ impl HerokuEnv {
         if std::env::var("NODE_EXTRA_CA_CERTS").is_ok_and(|other| other != ca) {
             tell!(
                 "NODE_EXTRA_CA_CERTS was something else; in this shell node believes our CA instead"
+            );
+        }
+        if std::env::var(GIT_CA).is_ok_and(|other| other != ca) {
+            tell!(
+                "{GIT_CA} is set, which git heeds before these lines: unset it to push over https"
             );
         }
         let all = lines(&listening.api, &token, ca);

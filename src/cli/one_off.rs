@@ -19,7 +19,6 @@ use crate::api::link::Link;
 use crate::command_line;
 use crate::config_var::check_env_name;
 use crate::error::{UserError, tell};
-use crate::home::Home;
 use crate::size::Size;
 use crate::slug::tree_is_newer_than;
 use crate::time_span;
@@ -112,6 +111,7 @@ impl OneOff {
                 Ok(link.app.name)
             }
             None => {
+                context.check_here()?;
                 let here = current_folder()?;
                 if !here.join("Procfile").is_file() {
                     return Err(no_app().into());
@@ -165,7 +165,11 @@ pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
 }
 
 /// Tells a person, once, that dynos are kept apart by less than namespaces, if the server said so when it started.
-pub fn tell_isolation(home: &Home) {
+pub fn tell_isolation(context: &Context) {
+    if context.is_far() {
+        return;
+    }
+    let home = &context.home;
     let Ok(note) = fs::read(home.isolation_note()) else {
         return;
     };

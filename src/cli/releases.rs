@@ -7,7 +7,7 @@ use super::context::{Context, app_path};
 use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
-use crate::error::{UserError, tell};
+use crate::error::{UserError, shown, tell};
 use crate::http::target;
 use crate::release::ReleaseStatus;
 
@@ -58,11 +58,13 @@ impl List {
     }
 }
 
+/// On one line, and nothing that a terminal obeys: whoever asked for a release may have said anything.
 fn described(release: &Release) -> String {
+    let description = shown(release.description.as_bytes(), usize::MAX);
     match release.status {
-        ReleaseStatus::Succeeded => release.description.clone(),
-        ReleaseStatus::Failed => format!("{} (release command failed)", release.description),
-        _ => format!("{} (release command executing)", release.description),
+        ReleaseStatus::Succeeded => description,
+        ReleaseStatus::Failed => format!("{description} (release command failed)"),
+        _ => format!("{description} (release command executing)"),
     }
 }
 

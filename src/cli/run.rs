@@ -9,7 +9,6 @@ use clap::Args;
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{OneOff, in_time, tell_isolation};
-use crate::frame::PROTOCOL;
 use crate::terminal;
 
 /// Run a command in a one-off dyno.
@@ -70,13 +69,13 @@ impl Run {
         let app = self.one_off.app(&mut context, self.quiet)?;
         let dyno = OneOff::start(&mut context, &app, &request)?;
         if !self.quiet {
-            tell_isolation(&context.home);
+            tell_isolation(&context);
         }
         let mut status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
-        let upgraded = context.into_client()?.upgrade(&target, PROTOCOL);
+        let upgraded = context.into_client()?.attach(&target);
         let upgraded = upgraded.map_err(|error| in_time(error, &dyno.name))?;
         let connection = Connection {
             socket: upgraded.socket,

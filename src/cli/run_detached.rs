@@ -40,7 +40,7 @@ impl RunDetached {
         let app = self.one_off.app(context, self.quiet)?;
         let dyno = OneOff::start(context, &app, &request)?;
         if !self.quiet {
-            tell_isolation(&context.home);
+            tell_isolation(context);
         }
         let mut status = StatusLine::begin(&request.command, "", self.quiet);
         status.starting(&dyno.name);

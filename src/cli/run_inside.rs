@@ -11,7 +11,6 @@ use super::one_off::{environment, in_time};
 use super::run::{StreamOptions, add_terminal};
 use crate::api::dyno::RunInside as Request;
 use crate::command_line;
-use crate::frame::PROTOCOL;
 use crate::http::target;
 
 /// Run a command inside a dyno that is running.
@@ -59,9 +58,7 @@ impl RunInside {
         let status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         let dyno = target::encode(&self.dyno);
         let target = app_path(&app, &format!("/dynos/{dyno}/inside"));
-        let upgraded = context
-            .into_client()?
-            .upgrade_with(&target, PROTOCOL, &request);
+        let upgraded = context.into_client()?.attach_with(&target, &request);
         let upgraded = upgraded.map_err(|error| in_time(error, &self.dyno))?;
         let connection = Connection {
             socket: upgraded.socket,

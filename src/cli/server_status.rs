@@ -53,7 +53,7 @@ impl Show {
         say!("server:       running (process {}){build}", server.pid)?;
         say!("version:      {} ({})", server.version, server.build_id)?;
         say!("since:        {}", since(status.started_at.0))?;
-        say!("started by:   {}", started_by(&status.started_by))?;
+        say!("started by:   {}", started_by(&status))?;
         say!("state:        {}", status.home.display())?;
         say!("socket:       {}", socket.display())?;
         say!(
@@ -87,8 +87,10 @@ fn since(started: Timestamp) -> String {
     format!("{} ({ago} ago)", local.strftime("%Y-%m-%d %H:%M:%S %:z"))
 }
 
-fn started_by(by: &StartedBy) -> String {
-    match by {
+fn started_by(status: &ServerStatus) -> String {
+    let is_reached = status.api.is_some() || status.rendezvous.is_some();
+    match &status.started_by {
+        StartedBy::Command if is_reached => "a command; stays, since it listens".to_owned(),
         StartedBy::Command => "a command; leaves when there is nothing to do".to_owned(),
         StartedBy::Systemd { unit, user: false } => format!("systemd, as `{unit}`"),
         StartedBy::Systemd { unit, user: true } => format!("systemd, as `{unit}` of this user"),

@@ -133,7 +133,7 @@ impl Start {
             }),
         };
         let (hold, session) = hold::begin(&mut context, &request)?;
-        tell_isolation(&context.home);
+        tell_isolation(&context);
         request.id = Some(session.id.clone());
         let running = Running::begin(context, session, &request, &self, sender.clone())?;
         spawn("hold", sender.clone(), {
@@ -183,6 +183,7 @@ fn procfile(root: &Path) -> Result<ProcessTypes> {
 /// What a thread of its own needs to talk to the server about the app.
 fn of_app(session: &Session) -> Result<Context> {
     Context::new(Place {
+        tls_ca: None,
         app: Some(session.app.id.clone()),
         directory: Vec::new(),
     })

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::Answer;
 use super::transport::Transport;
-use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, RequestLine, ResponseHead, chunk};
+use super::{Answer, Place};
+use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, ResponseHead, chunk};
 
 /// Bytes of a response's body at most.
 const MAX_BODY: usize = 64 << 20;
@@ -53,14 +53,26 @@ pub(super) enum Sent {
 }
 
 impl Connection {
-    pub fn open(socket: &Path, patience: Option<Duration>) -> io::Result<Self> {
-        let transport = Transport::connect(socket, CONNECT_PATIENCE)?;
-        transport.set_patience(patience)?;
-        Ok(Self {
+    /// To a server that may not be there.
+    pub fn to_socket(path: &Path) -> io::Result<Self> {
+        Ok(Self::over(Transport::connect(path, CONNECT_PATIENCE)?))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self {
             transport,
             input: Vec::new(),
             fds: Vec::new(),
-        })
+        }
+    }
+
+    pub fn open(place: &Place, patience: Option<Duration>) -> anyhow::Result<Self> {
+        let transport = match place {
+            Place::Socket(path) => Transport::connect(path, CONNECT_PATIENCE).map_err(lost)?,
+            Place::Far(far) => Transport::Far(Box::new(far.connect(CONNECT_PATIENCE)?)),
+        };
+        transport.set_patience(patience)?;
+        Ok(Self::over(transport))
     }
 
     /// Whether no server can have taken the request that was `sent` and answered by `error`: it did not go out whole,
@@ -69,8 +81,12 @@ impl Connection {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         let unread = match kind {
             // Of a Unix socket that is closed with something unread, and of one that nobody had accepted.
-            Some(io::ErrorKind::ConnectionReset) => true,
-            Some(io::ErrorKind::UnexpectedEof) => sent.is_err() || method == "GET",
+            Some(io::ErrorKind::ConnectionReset) => {
+                self.transport.tells_unread() || method == "GET"
+            }
+            Some(io::ErrorKind::UnexpectedEof) => {
+                (sent.is_err() && self.transport.tells_unread()) || method == "GET"
+            }
             _ => false,
         };
         unread && self.input.is_empty()
@@ -191,9 +207,4 @@ pub(super) fn lost(error: io::Error) -> anyhow::Error {
         _ => (LOST, error),
     };
     anyhow::Error::new(error).context(what)
-}
-
-pub(super) fn request_line(method: &str, target: &str) -> RequestLine {
-    RequestLine::new(method, target, "dyno")
-        .with("Accept", "application/vnd.heroku+json; version=3")
 }

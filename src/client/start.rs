@@ -190,7 +190,8 @@ fn is_kept(name: &OsStr) -> bool {
     };
     match name {
         "HOME" | "PATH" | "USER" | "LOGNAME" | "LANG" | "TZ" | "TMPDIR" | "RUST_BACKTRACE" => true,
-        "DYNO_APP" => false,
+        // They are the command's own.
+        "DYNO_APP" | "DYNO_HOST" | "DYNO_API_KEY" | "DYNO_TLS_CA" => false,
         _ => ["DYNO_", "LC_", "XDG_"]
             .iter()
             .any(|prefix| name.starts_with(prefix)),

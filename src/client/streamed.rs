@@ -45,8 +45,11 @@ impl Streamed {
     }
 
     /// What to wait for until there is something to [read](Self::read). None if that does not wait.
-    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
-        let waits = !self.ended && self.connection.input.is_empty();
+    pub fn waits_for(&mut self) -> Option<BorrowedFd<'_>> {
+        let waits = !self.ended
+            && self.connection.input.is_empty()
+            // An error is found by reading.
+            && self.connection.transport.has_input().is_ok_and(|has_input| !has_input);
         waits.then(|| self.connection.transport.fd())
     }
 }

@@ -18,7 +18,7 @@ use crate::api::server::ServerInfo;
 use crate::error::tell;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
-use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use crate::server::{about, limits, startup};
 use crate::unix_socket;
 
@@ -33,7 +33,7 @@ struct StandIn {
 }
 
 impl Application for StandIn {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, head: &RequestHead, _: Via) -> BodyPlan {
         match head.method() {
             "PUT" => BodyPlan::Stream { limit: 8 << 20 },
             _ => BodyPlan::Memory,
@@ -218,7 +218,7 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     );
     let mut client = server.client();
     client.get::<Value>("/server").unwrap();
-    let transport = &client.connection.as_ref().unwrap().transport;
+    let transport = &mut client.connection.as_mut().unwrap().transport;
     let deadline = Instant::now() + PATIENCE;
     while !transport.has_input().unwrap() {
         assert!(Instant::now() < deadline, "the server keeps the connection");

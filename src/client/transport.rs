@@ -1,20 +1,28 @@
-//! What the client's bytes go over: a Unix socket, for now.
+//! What the client's bytes go over: a Unix socket, or a stream to another host.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
+use crate::stream::Stream;
 use crate::unix_socket::{self, SocketType};
+
+/// How much is read before anybody asks, in bytes.
+const AHEAD: usize = 64 * 1024;
 
 /// One connection; blocking.
 #[derive(Debug)]
 pub(super) enum Transport {
     /// To a server on this host.
     Unix(OwnedFd),
+    /// To one elsewhere.
+    Far(Box<FarSocket>),
 }
 
 impl Transport {
@@ -24,43 +32,228 @@ impl Transport {
 
     /// How long a read or write may take; `WouldBlock` after that.
     pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        sockopt::set_socket_timeout(self.fd(), Timeout::Recv, patience)?;
-        sockopt::set_socket_timeout(self.fd(), Timeout::Send, patience)?;
+        match self {
+            Self::Unix(socket) => {
+                sockopt::set_socket_timeout(socket, Timeout::Recv, patience)?;
+                sockopt::set_socket_timeout(socket, Timeout::Send, patience)?;
+            }
+            Self::Far(far) => far.set_patience(patience),
+        }
         Ok(())
     }
 
     /// Writes all of `bytes`.
     pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let Self::Unix(socket) = self;
-            bytes = &bytes[unix_socket::send(socket, bytes, &[])?..];
+        match self {
+            Self::Unix(socket) => {
+                while !bytes.is_empty() {
+                    bytes = &bytes[unix_socket::send(&*socket, bytes, &[])?..];
+                }
+                Ok(())
+            }
+            Self::Far(far) => far.write(bytes),
         }
-        Ok(())
     }
 
     /// Reads some bytes, and the descriptors that came with them; 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
-        let Self::Unix(socket) = self;
-        unix_socket::receive(socket, buffer, fds)
+        match self {
+            Self::Unix(socket) => unix_socket::receive(&*socket, buffer, fds),
+            Self::Far(far) => far.read(buffer),
+        }
     }
 
     /// Whether a read would return at once: with bytes, or with the end.
-    pub fn has_input(&self) -> io::Result<bool> {
-        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        Ok(rustix::event::poll(&mut fds, Some(&now))? > 0)
-    }
-
-    pub fn into_socket(self) -> OwnedFd {
-        let Self::Unix(socket) = self;
-        socket
+    pub fn has_input(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Unix(socket) => {
+                let now = Some(Instant::now());
+                Ok(wait(socket.as_fd(), PollFlags::IN, now)?.is_some())
+            }
+            Self::Far(far) => far.has_input(),
+        }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
-        let Self::Unix(socket) = self;
-        socket.as_fd()
+        match self {
+            Self::Unix(socket) => socket.as_fd(),
+            Self::Far(far) => far.stream.socket(),
+        }
+    }
+
+    /// Whether the kernel says of a connection that was reset that the server had not read all.
+    pub fn tells_unread(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+}
+
+/// A stream that does not block, and those who wait for it.
+#[derive(Debug)]
+pub(super) struct FarSocket {
+    stream: Stream,
+    patience: Cell<Option<Duration>>,
+    /// What was read and nobody has taken.
+    ahead: Vec<u8>,
+    ended: bool,
+}
+
+impl FarSocket {
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            patience: Cell::new(None),
+            ahead: Vec::new(),
+            ended: false,
+        }
+    }
+
+    pub fn set_patience(&self, patience: Option<Duration>) {
+        self.patience.set(patience);
+    }
+
+    /// Over TLS: makes sure who is there.
+    ///
+    /// # Errors
+    /// `InvalidData` if that is not to be believed; `UnexpectedEof` if they leave meanwhile.
+    pub fn shake_hands(&mut self) -> io::Result<()> {
+        let deadline = self.deadline();
+        while self.stream.is_handshaking() {
+            let _ = self.stream.flush();
+            if self.read_ahead()? {
+                continue;
+            }
+            if self.ended {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.wait(deadline)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = self.deadline();
+        loop {
+            match self.stream.write(bytes) {
+                Ok(length) => bytes = &bytes[length..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Over TLS, writing may need something to be read.
+                    if self.ahead.len() >= AHEAD || !self.read_ahead()? {
+                        self.wait(deadline)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        while let Err(error) = self.stream.flush() {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Err(error);
+            }
+            self.wait(deadline)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let deadline = self.deadline();
+        while self.ahead.is_empty() && !self.ended {
+            if !self.read_ahead()? && !self.ended {
+                self.wait(deadline)?;
+            }
+        }
+        let length = buffer.len().min(self.ahead.len());
+        buffer[..length].copy_from_slice(&self.ahead[..length]);
+        self.ahead.drain(..length);
+        Ok(length)
+    }
+
+    fn has_input(&mut self) -> io::Result<bool> {
+        if self.ahead.is_empty() && !self.ended {
+            self.look()?;
+            self.read_ahead()?;
+        }
+        Ok(self.ended || !self.ahead.is_empty())
+    }
+
+    /// Reads what is there; whether that was anything at all, be it TLS's own.
+    fn read_ahead(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.ended = true,
+            Ok(length) => {
+                self.ahead.extend_from_slice(&buffer[..length]);
+                return Ok(true);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(false)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.patience
+            .get()
+            .map(|patience| Instant::now() + patience)
+    }
+
+    /// Waits until the socket has changed.
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let mut flags = PollFlags::IN;
+        if !self.stream.is_flushed() {
+            flags |= PollFlags::OUT;
+        }
+        match wait(self.stream.socket(), flags, deadline)? {
+            Some(flags) => self.note(flags),
+            None => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        Ok(())
+    }
+
+    /// Hears what the kernel says at this moment.
+    fn look(&mut self) -> io::Result<()> {
+        let flags = PollFlags::IN | PollFlags::OUT;
+        if let Some(flags) = wait(self.stream.socket(), flags, Some(Instant::now()))? {
+            self.note(flags);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, flags: PollFlags) {
+        let other = flags.intersects(PollFlags::ERR | PollFlags::HUP);
+        let readable = other || flags.contains(PollFlags::IN);
+        let writable = other || flags.contains(PollFlags::OUT);
+        self.stream.note(readable, writable);
+    }
+
+    /// The stream, and what was read of it that nobody has taken.
+    pub fn into_parts(self) -> (Stream, Vec<u8>) {
+        (self.stream, self.ahead)
+    }
+}
+
+/// Waits until a socket is so, or hung up; None at the deadline.
+fn wait(
+    fd: BorrowedFd<'_>,
+    flags: PollFlags,
+    deadline: Option<Instant>,
+) -> io::Result<Option<PollFlags>> {
+    loop {
+        let left = deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
+        match rustix::event::poll(&mut fds, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(fds[0].revents())),
+        }
     }
 }

@@ -73,6 +73,20 @@ impl Access {
         &self.signer
     }
 
+    /// Whether a request is at the Unix socket, signed, or has a good token.
+    pub fn knows(&self, head: &RequestHead, via: Via, now: Timestamp) -> bool {
+        let has_token = || {
+            let shown = head.fields.get("authorization").and_then(credential);
+            let hash = shown.map(|shown| TokenHash::of(&shown));
+            hash.is_some_and(|hash| {
+                let mut known = self.tokens.iter().filter(|token| token.hash == hash);
+                known.any(|token| token.is_good(now))
+            })
+        };
+        let signed = || self.signer.check(head.method(), head.path_and_query(), now);
+        via == Via::Socket || signed() == Some(Ok(())) || has_token()
+    }
+
     /// Lets a request in, or says why not.
     ///
     /// # Errors

@@ -58,10 +58,12 @@ impl<A: Application> ApiLoop<A> {
     ) -> anyhow::Result<Self> {
         let mut reactor = Reactor::new()?;
         let stop_token = reactor.token();
-        let workers = Workers::new(limits.workers, limits.queued_jobs, reactor.waker());
+        let workers = |threads| Workers::new(threads, limits.queued_jobs, reactor.waker());
+        let (workers, remote_uploads) = (workers(limits.workers), workers(limits.remote_uploads));
         let mut ctx = Ctx {
             reactor,
             workers,
+            remote_uploads,
             answers: VecDeque::new(),
             connections: 0,
             stopping: false,
@@ -216,7 +218,7 @@ impl<A: Application> ApiLoop<A> {
             budget = turn.budget;
             match step {
                 Step::Head(head) => {
-                    let plan = self.app.body_plan(&head);
+                    let plan = self.app.body_plan(&head, connection.via());
                     connection.begin(*head, plan, &turn);
                 }
                 Step::Request(request) => {
@@ -283,7 +285,11 @@ impl<A: Application> ApiLoop<A> {
                     waker: self.ctx.reactor.waker(),
                 };
                 let body = connection.open_upload(bell, &turn);
-                if !self.ctx.workers.submit(work(ticket, job, body)) {
+                let workers = match connection.is_uploading_from_afar() {
+                    true => &mut self.ctx.remote_uploads,
+                    false => &mut self.ctx.workers,
+                };
+                if !workers.submit(work(ticket, job, body)) {
                     connection.respond(&busy(), false, &turn);
                 }
             }
@@ -342,7 +348,7 @@ impl<A: Application> ApiLoop<A> {
         while let Ok(token) = self.room.1.try_recv() {
             self.drive(token);
         }
-        while let Some(Finished { ticket, completion }) = self.ctx.workers.finished() {
+        while let Some(Finished { ticket, completion }) = self.ctx.finished() {
             let reply = match completion {
                 Some(completion) => completion(&mut self.app, &mut self.ctx),
                 None => Reply::Now(failed()),
@@ -382,8 +388,7 @@ impl<A: Application> ApiLoop<A> {
             .collect();
         let idle: Vec<_> = idle.into_iter().map(|(token, _)| *token).collect();
         idle.into_iter().for_each(|token| self.close(token));
-        let done = self.connections.values().all(Connection::is_streaming)
-            && self.ctx.workers.outstanding() == 0;
+        let done = self.connections.values().all(Connection::is_streaming) && self.ctx.jobs() == 0;
         done || now >= stop_by
     }
 }

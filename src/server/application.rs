@@ -20,7 +20,7 @@ use super::workers::Workers;
 /// The server behind the API.
 pub trait Application: Sized + 'static {
     /// How the body of a request is to be taken, asked before any of it is read.
-    fn body_plan(&mut self, _head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, _head: &RequestHead, _via: Via) -> BodyPlan {
         BodyPlan::Memory
     }
 
@@ -66,6 +66,8 @@ pub enum BodyPlan {
         /// Bytes at most; one more and the client gets a `413`, the worker an error.
         limit: u64,
     },
+    /// Not at all: whoever sends it will be refused. The request is handed over at once, as for a stream.
+    Unread,
 }
 
 /// A request that wants an answer.
@@ -179,6 +181,8 @@ pub(super) struct Finished<A: Application> {
 pub struct Ctx<A: Application> {
     pub(super) reactor: Reactor,
     pub(super) workers: Workers<Finished<A>>,
+    /// Those that take bodies from a network, however slow that is.
+    pub(super) remote_uploads: Workers<Finished<A>>,
     pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
     pub(super) connections: usize,
     pub(super) stopping: bool,
@@ -235,7 +239,13 @@ impl<A: Application> Ctx<A> {
 
     /// Jobs that are waiting, running, or done and not yet seen to.
     pub fn jobs(&self) -> usize {
-        self.workers.outstanding()
+        self.workers.outstanding() + self.remote_uploads.outstanding()
+    }
+
+    /// What a thread has left.
+    pub(super) fn finished(&mut self) -> Option<Finished<A>> {
+        let uploaded = || self.remote_uploads.finished();
+        self.workers.finished().or_else(uploaded)
     }
 
     /// Whether the loop is about to stop.

@@ -128,7 +128,13 @@ impl Connection {
 
     /// How the client came.
     pub fn via(&self) -> Via {
-        self.via
+        match self.via {
+            Via::Tcp { peer, .. } => Via::Tcp {
+                peer,
+                tls: self.wire.stream.is_encrypted(),
+            },
+            Via::Socket => Via::Socket,
+        }
     }
 
     /// When the current phase is to be over.
@@ -162,7 +168,7 @@ impl Connection {
 
     /// Remembers what the kernel said.
     pub fn note(&mut self, readable: bool, writable: bool, end: bool, hangup: bool) {
-        self.wire.stream.note(readable, writable, hangup);
+        self.wire.stream.note(readable, writable);
         // Over a network, nobody says that they are gone for good. An HTTP client that will send no more while it is to
         // be answered has left, as a rule; at the Unix socket the kernel knows.
         self.wire.gone |= hangup || (end && self.via.is_remote());
@@ -193,6 +199,7 @@ impl Connection {
         let left = Allowance::new(match plan {
             BodyPlan::Memory => turn.limits.memory_body as u64,
             BodyPlan::Stream { limit } => limit,
+            BodyPlan::Unread => u64::MAX,
         });
         if let Framing::Length(length) = head.framing
             && let Err(refusal) = { left }.take(length)
@@ -211,6 +218,18 @@ impl Connection {
             left,
             streamed,
         }));
+    }
+
+    /// Whether the body of the request that is answered is streamed, and comes from a network.
+    pub fn is_uploading_from_afar(&self) -> bool {
+        let upload = matches!(
+            self.phase,
+            Phase::Handling(Exchange {
+                upload: Some(_),
+                ..
+            })
+        );
+        upload && self.via.is_remote()
     }
 
     /// The body of the current request, for the worker that answers it.
@@ -402,13 +421,7 @@ impl Connection {
         Step::Request(Box::new(Request {
             head,
             body,
-            via: match self.via {
-                Via::Tcp { peer, .. } => Via::Tcp {
-                    peer,
-                    tls: self.wire.stream.is_encrypted(),
-                },
-                Via::Socket => Via::Socket,
-            },
+            via: self.via(),
             ticket: self.ticket,
         }))
     }

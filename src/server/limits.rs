@@ -29,7 +29,9 @@ pub struct Limits {
     pub stop_time: Duration,
     /// Worker threads; they start when they are needed.
     pub workers: usize,
-    /// Jobs that wait for a worker.
+    /// Threads that wait for bodies from a network and take them, beside the workers: those wait for nobody's line.
+    pub remote_uploads: usize,
+    /// Jobs that wait for a worker; as many may wait for one of those threads.
     pub queued_jobs: usize,
 }
 
@@ -54,6 +56,7 @@ impl Default for Limits {
             linger_time: Duration::from_secs(2),
             stop_time: Duration::from_secs(5),
             workers: 4,
+            remote_uploads: 4,
             queued_jobs: 64,
         }
     }

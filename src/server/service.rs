@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use rustix::fs::Mode;
 
 use super::about;
-use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use super::builds::Builds;
 use super::courtesy::Courtesy;
 use super::descriptors::Descriptors;
@@ -426,8 +426,11 @@ impl Service {
 }
 
 impl Application for Service {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
-        routes::body_plan(&self.host, head)
+    fn body_plan(&mut self, head: &RequestHead, via: Via) -> BodyPlan {
+        match self.knows(head, via) {
+            true => routes::body_plan(&self.host, head),
+            false => BodyPlan::Unread,
+        }
     }
 
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::api_loop::ApiLoop;
-use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket};
+use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use super::limits::Limits;
 use super::listener::ApiSocket;
 use crate::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
@@ -48,7 +48,7 @@ enum Stream {
 }
 
 impl Application for Small {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, head: &RequestHead, _: Via) -> BodyPlan {
         match head.path() {
             "/blob" | "/blob/slow" | "/blob/unread" | "/blob/refused" => {
                 BodyPlan::Stream { limit: 200 << 20 }

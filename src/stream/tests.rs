@@ -43,7 +43,7 @@ fn pair(configs: &Configs) -> (Stream, Stream) {
 
 /// What the kernel would say now.
 fn note(stream: &mut Stream) {
-    stream.note(true, true, false);
+    stream.note(true, true);
 }
 
 /// One read, as of an owner that comes back when told to.

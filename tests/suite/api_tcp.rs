@@ -12,6 +12,58 @@ use serde_json::{Value, json};
 
 use super::harness::{DEADLINE, Host, eventually};
 
+#[test]
+fn nothing_is_taken_from_whom_nobody_knows() {
+    let host = Host::new();
+    let remote = Remote::of(&host);
+    let expired = "/sources/1/blob?expires=1&signature=0";
+    let wrong = "Authorization: Bearer dyno_wrong";
+    for (target, field) in [
+        ("POST /apps", VERSION_3),
+        ("POST /apps", wrong),
+        (&*format!("PUT {expired}"), VERSION_3),
+    ] {
+        let mut socket = TcpStream::connect(remote.address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        // Only the head comes, and the body is not waited for.
+        write!(
+            socket,
+            "{target} HTTP/1.1\r\nHost: x\r\n{field}\r\nContent-Length: 1000000\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = [0; 13];
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 401 ", "{target} {field}");
+    }
+}
+
+#[test]
+fn slow_uploads_from_a_network_keep_nobody_on_the_host_waiting() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let remote = Remote::of(&host);
+    let uploads: Vec<_> = (0..8)
+        .map(|_| {
+            let source = remote.ask("POST /sources", &Value::Null).json();
+            let url = source["source_blob"]["put_url"].as_str().unwrap();
+            let (_, target) = url.split_once(&remote.address.to_string()).unwrap();
+            let mut socket = TcpStream::connect(remote.address).unwrap();
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+            write!(
+                socket,
+                "PUT {target} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+            )
+            .unwrap();
+            let mut answer = [0; 13];
+            socket.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 100 ");
+            socket
+        })
+        .collect();
+    let app = host.plain_app();
+    host.run(&app, &["echo hello"]).finish().prints("hello\n");
+    drop(uploads);
+}
+
 /// What a client is told.
 #[derive(Debug)]
 pub struct Told {

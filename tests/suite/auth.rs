@@ -124,6 +124,15 @@ fn one_line_sets_herokus_command_line_up_and_a_second_time_adds_nothing() {
         shell(&host, &taken_back),
         "GIT_CONFIG_COUNT=1\nGIT_CONFIG_KEY_0=user.name\nGIT_CONFIG_VALUE_0=Ada\n"
     );
+    let warned = shell(&host, "GIT_SSL_CAINFO=/other.pem \"$dyno\" heroku:env 2>&1");
+    assert!(warned.starts_with("GIT_SSL_CAINFO is set, "), "{warned}");
+    // It listens, so it stays.
+    let told = host.dyno(&host.path(), &["server:status"]).finish();
+    let told = told.succeeds().text();
+    assert!(
+        told.contains("started by:   a command; stays, since it listens\n"),
+        "{told}"
+    );
     // A token that was revoked is replaced.
     host.dyno(&host.path(), &["auth:token", "--revoke", "heroku:env"])
         .finish()

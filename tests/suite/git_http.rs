@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::api_tcp::Remote;
 use crate::git_push::{Checkout, finish, start};
@@ -245,6 +246,32 @@ fn a_push_whose_client_is_killed_goes_on_and_the_branch_says_so() {
         (checkout.deployed() == checkout.head()).then_some(())
     });
     assert_eq!(checkout.descriptions().len(), 3);
+}
+
+#[test]
+fn a_push_that_outlives_its_server_starts_no_other_with_its_own_bounds() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let Afar { checkout, .. } = Afar::of_app(&host);
+    checkout.git(&["push", "http", "main"]).succeeds();
+    let before = checkout.deployed();
+    let held = checkout.hold();
+    checkout.commit("One");
+    let pushing = start(&mut checkout.command(&["push", "http", "main"]));
+    checkout.wait_until_held();
+    host.kill_server();
+    drop(held);
+    finish(pushing, "push".into()).fails_with("unexpected disconnect");
+    // The hook holds this for as long as it hopes for a server.
+    let lock = host.state().join("git/shop.git/dyno.lock");
+    let lock = fs::File::open(lock).unwrap();
+    eventually("the push to end", || {
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()
+    });
+    assert!(host.server().is_none());
+    drop(lock);
+    assert_eq!(checkout.deployed(), before);
+    checkout.push().succeeds();
+    assert_eq!(checkout.deployed(), checkout.head());
 }
 
 #[test]

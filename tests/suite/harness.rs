@@ -341,7 +341,7 @@ impl Host {
         let mut command = match signals_are_ignored() {
             false => Command::new(program),
             true => {
-                let mut command = Command::new("env");
+                let mut command = Command::new("/usr/bin/env");
                 command.arg("--default-signal=HUP,INT,QUIT").arg(program);
                 command
             }

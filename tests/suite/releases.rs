@@ -1,5 +1,7 @@
 //! Releases: one for each change, with Heroku's words, and back to an earlier one.
 
+use serde_json::{Value, json};
+
 use crate::harness::{Host, write};
 
 /// Version and description of each release, newest first.
@@ -54,6 +56,25 @@ fn descriptions_are_herokus() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 3);
+}
+
+#[test]
+fn a_description_is_one_line_that_no_terminal_obeys() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let releases = host.request("GET", "/apps/plain/releases", &Value::Null);
+    let releases: Value = serde_json::from_str(&releases.1).unwrap();
+    let slug = &releases[1]["slug"]["id"];
+    let wish = json!({"slug": slug, "description": "One\nv9    \u{1b}[2J"});
+    let made = host.request("POST", "/apps/plain/releases", &wish);
+    assert_eq!(made.0, 201, "{}", made.1);
+    for args in [&["releases"][..], &["releases:info"], &["apps:info"]] {
+        let text = host.dyno(&app, args).finish().succeeds().text();
+        assert!(
+            text.contains("One\u{fffd}v9    \u{fffd}[2J"),
+            "{args:?}: {text}"
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rustls::ServerConfig;
 
 use super::Engine;
 use crate::bridge::Rendezvous;
+use crate::bridge::protocol::Protocol;
 use crate::bridge::visitor::{Heard, Visitor};
 use crate::error::tell;
 use crate::reactor::{Event, Interest, Reactor, Token};
@@ -44,13 +46,9 @@ impl Door {
     pub fn open(rendezvous: Rendezvous, reactor: &mut Reactor) -> io::Result<Self> {
         let Rendezvous { listener, tls } = rendezvous;
         listener.set_nonblocking(true)?;
-        // Connections inherit these from the listening socket (tcp(7)). Without one of them sessions work, too.
-        let (after, interval, times) = KEEPALIVE;
+        // Connections inherit these from the listening socket (tcp(7)).
         let _ = sockopt::set_tcp_nodelay(&listener, true);
-        let _ = sockopt::set_socket_keepalive(&listener, true);
-        let _ = sockopt::set_tcp_keepidle(&listener, after);
-        let _ = sockopt::set_tcp_keepintvl(&listener, interval);
-        let _ = sockopt::set_tcp_keepcnt(&listener, times);
+        keep_alive(listener.as_fd());
         let token = reactor.token();
         reactor.register(&listener, token, Interest::READABLE)?;
         Ok(Self {
@@ -59,6 +57,15 @@ impl Door {
             token,
         })
     }
+}
+
+/// Has the kernel ask now and then whether the other side is still there. A session works without that, too.
+pub(super) fn keep_alive(socket: BorrowedFd<'_>) {
+    let (after, interval, times) = KEEPALIVE;
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, after);
+    let _ = sockopt::set_tcp_keepintvl(socket, interval);
+    let _ = sockopt::set_tcp_keepcnt(socket, times);
 }
 
 impl Engine {
@@ -122,11 +129,8 @@ impl Engine {
         };
         match event {
             Event::Ready {
-                readable,
-                writable,
-                hangup,
-                ..
-            } => visitor.stream.note(readable, writable, hangup),
+                readable, writable, ..
+            } => visitor.stream.note(readable, writable),
             Event::Deadline(_) => return self.dismiss(token),
             _ => {}
         }
@@ -165,7 +169,11 @@ impl Engine {
         if let Some(visitor) = self.visitors.remove(&token) {
             self.reactor.cancel_deadline(token);
             // Without descriptors for it there is no session, and the client sees the end.
-            let _ = self.begin(token, visitor.stream, rest, seat);
+            let protocol = Protocol::Rendezvous {
+                session: None,
+                wants_status: seat.wants_status,
+            };
+            let _ = self.begin(token, visitor.stream, &rest, seat, protocol);
         }
     }
 

@@ -114,7 +114,7 @@ fn pass_on(stream: &mut Streamed, cursor: &mut Option<String>, take: Take<'_>) -
 
 /// Waits until there is something to read. A reader of ours that leaves meanwhile is noticed, though there may be nothing
 /// to write for hours.
-fn wait(stream: &Streamed) -> Result<()> {
+fn wait(stream: &mut Streamed) -> Result<()> {
     let Some(socket) = stream.waits_for() else {
         return Ok(());
     };

@@ -14,6 +14,7 @@ use super::*;
 use crate::http::Response;
 use crate::server::api_loop::ApiLoop;
 use crate::server::application::Ctx;
+use crate::server::application::Via;
 use crate::server::limits::Limits;
 use crate::server::listener::ApiSocket;
 use crate::settings::Settings;
@@ -29,7 +30,7 @@ impl AsMut<Host> for Without {
 }
 
 impl Application for Without {
-    fn body_plan(&mut self, head: &RequestHead) -> BodyPlan {
+    fn body_plan(&mut self, head: &RequestHead, _: Via) -> BodyPlan {
         body_plan(&self.0, head)
     }
 

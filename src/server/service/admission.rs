@@ -11,6 +11,12 @@ use crate::api::ApiError;
 use crate::http::RequestHead;
 
 impl Service {
+    /// Whether a request may be let in; it costs nothing yet. Of one that will not be, the body is not taken: no stranger
+    /// has the server hold anything.
+    pub(super) fn knows(&self, head: &RequestHead, via: Via) -> bool {
+        is_private(via) && self.host.access.knows(head, via, Timestamp::now())
+    }
+
     /// Lets a request in, and remembers what its response is to say.
     pub(super) fn admit(&mut self, request: &Request) -> Result<(), ApiError> {
         if request.via == Via::Socket {
@@ -52,11 +58,6 @@ fn is_private(via: Via) -> bool {
 fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
     let path = routes::Path::of(head);
     match (head.method(), &path.parts()[..]) {
-        // The connection itself is passed on with descriptors of this host.
-        ("GET", ["apps", _, "dynos", _, "attach"])
-        | ("POST", ["apps", _, "dynos", _, "inside"]) => Err(ApiError::forbidden(
-            "a dyno is attached to from its own host",
-        )),
         // They speak of folders and processes of this host.
         (_, ["links" | "sessions", ..] | ["apps", _, "repository"])
         | ("POST" | "PUT", ["server", ..]) => {

@@ -16,6 +16,7 @@ use crate::bridge::{self, Bridge, FromBridge, Rendezvous, Seat, ToBridge, secret
 use crate::control::ToSupervisor;
 use crate::error::tell;
 use crate::settings::{self, Listen};
+use crate::stream::Stream;
 use crate::tls::{self, Certificate};
 
 /// The name of the file in the state folder that says where the rendezvous was. It is there from when somebody asked for
@@ -168,6 +169,35 @@ impl Service {
                 until: meeting.until,
                 seat,
             });
+        }
+    }
+
+    /// Has the bridge pass a dyno's streams on to a client that has come over the API.
+    pub(super) fn bridge_client(
+        &mut self,
+        client: Stream,
+        early: Vec<u8>,
+        seat: Seat,
+        ctx: &mut Ctx<Self>,
+    ) {
+        match self.bridging(ctx) {
+            Ok(bridging) => bridging.bridge.send(ToBridge::Adopt {
+                client,
+                early,
+                seat,
+            }),
+            Err(error) => tell!("cannot attach a client: {error:#}"),
+        }
+    }
+
+    /// Whether there may be one more session that goes by way of this server.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub(super) fn check_bridge(&self) -> Result<(), ApiError> {
+        match self.bridged_sessions() < self.bridged {
+            true => Ok(()),
+            false => Err(too_many(self.bridged)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::application::{Ctx, Reply, Request};
+use super::super::application::{Ctx, Reply, Request, Via};
 use super::super::dynos;
 use super::super::end_waiters::{EndWaiter, LONGEST_WAIT};
 use super::super::host::{self, Answer, response, worker_error};
@@ -19,7 +19,7 @@ use crate::control::ToSupervisor;
 use crate::dyno::life::StopReason;
 use crate::dyno::{self, DynoState, EndReason};
 use crate::error::{shown, tell};
-use crate::frame::PROTOCOL;
+use crate::frame::{PROTOCOL, streams};
 use crate::http::{RequestHead, Response};
 use crate::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
@@ -48,7 +48,7 @@ impl Service {
                 return host::reply(self.end_of_dyno(app, dyno, request, ctx));
             }
             ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
-                return host::reply(self.attach(head, app, dyno));
+                return host::reply(self.attach(request, app, dyno));
             }
             ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
                 return host::reply(self.run_inside(request, app, dyno));
@@ -314,23 +314,14 @@ impl Service {
         }
     }
 
-    /// `GET /apps/A/dynos/D/attach`: the connection itself goes to the dyno's supervisor, which answers.
-    fn attach(&self, head: &RequestHead, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
-        let dyno = self.live_dyno_for(head, app, dyno)?;
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, stream: Stream, _| {
-                let attach = ToSupervisor::Attach { merged: false };
-                let passed_on = stream
-                    .into_socket()
-                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &attach, &connection));
-                if !passed_on {
-                    tell!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
+    /// `GET /apps/A/dynos/D/attach`, an upgrade: the client gets the streams of the dyno's command.
+    fn attach(&self, request: &Request, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
+        let dyno = self.live_dyno_for(request, app, dyno)?;
+        let attach = ToSupervisor::Attach { merged: false };
+        Ok(give_streams(&request.head, dyno, attach))
     }
 
-    /// `POST /apps/A/dynos/D/inside`: a second command, whose client's connection goes to the supervisor, too.
+    /// `POST /apps/A/dynos/D/inside`, an upgrade: a second command, whose streams the client gets.
     fn run_inside(
         &self,
         request: &Request,
@@ -338,20 +329,11 @@ impl Service {
         dyno: &str,
     ) -> Result<Reply<Self>, ApiError> {
         let command = RunInside::parse(&request.body)?;
-        let dyno = self.live_dyno_for(&request.head, app, dyno)?;
+        let dyno = self.live_dyno_for(request, app, dyno)?;
         let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
         let message = dynos::inside(&command, &release, false)?;
         self.log_inside(&command, &dyno);
-        Ok(Reply::upgrade(
-            move |service: &mut Self, _, stream: Stream, _| {
-                let passed_on = stream
-                    .into_socket()
-                    .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &message, &connection));
-                if !passed_on {
-                    tell!("{}: ended just before its client came", dyno.name);
-                }
-            },
-        ))
+        Ok(give_streams(&request.head, dyno, message))
     }
 
     fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
@@ -391,22 +373,55 @@ impl Service {
     /// The dyno that a client wants to be connected to.
     fn live_dyno_for(
         &self,
-        head: &RequestHead,
+        request: &Request,
         app: &str,
         dyno: &str,
     ) -> Result<dyno::Dyno, ApiError> {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        if head.fields.get("upgrade") != Some(PROTOCOL) {
-            return Err(ApiError::bad_request(format!(
-                "this needs `Upgrade: {PROTOCOL}`"
-            )));
+        let wanted = request.head.fields.get("upgrade");
+        match (wanted, request.via) {
+            (Some(PROTOCOL), Via::Socket) => {}
+            (Some(streams::PROTOCOL), _) => self.check_bridge()?,
+            (_, via) => {
+                let needed = if via == Via::Socket {
+                    PROTOCOL
+                } else {
+                    streams::PROTOCOL
+                };
+                let message = format!("this needs `Upgrade: {needed}`");
+                return Err(ApiError::bad_request(message));
+            }
         }
         if !self.dynos.is_live(&dyno.id) {
             return Err(not_there(&dyno));
         }
         Ok(dyno)
     }
+}
+
+/// Connects a client to its dyno: passes the connection itself on to the supervisor, which answers; or has the bridge
+/// answer, if the client cannot be handed descriptors.
+fn give_streams(head: &RequestHead, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<Service> {
+    let in_frames = head.fields.get("upgrade") == Some(streams::PROTOCOL);
+    Reply::upgrade(
+        move |service: &mut Service, ctx, stream: Stream, early: Vec<u8>| {
+            if in_frames {
+                let seat = Seat {
+                    dyno: dyno.id,
+                    ask,
+                    wants_status: false,
+                };
+                return service.bridge_client(stream, early, seat, ctx);
+            }
+            let passed_on = stream
+                .into_socket()
+                .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &ask, &connection));
+            if !passed_on {
+                tell!("{}: ended just before its client came", dyno.name);
+            }
+        },
+    )
 }
 
 /// A dyno that somebody wants.

@@ -1,0 +1,140 @@
+//! An attached run of our own command line, from elsewhere: the command's streams in frames. No I/O.
+
+use super::protocol::{BEFORE, PIECE, Wishes};
+use crate::frame::streams::{Allowance, Credit, Decoder, PROTOCOL, Piece, Word, data_head};
+use crate::frame::{BadFrame, Frame, Up};
+
+/// One session's conversation.
+#[derive(Debug, Default)]
+pub(super) struct Framed {
+    decoder: Decoder,
+    /// What the client may send of the command's input.
+    input: Allowance,
+    input_ended: bool,
+    /// What may be sent of its outputs.
+    outputs: [Credit; 2],
+}
+
+impl Framed {
+    /// The answer to the request for this protocol.
+    pub fn opening() -> Vec<u8> {
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// The command runs.
+    pub fn up(up: &Up) -> Vec<u8> {
+        Frame::Up(up.clone()).encode()
+    }
+
+    /// Takes what the client has sent; what is for the command is appended to `stdin`.
+    ///
+    /// # Errors
+    /// When it makes no sense, or is more than was allowed.
+    pub fn input(&mut self, mut bytes: &[u8], stdin: &mut Vec<u8>) -> Result<Wishes, BadFrame> {
+        let mut wishes = Wishes::default();
+        while let Some(piece) = self.decoder.next(&mut bytes)? {
+            match piece {
+                Piece::Data(0, data) if !self.input_ended => {
+                    self.input.take(data.len())?;
+                    stdin.extend_from_slice(data);
+                }
+                Piece::Word(Word::End(0)) => (self.input_ended, wishes.end) = (true, true),
+                Piece::Word(Word::Credit(number @ 1..=2, bytes)) => {
+                    self.outputs[usize::from(number) - 1].grant(bytes);
+                }
+                Piece::Word(Word::Window(size)) => wishes.window = Some(size),
+                Piece::Word(Word::Unread(number @ 1..=2)) => {
+                    wishes.unread[usize::from(number) - 1] = true;
+                }
+                Piece::Data(..) | Piece::Word(_) => {
+                    return Err(BadFrame::because("not for a client to say"));
+                }
+            }
+        }
+        Ok(wishes)
+    }
+
+    /// The command, or nobody, has taken so much of its input: what the client is told.
+    pub fn given(&mut self, bytes: usize) -> Vec<u8> {
+        let word = self.input.pass_on(0, bytes);
+        word.map_or(Vec::new(), |word| word.encode())
+    }
+
+    /// How much may be read of an output.
+    pub fn room(&self, number: u8) -> usize {
+        let output = self.outputs.get(usize::from(number).wrapping_sub(1));
+        output.map_or(0, |credit| credit.left().min(PIECE))
+    }
+
+    /// Whether there is an output that nothing may be read of.
+    pub fn is_held_up(&self) -> bool {
+        self.outputs.iter().any(|credit| credit.left() == 0)
+    }
+
+    /// Makes a frame of what was read of an output: `length` bytes in `buffer`, from [`BEFORE`] on.
+    pub fn output<'a>(&mut self, number: u8, buffer: &'a mut [u8], length: usize) -> &'a [u8] {
+        if let Some(credit) = self.outputs.get_mut(usize::from(number).wrapping_sub(1)) {
+            credit.spend(length);
+        }
+        buffer[..BEFORE].copy_from_slice(&data_head(number, length));
+        &buffer[..BEFORE + length]
+    }
+
+    /// An output has ended.
+    pub fn output_ended(number: u8) -> Vec<u8> {
+        Word::End(number).encode()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::streams::WINDOW;
+
+    #[test]
+    fn a_client_that_sends_more_than_it_may_is_none() {
+        let (mut framed, mut stdin) = (Framed::default(), Vec::new());
+        let piece = |length: usize| [&data_head(0, length)[..], &vec![b'x'; length]].concat();
+        for _ in 0..8 {
+            framed.input(&piece(WINDOW / 8), &mut stdin).unwrap();
+        }
+        assert_eq!(stdin.len(), WINDOW);
+        assert_eq!(framed.given(1), b"");
+        let credit = Word::Credit(0, WINDOW as u32 / 2 + 1).encode();
+        assert_eq!(framed.given(WINDOW / 2), credit);
+        framed.input(&piece(WINDOW / 2), &mut stdin).unwrap();
+        assert!(framed.input(&piece(2), &mut stdin).is_err());
+        for bad in [
+            Word::Credit(0, 1),
+            Word::End(1),
+            Word::Frame(Frame::Exit(crate::dyno::Exit::Status(0))),
+        ] {
+            assert!(framed_says(&bad.encode()).is_err(), "{bad:?}");
+        }
+        // Nothing follows the end.
+        assert!(framed_says(&[Word::End(0).encode(), piece(1)].concat()).is_err());
+    }
+
+    fn framed_says(bytes: &[u8]) -> Result<Wishes, BadFrame> {
+        Framed::default().input(bytes, &mut Vec::new())
+    }
+
+    #[test]
+    fn an_output_is_read_as_far_as_its_reader_has_room() {
+        let mut framed = Framed::default();
+        let mut buffer = vec![0; BEFORE + PIECE];
+        let mut sent = 0;
+        while framed.room(1) > 0 {
+            let length = framed.room(1);
+            assert_eq!(framed.output(1, &mut buffer, length).len(), BEFORE + length);
+            sent += length;
+        }
+        assert_eq!((sent, framed.room(2)), (WINDOW, PIECE));
+        let credit = Word::Credit(1, 100).encode();
+        framed.input(&credit, &mut Vec::new()).unwrap();
+        assert_eq!((framed.room(1), framed.room(0)), (100, 0));
+    }
+}

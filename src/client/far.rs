@@ -1,0 +1,294 @@
+//! A server on another host, or under another user: where it is, how it is believed, and the token that it wants.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::transport::FarSocket;
+use crate::error::{UserError, shown};
+use crate::stream::Stream;
+use crate::tls;
+
+/// Where servers listen unless somebody says otherwise.
+const PORT: u16 = 5001;
+
+/// How much of an address that makes no sense is shown, in characters.
+const SHOWN: usize = 100;
+
+/// See the [module](self).
+#[derive(Clone)]
+pub struct Far {
+    /// The host and port, as they go into `Host`.
+    authority: String,
+    host: String,
+    port: u16,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    token: String,
+    /// The file of the CA that it is believed by, if one was named; absolute.
+    ca: Option<PathBuf>,
+}
+
+impl fmt::Debug for Far {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the token.
+        f.write_str(&self.authority)
+    }
+}
+
+impl Far {
+    /// The server at `url`, which is `https://HOST:PORT`, or `http://` on this host. The CAs in the file `ca` are believed,
+    /// or else those of this host and of the state folder `home`.
+    ///
+    /// # Errors
+    /// When the address or the token makes no sense, or nobody is to be believed.
+    pub fn new(
+        url: &str,
+        token: Option<String>,
+        ca: Option<&Path>,
+        home: &Path,
+    ) -> Result<Self, UserError> {
+        let place = parse(url)?;
+        let token = token.filter(|token| !token.is_empty()).ok_or_else(|| {
+            UserError::new(format!("the server at `{}` wants a token", place.authority))
+                .hint("set DYNO_API_KEY to one: `dyno auth:token` makes it, on the server's host")
+        })?;
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(UserError::new("DYNO_API_KEY holds what no token has")
+                .hint("`dyno auth:token` makes one, on the server's host"));
+        }
+        let tls = match place.secure {
+            true => Some((
+                tls::client_config(ca, home)?,
+                tls::server_name(&place.host)?,
+            )),
+            false => None,
+        };
+        Ok(Self {
+            authority: place.authority,
+            host: place.host,
+            port: place.port,
+            tls,
+            token,
+            ca: ca.and_then(|ca| std::path::absolute(ca).ok()),
+        })
+    }
+
+    /// Its address: `https://box.example:5001`.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// The file of the CA that it is believed by, if one was named.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
+    /// The host and port, for people and for `Host`.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The value of `Authorization`.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
+    /// Connects, and over TLS makes sure who is there.
+    ///
+    /// # Errors
+    /// Why there is no connection; one that the kernel refused has its [`io::Error`].
+    pub(super) fn connect(&self, patience: Duration) -> anyhow::Result<FarSocket> {
+        let what = || format!("cannot reach the server at `{}`", self.authority);
+        let addresses = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .with_context(what)?;
+        let mut last = None;
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(socket) => return self.greet(socket, patience).with_context(what),
+                Err(error) => last = Some(error),
+            }
+        }
+        let error = last.unwrap_or_else(|| io::ErrorKind::NotFound.into());
+        Err(anyhow::Error::new(error).context(what()))
+    }
+
+    fn greet(&self, socket: TcpStream, patience: Duration) -> anyhow::Result<FarSocket> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        let stream = match &self.tls {
+            Some((config, name)) => {
+                Stream::connect(socket.into(), Arc::clone(config), name.clone())?
+            }
+            None => Stream::plain(socket.into()),
+        };
+        let mut socket = FarSocket::new(stream);
+        socket.set_patience(Some(patience));
+        match socket.shake_hands() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.strange(&error)),
+            done => Ok(done.map(|()| socket)?),
+        }
+    }
+
+    /// Whoever is there is not to be believed, or does not speak TLS.
+    fn strange(&self, error: &io::Error) -> anyhow::Error {
+        let why = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let error = match why {
+            Some(rustls::Error::InvalidCertificate(why)) => UserError::new(format!(
+                "the server at `{}` is not to be believed: its certificate is not good ({why:?})",
+                self.authority
+            ))
+            .hint("`--tls-ca FILE` or DYNO_TLS_CA names its CA: `tls/ca.pem` in its state folder"),
+            _ => UserError::new(format!(
+                "whoever is at `{}` does not speak TLS as we do: {error}",
+                self.authority
+            ))
+            .hint("DYNO_HOST is to be the address of the API, not of the rendezvous or the router"),
+        };
+        anyhow!(error)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed {
+    authority: String,
+    host: String,
+    port: u16,
+    secure: bool,
+}
+
+fn parse(url: &str) -> Result<Parsed, UserError> {
+    let bad = |why: &str| {
+        UserError::new(format!(
+            "DYNO_HOST=`{}` {why}",
+            shown(url.as_bytes(), SHOWN)
+        ))
+        .hint(
+            "write it like `https://box.example:5001`; without it, commands ask this host's server",
+        )
+    };
+    let (secure, rest) = match url.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => return Err(bad("begins neither with `https://` nor with `http://`")),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, "")) => (host, None),
+            Some((host, port)) => match port.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None => return Err(bad("has something behind its `]`")),
+            },
+            None => return Err(bad("has no `]`")),
+        },
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if tls::server_name(host).is_err() {
+        return Err(bad("names no host"));
+    }
+    let port = match port {
+        None => PORT,
+        Some(port) => port
+            .parse()
+            .map_err(|_| bad("has no port behind its host"))?,
+    };
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if !secure && !is_here {
+        return Err(bad("would send the token in the clear"));
+    }
+    let bracketed = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    Ok(Parsed {
+        authority: format!("{bracketed}:{port}"),
+        host: host.to_owned(),
+        port,
+        secure,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_url_without_a_path() {
+        for (url, authority, host, secure) in [
+            (
+                "https://box.example:443",
+                "box.example:443",
+                "box.example",
+                true,
+            ),
+            (
+                "https://box.example/",
+                "box.example:5001",
+                "box.example",
+                true,
+            ),
+            (
+                "https://[2001:db8::1]:80",
+                "[2001:db8::1]:80",
+                "2001:db8::1",
+                true,
+            ),
+            ("https://[::1]", "[::1]:5001", "::1", true),
+            ("http://localhost:1", "localhost:1", "localhost", false),
+            ("http://127.0.0.1:1", "127.0.0.1:1", "127.0.0.1", false),
+        ] {
+            let parsed = parse(url).unwrap();
+            assert_eq!(
+                (&*parsed.authority, &*parsed.host, parsed.secure),
+                (authority, host, secure),
+                "{url}"
+            );
+        }
+        for url in [
+            "",
+            "box.example:443",
+            "ftp://box",
+            "https://",
+            "https://a b",
+            "https://box:port",
+            "https://box:1/apps",
+            "https://user@box",
+            "https://[::1",
+            "https://[::1]1",
+            "http://box.example:5001",
+            "http://192.0.2.1",
+        ] {
+            assert!(parse(url).is_err(), "{url}");
+        }
+        let error = parse("http://box.example").unwrap_err();
+        assert_eq!(
+            error.message,
+            "DYNO_HOST=`http://box.example` would send the token in the clear"
+        );
+    }
+
+    #[test]
+    fn a_server_elsewhere_wants_a_token_that_is_never_shown() {
+        let home = Path::new("/nowhere");
+        let far = |token: &str| Far::new("http://localhost:1", Some(token.into()), None, home);
+        assert!(far("").is_err() && far("a b").is_err() && far("a\r\nb").is_err());
+        let far = far("secret").unwrap();
+        assert_eq!(format!("{far:?}"), "localhost:1");
+        assert_eq!(far.authorization(), "Bearer secret");
+    }
+}

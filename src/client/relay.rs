@@ -1,0 +1,451 @@
+//! An attached run on a server elsewhere. To the command line it looks like one on this host: there is a connection to what
+//! stands for the dyno's supervisor, and the command's streams come along with `Up`. A thread moves their bytes in
+//! [frames](crate::frame::streams) over the one connection that there is.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+
+use crate::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
+use crate::frame::{Frame, RESIZE, Refusal, Up, closed_stream};
+use crate::pty::Size;
+use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::stream::Stream;
+use crate::unix_socket;
+
+/// What is read at a time, in bytes.
+const PIECE: usize = 16 * 1024;
+
+/// Begins to relay what comes over `stream`, of which `early` was read already. The result is the end of a connection as the
+/// supervisor of a dyno on this host has it.
+///
+/// # Errors
+/// When descriptors have run out, or there is no thread to be had.
+pub(super) fn relay(stream: Stream, early: Vec<u8>, server: String) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let (theirs, near) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::io::ioctl_fionbio(&near, true)?;
+    let mut relay = Relay::new(stream, near, early, server)?;
+    thread::Builder::new()
+        .name("relay".into())
+        .spawn(move || relay.run())?;
+    Ok(theirs)
+}
+
+struct Relay {
+    reactor: Reactor,
+    far: Stream,
+    far_token: Token,
+    far_ended: bool,
+    decoder: Decoder,
+    /// What came with the answer to the request.
+    early: Vec<u8>,
+    /// For the server.
+    unsent: Vec<u8>,
+    near: OwnedFd,
+    near_token: Token,
+    near_readable: bool,
+    /// What was said by whoever is attached that is not understood yet.
+    said: Vec<u8>,
+    terminal: bool,
+    input: Option<Input>,
+    outputs: [Option<Output>; 2],
+    /// How it ended, which is told when all output is out.
+    last: Option<Frame>,
+    server: String,
+}
+
+/// What is typed, or comes from a pipe.
+struct Input {
+    fd: OwnedFd,
+    token: Token,
+    readable: bool,
+    credit: Credit,
+}
+
+/// What is to be shown.
+struct Output {
+    fd: OwnedFd,
+    token: Token,
+    writable: bool,
+    waiting: Vec<u8>,
+    allowance: Allowance,
+    ended: bool,
+}
+
+impl Relay {
+    fn new(far: Stream, near: OwnedFd, early: Vec<u8>, server: String) -> io::Result<Self> {
+        let mut reactor = Reactor::new()?;
+        let (far_token, near_token) = (reactor.token(), reactor.token());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        reactor.register(far.socket(), far_token, both)?;
+        reactor.register(&near, near_token, Interest::READABLE)?;
+        Ok(Self {
+            reactor,
+            far,
+            far_token,
+            far_ended: false,
+            decoder: Decoder::default(),
+            early,
+            unsent: Vec::new(),
+            near,
+            near_token,
+            near_readable: true,
+            said: Vec::new(),
+            terminal: false,
+            input: None,
+            outputs: [None, None],
+            last: None,
+            server,
+        })
+    }
+
+    fn run(&mut self) {
+        let mut events = Vec::new();
+        let mut buffer = vec![0; PIECE];
+        loop {
+            while self.go_on(&mut buffer) {}
+            if self.is_over() {
+                return;
+            }
+            if self.reactor.poll(&mut events).is_err() {
+                return;
+            }
+            for event in &events {
+                self.note(*event);
+            }
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let Event::Ready {
+            token,
+            readable,
+            writable,
+            ..
+        } = event
+        else {
+            return;
+        };
+        if token == self.far_token {
+            self.far.note(readable, writable);
+        } else if token == self.near_token {
+            self.near_readable |= readable;
+        }
+        if let Some(input) = self.input.as_mut().filter(|input| input.token == token) {
+            input.readable |= readable;
+        }
+        for output in self.outputs.iter_mut().flatten() {
+            if output.token == token {
+                output.writable |= writable;
+            }
+        }
+    }
+
+    /// Each thing that can be done, once; true if anything was.
+    fn go_on(&mut self, buffer: &mut [u8]) -> bool {
+        let mut moved = self.hear_near();
+        moved |= self.hear_far(buffer);
+        moved |= self.show();
+        moved |= self.send();
+        moved |= self.read_input(buffer);
+        moved
+    }
+
+    /// All is said and shown. The connection to whoever is attached ends with the thread.
+    fn is_over(&mut self) -> bool {
+        if self.last.is_none() || self.outputs.iter().any(Option::is_some) {
+            return false;
+        }
+        if let Some(last) = self.last.take() {
+            let _ = unix_socket::send(&self.near, &last.encode(), &[]);
+        }
+        true
+    }
+
+    /// What whoever is attached has said.
+    fn hear_near(&mut self) -> bool {
+        if !self.near_readable {
+            return false;
+        }
+        let mut buffer = [0; 256];
+        match rustix::io::read(&self.near, &mut buffer) {
+            Ok(0) => {
+                // They have left, and so do we. The server sees the end.
+                self.near_readable = false;
+                self.end(Frame::Error(Refusal::new("left")));
+                self.outputs = [None, None];
+            }
+            Ok(length) => self.said.extend_from_slice(&buffer[..length]),
+            Err(Errno::INTR) => {}
+            Err(_) => {
+                self.near_readable = false;
+                return false;
+            }
+        }
+        let said = std::mem::take(&mut self.said);
+        let mut rest = &said[..];
+        while let [first, after @ ..] = rest {
+            rest = match (*first, after) {
+                (RESIZE, [a, b, c, d, after @ ..]) => {
+                    let size = Size {
+                        columns: u16::from_be_bytes([*a, *b]),
+                        rows: u16::from_be_bytes([*c, *d]),
+                    };
+                    self.unsent.extend(Word::Window(size).encode());
+                    after
+                }
+                (RESIZE, _) => break,
+                (byte, after) => {
+                    if let Some(number) = closed_stream(byte) {
+                        self.unsent.extend(Word::Unread(number as u8).encode());
+                    }
+                    after
+                }
+            };
+        }
+        self.said = rest.to_vec();
+        true
+    }
+
+    /// What the server has said.
+    fn hear_far(&mut self, buffer: &mut [u8]) -> bool {
+        if self.far_ended {
+            return false;
+        }
+        let early = std::mem::take(&mut self.early);
+        if !early.is_empty() {
+            self.take(&early);
+            return true;
+        }
+        match self.far.read(buffer) {
+            Ok(0) => self.lose(),
+            Ok(length) => {
+                let piece = buffer[..length].to_vec();
+                self.take(&piece);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return false,
+                io::ErrorKind::Interrupted => {}
+                _ => self.lose(),
+            },
+        }
+        true
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        loop {
+            let done = match self.decoder.next(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(Piece::Data(number @ 1..=2, data))) => {
+                    match &mut self.outputs[usize::from(number) - 1] {
+                        Some(output) => {
+                            output.waiting.extend_from_slice(data);
+                            output.allowance.take(data.len()).is_ok()
+                        }
+                        // Nobody reads it any more, which the server may not know yet.
+                        None => true,
+                    }
+                }
+                Ok(Some(Piece::Word(word))) => self.take_word(word),
+                Ok(Some(Piece::Data(..))) | Err(_) => false,
+            };
+            if !done {
+                return self.lose();
+            }
+        }
+    }
+
+    /// False for what makes no sense.
+    fn take_word(&mut self, word: Word) -> bool {
+        match word {
+            Word::Frame(Frame::Up(up)) => self.open(&up).is_ok(),
+            Word::Frame(last) => {
+                self.end(last);
+                true
+            }
+            Word::End(number @ 1..=2) => {
+                if let Some(output) = &mut self.outputs[usize::from(number) - 1] {
+                    output.ended = true;
+                }
+                true
+            }
+            Word::Credit(0, bytes) => {
+                if let Some(input) = &mut self.input {
+                    input.credit.grant(bytes);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The connection is gone, or of no use.
+    fn lose(&mut self) {
+        let message = format!(
+            "the connection to the server at `{}` was lost, and this session with it",
+            self.server
+        );
+        let hint = "the dyno was hung up; `dyno logs` has what it printed since then";
+        self.end(Frame::Error(Refusal::new(message).hint(hint)));
+    }
+
+    /// Nothing more comes. What is known first counts.
+    fn end(&mut self, last: Frame) {
+        self.far_ended = true;
+        self.last.get_or_insert(last);
+        self.close_input();
+        for output in self.outputs.iter_mut().flatten() {
+            output.ended = true;
+        }
+    }
+
+    /// The command runs: whoever is attached gets streams that look like its own.
+    fn open(&mut self, up: &Up) -> io::Result<()> {
+        self.terminal = up.terminal;
+        let theirs = match up.terminal {
+            true => {
+                let flags = SocketFlags::CLOEXEC;
+                let (ours, theirs) =
+                    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                let ours_too = rustix::io::fcntl_dupfd_cloexec(&ours, 0)?;
+                self.input = Some(self.input_of(ours)?);
+                self.outputs[0] = Some(self.output_of(ours_too)?);
+                vec![theirs]
+            }
+            false => {
+                let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
+                let (input, their_input) = pipe()?;
+                let (their_output, output) = pipe()?;
+                let (their_errors, errors) = pipe()?;
+                self.input = Some(self.input_of(input)?);
+                self.outputs = [Some(self.output_of(output)?), Some(self.output_of(errors)?)];
+                vec![their_input, their_output, their_errors]
+            }
+        };
+        let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
+        unix_socket::send(&self.near, &Frame::Up(up.clone()).encode(), &fds)?;
+        Ok(())
+    }
+
+    fn input_of(&mut self, fd: OwnedFd) -> io::Result<Input> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let token = self.reactor.token();
+        self.reactor.register(&fd, token, Interest::READABLE)?;
+        Ok(Input {
+            fd,
+            token,
+            readable: true,
+            credit: Credit::default(),
+        })
+    }
+
+    fn output_of(&mut self, fd: OwnedFd) -> io::Result<Output> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let token = self.reactor.token();
+        self.reactor.register(&fd, token, Interest::WRITABLE)?;
+        Ok(Output {
+            fd,
+            token,
+            writable: true,
+            waiting: Vec::new(),
+            allowance: Allowance::default(),
+            ended: false,
+        })
+    }
+
+    /// Passes output on to whoever reads it, and tells the server that there is room for more.
+    fn show(&mut self) -> bool {
+        let mut moved = false;
+        for (number, place) in (1..).zip(&mut self.outputs) {
+            let Some(output) = place else { continue };
+            let mut shown = 0;
+            while output.writable && shown < output.waiting.len() {
+                match rustix::io::write(&output.fd, &output.waiting[shown..]) {
+                    Ok(length) => shown += length,
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => output.writable = false,
+                    // The reader has left, and says so.
+                    Err(_) => {
+                        shown = output.waiting.len();
+                        output.ended = true;
+                    }
+                }
+            }
+            if shown > 0 {
+                moved = true;
+                output.waiting.drain(..shown);
+                if let Some(word) = output.allowance.pass_on(number, shown) {
+                    self.unsent.extend(word.encode());
+                }
+            }
+            if output.ended && output.waiting.is_empty() {
+                moved = true;
+                if self.terminal {
+                    let _ = rustix::net::shutdown(&output.fd, Shutdown::Write);
+                }
+                let _ = self.reactor.deregister(&output.fd, output.token);
+                *place = None;
+            }
+        }
+        moved
+    }
+
+    fn send(&mut self) -> bool {
+        let mut moved = false;
+        while !self.far_ended && !self.unsent.is_empty() {
+            match self.far.write(&self.unsent) {
+                Ok(length) => drop(self.unsent.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return moved,
+                Err(_) => self.lose(),
+            }
+            moved = true;
+        }
+        // What waits for more is found by reading.
+        let _ = self.far.flush();
+        moved
+    }
+
+    /// Sends some input, if the command has room for it.
+    fn read_input(&mut self, buffer: &mut [u8]) -> bool {
+        if self.far_ended || !self.unsent.is_empty() || !self.far.is_flushed() {
+            return false;
+        }
+        let Some(input) = &mut self.input else {
+            return false;
+        };
+        let room = input.credit.left().min(buffer.len());
+        if room == 0 || !input.readable {
+            return false;
+        }
+        match rustix::io::read(&input.fd, &mut buffer[..room]) {
+            Ok(0) => {
+                self.unsent.extend(Word::End(0).encode());
+                self.close_input();
+            }
+            Ok(length) => {
+                input.credit.spend(length);
+                self.unsent.extend(data_head(0, length));
+                self.unsent.extend_from_slice(&buffer[..length]);
+            }
+            Err(Errno::AGAIN) => {
+                input.readable = false;
+                return false;
+            }
+            Err(Errno::INTR) => {}
+            Err(_) => self.close_input(),
+        }
+        true
+    }
+
+    fn close_input(&mut self) {
+        if let Some(input) = self.input.take() {
+            let _ = self.reactor.deregister(&input.fd, input.token);
+        }
+    }
+}

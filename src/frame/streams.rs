@@ -1,0 +1,330 @@
+//! The frames of an attached run whose client is elsewhere: the command's streams themselves, beside what a supervisor tells.
+//!
+//! Each has the head of [`Frame`](super::Frame)s: a kind (u8) and a length (u32, big-endian). A stream has its number in the
+//! command. What may be on its way of each stream is bounded by its reader: [`WINDOW`] bytes to begin with, and as many
+//! more as it says that it has passed on. So one that is full holds up no other, no frame waits behind it, and nobody has to
+//! keep more than that.
+//!
+//! | kind | from | payload | meaning |
+//! |---|---|---|---|
+//! | `0` | client | bytes | for the command's input |
+//! | `1`, `2` | bridge | bytes | of its output (all that its terminal shows), of its errors |
+//! | `e` | both | number (u8) | nothing follows in this stream |
+//! | `c` | both | number (u8), bytes (u32) | so much more may be sent of it |
+//! | `w` | client | columns, lines (u16 each) | the window's size |
+//! | `x` | client | number (u8) | this output is not read any more |
+//! | `U`, `X`, `E` | bridge | JSON | as [`Frame`](super::Frame) has them |
+
+use super::{BadFrame, Frame, HEADER, MAX_PAYLOAD};
+use crate::pty::Size;
+
+/// The protocol's name in `Upgrade:`.
+pub const PROTOCOL: &str = "dyno-streams/1";
+
+/// How many bytes of a stream may be on their way that nobody has asked for.
+pub const WINDOW: usize = 128 * 1024;
+
+/// The longest frame that is neither a stream's bytes nor a supervisor's word.
+const LONGEST_WORD: usize = 8;
+
+/// What one side says, beside bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Word {
+    /// Nothing follows in this stream.
+    End(u8),
+    /// So much more may be sent of this stream.
+    Credit(u8, u32),
+    /// The window has this size.
+    Window(Size),
+    /// This output is not read any more.
+    Unread(u8),
+    /// A supervisor's word.
+    Frame(Frame),
+}
+
+impl Word {
+    /// The bytes on the wire.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, payload) = match self {
+            Self::Frame(frame) => return frame.encode(),
+            Self::End(number) => (b'e', vec![*number]),
+            Self::Unread(number) => (b'x', vec![*number]),
+            Self::Credit(number, bytes) => (b'c', [&[*number][..], &bytes.to_be_bytes()].concat()),
+            Self::Window(Size { columns, rows }) => {
+                (b'w', [columns.to_be_bytes(), rows.to_be_bytes()].concat())
+            }
+        };
+        let mut bytes = head(kind, payload.len()).to_vec();
+        bytes.extend(payload);
+        bytes
+    }
+}
+
+/// What goes before so many bytes of a stream; [`MAX_PAYLOAD`] at most.
+pub fn data_head(number: u8, length: usize) -> [u8; HEADER] {
+    head(b'0' + number, length)
+}
+
+fn head(kind: u8, length: usize) -> [u8; HEADER] {
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [kind, a, b, c, d]
+}
+
+/// What was found in the bytes that came.
+#[derive(Debug, PartialEq)]
+pub enum Piece<'a> {
+    /// Bytes of a stream; more of the same frame may follow.
+    Data(u8, &'a [u8]),
+    /// A word.
+    Word(Word),
+}
+
+/// Takes what comes apart. Keeps nothing but the beginning of a word.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    held: Vec<u8>,
+    /// The stream whose bytes are coming, and how many are still to come.
+    data: Option<(u8, usize)>,
+}
+
+impl Decoder {
+    /// The next piece of `bytes`, which go on behind it; None when they are used up.
+    ///
+    /// # Errors
+    /// When they cannot become a frame whatever follows.
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, BadFrame> {
+        loop {
+            if let Some((number, left)) = self.data {
+                let length = left.min(bytes.len());
+                if length == 0 {
+                    return Ok(None);
+                }
+                let (data, rest) = bytes.split_at(length);
+                *bytes = rest;
+                self.data = (left > length).then_some((number, left - length));
+                return Ok(Some(Piece::Data(number, data)));
+            }
+            if !self.hold(bytes, HEADER) {
+                return Ok(None);
+            }
+            let (kind, length) = match self.held[..HEADER] {
+                [kind, a, b, c, d] => (kind, u32::from_be_bytes([a, b, c, d]) as usize),
+                _ => return Err(BadFrame("no head")),
+            };
+            if length > MAX_PAYLOAD {
+                return Err(BadFrame("longer than 64 KiB"));
+            }
+            if let Some(number @ 0..=2) = kind.checked_sub(b'0') {
+                self.held.clear();
+                self.data = (length > 0).then_some((number, length));
+                continue;
+            }
+            match kind {
+                b'U' | b'X' | b'E' => {}
+                b'e' | b'c' | b'w' | b'x' if length <= LONGEST_WORD => {}
+                b'e' | b'c' | b'w' | b'x' => return Err(BadFrame("too long for what it is")),
+                _ => return Err(BadFrame("unknown kind")),
+            }
+            if !self.hold(bytes, HEADER + length) {
+                return Ok(None);
+            }
+            let word = word(kind, &self.held)?;
+            self.held.clear();
+            return Ok(Some(Piece::Word(word)));
+        }
+    }
+
+    /// Takes bytes until so many are held.
+    fn hold(&mut self, bytes: &mut &[u8], wanted: usize) -> bool {
+        let missing = wanted.saturating_sub(self.held.len()).min(bytes.len());
+        let (taken, rest) = bytes.split_at(missing);
+        self.held.extend_from_slice(taken);
+        *bytes = rest;
+        self.held.len() >= wanted
+    }
+}
+
+fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
+    match (kind, &frame[HEADER..]) {
+        (b'e', [number @ 0..=2]) => Ok(Word::End(*number)),
+        (b'x', [number @ 1..=2]) => Ok(Word::Unread(*number)),
+        (b'c', [number @ 0..=2, a, b, c, d]) => {
+            Ok(Word::Credit(*number, u32::from_be_bytes([*a, *b, *c, *d])))
+        }
+        (b'w', [a, b, c, d]) => Ok(Word::Window(Size {
+            columns: u16::from_be_bytes([*a, *b]),
+            rows: u16::from_be_bytes([*c, *d]),
+        })),
+        (b'U' | b'X' | b'E', _) => match Frame::decode(frame)? {
+            Some((frame, _)) => Ok(Word::Frame(frame)),
+            None => Err(BadFrame("cut off")),
+        },
+        _ => Err(BadFrame("unknown kind")),
+    }
+}
+
+/// The reader's side of one stream's window: what the other side may still send, and what it is to be told.
+#[derive(Debug)]
+pub struct Allowance {
+    left: usize,
+    passed_on: usize,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            left: WINDOW,
+            passed_on: 0,
+        }
+    }
+}
+
+impl Allowance {
+    /// So many bytes have come.
+    ///
+    /// # Errors
+    /// When they are more than were allowed.
+    pub fn take(&mut self, bytes: usize) -> Result<(), BadFrame> {
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or(BadFrame("more than may be on its way"))?;
+        Ok(())
+    }
+
+    /// So many have been passed on. What the other side is to be told, now and then.
+    pub fn pass_on(&mut self, number: u8, bytes: usize) -> Option<Word> {
+        self.passed_on += bytes;
+        if self.passed_on < WINDOW / 2 {
+            return None;
+        }
+        let credit = std::mem::take(&mut self.passed_on);
+        self.left += credit;
+        Some(Word::Credit(number, credit as u32))
+    }
+}
+
+/// The writer's side of one stream's window.
+#[derive(Debug, Clone, Copy)]
+pub struct Credit(usize);
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self(WINDOW)
+    }
+}
+
+impl Credit {
+    /// How many bytes may be sent.
+    pub fn left(self) -> usize {
+        self.0
+    }
+
+    /// So many were sent.
+    pub fn spend(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+
+    /// So many more may be sent; never more than all that may be on its way.
+    pub fn grant(&mut self, bytes: u32) {
+        self.0 = self.0.saturating_add(bytes as usize).min(WINDOW);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dyno::Exit;
+    use crate::frame::Up;
+
+    fn words() -> Vec<Word> {
+        vec![
+            Word::Frame(Frame::Up(Up {
+                terminal: false,
+                idle_timeout: 3600.0,
+            })),
+            Word::Window(Size {
+                columns: 132,
+                rows: 50,
+            }),
+            Word::Credit(2, 70_000),
+            Word::Unread(1),
+            Word::End(0),
+            Word::Frame(Frame::Exit(Exit::Status(3))),
+        ]
+    }
+
+    #[test]
+    fn streams_and_words_survive_any_split() {
+        let mut bytes = Vec::new();
+        for word in words() {
+            bytes.extend(data_head(1, 5));
+            bytes.extend(b"hello");
+            bytes.extend(data_head(2, 0));
+            bytes.extend(word.encode());
+        }
+        for size in 1..bytes.len() {
+            let (mut decoder, mut got, mut data) = (Decoder::default(), Vec::new(), Vec::new());
+            for mut piece in bytes.chunks(size) {
+                while let Some(found) = decoder.next(&mut piece).unwrap() {
+                    match found {
+                        Piece::Data(1, bytes) => data.extend_from_slice(bytes),
+                        Piece::Data(..) => panic!("nothing was sent there"),
+                        Piece::Word(word) => got.push(word),
+                    }
+                }
+                assert!(piece.is_empty());
+            }
+            assert_eq!((got, data.len()), (words(), 5 * words().len()), "{size}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_long_is_kept() {
+        for bad in [
+            &b"G\0\0\0\0"[..],
+            b"3\0\0\0\x01",
+            b"0\0\x01\0\x01",
+            b"w\0\0\0\x09",
+            b"w\0\0\0\x03abc",
+            b"x\0\0\0\x01\0",
+            b"e\0\0\0\x01\x03",
+            b"X\0\0\0\x02{}",
+        ] {
+            let mut bytes = bad;
+            assert!(Decoder::default().next(&mut bytes).is_err(), "{bad:?}");
+        }
+        let mut decoder = Decoder::default();
+        let mut bytes = &data_head(0, MAX_PAYLOAD)[..];
+        assert_eq!(decoder.next(&mut bytes), Ok(None));
+        let piece = vec![b'x'; 1000];
+        for _ in 0..65 {
+            let mut bytes = &piece[..];
+            assert_eq!(decoder.next(&mut bytes), Ok(Some(Piece::Data(0, &piece))));
+        }
+        assert!(decoder.held.is_empty());
+    }
+
+    #[test]
+    fn no_more_is_on_its_way_than_the_reader_has_allowed() {
+        let (mut reader, mut writer) = (Allowance::default(), Credit::default());
+        let mut total = 0;
+        for round in 0..100 {
+            let sent = writer.left().min(10_000 + round);
+            writer.spend(sent);
+            reader.take(sent).unwrap();
+            total += sent;
+            if let Some(Word::Credit(1, bytes)) = reader.pass_on(1, sent) {
+                writer.grant(bytes);
+            }
+        }
+        assert!(total > 5 * WINDOW);
+        assert_eq!(
+            reader.take(WINDOW + 1),
+            Err(BadFrame("more than may be on its way"))
+        );
+        // Nor than there is room for, whatever is said.
+        writer.grant(u32::MAX);
+        assert_eq!(writer.left(), WINDOW);
+    }
+}
