@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api_tcp::address_of_its_own;
+use crate::api_tcp::{Remote, address_of_its_own};
 use crate::harness::{Host, Outcome, STARTING, root, write};
 use crate::terminal::Terminal;
 
@@ -199,4 +199,25 @@ fn a_token_that_is_not_good_is_named() {
         said.contains("The token provided to HEROKU_API_KEY is invalid."),
         "{said}"
     );
+}
+
+#[test]
+fn nobody_else_is_asked_whether_a_bill_is_due() {
+    // So few that none comes back meanwhile.
+    let Some(heroku) = Heroku::with(&[("DYNO_RATE_LIMIT", "10")]) else {
+        return;
+    };
+    let token = &heroku.host.env()[std::ffi::OsStr::new("HEROKU_API_KEY")];
+    let remote = Remote {
+        address: heroku.address().parse().unwrap(),
+        token: token.to_str().unwrap().to_owned(),
+    };
+    let left = || {
+        let told = remote.ask("GET /account/rate-limits", &Value::Null);
+        told.json()["remaining"].as_u64().unwrap()
+    };
+    assert_eq!(left(), 9);
+    heroku.run(&["apps"]).succeeds();
+    // The apps, the account, and the same account where Heroku's bills would be.
+    assert_eq!(left(), 9 - 3 - 1);
 }
