@@ -97,7 +97,7 @@ fn a_terminal_is_as_it_is_on_the_servers_own_host() {
         "Running bash attached to terminal... up, run.1\n~ $"
     );
     terminal.type_keys("tty; stty size\r");
-    terminal.wait_for_line("/dev/pts/0");
+    terminal.wait_for_text("/dev/pts/");
     terminal.wait_for_line("24 80");
     terminal.wait_for_prompt();
     terminal.resize(31, 101);
@@ -113,8 +113,9 @@ fn a_terminal_is_as_it_is_on_the_servers_own_host() {
     terminal.type_keys("exit 7\r");
     terminal.exits(7);
     terminal.is_restored();
-    let terminal = Terminal::run(&apart.here, &folder, &["cat"]);
-    terminal.wait_for_text("up, run.2");
+    // The terminal here is raw before anything is shown.
+    let terminal = Terminal::run(&apart.here, &folder, &["echo on; exec cat"]);
+    terminal.wait_for_line("on");
     terminal.type_keys(CTRL_D);
     terminal.exits(0);
     apart.there.wait_until_clean();
