@@ -6,7 +6,7 @@
 //! (`bridge/rendezvous.rs`), our own gets the streams in frames (`bridge/framed.rs`). The server tells it whom to expect, and passes the connections that it makes on to
 //! supervisors.
 //!
-//! `bridge/visitor.rs` is whoever has not said the secret yet, `secrets.rs` what that may be, `session.rs` one session,
+//! `bridge/visitor.rs` is whoever has not said the secret yet, `secrets.rs` what that may be, `session.rs` one session (`session/timing.rs` its times),
 //! `dyno.rs` its dyno's side; `engine.rs` is the loop. `docs/rendezvous.md` tells users what to expect.
 
 mod dyno;

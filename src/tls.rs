@@ -100,8 +100,12 @@ pub fn server_config(
 /// # Errors
 /// As [`server_config`].
 pub fn ca_file(home: &Path) -> Result<PathBuf, UserError> {
-    let folder = home.join(FOLDER);
-    Authority::open(&folder).map(|_| folder.join(authority::CERTIFICATE))
+    Authority::open(&home.join(FOLDER)).map(|_| ca_path(home))
+}
+
+/// Where that is, whether it was made or not.
+pub fn ca_path(home: &Path) -> PathBuf {
+    home.join(FOLDER).join(authority::CERTIFICATE)
 }
 
 /// What a client is to be configured with. It believes the CAs in the file `only`; without one, those that this host

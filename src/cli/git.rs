@@ -1,6 +1,7 @@
 //! `dyno git:remote`: ties a git checkout to an app's repository, so that `git push dyno main` deploys.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Result;
@@ -12,6 +13,7 @@ use crate::api::app::App;
 use crate::api::repository::Repository;
 use crate::client::Far;
 use crate::error::{UserError, shown};
+use crate::tls;
 
 /// The first git whose `receive-pack` lets a hook of ours deploy what was pushed.
 pub const OLDEST: (u32, u32) = (2, 29);
@@ -39,7 +41,12 @@ impl Remote {
         let app = context.app()?;
         let url = &self.url(context, &app)?;
         if let Some(far) = context.far() {
-            configure(far)?;
+            configure(&far.url(), far.ca())?;
+        } else if self.https {
+            let server = url
+                .rsplit_once('/')
+                .map_or(url.as_str(), |(server, _)| server);
+            configure(server, Some(&tls::ca_path(context.home.path())))?;
         }
         let remote = self.remote.as_str();
         let known = succeeds(git(["remote", "get-url", remote]));
@@ -83,14 +90,12 @@ impl Remote {
     }
 }
 
-/// Tells git, in this checkout and for this server alone, where the token is and which CA to believe.
-fn configure(far: &Far) -> Result<()> {
-    let url = far.url();
-    // The token itself is not kept: it is where `dyno` has it from.
-    let helper =
-        r#"!f() { test "$1" = get && printf 'username=dyno\npassword=%s\n' "$DYNO_API_KEY"; }; f"#;
+/// Tells git, in this checkout and for the server at `url` alone, where the token is and which CA to believe.
+fn configure(url: &str, ca: Option<&Path>) -> Result<()> {
+    // The token itself is not kept: it is where `dyno` has it from, or `heroku`.
+    let helper = r#"!f() { test "$1" = get && printf 'username=dyno\npassword=%s\n' "${DYNO_API_KEY:-$HEROKU_API_KEY}"; }; f"#;
     let mut lines = vec![(format!("credential.{url}.helper"), OsStr::new(helper))];
-    if let Some(ca) = far.ca() {
+    if let Some(ca) = ca {
         lines.push((format!("http.{url}/.sslCAInfo"), ca.as_os_str()));
     }
     for (name, value) in lines {

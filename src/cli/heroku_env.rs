@@ -45,7 +45,7 @@ impl HerokuEnv {
     /// Prints the lines.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let home = context.home.path().to_owned();
-        let ca = tls::ca_file(&home)?;
+        let ca = tls::ca_path(&home);
         let ca = ca
             .to_str()
             .context("the path of the state folder is not UTF-8")?;
@@ -56,6 +56,7 @@ impl HerokuEnv {
         let client = context.client()?;
         let listening: Listening = client.post("/server/actions/listen", &())?;
         let token = token(&home.join(TOKEN), context)?;
+        tls::ca_file(&home)?;
         if std::env::var("NODE_EXTRA_CA_CERTS").is_ok_and(|other| other != ca) {
             tell!(
                 "NODE_EXTRA_CA_CERTS was something else; in this shell node believes our CA instead"

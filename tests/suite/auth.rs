@@ -133,6 +133,14 @@ fn one_line_sets_herokus_command_line_up_and_a_second_time_adds_nothing() {
         told.contains("started by:   a command; stays, since it listens\n"),
         "{told}"
     );
+    // It takes nothing but a shell to take it back: the state folder of a host that never ran anything stays empty.
+    let nothing = host.path().join("nothing");
+    let unset = format!(
+        "DYNO_HOME={} \"$dyno\" heroku:env --unset",
+        nothing.display()
+    );
+    assert!(shell(&host, &unset).starts_with("unset HEROKU_HOST\n"));
+    assert_eq!(std::fs::read_dir(&nothing).unwrap().count(), 0);
     // A token that was revoked is replaced.
     host.dyno(&host.path(), &["auth:token", "--revoke", "heroku:env"])
         .finish()

@@ -106,6 +106,15 @@ fn an_app_is_pushed_to_fetched_and_cloned_over_http_and_https() {
         .finish()
         .succeeds()
         .prints(&format!("set git remote dyno to {url}\n"));
+    // It knows the CA and where the token is, and keeps no token.
+    let token = [("HEROKU_API_KEY", afar.remote.token.as_str())];
+    checkout
+        .git_with(&["fetch", "--quiet", "dyno"], &token)
+        .succeeds();
+    let config = fs::read_to_string(checkout.folder.join(".git/config")).unwrap();
+    let dyno = config.split("[remote \"http\"]").nth(1).unwrap();
+    let (_, dyno) = dyno.split_once("[remote").unwrap_or_default();
+    assert!(!dyno.contains(&afar.remote.token), "{config}");
     let places = checkout
         .host
         .request("GET", "/apps/shop", &serde_json::Value::Null);
