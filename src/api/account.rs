@@ -77,3 +77,10 @@ impl Account {
         }
     }
 }
+
+/// How many requests may still come: `GET /account/rate-limits`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Of a token; at the Unix socket as many as ever.
+    pub remaining: u32,
+}

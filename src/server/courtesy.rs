@@ -53,6 +53,11 @@ impl Courtesy {
         }
     }
 
+    /// How many more requests may come with the token of this one; None without a token.
+    pub fn remaining(&self, ticket: Ticket) -> Option<u32> {
+        self.due.get(&ticket)?.remaining
+    }
+
     /// There will be no response.
     pub fn forget(&mut self, ticket: Ticket) {
         self.due.remove(&ticket);

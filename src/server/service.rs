@@ -41,6 +41,7 @@ use super::signals::StopSignals;
 use super::startup;
 use super::status::Origin;
 use super::supervisors::Remains;
+use crate::api::account::RateLimit;
 use crate::api::server::ServerInfo;
 use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
@@ -392,6 +393,12 @@ impl Service {
             ("POST", ["apps", _, "releases"]) => self.evict(ctx),
             ("GET", ["apps", app, "logs"]) => {
                 return host::reply(logs::read(self, &request, app, ctx));
+            }
+            ("GET", ["account", "rate-limits"]) => {
+                let remaining = self.courtesy.remaining(request.ticket);
+                let remaining = remaining.unwrap_or(self.host.settings.rate_limit);
+                let limits = RateLimit { remaining };
+                return Reply::Now(Response::json(200, &limits));
             }
             ("POST", ["apps", app, "log-sessions"]) => {
                 return host::reply(logs::create_session(self, &request, app));

@@ -298,6 +298,9 @@ fn responses_have_herokus_manners() {
     assert_eq!((again.status, &*again.body), (304, ""));
     assert_eq!(again.field("Request-Id").unwrap().len(), 36);
     assert_ne!(again.field("Request-Id"), first.field("Request-Id"));
+    let limits = remote.ask("GET /account/rate-limits", &Value::Null);
+    let remaining = limits.json()["remaining"].to_string();
+    assert_eq!(Some(&*remaining), limits.field("RateLimit-Remaining"));
     // Any variant of the version will do, and none will not.
     let variant = "Accept: application/vnd.heroku+json; version=3.run-inside";
     assert_eq!(remote.send("GET /apps", &[variant, &token], "").status, 200);

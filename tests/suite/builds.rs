@@ -36,7 +36,7 @@ fn json(answer: &(u16, String)) -> Value {
 }
 
 /// A tarball as a code host makes it.
-fn source(files: &[(&str, &str)]) -> Vec<u8> {
+pub fn source(files: &[(&str, &str)]) -> Vec<u8> {
     tarball("ada-shop-1234abc/", files)
 }
 
@@ -67,7 +67,7 @@ fn shop(settings: &[(&str, &str)]) -> Host {
 }
 
 /// Uploads a source; its URL.
-fn upload(host: &Host, tarball: &[u8]) -> String {
+pub fn upload(host: &Host, tarball: &[u8]) -> String {
     let place = json(&host.request("POST", "/sources", &Value::Null));
     let url = |which: &str| place["source_blob"][which].as_str().unwrap().to_owned();
     let (status, answer) = send(host, "PUT", &url("put_url"), "Content-Type:\r\n", tarball);

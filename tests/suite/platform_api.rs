@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, root};
+use crate::builds;
+use crate::harness::{DEADLINE, Host, eventually, root};
 
 /// A response.
 struct Answer {
@@ -258,6 +259,24 @@ fn every_response_that_the_schema_describes_satisfies_it() {
         check("log-session", session.is(201));
     }
 
+    check("source", api.post("/sources", &Value::Null).is(201));
+    check(
+        "source",
+        api.post("/apps/shop/sources", &Value::Null).is(201),
+    );
+    let tarball = builds::source(&[("Procfile", "web: true\n")]);
+    let source = builds::upload(&host, &tarball);
+    let build = json!({ "source_blob": { "url": source, "version": "v1" } });
+    let build = check("build", api.post("/apps/shop/builds", &build).is(201));
+    check("build", api.get("/apps/shop/builds").is(200));
+    let id = build["id"].as_str().unwrap();
+    let build = eventually("the end of the build", || {
+        let build = api.get(&format!("/apps/shop/builds/{id}")).is(200);
+        (build.body["status"] != "pending").then_some(build)
+    });
+    assert_eq!(check("build", build)["status"], "succeeded");
+
+    check("rate-limit", api.get("/account/rate-limits").is(200));
     check("dyno-size", api.get("/dyno-sizes").is(200));
     check("dyno-size", api.get("/dyno-sizes/standard-2x").is(200));
     check(

@@ -26,13 +26,17 @@ fn a_shell_on_a_terminal_is_one() {
         terminal.wait_for_line(line);
     }
     terminal.wait_for_text("\n/dev/pts/");
-    terminal.type_keys("sleep 1000\r");
-    terminal.wait_for_text("$ sleep 1000");
+    // What is typed before its prompt is there, a shell may find in another mode of the terminal.
+    terminal.wait_for_prompt();
+    // Once it has said something it is what the terminal's keys are for.
+    terminal.type_keys("sh -c 'echo begun; exec sleep 1000'\r");
+    terminal.wait_for_line("begun");
     terminal.type_keys(CTRL_C);
     terminal.wait_for_text("^C");
     terminal.wait_for_prompt();
     terminal.type_keys("echo $?\r");
     terminal.wait_for_line("130");
+    terminal.wait_for_prompt();
     terminal.type_keys(CTRL_D);
     terminal.exits(0);
     terminal.is_restored();
@@ -76,6 +80,7 @@ fn a_shell_inside_of_a_dyno_is_on_a_terminal() {
     terminal.type_keys("echo $DYNO; stty size\r");
     terminal.wait_for_line("web.1");
     terminal.wait_for_line("24 80");
+    terminal.wait_for_prompt();
     terminal.type_keys("exit 0\r");
     terminal.exits(0);
     wait_for_states(&heroku.host, &app, &["web.1 up"]);
