@@ -277,6 +277,39 @@ fn what_is_about_this_host_is_asked_at_the_unix_socket_alone() {
 }
 
 #[test]
+fn nobody_from_afar_has_a_folder_of_this_host_shown_to_a_dyno() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let remote = Remote::of(&host);
+    let place = json!({"path": "/etc", "device": 1, "inode": 2});
+    let slug = remote
+        .ask("GET /apps/plain/releases/2", &Value::Null)
+        .json()["slug"]["id"]
+        .clone();
+    let toolchains = json!({"path": ["/root"], "folders": ["/root"], "env": {}});
+    for (request, body) in [
+        ("POST /apps", json!({"name": "linked", "folder": place})),
+        (
+            "POST /apps/plain/releases",
+            json!({"slug": slug, "toolchains": toolchains}),
+        ),
+        (
+            "POST /apps/plain/releases",
+            json!({"slug": slug, "folder": place}),
+        ),
+    ] {
+        let told = remote.ask(request, &body);
+        assert_eq!(
+            (told.status, &told.json()["id"]),
+            (403, &json!("forbidden")),
+            "{body}"
+        );
+    }
+    let told = remote.ask("POST /apps/plain/releases", &json!({ "slug": slug }));
+    assert_eq!(told.status, 201);
+}
+
+#[test]
 fn responses_have_herokus_manners() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_RATE_LIMIT", "40")]);
     host.plain_app();

@@ -7,7 +7,7 @@ use super::super::application::{Request, Via};
 use super::super::courtesy;
 use super::super::routes;
 use super::Service;
-use crate::api::ApiError;
+use crate::api::{ApiError, Fields};
 use crate::http::RequestHead;
 
 impl Service {
@@ -40,7 +40,10 @@ impl Service {
         let id = courtesy::request_id(request).map_or_else(crate::store::new_id, Ok)?;
         self.courtesy.owe(request, id, remaining);
         match admitted? {
-            Admitted::Token { .. } => may_come_from_afar(head),
+            Admitted::Token { .. } => {
+                may_come_from_afar(head)?;
+                speaks_of_no_folder(&request.body)
+            }
             Admitted::Owner | Admitted::Signed => Ok(()),
         }
     }
@@ -72,6 +75,25 @@ fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
             "the request does not say which version it means",
         )
         .hint("`Accept: application/vnd.heroku+json; version=3`")),
+    }
+}
+
+/// Fields of ours that name folders of this host: links to an app, and toolchains that its dynos are shown.
+const FOLDERS: [&str; 2] = ["folder", "toolchains"];
+
+/// Whether a body names no folder of this host. A token is for apps; whoever has one is not to read what else is here by having it
+/// mounted in a dyno.
+fn speaks_of_no_folder(body: &[u8]) -> Result<(), ApiError> {
+    // What is no object is refused by whoever reads it.
+    let Ok(fields) = Fields::parse(body) else {
+        return Ok(());
+    };
+    match fields.names().find(|name| FOLDERS.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(ApiError::forbidden(format!(
+            "`{name}` names folders of this host, which are nobody else's to choose"
+        ))
+        .hint("leave it out; at the Unix socket it may be there")),
     }
 }
 
