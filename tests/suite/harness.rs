@@ -15,7 +15,9 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
+};
 use tempfile::TempDir;
 
 /// How long anything may take that a test waits for.
@@ -178,6 +180,15 @@ fn command_line_of(pid: i32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
+/// Lets this process have as many descriptors as the tests together may need: some have hundreds of clients, and the usual
+/// soft limit of an ordinary user is 1,024.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    limit.current = limit.current.map(|soft| soft.max(hard.min(20_000)));
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 /// See the [module](self). Its server and dynos end with it.
 #[derive(Debug)]
 pub struct Host {
@@ -194,6 +205,8 @@ impl Host {
 
     /// An empty one with further settings.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        static RAISE: std::sync::Once = std::sync::Once::new();
+        RAISE.call_once(raise_open_files);
         let folder = tempfile::Builder::new()
             .prefix("dyno-test.")
             .tempdir()
