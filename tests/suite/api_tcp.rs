@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::harness::{DEADLINE, Host, eventually};
+use super::heroku_client::config_of;
 
 #[test]
 fn nothing_is_taken_from_whom_nobody_knows() {
@@ -93,17 +92,9 @@ pub fn over_tls(
     address: SocketAddr,
 ) -> StreamOwned<ClientConnection, TcpStream> {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(host.state().join("tls/ca.pem")).unwrap();
-    roots.add(ca).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = config_of(&host.state().join("tls/ca.pem"));
     let name = ServerName::IpAddress(address.ip().into());
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let connection = ClientConnection::new(config, name).unwrap();
     StreamOwned::new(connection, socket)
 }
 
@@ -307,6 +298,10 @@ fn nobody_from_afar_has_a_folder_of_this_host_shown_to_a_dyno() {
     }
     let told = remote.ask("POST /apps/plain/releases", &json!({ "slug": slug }));
     assert_eq!(told.status, 201);
+    // Config vars may be called so.
+    let vars = json!({"folder": "a", "toolchains": "b"});
+    let told = remote.ask("PATCH /apps/plain/config-vars", &vars);
+    assert_eq!((told.status, told.json()), (200, vars));
 }
 
 #[test]
