@@ -74,7 +74,9 @@ pub fn launch(
         None,
     )
     .context("cannot make a control socket")?;
-    match clone_process(NAMESPACES).map_err(|error| anyhow!("{}", why_no_namespaces(&error)))? {
+    match clone_process(NAMESPACES)
+        .map_err(|error| anyhow!("{}", why_no_namespaces(&error.error)))?
+    {
         Side::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
             close_all_but(&kept);
@@ -102,8 +104,8 @@ fn why_no_namespaces(error: &io::Error) -> String {
         Some(libc::ENOSPC | libc::EUSERS) => {
             "all that are allowed are in use, or none are (user.max_user_namespaces)"
         }
-        Some(libc::EPERM) => "this user may not make any",
-        Some(libc::EINVAL | libc::ENOSYS) => "this kernel was built without them",
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => "they are refused here",
+        Some(libc::EINVAL) => "this kernel was built without them",
         _ => "the kernel refuses",
     };
     format!("no user namespaces: {why}: {error}")
@@ -357,19 +359,20 @@ fn new_root() -> Result<OwnedFd> {
     let options: [(&str, &OsStr); 2] = [("mode", OsStr::new("0755")), ("size", OsStr::new("4m"))];
     let root = new_file_system("tmpfs", &options, MountAttrFlags::empty())
         .context("cannot make the root tree")?;
-    // Any folder will do as a foothold; it is out of sight after the pivot.
-    move_mount(
-        &root,
-        "",
-        CWD,
-        "/tmp",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .context("cannot attach the root tree")?;
+    // Over the host's root itself, which is the one folder that is there for certain.
+    move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context("cannot attach the root tree")?;
     rustix::process::fchdir(&root)?;
     // With both names the same, the old root ends up on top of the new one and can be taken off there.
-    rustix::process::pivot_root(".", ".").context("cannot change root")?;
-    unmount(".", UnmountFlags::DETACH).context("cannot let go of the host's root")?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => {
+            unmount(".", UnmountFlags::DETACH).context("cannot let go of the host's root")?;
+        }
+        // The initial memory file system of the kernel cannot be moved away. It stays below the new root, where no
+        // path leads: what is on top of it could only be taken off with a capability.
+        Err(Errno::INVAL) => rustix::process::chroot(".").context("cannot change root")?,
+        Err(error) => return Err(error).context("cannot change root"),
+    }
     rustix::process::chdir("/")?;
     Ok(root)
 }

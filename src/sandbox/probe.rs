@@ -130,7 +130,7 @@ fn steps(need: Need, folder: &Path) -> Vec<Step> {
         Need::UserNamespaces => Vec::new(),
         Need::Mounts => vec![
             Step::Bind {
-                source: "/usr".into(),
+                source: system_folder().unwrap_or(folder).to_owned(),
                 target: "/usr".into(),
                 access: Access::ReadOnly,
             },
@@ -154,6 +154,12 @@ fn steps(need: Need, folder: &Path) -> Vec<Step> {
         Need::Overlay => overlay(Ownership::Same),
         Need::IdMapping => overlay(Ownership::IdMapped),
     }
+}
+
+/// A folder of the host's system, on its own file system: an image may be without some of them.
+fn system_folder() -> Option<&'static Path> {
+    let mut folders = ["/usr", "/bin", "/etc"].into_iter().map(Path::new);
+    folders.find(|folder| folder.is_dir())
 }
 
 /// Hears the trial's init and clears up.

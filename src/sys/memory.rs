@@ -15,13 +15,26 @@ pub fn release_program() {
         &raw const __executable_start as usize,
         &raw const etext as usize,
     );
-    let page = rustix::param::page_size();
+    let page = page_size();
     let (start, end) = (start.next_multiple_of(page), end / page * page);
     if start < end {
         // SAFETY: the range is the program's headers, constants and code: mapped from its file and never written
         // (what is relocated lies behind `etext`), so each page reads the same when it comes back.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
+}
+
+/// The size of a page, in bytes.
+///
+/// The C library has had it since the program was loaded. (rustix asks the kernel, by a call of Linux 6.4 or else by
+/// `/proc/self/auxv`, and panics where it has neither: that file is closed to a process that is not dumpable.)
+pub fn page_size() -> usize {
+    // SAFETY: takes no memory of ours.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size)
+        .ok()
+        .filter(|size| size.is_power_of_two())
+        .unwrap_or(4096)
 }
 
 /// Gives the kernel back what of the heap is free. For a process that needed much for a while.
@@ -32,6 +45,16 @@ pub fn release_heap() {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_page_is_as_large_as_the_kernel_says() {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let line = smaps
+            .lines()
+            .find(|line| line.starts_with("KernelPageSize"));
+        let kilobytes = super::page_size() / 1024;
+        assert!(line.unwrap().ends_with(&format!(" {kilobytes} kB")));
+    }
+
     #[test]
     fn the_program_goes_on_without_its_pages() {
         for round in 0..3 {

@@ -53,33 +53,156 @@ pub enum Side {
 ///
 /// Only for a process with a single thread: the child of one with more may use nothing that allocates
 /// or locks, which no caller here could promise. So that is checked, and an error.
-pub fn clone_process(namespaces: Namespaces) -> io::Result<Side> {
+///
+/// What a container's filter of system calls refuses is done by older calls, which may all be allowed: `clone3` by
+/// `clone`, and that by `fork`.
+///
+/// # Errors
+/// [`Refusal`] says which call was refused last, and whether `clone3` was there at all.
+pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
     // Two links of its own (`.` and its name) and one for each thread's folder.
-    if std::fs::metadata("/proc/self/task")?.nlink() != 3 {
-        return Err(io::Error::other(
-            "only a process with one thread may be cloned",
-        ));
+    let threads = std::fs::metadata("/proc/self/task").map_err(Refusal::of_ours)?;
+    if threads.nlink() != 3 {
+        let why = io::Error::other("only a process with one thread may be cloned");
+        return Err(Refusal::of_ours(why));
     }
-    let mut pidfd: libc::c_int = -1;
-    // SAFETY: clone_args is plain data, for which all zeroes means "nothing asked for".
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces.0 | libc::CLONE_PIDFD as u64;
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    // SAFETY: no CLONE_VM, so the child has a copy of this memory and stack, as after fork(2); the
-    // process has one thread (checked above), so no lock can be held by a thread that the child lacks.
-    let pid = unsafe { libc::syscall(SYS_CLONE3, &raw const args, size_of::<libc::clone_args>()) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Side::Child),
-        pid => {
-            let pid = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("clone3: pid 0"))?;
-            // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is an open descriptor that
-            // nobody else owns. It is close-on-exec by definition.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Side::Parent { pid, pidfd })
+    let mut refused = None;
+    for call in [Call::Clone3, Call::Clone, Call::Fork] {
+        if call == Call::Fork && namespaces != Namespaces::NONE {
+            break;
+        }
+        match call.perform(namespaces) {
+            Ok(side) => return Ok(side),
+            Err(error) => {
+                let clone3_filtered = match refused {
+                    None => error.raw_os_error() == Some(libc::ENOSYS),
+                    Some(Refusal {
+                        clone3_filtered, ..
+                    }) => clone3_filtered,
+                };
+                let may_be_filtered = is_filtered(&error);
+                refused = Some(Refusal {
+                    error,
+                    clone3_filtered,
+                });
+                if !may_be_filtered {
+                    break;
+                }
+            }
         }
     }
+    Err(refused.unwrap_or_else(|| Refusal::of_ours(io::Error::other("no call was tried"))))
+}
+
+/// Why there is no process.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What the last call that was tried came back with.
+    pub error: io::Error,
+    /// `clone3` is said not to exist. The kernels that dynos run on have it (Linux 5.3), so a filter of system calls says
+    /// that.
+    pub clone3_filtered: bool,
+}
+
+impl Refusal {
+    fn of_ours(error: io::Error) -> Self {
+        Self {
+            error,
+            clone3_filtered: false,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Whether a filter of system calls may be behind this: Docker's answers `clone3` with ENOSYS, so that a C library
+/// takes `clone`, and others refuse with EPERM or EACCES what they do not know.
+fn is_filtered(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES)
+    )
+}
+
+/// The ways to make a process, the newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// Linux 5.3.
+    Clone3,
+    /// With a pidfd, Linux 5.2.
+    Clone,
+    /// And the child's pidfd by `pidfd_open` (Linux 5.3): safe, since its number is its own until it is waited for.
+    Fork,
+}
+
+impl Call {
+    fn perform(self, namespaces: Namespaces) -> io::Result<Side> {
+        let mut pidfd: libc::c_int = -1;
+        let flags = namespaces.0 | libc::CLONE_PIDFD as u64;
+        // SAFETY, for all three: no CLONE_VM, so the child has a copy of this memory and stack, as after fork(2); the
+        // process has one thread (checked by the caller), so no lock can be held by a thread that the child lacks.
+        let pid = match self {
+            Self::Clone3 => {
+                // SAFETY: clone_args is plain data, for which all zeroes means "nothing asked for".
+                let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+                args.flags = flags;
+                args.pidfd = (&raw mut pidfd) as u64;
+                args.exit_signal = libc::SIGCHLD as u64;
+                let size = size_of::<libc::clone_args>();
+                // SAFETY: as above; the kernel reads `size` bytes of `args` and writes one int to `pidfd`.
+                unsafe { libc::syscall(SYS_CLONE3, &raw const args, size) }
+            }
+            Self::Clone => {
+                let flags = (flags | libc::SIGCHLD as u64) as libc::c_ulong;
+                let (stack, unused) = (0 as libc::c_ulong, 0 as libc::c_ulong);
+                #[cfg(target_arch = "s390x")]
+                let (flags, stack) = (stack, flags);
+                // SAFETY: as above, with no stack of its own, as for fork(2); CLONE_PIDFD has the kernel write one int where
+                // the parent's number would go.
+                unsafe {
+                    libc::syscall(
+                        libc::SYS_clone,
+                        flags,
+                        stack,
+                        &raw mut pidfd,
+                        unused,
+                        unused,
+                    )
+                }
+            }
+            // SAFETY: as above.
+            Self::Fork => libc::c_long::from(unsafe { libc::fork() }),
+        };
+        match pid {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(Side::Child),
+            pid => {
+                let pid = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("pid 0"))?;
+                let pidfd = match self {
+                    // SAFETY: the call succeeded with CLONE_PIDFD, so `pidfd` is an open descriptor that nothing else
+                    // owns. It is close-on-exec by definition.
+                    Self::Clone3 | Self::Clone => unsafe { OwnedFd::from_raw_fd(pidfd) },
+                    Self::Fork => name_child(pid)?,
+                };
+                Ok(Side::Parent { pid, pidfd })
+            }
+        }
+    }
+}
+
+/// The pidfd of a child that was forked. Without one it could not be waited for: then it is ended.
+fn name_child(pid: Pid) -> io::Result<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|error| {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        error.into()
+    })
 }
 
 /// Becomes another program; returns only if that failed.

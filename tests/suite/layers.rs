@@ -190,3 +190,20 @@ fn unsafe_code_lives_in_one_room() {
         assert!(allowed || !found, "unsafe code in src/{}", path.display());
     }
 }
+
+/// Before Linux 6.4 rustix reads `/proc/self/auxv` for it, and panics in a process that is not dumpable: PID 1 of a dyno.
+#[test]
+fn the_size_of_a_page_is_not_asked_of_proc() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let found = text
+            .lines()
+            .any(|line| line.split("//").next().unwrap().contains("rustix::param"));
+        assert!(!found, "rustix::param in {}", file.display());
+    }
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap_or_default();
+    let rustix = manifest.lines().find(|line| line.starts_with("rustix"));
+    assert!(rustix.is_none_or(|line| !line.contains("\"param\"")));
+}
