@@ -20,7 +20,6 @@ mod visitor;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -32,6 +31,7 @@ use rustls::ServerConfig;
 
 use crate::control::ToSupervisor;
 use crate::error::tell;
+use crate::fault;
 use crate::reactor::{Reactor, Waker};
 use crate::stream::Stream;
 
@@ -165,7 +165,7 @@ impl Bridge {
             .name("bridge".into())
             .spawn(move || {
                 // Nothing of it is looked at after a panic, which has been told already.
-                match panic::catch_unwind(AssertUnwindSafe(|| engine.run())) {
+                match fault::caught(|| engine.run()) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the bridge has ended: {error}"),
                     Err(_) => {}

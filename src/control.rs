@@ -207,6 +207,8 @@ pub enum FromInit {
     Ready,
     /// The inside could not be built; init has left.
     SetUpFailed { message: String },
+    /// Init itself has failed, by a mistake of ours or of the host's; it is leaving.
+    Broken { message: String },
     /// The command runs. Comes with its streams: the terminal's master, or stdin, stdout and stderr.
     Started { id: u32 },
     /// The command could not be started. If it was the dyno's own, init has left.

@@ -22,6 +22,7 @@ use rustix::process::{Pid, WaitOptions};
 
 use crate::control::{self, FromInit, Streams, ToInit};
 use crate::dyno::Exit;
+use crate::fault::{self, caught};
 use crate::open_files;
 use crate::pty;
 use crate::sandbox::Place;
@@ -44,7 +45,10 @@ pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
     let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     });
-    let last = outcome.and_then(|()| serve(control.as_fd(), place));
+    let last = outcome.and_then(|()| {
+        let served = caught(|| serve(control.as_fd(), place));
+        served.unwrap_or_else(|message| Err(FromInit::Broken { message }))
+    });
     if let Err(last_words) = &last {
         let _ = control::send(&control, last_words, &[]);
     }
@@ -55,10 +59,11 @@ pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
 /// The loop: until the command has ended or the supervisor is gone.
 fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     let mut commands = Commands::new();
-    let broken = |error: anyhow::Error| FromInit::SetUpFailed {
+    let broken = |error: anyhow::Error| FromInit::Broken {
         message: format!("{error:#}"),
     };
     let child_ended = prepare(control).map_err(broken)?;
+    fault::point("init ready");
     loop {
         let mut sources = [
             PollFd::from_borrowed_fd(control, PollFlags::IN),
@@ -74,6 +79,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
         );
         if child_ended_now {
             drain(&child_ended);
+            fault::point("init reap");
             let ended = reap(&mut commands);
             // The dyno's own is the last word that anybody waits for.
             let over = ended.iter().any(|(id, _)| *id == MAIN);
@@ -115,6 +121,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                         }
                     };
                     said.map_err(|error| broken(error.into()))?;
+                    fault::point("init started");
                     // From here on this process only waits.
                     crate::sys::memory::release_program();
                 }
@@ -214,11 +221,15 @@ fn start(
     match clone_process(Namespaces::NONE).context("cannot start a process")? {
         Side::Child => {
             drop(outcome);
-            let error = match enter(&theirs, folder, open_files) {
+            // Nothing may unwind beyond here: there is one PID 1.
+            let error = caught(|| match enter(&theirs, folder, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
-            };
-            let errno = error.raw_os_error().unwrap_or(0);
+            });
+            let errno = error
+                .ok()
+                .and_then(|error| error.raw_os_error())
+                .unwrap_or(0);
             let _ = rustix::io::write(&report, &errno.to_ne_bytes());
             exit_now(127)
         }
@@ -227,6 +238,12 @@ fn start(
             let mut errno = [0u8; 4];
             match rustix::io::retry_on_intr(|| rustix::io::read(&outcome, &mut errno[..])) {
                 Ok(0) => Ok(Started { pid, ours }),
+                Ok(_) if errno == [0; 4] => {
+                    let program = program.display();
+                    Err(anyhow::anyhow!(
+                        "a panic in the process that was to become `{program}`"
+                    ))
+                }
                 Ok(_) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
                     .with_context(|| format!("cannot execute `{}`", program.display())),
                 Err(error) => Err(error).context("cannot tell whether the command started"),
@@ -280,6 +297,7 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
 /// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
 /// and none of our signal settings.
 fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
+    fault::point("init enter");
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;

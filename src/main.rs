@@ -20,6 +20,7 @@ mod config_var;
 mod dot_env;
 mod dyno;
 mod error;
+mod fault;
 mod formation;
 mod log_line;
 mod procfile;

@@ -1,6 +1,7 @@
 //! How many descriptors this process may have open: the soft limit that counts, and the hard one that it may be raised to.
 
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -10,11 +11,23 @@ pub fn limits() -> (u64, u64) {
     (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX))
 }
 
+/// The soft limit that this process was started with, once that was changed.
+static BEFORE: OnceLock<u64> = OnceLock::new();
+
+/// Sets the soft limit back to what this process was started with.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn restore_soft_limit() -> io::Result<()> {
+    BEFORE.get().map_or(Ok(()), |limit| set_soft_limit(*limit))
+}
+
 /// Sets the soft limit, to the hard one if that is lower. Children inherit it.
 ///
 /// # Errors
 /// When the kernel refuses: its own limit on all processes may be lower than the hard one.
 pub fn set_soft_limit(limit: u64) -> io::Result<()> {
+    BEFORE.get_or_init(|| limits().0);
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)

@@ -22,7 +22,6 @@ mod tests;
 mod wire;
 
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,6 +30,7 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 
 use crate::error::tell;
+use crate::fault;
 use crate::listener::Listener;
 use crate::reactor::{Reactor, Waker};
 
@@ -153,7 +153,7 @@ impl Router {
             .name("router".into())
             .spawn(move || {
                 // Nothing of it is looked at after a panic, which has been told already.
-                match panic::catch_unwind(AssertUnwindSafe(|| engine::run(start, seed))) {
+                match fault::caught(|| engine::run(start, seed)) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the router has ended: {error}"),
                     Err(_) => {}

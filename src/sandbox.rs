@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::listener;
 use tracked::Tracker;
@@ -40,6 +40,8 @@ pub struct Launched {
     everybody: Everybody,
     /// Nobody is left.
     ended: bool,
+    /// How init left, once that is known.
+    left: Option<WaitStatus>,
 }
 
 impl Launched {
@@ -50,6 +52,26 @@ impl Launched {
             control,
             everybody,
             ended: false,
+            left: None,
+        }
+    }
+
+    /// Kills init, and so everything inside, if there is a PID namespace.
+    pub fn kill(&self) {
+        // Where a filter knows no pidfds, the number will do: init is our child, and has not been waited for.
+        if rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL).is_err() && !self.ended {
+            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        }
+    }
+
+    /// What was wrong with the way in which init left, if anything was: it leaves with its last word, or by SIGKILL.
+    pub fn misfortune(&self) -> Option<String> {
+        const KILL: i32 = Signal::KILL.as_raw();
+        let left = self.left?;
+        match (left.exit_status(), left.terminating_signal()) {
+            (Some(status), _) => Some(format!("PID 1 left with status {status}")),
+            (_, None | Some(KILL)) => None,
+            (_, Some(signal)) => Some(format!("PID 1 was ended by signal {signal}")),
         }
     }
 
@@ -63,17 +85,24 @@ impl Launched {
             return Ok(());
         }
         let Everybody::Tracked(tracker) = &self.everybody else {
-            let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
+            let waited = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
+            self.left = waited.ok().flatten().map(|(_, status)| status);
             return Ok(());
         };
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.kill();
         let waited = rustix::io::retry_on_intr(|| {
             rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
         });
         match waited {
             // It has left by itself, as the last one.
-            Ok(Some((_, status))) if status.exit_status() == Some(0) => Ok(()),
-            _ => tracker.end(),
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => {
+                self.left = Some(status);
+                Ok(())
+            }
+            waited => {
+                self.left = waited.ok().flatten().map(|(_, status)| status);
+                tracker.end()
+            }
         }
     }
 }

@@ -30,9 +30,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::env::shell_arguments;
-use crate::dyno::life::{Action, Event, Life, Rules, Timer};
+use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::error::tell;
+use crate::fault::{self, caught, caught_or};
 use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::log_file::LogWriter;
@@ -78,7 +79,18 @@ pub fn run() -> Result<()> {
     let mut fds = fds.into_iter();
     let spec = fds.next().context("no spec came along")?;
     let _port = fds.next();
-    Supervisor::new(read_spec(spec)?, server)?.run()
+    let spec = read_spec(spec)?;
+    let folder = spec.folder.clone();
+    let began = caught_or(|| {
+        fault::point("supervisor begin");
+        Supervisor::new(spec, server)
+    });
+    // Without a log and a socket there is still the record: the server tells what is in it.
+    let supervisor = began.inspect_err(|error| {
+        let _ = write_record(&folder, &start_failed(format!("{error:#}")));
+    })?;
+    supervisor.run();
+    Ok(())
 }
 
 /// The socket to the server, out of the way of 1, where a program of the dyno could find it.
@@ -199,15 +211,40 @@ impl Supervisor {
         })
     }
 
-    fn run(mut self) -> Result<()> {
-        for action in self.life.begin() {
-            let _ = self.perform(action);
+    /// Until the dyno is over. A panic, or an error that should not be, ends it as a failure of the platform; its client
+    /// may still have to be waited for. With a second one nothing is waited for any more.
+    fn run(mut self) {
+        let first = caught_or(|| {
+            for action in self.life.begin() {
+                let _ = self.perform(action);
+            }
+            self.begin_build();
+            self.go_on()
+        });
+        let Err(error) = first else { return };
+        let message = format!("the supervisor failed: {error:#}");
+        tell!("{}: {message}", self.spec.name);
+        let broken = Event::Broken {
+            message: message.clone(),
+        };
+        let second = caught_or(|| {
+            self.step(broken);
+            self.go_on()
+        });
+        if second.is_err() {
+            let _ = caught(|| self.finish(&lost_by(message)));
         }
+    }
+
+    fn begin_build(&mut self) {
         if let Err(error) = self.build() {
             self.step(Event::StartFailed {
                 message: format!("{error:#}"),
             });
         }
+    }
+
+    fn go_on(&mut self) -> Result<()> {
         let mut events = Vec::new();
         while !self.finished {
             self.reactor.poll(&mut events)?;
@@ -223,6 +260,7 @@ impl Supervisor {
 
     /// Makes the sandbox; init says when the inside is ready.
     fn build(&mut self) -> Result<()> {
+        fault::point("supervisor build");
         let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
         rustix::io::ioctl_fionbio(&sandbox.control, true)?;
         self.reactor
@@ -293,8 +331,8 @@ impl Supervisor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    let message = format!("cannot understand init: {error}");
-                    return self.step(Event::StartFailed { message });
+                    let message = format!("cannot understand PID 1: {error}");
+                    return self.step(Event::Broken { message });
                 }
             }
         }
@@ -309,6 +347,10 @@ impl Supervisor {
             }
             FromInit::SetUpFailed { message } | FromInit::ExecFailed { id: MAIN, message } => {
                 Event::StartFailed { message }
+            }
+            FromInit::Broken { message } => {
+                let message = format!("PID 1 failed: {message}");
+                Event::Broken { message }
             }
             FromInit::Exited { id: MAIN, status } => Event::Exited(status),
             FromInit::Socket { inode, ours } => {
@@ -342,7 +384,12 @@ impl Supervisor {
         };
         let _ = self.reactor.deregister(&sandbox.pidfd, self.pidfd_token);
         end(sandbox, &self.spec.name);
-        self.step(Event::InitGone);
+        let event = match sandbox.misfortune() {
+            // A command whose end it had to tell would be told with a status that is not its own.
+            Some(message) if self.life.has_command() => Event::Broken { message },
+            _ => Event::InitGone,
+        };
+        self.step(event);
     }
 
     fn accept_servers(&mut self) -> Result<()> {
@@ -370,6 +417,7 @@ impl Supervisor {
                         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
                     });
                     self.step(Event::StopRequested { grace, why, drain });
+                    fault::point("supervisor stopping");
                 }
                 Ok(Some((ToSupervisor::CheckPort, _))) => {
                     self.port.watch(&mut self.reactor);
@@ -535,6 +583,9 @@ impl Supervisor {
                 (self.state, self.since) = (state, Timestamp::now());
                 self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
+                if state == DynoState::Up {
+                    fault::point("supervisor up");
+                }
             }
             Action::StartCommand => {
                 let exec = self.exec(
@@ -543,7 +594,10 @@ impl Supervisor {
                     self.spec.streams,
                 );
                 let sent = self.tell_init(&exec);
-                return sent.err().map(|error| Event::StartFailed {
+                // One that has left has said why, which is to be heard, or its end is.
+                let left = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+                let refused = sent.err().filter(|error| !left.contains(&error.kind()));
+                return refused.map(|error| Event::StartFailed {
                     message: error.to_string(),
                 });
             }
@@ -578,8 +632,7 @@ impl Supervisor {
             }
             Action::KillAll => {
                 if let Some(sandbox) = &self.sandbox {
-                    let kill = rustix::process::Signal::KILL;
-                    let _ = rustix::process::pidfd_send_signal(&sandbox.pidfd, kill);
+                    sandbox.kill();
                 }
             }
             Action::TellExit(exit) => self.tell_client(&Frame::Exit(exit)),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::UserError;
+use crate::error::{EXIT_DYNO_FAILED, UserError};
 
 /// An error as the API says it: Heroku's `id` and `message`, and our advice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +118,7 @@ impl From<ApiError> for UserError {
     fn from(error: ApiError) -> Self {
         Self {
             hint: error.hint,
+            exit_code: (error.id == "internal_error").then_some(EXIT_DYNO_FAILED),
             ..Self::new(error.message)
         }
     }

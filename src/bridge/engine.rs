@@ -123,6 +123,7 @@ impl Engine {
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token) => token,
         };
         if self.door.as_ref().is_some_and(|door| door.token == token) {
+            crate::fault::point("bridge");
             return self.accept();
         }
         if token == self.secrets_token {

@@ -79,7 +79,12 @@ pub fn run(args: &[OsString]) -> Result<u8> {
             }
             Some((FromInit::Started { .. } | FromInit::Socket { .. }, _)) => {}
             Some((FromInit::Exited { status, .. }, _)) => return Ok(status.code()),
-            Some((FromInit::SetUpFailed { message } | FromInit::ExecFailed { message, .. }, _)) => {
+            Some((
+                FromInit::SetUpFailed { message }
+                | FromInit::Broken { message }
+                | FromInit::ExecFailed { message, .. },
+                _,
+            )) => {
                 bail!("{message}")
             }
             None => bail!("the sandbox ended without a word"),

@@ -84,6 +84,8 @@ pub enum Event {
     SandboxReady,
     /// The inside could not be built, or the command could not be started.
     StartFailed { message: String },
+    /// The supervisor or PID 1 has failed by itself, in a way that says nothing about the command.
+    Broken { message: String },
     /// A client's connection has come.
     ClientAttached,
     /// The client says that bytes went through, in one direction or the other.
@@ -273,6 +275,11 @@ impl Life {
         self.rules.attached && !self.client && not_begun
     }
 
+    /// Whether the command runs, as far as is known.
+    pub fn has_command(&self) -> bool {
+        matches!(self.phase, Phase::Booting | Phase::Up(_))
+    }
+
     /// Whether the command runs and has not been asked to end.
     pub fn is_up(&self) -> bool {
         matches!(
@@ -316,8 +323,29 @@ impl Life {
                 }
             },
             (Phase::Launching, Event::Started) => self.started(now),
-            (Phase::Building | Phase::Launching, Event::StartFailed { message }) => {
-                self.failed(message, now)
+            (Phase::Building | Phase::Launching, Event::StartFailed { message })
+            | (
+                Phase::Building | Phase::AwaitingClient | Phase::Launching,
+                Event::Broken { message },
+            ) => self.failed(message, now),
+            (Phase::Failed { message }, Event::Broken { .. }) => {
+                let message = std::mem::take(message);
+                self.finish_failed(message)
+            }
+            (Phase::Booting | Phase::Up(_), Event::Broken { message }) => self.broken(message),
+            // How the command ended is known, and stays.
+            (
+                Phase::Ending {
+                    output_pending,
+                    init_gone,
+                    ..
+                },
+                Event::Broken { message },
+            ) => {
+                (*output_pending, *init_gone) = (false, true);
+                let mut actions = vec![lost(&message), Action::KillAll];
+                actions.extend(self.finish_when_done());
+                actions
             }
             (Phase::Building | Phase::AwaitingClient | Phase::Launching, Event::InitGone) => {
                 self.failed("the sandbox ended before the command began".to_owned(), now)
@@ -699,6 +727,33 @@ impl Life {
         vec![Action::Finish(start_failed(message))]
     }
 
+    /// What ran the command has failed, and the command is ended: how it would have ended is not known.
+    fn broken(&mut self, message: String) -> Vec<Action> {
+        self.phase = Phase::Over;
+        let mut record = lost_by(message.clone());
+        let retired = self.rules.formation.is_some() && self.ended_by.is_some();
+        if retired {
+            record.state = DynoState::Down;
+        }
+        let mut actions = vec![
+            Action::Record(record.clone()),
+            Action::KillAll,
+            lost(&message),
+        ];
+        if !self.last_state_logged {
+            let before = match self.booted {
+                true => DynoState::Up,
+                false => DynoState::Starting,
+            };
+            actions.push(state_change(before, record.state));
+        }
+        if self.client {
+            actions.push(Action::TellError(message));
+        }
+        actions.push(Action::Finish(record));
+        actions
+    }
+
     fn exited(&mut self, status: Exit, init_gone: bool) -> Vec<Action> {
         self.phase = Phase::Ending {
             status,
@@ -766,7 +821,25 @@ impl Life {
     }
 }
 
-fn start_failed(message: String) -> ExitRecord {
+/// The last word on a dyno that the platform has lost, and why.
+pub fn lost_by(message: String) -> ExitRecord {
+    ExitRecord {
+        state: DynoState::Crashed,
+        exit: Exit::Unknown,
+        reason: EndReason::Lost,
+        message: Some(message),
+        at_us: None,
+    }
+}
+
+fn lost(message: &str) -> Action {
+    Action::Log(format!(
+        "Error R99 (Platform error) -> The dyno was lost: {message}"
+    ))
+}
+
+/// The last word on a dyno that could not be started, and why.
+pub fn start_failed(message: String) -> ExitRecord {
     ExitRecord {
         state: DynoState::Crashed,
         exit: Exit::Unknown,

@@ -226,6 +226,7 @@ impl Engine {
             return;
         };
         if token == self.door.token {
+            crate::fault::point("router");
             return self.accept();
         }
         if token == self.tick {

@@ -34,6 +34,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
 use super::{Everybody, Launched};
+use crate::error::EXIT_DYNO_FAILED;
+use crate::fault::{self, caught, caught_or};
 use crate::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
@@ -82,14 +84,15 @@ pub fn launch(
             close_all_but(&kept);
             // Closed already: dropping it would close whatever has that number by then.
             std::mem::forget(ours);
-            let outcome = set_up(plan, theirs.as_fd());
-            exit_now(inside(outcome, theirs))
+            // Nothing may unwind beyond here: what called us is the parent's, and must not go on twice.
+            let outcome = caught_or(|| set_up(plan, theirs.as_fd()));
+            exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
             let launched = Launched::new(pid, pidfd, ours, Everybody::Namespace);
             if let Err(error) = release(plan, &launched) {
-                let _ = rustix::process::pidfd_send_signal(&launched.pidfd, Signal::KILL);
+                launched.kill();
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
                 return Err(error);
             }
@@ -209,6 +212,7 @@ fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
 /// The child's part, phases 1 to 5.
 fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
     let mut mapped = await_release(control)?.into_iter();
+    fault::point("init set-up");
 
     mount_change(
         "/",

@@ -15,6 +15,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::tracked::Tracker;
 use super::{Everybody, Launched};
+use crate::error::EXIT_DYNO_FAILED;
+use crate::fault::{self, caught, caught_or};
 use crate::slug::{Owner, copy_tree};
 use crate::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
@@ -102,8 +104,9 @@ pub fn launch(
             close_all_but(&kept);
             // Closed already: dropping it would close whatever has that number by then.
             std::mem::forget(ours);
-            let outcome = set_up(lodging);
-            exit_now(inside(outcome, theirs))
+            // As behind walls: nothing may unwind beyond here.
+            let outcome = caught_or(|| set_up(lodging));
+            exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
         Side::Parent { pid, pidfd } => {
             let everybody = Everybody::Tracked(tracker.clone());
@@ -118,6 +121,7 @@ fn set_up(lodging: &Lodging<'_>) -> Result<()> {
         Signal::new(number).into_iter().for_each(ignore);
     }
     Tracker::become_subreaper().context("cannot become a subreaper")?;
+    fault::point("init set-up");
     furnish(lodging)?;
     settle_down(lodging.owner)?;
     let app = match lodging.app {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::api::error::ApiError;
+use crate::error::tell;
+use crate::fault::{self, caught};
 use crate::http::Response;
 use crate::reactor::{Event, Interest, Reactor, Token};
 
@@ -19,7 +21,7 @@ use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
 use super::listener::{Guest, Listener};
-use super::workers::{Workers, caught};
+use super::workers::Workers;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -85,11 +87,16 @@ impl<A: Application> ApiLoop<A> {
         Ok(api)
     }
 
-    /// Serves until the application [stops](Ctx::stop) it, and gives the application back.
+    /// The application of a loop that has served.
+    pub fn into_application(self) -> A {
+        self.app
+    }
+
+    /// Serves until the application [stops](Ctx::stop) it.
     ///
     /// # Errors
     /// When the kernel refuses to poll, which only a bug can cause.
-    pub fn run(mut self) -> anyhow::Result<A> {
+    pub fn serve(&mut self) -> anyhow::Result<()> {
         let mut events = Vec::new();
         while !self.stopped() {
             self.ctx.reactor.poll(&mut events)?;
@@ -101,7 +108,7 @@ impl<A: Application> ApiLoop<A> {
             self.perform_answers();
             self.begin_to_listen()?;
         }
-        Ok(self.app)
+        Ok(())
     }
 
     fn begin_to_listen(&mut self) -> io::Result<()> {
@@ -224,7 +231,13 @@ impl<A: Application> ApiLoop<A> {
                 Step::Request(request) => {
                     self.ctx.connections = self.connections.len();
                     let ticket = request.ticket;
-                    let reply = self.app.request(*request, &mut self.ctx);
+                    fault::point(format_args!("server loop {}", request.head.target()));
+                    // A mistake in one handler is that client's: the store has undone what was begun.
+                    let reply = caught(|| {
+                        fault::point(format_args!("server handler {}", request.head.target()));
+                        self.app.request(*request, &mut self.ctx)
+                    });
+                    let reply = reply.unwrap_or_else(|why| self.failed(ticket, &why));
                     self.perform(ticket, reply);
                 }
                 Step::More(ticket) => {
@@ -350,13 +363,29 @@ impl<A: Application> ApiLoop<A> {
         }
         while let Some(Finished { ticket, completion }) = self.ctx.finished() {
             let reply = match completion {
-                Some(completion) => completion(&mut self.app, &mut self.ctx),
-                None => Reply::Now(failed()),
+                Ok(completion) => completion(&mut self.app, &mut self.ctx),
+                Err(why) => match ticket {
+                    Some(ticket) => self.failed(ticket, &why),
+                    None => Reply::Later,
+                },
             };
             if let Some(ticket) = ticket {
                 self.ctx.answer(ticket, reply);
             }
         }
+    }
+
+    /// The answer to a request whose handler, or whose job, has panicked.
+    fn failed(&mut self, ticket: Ticket, why: &str) -> Reply<A> {
+        let target = self.connections.get(&ticket.connection);
+        let target = target.map_or("", Connection::target).to_owned();
+        tell!("{target}: {why}");
+        self.app.failed(&target, why);
+        let error = ApiError::internal(format!(
+            "Error R99 (Platform error) -> the server failed: {why}"
+        ));
+        let error = error.hint("this is a mistake in dyno, and the server's log says more");
+        Reply::Now(Response::json(500, &error))
     }
 
     fn perform_answers(&mut self) {
@@ -410,16 +439,14 @@ fn work<A: Application>(
 ) -> Box<dyn FnOnce() -> Finished<A> + Send> {
     Box::new(move || Finished {
         ticket: Some(ticket),
-        completion: caught(|| job(&mut body)),
+        completion: caught(|| {
+            fault::point("server worker");
+            job(&mut body)
+        }),
     })
 }
 
 fn busy() -> Response {
     let error = ApiError::new("busy", "the server has too much to do at the moment");
     Response::json(503, &error).with("Retry-After", "1")
-}
-
-fn failed() -> Response {
-    let error = ApiError::new("internal_error", "the server failed; its log says more");
-    Response::json(500, &error)
 }

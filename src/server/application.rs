@@ -33,6 +33,9 @@ pub trait Application: Sized + 'static {
         response
     }
 
+    /// What was asked for with this target has failed by a panic, whose words are these: a mistake of the server's.
+    fn failed(&mut self, _target: &str, _why: &str) {}
+
     /// An event of a token that the application took from [`Ctx::reactor`], or [`Event::Woken`].
     ///
     /// Events of tokens it has forgotten come here too, and are to be ignored.
@@ -171,10 +174,10 @@ impl<A: Application> Reply<A> {
 }
 
 /// What a worker sends back: whose request it was, if it was one's, and what to do on the loop.
-/// None if the job panicked.
+/// The words of its panic if the job panicked.
 pub(super) struct Finished<A: Application> {
     pub ticket: Option<Ticket>,
-    pub completion: Option<Completion<A>>,
+    pub completion: Result<Completion<A>, String>,
 }
 
 /// The loop as its application sees it.
@@ -214,7 +217,7 @@ impl<A: Application> Ctx<A> {
         D: FnOnce(&mut A, &mut Self) + Send + 'static,
     {
         self.workers.submit(Box::new(move || {
-            let done = super::workers::caught(job);
+            let done = crate::fault::caught(job);
             Finished {
                 ticket: None,
                 completion: done.map(|done| -> Completion<A> {

@@ -216,8 +216,8 @@ struct BuildThread {
 
 impl BuildThread {
     fn run(self, work: &Work) {
-        let compiled = super::workers::caught(|| self.compile(work)).unwrap_or_else(|| {
-            let why = anyhow::anyhow!("the server failed; its log says more");
+        let compiled = crate::fault::caught(|| self.compile(work)).unwrap_or_else(|why| {
+            let why = anyhow::anyhow!("the server failed (R99): {why}");
             Err(Failure::Host(why))
         });
         self.tell(News::Ended(self.build.clone(), compiled));

@@ -38,6 +38,8 @@ pub(super) struct Connection {
     phase: Phase,
     /// The current request, or the last one.
     ticket: Ticket,
+    /// Its target.
+    target: String,
     deadline: Option<Instant>,
 }
 
@@ -114,6 +116,7 @@ impl Connection {
                 connection: token,
                 serial: 0,
             },
+            target: String::new(),
             // Whoever comes from a network knows what they want to ask.
             deadline: Some(match via {
                 Via::Socket => now + limits.idle_time,
@@ -194,8 +197,14 @@ impl Connection {
         }
     }
 
+    /// What the current request asks for, or the last one.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// Takes a request's body in the manner that the application wants.
     pub fn begin(&mut self, head: RequestHead, plan: BodyPlan, turn: &Turn<'_>) {
+        head.target().clone_into(&mut self.target);
         let left = Allowance::new(match plan {
             BodyPlan::Memory => turn.limits.memory_body as u64,
             BodyPlan::Stream { limit } => limit,

@@ -20,7 +20,7 @@ use crate::supervisor;
 const TAIL: usize = 1024 * 1024;
 
 /// What the log is told of such a dyno, beside its new state.
-const WHY: &str = "Error R99 (Platform error) -> The dyno was lost: its supervisor is gone";
+const LOST: &str = "Error R99 (Platform error) -> The dyno was lost: ";
 
 /// The first words of a line that tells of a new state, and of one that tells how the command ended.
 const CHANGE: &str = "State changed from ";
@@ -69,7 +69,9 @@ fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
     // Its name is another's by now, or nobody's, as the log knows; whose line is whose there cannot be told any more.
     let retired = known.state == DynoState::Down;
     match (record.reason, &record.message) {
-        (EndReason::Lost, _) if !(told.ended || retired && told.lost) => texts.push(WHY.to_owned()),
+        (EndReason::Lost, why) if !(told.ended || retired && told.lost) => {
+            texts.push(format!("{LOST}{}", why.as_deref().unwrap_or_default()));
+        }
         (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
             "Error R99 (Platform error) -> Failed to launch the dyno: {why}"
         )),
@@ -138,7 +140,7 @@ impl Told {
         };
         let text = str::from_utf8(line.text).unwrap_or_default();
         self.exited |= text.starts_with(EXITED);
-        self.lost |= text == WHY;
+        self.lost |= text.starts_with(LOST);
         let change = text.strip_prefix(CHANGE);
         match change.and_then(|change| DynoState::parse(change.split_once(" to ")?.1)) {
             Some(DynoState::Complete | DynoState::Crashed) => self.ended = true,
@@ -212,7 +214,7 @@ mod tests {
 
     fn lost(from: &str) -> [String; 2] {
         [
-            format!("heroku[run.1]: {WHY}"),
+            format!("heroku[run.1]: {LOST}its supervisor is gone"),
             format!("heroku[run.1]: State changed from {from} to crashed"),
         ]
     }

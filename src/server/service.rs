@@ -47,6 +47,7 @@ use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
+use crate::log_line::Source;
 use crate::reactor::{Event, Token};
 use crate::sandbox::offer::{self, Chosen};
 use crate::settings::{Listen, Sourced};
@@ -447,6 +448,18 @@ impl Application for Service {
 
     fn manners(&mut self, ticket: Ticket, response: Response) -> Response {
         self.courtesy.pay(ticket, response)
+    }
+
+    /// The app that it was about has it in its log.
+    fn failed(&mut self, target: &str, why: &str) {
+        let mut parts = target.split(['/', '?']).skip(1);
+        let name = (parts.next() == Some("apps"))
+            .then(|| parts.next())
+            .flatten();
+        if let Some(Ok(app)) = name.map(|name| self.host.store.app(name)) {
+            let text = format!("Error R99 (Platform error) -> The server failed: {why}");
+            self.host.log_as(&app.id, Source::Heroku, "api", &text);
+        }
     }
 
     fn event(&mut self, event: Event, ctx: &mut Ctx<Self>) {

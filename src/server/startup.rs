@@ -6,18 +6,32 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use std::ffi::{CString, OsStr};
+use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::Context;
 use rustix::fs::FileType;
 
-use crate::error::UserError;
-use crate::executable::{HELD, READY};
+use crate::error::{UserError, tell};
+use crate::executable::{HELD, PATH, READY};
+use crate::fault::{self, caught};
 use crate::home::Home;
 use crate::home::lock::{ServerLock, last_holder};
+use crate::open_files;
+use crate::sys::process::exec;
 
 use super::api_loop::ApiLoop;
 use super::application::{Application, Ctx};
 use super::limits::Limits;
 use super::listener::ApiSocket;
+
+/// When, in seconds since 1970, the server before this one in this process failed.
+const FAILED_AT: &str = "_DYNO_SERVER_FAILED_AT";
+
+/// A server that fails within this time after another has a reason that does not go away by itself.
+const FAILS_FOR_GOOD: Duration = Duration::from_secs(10);
 
 /// Serves until the application stops, and gives it back. `idle`: the command line has started us;
 /// then whatever descriptors it left open are closed first, so the caller must have opened none.
@@ -48,7 +62,44 @@ pub fn serve<A: Application>(
     // The log may not take it, if a full disk is the reason.
     let api = api.inspect_err(|error| say(&mut starter, format!("{error:#}").as_bytes()))?;
     say(&mut starter, READY);
-    api.run().map(Some)
+    let mut api = ManuallyDrop::new(api);
+    match caught(|| api.serve()) {
+        Ok(served) => {
+            let app = ManuallyDrop::into_inner(api).into_application();
+            served.map(|()| Some(app))
+        }
+        // Whatever it was in the middle of: nothing of it is used any more, not even to end it.
+        Err(why) => Err(begin_again(&why)),
+    }
+}
+
+/// Puts a new server in the place of one whose loop has panicked: this process becomes it, so that who watches over
+/// it sees no end, and what it had open is closed. Dynos go on meanwhile, and are found. Returns, with the reason, if that is
+/// not possible, or was done a moment ago.
+fn begin_again(why: &str) -> anyhow::Error {
+    let failed = anyhow::anyhow!("Error R99 (Platform error) -> the server failed: {why}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs());
+    let before = std::env::var(FAILED_AT)
+        .ok()
+        .and_then(|at| at.parse::<u64>().ok());
+    if before.is_some_and(|at| now.saturating_sub(at) < FAILS_FOR_GOOD.as_secs()) {
+        return failed.context("the server has failed again and again");
+    }
+    tell!("{failed:#}; it begins again");
+    let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
+    let arguments: Vec<_> = std::env::args_os()
+        .map(|argument| text(&argument))
+        .collect();
+    let kept = std::env::vars_os()
+        .filter(|(name, _)| name != FAILED_AT && Some(name.as_os_str()) != fault::variable());
+    let mut environment: Vec<_> = kept
+        .map(|(name, value)| text(&[name, value].join(OsStr::new("="))))
+        .collect();
+    environment.push(text(OsStr::new(&format!("{FAILED_AT}={now}"))));
+    let _ = open_files::restore_soft_limit();
+    let error = exec(&text(OsStr::new(PATH)), &arguments, &environment);
+    failed.context(format!("cannot begin again: {error}"))
 }
 
 fn already_running(home: &Home) -> UserError {

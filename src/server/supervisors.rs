@@ -25,6 +25,7 @@ use rustix::net::{AddressFamily, SocketFlags};
 use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::dyno::{DynoState, ExitRecord};
 use crate::executable;
+use crate::fault;
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::supervisor::{self, Claim};
@@ -438,6 +439,7 @@ impl Waiting {
         let child = Command::new(executable::PATH)
             .arg("__supervise")
             .env_clear()
+            .envs(fault::inherited())
             .stdin(Stdio::null())
             .stdout(Stdio::from(theirs))
             .spawn()

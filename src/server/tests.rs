@@ -245,7 +245,7 @@ impl Server {
                     pieces: 0,
                 })
             });
-            api.unwrap().run().unwrap();
+            api.unwrap().serve().unwrap();
         });
         Self {
             path,

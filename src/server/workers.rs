@@ -2,7 +2,6 @@
 //!
 //! Results come back over a channel and wake the loop. It knows nothing of requests.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -41,7 +40,7 @@ impl<T: Send + 'static> Workers<T> {
         }
     }
 
-    /// Has `job` done, which must not panic (see [`caught`]). False, with the job dropped, if too
+    /// Has `job` done, which must not panic (see [`caught`](crate::fault::caught)). False, with the job dropped, if too
     /// many wait already.
     pub fn submit(&mut self, job: Job<T>) -> bool {
         if self.outstanding >= self.threads && self.threads < self.max_threads {
@@ -92,11 +91,6 @@ impl<T: Send + 'static> Workers<T> {
     }
 }
 
-/// What `work` returns; None if it panicked, which the panic hook has reported.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
-    panic::catch_unwind(AssertUnwindSafe(work)).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +121,5 @@ mod tests {
             sum += std::iter::from_fn(|| workers.finished()).sum::<usize>();
         }
         assert_eq!(workers.outstanding(), 0);
-        assert_eq!(caught(|| 2), Some(2));
     }
 }

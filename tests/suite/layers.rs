@@ -10,7 +10,7 @@ use crate::harness::root;
 /// From the bottom up. A room may import from its own layer and from those before it.
 const LAYERS: &[(&str, &[&str])] = &[
     // What everything else is written in: the one kind of error, and the kernel's calls.
-    ("ground", &["error", "sys", "unix_socket"]),
+    ("ground", &["error", "fault", "sys", "unix_socket"]),
     (
         "values and rules",
         &[

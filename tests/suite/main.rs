@@ -35,6 +35,7 @@ mod log_file;
 mod log_sessions;
 mod logs;
 mod page;
+mod panics;
 mod platform_api;
 mod ps;
 mod releases;

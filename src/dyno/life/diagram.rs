@@ -37,6 +37,12 @@ fn events() -> Vec<(Event, &'static str)> {
             },
             "start failed",
         ),
+        (
+            Event::Broken {
+                message: "REASON".to_owned(),
+            },
+            "platform failed",
+        ),
         (Event::ClientAttached, "client attached"),
         (Event::ClientActive, "a byte went through"),
         (Event::ClientGone, "client gone"),

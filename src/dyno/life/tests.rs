@@ -454,3 +454,60 @@ fn output_that_somebody_else_keeps_open_is_not_waited_for_for_ever() {
     let end = life.step(Event::Deadline(Timer::Phase), seconds(11));
     assert!(matches!(end.last(), Some(Action::Finish(_))));
 }
+
+fn broken() -> Event {
+    Event::Broken {
+        message: "panic: why".to_owned(),
+    }
+}
+
+#[test]
+fn a_failure_of_the_platform_is_never_the_commands_status() {
+    let mut life = running();
+    let actions = life.step(broken(), seconds(1));
+    let [
+        Action::Record(record),
+        Action::KillAll,
+        Action::Log(why),
+        Action::Log(change),
+        Action::TellError(told),
+        Action::Finish(last),
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(record, last);
+    assert_eq!(record, &lost_by("panic: why".to_owned()));
+    assert_eq!(told, "panic: why");
+    assert_eq!(
+        why,
+        "Error R99 (Platform error) -> The dyno was lost: panic: why"
+    );
+    assert_eq!(change, "State changed from up to crashed");
+    assert_eq!(life.step(Event::InitGone, seconds(1)), []);
+}
+
+#[test]
+fn a_failure_before_the_command_is_a_failed_launch_and_one_after_it_changes_nothing() {
+    let mut life = attached();
+    let actions = life.step(broken(), seconds(0));
+    assert_eq!(
+        actions[0],
+        Action::Record(start_failed("panic: why".to_owned()))
+    );
+    // The client is still to be told; a second failure does not wait for it.
+    let second = life.step(broken(), seconds(0));
+    assert_eq!(
+        second,
+        [Action::Finish(start_failed("panic: why".to_owned()))]
+    );
+
+    let mut life = running();
+    let _ = life.step(Event::Exited(Exit::Status(3)), seconds(1));
+    let actions = life.step(broken(), seconds(1));
+    assert!(logged(&actions).contains(&"Process exited with status 3"));
+    let Some(Action::Finish(record)) = actions.last() else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(record.exit, Exit::Status(3));
+}

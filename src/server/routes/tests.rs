@@ -60,7 +60,7 @@ impl Server {
             };
             ApiLoop::new(listener, Limits::default(), make)
                 .unwrap()
-                .run()
+                .serve()
                 .unwrap();
         });
         Self {
