@@ -245,10 +245,19 @@ fn start(
                     ))
                 }
                 Ok(_) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
-                    .with_context(|| format!("cannot execute `{}`", program.display())),
+                    .with_context(|| cannot_execute(program)),
                 Err(error) => Err(error).context("cannot tell whether the command started"),
             }
         }
+    }
+}
+
+fn cannot_execute(program: &Path) -> String {
+    let program = program.display();
+    match program.to_string().as_str() {
+        // What is taken where there is no bash.
+        "/bin/sh" => "cannot execute `/bin/sh` (commands take a shell: bash or sh)".to_owned(),
+        program => format!("cannot execute `{program}`"),
     }
 }
 

@@ -10,12 +10,14 @@
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
 //! Where there are no namespaces to be had, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
-//! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`.
+//! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`; `refusal` says why
+//! it is not more.
 
 pub mod launch;
 pub mod offer;
 pub mod plan;
 pub mod probe;
+pub mod refusal;
 pub mod tempdir;
 pub mod tracked;
 

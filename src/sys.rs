@@ -8,6 +8,7 @@
     reason = "this room exists to hold it; the crate denies it elsewhere"
 )]
 
+pub mod held;
 pub mod memory;
 pub mod mount;
 pub mod process;

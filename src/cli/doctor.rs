@@ -1,6 +1,5 @@
 //! `dyno doctor`: what this host offers to dynos, what is used, what that is worth, and what to do about the rest.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
@@ -11,28 +10,9 @@ use crate::api::server::ServerStatus;
 use crate::dyno::Isolation;
 use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
+use crate::sandbox::refusal::{self, Facts};
 use crate::settings;
 use crate::toolchain;
-
-/// Files of the kernel and its guards that switch user namespaces off, the value that does, and the remedy.
-const SWITCHES: &[(&str, &str, &str)] = &[
-    (
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "sysctl -w user.max_user_namespaces=15000",
-    ),
-    (
-        "/proc/sys/kernel/unprivileged_userns_clone",
-        "0",
-        "sysctl -w kernel.unprivileged_userns_clone=1",
-    ),
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for dyno \
-         with the rule `userns,`",
-    ),
-];
 
 /// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
 const NAMESPACES: &[(bool, &str)] = &[
@@ -110,7 +90,7 @@ pub fn perform(context: &mut Context) -> Result<u8> {
         promises(chosen.isolation)?;
     }
     if !matches!(&chosen, Ok(chosen) if chosen.isolation == Isolation::Namespaces) {
-        remedies(context.settings.isolation)?;
+        remedies(context)?;
     }
     toolchains()?;
     Ok(u8::from(refused))
@@ -199,28 +179,19 @@ fn promises(isolation: Isolation) -> std::io::Result<()> {
 }
 
 /// How to get namespaces.
-fn remedies(asked: settings::Isolation) -> std::io::Result<()> {
+fn remedies(context: &Context) -> std::io::Result<()> {
     say!("")?;
     say!("How to get `namespaces`:")?;
     let mut found = false;
-    if asked == settings::Isolation::Tempdir {
+    if context.settings.isolation == settings::Isolation::Tempdir {
         found = true;
         say!(
             "  the setting `isolation` is tempdir: leave it out, or make it auto (`dyno settings` says where it is)"
         )?;
     }
-    for (file, off, remedy) in SWITCHES {
-        if fs::read_to_string(file).is_ok_and(|value| value.trim() == *off) {
-            found = true;
-            say!("  {file} is {off}: as root, {remedy}")?;
-        }
-    }
-    if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
+    for line in refusal::remedies(&Facts::gather(context.home.path())) {
         found = true;
-        say!(
-            "  this is a container: it must be allowed user namespaces and an unmasked /proc \
-             (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
-        )?;
+        say!("  {line}")?;
     }
     if !found {
         say!("  run dyno outside of the container, or have what is missing above allowed")?;

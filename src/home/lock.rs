@@ -5,16 +5,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, Signal};
 
 use super::Home;
+use crate::sys::held::Held;
 
 /// The right to be the server; given back when dropped.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl ServerLock {
 pub struct Holder {
     /// Its number, for people.
     pub pid: u32,
-    pidfd: OwnedFd,
+    process: Held,
 }
 
 impl Holder {
@@ -62,13 +61,12 @@ impl Holder {
         let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
             return Ok(None);
         };
-        let pidfd = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
-            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
-            result => result?,
+        let Some(process) = Held::take(number)? else {
+            return Ok(None);
         };
         // Now the number cannot change hands unseen: if that process has the lock, it is the one that was opened.
-        let proven = has_lock(pid, home) && !ended(&pidfd, Duration::ZERO)?;
-        Ok(proven.then_some(Self { pid, pidfd }))
+        let proven = has_lock(pid, home) && !process.has_ended_within(Duration::ZERO)?;
+        Ok(proven.then_some(Self { pid, process }))
     }
 
     /// Asks it to leave.
@@ -76,10 +74,7 @@ impl Holder {
     /// # Errors
     /// When it may not be asked. One that has left is none.
     pub fn terminate(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::TERM) {
-            Err(Errno::SRCH) => Ok(()),
-            result => Ok(result?),
-        }
+        self.process.signal(Signal::TERM)
     }
 
     /// Waits until it has ended; false if it has not within `patience`.
@@ -87,19 +82,7 @@ impl Holder {
     /// # Errors
     /// When memory has run out.
     pub fn has_ended_within(&self, patience: Duration) -> io::Result<bool> {
-        ended(&self.pidfd, patience)
-    }
-}
-
-fn ended(pidfd: &OwnedFd, patience: Duration) -> io::Result<bool> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or_default();
-        match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
-            Err(Errno::INTR) => {}
-            result => return Ok(result? > 0),
-        }
+        self.process.has_ended_within(patience)
     }
 }
 
@@ -131,6 +114,8 @@ pub fn last_holder(home: &Home) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]

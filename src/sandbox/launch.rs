@@ -15,7 +15,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -33,6 +32,7 @@ use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
+use super::refusal::{self, Facts};
 use super::{Everybody, Launched};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
@@ -76,9 +76,11 @@ pub fn launch(
         None,
     )
     .context("cannot make a control socket")?;
-    match clone_process(NAMESPACES)
-        .map_err(|error| anyhow!("{}", why_no_namespaces(&error.error)))?
-    {
+    let cloned = clone_process(NAMESPACES).map_err(|refusal| {
+        let facts = Facts::gather(Path::new("/"));
+        anyhow!(refusal::why(&refusal, &facts))
+    });
+    match cloned? {
         Side::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
             close_all_but(&kept);
@@ -99,19 +101,6 @@ pub fn launch(
             Ok(launched)
         }
     }
-}
-
-/// What the kernel means by its refusal of namespaces; its own words mislead.
-fn why_no_namespaces(error: &io::Error) -> String {
-    let why = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EUSERS) => {
-            "all that are allowed are in use, or none are (user.max_user_namespaces)"
-        }
-        Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => "they are refused here",
-        Some(libc::EINVAL) => "this kernel was built without them",
-        _ => "the kernel refuses",
-    };
-    format!("no user namespaces: {why}: {error}")
 }
 
 /// The parent's part: id maps, the id-mapped lower tree, and the word to go on.
@@ -302,7 +291,16 @@ fn take_hold(step: &Step, mapped: &mut impl Iterator<Item = OwnedFd>) -> Result<
         // has to come before the host's root goes.
         Step::Processes { .. } => {
             let mount = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)
-                .context("cannot mount /proc (is it partly covered, as in a container?)")?;
+                .with_context(|| {
+                    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+                    match &refusal::covered_parts(&mounts)[..] {
+                        [] => "cannot mount /proc".to_owned(),
+                        covered => format!(
+                            "cannot mount /proc, as parts of the one here are covered ({})",
+                            covered.join(", ")
+                        ),
+                    }
+                })?;
             Ok(Piece::Mount {
                 mount,
                 folder: true,

@@ -7,6 +7,7 @@ use std::fs;
 
 use super::plan::Ownership;
 use super::probe;
+use super::refusal::{self, Facts};
 use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
@@ -129,9 +130,8 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
         return Ok(chosen(Ids::Each(base), true, None));
     }
     try_out(Ownership::Same)?;
-    let because = not_mapped.map(|why| {
-        format!("all dynos share one host uid, for want of id-mapped mounts (Linux 5.19): {why:#}")
-    });
+    let because = not_mapped
+        .map(|why| refusal::why_shared_uid(&format!("{why:#}"), &Facts::gather(home.path())));
     Ok(chosen(Ids::Shared((base, base)), false, because))
 }
 

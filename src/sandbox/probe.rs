@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 
 use super::Launched;
 use super::launch::launch;
 use super::plan::{Access, Owner, Ownership, Plan, Step};
+use super::refusal::{self, Facts};
 use super::tempdir::{self, Lodging};
 use super::tracked::Tracker;
 use crate::unix_socket;
@@ -173,13 +175,34 @@ fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
     match &words[..length] {
         b"ok" => Ok(removed?),
         b"" => bail!("the sandbox ended without a word"),
-        why => bail!("{}", String::from_utf8_lossy(why)),
+        said => {
+            let said = String::from_utf8_lossy(said);
+            let (errno, words) = said.split_once(' ').unwrap_or(("", &said));
+            let facts = Facts::gather(folder.path().parent().unwrap_or(Path::new("/")));
+            let errno = errno.parse().unwrap_or(0);
+            bail!("{}", refusal::why_step(words, errno, &facts))
+        }
     }
 }
 
-/// The trial's init: tells how it went, and leaves.
+/// The kernel's number for it, or 0.
+fn errno(error: &anyhow::Error) -> i32 {
+    let mut causes = error.chain();
+    let number = causes.find_map(|cause| {
+        let errno = cause
+            .downcast_ref::<Errno>()
+            .map(|errno| errno.raw_os_error());
+        errno.or_else(|| cause.downcast_ref::<std::io::Error>()?.raw_os_error())
+    });
+    number.unwrap_or(0)
+}
+
+/// The trial's init: tells how it went, as the number and the words of what failed, and leaves.
 fn say(set_up: Result<()>, control: OwnedFd) -> u8 {
-    let words = set_up.map_or_else(|error| format!("{error:#}"), |()| "ok".to_owned());
+    let words = set_up.map_or_else(
+        |error| format!("{} {error:#}", errno(&error)),
+        |()| "ok".to_owned(),
+    );
     let words = &words.as_bytes()[..words.len().min(MAX_WORDS)];
     u8::from(unix_socket::send(&control, words, &[]).is_err())
 }

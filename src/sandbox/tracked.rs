@@ -5,7 +5,7 @@
 //! that it was started with has the dyno's mark, `DYNO_ID=<id>`. The second finds what lost its parents with a killed
 //! supervisor. What has both cleared its environment and lost its parents is out of reach.
 //!
-//! A number in `/proc` may be another process's by the time that it is used. So a process is taken hold of by a pidfd
+//! A number in `/proc` may be another process's by the time that it is used. So a process is [taken hold of](Held)
 //! first and looked at afterwards; if it is still alive after the look, the look was at the one that is held.
 //!
 //! Used by init (signals), by the supervisor (the end of a dyno), and by the server when a supervisor was killed.
@@ -13,15 +13,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::dyno::env::MARK;
 use crate::listener;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+use crate::sys::held::Held;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 /// How many generations a process may be away from the caller. Each costs a descriptor while it is looked at.
 const MAX_GENERATIONS: u32 = 128;
@@ -78,7 +77,7 @@ impl Tracker {
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         for pid in self.members()? {
             if let Some(process) = self.hold(pid) {
-                let _ = pidfd_send_signal(process, signal);
+                let _ = process.signal(signal);
             }
         }
         Ok(())
@@ -109,7 +108,7 @@ impl Tracker {
             let mut last = None;
             for pid in self.members()? {
                 if let Some(process) = self.hold(pid) {
-                    let _ = pidfd_send_signal(&process, Signal::KILL);
+                    let _ = process.signal(Signal::KILL);
                     last = Some(process);
                 }
             }
@@ -127,7 +126,7 @@ impl Tracker {
                 return Err(io::Error::other("processes of the dyno outlive SIGKILL"));
             }
             // Whoever is still on the way out is met again in the next round.
-            wait_for_end(&last, ONE_END);
+            let _ = last.has_ended_within(ONE_END);
         }
     }
 
@@ -163,8 +162,8 @@ impl Tracker {
     }
 
     /// Takes hold of a process, if it belongs and any thread of it lives.
-    fn hold(&self, pid: Pid) -> Option<OwnedFd> {
-        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    fn hold(&self, pid: Pid) -> Option<Held> {
+        let process = Held::take(pid).ok()??;
         let belongs = (self.descendants && descends(pid, 0)) || self.is_marked(pid);
         (belongs && is_alive(&process)).then_some(process)
     }
@@ -215,7 +214,7 @@ fn descends(pid: Pid, generation: u32) -> bool {
     if parent.as_raw_nonzero().get() == 1 || generation == MAX_GENERATIONS {
         return false;
     }
-    let Ok(held) = pidfd_open(parent, PidfdFlags::empty()) else {
+    let Ok(Some(held)) = Held::take(parent) else {
         return false;
     };
     // Asked again: only now is it certain that the number means the one that is held.
@@ -237,18 +236,8 @@ fn parse_parent(stat: &[u8]) -> Option<i32> {
     fields.nth(1)?.parse().ok()
 }
 
-fn is_alive(process: &OwnedFd) -> bool {
-    !wait_for_end(process, Duration::ZERO)
-}
-
-/// Whether it has ended within `patience`.
-fn wait_for_end(process: impl AsFd, patience: Duration) -> bool {
-    let patience = Timespec {
-        tv_sec: patience.as_secs() as i64,
-        tv_nsec: patience.subsec_nanos().into(),
-    };
-    let mut sources = [PollFd::new(&process, PollFlags::IN)];
-    rustix::event::poll(&mut sources, Some(&patience)).is_ok_and(|ready| ready > 0)
+fn is_alive(process: &Held) -> bool {
+    !process.has_ended_within(Duration::ZERO).unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -462,7 +462,9 @@ impl Waiting {
 /// The spec in a file that is nowhere but in memory. Neither a pipe nor a socket would do: how much they take before
 /// somebody reads is bounded, per user too, and far below the largest spec.
 fn in_memory(spec: &DynoSpec) -> Result<File> {
-    let memory = rustix::fs::memfd_create("dyno-spec", MemfdFlags::CLOEXEC)?;
+    // From Linux 6.3 on a host may demand that it is not to be executed; before, that is not known (EINVAL).
+    let create = |flags| rustix::fs::memfd_create("dyno-spec", MemfdFlags::CLOEXEC | flags);
+    let memory = create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::empty()))?;
     let mut file = File::from(memory);
     file.write_all(&serde_json::to_vec(spec)?)?;
     Ok(file)

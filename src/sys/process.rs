@@ -60,9 +60,7 @@ pub enum Side {
 /// # Errors
 /// [`Refusal`] says which call was refused last, and whether `clone3` was there at all.
 pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
-    // Two links of its own (`.` and its name) and one for each thread's folder.
-    let threads = std::fs::metadata("/proc/self/task").map_err(Refusal::of_ours)?;
-    if threads.nlink() != 3 {
+    if !has_one_thread().map_err(Refusal::of_ours)? {
         let why = io::Error::other("only a process with one thread may be cloned");
         return Err(Refusal::of_ours(why));
     }
@@ -92,6 +90,12 @@ pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
         }
     }
     Err(refused.unwrap_or_else(|| Refusal::of_ours(io::Error::other("no call was tried"))))
+}
+
+fn has_one_thread() -> io::Result<bool> {
+    // Two links of its own (`.` and its name) and one for each thread's folder; not every kernel in user space counts them.
+    let tasks = std::path::Path::new("/proc/self/task");
+    Ok(tasks.metadata()?.nlink() == 3 || tasks.read_dir()?.count() == 1)
 }
 
 /// Why there is no process.
@@ -233,9 +237,28 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
         if first < kept {
             // SAFETY: the caller is a fresh child that goes on with nothing but `keep`: whatever else
             // owned a descriptor is a copy of the parent's state, never dropped here (see `exit_now`).
-            unsafe { libc::close_range(first, kept - 1, 0) };
+            if unsafe { libc::close_range(first, kept - 1, 0) } != 0 {
+                close_one_by_one(first, kept - 1);
+            }
         }
         first = kept.saturating_add(1);
+    }
+}
+
+/// The same for descriptors from `first` to `last`, where Linux 5.9's call is refused.
+fn close_one_by_one(first: u32, last: u32) {
+    let open: Vec<u32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in open
+        .into_iter()
+        .filter(|number| (first..=last).contains(number))
+    {
+        // SAFETY: as for the whole range. One of them was that of the folder, which is closed already: that is no more
+        // than an error.
+        unsafe { libc::close(number as libc::c_int) };
     }
 }
 

@@ -21,6 +21,7 @@ mod descriptors;
 mod disconnect;
 mod environment;
 mod errors;
+mod filtered;
 mod formation;
 mod formation_changes;
 mod formation_crashes;

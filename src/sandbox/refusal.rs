@@ -1,0 +1,665 @@
+//! Why a host gives no namespaces, in words that are true of it, and what to do about that. An errno alone says little:
+//! in a container EPERM and ENOSYS are a filter's, on Ubuntu EACCES is AppArmor's, and the kernel has all that is asked for.
+//!
+//! [`Facts::gather`] looks; [`why`], [`why_step`] and [`remedies`] decide, from what it saw.
+
+use std::fs;
+use std::path::Path;
+
+use crate::executable;
+use crate::sys::process::Refusal;
+
+/// An overlay, as the type of a file system.
+const OVERLAYFS: u64 = 0x794c_7630;
+
+/// A memory file system.
+const TMPFS: u64 = 0x0102_1994;
+
+/// Namespaces that a dyno has, each with its file in `/proc/self/ns` and the option that the kernel is built with.
+const KINDS: &[(&str, &str)] = &[
+    ("user", "CONFIG_USER_NS"),
+    ("mnt", "CONFIG_NAMESPACES"),
+    ("pid", "CONFIG_PID_NS"),
+    ("ipc", "CONFIG_IPC_NS"),
+    ("uts", "CONFIG_UTS_NS"),
+    ("cgroup", "CONFIG_CGROUPS"),
+];
+
+/// What is in the way of a sandbox, if it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Which kind of container this is: `docker`, `podman`, `lxc`.
+    pub container: Option<String>,
+    /// The root is a folder of the host's.
+    pub chroot: bool,
+    /// A filter of system calls (seccomp) is around this process.
+    pub filtered: bool,
+    /// This process has CAP_SYS_ADMIN.
+    pub privileged: bool,
+    /// The option of the kernel for a kind of namespace that it does not have.
+    pub built_without: Option<&'static str>,
+    /// The limits on namespaces that are 0, as sysctl names them.
+    pub zeros: Vec<String>,
+    /// `user.max_user_namespaces`.
+    pub limit: Option<u64>,
+    /// `kernel.unprivileged_userns_clone` is 0 (Debian's, and Arch's hardened kernel).
+    pub only_root: bool,
+    /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu 23.10 and newer).
+    pub apparmor: bool,
+    /// The state folder is on an overlay, which cannot hold another one's upper layer.
+    pub state_on_overlay: bool,
+    /// It is on a memory file system.
+    pub state_on_tmpfs: bool,
+    /// Linux, as major and minor number.
+    pub kernel: (u32, u32),
+}
+
+impl Facts {
+    /// Looks at this host, with the state in `state`.
+    pub fn gather(state: &Path) -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let is = |path: &str, value: &str| text(path).trim() == value;
+        let kinds = KINDS.iter().map(|(kind, _)| kind);
+        let limits = kinds.map(|kind| format!("max_{kind}_namespaces"));
+        let zero = |limit: &String| is(&format!("/proc/sys/user/{limit}"), "0");
+        let status = text("/proc/self/status");
+        let file_system = rustix::fs::statfs(state).map(|disk| disk.f_type as u64);
+        Self {
+            container: container(),
+            chroot: is_chroot(&text("/proc/self/mountinfo")),
+            filtered: field(&status, "Seccomp:") == Some("2"),
+            privileged: has_admin(&status),
+            built_without: KINDS
+                .iter()
+                .find(|(kind, _)| !Path::new("/proc/self/ns").join(kind).exists())
+                .map(|(_, option)| *option),
+            zeros: limits
+                .filter(zero)
+                .map(|limit| format!("user.{limit}"))
+                .collect(),
+            limit: text("/proc/sys/user/max_user_namespaces")
+                .trim()
+                .parse()
+                .ok(),
+            only_root: is("/proc/sys/kernel/unprivileged_userns_clone", "0"),
+            apparmor: is(
+                "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+                "1",
+            ),
+            state_on_overlay: file_system == Ok(OVERLAYFS),
+            state_on_tmpfs: file_system == Ok(TMPFS),
+            kernel: version(&rustix::system::uname().release().to_string_lossy()),
+        }
+    }
+
+    /// `in this container (docker)`, or `on this host`.
+    fn place(&self) -> String {
+        match &self.container {
+            Some(kind) => format!("in this container ({kind})"),
+            None => "on this host".to_owned(),
+        }
+    }
+}
+
+/// What the refusal of a process with namespaces of its own means.
+pub fn why(refusal: &Refusal, facts: &Facts) -> String {
+    let error = &refusal.error;
+    let errno = error.raw_os_error().unwrap_or(0);
+    let place = facts.place();
+    if let Some(option) = facts.built_without {
+        return format!("this kernel was built without {option}: {error}");
+    }
+    match errno {
+        // The kernel says "no space left on device".
+        libc::ENOSPC | libc::EUSERS => match (facts.zeros.first(), facts.limit) {
+            (Some(limit), _) => format!("no user namespaces may be made here: {limit} is 0"),
+            (None, limit) => {
+                let limit = limit.map_or("unknown".to_owned(), |limit| limit.to_string());
+                format!(
+                    "no more user namespaces may be made: as many as are allowed, here or outside of a container around it, \
+                     are in use (user.max_user_namespaces is {limit})"
+                )
+            }
+        },
+        libc::EPERM | libc::EACCES | libc::ENOSYS if refusal.clone3_filtered => format!(
+            "{place} `clone3` is refused, and so is `clone` with new namespaces, by a filter of system calls (seccomp): \
+             {error}"
+        ),
+        libc::EPERM | libc::EACCES if facts.only_root && !facts.privileged => {
+            "on this host only root may make user namespaces (kernel.unprivileged_userns_clone is 0)".to_owned()
+        }
+        libc::EPERM | libc::EACCES if facts.apparmor && !facts.privileged => {
+            format!("{APPARMOR}: {error}")
+        }
+        libc::EPERM | libc::EACCES if facts.chroot => {
+            format!("in a chroot no user namespaces may be made: {error}")
+        }
+        libc::EPERM | libc::EACCES | libc::ENOSYS if facts.filtered => format!(
+            "{place} `clone` with new namespaces is refused, by a filter of system calls (seccomp): {error}"
+        ),
+        libc::EPERM | libc::EACCES => format!(
+            "{place} this user may not make user namespaces; a security module (SELinux, AppArmor) or the limits of a \
+             container may forbid it: {error}"
+        ),
+        _ => format!("no user namespaces: {error}"),
+    }
+}
+
+const APPARMOR: &str = "AppArmor gives user namespaces no privilege here, but to programs that have a profile for it \
+    (kernel.apparmor_restrict_unprivileged_userns is 1)";
+
+/// What it means that a step in making a sandbox was refused, which `words` tell: more, if the facts say more.
+pub fn why_step(words: &str, errno: i32, facts: &Facts) -> String {
+    let (major, minor) = facts.kernel;
+    match errno {
+        libc::EPERM | libc::EACCES if facts.apparmor && !facts.privileged => {
+            format!("{APPARMOR}: {words}")
+        }
+        libc::ENOSYS if facts.kernel < (5, 12) => format!(
+            "Linux {major}.{minor} cannot make a dyno's root tree, which takes `mount_setattr` of Linux 5.12: {words}"
+        ),
+        libc::ENOSYS | libc::EPERM if facts.filtered => format!(
+            "{} a filter of system calls (seccomp) is around dyno, and may be what refuses this: {words}",
+            facts.place()
+        ),
+        libc::EINVAL if facts.state_on_overlay && words.contains("overlay") => format!(
+            "the state folder is on an overlay itself, as a container's own files are, and that cannot hold another: \
+             {words}"
+        ),
+        _ => words.to_owned(),
+    }
+}
+
+/// What would give namespaces here, or more of a sandbox; one line each, some with lines of their own below.
+pub fn remedies(facts: &Facts) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(option) = facts.built_without {
+        lines.push(format!("a kernel with {option}"));
+    }
+    if facts.kernel < (5, 12) {
+        lines.push("Linux 5.12 or newer".to_owned());
+    }
+    for limit in &facts.zeros {
+        lines.push(format!("{limit} is 0: as root, sysctl -w {limit}=15000"));
+    }
+    if facts.only_root && !facts.privileged {
+        let name = "kernel.unprivileged_userns_clone";
+        lines.push(format!("{name} is 0: as root, sysctl -w {name}=1"));
+    }
+    if facts.apparmor && !facts.privileged {
+        lines.push(
+            "kernel.apparmor_restrict_unprivileged_userns is 1: as root, write these lines to /etc/apparmor.d/dyno and run \
+             `apparmor_parser -r /etc/apparmor.d/dyno`, then `dyno server:stop`"
+                .to_owned(),
+        );
+        let program = executable::program().unwrap_or_else(|_| "/usr/local/bin/dyno".into());
+        lines.extend(profile(&program).lines().map(|line| format!("    {line}")));
+    }
+    match facts.container.as_deref() {
+        Some("docker") => lines.push(
+            "this is a container of docker's: it must be allowed user namespaces and an unmasked /proc \
+             (docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined)"
+                .to_owned(),
+        ),
+        Some("podman") => lines.push(
+            "this is a container of podman's: it must be allowed user namespaces and an unmasked /proc \
+             (podman run --security-opt seccomp=unconfined --security-opt unmask=ALL)"
+                .to_owned(),
+        ),
+        Some("kubernetes") => lines.push(
+            "this is a container of Kubernetes': its securityContext must have `seccompProfile: {type: Unconfined}` and \
+             `procMount: Unmasked`"
+                .to_owned(),
+        ),
+        Some(kind) => lines.push(format!(
+            "this is a container ({kind}): it must be allowed user namespaces, and a /proc of which nothing is covered"
+        )),
+        None if facts.filtered => lines.push(
+            "a filter of system calls (seccomp) is around dyno: of a systemd unit those are SystemCallFilter= and \
+             RestrictNamespaces="
+                .to_owned(),
+        ),
+        None => {}
+    }
+    if facts.chroot {
+        lines.push("this is a chroot: run dyno outside of it, or in a container".to_owned());
+    }
+    if facts.state_on_overlay {
+        lines.push(
+            "the state is on an overlay: keep it on a volume (docker run -v dyno:/var/lib/dyno -e DYNO_HOME=/var/lib/dyno)"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+/// Why dynos share a uid: there are no id-mapped mounts, for a reason that `why` tells in the kernel's words.
+pub fn why_shared_uid(why: &str, facts: &Facts) -> String {
+    let needs = match facts.state_on_tmpfs {
+        _ if !facts.privileged => {
+            "which take a privilege that this root does not have (CAP_SYS_ADMIN)"
+        }
+        _ if facts.kernel < (5, 19) => "which overlays take from Linux 5.19 on",
+        true if facts.kernel < (6, 3) => "which tmpfs, where the state is, has from Linux 6.3 on",
+        _ => "which the file system of the state may not have",
+    };
+    format!("all dynos share one host uid, for want of id-mapped mounts, {needs}: {why}")
+}
+
+/// The AppArmor profile with which `program` may make user namespaces: it restricts nothing.
+pub fn profile(program: &Path) -> String {
+    format!(
+        "abi <abi/4.0>,\n\
+         include <tunables/global>\n\
+         \n\
+         profile dyno {} flags=(unconfined) {{\n\
+         \x20 userns,\n\
+         \n\
+         \x20 include if exists <local/dyno>\n\
+         }}\n",
+        program.display()
+    )
+}
+
+fn container() -> Option<String> {
+    let there = |path: &str| Path::new(path).exists();
+    if there("/.dockerenv") {
+        return Some("docker".to_owned());
+    }
+    if there("/run/.containerenv") {
+        return Some("podman".to_owned());
+    }
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Some("kubernetes".to_owned());
+    }
+    let first = fs::read("/proc/1/environ").unwrap_or_default();
+    let of_first = first
+        .split(|byte| *byte == 0)
+        .find_map(|variable| variable.strip_prefix(b"container="));
+    let of_first = of_first.map(|kind| String::from_utf8_lossy(kind).into_owned());
+    of_first
+        .or_else(|| fs::read_to_string("/run/systemd/container").ok())
+        .map(|kind| kind.trim().to_owned())
+        .filter(|kind| !kind.is_empty() && kind.len() < 32)
+}
+
+/// Whether no mount is at the root, as `mountinfo` shows it.
+fn is_chroot(mountinfo: &str) -> bool {
+    !mountinfo.is_empty() && !mount_points(mountinfo).any(|point| point == "/")
+}
+
+/// What is mounted below `/proc`, over parts of it: the kernel gives a user namespace no `/proc` of its own then.
+pub fn covered_parts(mountinfo: &str) -> Vec<&str> {
+    mount_points(mountinfo)
+        .filter(|point| point.starts_with("/proc/"))
+        // An empty folder for a file system of its own, which hides nothing.
+        .filter(|point| *point != "/proc/sys/fs/binfmt_misc")
+        .collect()
+}
+
+fn mount_points(mountinfo: &str) -> impl Iterator<Item = &str> {
+    mountinfo.lines().filter_map(|line| line.split(' ').nth(4))
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
+}
+
+fn has_admin(status: &str) -> bool {
+    const ADMIN: u64 = 1 << 21;
+    let effective = field(status, "CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    effective.is_some_and(|mask| mask & ADMIN != 0)
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(u32::MAX);
+    (next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    const NOW: (u32, u32) = (6, 18);
+
+    fn facts() -> Facts {
+        Facts {
+            limit: Some(96_364),
+            kernel: NOW,
+            ..Facts::default()
+        }
+    }
+
+    fn refusal(errno: i32, clone3_filtered: bool) -> Refusal {
+        Refusal {
+            error: io::Error::from_raw_os_error(errno),
+            clone3_filtered,
+        }
+    }
+
+    /// Every errno with every fact that changes its meaning.
+    #[test]
+    fn a_refusal_is_told_as_what_it_means_here() {
+        let docker = || Facts {
+            container: Some("docker".to_owned()),
+            filtered: true,
+            ..facts()
+        };
+        let docker_on_ubuntu = || Facts {
+            apparmor: true,
+            ..docker()
+        };
+        let zero = Facts {
+            zeros: vec!["user.max_user_namespaces".to_owned()],
+            limit: Some(0),
+            ..facts()
+        };
+        let only_root = Facts {
+            only_root: true,
+            ..facts()
+        };
+        let apparmor = Facts {
+            apparmor: true,
+            ..facts()
+        };
+        let chroot = Facts {
+            chroot: true,
+            ..facts()
+        };
+        let without = Facts {
+            built_without: Some("CONFIG_USER_NS"),
+            ..facts()
+        };
+        let privileged = Facts {
+            privileged: true,
+            only_root: true,
+            apparmor: true,
+            ..facts()
+        };
+        let (perm, access, nosys) = (libc::EPERM, libc::EACCES, libc::ENOSYS);
+        for (errno, clone3_filtered, facts, words) in [
+            (
+                perm,
+                true,
+                docker(),
+                "in this container (docker) `clone3` is refused, and so is `clone`",
+            ),
+            (
+                nosys,
+                true,
+                docker(),
+                "in this container (docker) `clone3` is refused, and so is `clone`",
+            ),
+            (
+                perm,
+                false,
+                docker(),
+                "in this container (docker) `clone` with new namespaces is refused",
+            ),
+            (
+                nosys,
+                true,
+                facts(),
+                "on this host `clone3` is refused, and so is `clone`",
+            ),
+            (
+                libc::ENOSPC,
+                false,
+                facts(),
+                "no more user namespaces may be made: ",
+            ),
+            (
+                libc::EUSERS,
+                false,
+                facts(),
+                "no more user namespaces may be made: ",
+            ),
+            (
+                libc::ENOSPC,
+                true,
+                docker(),
+                "no more user namespaces may be made: ",
+            ),
+            (
+                libc::ENOSPC,
+                false,
+                zero,
+                "no user namespaces may be made here: user.max_user_namespaces is 0",
+            ),
+            (
+                perm,
+                false,
+                only_root,
+                "on this host only root may make user namespaces",
+            ),
+            (
+                perm,
+                false,
+                apparmor.clone(),
+                "AppArmor gives user namespaces no privilege here",
+            ),
+            (
+                access,
+                false,
+                apparmor,
+                "AppArmor gives user namespaces no privilege here",
+            ),
+            (
+                perm,
+                false,
+                chroot,
+                "in a chroot no user namespaces may be made",
+            ),
+            (
+                perm,
+                false,
+                privileged,
+                "on this host this user may not make user namespaces; a security",
+            ),
+            (
+                perm,
+                false,
+                facts(),
+                "on this host this user may not make user namespaces; a security",
+            ),
+            (
+                libc::EINVAL,
+                false,
+                without.clone(),
+                "this kernel was built without CONFIG_USER_NS",
+            ),
+            (
+                perm,
+                false,
+                docker_on_ubuntu(),
+                "AppArmor gives user namespaces no privilege here",
+            ),
+            (
+                perm,
+                true,
+                docker_on_ubuntu(),
+                "in this container (docker) `clone3` is refused",
+            ),
+            (
+                nosys,
+                true,
+                without,
+                "this kernel was built without CONFIG_USER_NS",
+            ),
+            (
+                libc::ENOMEM,
+                false,
+                facts(),
+                "no user namespaces: Cannot allocate memory",
+            ),
+        ] {
+            let said = why(&refusal(errno, clone3_filtered), &facts);
+            assert!(said.starts_with(words), "{errno} {facts:?}: {said}");
+            let says_space = said.contains("No space left");
+            assert!(!says_space, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_was_refused_is_told_with_what_the_place_adds() {
+        let apparmor = Facts {
+            apparmor: true,
+            ..facts()
+        };
+        let old = Facts {
+            kernel: (5, 10),
+            ..facts()
+        };
+        let podman = Facts {
+            container: Some("podman".to_owned()),
+            filtered: true,
+            ..facts()
+        };
+        let overlay = Facts {
+            state_on_overlay: true,
+            ..facts()
+        };
+        let (perm, nosys, invalid) = (libc::EPERM, libc::ENOSYS, libc::EINVAL);
+        for (words, errno, facts, said) in [
+            (
+                "cannot make mounts private",
+                libc::EACCES,
+                apparmor,
+                "AppArmor gives",
+            ),
+            (
+                "cannot restrict",
+                nosys,
+                old,
+                "Linux 5.10 cannot make a dyno's root tree",
+            ),
+            (
+                "cannot open",
+                perm,
+                podman.clone(),
+                "in this container (podman) a filter",
+            ),
+            (
+                "cannot open",
+                nosys,
+                podman,
+                "in this container (podman) a filter",
+            ),
+            (
+                "cannot mount an overlay",
+                invalid,
+                overlay.clone(),
+                "the state folder is on an overlay",
+            ),
+            ("something else", invalid, overlay, "something else"),
+            ("cannot open", perm, facts(), "cannot open"),
+            ("cannot open", 0, facts(), "cannot open"),
+        ] {
+            let all = why_step(words, errno, &facts);
+            assert!(all.starts_with(said) && all.ends_with(words), "{all}");
+        }
+    }
+
+    #[test]
+    fn a_remedy_is_for_what_is_in_the_way() {
+        assert_eq!(remedies(&facts()), [""; 0]);
+        let all = |facts: &Facts| remedies(facts).join("\n");
+        let apparmor = Facts {
+            apparmor: true,
+            ..facts()
+        };
+        assert!(all(&apparmor).contains("\n      userns,\n"));
+        let root = Facts {
+            privileged: true,
+            ..apparmor
+        };
+        assert_eq!(remedies(&root), [""; 0]);
+        for (kind, words) in [
+            ("docker", "docker run --security-opt seccomp=unconfined"),
+            ("podman", "unmask=ALL"),
+            ("kubernetes", "procMount: Unmasked"),
+            ("lxc", "a container (lxc)"),
+        ] {
+            let facts = Facts {
+                container: Some(kind.to_owned()),
+                ..facts()
+            };
+            assert!(all(&facts).contains(words), "{kind}");
+        }
+        let zero = Facts {
+            zeros: vec!["user.max_pid_namespaces".to_owned()],
+            ..facts()
+        };
+        assert!(all(&zero).contains("sysctl -w user.max_pid_namespaces=15000"));
+    }
+
+    #[test]
+    fn a_shared_uid_has_its_reason() {
+        for (privileged, kernel, state_on_tmpfs, words) in [
+            (
+                false,
+                NOW,
+                false,
+                "a privilege that this root does not have",
+            ),
+            (true, (5, 15), true, "overlays take from Linux 5.19"),
+            (
+                true,
+                (6, 1),
+                true,
+                "tmpfs, where the state is, has from Linux 6.3",
+            ),
+            (
+                true,
+                (6, 1),
+                false,
+                "the file system of the state may not have",
+            ),
+            (true, NOW, true, "the file system of the state may not have"),
+        ] {
+            let facts = Facts {
+                privileged,
+                kernel,
+                state_on_tmpfs,
+                ..facts()
+            };
+            let said = why_shared_uid("Invalid argument", &facts);
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_profile_among_the_examples_is_the_one_that_doctor_prints() {
+        let root =
+            std::env::var_os("DYNO_TEST_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let example = fs::read_to_string(Path::new(&root).join("examples/apparmor/dyno")).unwrap();
+        assert!(
+            example.ends_with(&profile(Path::new("/usr/local/bin/dyno"))),
+            "{example}"
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_shows_is_read() {
+        let mounts = "22 1 0:21 / / rw - ext4 /dev/vda rw\n\
+             23 22 0:22 / /proc rw - proc proc rw\n\
+             24 23 0:23 / /proc/sys/fs/binfmt_misc rw - autofs none rw\n\
+             25 23 0:24 / /proc/kcore rw - tmpfs tmpfs rw\n";
+        assert!(!is_chroot(mounts));
+        assert!(is_chroot("23 22 0:22 / /proc rw - proc proc rw\n"));
+        assert!(!is_chroot(""));
+        assert_eq!(covered_parts(mounts), ["/proc/kcore"]);
+        assert_eq!(version("5.10.0-28-cloud-amd64"), (5, 10));
+        assert_eq!(version("6.18.44-fc"), (6, 18));
+        assert_eq!(version("odd"), (u32::MAX, u32::MAX));
+        assert!(has_admin("CapEff:\t000001ffffffffff\n"));
+        assert!(!has_admin("CapEff:\t00000000a80425fb\n"));
+        assert!(!has_admin(""));
+    }
+}
