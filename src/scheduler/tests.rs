@@ -450,7 +450,8 @@ proptest! {
 }
 
 /// A thousand dynos, each cycled seven times in a week, some of them crashing. All the planning is to take less than a
-/// second; it does though nothing is optimized here (0.9 s), so a slow machine gets another.
+/// second; it does though nothing is optimized here (0.9 s). A slow machine that others use, too, gets ten: what grows
+/// with the square of the dynos takes minutes.
 #[test]
 fn a_week_of_a_thousand_dynos_cycles_each_of_them() {
     let mut world = World::new(1000);
@@ -465,5 +466,5 @@ fn a_week_of_a_thousand_dynos_cycles_each_of_them() {
     assert!(world.starts > 6 * 1000, "{} starts", world.starts);
     assert_eq!(world.alive(), 1000);
     let planning = world.planning;
-    assert!(planning < Duration::from_secs(2), "{planning:?}");
+    assert!(planning < Duration::from_secs(10), "{planning:?}");
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::api_tcp::Remote;
 use crate::git_push::{Checkout, finish, start};
-use crate::harness::{DEADLINE, Host, eventually};
+use crate::harness::{DEADLINE, Host, eventually, lacks};
 
 /// A checkout whose remote `http` is its app's at the API's address; with the token in it.
 struct Afar<'a> {
@@ -37,6 +37,9 @@ impl<'a> Afar<'a> {
 
 #[test]
 fn an_app_is_pushed_to_fetched_and_cloned_over_http_and_https() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let Afar { checkout, remote } = &Afar::of_app(&host);
     let afar = Afar {
@@ -135,6 +138,9 @@ fn noise(count: usize) -> Vec<u8> {
 
 #[test]
 fn without_a_good_token_git_gets_nothing() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let afar = Afar::of_app(&host);
     let checkout = &afar.checkout;
@@ -165,6 +171,9 @@ fn without_a_good_token_git_gets_nothing() {
 
 #[test]
 fn what_is_not_gits_is_refused() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_SLUG_LIMIT", "1")]);
     let afar = Afar::of_app(&host);
     let token = format!("Authorization: Bearer {}", afar.remote.token);
@@ -241,6 +250,9 @@ fn what_is_not_gits_is_refused() {
 
 #[test]
 fn a_push_whose_client_is_killed_goes_on_and_the_branch_says_so() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let Afar { checkout, .. } = Afar::of_app(&host);
     checkout.git(&["push", "http", "main"]).succeeds();
@@ -259,6 +271,9 @@ fn a_push_whose_client_is_killed_goes_on_and_the_branch_says_so() {
 
 #[test]
 fn a_push_that_outlives_its_server_starts_no_other_with_its_own_bounds() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let Afar { checkout, .. } = Afar::of_app(&host);
     checkout.git(&["push", "http", "main"]).succeeds();
@@ -285,6 +300,9 @@ fn a_push_that_outlives_its_server_starts_no_other_with_its_own_bounds() {
 
 #[test]
 fn so_many_gits_run_at_once() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let Afar { checkout, .. } = Afar::of_app(&host);
     checkout.git(&["push", "http", "main"]).succeeds();

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use crate::harness::{Host, STARTING, eventually, require, write};
+use crate::harness::{Host, STARTING, eventually, lacks, write};
 
 /// A git checkout of somebody who uses a host.
 pub struct Checkout<'a> {
@@ -75,7 +75,6 @@ impl Done {
 impl<'a> Checkout<'a> {
     /// A folder that git knows nothing of yet, with a gitconfig that all checkouts share.
     pub fn new(host: &'a Host, name: &str) -> Self {
-        require("git");
         write(
             &host.path().join("home/.gitconfig"),
             "[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n\
@@ -232,6 +231,9 @@ pub fn finish(child: Child, what: String) -> Done {
 
 #[test]
 fn a_push_deploys_and_whoever_pushes_sees_it_come_up() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::new(&host, "shop");
     checkout.write("Procfile", "worker: sleep 1000\nrelease: echo migrates\n");
@@ -308,6 +310,9 @@ fn a_push_deploys_and_whoever_pushes_sees_it_come_up() {
 
 #[test]
 fn a_push_whose_build_fails_is_rejected_and_one_whose_release_phase_fails_is_not() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -358,6 +363,9 @@ fn a_push_whose_build_fails_is_rejected_and_one_whose_release_phase_fails_is_not
 
 #[test]
 fn only_main_and_master_are_deployed() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     checkout
@@ -394,6 +402,9 @@ fn only_main_and_master_are_deployed() {
 
 #[test]
 fn a_push_waits_for_another_and_goes_on_from_where_that_has_come() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -439,6 +450,9 @@ fn a_push_waits_for_another_and_goes_on_from_where_that_has_come() {
 
 #[test]
 fn a_push_in_the_middle_of_which_the_server_is_killed_fails_and_the_next_one_works() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -460,6 +474,9 @@ fn a_push_in_the_middle_of_which_the_server_is_killed_fails_and_the_next_one_wor
 
 #[test]
 fn a_push_whose_git_is_killed_goes_on_and_the_branch_says_so() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -479,6 +496,9 @@ fn a_push_whose_git_is_killed_goes_on_and_the_branch_says_so() {
 
 #[test]
 fn what_is_in_the_environment_of_whoever_pushes_means_their_repositories() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     let other = Checkout::new(&host, "other");
@@ -518,6 +538,9 @@ fn what_is_in_the_environment_of_whoever_pushes_means_their_repositories() {
 
 #[test]
 fn a_repository_that_is_hostile_gets_nowhere() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::with(&[("DYNO_SLUG_LIMIT", "1")]);
     let checkout = Checkout::of_app(&host, "shop");
     // A file that leads out of the source is not read; links are what they are.
@@ -578,6 +601,9 @@ fn hex(text: &str) -> Vec<u8> {
 
 #[test]
 fn submodules_are_fetched_or_the_push_is_rejected() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let library = Checkout::new(&host, "library");
     library.write("code", "text\n");
@@ -622,6 +648,9 @@ fn submodules_are_fetched_or_the_push_is_rejected() {
 
 #[test]
 fn a_repository_ends_with_its_app() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -660,6 +689,9 @@ fn a_repository_ends_with_its_app() {
 
 #[test]
 fn hooks_find_the_program_after_it_has_moved() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let programs = host.path().join("programs");
     fs::create_dir(&programs).unwrap();
@@ -691,6 +723,9 @@ fn copy_program(from: &Path, to: &Path) {
 
 #[test]
 fn git_remote_says_what_is_missing() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let folder = host.plain_app();
     host.dyno(&folder, &["git:remote"]).finish().fails_with(

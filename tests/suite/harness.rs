@@ -20,6 +20,12 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
+#[path = "needs.rs"]
+mod needs;
+
+#[allow(unused_imports, reason = "the soak needs less of it")]
+pub use needs::{isolation, lacks, lacks_walls, leave_out};
+
 /// How long anything may take that a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -56,17 +62,6 @@ fn signals_are_ignored() -> bool {
         sent.iter().any(|number| mask >> (number - 1) & 1 == 1)
     });
     *IGNORED
-}
-
-/// Fails with a message that says what to install when a program is not there.
-pub fn require(program: &str) {
-    let there = ["/usr/local/bin", "/usr/bin", "/bin"]
-        .iter()
-        .any(|folder| Path::new(folder).join(program).exists());
-    assert!(
-        there,
-        "this test needs `{program}` in a system folder: install it"
-    );
 }
 
 /// Looks until there is something, and fails at the deadline.
@@ -226,8 +221,7 @@ impl Host {
         ]
         .map(|(name, value)| (name.into(), value))
         .into();
-        // `DYNO_TEST_ISOLATION=tempdir` has all tests run so; what is not promised there is not tested.
-        if let Some(isolation) = std::env::var_os("DYNO_TEST_ISOLATION") {
+        if let Some(isolation) = isolation() {
             env.insert("DYNO_ISOLATION".into(), isolation);
         }
         for (name, value) in settings {

@@ -14,7 +14,6 @@ mod run_terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api_tcp::{Remote, address_of_its_own};
-use crate::harness::{Host, Outcome, STARTING, root, write};
+use crate::harness::{Host, Outcome, STARTING, leave_out, root, write};
 use crate::terminal::Terminal;
 
 /// How long one command may take: node alone needs seconds on a busy machine.
@@ -36,16 +35,13 @@ fn installed() -> Option<PathBuf> {
     if bin.join("heroku").exists() {
         return Some(bin);
     }
-    let test = std::thread::current();
-    let test = test.name().unwrap_or("a test of heroku_cli");
     let why = format!(
-        "left out: {test}: Heroku's command line is not in `{}`; `.ci/heroku-cli` installs it",
+        "tests of heroku_cli: Heroku's command line is not in `{}`; `.ci/heroku-cli` installs it",
         folder.display()
     );
     let in_ci = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty());
     assert!(!in_ci, "{why}");
-    // Past the test harness, which shows only what failed.
-    let _ = std::io::stderr().write_all(format!("{why}\n").as_bytes());
+    leave_out(&why);
     None
 }
 

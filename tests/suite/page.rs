@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Host, eventually, require};
+use crate::harness::{Host, eventually, lacks};
 use crate::terminal::{CTRL_C, Terminal};
 
 /// The page's app, deployed.
@@ -143,7 +143,9 @@ fn a_one_off_ends_at_ctrl_c_and_is_not_restarted() {
 /// "One-off dyno execution syntax".
 #[test]
 fn a_command_or_a_process_type_with_additional_arguments() {
-    require("python3");
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = widgets(&host);
     for (words, printed) in [

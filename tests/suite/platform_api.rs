@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::builds;
-use crate::harness::{DEADLINE, Host, eventually, root};
+use crate::harness::{DEADLINE, Host, eventually, lacks, root};
 
 /// A response.
 struct Answer {
@@ -436,6 +436,9 @@ fn a_process_type_is_stopped_as_a_whole_and_the_formation_is_made_up_again() {
 
 #[test]
 fn where_a_dyno_listens_is_told_to_whoever_asks_for_it() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = host.folder("web");
     host.dyno(&app, &["deploy"]).finish().succeeds();

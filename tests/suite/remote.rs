@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::api_tcp::Remote;
 use super::git_push::Checkout;
-use super::harness::{Host, Running, eventually};
+use super::harness::{Host, Running, eventually, lacks};
 use super::terminal::{CTRL_D, Terminal};
 
 /// Where the server is, and where commands are typed.
@@ -290,6 +290,9 @@ fn everything_else_works_from_afar() {
 
 #[test]
 fn git_pushes_from_afar_with_the_token_of_the_environment() {
+    if lacks("git") {
+        return;
+    }
     let apart = Apart::new();
     let checkout = Checkout::new(&apart.here, "plain");
     checkout.write("Procfile", "worker: sleep 1000\n");

@@ -12,11 +12,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, eventually, require};
+use crate::harness::{DEADLINE, Host, eventually, lacks};
 
 /// A copy of `tests/apps/NAME` called `shop`, deployed, and up.
 pub fn shop(host: &Host, fixture: &str) -> PathBuf {
-    require("python3");
     let app = host.folder_as(fixture, "shop");
     host.dyno(&app, &["deploy"])
         .finish()
@@ -89,6 +88,9 @@ fn logged(host: &Host, text: &str) {
 
 #[test]
 fn web_dynos_get_requests_and_a_one_off_that_listens_never_does() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "web");
     let router = router(&host);
@@ -125,6 +127,9 @@ fn web_dynos_get_requests_and_a_one_off_that_listens_never_does() {
 
 #[test]
 fn of_a_destroyed_app_nobody_knows_any_more() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = shop(&host, "web");
     let router = router(&host);
@@ -151,6 +156,9 @@ fn port_of(host: &Host, app: &Path, dyno: &str) -> u16 {
 
 #[test]
 fn whoever_takes_a_web_dynos_port_gets_nothing() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "stops-listening");
     let router = router(&host);
@@ -246,6 +254,9 @@ impl Load {
 
 #[test]
 fn nobody_is_sent_away_while_dynos_are_replaced() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "web");
     let router = router(&host);
@@ -285,6 +296,9 @@ fn nobody_is_sent_away_while_dynos_are_replaced() {
 
 #[test]
 fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = shop(&host, "web");
     let address = router(&host);
@@ -328,6 +342,9 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
 
 #[test]
 fn a_request_in_flight_is_answered_before_its_dyno_ends() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "web");
     let router = router(&host);
@@ -354,6 +371,9 @@ fn a_request_in_flight_is_answered_before_its_dyno_ends() {
 
 #[test]
 fn a_request_in_flight_is_answered_though_the_server_is_stopped() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "web");
     let router = router(&host);
@@ -380,6 +400,9 @@ fn a_request_in_flight_is_answered_though_the_server_is_stopped() {
 
 #[test]
 fn a_request_that_takes_too_long_does_not_keep_its_dyno() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::with(&[("DYNO_DRAIN_TIMEOUT", "0.3")]);
     let app = shop(&host, "web");
     let router = router(&host);
@@ -429,7 +452,9 @@ fn what_is_no_web_dyno_that_is_up_has_an_answer_of_its_own() {
 
 #[test]
 fn requests_wait_for_a_dyno_that_boots() {
-    require("python3");
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = host.folder_as("slow-boot", "shop");
     host.dyno(&app, &["create"]).finish().succeeds();
@@ -446,6 +471,9 @@ fn requests_wait_for_a_dyno_that_boots() {
 
 #[test]
 fn a_websocket_goes_through_and_ends_with_its_dyno() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let app = shop(&host, "websocket-echo");
     let router = router(&host);

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Host, Running, eventually};
+use crate::harness::{Host, Running, eventually, lacks};
 use crate::terminal::{CTRL_C, Terminal};
 
 /// A dyno that says `up` and lives until its input ends.
@@ -20,6 +20,9 @@ fn running<'a>(host: &'a Host, app: &std::path::Path) -> Running<'a> {
 
 #[test]
 fn a_command_inside_sees_the_dynos_files_processes_and_variables() {
+    if lacks("ps") {
+        return;
+    }
     let host = Host::new();
     let app = host.plain_app();
     let first = running(&host, &app);
@@ -70,7 +73,7 @@ fn it_gets_a_terminal_of_its_own() {
     let terminal = Terminal::open(&host, &app, &["run:inside", "run.1", "bash"]);
     terminal.wait_for_prompt();
     terminal.resize(40, 100);
-    terminal.type_keys("stty size; tty; sh -c 'echo begun; exec sleep 1000'\r");
+    terminal.type_keys("until stty size | grep '40 100'; do sleep 0.01; done; tty; sh -c 'echo begun; exec sleep 1000'\r");
     terminal.wait_for_line("40 100");
     terminal.wait_for_text("/dev/pts/");
     // Ctrl-C between two commands of its own is lost on bash.

@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Host, STARTING, binary, is_root, require};
+use crate::harness::{Host, STARTING, binary, is_root, lacks, leave_out};
 
 /// Only root can make a disk that is full: a small one, in a mount namespace of the script's own. The suite runs as root,
 /// too, before a change lands.
 pub fn can_fill_a_disk() -> bool {
     if !is_root() {
-        eprintln!("left out: only root can mount a small disk");
+        leave_out("tests of a full disk: only root can mount a small one");
         return false;
     }
-    require("unshare");
-    true
+    !lacks("unshare")
 }
 
 /// Runs `script` in `app` with a state folder of 6 MB; `$0` is the binary. What it printed, on both streams.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Process, eventually};
+use crate::harness::{Host, Process, eventually, lacks};
 use crate::small_disk::{can_fill_a_disk, on_a_small_disk};
 use crate::terminal::{CTRL_C, Terminal};
 
@@ -283,6 +283,9 @@ fn a_dyno_ends_with_its_supervisor_all_of_it_at_once() {
 
 #[test]
 fn a_terminal_is_restored_when_the_supervisor_is_killed() {
+    if lacks("vi") {
+        return;
+    }
     let host = Host::new();
     let app = host.plain_app();
     let terminal = Terminal::run(&host, &app, &["bash"]);
@@ -565,6 +568,9 @@ fn a_dyno_keeps_its_port_for_itself_when_another_server_takes_over() {
 /// The room for the exit record is taken while there is some.
 #[test]
 fn how_a_dyno_ended_is_known_though_the_disk_was_full_and_no_server_there() {
+    if lacks("python3") {
+        return;
+    }
     if !can_fill_a_disk() {
         return;
     }

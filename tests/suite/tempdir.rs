@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{self, Host, Process, Running, eventually, is_root, pids};
+use crate::harness::{self, Host, Process, Running, eventually, is_root, lacks, lacks_walls, pids};
 use crate::terminal::Terminal;
 
 fn host() -> Host {
@@ -335,7 +335,6 @@ fn a_server_that_lives_on_sweeps_after_a_supervisor_and_its_init() {
 /// Runs `dyno ARGS` of `host` as root of a user namespace of one id in which there can be no other: a container, as far
 /// as namespaces go.
 fn in_a_container(host: &Host, folder: &Path, args: &[&str]) -> std::process::Output {
-    harness::require("unshare");
     let mut shell = Command::new("unshare");
     shell.args(["--user", "--map-root-user", "sh", "-c"]);
     shell.arg("echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"");
@@ -346,6 +345,12 @@ fn in_a_container(host: &Host, folder: &Path, args: &[&str]) -> std::process::Ou
 
 #[test]
 fn where_there_are_no_namespaces_a_folder_is_taken_and_said_once() {
+    if lacks_walls() {
+        return;
+    }
+    if lacks("unshare") {
+        return;
+    }
     let host = Host::with(&[("DYNO_ISOLATION", "auto"), ("DYNO_IDLE_LINGER", "0")]);
     let app = host.folder("plain");
     let run = |args: &[&str]| {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use crate::harness::{DEADLINE, Host, eventually, require};
+use crate::harness::{DEADLINE, Host, eventually, lacks};
 use crate::ps::detached;
 
 /// A port that was free a moment ago.
@@ -22,7 +22,6 @@ fn serving(host: &Host, fixture: &str, variables: &[&str]) -> u16 {
 }
 
 fn started(host: &Host, fixture: &str, variables: &[&str]) -> u16 {
-    require("python3");
     let app = host.app(fixture);
     let port = free_port();
     let port_variable = format!("PORT={port}");
@@ -73,6 +72,9 @@ fn lines(stream: TcpStream) -> impl Iterator<Item = String> {
 
 #[test]
 fn web_tells_about_itself_and_answers_several_at_once() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let port = serving(&host, "web", &["COLOR=blue"]);
     assert_eq!(get(port, "/dyno"), "run.1\n");
@@ -101,6 +103,9 @@ fn web_tells_about_itself_and_answers_several_at_once() {
 
 #[test]
 fn slow_boot_listens_after_a_while() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let port = started(&host, "slow-boot", &["DELAY=1"]);
     host.wait_for_log("app[run.1]: booting");
@@ -111,6 +116,9 @@ fn slow_boot_listens_after_a_while() {
 
 #[test]
 fn never_binds_runs_and_does_not_listen() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let port = started(&host, "never-binds", &[]);
     host.wait_for_log("app[run.1]: not listening");
@@ -121,6 +129,9 @@ fn never_binds_runs_and_does_not_listen() {
 
 #[test]
 fn ignores_term_serves_until_it_is_killed() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::with(&[("DYNO_STOP_GRACE", "1")]);
     let port = serving(&host, "ignores-term", &[]);
     let app = host.path().join("apps/ignores-term");
@@ -135,7 +146,9 @@ fn ignores_term_serves_until_it_is_killed() {
 #[test]
 fn crash_first_crashes_as_often_as_it_is_told() {
     let host = Host::new();
-    require("python3");
+    if lacks("python3") {
+        return;
+    }
     let app = host.app("crash-first");
     let counter = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let counter_port = format!("COUNTER_PORT={}", counter.local_addr().unwrap().port());
@@ -169,6 +182,9 @@ fn crash_first_crashes_as_often_as_it_is_told() {
 
 #[test]
 fn streams_goes_on_until_its_reader_leaves() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let port = serving(&host, "streams", &["INTERVAL=0.01"]);
     let mut stream = connect(port);
@@ -228,6 +244,9 @@ fn receive(stream: &mut impl Read) -> (u8, Vec<u8>) {
 
 #[test]
 fn websocket_echo_speaks_the_protocol() {
+    if lacks("python3") {
+        return;
+    }
     let host = Host::new();
     let port = serving(&host, "websocket-echo", &[]);
     assert_eq!(get(port, "/dyno"), "run.1\n");
