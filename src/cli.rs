@@ -7,6 +7,7 @@ mod apps;
 mod attach;
 mod auth;
 mod config;
+mod config_edit;
 mod context;
 mod deploy;
 mod doctor;
@@ -22,6 +23,7 @@ mod pieces;
 mod ps;
 mod ps_end;
 mod releases;
+mod rename;
 mod run;
 mod run_detached;
 mod run_inside;
@@ -35,11 +37,12 @@ mod start;
 mod streams;
 mod usage;
 mod wait;
+mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
@@ -112,19 +115,19 @@ enum Command {
     /// List the dynos
     Ps(ps::Ps),
     /// Say how many dynos of each process type there shall be, or show it
-    #[command(name = "ps:scale")]
+    #[command(name = "ps:scale", visible_alias = "scale")]
     PsScale(scale::Scale),
     /// Say of which size the dynos of each process type shall be, or show it
     #[command(name = "ps:type", visible_alias = "ps:resize")]
     PsType(scale::Type),
     /// End dynos; of the formation, others take their places
-    #[command(name = "ps:stop")]
+    #[command(name = "ps:stop", visible_alias = "ps:kill")]
     PsStop(ps_end::Stop),
     /// Wait until the newest release runs, or until a one-off dyno has ended, and exit with its status
     #[command(name = "ps:wait")]
     PsWait(ps_end::Wait),
     /// Restart dynos; a one-off ends by it
-    #[command(name = "ps:restart")]
+    #[command(name = "ps:restart", visible_alias = "restart")]
     PsRestart(ps_end::Restart),
     /// Dyno time by app, process type and size
     Usage(usage::Show),
@@ -148,6 +151,7 @@ enum Command {
     #[command(name = "git:remote")]
     GitRemote(git::Remote),
     /// Make an app and link this folder to it
+    #[command(visible_alias = "apps:create")]
     Create(apps::Create),
     /// Link this folder to an app
     Link,
@@ -156,11 +160,14 @@ enum Command {
     /// List the apps
     Apps,
     /// Show an app
-    #[command(name = "apps:info")]
+    #[command(name = "apps:info", visible_alias = "info")]
     AppsInfo(apps::Info),
     /// Destroy an app, its slugs, config and dynos
-    #[command(name = "apps:destroy")]
+    #[command(name = "apps:destroy", visible_alias = "destroy")]
     AppsDestroy(apps::Destroy),
+    /// Give an app another name
+    #[command(name = "apps:rename", visible_alias = "rename")]
+    AppsRename(rename::Rename),
     /// Show the config vars
     Config(config::Show),
     /// Set config vars; a new release
@@ -172,11 +179,17 @@ enum Command {
     /// Remove config vars; a new release
     #[command(name = "config:unset")]
     ConfigUnset(config::Unset),
+    /// Edit the config vars in your editor; a new release
+    #[command(name = "config:edit")]
+    ConfigEdit(config_edit::Edit),
     /// List the releases
     Releases(releases::List),
     /// Show a release
     #[command(name = "releases:info")]
     ReleasesInfo(releases::Info),
+    /// Show what the release command of a release printed
+    #[command(name = "releases:output")]
+    ReleasesOutput(releases::Output),
     /// Release an earlier slug and config again
     #[command(name = "releases:rollback", visible_alias = "rollback")]
     ReleasesRollback(releases::Rollback),
@@ -281,12 +294,15 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Apps => apps::list(&mut context)?,
         Command::AppsInfo(command) => command.perform(&mut context)?,
         Command::AppsDestroy(command) => command.perform(&mut context)?,
+        Command::AppsRename(command) => command.perform(&mut context)?,
         Command::Config(command) => command.perform(&mut context)?,
         Command::ConfigSet(command) => command.perform(&mut context)?,
         Command::ConfigGet(command) => command.perform(&mut context)?,
         Command::ConfigUnset(command) => command.perform(&mut context)?,
+        Command::ConfigEdit(command) => command.perform(&mut context)?,
         Command::Releases(command) => command.perform(&mut context)?,
         Command::ReleasesInfo(command) => command.perform(&mut context)?,
+        Command::ReleasesOutput(command) => command.perform(&mut context)?,
         Command::ReleasesRollback(command) => command.perform(&mut context)?,
         Command::Doctor => return doctor::perform(&mut context),
         Command::Settings(command) => command.perform(&mut context)?,
@@ -312,6 +328,19 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
     let message = paragraphs.next().map(lines).unwrap_or_default();
     let tip = paragraphs.find_map(|text| text.strip_prefix("tip: ").map(lines));
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(argument.as_str()),
+        _ => None,
+    };
+    let words = match error.kind() {
+        ErrorKind::InvalidSubcommand => words::error(&args, None, false),
+        ErrorKind::UnknownArgument => words::error(&args, argument, false),
+        ErrorKind::InvalidValue => {
+            let missing_app = argument.is_some_and(|argument| argument.starts_with("--app "));
+            words::error(&args, None, missing_app)
+        }
+        _ => None,
+    };
     let known = Cli::command();
     let command = args.iter().find(|arg| known.find_subcommand(arg).is_some());
     let runs = command.is_some_and(|command| command.starts_with("run") || command == "ps:wait");
@@ -319,9 +348,10 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
         Some(command) => format!("`dyno {command} --help` shows what it takes"),
         None => "`dyno --help` lists the commands".to_owned(),
     };
-    UserError::new(message.trim_start_matches("error: "))
-        .hint(tip.unwrap_or(help))
-        .exit_code(if runs { EXIT_DYNO_FAILED } else { EXIT_USAGE })
+    let error = words.unwrap_or_else(|| {
+        UserError::new(message.trim_start_matches("error: ")).hint(tip.unwrap_or(help))
+    });
+    error.exit_code(if runs { EXIT_DYNO_FAILED } else { EXIT_USAGE })
 }
 
 /// Whatever goes wrong before a command of the user's runs must not look like that command's status.
@@ -354,7 +384,7 @@ mod tests {
         assert_eq!(run.message, "unexpected argument '--no-such' found");
         assert_eq!(run.exit_code, Some(EXIT_DYNO_FAILED));
         let other = error(&["confg"]);
-        assert_eq!(other.message, "unrecognized subcommand 'confg'");
+        assert_eq!(other.message, "there is no command `confg`");
         assert!(other.hint.is_some_and(|hint| hint.contains("config")));
         assert_eq!(other.exit_code, Some(EXIT_USAGE));
     }

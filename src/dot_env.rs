@@ -53,6 +53,23 @@ pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserEr
     Ok(variables)
 }
 
+/// A line, with its line feed, that [`parse`] reads as this variable.
+pub fn line(name: &str, value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+.,:/@%=~^".contains(c);
+    if value.chars().all(plain) {
+        return format!("{name}={value}\n");
+    }
+    let mut quoted = String::new();
+    for c in value.chars() {
+        match c {
+            '\n' => quoted += "\\n",
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c => quoted.push(c),
+        }
+    }
+    format!("{name}=\"{quoted}\"\n")
+}
+
 /// What stands for a value; none if a quote does not end, or is not followed by nothing or a comment.
 fn value(text: &str) -> Option<String> {
     let (value, rest) = match text.as_bytes().first() {
@@ -93,6 +110,14 @@ fn double_quoted(text: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_line_is_read_as_what_it_was_made_of(value in r#"[ -~\n\r\té"'\\\\#$]*"#) {
+            let read = parse(line("A", &value).as_bytes(), ".env").unwrap();
+            assert_eq!(read.get("A"), Some(&value));
+        }
+    }
 
     #[test]
     fn lines_are_read_as_foreman_reads_them() {

@@ -128,6 +128,22 @@ impl Repositories {
         Ok(None)
     }
 
+    /// Has the repository of an app follow its new name, if it has one.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn rename(&self, app_id: &str, old: &str, new: &str) -> io::Result<()> {
+        let path = self.path(old);
+        if owner_of(&path).as_deref() != Some(app_id) {
+            return Ok(());
+        }
+        // One that another app of that name has left behind.
+        if let Some(other) = owner_of(&self.path(new)) {
+            self.set_aside(&other)?;
+        }
+        fs::rename(path, self.path(new))
+    }
+
     /// What a server does when it starts: has the hooks run `program`, and removes what others left half done. Nothing if
     /// nobody has pushed yet.
     ///

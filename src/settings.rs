@@ -379,30 +379,16 @@ fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
 }
 
 /// The setting that somebody may have meant: the one with the fewest letters to change, if they are few.
-fn nearest(name: &str) -> Option<&'static Setting> {
+pub fn nearest(name: &str) -> Option<&'static Setting> {
     const FEW: usize = 3;
     if name.len() > 64 {
         return None;
     }
-    let distances = TABLE.iter().map(|row| (distance(name, row.name), row));
+    let distances = TABLE
+        .iter()
+        .map(|row| (strsim::osa_distance(name, row.name), row));
     let (distance, setting) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= FEW).then_some(setting)
-}
-
-/// Levenshtein's distance.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let change = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]

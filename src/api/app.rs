@@ -156,10 +156,14 @@ impl CreateApp {
 }
 
 /// `PATCH /apps/A`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UpdateApp {
     /// Whether it shall be closed to visitors.
-    pub maintenance: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<bool>,
+    /// What it shall be called from now on.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub name: Option<AppName>,
 }
 
 impl UpdateApp {
@@ -169,14 +173,19 @@ impl UpdateApp {
     /// When a field is wrong, or is one that cannot be changed.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
-        for fixed in ["name", "build_stack"] {
-            if fields.names().any(|name| name == fixed) {
-                let message = format!("`{fixed}` of an app cannot be changed");
-                return Err(ApiError::invalid(message));
-            }
+        if fields.names().any(|name| name == "build_stack") {
+            let message = "`build_stack` of an app cannot be changed";
+            return Err(ApiError::invalid(message));
         }
-        let maintenance = fields.required("maintenance")?;
-        Ok(Self { maintenance })
+        let name: Option<String> = fields.optional("name")?;
+        let update = Self {
+            maintenance: fields.optional("maintenance")?,
+            name: name.map(|name| AppName::parse(&name)).transpose()?,
+        };
+        if update == Self::default() {
+            return Err(ApiError::invalid("`maintenance` or `name` is missing"));
+        }
+        Ok(update)
     }
 }
 

@@ -332,21 +332,24 @@ fn updates_of_a_formation_have_bounds() {
 }
 
 #[test]
-fn of_an_app_only_maintenance_can_be_changed() {
+fn of_an_app_maintenance_and_name_can_be_changed() {
     let parse = |body: &str| UpdateApp::parse(body.as_bytes());
     assert_eq!(
         parse(r#"{"maintenance":true}"#),
-        Ok(UpdateApp { maintenance: true })
+        Ok(UpdateApp {
+            maintenance: Some(true),
+            name: None,
+        })
     );
     for (body, message) in [
-        ("{}", "`maintenance` is missing"),
+        ("{}", "`maintenance` or `name` is missing"),
         (
             r#"{"maintenance":1}"#,
             "`maintenance` is not valid: invalid type: integer `1`, expected a boolean",
         ),
         (
-            r#"{"maintenance":true,"name":"other"}"#,
-            "`name` of an app cannot be changed",
+            r#"{"maintenance":true,"build_stack":"other"}"#,
+            "`build_stack` of an app cannot be changed",
         ),
     ] {
         let error = parse(body).unwrap_err();
@@ -611,7 +614,10 @@ fn the_server_reads_what_the_client_writes() {
         updates: crate::formation::parse_scale(&["web=2:2x", "worker+1", "clock-3"]).unwrap(),
     };
     assert_eq!(ScaleFormation::parse(&body(&scale)).unwrap(), scale);
-    let update_app = UpdateApp { maintenance: true };
+    let update_app = UpdateApp {
+        maintenance: Some(true),
+        name: Some(AppName::parse("shop").unwrap()),
+    };
     assert_eq!(UpdateApp::parse(&body(&update_app)).unwrap(), update_app);
 
     let create_slug = CreateSlug {

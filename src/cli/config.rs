@@ -109,7 +109,11 @@ impl Unset {
     }
 }
 
-fn apply(context: &mut Context, change: &ConfigChange, doing: &str) -> Result<Config> {
+/// Makes the change, which is a release, and says so.
+///
+/// # Errors
+/// When it is refused.
+pub fn apply(context: &mut Context, change: &ConfigChange, doing: &str) -> Result<Config> {
     let app = context.app()?;
     let names: Vec<&str> = change.keys().map(String::as_str).collect();
     let client = context.client()?;

@@ -39,7 +39,10 @@ impl Maintenance {
 /// Closes the app to visitors, or opens it again.
 pub fn set(context: &mut Context, maintenance: bool) -> Result<()> {
     let app = context.app()?;
-    let request = UpdateApp { maintenance };
+    let request = UpdateApp {
+        maintenance: Some(maintenance),
+        name: None,
+    };
     let app: App = context.client()?.patch(&app_path(&app, ""), &request)?;
     let doing = if maintenance { "Enabling" } else { "Disabling" };
     tell!("{doing} maintenance mode for {}... done", app.name);

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
 use super::ps_end::no_dynos_of;
-use super::{say, say_json};
+use super::{say, say_json, words};
 use crate::api::dyno::Dyno;
 use crate::dyno::DynoName;
 use crate::error::UserError;
@@ -77,6 +77,9 @@ impl Ps {
             Ok(_) => UserError::new(format!("no dyno `{wanted}` runs on `{app}`")),
             Err(_) => no_dynos_of(wanted, app),
         };
+        if let Some(command) = words::joined("ps", wanted) {
+            return error.hint(format!("`dyno {command}` is a command"));
+        }
         match self.all {
             true => error.hint("`dyno ps --all` lists those that are remembered"),
             false => error.hint("`dyno ps --all` lists also those that have ended"),

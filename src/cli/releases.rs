@@ -1,15 +1,19 @@
 //! `dyno releases`, `releases:info`, `releases:rollback`.
 
+use std::io::Write;
+
 use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
+use super::logs::show;
 use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
 use crate::error::{UserError, shown, tell};
 use crate::http::target;
 use crate::release::ReleaseStatus;
+use crate::terminal;
 
 /// How many releases are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 15;
@@ -89,13 +93,7 @@ impl Info {
     /// Prints what there is to know.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
-        let version = match self.version {
-            Some(version) => version,
-            None => match newest_first(context, &app)?.first() {
-                Some(release) => release.version.to_string(),
-                None => return Err(UserError::new(format!("`{app}` has no release")).into()),
-            },
-        };
+        let version = named_or_newest(self.version, context, &app)?;
         let version = target::encode(&version);
         let client = context.client()?;
         let release: Release = client.get(&app_path(&app, &format!("/releases/{version}")))?;
@@ -145,6 +143,74 @@ fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) -
         say!("{:width$} {value}", format!("{name}:"))?;
     }
     Ok(())
+}
+
+/// Show what the release command of a release printed.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// `v3`; the newest if not given
+    #[arg(value_name = "vN")]
+    version: Option<String>,
+}
+
+impl Output {
+    /// Prints it, as it comes if the command still runs.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let version = named_or_newest(self.version, context, &app)?;
+        let client = context.client()?;
+        let path = app_path(&app, &format!("/releases/{}", target::encode(&version)));
+        let release: Release = client.get(&path)?;
+        if release.output_stream_url.is_none() {
+            tell!(
+                "Release v{} has no release output available.",
+                release.version
+            );
+            return Ok(());
+        }
+        let mut stream = client.stream(&format!("{path}/output"))?;
+        let (mut bytes, mut stdout) = (Vec::new(), std::io::stdout().lock());
+        let is_terminal = terminal::is_terminal(rustix::stdio::stdout());
+        while stream.read(&mut bytes)? {
+            // Whole lines, so that no character is cut in two.
+            let whole = bytes
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            print(&bytes[..whole], is_terminal, &mut stdout)?;
+            bytes.drain(..whole);
+        }
+        Ok(print(&bytes, is_terminal, &mut stdout)?)
+    }
+}
+
+/// Prints what a program wrote; on a terminal nothing of it is obeyed.
+fn print(bytes: &[u8], is_terminal: bool, out: &mut impl Write) -> std::io::Result<()> {
+    if !is_terminal {
+        out.write_all(bytes)?;
+        return out.flush();
+    }
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let (line, end) = match line.strip_suffix(b"\n") {
+            Some(line) => (line, "\n"),
+            None => (line, ""),
+        };
+        let mut text = String::new();
+        show(line, &mut text);
+        write!(out, "{text}{end}")?;
+    }
+    out.flush()
+}
+
+/// The release that was named, else the newest.
+fn named_or_newest(version: Option<String>, context: &mut Context, app: &str) -> Result<String> {
+    if let Some(version) = version {
+        return Ok(version);
+    }
+    match newest_first(context, app)?.first() {
+        Some(release) => Ok(release.version.to_string()),
+        None => Err(UserError::new(format!("`{app}` has no release")).into()),
+    }
 }
 
 /// Release an earlier slug and config again.

@@ -56,13 +56,25 @@ pub fn info(host: &Host, app: &str) -> Answer {
     Ok(Response::json(200, &host.resource(&app)))
 }
 
-/// `PATCH /apps/A`: closes it to visitors, or opens it again.
+/// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name.
 pub fn update(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let app = host.store.app(app)?;
-    let UpdateApp { maintenance } = UpdateApp::parse(body)?;
-    let app = host.store.set_maintenance(&app.id, maintenance, now)?;
-    let switched = if maintenance { "on" } else { "off" };
-    host.log(&app.id, &format!("Maintenance mode {switched}"));
+    let UpdateApp { maintenance, name } = UpdateApp::parse(body)?;
+    let old = app.name.clone();
+    // The name first: it may be taken, and then nothing is to have changed.
+    let mut app = match name {
+        Some(name) => host.store.rename_app(&app.id, &name, now)?,
+        None => app,
+    };
+    if app.name != old {
+        let text = format!("Renamed from {old} to {}", app.name);
+        host.log(&app.id, &text);
+    }
+    if let Some(maintenance) = maintenance {
+        app = host.store.set_maintenance(&app.id, maintenance, now)?;
+        let switched = if maintenance { "on" } else { "off" };
+        host.log(&app.id, &format!("Maintenance mode {switched}"));
+    }
     Ok(Response::json(200, &host.resource(&app)))
 }
 

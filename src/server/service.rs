@@ -310,6 +310,26 @@ impl Service {
         }
     }
 
+    /// `PATCH /apps/A`: router, repository and formation hear of it.
+    fn change_app(&mut self, app: &str, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+        let before = self.host.store.app(app).ok();
+        // By its id, it is found again under its new name.
+        let known = before.as_ref().map_or(app, |app| app.id.as_str());
+        let reply = self.change_formation(known, request, ctx);
+        let after = self.host.store.app(known).ok();
+        if let (Some(before), Some(after)) = (before, after)
+            && before.name != after.name
+        {
+            let (old, new) = (before.name.as_str(), after.name.as_str());
+            self.tell_router_of_end(old);
+            self.tell_router(&after.id);
+            if let Err(error) = self.repositories().rename(&after.id, old, new) {
+                tell!("cannot rename the git repository of `{new}`: {error}");
+            }
+        }
+        reply.unwrap_or_else(|| self.dyno_request(request, ctx))
+    }
+
     /// Apps whose last dyno has ended are destroyed now.
     fn go_on_destroying(&mut self, ctx: &mut Ctx<Self>) {
         let store = &self.host.store;
@@ -384,10 +404,8 @@ impl Service {
                 drop(path);
                 return self.destroy(&app, request, ctx);
             }
-            (
-                "PATCH",
-                ["apps", app] | ["apps", app, "formation"] | ["apps", app, "formation", _],
-            ) => {
+            ("PATCH", ["apps", app]) => return self.change_app(app, &request, ctx),
+            ("PATCH", ["apps", app, "formation"] | ["apps", app, "formation", _]) => {
                 let reply = self.change_formation(app, &request, ctx);
                 return reply.unwrap_or_else(|| self.dyno_request(&request, ctx));
             }

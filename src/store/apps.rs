@@ -80,6 +80,24 @@ impl Store {
         })
     }
 
+    /// Gives an app another name. Everything that is its own stays so.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`], [`StoreError::NameTaken`].
+    pub fn rename_app(&mut self, id: &str, name: &AppName, now: Timestamp) -> Result<App> {
+        self.write(|transaction| {
+            let app = find(transaction, id)?;
+            if app.name == *name {
+                return Ok(app);
+            }
+            let name = free_name(transaction, &NameWish::Exactly(name.clone()))?;
+            transaction
+                .prepare_cached("UPDATE apps SET name = ?2, updated_at = ?3 WHERE id = ?1")?
+                .execute(params![app.id, name, Time(now)])?;
+            find(transaction, id)
+        })
+    }
+
     /// Forgets an app and all that belongs to it. Its dynos are to be stopped before. A slug that
     /// another app has released stays.
     ///

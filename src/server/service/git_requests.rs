@@ -106,7 +106,7 @@ impl Service {
         Ok(Reply::Stream(request.response()))
     }
 
-    fn repositories(&self) -> Repositories {
+    pub(super) fn repositories(&self) -> Repositories {
         Repositories::new(&self.home)
     }
 

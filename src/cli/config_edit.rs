@@ -1,0 +1,216 @@
+//! `dyno config:edit`: all config vars, or one, in the person's own editor. What was written there is never lost: if it
+//! makes no sense or cannot be released, it can be edited again, and stays in a file that the error names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use clap::Args;
+use tempfile::TempDir;
+
+use super::config;
+use super::context::{Context, app_path};
+use crate::config_var::{Config, ConfigChange};
+use crate::dot_env;
+use crate::error::{UserError, tell, tell_part};
+use crate::terminal;
+
+/// Edit the config vars in $VISUAL or $EDITOR; what changed is one new release.
+#[derive(Debug, Args)]
+pub struct Edit {
+    /// Only the value of this one
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Edit {
+    /// Has them edited, until they can be released or the person gives up.
+    pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app()?;
+        let target = app_path(&app, "/config-vars");
+        let before: Config = context.client()?.get(&target)?;
+        let original = match &self.name {
+            Some(name) => before.get(name).cloned().unwrap_or_default(),
+            None => text_of(&before, &app),
+        };
+        let folder = tempfile::Builder::new().prefix("dyno-config.").tempdir()?;
+        let file = folder.path().join(match &self.name {
+            Some(_) => "value.txt",
+            None => "config.env",
+        });
+        // Only its owner can look into the folder.
+        fs::write(&file, &original)?;
+        loop {
+            edit(&file)?;
+            let edited = fs::read(&file)?;
+            if edited == original.as_bytes() {
+                tell!("No changes to config vars");
+                return Ok(());
+            }
+            let released = self
+                .change(&before, &edited)
+                .and_then(|change| release(context, &target, &before, &change));
+            let Err(error) = released else { return Ok(()) };
+            if !again(&error) {
+                return Err(kept(error, folder, &file));
+            }
+        }
+    }
+
+    /// What the edited text changes.
+    fn change(&self, before: &Config, edited: &[u8]) -> Result<ConfigChange> {
+        let Some(name) = &self.name else {
+            return Ok(difference(before, edited)?);
+        };
+        let value = std::str::from_utf8(edited)
+            .map_err(|_| UserError::new(format!("the value of `{name}` is not UTF-8")))?;
+        // Editors end a text with a line feed.
+        let value = value.strip_suffix('\n').unwrap_or(value).to_owned();
+        Ok(match before.get(name) == Some(&value) {
+            true => ConfigChange::new(),
+            false => ConfigChange::from([(name.clone(), Some(value))]),
+        })
+    }
+}
+
+/// The text to edit.
+fn text_of(config: &Config, app: &str) -> String {
+    let mut text = format!(
+        "# The config vars of {app}, one NAME=value a line; a line that is removed unsets its var.\n"
+    );
+    for (name, value) in config {
+        text += &dot_env::line(name, value);
+    }
+    text
+}
+
+/// What a text changes of a config.
+fn difference(before: &Config, text: &[u8]) -> Result<ConfigChange, UserError> {
+    let after: BTreeMap<String, String> = dot_env::parse(text, "the text")?;
+    if after.is_empty() && !before.is_empty() && text.trim_ascii().is_empty() {
+        return Err(UserError::new("the text is empty, which may be a mistake")
+            .hint("`dyno config:unset NAME…` removes config vars"));
+    }
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let mut change: ConfigChange = removed.map(|name| (name.clone(), None)).collect();
+    for (name, value) in after {
+        if before.get(&name) != Some(&value) {
+            change.insert(name, Some(value));
+        }
+    }
+    Ok(change)
+}
+
+/// Makes the release, unless others have changed the config meanwhile.
+fn release(
+    context: &mut Context,
+    target: &str,
+    before: &Config,
+    change: &ConfigChange,
+) -> Result<()> {
+    if change.is_empty() {
+        tell!("No changes to config vars");
+        return Ok(());
+    }
+    let now: Config = context.client()?.get(target)?;
+    if now != *before {
+        return Err(
+            UserError::new("the config vars have changed since they were opened")
+                .hint("`dyno config:edit` again shows what they are now")
+                .into(),
+        );
+    }
+    config::apply(context, change, "Setting").map(drop)
+}
+
+/// Runs the editor on the file.
+fn edit(file: &Path) -> Result<()> {
+    let variable = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|value| !value.trim().is_empty())
+    };
+    let editor = variable("VISUAL").or_else(|| variable("EDITOR"));
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    // As git does: it may be a line of shell, such as `code --wait`.
+    let status = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("editor")
+        .arg(file)
+        .status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(UserError::new(format!(
+        "the editor `{editor}` failed: {status}; nothing was changed"
+    ))
+    .hint("$VISUAL or $EDITOR names another one")
+    .into())
+}
+
+/// Tells what is wrong; whether the person wants to go on with the same text. One that is not at a terminal does not.
+fn again(error: &anyhow::Error) -> bool {
+    if !terminal::is_terminal(rustix::stdio::stdin()) {
+        return false;
+    }
+    tell!("{error:#}");
+    tell_part!("Edit it again? [Y/n] ");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok_and(|bytes| bytes > 0) && !answer.trim_start().starts_with(['n', 'N'])
+}
+
+/// The error, and where the text is that was written in vain.
+fn kept(error: anyhow::Error, folder: TempDir, file: &Path) -> anyhow::Error {
+    let _: PathBuf = folder.keep();
+    let user = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<UserError>());
+    let message = user.map_or_else(|| format!("{error:#}"), |error| error.message.clone());
+    UserError::new(format!("{message}; nothing was changed"))
+        .hint(format!("what you wrote is in `{}`", file.display()))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_opened_says_what_the_config_is() {
+        let before = config(&[
+            ("A", "1"),
+            ("KEY", "-----\nline \"two\" \\ # $x\n"),
+            ("E", ""),
+            ("S", " a "),
+        ]);
+        let text = text_of(&before, "shop");
+        assert_eq!(
+            difference(&before, text.as_bytes()),
+            Ok(ConfigChange::new())
+        );
+    }
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let before = config(&[("A", "1"), ("B", "2"), ("C", "3")]);
+        let change = difference(&before, b"# comment\nB=two\nC=3\nD='x y'\n").unwrap();
+        let expected = [("A", None), ("B", Some("two")), ("D", Some("x y"))];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        assert_eq!(change, ConfigChange::from(expected));
+        assert!(difference(&before, b"no sense").is_err());
+        assert!(difference(&before, b" \n").is_err());
+        assert_eq!(difference(&Config::new(), b""), Ok(ConfigChange::new()));
+    }
+}
