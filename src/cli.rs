@@ -43,7 +43,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
 use context::Context;
@@ -214,6 +214,16 @@ enum Command {
 }
 
 impl Command {
+    /// Its name, if it is about no app, so that `-a` has no meaning.
+    fn without_app(&self) -> Option<&'static str> {
+        match self {
+            Self::Apps => Some("apps"),
+            Self::AuthToken(_) => Some("auth:token"),
+            Self::Link => None,
+            _ => self.is_of_this_host(),
+        }
+    }
+
     /// Its name, if it is about a server and its host, and makes no sense from elsewhere.
     fn is_of_this_host(&self) -> Option<&'static str> {
         match self {
@@ -231,12 +241,38 @@ impl Command {
     }
 }
 
+/// The commands for which `-a` has no meaning, and whose help does not list it.
+const WITHOUT_APP: &[&str] = &[
+    "apps",
+    "start",
+    "unlink",
+    "heroku:env",
+    "auth:token",
+    "doctor",
+    "settings",
+    "server",
+    "server:status",
+    "server:stop",
+];
+
+/// What clap makes of [`Cli`], but that the help of commands lists no `-a` where it has no meaning.
+fn definition() -> clap::Command {
+    WITHOUT_APP.iter().fold(Cli::command(), |cli, name| {
+        // One of this name goes before the global one.
+        let hidden = clap::Arg::new("app").short('a').long("app").hide(true);
+        cli.mut_subcommand(name, |command| command.arg(hidden))
+    })
+}
+
 /// Does what the command line says; the result is the exit code.
 ///
 /// # Errors
 /// What the command could not do, for the person at the terminal.
 pub fn run() -> anyhow::Result<u8> {
-    let Cli { place, command } = match Cli::try_parse() {
+    let parsed = definition()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { place, command } = match parsed {
         Ok(cli) => cli,
         // Help and version are "errors" to clap, too; it knows where they belong.
         Err(error) if is_help(&error) => {
@@ -245,6 +281,17 @@ pub fn run() -> anyhow::Result<u8> {
         }
         Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
     };
+    if let (Some(name), true) = (command.without_app(), place.app.is_some()) {
+        return Err(UserError::new(format!(
+            "-a has no meaning for `dyno {name}`, which is about no app"
+        ))
+        .hint(match name {
+            "start" => "it runs an app of its own; `-C DIR` says which folder".to_owned(),
+            name => format!("leave it out; `dyno {name} --help` shows what it takes"),
+        })
+        .exit_code(EXIT_USAGE)
+        .into());
+    }
     // Their exit status is a command's in a dyno.
     let runs = match &command {
         Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) => true,
@@ -371,7 +418,25 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn help_lists_no_app_where_it_has_no_meaning() {
+        let help = |name: &str| {
+            let error = definition().try_get_matches_from(["dyno", name, "--help"]);
+            error.unwrap_err().render().to_string()
+        };
+        for name in WITHOUT_APP {
+            assert!(!help(name).contains("--app"), "{name}: {}", help(name));
+            for words in [["dyno", "-a", "x", name], ["dyno", name, "-a", "x"]] {
+                let matches = definition().try_get_matches_from(words).unwrap();
+                let cli = Cli::from_arg_matches(&matches).unwrap();
+                assert_eq!(cli.command.without_app(), Some(*name));
+                assert_eq!(cli.place.app.as_deref(), Some("x"), "{words:?}");
+            }
+        }
+        assert!(help("ps").contains("--app"));
     }
 
     #[test]

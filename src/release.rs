@@ -324,9 +324,77 @@ impl Release {
     }
 }
 
+/// A release as it counts for how many are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number within the app.
+    pub version: Version,
+    /// How far it has come.
+    pub status: ReleaseStatus,
+    /// Whether it has a slug.
+    pub has_slug: bool,
+    /// Whether a dyno of it is alive.
+    pub runs: bool,
+}
+
+/// Which releases are too old to keep, the oldest first: of `releases`, the newest first, those beyond the newest
+/// `keep`. What runs stays, whatever its age, and so do what a rollback would go to, and a release whose phase has not
+/// ended.
+pub fn expired(releases: &[Kept], keep: u32) -> Vec<Version> {
+    let succeeded = |release: &&Kept| release.status == ReleaseStatus::Succeeded;
+    let current = releases.iter().find(succeeded).map(|it| it.version);
+    let before = releases
+        .iter()
+        .filter(succeeded)
+        .filter(|release| release.has_slug && Some(release.version) != current)
+        .map(|release| release.version)
+        .next();
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    let is_needed = |release: &Kept| {
+        release.runs
+            || release.status == ReleaseStatus::Pending
+            || [current, before].contains(&Some(release.version))
+    };
+    let old = releases.iter().skip(keep).rev();
+    old.filter(|release| !is_needed(release))
+        .map(|release| release.version)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn old_releases_expire_but_for_what_runs_and_what_a_rollback_goes_to() {
+        use ReleaseStatus::{Failed, Pending, Succeeded};
+        let release = |number: u32, status, has_slug, runs| Kept {
+            version: number.to_string().parse().unwrap(),
+            status,
+            has_slug,
+            runs,
+        };
+        let releases = [
+            release(9, Pending, true, false),
+            release(8, Failed, true, false),
+            release(7, Failed, true, false),
+            release(6, Succeeded, true, true),
+            release(5, Failed, true, false),
+            release(4, Succeeded, true, false),
+            release(3, Succeeded, true, true),
+            release(2, Succeeded, true, false),
+            release(1, Succeeded, false, false),
+        ];
+        let numbers = |keep| -> Vec<_> {
+            let expired = expired(&releases, keep);
+            expired.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(numbers(0), ["v1", "v2", "v5", "v7", "v8"]);
+        assert_eq!(numbers(3), ["v1", "v2", "v5"]);
+        assert_eq!(numbers(8), ["v1"]);
+        assert_eq!(numbers(9), [""; 0]);
+        assert_eq!(expired(&[], 1), []);
+    }
 
     #[test]
     fn a_version_is_typed_with_or_without_its_v() {

@@ -122,6 +122,8 @@ settings! {
     max_large_one_offs: u32, Server, count(5, 1..=10_000);
     /// How many ended dynos of an app are remembered.
     kept_dynos: u32, Server, count(1_000, 0..=1_000_000);
+    /// How many releases of an app are kept with their slugs; what runs and the one before always are.
+    keep_releases: u32, Server, count(50, 0..=1_000_000);
     /// How much of an app's log is kept.
     log_limit: u64, Server, mib(256, 1..=1 << 20);
     /// How long a line of an app's log is kept (Heroku's).
@@ -376,6 +378,39 @@ const SHOWN: usize = 60;
 fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
     UserError::new(format!("{place}the setting `{written}` makes no sense"))
         .hint(format!("it takes {}", setting.takes()))
+}
+
+/// Variables whose names begin like a setting's and that are none: what commands and tests read beside settings, and what
+/// programs in dynos are given.
+const OTHER_VARIABLES: &[&str] = &[
+    "DYNO_HOME",
+    "DYNO_APP",
+    "DYNO_HOST",
+    "DYNO_API_KEY",
+    "DYNO_TLS_CA",
+    "DYNO_ID",
+    "DYNO_BACKEND",
+    "DYNO_PUSH_FROM_AFAR",
+];
+
+/// What to say of variables of the environment that look like settings and are none, for each that is near to one.
+pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let of_tests = ["DYNO_TEST_", "DYNO_SOAK_"];
+    let unknown = variables.filter(|variable| {
+        let is_setting = || TABLE.iter().any(|setting| setting.variable() == **variable);
+        !OTHER_VARIABLES.contains(variable)
+            && !of_tests.iter().any(|begin| variable.starts_with(begin))
+            && !is_setting()
+    });
+    let told = unknown.filter_map(|variable| {
+        let name = variable.strip_prefix("DYNO_")?;
+        let near = nearest(&name.to_ascii_lowercase())?.variable();
+        let variable = shown(variable.as_bytes(), SHOWN);
+        Some(format!(
+            "there is no setting `{variable}`; did you mean `{near}`?"
+        ))
+    });
+    told.collect()
 }
 
 /// The setting that somebody may have meant: the one with the fewest letters to change, if they are few.

@@ -12,6 +12,7 @@ mod builds;
 mod columns;
 mod dynos;
 mod error;
+mod expiry;
 mod folders;
 mod formation;
 mod releases;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::logs::{LogQuery, MOST_LINES};
+use super::logs::LogQuery;
 use super::{ApiError, Fields, Time, fixed_id};
 
 /// A log session.
@@ -48,11 +48,6 @@ impl CreateLogSession {
             tail: fields.optional("tail")?.unwrap_or(false),
             ..LogQuery::default()
         };
-        if let Some(lines) = query.lines.filter(|lines| *lines > MOST_LINES) {
-            return Err(ApiError::invalid(format!(
-                "`lines` is not valid: {lines} is not from 0 to {MOST_LINES}"
-            )));
-        }
         if let Some(source) = fields.text("source")? {
             query.source = Some(source.parse().map_err(|()| {
                 ApiError::invalid("`source` is not valid: it is `app` or `heroku`")

@@ -13,9 +13,6 @@ use crate::log_line::{Filter, Source};
 /// How many lines there are when nothing is said (Heroku's figure).
 pub const USUAL_LINES: u32 = 100;
 
-/// How many lines may be asked for at once.
-pub const MOST_LINES: u32 = 100_000;
-
 /// The content type of server-sent events, a form in which Heroku's client reads logs.
 pub const EVENT_STREAM: &str = "text/event-stream";
 
@@ -90,8 +87,8 @@ impl LogQuery {
             };
             match name {
                 "lines" => {
-                    let lines = value.parse().ok().filter(|lines| *lines <= MOST_LINES);
-                    let bounds = format!("a number from 0 to {MOST_LINES}");
+                    let lines = value.parse().ok();
+                    let bounds = format!("a number from 0 to {}", u32::MAX);
                     query.lines = Some(lines.ok_or_else(|| wanted(&bounds))?);
                 }
                 "tail" => query.tail = flag(value).ok_or_else(|| wanted("1 or 0"))?,
@@ -203,7 +200,7 @@ mod tests {
         for query in [
             LogQuery::default(),
             LogQuery {
-                lines: Some(MOST_LINES),
+                lines: Some(u32::MAX),
                 tail: true,
                 source: Some(Source::Heroku),
                 dyno: Some("run.1".to_owned()),
@@ -229,7 +226,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named_with_its_bounds() {
         for (name, value) in [
-            ("lines", "100001"),
+            ("lines", "4294967296"),
             ("lines", "-1"),
             ("tail", "yes"),
             ("source", "nginx"),
@@ -239,8 +236,8 @@ mod tests {
             let error = read(&[(name, value)]).unwrap_err();
             assert!(error.message.contains(name), "{error}");
         }
-        let error = read(&[("lines", "100001")]).unwrap_err();
-        assert!(error.message.contains("from 0 to 100000"), "{error}");
+        let error = read(&[("lines", "4294967296")]).unwrap_err();
+        assert!(error.message.contains("from 0 to 4294967295"), "{error}");
         assert!(read(&[("until_ended", "1"), ("dyno", "run")]).is_err());
         assert!(read(&[("until_ended", "1"), ("dyno", "run.1")]).is_ok());
     }

@@ -1,6 +1,6 @@
 //! `dyno config`, `config:set`, `config:get`, `config:unset`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use clap::Args;
@@ -11,6 +11,7 @@ use crate::api::release::Release;
 use crate::command_line;
 use crate::config_var::{Config, ConfigChange};
 use crate::error::{UserError, tell};
+use crate::release::ReleaseStatus;
 
 /// Show the config vars.
 #[derive(Debug, Args)]
@@ -41,8 +42,56 @@ impl Show {
                 say!("{:width$} {value}", format!("{name}:"))?;
             }
         }
-        Ok(())
+        warn_of_unreleased(context, &app, &config, None)
     }
+}
+
+/// Says which of these config vars are not those of what runs, since the release command of their release failed or has
+/// not ended.
+fn warn_of_unreleased(
+    context: &mut Context,
+    app: &str,
+    config: &Config,
+    asked: Option<&[String]>,
+) -> Result<()> {
+    let client = context.client()?;
+    let releases: Vec<Release> = client.get_list(&app_path(app, "/releases"))?;
+    let newest = releases.iter().max_by_key(|release| release.version);
+    let current = releases.iter().find(|release| release.current);
+    let (Some(newest), Some(current)) = (newest, current) else {
+        return Ok(());
+    };
+    if newest.version == current.version {
+        return Ok(());
+    }
+    let path = app_path(app, &format!("/releases/{}/config-vars", current.version));
+    let runs: Config = client.get(&path)?;
+    let names: BTreeSet<&str> = config
+        .iter()
+        .filter(|(name, value)| runs.get(*name) != Some(*value))
+        .map(|(name, _)| name.as_str())
+        .chain(
+            runs.keys()
+                .map(String::as_str)
+                .filter(|name| !config.contains_key(*name)),
+        )
+        .filter(|name| asked.is_none_or(|asked| asked.iter().any(|it| it == name)))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = names.into_iter().collect();
+    let why = match newest.status {
+        ReleaseStatus::Pending => "whose release command has not ended",
+        _ => "whose release command failed",
+    };
+    tell!(
+        "warning: {} as shown is of v{}, {why}; what runs is v{}",
+        names.join(", "),
+        newest.version,
+        current.version
+    );
+    Ok(())
 }
 
 /// Set config vars; a new release.
@@ -89,7 +138,7 @@ impl Get {
         for name in &self.names {
             say!("{}", config.get(name).map_or("", String::as_str))?;
         }
-        Ok(())
+        warn_of_unreleased(context, &app, &config, Some(&self.names))
     }
 }
 

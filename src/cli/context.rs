@@ -17,7 +17,7 @@ use crate::client::{Client, Far};
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::http::target;
-use crate::settings::{Settings, Sourced};
+use crate::settings::{self, Settings, Sourced};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,6 +53,11 @@ impl Context {
         let app = place
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
+        let variables = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let variables: Vec<String> = variables.filter(|name| name.starts_with("DYNO_")).collect();
+        for told in settings::misspelt(variables.iter().map(String::as_str)) {
+            tell!("warning: {told}");
+        }
         let home = Home::of_process()?;
         let far = far(place.tls_ca, &home)?;
         let (sourced, misconfigured) = match settings_of(&home) {
@@ -201,9 +206,9 @@ impl Context {
         }
     }
 
-    /// Gives the connection away, for an attach.
-    pub fn into_client(self) -> Result<Client> {
-        self.client.context("no connection to the server")
+    /// Gives the connection away, for an attach; the next [`client`](Self::client) is another one.
+    pub fn take_client(&mut self) -> Result<Client> {
+        self.client.take().context("no connection to the server")
     }
 
     /// The app that was named, with `-a` or `$DYNO_APP`.

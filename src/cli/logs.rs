@@ -11,10 +11,11 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::context::Context;
+use super::context::{Context, app_path};
 use crate::api::dyno::Dyno;
-use crate::api::logs::{LogQuery, MOST_LINES};
-use crate::error::{UserError, tell};
+use crate::api::formation::Formation;
+use crate::api::logs::LogQuery;
+use crate::error::{UserError, shown, tell};
 use crate::log_line::{self, Source};
 use crate::time_span;
 pub(super) use paint::show;
@@ -23,8 +24,8 @@ use print::Printer;
 /// Show the app's log.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// How many of the last lines [default: 100, or all with --since]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_LINES)))]
+    /// How many of the last lines, any number of them [default: 100, or all with --since]
+    #[arg(short, long, value_name = "N")]
     num: Option<u32>,
     /// Go on with the lines that come, until Ctrl-C
     #[arg(short, long)]
@@ -67,9 +68,56 @@ impl Logs {
             ..LogQuery::default()
         };
         let app = context.app()?;
-        let mut printer = Printer::of_process(self.json)?;
-        follow::read(context, &app, query, &mut |lines| printer.print(lines))
+        let unknown = match query.dyno.clone() {
+            Some(name) if !is_known(&name, &app, context)? => Some(name),
+            _ => None,
+        };
+        let unknown = unknown.map(|name| unknown_to(&name, &app));
+        if let (Some(error), true) = (&unknown, self.tail) {
+            tell!("warning: {error}; waiting for the first line");
+        }
+        let (mut printer, mut printed) = (Printer::of_process(self.json)?, false);
+        let tail = self.tail;
+        follow::read(context, &app, query, &mut |lines| {
+            printed |= !lines.is_empty();
+            printer.print(lines)
+        })?;
+        // What is forgotten may have left lines.
+        match unknown {
+            Some(error) if !printed && !tail => Err(error.into()),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Whether a process type or a dyno of this name is the app's, or a name of the platform's.
+fn is_known(name: &str, app: &str, context: &mut Context) -> Result<bool> {
+    if ["api", "router", "run", "release"].contains(&name) {
+        return Ok(true);
+    }
+    let client = context.client()?;
+    let formation: Vec<Formation> = client.get_list(&app_path(app, "/formation"))?;
+    if formation.iter().any(|entry| entry.r#type == name) {
+        return Ok(true);
+    }
+    let dynos: Vec<Dyno> = client.get_list(&app_path(app, "/dynos?ended=true"))?;
+    Ok(dynos
+        .iter()
+        .any(|dyno| dyno.name == name || dyno.r#type == name))
+}
+
+fn unknown_to(name: &str, app: &str) -> UserError {
+    let what = match name.contains('.') {
+        true => "dyno",
+        false => "process type",
+    };
+    let name = shown(name.as_bytes(), 60);
+    UserError::new(format!(
+        "`{app}` has no {what} `{name}`, and no line of one in its log"
+    ))
+    .hint(format!(
+        "`dyno ps --all -a {app}` lists the dynos, `dyno ps:scale -a {app}` the process types"
+    ))
 }
 
 /// Prints what a dyno has written to the log and will write, from its first line to its last, and returns when

@@ -68,7 +68,8 @@ fn described(release: &Release) -> String {
     match release.status {
         ReleaseStatus::Succeeded => description,
         ReleaseStatus::Failed => format!("{description} (release command failed)"),
-        _ => format!("{description} (release command executing)"),
+        ReleaseStatus::Expired => format!("{description} (expired)"),
+        ReleaseStatus::Pending => format!("{description} (release command executing)"),
     }
 }
 

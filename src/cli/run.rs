@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -9,7 +10,13 @@ use clap::Args;
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{OneOff, in_time, tell_isolation};
+use super::wait::ended_within;
+use crate::dyno::EndReason;
+use crate::error::tell;
 use crate::terminal;
+
+/// How long the end of a dyno may take to be noted after its client has heard of it.
+const NOTED: Duration = Duration::from_secs(5);
 
 /// Run a command in a one-off dyno.
 ///
@@ -75,14 +82,31 @@ impl Run {
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
-        let upgraded = context.into_client()?.attach(&target);
+        let upgraded = context.take_client()?.attach(&target);
         let upgraded = upgraded.map_err(|error| in_time(error, &dyno.name))?;
         let connection = Connection {
             socket: upgraded.socket,
             early: upgraded.received,
             fds: upgraded.fds,
         };
-        attach(connection, &dyno.name, status, timeout)
+        let code = attach(connection, &dyno.name, status, timeout)?;
+        if request.time_to_live.is_some() {
+            tell_why_it_ended(&mut context, &app, &dyno.name);
+        }
+        Ok(code)
+    }
+}
+
+/// Says so if the command did not end by itself, but because its time was over. That is no reason to fail.
+fn tell_why_it_ended(context: &mut Context, app: &str, dyno: &str) {
+    let Ok(known) = ended_within(context, app, dyno, Some(NOTED)) else {
+        return;
+    };
+    if known
+        .ended()
+        .is_some_and(|ended| ended.is_for(EndReason::TimeToLive))
+    {
+        tell!("{dyno} was ended: its time to live (--ttl) is over");
     }
 }
 

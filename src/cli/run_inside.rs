@@ -58,7 +58,7 @@ impl RunInside {
         let status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         let dyno = target::encode(&self.dyno);
         let target = app_path(&app, &format!("/dynos/{dyno}/inside"));
-        let upgraded = context.into_client()?.attach_with(&target, &request);
+        let upgraded = context.take_client()?.attach_with(&target, &request);
         let upgraded = upgraded.map_err(|error| in_time(error, &self.dyno))?;
         let connection = Connection {
             socket: upgraded.socket,

@@ -35,10 +35,10 @@ use super::one_off::tell_isolation;
 use crate::api::app::App;
 use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
-use crate::api::logs::{LogQuery, MOST_LINES};
+use crate::api::logs::LogQuery;
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
 use crate::client::is_lost;
-use crate::error::{EXIT_USAGE, UserError, tell, tell_part};
+use crate::error::{UserError, tell, tell_part};
 use crate::formation::{Update, parse_amount};
 use crate::log_line;
 use crate::release::ProcessTypes;
@@ -112,7 +112,6 @@ impl Start {
     /// # Errors
     /// When nothing can be started, or with the status of what failed.
     pub fn perform(self, mut context: Context) -> Result<u8> {
-        no_other_app(&context)?;
         let root = current_folder()?;
         let types = procfile(&root)?;
         let formation = quantities::quantities(&types, self.formation.as_deref(), &self.processes)?;
@@ -148,20 +147,6 @@ impl Start {
             })?;
         }
         running.until_end(&events)
-    }
-}
-
-/// `-a` would name an app that does not exist yet. `$DYNO_APP`, which is there for other commands, is passed over.
-fn no_other_app(context: &Context) -> Result<()> {
-    let of_environment = std::env::var("DYNO_APP").ok();
-    match context.named_app() {
-        Some(app) if of_environment.as_deref() != Some(app) => Err(UserError::new(
-            "`dyno start` runs an app of its own: -a has no meaning",
-        )
-        .hint("`-C DIR` says which folder")
-        .exit_code(EXIT_USAGE)
-        .into()),
-        _ => Ok(()),
     }
 }
 
@@ -431,7 +416,7 @@ impl Log {
     /// Shows all of it until the app is destroyed.
     fn read(mut self, context: &mut Context, app_id: &str, app: &str) -> Result<()> {
         let query = LogQuery {
-            lines: Some(MOST_LINES),
+            lines: Some(u32::MAX),
             tail: true,
             ..LogQuery::default()
         };

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::context::Context;
+use super::context::{Context, app_path};
 use super::{say, say_json};
+use crate::api::app::App;
 use crate::api::usage::Usage;
 use crate::time_span;
 
@@ -26,7 +27,16 @@ impl Show {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let mut usage: Vec<Usage> = context.client()?.get_list("/usage")?;
         if let Some(app) = context.named_app() {
+            let app = app.to_owned();
             usage.retain(|line| line.app.name == app || line.app.id == app);
+            // One that was destroyed has its time all the same.
+            if usage.is_empty() {
+                let _: App = context.client()?.get(&app_path(&app, ""))?;
+                return match self.json {
+                    true => say_json(&usage),
+                    false => Ok(say!("No dyno of {app} has run yet.")?),
+                };
+            }
         }
         if self.json {
             return say_json(&usage);

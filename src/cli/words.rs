@@ -5,7 +5,7 @@
 use clap::CommandFactory;
 
 use super::Cli;
-use crate::command_line::join;
+use crate::command_line::quote;
 use crate::error::UserError;
 
 /// Words that are no commands, or with `:*` all commands that begin so, and what to do instead.
@@ -386,11 +386,11 @@ fn split(words: &[String]) -> Option<(&str, &[String])> {
 
 /// What was meant, to be typed: with the words that followed.
 fn typed(command: &str, rest: &[String]) -> String {
-    let rest = match rest {
-        [] => String::new(),
-        rest => format!(" {}", join(rest)),
-    };
-    format!("did you mean `dyno {command}{rest}`?")
+    let words = rest.iter().map(|word| format!(" {}", quote(word)));
+    format!(
+        "did you mean `dyno {command}{}`?",
+        words.collect::<String>()
+    )
 }
 
 fn of_others(word: &str) -> Option<&'static str> {

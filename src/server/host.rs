@@ -25,7 +25,7 @@ use crate::log_line::{self, Source};
 use crate::release::{RELEASE_PHASE, Release};
 use crate::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long the server, which has others to serve, waits for those who write to the same log.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -161,6 +161,30 @@ impl Host {
     pub fn log(&self, app_id: &str, what: &str) {
         let text = format!("{what} by user {}", self.account.email);
         self.log_as(app_id, Source::App, "api", &text);
+    }
+
+    /// Lets the app's releases expire that are too old to keep, and says in its log what is freed. Whether something is.
+    ///
+    /// # Errors
+    /// When the state cannot be read or written.
+    pub fn expire_releases(&mut self, app_id: &str) -> Result<bool, StoreError> {
+        let keep = self.settings.keep_releases;
+        let expired = self.store.expire_releases(app_id, keep, Timestamp::now())?;
+        let Some(expired) = expired else {
+            return Ok(false);
+        };
+        let (oldest, newest) = expired.versions;
+        let which = match oldest == newest {
+            true => format!("Release {oldest} has expired"),
+            false => format!("Releases from {oldest} to {newest} have expired"),
+        };
+        let freed = match expired.slugs {
+            0 => String::new(),
+            _ => format!(", and {} kB of slugs with it", expired.bytes.div_ceil(1024)),
+        };
+        let text = format!("{which} (keep_releases is {keep}){freed}");
+        self.log_as(app_id, Source::Heroku, "api", &text);
+        Ok(expired.slugs > 0)
     }
 
     /// Writes a line into the app's log.

@@ -11,7 +11,7 @@ use crate::api::range::Range;
 use crate::api::release::CreateRelease;
 use crate::error::tell;
 use crate::http::Response;
-use crate::release::{self, Version};
+use crate::release::{self, ReleaseStatus, Version};
 use crate::slug::SlugId;
 use crate::store::{NewRelease, Packed, Store, StoreError};
 
@@ -66,6 +66,9 @@ pub fn create<A: Application + AsMut<Host>>(
         CreateRelease::Deploy(deploy) => host.store.slug(&deploy.slug)?,
         CreateRelease::Rollback { release } => {
             let release = host.store.release(&app.id, release)?;
+            if release.status == ReleaseStatus::Expired {
+                return Err(StoreError::Expired(release.app_name, release.version).into());
+            }
             let (version, slug) = (release.version, release.slug_id);
             let slug = slug.ok_or(StoreError::NotEligible(release.app_name, version))?;
             host.store.slug(&slug)?

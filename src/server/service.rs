@@ -166,6 +166,10 @@ impl Service {
         host.slugs
             .sweep()
             .context("cannot clear up what an earlier server left")?;
+        // There may be fewer to keep than there were for the server before.
+        for app in host.store.apps().map_err(UserError::from)? {
+            host.expire_releases(&app.id).map_err(UserError::from)?;
+        }
         let kept = host.store.kept_digests().map_err(UserError::from)?;
         host.slugs
             .remove_all_but(&kept, SystemTime::now())
@@ -359,6 +363,15 @@ impl Service {
             |_: &mut Self, _: &mut Ctx<Self>| {}
         });
         self.sweep_slugs(ctx);
+    }
+
+    /// Lets the app's releases expire that are too old to keep, and removes what was theirs alone.
+    fn expire_releases(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        match self.host.expire_releases(app_id) {
+            Ok(false) => {}
+            Ok(true) => self.sweep_slugs(ctx),
+            Err(error) => tell!("cannot let old releases expire: {error}"),
+        }
     }
 
     /// Removes the slugs that are nobody's any more.
@@ -555,6 +568,7 @@ impl Application for Service {
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
         for app_id in std::mem::take(&mut self.host.released) {
             self.after_release(&app_id, ctx);
+            self.expire_releases(&app_id, ctx);
         }
         if self.ending && self.dynos.count() == 0 {
             ctx.stop();

@@ -59,6 +59,25 @@ fn the_environment_changes_them() {
 }
 
 #[test]
+fn a_variable_near_to_a_settings_is_told_and_no_other() {
+    let variables = [
+        "DYNO_IDLE_TIMEOT",
+        "DYNO_IDLE_TIMEOUT",
+        "DYNO_HOME",
+        "DYNO_APP",
+        "DYNO_ID",
+        "DYNO_TEST_BIN",
+        "DYNO_SOMETHING_ELSE_ALTOGETHER",
+        "DYNO_",
+        "PATH",
+    ];
+    assert_eq!(
+        misspelt(variables.into_iter()),
+        ["there is no setting `DYNO_IDLE_TIMEOT`; did you mean `DYNO_IDLE_TIMEOUT`?"]
+    );
+}
+
+#[test]
 fn the_environment_goes_before_the_file() {
     let file = ConfigFile {
         path: "config.toml".into(),

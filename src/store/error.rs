@@ -48,6 +48,8 @@ pub enum StoreError {
     },
     /// The release cannot be gone back to: it failed, or there was nothing to run.
     NotEligible(AppName, Version),
+    /// The release is too old: its slug is gone.
+    Expired(AppName, Version),
     /// The release is the current one.
     AlreadyCurrent(AppName, Version),
     /// The app has as many dynos as it may have.
@@ -126,6 +128,11 @@ impl StoreError {
                     "only what was deployed and has succeeded can run again: `dyno releases -a {app}`"
                 )
             }
+            Self::Expired(app, _) => {
+                format!(
+                    "`dyno releases -a {app}` lists them all; the setting `keep_releases` says how many are kept"
+                )
+            }
             Self::AlreadyCurrent(app, _) => {
                 format!("`dyno releases -a {app}` lists the earlier ones")
             }
@@ -174,6 +181,9 @@ impl fmt::Display for StoreError {
             }
             Self::NotEligible(app, version) => {
                 write!(f, "`{app}` cannot go back to `{version}`")
+            }
+            Self::Expired(app, version) => {
+                write!(f, "`{version}` of `{app}` has expired: its slug is gone")
             }
             Self::AlreadyCurrent(app, version) => {
                 write!(f, "`{version}` is what `{app}` runs already")

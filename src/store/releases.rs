@@ -66,7 +66,7 @@ impl Store {
     /// current one, since that would change nothing.
     ///
     /// # Errors
-    /// [`StoreError::NoApp`], [`StoreError::NoRelease`], [`StoreError::NotEligible`],
+    /// [`StoreError::NoApp`], [`StoreError::NoRelease`], [`StoreError::NotEligible`], [`StoreError::Expired`],
     /// [`StoreError::AlreadyCurrent`].
     pub fn rollback(
         &mut self,
@@ -79,6 +79,9 @@ impl Store {
             let old = find(transaction, app_id, release)?;
             if old.current {
                 return Err(StoreError::AlreadyCurrent(old.app_name, old.version));
+            }
+            if old.status == ReleaseStatus::Expired {
+                return Err(StoreError::Expired(old.app_name, old.version));
             }
             if !old.eligible_for_rollback() {
                 return Err(StoreError::NotEligible(old.app_name, old.version));

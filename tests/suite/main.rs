@@ -35,6 +35,7 @@ mod limits;
 mod log_file;
 mod log_sessions;
 mod logs;
+mod newcomer;
 mod page;
 mod panics;
 mod platform_api;

@@ -767,7 +767,7 @@ fn what_cannot_be_started_is_one_error_and_leaves_no_app() {
     let empty = project(&host, "empty", &[("README", "")]);
     host.dyno(&empty, &["start", "-a", "shop"])
         .finish()
-        .fails_with(2, "an app of its own", "-C DIR");
+        .fails_with(2, "-a has no meaning", "an app of its own; `-C DIR`");
     host.dyno(&empty, &["start"])
         .finish()
         .fails_with(1, "no Procfile in", "web: ./server");
