@@ -57,12 +57,14 @@ impl Home {
             let hint = "it would be another folder wherever you are: write it from `/` on";
             return Err(UserError::new(message).hint(hint).into());
         }
-        let mut folders = DirBuilder::new();
-        folders
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed)?;
+        // A root server's dynos are other users, who have to get through those above it: an image may have no `/var`.
+        for (folder, mode) in [(path.parent(), PASSABLE), (Some(path), PRIVATE)] {
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(mode);
+            folder
+                .map_or(Ok(()), |it| builder.create(it))
+                .map_err(failed)?;
+        }
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if metadata.uid() != rustix::process::geteuid().as_raw() {
             let message = format!("`{}` belongs to another user", path.display());
@@ -230,6 +232,8 @@ mod tests {
         let path = folder.path().join("a/b");
         let home = Home::open(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        let above = std::fs::metadata(folder.path().join("a")).unwrap();
+        assert_eq!(above.mode() & 0o711, 0o711, "dynos could not get through");
         std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         assert_eq!(Home::open(&path).unwrap(), home);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
