@@ -269,6 +269,7 @@ fn definition() -> clap::Command {
 /// # Errors
 /// What the command could not do, for the person at the terminal.
 pub fn run() -> anyhow::Result<u8> {
+    crate::fault::point("command line");
     let parsed = definition()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));

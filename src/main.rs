@@ -69,14 +69,22 @@ mod terminal;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let outcome = match args.first().and_then(|part| part.to_str()) {
+    let outcome = fault::caught(|| match args.first().and_then(|part| part.to_str()) {
         Some("__supervise") => supervisor::run().map(|()| 0),
         Some("__sandbox") => cli::sandbox::run(&args[1..]),
         Some("__git-hook") => cli::git_hook::run(&args[1..]),
         Some("__slug") => slug::command::run(&args[1..]).map(|()| 0),
         _ => cli::run(),
-    };
+    });
+    let outcome = outcome.unwrap_or_else(|why| Err(failed(&why).into()));
     ExitCode::from(outcome.unwrap_or_else(|error| report(&error)))
+}
+
+/// The status of a panic, 101, could be taken for that of a command in a dyno.
+fn failed(why: &str) -> UserError {
+    UserError::new(format!("dyno itself has failed: {why}"))
+        .hint("this is a mistake in dyno; a dyno that was started goes on, as `dyno ps` shows")
+        .exit_code(error::EXIT_DYNO_FAILED)
 }
 
 /// Prints an error, the only place that does; the result is the exit code.

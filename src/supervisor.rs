@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
@@ -81,16 +82,48 @@ pub fn run() -> Result<()> {
     let _port = fds.next();
     let spec = read_spec(spec)?;
     let folder = spec.folder.clone();
+    let patience = spec
+        .attached
+        .then(|| Duration::from_secs_f64(spec.attach_timeout));
+    let clients = server.try_clone()?;
     let began = caught_or(|| {
         fault::point("supervisor begin");
         Supervisor::new(spec, server)
     });
-    // Without a log and a socket there is still the record: the server tells what is in it.
+    // Without a log and a socket there is still the record, which the server tells the log, and the client, who is about to come.
     let supervisor = began.inspect_err(|error| {
-        let _ = write_record(&folder, &start_failed(format!("{error:#}")));
+        let message = format!("{error:#}");
+        let _ = write_record(&folder, &start_failed(message.clone()));
+        if let Some(patience) = patience {
+            refuse_client(&clients, message, patience);
+        }
     })?;
+    drop(clients);
     supervisor.run();
     Ok(())
+}
+
+/// Tells the client of a dyno that there is none, and why, if it comes in time.
+fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or_default();
+        let mut sources = [PollFd::new(server, PollFlags::IN)];
+        if !rustix::event::poll(&mut sources, Some(&left)).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        match control::receive::<ToSupervisor>(server) {
+            Ok(Some((ToSupervisor::Attach { .. }, fds))) => {
+                for mut session in fds.into_iter().flat_map(Session::begin) {
+                    let _ = session.tell(&Frame::Error(Refusal::new(message.clone())), &[]);
+                }
+                return;
+            }
+            Ok(Some((ToSupervisor::Stop { .. }, _))) | Ok(None) | Err(_) => return,
+            Ok(Some(_)) => {}
+        }
+    }
 }
 
 /// The socket to the server, out of the way of 1, where a program of the dyno could find it.

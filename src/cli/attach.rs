@@ -25,7 +25,8 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
-use crate::error::{EXIT_DYNO_FAILED, UserError, shown};
+use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
+use crate::fault;
 use crate::frame::{self, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
@@ -458,6 +459,7 @@ impl<'a> Session<'a> {
                     1 => rustix::stdio::stdout(),
                     _ => rustix::stdio::stderr(),
                 };
+                fault::point("command line pump");
                 let end = streams::pump(fd.as_fd(), to, &active);
                 drop(fd);
                 tell(&news, &waker, News::Output(number, end));
@@ -540,7 +542,13 @@ const INTERRUPTED: u8 = 130;
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new()
         .stack_size(256 * 1024)
-        .spawn(work)
+        .spawn(move || {
+            // The loop would wait for its word for ever. The panic hook has restored the terminal.
+            if let Err(why) = fault::caught(work) {
+                tell!("error: dyno itself has failed: {why}");
+                std::process::exit(EXIT_DYNO_FAILED.into());
+            }
+        })
         .context("cannot start a thread")?;
     Ok(())
 }

@@ -15,6 +15,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -23,9 +24,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount_change, move_mount, open_tree, unmount,
+    fsopen, mount_change, mount_remount, move_mount, open_tree, unmount,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
@@ -224,9 +225,7 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
             .with_context(|| format!("cannot set up `{}` in the dyno", step.target().display()))?;
     }
     fs::remove_dir_all(STAGING).context("cannot remove the staging folder")?;
-    add_attributes(&root, Attributes::READ_ONLY, false)
-        .context("cannot make the root read-only")?;
-    drop(root);
+    make_read_only(root).context("cannot make the root read-only")?;
 
     give_up_privilege().context("cannot give up privilege")
 }
@@ -377,6 +376,21 @@ fn new_root() -> Result<OwnedFd> {
     }
     rustix::process::chdir("/")?;
     Ok(root)
+}
+
+/// Nothing can be added to the root tree any more. The mount is our own, so that Linux before 5.12 may do it the classic way.
+fn make_read_only(root: OwnedFd) -> io::Result<()> {
+    match add_attributes(&root, Attributes::READ_ONLY, false) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let same = MountFlags::NOSUID | MountFlags::NODEV;
+            Ok(mount_remount(
+                "/",
+                same | MountFlags::RDONLY | MountFlags::BIND,
+                "",
+            )?)
+        }
+        other => other,
+    }
 }
 
 fn new_file_system(

@@ -133,7 +133,8 @@ fn a_supervisor_that_panics_before_it_has_a_log_is_told_of_by_the_server() {
         let point = "supervisor begin";
         let host = Host::with(&[(PANIC, point)]);
         let app = host.plain_app();
-        host.run(&app, &["sleep 1000"]).finish().exits(125);
+        let run = host.run(&app, &["sleep 1000"]).finish();
+        run.exits(125).mentions(&words(point));
         let said = platform_error(&host, "run.1");
         assert_eq!(said, format!("Failed to launch the dyno: {}", words(point)));
         host.wait_until_clean();
@@ -291,5 +292,17 @@ fn a_bridge_that_panics_is_replaced_at_its_address() {
         let _ = first.read(&mut [0]);
         eventually("a bridge", || connect().is_ok().then_some(()));
         assert!(host.server_log().contains("a test wants it at `bridge`"));
+    }
+}
+
+#[test]
+fn a_command_line_that_panics_does_not_leave_with_a_status_that_could_be_a_commands() {
+    if has_points() {
+        for point in ["command line", "command line pump"] {
+            let host = Host::new();
+            let app = host.plain_app();
+            let run = host.run(&app, &["exit 3"]).env(PANIC, point).finish();
+            run.exits(125).mentions("dyno itself has failed: ");
+        }
     }
 }
