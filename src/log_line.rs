@@ -15,6 +15,26 @@ pub use splitter::Splitter;
 /// The longest text of one line in bytes; a longer one is cut into pieces, each a line (Heroku's figure).
 pub const MAX_TEXT: usize = 10_000;
 
+/// The first piece of a text that is longer than a line may have, in bytes: [`MAX_TEXT`], or a little less so that no UTF-8
+/// character is cut in two. What is no UTF-8 is cut anywhere.
+fn first_piece(text: &[u8]) -> usize {
+    let is_inside = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+    if !text.get(MAX_TEXT).is_some_and(is_inside) {
+        return text.len().min(MAX_TEXT);
+    }
+    // A character has three bytes at most after its first one, which tells how many.
+    let begin = (MAX_TEXT - 3..MAX_TEXT).rfind(|at| !is_inside(&text[*at]));
+    let length = |first: u8| match first {
+        0b1100_0000..0b1110_0000 => 2,
+        0b1110_0000..0b1111_0000 => 3,
+        0b1111_0000..0b1111_1000 => 4,
+        _ => 1,
+    };
+    begin
+        .filter(|at| at + length(text[*at]) > MAX_TEXT)
+        .unwrap_or(MAX_TEXT)
+}
+
 /// The length of the time that a line begins with, in bytes.
 const TIME: usize = "2022-05-05T11:15:40.779338+00:00".len();
 
@@ -82,8 +102,9 @@ impl Prefix {
 /// Appends one whole line, line feed included, to `out`. Of `text`, what would make more than a line of it is cut
 /// off, and a line feed in it is a blank.
 pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, text: &[u8]) {
-    Prefix::new(at, source, process).append(out, &text[..text.len().min(MAX_TEXT)]);
-    let begin = out.len() - 1 - text.len().min(MAX_TEXT);
+    let length = first_piece(text);
+    Prefix::new(at, source, process).append(out, &text[..length]);
+    let begin = out.len() - 1 - length;
     let end = out.len() - 1;
     for byte in &mut out[begin..end] {
         if *byte == b'\n' {

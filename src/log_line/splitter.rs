@@ -2,9 +2,9 @@
 
 use memchr::memchr_iter;
 
-use super::MAX_TEXT;
+use super::{MAX_TEXT, first_piece};
 
-/// Cuts a stream of bytes into lines. Holds what may be the beginning of one: hardly more than [`MAX_TEXT`] bytes.
+/// Cuts a stream of bytes into lines, one that is too long before a character and not in it. Holds what may be the beginning of one: hardly more than [`MAX_TEXT`] bytes.
 #[derive(Debug, Default)]
 pub struct Splitter {
     partial: Vec<u8>,
@@ -41,15 +41,19 @@ impl Splitter {
     fn keep(&mut self, mut text: &[u8], line: &mut impl FnMut(&[u8])) {
         while self.partial.len() + text.len() > MAX_TEXT + 1 {
             if self.partial.is_empty() {
-                let (piece, rest) = text.split_at(MAX_TEXT);
+                let (piece, rest) = text.split_at(first_piece(text));
                 line(piece);
                 text = rest;
             } else {
-                let taken = text.len().min(MAX_TEXT.saturating_sub(self.partial.len()));
+                // One more than a piece has tells whether it would end inside of a character.
+                let taken = text
+                    .len()
+                    .min((MAX_TEXT + 1).saturating_sub(self.partial.len()));
                 self.partial.extend_from_slice(&text[..taken]);
                 text = &text[taken..];
-                line(&self.partial[..MAX_TEXT]);
-                self.partial.drain(..MAX_TEXT);
+                let length = first_piece(&self.partial);
+                line(&self.partial[..length]);
+                self.partial.drain(..length);
             }
         }
         self.partial.extend_from_slice(text);
@@ -57,12 +61,13 @@ impl Splitter {
 }
 
 fn whole(text: &[u8], line: &mut impl FnMut(&[u8])) {
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if text.len() <= MAX_TEXT {
-        line(text);
-    } else {
-        text.chunks(MAX_TEXT).for_each(line);
+    let mut text = text.strip_suffix(b"\r").unwrap_or(text);
+    while text.len() > MAX_TEXT {
+        let (piece, rest) = text.split_at(first_piece(text));
+        line(piece);
+        text = rest;
     }
+    line(text);
 }
 
 #[cfg(test)]
@@ -92,7 +97,23 @@ mod tests {
             if line.is_empty() {
                 pieces.push(Vec::new());
             }
-            pieces.extend(line.chunks(MAX_TEXT).map(<[u8]>::to_vec));
+            match std::str::from_utf8(line) {
+                Ok(line) => pieces.extend(of_whole_characters(line)),
+                Err(_) => pieces.extend(line.chunks(MAX_TEXT).map(<[u8]>::to_vec)),
+            }
+        }
+        pieces
+    }
+
+    fn of_whole_characters(line: &str) -> Vec<Vec<u8>> {
+        let mut pieces: Vec<Vec<u8>> = Vec::new();
+        for character in line.chars() {
+            match pieces.last_mut() {
+                Some(piece) if piece.len() + character.len_utf8() <= MAX_TEXT => {
+                    piece.extend(character.to_string().bytes());
+                }
+                _ => pieces.push(character.to_string().into_bytes()),
+            }
         }
         pieces
     }
@@ -114,6 +135,26 @@ mod tests {
         assert_eq!(lengths(&[&long, b"\r", b"\n"]), [MAX_TEXT; 2]);
         let longer = vec![b'x'; MAX_TEXT + 1];
         assert_eq!(lengths(&[&longer, b"\nz"]), [MAX_TEXT, 1, 1]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_before_a_character_and_bytes_that_are_none_anywhere() {
+        for character in ["é", "€", "🚀"] {
+            for offset in 0..4 {
+                let line = format!("{}{}", "x".repeat(offset), character.repeat(MAX_TEXT));
+                let pieces = split(&[line.as_bytes(), b"\n"]);
+                assert_eq!(pieces, of_whole_characters(&line), "{character} {offset}");
+                // However it comes.
+                let (a, b) = line.as_bytes().split_at(MAX_TEXT - 1);
+                let (b, c) = b.split_at(2);
+                assert_eq!(split(&[a, b, c]), pieces);
+            }
+        }
+        for byte in [0x80, 0xbf, 0xc3, 0xe2, 0xf0, 0xff] {
+            let lengths: Vec<_> = split(&[&vec![byte; 2 * MAX_TEXT + 1]]);
+            let lengths: Vec<_> = lengths.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [MAX_TEXT, MAX_TEXT, 1], "{byte:#x}");
+        }
     }
 
     proptest! {

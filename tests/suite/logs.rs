@@ -23,6 +23,32 @@ fn text(line: &str) -> String {
     text.to_owned()
 }
 
+#[test]
+fn a_line_that_is_too_long_is_cut_before_a_character() {
+    let host = Host::new();
+    let app = host.plain_app();
+    // Three bytes each, of which ten thousand are no multiple.
+    let command = "printf '\\342\\202\\254%.0s' $(seq 5000); echo; printf '\\342\\202\\254%.0s' $(seq 7000) >&2";
+    host.dyno(&app, &["run:detached", "--wait", command])
+        .finish()
+        .succeeds();
+    let outcome = logs(&host, &app, &["-d", "run.1", "-s", "app", "-n", "100"]);
+    let text = String::from_utf8(outcome.stdout.clone()).unwrap();
+    assert_eq!(text.matches('€').count(), 12_000);
+    let longest = texts(&outcome).iter().map(String::len).max();
+    assert_eq!(longest, Some(9_999));
+    let json = logs(
+        &host,
+        &app,
+        &["-d", "run.1", "-s", "app", "-n", "100", "--json"],
+    )
+    .text();
+    assert_eq!(
+        (json.matches('€').count(), json.matches('\u{fffd}').count()),
+        (12_000, 0)
+    );
+}
+
 fn logs<'a>(host: &'a Host, app: &Path, args: &[&str]) -> Outcome<'a> {
     let outcome = host.dyno(app, &[&["logs"], args].concat()).finish();
     outcome.succeeds();
