@@ -1,10 +1,14 @@
-//! `.env` files: variables for an app that somebody works on, as foreman reads them. Pure: the caller reads the file.
+//! `.env` files: variables for an app that somebody works on, in the forms that foreman and the `dotenv` libraries have.
+//! Pure: the caller reads the file.
 //!
-//! A line is `NAME=value`, `export NAME=value`, a comment, or blank. Between single quotes everything is as it is; between
-//! double quotes `\n` is a line feed, and `\` before anything else stands for that. Without quotes a blank and `#` begin a
-//! comment, and blanks at the end do not count. Nothing is put in for `$NAME`. Where foreman passes over a line that it
-//! does not understand, we say which one.
+//! A line is `NAME=value`, `export NAME=value`, `NAME: value`, a comment, or blank. Without quotes a value ends with its
+//! line; a blank and `#` begin a comment, and blanks at the end do not count. A value between quotes may go on over several
+//! lines. Between single quotes and between backticks everything is as it is; between double quotes `\n`, `\r` and `\t` are
+//! what they are elsewhere, and `\` before anything else stands for that. As in a shell, another quoted piece or a `\` and a
+//! character may follow at once: that is how a single quote gets into what `dyno config -s` writes. Nothing is put in for
+//! `$NAME`. Where foreman passes over a line that it does not understand, we say which one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::config_var::is_name;
@@ -27,28 +31,35 @@ pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserEr
             "has more than the {MAX_BYTES} bytes allowed"
         )));
     }
+    let bad = |before: &[u8], why: &str| {
+        let number = 1 + memchr::memchr_iter(b'\n', before).count();
+        refused(format!("makes no sense in line {number}: {why}"))
+    };
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let text = std::str::from_utf8(text)
+        .map_err(|error| bad(&text[..error.valid_up_to()], "it is not UTF-8"))?;
+    let text = without_carriage_returns(text);
     let mut variables = BTreeMap::new();
-    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
-        let bad = |why: &str| refused(format!("makes no sense in line {number}: {why}"));
-        let line = std::str::from_utf8(line).map_err(|_| bad("it is not UTF-8"))?;
-        let line = line.trim();
+    let mut rest = &*text;
+    while !rest.is_empty() {
+        let bad = |why: &str| bad(&text.as_bytes()[..text.len() - rest.len()], why);
+        let end = rest.find('\n').map_or(rest.len(), |end| end + 1);
+        let line = rest[..end].trim();
         if line.is_empty() || line.starts_with('#') {
+            rest = &rest[end..];
             continue;
         }
-        let exported = line.strip_prefix("export").map(str::trim_start);
-        let line = exported
-            .filter(|rest| rest.len() < line.len() - "export".len())
-            .unwrap_or(line);
-        let (name, rest) = line.split_once('=').ok_or_else(|| bad("it has no `=`"))?;
+        let (name, behind) = name(&rest[..end]).ok_or_else(|| bad("it has no `=`"))?;
         if !is_name(name) {
             return Err(bad("what stands before the `=` is no name of a variable"));
         }
-        let value = value(rest.trim_start()).ok_or_else(|| bad("a quote is not closed"))?;
+        // A quoted value may go on behind the line.
+        let (value, after) = value(&rest[end - behind.len()..]).map_err(bad)?;
         if value.contains('\0') {
             return Err(bad("it has a NUL byte"));
         }
         variables.insert(name.to_owned(), value);
+        rest = after;
     }
     Ok(variables)
 }
@@ -70,46 +81,106 @@ pub fn line(name: &str, value: &str) -> String {
     format!("{name}=\"{quoted}\"\n")
 }
 
-/// What stands for a value; none if a quote does not end, or is not followed by nothing or a comment.
-fn value(text: &str) -> Option<String> {
-    let (value, rest) = match text.as_bytes().first() {
-        Some(b'\'') => {
-            let (value, rest) = text[1..].split_once('\'')?;
-            (value.to_owned(), rest)
-        }
-        Some(b'"') => double_quoted(&text[1..])?,
-        _ => {
-            let comment = text
-                .match_indices('#')
-                .map(|(at, _)| at)
-                .find(|&at| at == 0 || text[..at].ends_with([' ', '\t']));
-            let value = &text[..comment.unwrap_or(text.len())];
-            (value.trim_end().to_owned(), "")
-        }
-    };
-    let rest = rest.trim_start();
-    (rest.is_empty() || rest.starts_with('#')).then_some(value)
+/// An editor that ends every line with `\r\n` means `\n`; anywhere else, a `\r` is what it is.
+fn without_carriage_returns(text: &str) -> Cow<'_, str> {
+    let line_feeds = text.matches('\n').count();
+    match line_feeds > 0 && text.matches("\r\n").count() == line_feeds {
+        true => text.replace("\r\n", "\n").into(),
+        false => text.into(),
+    }
 }
 
-/// A value up to its closing quote, and what follows.
-fn double_quoted(text: &str) -> Option<(String, &str)> {
+/// The name in a line, and what follows its `=` or `:`; none if there is neither.
+fn name(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start();
+    let exported = line.strip_prefix("export").map(str::trim_start);
+    let line = exported
+        .filter(|rest| rest.len() < line.len() - "export".len() && !rest.starts_with(['=', ':']))
+        .unwrap_or(line);
+    let is_separator = |(at, found): &(usize, &str)| {
+        *found == "="
+            || line[at + 1..].is_empty()
+            || line[at + 1..].starts_with(char::is_whitespace)
+    };
+    let (at, _) = line.match_indices(['=', ':']).find(is_separator)?;
+    Some((line[..at].trim_end(), &line[at + 1..]))
+}
+
+/// The value that `text` begins with, and what is behind the end of its last line.
+///
+/// # Errors
+/// Why it is none.
+fn value(text: &str) -> Result<(String, &str), &'static str> {
+    let text = text.trim_start_matches([' ', '\t']);
+    let (value, rest) = match text.starts_with(QUOTES) {
+        true => quoted(text).ok_or("a quote is not closed")?,
+        false => (String::new(), text),
+    };
+    let (end, next) = match rest.find('\n') {
+        Some(end) => (&rest[..end], &rest[end + 1..]),
+        None => (rest, ""),
+    };
+    if text.starts_with(QUOTES) {
+        let end = end.trim_start();
+        return match end.is_empty() || end.starts_with('#') {
+            true => Ok((value, next)),
+            false => Err("something follows the closing quote"),
+        };
+    }
+    let comment = end
+        .match_indices('#')
+        .map(|(at, _)| at)
+        .find(|&at| at == 0 || end[..at].ends_with([' ', '\t']));
+    let value = &end[..comment.unwrap_or(end.len())];
+    Ok((value.trim_end().to_owned(), next))
+}
+
+const QUOTES: [char; 3] = ['\'', '"', '`'];
+
+/// What stands for all that `text` begins with in quotes, and what follows; none if a quote does not end.
+fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
+    let mut rest = text;
+    loop {
+        let mut characters = rest.chars();
+        match characters.next() {
+            Some(quote @ ('\'' | '`')) => {
+                let (piece, behind) = characters.as_str().split_once(quote)?;
+                value.push_str(piece);
+                rest = behind;
+            }
+            Some('"') => rest = double_quoted(characters.as_str(), &mut value)?,
+            Some('\\') => {
+                value.push(characters.next().filter(|next| *next != '\n')?);
+                rest = characters.as_str();
+            }
+            _ => return Some((value, rest)),
+        }
+    }
+}
+
+/// Appends what stands before the closing quote to `value`; what follows it.
+fn double_quoted<'a>(text: &'a str, value: &mut String) -> Option<&'a str> {
     let mut characters = text.chars();
     loop {
-        match characters.next()? {
-            '"' => return Some((value, characters.as_str())),
+        value.push(match characters.next()? {
+            '"' => return Some(characters.as_str()),
             '\\' => match characters.next()? {
-                'n' => value.push('\n'),
-                other => value.push(other),
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                other => other,
             },
-            other => value.push(other),
-        }
+            other => other,
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command_line;
+    use proptest::prelude::*;
 
     proptest::proptest! {
         #[test]
@@ -138,6 +209,21 @@ mod tests {
             ("A='' # c", ""),
             ("A=b\r", "b"),
             ("A=it's", "it's"),
+            ("A = b", "b"),
+            ("A: b", "b"),
+            ("A:", ""),
+            ("A: 'b: c'", "b: c"),
+            ("A=a: b", "a: b"),
+            ("A=`it's \"b\" \\n`", "it's \"b\" \\n"),
+            (r#"A="a\r\n\tb""#, "a\r\n\tb"),
+            (r"A='it'\''s' # c", "it's"),
+            (r#"A='it'"'"'s'"#, "it's"),
+            ("A=\"a\nb\n\" # c\n", "a\nb\n"),
+            ("A='a\n# b\n\nB=c'\n", "a\n# b\n\nB=c"),
+            ("A=`a\nb`", "a\nb"),
+            // Every line ends as an editor's on Windows, or one does.
+            ("A='a\r\nb'\r\n", "a\nb"),
+            ("A='a\r\nb'\n", "a\r\nb"),
         ] {
             let read = parse(line.as_bytes(), ".env").unwrap();
             let wanted = BTreeMap::from([("A".to_owned(), wanted.to_owned())]);
@@ -159,7 +245,11 @@ mod tests {
             "A='b",
             "A=\"b\\\"",
             "A='b'c",
+            "A='b\n'c\nB=1",
+            "A=`b",
+            "A='b'\\",
             "A=\0",
+            "secret:1",
         ] {
             let error = parse(format!("X=1\n{line}\n").as_bytes(), ".env").unwrap_err();
             assert!(error.message.contains("line 2"), "{line}: {error}");
@@ -168,5 +258,28 @@ mod tests {
         assert!(parse(b"A=\xff", ".env").is_err());
         assert!(parse(&vec![b'#'; MAX_BYTES], ".env").is_ok());
         assert!(parse(&vec![b'#'; MAX_BYTES + 1], ".env").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_config_s_writes_is_read_back(
+            config in proptest::collection::btree_map("[A-Z_]{1,4}", value(), 0..5),
+        ) {
+            let text: String = config
+                .iter()
+                .map(|(name, value)| format!("{name}={}\n", command_line::quote(value)))
+                .collect();
+            prop_assert_eq!(parse(text.as_bytes(), ".env").unwrap(), config);
+        }
+    }
+
+    /// Mostly of what means something in such a file.
+    fn value() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[^\0]{0,6}",
+            r#"['"`\\#$=: \t\n\r]{1,6}"#,
+            Just("\r\n".to_owned()),
+        ];
+        proptest::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
     }
 }
