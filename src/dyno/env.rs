@@ -68,6 +68,8 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         ("PS1", PROMPT),
         // Not Heroku's; without it no editor shows more than ASCII.
         ("LANG", "C.UTF-8"),
+        // As Heroku's buildpack has it; without it, what a program prints is in the log 8 KiB later, or never.
+        ("PYTHONUNBUFFERED", "1"),
         ("PORT", &sources.port.to_string()),
     ];
     let mut env: BTreeMap<String, String> = defaults

@@ -28,6 +28,18 @@ fn the_request_wins_over_config_and_config_over_defaults() {
 }
 
 #[test]
+fn what_python_prints_is_not_held_back_unless_a_config_var_says_so() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let shown = "echo \"<$PYTHONUNBUFFERED>\"";
+    host.run(&app, &["-q", shown]).finish().prints("<1>\n");
+    host.dyno(&app, &["config:set", "PYTHONUNBUFFERED="])
+        .finish()
+        .succeeds();
+    host.run(&app, &["-q", shown]).finish().prints("<>\n");
+}
+
+#[test]
 fn the_name_of_the_dyno_is_not_the_users_to_set() {
     let host = Host::new();
     let app = host.plain_app();
