@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::dyno::life::{OfFormation, StopReason};
-use crate::dyno::{DynoState, Exit, ExitRecord, Isolation};
+use crate::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::listener::Listener;
 use crate::log_file::Limits as LogLimits;
 use crate::pty::Size;
@@ -42,6 +42,9 @@ pub struct DynoSpec {
     pub env: BTreeMap<String, String>,
     /// What the command reads and writes.
     pub streams: Streams,
+    /// What the client says of its terminal.
+    #[serde(default)]
+    pub terminal: Origin,
     /// The command waits for a client, and is hung up when that is gone.
     pub attached: bool,
     /// The dyno's own folder.
@@ -112,6 +115,8 @@ pub enum Streams {
     Merged,
     /// Nothing to read; both outputs into one pipe.
     Output,
+    /// The same, but the input does not end: whoever reads it waits as long as the dyno lives.
+    OutputAndOpenInput,
     /// Those of the process that made the sandbox.
     Inherited,
 }
@@ -146,6 +151,8 @@ pub enum ToSupervisor {
         shell_command: String,
         env: BTreeMap<String, String>,
         streams: Streams,
+        #[serde(default)]
+        terminal: Origin,
     },
     /// Something newer.
     #[serde(other)]
@@ -186,15 +193,23 @@ pub enum ToInit {
         args: Vec<String>,
         env: Vec<(String, String)>,
         streams: Streams,
+        /// What a terminal begins with.
+        settings: Option<TerminalSettings>,
         /// The soft limit of its descriptors, if not that of init.
         open_files: Option<u64>,
     },
-    /// Send a signal to every process in the dyno.
+    /// Send a signal to every process in the dyno. One that is to end them makes those that are stopped go on, as they could
+    /// not take notice.
     Signal { signal: i32 },
-    /// Tell the processes of one command that its client is gone, by SIGHUP.
+    /// Tell the processes of one command that its client is gone, by SIGHUP; those that are stopped go on.
     HangUp { id: u32 },
     /// Interrupt the processes of one command, by SIGINT.
     Interrupt { id: u32 },
+    /// The processes of one command that are stopped are to go on, by SIGCONT.
+    Continue { id: u32 },
+    /// The user of one command has typed what stops programs. Whether its own process stops is always told; now it is
+    /// told, too, if another one of its group does, of which the kernel tells init nothing.
+    WatchForStop { id: u32 },
     /// Find out whether a process of the dyno has the socket of this inode open.
     FindSocket { inode: u64 },
 }
@@ -215,6 +230,8 @@ pub enum FromInit {
     ExecFailed { id: u32, message: String },
     /// The command has ended. If it was the dyno's own, init is leaving.
     Exited { id: u32, status: Exit },
+    /// The command, or a process of its group that was watched for, has stopped.
+    Stopped { id: u32 },
     /// Whether the socket of this inode is the dyno's.
     Socket { inode: u64, ours: bool },
 }
@@ -340,6 +357,7 @@ mod tests {
             args: vec![],
             env,
             streams: Streams::Pipes,
+            settings: None,
             open_files: None,
         };
         send(&a, &exec, &[]).unwrap();

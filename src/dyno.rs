@@ -6,6 +6,7 @@ pub mod env;
 pub mod life;
 mod limits;
 mod record;
+mod terminal;
 mod usage;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::procfile::{MAX_NAME, is_process_type_name};
 
 pub use limits::{Limits, Reached};
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
+pub use terminal::{Origin, TerminalSettings};
 pub use usage::Usage;
 
 /// The process type of a one-off dyno when none is given (Heroku's).

@@ -5,7 +5,8 @@
 //! Frames carry the rest. Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON.
 //! A client says single bytes: `1` or `2` when it no longer reads that output of the command, which then is to get its
 //! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them; `i` to interrupt a
-//! command without a terminal. Closing the connection is the hang-up.
+//! command without a terminal; `c` when a stopped one is to go on, and `z` when what stops programs was typed, if `Up` says
+//! that this is understood. Closing the connection is the hang-up.
 
 pub mod streams;
 
@@ -41,6 +42,12 @@ pub const ACTIVE: u8 = b'a';
 /// The byte by which a client says that the command is to be interrupted, as by Ctrl-C.
 pub const INTERRUPT: u8 = b'i';
 
+/// The byte by which a client says that the command, which has stopped, is to go on.
+pub const CONTINUE: u8 = b'c';
+
+/// The byte by which a client says that Ctrl-Z was typed: see whether it stops something.
+pub const STOP_TYPED: u8 = b'z';
+
 /// The byte by which the client of a relayed run says that its window has another size: columns and lines follow, each a
 /// u16, big-endian. On this host it tells the terminal itself.
 pub const RESIZE: u8 = b'w';
@@ -51,6 +58,8 @@ pub enum Frame {
     /// The command runs. Comes with its streams: the terminal's master, or the other ends of stdin, stdout and
     /// stderr, in this order.
     Up(Up),
+    /// The command has stopped, and waits for [`CONTINUE`]. Said only where `Up` has announced it.
+    Stopped,
     /// The command has ended; nothing follows, but what it wrote may still be on its way.
     Exit(Exit),
     /// There is no command for this client, or none any more; nothing follows.
@@ -62,6 +71,12 @@ pub enum Frame {
 pub struct Up {
     /// One terminal rather than three pipes.
     pub terminal: bool,
+    /// Two pipes rather than three: stdout's is stderr's, too.
+    #[serde(default)]
+    pub one_output: bool,
+    /// The client hears of stops, and may say [`CONTINUE`] and [`STOP_TYPED`].
+    #[serde(default)]
+    pub job_control: bool,
     /// After how many seconds without [`ACTIVE`] the connection is closed; 0: never.
     #[serde(default)]
     pub idle_timeout: f64,
@@ -130,6 +145,7 @@ impl Frame {
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Self::Up(up) => (b'U', serde_json::to_vec(up)),
+            Self::Stopped => (b'S', Ok(Vec::new())),
             Self::Exit(exit) => (b'X', serde_json::to_vec(exit)),
             Self::Error(refusal) => {
                 // Six bytes is the longest that JSON makes of one.
@@ -173,6 +189,7 @@ impl Frame {
         };
         let frame = match kind {
             b'U' => serde_json::from_slice(payload).map(Self::Up),
+            b'S' => Ok(Self::Stopped),
             b'X' => serde_json::from_slice(payload).map(Self::Exit),
             b'E' => serde_json::from_slice(payload).map(Self::Error),
             _ => return Err(BadFrame("unknown kind")),
@@ -191,8 +208,11 @@ mod tests {
         vec![
             Frame::Up(Up {
                 terminal: true,
+                one_output: false,
+                job_control: true,
                 idle_timeout: 3600.0,
             }),
+            Frame::Stopped,
             Frame::Exit(Exit::Status(3)),
             Frame::Exit(Exit::Signal(9)),
             Frame::Error(Refusal::new("no \"room\"").hint("make some")),

@@ -9,19 +9,20 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::control::{self, FromInit, Streams, ToInit};
-use crate::dyno::Exit;
+use crate::dyno::{Exit, TerminalSettings};
 use crate::fault::{self, caught};
 use crate::open_files;
 use crate::pty;
@@ -39,6 +40,13 @@ pub const MAIN: u32 = 0;
 
 /// The commands that run, by number. Each leads a session, so its pid names its process group too.
 type Commands = Vec<(u32, Pid)>;
+
+/// For how long a stop is looked for after what stops programs was typed, and how often: some programs tidy up first.
+const STOP_WATCH: Duration = Duration::from_secs(2);
+const STOP_LOOK: Duration = Duration::from_millis(100);
+
+/// Whose groups are looked at, and until when.
+type Watches = Vec<(u32, Instant)>;
 
 /// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
 pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
@@ -64,15 +72,21 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     };
     let child_ended = prepare(control).map_err(broken)?;
     fault::point("init ready");
+    let mut watches = Watches::new();
     loop {
+        let pause = (!watches.is_empty()).then_some(STOP_LOOK);
         let mut sources = [
             PollFd::from_borrowed_fd(control, PollFlags::IN),
             PollFd::new(&child_ended, PollFlags::IN),
         ];
-        match rustix::event::poll(&mut sources, None) {
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        match rustix::event::poll(&mut sources, pause.as_ref()) {
             Err(Errno::INTR) => continue,
             other => other.map_err(|error| broken(error.into()))?,
         };
+        for id in look_for_stops(&mut watches, &commands) {
+            let _ = control::send(control, &FromInit::Stopped { id }, &[]);
+        }
         let (supervisor_spoke, child_ended_now) = (
             !sources[0].revents().is_empty(),
             !sources[1].revents().is_empty(),
@@ -80,7 +94,10 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
         if child_ended_now {
             drain(&child_ended);
             fault::point("init reap");
-            let ended = reap(&mut commands);
+            let (ended, stopped) = reap(&mut commands);
+            for id in stopped {
+                let _ = control::send(control, &FromInit::Stopped { id }, &[]);
+            }
             // The dyno's own is the last word that anybody waits for.
             let over = ended.iter().any(|(id, _)| *id == MAIN);
             for (id, status) in ended {
@@ -100,11 +117,13 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                         args,
                         env,
                         streams,
+                        settings,
                         open_files,
                     },
                     _,
                 ))) => {
                     let folder = &place.folder;
+                    let streams = (streams, settings.as_ref());
                     let said = match start(&program, &args, &env, streams, folder, open_files) {
                         Ok(started) => {
                             commands.push((id, started.pid));
@@ -127,16 +146,31 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
                     let _ = place.everybody.signal(signal);
+                    if [Signal::HUP, Signal::TERM]
+                        .map(Signal::as_raw)
+                        .contains(&signal)
+                    {
+                        let _ = place.everybody.signal(Signal::CONT.as_raw());
+                    }
                 }
                 Ok(Some((ToInit::FindSocket { inode }, _))) => {
                     let ours = place.everybody.has_socket(inode);
                     let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);
                 }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
-                    signal_command(&commands, id, rustix::process::Signal::HUP);
+                    signal_command(&commands, id, Signal::HUP);
+                    signal_command(&commands, id, Signal::CONT);
                 }
                 Ok(Some((ToInit::Interrupt { id }, _))) => {
-                    signal_command(&commands, id, rustix::process::Signal::INT);
+                    signal_command(&commands, id, Signal::INT);
+                }
+                Ok(Some((ToInit::Continue { id }, _))) => {
+                    watches.retain(|(watched, _)| *watched != id);
+                    signal_command(&commands, id, Signal::CONT);
+                }
+                Ok(Some((ToInit::WatchForStop { id }, _))) => {
+                    watches.retain(|(watched, _)| *watched != id);
+                    watches.push((id, Instant::now() + STOP_WATCH));
                 }
                 Err(error) => return Err(broken(error.into())),
             }
@@ -145,7 +179,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
 }
 
 /// Signals the process group of one command, if that runs still.
-fn signal_command(commands: &Commands, id: u32, signal: rustix::process::Signal) {
+fn signal_command(commands: &Commands, id: u32, signal: Signal) {
     // Not yet waited for, so the number cannot be anybody else's.
     if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {
         let _ = rustix::process::kill_process_group(*pid, signal);
@@ -168,10 +202,55 @@ fn drain(stream: &UnixStream) {
     while let Ok(64) = rustix::io::read(stream, &mut buffer) {}
 }
 
-/// Collects every child that has ended; the numbers and ends of the commands among them, which are commands no more.
-fn reap(commands: &mut Commands) -> Vec<(u32, Exit)> {
-    let mut ended = Vec::new();
-    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+/// Looks at the groups that are watched; those in which a process has stopped, which are watched no more.
+fn look_for_stops(watches: &mut Watches, commands: &Commands) -> Vec<u32> {
+    let now = Instant::now();
+    watches.retain(|(_, until)| *until > now);
+    let has_stopped = |id: u32| {
+        let command = commands.iter().find(|(known, _)| *known == id);
+        command.is_some_and(|(_, group)| is_stopped(*group))
+    };
+    let stopped = watches
+        .iter()
+        .map(|(id, _)| *id)
+        .filter(|id| has_stopped(*id));
+    let stopped: Vec<_> = stopped.collect();
+    watches.retain(|(id, _)| !stopped.contains(id));
+    stopped
+}
+
+/// Whether a process of this group is stopped, and not by a debugger.
+fn is_stopped(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return false;
+    };
+    processes.flatten().any(|process| {
+        let stat = std::fs::read(process.path().join("stat"));
+        stat.is_ok_and(|stat| group_if_stopped(&stat) == Some(group.as_raw_nonzero().get()))
+    })
+}
+
+/// The group of a stopped process, by its `stat`: the number, the name in parentheses, the state, the parent, the group.
+fn group_if_stopped(stat: &[u8]) -> Option<i32> {
+    let name_end = memchr::memrchr(b')', stat)?;
+    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+    match rest.split_ascii_whitespace().take(3).collect::<Vec<_>>()[..] {
+        ["T", _, group] => group.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Collects every child that has ended; the numbers and ends of the commands among them, which are commands no more, and
+/// the numbers of those that have stopped.
+fn reap(commands: &mut Commands) -> (Vec<(u32, Exit)>, Vec<u32>) {
+    let (mut ended, mut stopped) = (Vec::new(), Vec::new());
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+    while let Ok(Some((pid, status))) = rustix::process::wait(options) {
+        if status.stopped() {
+            let command = commands.iter().find(|(_, command)| *command == pid);
+            stopped.extend(command.map(|(id, _)| *id));
+            continue;
+        }
         let exit = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Exit::Status(code as u8),
             (None, Some(signal)) => Exit::Signal(signal as u8),
@@ -181,7 +260,7 @@ fn reap(commands: &mut Commands) -> Vec<(u32, Exit)> {
             ended.push((commands.swap_remove(index).0, exit));
         }
     }
-    ended
+    (ended, stopped)
 }
 
 struct Started {
@@ -201,7 +280,7 @@ fn start(
     program: &Path,
     args: &[String],
     env: &[(String, String)],
-    streams: Streams,
+    streams: (Streams, Option<&TerminalSettings>),
     folder: &Path,
     open_files: Option<u64>,
 ) -> Result<Started> {
@@ -261,7 +340,9 @@ fn cannot_execute(program: &Path) -> String {
     }
 }
 
-fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
+fn open(
+    (streams, settings): (Streams, Option<&TerminalSettings>),
+) -> Result<(Vec<OwnedFd>, Theirs)> {
     let pipe = |size: Option<usize>| -> Result<(OwnedFd, OwnedFd)> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         if let Some(size) = size {
@@ -272,6 +353,8 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
     match streams {
         Streams::Terminal(size) => {
             let pair = pty::open(size)?;
+            // What cannot be taken over is no reason not to run.
+            let _ = settings.map(|settings| pty::set(&pair.slave, settings));
             Ok((vec![pair.master], Theirs::Terminal(pair.slave)))
         }
         Streams::Pipes => {
@@ -292,9 +375,19 @@ fn open(streams: Streams) -> Result<(Vec<OwnedFd>, Theirs)> {
                 Theirs::Three([stdin, stdout, stderr]),
             ))
         }
-        Streams::Output => {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let stdin = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+        Streams::Output | Streams::OutputAndOpenInput => {
+            let stdin = match streams {
+                Streams::OutputAndOpenInput => {
+                    let (stdin, open) = pipe(None)?;
+                    // Never closed: this process lives as long as the command.
+                    let _ = open.into_raw_fd();
+                    stdin
+                }
+                _ => {
+                    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                    rustix::fs::open("/dev/null", flags, Mode::empty())?
+                }
+            };
             let (ours, stdout) = pipe(Some(PIPE_SIZE))?;
             let stderr = rustix::io::fcntl_dupfd_cloexec(&stdout, 0)?;
             Ok((vec![ours], Theirs::Three([stdin, stdout, stderr])))
@@ -331,4 +424,24 @@ fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<
     }
     reset_all();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_process_is_told_by_its_state_whatever_its_name() {
+        for (stat, group) in [
+            ("7 (top) T 1 7 7 34816 7", Some(7)),
+            ("8 (a ) T 1 9) T 7 7 7", Some(7)),
+            ("7 (top) S 1 7 7", None),
+            // A debugger has it.
+            ("7 (top) t 1 7 7", None),
+            ("7 (top) T", None),
+            ("", None),
+        ] {
+            assert_eq!(group_if_stopped(stat.as_bytes()), group, "{stat}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use error::UserError;
+use sys::signal::{self, Signal};
 
 // Values and rules: no I/O, time is passed in.
 mod api;
@@ -68,6 +69,8 @@ mod supervisor;
 mod terminal;
 
 fn main() -> ExitCode {
+    // Whoever started this may have had it ignored, and no end of a child would be heard of.
+    signal::reset(Signal::CHLD);
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = fault::caught(|| match args.first().and_then(|part| part.to_str()) {
         Some("__supervise") => supervisor::run().map(|()| 0),

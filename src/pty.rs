@@ -9,8 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize, tcgetattr,
+    tcsetattr,
+};
 use serde::{Deserialize, Serialize};
+
+use crate::dyno::TerminalSettings;
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,85 @@ impl Default for Size {
             rows: 24,
         }
     }
+}
+
+/// The keys of [`TerminalSettings`], in their order.
+const KEYS: [SpecialCodeIndex; 14] = [
+    SpecialCodeIndex::VINTR,
+    SpecialCodeIndex::VQUIT,
+    SpecialCodeIndex::VERASE,
+    SpecialCodeIndex::VKILL,
+    SpecialCodeIndex::VEOF,
+    SpecialCodeIndex::VSTART,
+    SpecialCodeIndex::VSTOP,
+    SpecialCodeIndex::VSUSP,
+    SpecialCodeIndex::VEOL,
+    SpecialCodeIndex::VREPRINT,
+    SpecialCodeIndex::VDISCARD,
+    SpecialCodeIndex::VWERASE,
+    SpecialCodeIndex::VLNEXT,
+    SpecialCodeIndex::VEOL2,
+];
+
+const INPUT: InputModes = InputModes::IGNPAR
+    .union(InputModes::PARMRK)
+    .union(InputModes::INPCK)
+    .union(InputModes::ISTRIP)
+    .union(InputModes::INLCR)
+    .union(InputModes::IGNCR)
+    .union(InputModes::ICRNL)
+    .union(InputModes::IXON)
+    .union(InputModes::IXANY)
+    .union(InputModes::IXOFF)
+    .union(InputModes::IMAXBEL)
+    .union(InputModes::IUTF8);
+
+const OUTPUT: OutputModes = OutputModes::OPOST
+    .union(OutputModes::ONLCR)
+    .union(OutputModes::OCRNL)
+    .union(OutputModes::ONOCR)
+    .union(OutputModes::ONLRET);
+
+const LOCAL: LocalModes = LocalModes::ISIG
+    .union(LocalModes::ICANON)
+    .union(LocalModes::ECHO)
+    .union(LocalModes::ECHOE)
+    .union(LocalModes::ECHOK)
+    .union(LocalModes::ECHONL)
+    .union(LocalModes::NOFLSH)
+    .union(LocalModes::TOSTOP)
+    .union(LocalModes::IEXTEN)
+    .union(LocalModes::ECHOCTL)
+    .union(LocalModes::ECHOKE);
+
+/// The settings of `terminal`, if it is one.
+pub fn settings(terminal: impl AsFd) -> Option<TerminalSettings> {
+    let settings = tcgetattr(terminal).ok()?;
+    Some(TerminalSettings {
+        input: (settings.input_modes & INPUT).bits(),
+        output: (settings.output_modes & OUTPUT).bits(),
+        local: (settings.local_modes & LOCAL).bits(),
+        keys: KEYS.map(|key| settings.special_codes[key]).to_vec(),
+        speed: settings.output_speed(),
+    })
+}
+
+/// Gives these settings to `terminal`; what they do not speak of stays.
+pub fn set(terminal: impl AsFd, told: &TerminalSettings) -> io::Result<()> {
+    let terminal = terminal.as_fd();
+    let mut settings = tcgetattr(terminal)?;
+    settings.input_modes -= INPUT;
+    settings.input_modes |= InputModes::from_bits_truncate(told.input) & INPUT;
+    settings.output_modes -= OUTPUT;
+    settings.output_modes |= OutputModes::from_bits_truncate(told.output) & OUTPUT;
+    settings.local_modes -= LOCAL;
+    settings.local_modes |= LocalModes::from_bits_truncate(told.local) & LOCAL;
+    for (place, key) in KEYS.into_iter().zip(&told.keys) {
+        settings.special_codes[place] = *key;
+    }
+    // A speed that no line has changes nothing.
+    let _ = settings.set_speed(told.speed);
+    Ok(tcsetattr(terminal, OptionalActions::Now, &settings)?)
 }
 
 /// Both ends of a new terminal.
@@ -50,6 +134,10 @@ pub fn open(size: Size) -> io::Result<Pair> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let slave = rustix::fs::open(name, flags, Mode::empty())?;
     resize(&master, size)?;
+    // The kernel's default is the one thing that no terminal of today has: the erase key takes a byte and not a character.
+    let mut settings = tcgetattr(&slave)?;
+    settings.input_modes |= InputModes::IUTF8;
+    tcsetattr(&slave, OptionalActions::Now, &settings)?;
     Ok(Pair { master, slave })
 }
 
@@ -115,6 +203,49 @@ mod tests {
                 rows: 11
             })
         );
+    }
+
+    #[test]
+    fn settings_go_from_one_terminal_to_another() {
+        let (one, other) = (
+            open(Size::default()).unwrap(),
+            open(Size::default()).unwrap(),
+        );
+        assert!(
+            tcgetattr(&one.slave)
+                .unwrap()
+                .input_modes
+                .contains(InputModes::IUTF8)
+        );
+        let mut settings = tcgetattr(&one.slave).unwrap();
+        settings.input_modes -= InputModes::IUTF8 | InputModes::IXON;
+        settings.local_modes -= LocalModes::ECHO;
+        settings.special_codes[SpecialCodeIndex::VERASE] = 8;
+        settings.special_codes[SpecialCodeIndex::VMIN] = 7;
+        tcsetattr(&one.slave, OptionalActions::Now, &settings).unwrap();
+        let told = super::settings(&one.slave).unwrap();
+        set(&other.slave, &told).unwrap();
+        assert_eq!(super::settings(&other.slave), Some(told));
+        let taken = tcgetattr(&other.slave).unwrap();
+        let keys = [SpecialCodeIndex::VERASE, SpecialCodeIndex::VMIN];
+        assert_eq!(keys.map(|key| taken.special_codes[key]), [8, 1]);
+        assert!(!taken.local_modes.contains(LocalModes::ECHO));
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_change_what_there_is_to_change() {
+        let pair = open(Size::default()).unwrap();
+        let odd = TerminalSettings {
+            input: u32::MAX,
+            output: 0,
+            local: 0,
+            keys: vec![1; 300],
+            speed: 12_345_678,
+        };
+        set(&pair.slave, &odd).unwrap();
+        let told = super::settings(&pair.slave).unwrap();
+        assert_eq!((told.output, told.local, told.keys), (0, 0, vec![1; 14]));
+        assert!(super::settings(std::fs::File::open("/dev/null").unwrap()).is_none());
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! thread, since it forks.
 //!
 //! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
-//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/port.rs` finds
-//! out whether a web dyno listens; `supervisor/folder.rs` is
+//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/stops.rs` is
+//! what becomes of a command that stops; `supervisor/port.rs` finds out whether a web dyno listens; `supervisor/folder.rs` is
 //! the dyno's folder, which the server knows too.
 
 mod build;
@@ -16,6 +16,7 @@ mod inside;
 mod output;
 mod port;
 mod session;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
-use crate::dyno::{DynoState, ExitRecord};
+use crate::dyno::{DynoState, ExitRecord, Origin, TerminalSettings};
 use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
 use crate::frame::{Frame, Refusal, Up};
@@ -53,6 +54,7 @@ use inside::Inside;
 use output::Output;
 use port::Port;
 use session::Session;
+use stops::Stops;
 
 /// The largest spec, in bytes: far above what its bounded parts add up to.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
@@ -161,6 +163,7 @@ struct Supervisor {
     /// Our ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
     streams: Vec<(usize, OwnedFd)>,
     output: Output,
+    stops: Stops,
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
     port: Port,
@@ -227,6 +230,7 @@ impl Supervisor {
             session: None,
             streams: Vec::new(),
             output: Output::of(&spec.name, &mut reactor),
+            stops: Stops::new(spec.terminal.job_control),
             inside: Inside::new(rules.idle_timeout),
             port: Port::new(spec.port, &mut reactor),
             finished: false,
@@ -386,6 +390,14 @@ impl Supervisor {
                 Event::Broken { message }
             }
             FromInit::Exited { id: MAIN, status } => Event::Exited(status),
+            FromInit::Stopped { id: MAIN } => {
+                let session = self.session.as_mut().filter(|_| self.life.is_up());
+                if let Some(wish) = self.stops.stopped(MAIN, self.spec.streams, session) {
+                    let _ = self.tell_init(&wish);
+                }
+                return;
+            }
+            FromInit::Stopped { id } => return self.inside.stopped(id, &self.sandbox),
             FromInit::Socket { inode, ours } => {
                 if !self.port.answered(inode, ours, &mut self.reactor) {
                     return;
@@ -461,9 +473,10 @@ impl Supervisor {
                         shell_command,
                         env,
                         streams,
+                        terminal,
                     },
                     fds,
-                ))) => self.run_inside(shell_command, env, streams, fds),
+                ))) => self.run_inside(shell_command, env, (streams, terminal), fds),
                 Ok(Some((ToSupervisor::Begin | ToSupervisor::Unknown, _))) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
@@ -522,7 +535,7 @@ impl Supervisor {
         &mut self,
         shell_command: String,
         env: BTreeMap<String, String>,
-        streams: Streams,
+        (streams, terminal): (Streams, Origin),
         fds: Vec<OwnedFd>,
     ) {
         let Some(mut session) = fds.into_iter().find_map(|fd| Session::begin(fd).ok()) else {
@@ -535,13 +548,20 @@ impl Supervisor {
         }
         let mut all = self.spec.env.clone();
         all.extend(env);
-        let exec = self.exec(&shell_command, all, streams);
+        let exec = self.exec(&shell_command, all, streams, terminal.settings);
+        let stops = Stops::new(terminal.job_control);
         self.inside
-            .start(session, exec, &mut self.reactor, &self.sandbox);
+            .start((session, stops), exec, &mut self.reactor, &self.sandbox);
     }
 
     /// What init is asked for to run shell text as the dyno's own command; the number is to be changed for another.
-    fn exec(&self, shell_command: &str, env: BTreeMap<String, String>, streams: Streams) -> ToInit {
+    fn exec(
+        &self,
+        shell_command: &str,
+        env: BTreeMap<String, String>,
+        streams: Streams,
+        settings: Option<TerminalSettings>,
+    ) -> ToInit {
         ToInit::Exec {
             id: MAIN,
             program: self.stack.shell().to_owned(),
@@ -553,6 +573,7 @@ impl Supervisor {
             ),
             env: env.into_iter().collect(),
             streams,
+            settings,
             open_files: self.spec.open_files,
         }
     }
@@ -567,6 +588,9 @@ impl Supervisor {
             .retain(|(number, _)| !news.closed.contains(number));
         if news.interrupt {
             let _ = self.tell_init(&ToInit::Interrupt { id: MAIN });
+        }
+        for wish in self.stops.hear(MAIN, &news) {
+            let _ = self.tell_init(&wish);
         }
         if news.active {
             self.step(Event::ClientActive);
@@ -625,6 +649,7 @@ impl Supervisor {
                     &self.spec.shell_command,
                     self.spec.env.clone(),
                     self.spec.streams,
+                    self.spec.terminal.settings.clone(),
                 );
                 let sent = self.tell_init(&exec);
                 // One that has left has said why, which is to be heard, or its end is.
@@ -639,6 +664,8 @@ impl Supervisor {
                     self.streams.iter().map(|(_, fd)| fd.as_fd()).collect();
                 let up = Frame::Up(Up {
                     terminal: self.has_terminal(),
+                    one_output: self.spec.streams == Streams::Merged,
+                    job_control: self.stops.are_told(),
                     idle_timeout: self.spec.idle_timeout,
                 });
                 let told = self.session.as_mut()?.tell(&up, &fds);

@@ -4,11 +4,17 @@
 //! before the process exits, or by the panic hook, whichever comes first. A signal that ends the program
 //! is turned into an ordinary exit by the caller, so that it comes through here, too.
 
+mod modes;
+pub mod terminfo;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, Once, PoisonError};
 
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+
+pub use modes::Modes;
 
 use crate::pty::{self, Size};
 use crate::sys::signal::{self, Signal};
@@ -44,6 +50,14 @@ impl RawMode {
         Ok(Self(()))
     }
 
+    /// Gives the terminal its settings back while this process is stopped.
+    pub fn leave_for_now(&self) {
+        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = saved.as_ref() {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, before);
+        }
+    }
+
     /// Makes the terminal raw once more: whoever had it meanwhile may have left it otherwise.
     pub fn enter_again(&self) {
         let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +83,35 @@ pub fn restore() {
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
     }
 }
+
+/// The most that was typed ahead and is asked for, in bytes: many times what a terminal keeps.
+const MOST_AHEAD: usize = 64 * 1024;
+
+/// The lines that were typed already, to be asked for before the terminal is raw: the end of an input (Ctrl-D) in them would
+/// read as a NUL afterwards. Never waits. What is left of a line follows when the terminal is raw.
+pub fn typed_ahead() -> Vec<u8> {
+    let stdin = rustix::stdio::stdin();
+    let (mut ahead, mut line) = (Vec::new(), [0; 4096]);
+    let in_lines = tcgetattr(stdin).is_ok_and(|it| it.local_modes.contains(LocalModes::ICANON));
+    while in_lines && is_foreground() && ahead.len() < MOST_AHEAD {
+        let mut fds = [PollFd::from_borrowed_fd(stdin, PollFlags::IN)];
+        let polled = poll(&mut fds, Some(&Timespec::default()));
+        if polled.is_err() || fds[0].revents() != PollFlags::IN {
+            break;
+        }
+        let Ok(length) = rustix::io::read(stdin, &mut line) else {
+            break;
+        };
+        ahead.extend_from_slice(&line[..length]);
+        if !line[..length].ends_with(b"\n") {
+            ahead.push(END_KEY);
+        }
+    }
+    ahead
+}
+
+/// Ctrl-D.
+const END_KEY: u8 = 0x04;
 
 /// Whether `fd` is a terminal.
 pub fn is_terminal(fd: impl AsFd) -> bool {

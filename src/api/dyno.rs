@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
-use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF};
+use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF, Origin};
 use crate::size::Size;
 use crate::{command_line, config_var};
 
@@ -160,6 +160,12 @@ pub struct CreateDyno {
     pub attach: bool,
     /// Whether that client has no terminal.
     pub force_no_tty: bool,
+    /// Whether its standard output and error are one file, so that the command is to have one pipe for both.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub one_output: bool,
+    /// What the client's own terminal is like.
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminal: Origin,
     /// Variables over the config vars.
     pub env: BTreeMap<String, String>,
     /// Its size.
@@ -179,6 +185,8 @@ impl CreateDyno {
             command,
             attach: false,
             force_no_tty: false,
+            one_output: false,
+            terminal: Origin::default(),
             env: BTreeMap::new(),
             size: Size::default_size(),
             r#type: ONE_OFF.to_owned(),
@@ -196,6 +204,8 @@ impl CreateDyno {
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
         request.attach = fields.optional("attach")?.unwrap_or(false);
+        request.one_output = fields.optional("one_output")?.unwrap_or(false);
+        request.terminal = fields.optional("terminal")?.unwrap_or_default();
         let env: BTreeMap<String, Text> = fields.optional("env")?.unwrap_or_default();
         request.env = env
             .into_iter()
@@ -241,6 +251,12 @@ pub struct RunInside {
     pub command: String,
     /// Whether it gets pipes and no terminal.
     pub force_no_tty: bool,
+    /// Whether both outputs come in one of them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub one_output: bool,
+    /// What the client's own terminal is like.
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminal: Origin,
     /// Variables over those of the dyno.
     pub env: BTreeMap<String, String>,
 }
@@ -254,12 +270,16 @@ impl RunInside {
         let CreateDyno {
             command,
             force_no_tty,
+            one_output,
+            terminal,
             env,
             ..
         } = CreateDyno::parse(body)?;
         Ok(Self {
             command,
             force_no_tty,
+            one_output,
+            terminal,
             env,
         })
     }
@@ -282,6 +302,10 @@ impl<'de> Deserialize<'de> for Text {
             Either::Number(number) => Self(number.to_string()),
         })
     }
+}
+
+fn is_default(terminal: &Origin) -> bool {
+    *terminal == Origin::default()
 }
 
 fn name_of<S: Serializer>(size: &&'static Size, serializer: S) -> Result<S::Ok, S::Error> {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::termios::LocalModes;
 
 use crate::dyno::Exit;
-use crate::frame::{ACTIVE, Frame, INTERRUPT, Refusal, Up, closing};
+use crate::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing};
 use crate::pty::{self, Size};
 use crate::reactor::{Interest, Reactor, Token};
 use crate::unix_socket;
@@ -51,6 +51,8 @@ struct Stream {
 pub(super) enum News {
     /// The command runs, and its streams are here.
     Up(Up),
+    /// It has stopped.
+    Stopped,
     /// It has ended.
     Exit(Exit),
     /// There is none, or none any more.
@@ -111,6 +113,7 @@ impl Dyno {
                         Err(_) => self.lose(),
                     });
                 }
+                Ok(Some(Frame::Stopped)) => return Some(News::Stopped),
                 Ok(Some(Frame::Exit(exit))) => return Some(News::Exit(exit)),
                 Ok(Some(Frame::Error(refusal))) => return Some(News::Error(refusal)),
                 Ok(None) if !self.readable => return None,
@@ -299,6 +302,16 @@ impl Dyno {
     /// The command is to be interrupted.
     pub fn interrupt(&self) {
         let _ = rustix::io::write(&self.supervisor, &[INTERRUPT]);
+    }
+
+    /// The command, which has stopped, is to go on.
+    pub fn go_on(&self) {
+        let _ = rustix::io::write(&self.supervisor, &[CONTINUE]);
+    }
+
+    /// What stops programs was typed.
+    pub fn watch_for_stop(&self) {
+        let _ = rustix::io::write(&self.supervisor, &[STOP_TYPED]);
     }
 
     /// Bytes went through.

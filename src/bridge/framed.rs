@@ -45,6 +45,8 @@ impl Framed {
                 Piece::Word(Word::Credit(number @ 1..=2, bytes)) => {
                     self.outputs[usize::from(number) - 1].grant(bytes);
                 }
+                Piece::Word(Word::Continue) => wishes.go_on = true,
+                Piece::Word(Word::StopTyped) => wishes.watch_for_stop = true,
                 Piece::Word(Word::Window(size)) => wishes.window = Some(size),
                 Piece::Word(Word::Unread(number @ 1..=2)) => {
                     wishes.unread[usize::from(number) - 1] = true;

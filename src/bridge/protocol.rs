@@ -23,6 +23,10 @@ pub(super) struct Wishes {
     pub end: bool,
     /// The command is to be interrupted, as by Ctrl-C.
     pub interrupt: bool,
+    /// The command, which has stopped, is to go on.
+    pub go_on: bool,
+    /// What stops programs was typed.
+    pub watch_for_stop: bool,
     /// The window has another size.
     pub window: Option<Size>,
     /// It does not read these outputs any more: the first, the second.
@@ -157,6 +161,14 @@ impl Protocol {
                 .as_mut()
                 .map_or(&[], |session| session.output(buffer, length, now)),
             Self::Framed(framed) => framed.output(number, buffer, length),
+        }
+    }
+
+    /// The command has stopped: what the client is told, if it knows of that.
+    pub fn stopped(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Rendezvous { .. } => None,
+            Self::Framed(_) => Some(Frame::Stopped.encode()),
         }
     }
 

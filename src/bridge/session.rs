@@ -228,6 +228,10 @@ impl Session {
                 }
             }
             News::Up(_) => {}
+            News::Stopped => match self.protocol.stopped() {
+                Some(said) => self.unsent.insert(0, said),
+                None => dyno.go_on(),
+            },
             News::Exit(exit) => self.conclude(Outcome::Exit(exit), turn.now),
             News::Error(refusal) => self.conclude(Outcome::Error(refusal), turn.now),
             News::Lost => {
@@ -373,6 +377,12 @@ impl Session {
         };
         if wishes.interrupt {
             dyno.interrupt();
+        }
+        if wishes.go_on {
+            dyno.go_on();
+        }
+        if wishes.watch_for_stop {
+            dyno.watch_for_stop();
         }
         if let Some(size) = self.window.take() {
             dyno.resize(size);

@@ -8,15 +8,17 @@ use std::io::{self, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Interest, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
+use rustix::process::Signal;
 use signal_hook::consts::{
     SIGABRT, SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
@@ -25,12 +27,14 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
+use crate::dyno::Exit;
 use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
 use crate::fault;
 use crate::frame::{self, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
-use crate::terminal::{self, RawMode};
+use crate::sys::signal::unless_ignored;
+use crate::terminal::{self, Modes, RawMode};
 use crate::unix_socket;
 
 /// What the status line takes beside the command, in columns, a cut command's ellipsis included.
@@ -40,7 +44,7 @@ const STATUS_COLUMNS: usize = "Running … attached to terminal... starting, sch
 const LONGEST_COMMAND: usize = 200;
 
 /// Signals that would end the program as it is, with the terminal still raw. Those that tell of a broken
-/// program (SIGSEGV and its like) cannot be dealt with in an orderly way.
+/// program (SIGSEGV and its like) cannot be dealt with in an orderly way. One that was ignored from the start stays so.
 const ENDING: [i32; 13] = [
     SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGXCPU, SIGXFSZ,
@@ -166,7 +170,7 @@ pub fn attach(
     let mut session = ManuallyDrop::new(Session::new(connection, name, timeout)?);
     let outcome = session.run(&mut status);
     // Before anything is printed about the outcome; and the process may be left by `exit`.
-    drop(session.raw.take());
+    session.leave_terminal();
     outcome
 }
 
@@ -185,6 +189,8 @@ enum News {
     Output(usize, io::Result<End>),
     /// The user typed the way out.
     Escape,
+    /// The user typed what stops programs.
+    StopTyped,
     /// The user's terminal is gone.
     TerminalGone,
 }
@@ -210,8 +216,12 @@ struct Session<'a> {
     /// The dyno is elsewhere, and its terminal is told of its size by way of the connection.
     relayed: bool,
     raw: Option<RawMode>,
+    /// What the user's terminal was shown, if it is one.
+    screen: Option<Arc<Mutex<Screen>>>,
+    /// The supervisor tells of stops.
+    job_control: bool,
     up: bool,
-    exit: Option<u8>,
+    exit: Option<Exit>,
     outputs: usize,
     /// The supervisor has closed the connection.
     closed: bool,
@@ -226,7 +236,7 @@ impl<'a> Session<'a> {
             reader,
             writer,
             SignalOnly,
-            ENDING.iter().chain(&[SIGWINCH, SIGCONT]),
+            unless_ignored(ENDING).chain([SIGWINCH, SIGCONT]),
         )?;
         let [socket_token, signal_token, timeout_token, activity_token] =
             std::array::from_fn(|_| reactor.token());
@@ -253,6 +263,8 @@ impl<'a> Session<'a> {
             master: None,
             relayed: false,
             raw: None,
+            screen: None,
+            job_control: false,
             up: false,
             exit: None,
             outputs: 0,
@@ -293,7 +305,7 @@ impl<'a> Session<'a> {
                 }
             }
             match (self.exit, self.outputs) {
-                (Some(code), 0) => return Ok(code),
+                (Some(exit), 0) => return Ok(exit.code()),
                 (None, 0) if self.lost => return Err(self.lost_error()),
                 _ => {}
             }
@@ -348,6 +360,7 @@ impl<'a> Session<'a> {
         match frame {
             Frame::Up(up) if !self.up => {
                 self.up = true;
+                self.job_control = up.job_control;
                 self.reactor.cancel_deadline(self.timeout_token);
                 status.up(self.name);
                 self.tell_active = Duration::try_from_secs_f64(up.idle_timeout)
@@ -363,8 +376,12 @@ impl<'a> Session<'a> {
                 }
             }
             Frame::Up(_) => Ok(()),
+            Frame::Stopped => {
+                self.stop();
+                Ok(())
+            }
             Frame::Exit(exit) => {
-                self.exit = Some(exit.code());
+                self.exit = Some(exit);
                 Ok(())
             }
             Frame::Error(Refusal {
@@ -408,41 +425,57 @@ impl<'a> Session<'a> {
         self.master = Some(Arc::clone(&master));
         self.resize();
         let typing = terminal::is_terminal(rustix::stdio::stdin());
+        let mut ahead = Vec::new();
         if typing {
+            ahead = terminal::typed_ahead();
             self.raw = Some(RawMode::enter().context("cannot make the terminal raw")?);
         }
         self.outputs = 1;
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
-        let screen = Arc::clone(&master);
+        let shown = Arc::clone(&master);
         let active = Arc::clone(&self.active);
+        let screen = Arc::new(Mutex::new(Screen::default()));
+        if terminal::is_terminal(rustix::stdio::stdout()) {
+            self.screen = Some(Arc::clone(&screen));
+        }
         spawn(move || {
-            let end = streams::copy(screen.as_fd(), rustix::stdio::stdout(), |_| {
+            let end = streams::copy(shown.as_fd(), rustix::stdio::stdout(), |bytes| {
                 active.store(true, Ordering::Relaxed);
-                true
+                let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+                screen.modes.feed(bytes);
+                (!screen.left).then_some(screen)
             });
             tell(&news, &waker, News::Output(1, end));
         })?;
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
         let active = Arc::clone(&self.active);
+        let job_control = self.job_control;
         spawn(move || {
             let mut escape = Escape::default();
             let mut escaped = false;
+            let mut last = None;
+            let _ = streams::write_all(master.as_fd(), &ahead);
             let _ = streams::copy(rustix::stdio::stdin(), master.as_fd(), |keys| {
                 active.store(true, Ordering::Relaxed);
+                last = keys.last().copied();
                 escaped = typing && escape.typed(keys, Instant::now());
-                !escaped
+                if job_control && keys.contains(&STOP_KEY) {
+                    tell(&news, &waker, News::StopTyped);
+                }
+                (!escaped).then_some(())
             });
             match (escaped, typing) {
                 (true, _) => tell(&news, &waker, News::Escape),
                 (false, true) => tell(&news, &waker, News::TerminalGone),
                 // What is typed into a terminal ends with Ctrl-D, not with an end of file.
-                (false, false) => drop(rustix::io::write(&master, b"\x04")),
+                (false, false) => drop(rustix::io::write(&master, streams::end_of_keys(last))),
             }
         })
     }
 
     fn use_pipes(&mut self, fds: Vec<OwnedFd>) -> Result<()> {
-        let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
+        let mut fds = fds.into_iter();
+        let (Some(stdin), Some(stdout), stderr) = (fds.next(), fds.next(), fds.next()) else {
             bail!("the dyno's streams did not come along");
         };
         // Nobody waits for this one: a command need not read all that it could.
@@ -450,7 +483,8 @@ impl<'a> Session<'a> {
         spawn(move || {
             let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd(), &active);
         })?;
-        for (number, fd) in [(1, stdout), (2, stderr)] {
+        let outputs = [Some((1, stdout)), stderr.map(|stderr| (2, stderr))];
+        for (number, fd) in outputs.into_iter().flatten() {
             let (news, waker) = (self.news.0.clone(), self.reactor.waker());
             let active = Arc::clone(&self.active);
             self.outputs += 1;
@@ -488,9 +522,12 @@ impl<'a> Session<'a> {
                         }
                     }
                 }
+                News::StopTyped => {
+                    let _ = rustix::io::write(&self.socket, &[frame::STOP_TYPED]);
+                }
                 News::TerminalGone => return Ok(Some(HANGUP)),
                 News::Escape => {
-                    drop(self.raw.take());
+                    self.leave_terminal();
                     let _ = io::stderr().write_all(b"\nforcing dyno disconnect\n");
                     return Ok(Some(INTERRUPTED));
                 }
@@ -517,6 +554,30 @@ impl<'a> Session<'a> {
         code
     }
 
+    /// The command has stopped, and so does this process, with all of its job: the user has their own shell again. When
+    /// that has it go on, so does the command. Where there is no shell to do it, the kernel drops the signal, and both
+    /// go on at once.
+    fn stop(&self) {
+        if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
+            raw.leave_for_now();
+        }
+        let _ = rustix::process::kill_current_process_group(Signal::TSTP);
+        if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
+            raw.enter_again();
+        }
+        let _ = rustix::io::write(&self.socket, &[frame::CONTINUE]);
+    }
+
+    /// Gives the user's terminal back as it was. If the command did not end by itself, it may have left the terminal's modes
+    /// as nobody wants to have them.
+    fn leave_terminal(&mut self) {
+        let by_itself = matches!(self.exit, Some(Exit::Status(0..=128)));
+        if let Some(screen) = self.screen.take().filter(|_| !by_itself) {
+            tidy_up(&screen);
+        }
+        drop(self.raw.take());
+    }
+
     fn resize(&self) {
         let (Some(master), Some(size)) = (&self.master, terminal::size()) else {
             return;
@@ -532,6 +593,42 @@ impl<'a> Session<'a> {
         }
     }
 }
+
+/// What the user's terminal was shown.
+#[derive(Debug, Default)]
+struct Screen {
+    modes: Modes,
+    /// The session is over, and nothing more is to be shown.
+    left: bool,
+}
+
+/// Switches the terminal's modes off that are on. One that takes nothing more is not waited for.
+fn tidy_up(screen: &Mutex<Screen>) {
+    let give_up = Instant::now() + LAST_MODES;
+    loop {
+        match screen.try_lock() {
+            Ok(mut screen) => {
+                screen.left = true;
+                let off = screen.modes.off();
+                let stdout = rustix::stdio::stdout();
+                let mut takes = [PollFd::from_borrowed_fd(stdout, PollFlags::OUT)];
+                let patience = Timespec::try_from(LAST_MODES).ok();
+                if !off.is_empty() && poll(&mut takes, patience.as_ref()).is_ok_and(|n| n > 0) {
+                    let _ = rustix::io::write(stdout, &off);
+                }
+                return;
+            }
+            Err(_) if Instant::now() < give_up => thread::sleep(Duration::from_millis(1)),
+            Err(_) => return,
+        }
+    }
+}
+
+/// How long a terminal may take to take what switches its modes off.
+const LAST_MODES: Duration = Duration::from_millis(200);
+
+/// Ctrl-Z.
+const STOP_KEY: u8 = 0x1a;
 
 /// The exit code of a session whose terminal is gone: as if SIGHUP had ended it.
 const HANGUP: u8 = 129;

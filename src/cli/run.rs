@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use rustix::fs::{Stat, fstat};
 
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{OneOff, in_time, tell_isolation};
 use super::wait::ended_within;
-use crate::dyno::EndReason;
+use crate::dyno::{EndReason, Origin};
 use crate::error::tell;
-use crate::terminal;
+use crate::pty;
+use crate::terminal::{self, terminfo};
 
 /// How long the end of a dyno may take to be noted after its client has heard of it.
 const NOTED: Duration = Duration::from_secs(5);
@@ -54,6 +56,16 @@ impl StreamOptions {
             && terminal::is_terminal(rustix::stdio::stdout());
         self.tty || (on_terminal && !self.no_tty)
     }
+
+    /// Whether the command, without a terminal, gets one pipe for its output and its errors: what they go to is one file,
+    /// and only so does their order stay.
+    pub fn with_one_output(&self) -> bool {
+        let [stdout, stderr] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
+        let is_one = |stdout: Stat, stderr: Stat| {
+            (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino)
+        };
+        stdout.is_ok_and(|stdout| stderr.is_ok_and(|stderr| is_one(stdout, stderr)))
+    }
 }
 
 impl Run {
@@ -69,8 +81,10 @@ impl Run {
         request.attach = true;
         let with_terminal = self.streams.with_terminal();
         request.force_no_tty = !with_terminal;
+        request.one_output = self.streams.with_one_output();
         if with_terminal {
-            add_terminal(&mut request.env);
+            add_terminal(&mut request.env, context.is_far());
+            request.terminal = origin();
         }
 
         let app = self.one_off.app(&mut context, self.quiet)?;
@@ -110,11 +124,24 @@ fn tell_why_it_ended(context: &mut Context, app: &str, dyno: &str) {
     }
 }
 
-/// What Heroku's client tells of its terminal.
-pub fn add_terminal(env: &mut BTreeMap<String, String>) {
+/// What is told of this terminal so that the command's begins as it is.
+pub fn origin() -> Origin {
+    Origin {
+        settings: pty::settings(rustix::stdio::stdin()),
+        job_control: true,
+    }
+}
+
+/// What Heroku's client tells of its terminal, and what its name means if a dyno would not know, `far` or here.
+pub fn add_terminal(env: &mut BTreeMap<String, String>, far: bool) {
     let term = env::var("TERM").ok().filter(|term| !term.is_empty());
-    env.entry("TERM".to_owned())
-        .or_insert_with(|| term.unwrap_or_else(|| "xterm".to_owned()));
+    let term = env
+        .entry("TERM".to_owned())
+        .or_insert_with(|| term.unwrap_or_else(|| "xterm".to_owned()))
+        .clone();
+    if let Some(entry) = terminfo::value(&term, far, |name| env::var_os(name)) {
+        env.entry("TERMINFO".to_owned()).or_insert(entry);
+    }
     if let Some(size) = terminal::size() {
         env.entry("COLUMNS".to_owned())
             .or_insert_with(|| size.columns.to_string());

@@ -8,9 +8,10 @@ use clap::Args;
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{environment, in_time};
-use super::run::{StreamOptions, add_terminal};
+use super::run::{StreamOptions, add_terminal, origin};
 use crate::api::dyno::RunInside as Request;
 use crate::command_line;
+use crate::dyno::Origin;
 use crate::http::target;
 
 /// Run a command inside a dyno that is running.
@@ -45,14 +46,20 @@ impl RunInside {
         let mut env: BTreeMap<_, _> = environment(&self.env)?;
         let with_terminal = self.streams.with_terminal();
         if with_terminal {
-            add_terminal(&mut env);
+            add_terminal(&mut env, context.is_far());
         }
+        let terminal = match with_terminal {
+            true => origin(),
+            false => Origin::default(),
+        };
         let app = context.app()?;
         let timeout = context.settings.attach_timeout;
         context.client()?.set_patience(Some(timeout))?;
         let request = Request {
             command,
             force_no_tty: !with_terminal,
+            one_output: self.streams.with_one_output(),
+            terminal,
             env,
         };
         let status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);

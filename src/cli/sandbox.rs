@@ -73,11 +73,15 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                     args: vec!["-c".to_owned(), command.clone()],
                     env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
                     streams: Streams::Inherited,
+                    settings: None,
                     open_files: None,
                 };
                 control::send(&launched.control, &exec, &[])?;
             }
-            Some((FromInit::Started { .. } | FromInit::Socket { .. }, _)) => {}
+            Some((
+                FromInit::Started { .. } | FromInit::Stopped { .. } | FromInit::Socket { .. },
+                _,
+            )) => {}
             Some((FromInit::Exited { status, .. }, _)) => return Ok(status.code()),
             Some((
                 FromInit::SetUpFailed { message }

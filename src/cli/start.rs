@@ -42,7 +42,7 @@ use crate::error::{UserError, tell, tell_part};
 use crate::formation::{Update, parse_amount};
 use crate::log_line;
 use crate::release::ProcessTypes;
-use crate::sys::signal::{Signal, is_ignored};
+use crate::sys::signal::unless_ignored;
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
 
@@ -209,9 +209,7 @@ fn release(
 /// Signals that end the command are its own business from here on. One that whoever started it has ignored, as `nohup`
 /// does, stays so.
 fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
-    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter();
-    let wanted = wanted.filter(|number| !Signal::new(*number).is_some_and(is_ignored));
-    let mut signals = Signals::new(wanted)?;
+    let mut signals = Signals::new(unless_ignored([SIGINT, SIGTERM, SIGHUP]))?;
     let pass_on = move || {
         for signal in signals.forever() {
             if sender.send(Event::Signal(signal, Instant::now())).is_err() {

@@ -44,7 +44,7 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>, active: &AtomicBool) -> io
     if !(is_pipe(from) && is_pipe(to)) {
         return copy(from, to, |_| {
             active.store(true, Ordering::Relaxed);
-            true
+            Some(())
         });
     }
     // Larger pipes mean fewer wake-ups: with those of the shell at their usual 64 KiB, the way through
@@ -68,7 +68,7 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>, active: &AtomicBool) -> io
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
                 return copy(from, to, |_| {
                     active.store(true, Ordering::Relaxed);
-                    true
+                    Some(())
                 });
             }
             Err(error) => return Err(error.into()),
@@ -80,20 +80,20 @@ fn is_pipe(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
-/// Copies bytes until the end of `from`, or until `pass` refuses a piece.
-pub fn copy(
+/// Copies bytes until the end of `from`, or until `pass` refuses a piece. What it answers is held while the piece is written.
+pub fn copy<Held>(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
-    mut pass: impl FnMut(&[u8]) -> bool,
+    mut pass: impl FnMut(&[u8]) -> Option<Held>,
 ) -> io::Result<End> {
     let mut buffer = vec![0u8; BUFFER];
     loop {
         match pty::read(from, &mut buffer) {
             Ok(0) => return Ok(End::Complete),
             Ok(count) => {
-                if !pass(&buffer[..count]) {
+                let Some(_held) = pass(&buffer[..count]) else {
                     return Ok(End::Complete);
-                }
+                };
                 if write_all(to, &buffer[..count])? == End::BrokenPipe {
                     return Ok(End::BrokenPipe);
                 }
@@ -105,7 +105,8 @@ pub fn copy(
     }
 }
 
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<End> {
+/// Writes all of it, unless nobody reads it.
+pub fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<End> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {
             Ok(count) => bytes = &bytes[count..],
@@ -134,6 +135,15 @@ fn wait_for(fd: BorrowedFd<'_>, flags: rustix::event::PollFlags) -> io::Result<(
     match rustix::event::poll(&mut fds, None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What a terminal takes for the end of its input after this key: Ctrl-D, which after text that lacks the end of its line
+/// means no more than that there is text, so that it takes a second one.
+pub fn end_of_keys(last: Option<u8>) -> &'static [u8] {
+    match last {
+        None | Some(b'\n' | b'\r' | 0x04) => b"\x04",
+        Some(_) => b"\x04\x04",
     }
 }
 

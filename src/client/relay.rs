@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
 use crate::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
-use crate::frame::{Frame, RESIZE, Refusal, Up, closed_stream};
+use crate::frame::{CONTINUE, Frame, RESIZE, Refusal, STOP_TYPED, Up, closed_stream};
 use crate::pty::Size;
 use crate::reactor::{Event, Interest, Reactor, Token};
 use crate::stream::Stream;
@@ -201,6 +201,14 @@ impl Relay {
                     after
                 }
                 (RESIZE, _) => break,
+                (CONTINUE, after) => {
+                    self.unsent.extend(Word::Continue.encode());
+                    after
+                }
+                (STOP_TYPED, after) => {
+                    self.unsent.extend(Word::StopTyped.encode());
+                    after
+                }
                 (byte, after) => {
                     if let Some(number) = closed_stream(byte) {
                         self.unsent.extend(Word::Unread(number as u8).encode());
@@ -265,6 +273,9 @@ impl Relay {
     fn take_word(&mut self, word: Word) -> bool {
         match word {
             Word::Frame(Frame::Up(up)) => self.open(&up).is_ok(),
+            Word::Frame(stopped @ Frame::Stopped) => {
+                unix_socket::send(&self.near, &stopped.encode(), &[]).is_ok()
+            }
             Word::Frame(last) => {
                 self.end(last);
                 true
@@ -322,10 +333,15 @@ impl Relay {
                 let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
                 let (input, their_input) = pipe()?;
                 let (their_output, output) = pipe()?;
-                let (their_errors, errors) = pipe()?;
+                let mut theirs = vec![their_input, their_output];
                 self.input = Some(self.input_of(input)?);
-                self.outputs = [Some(self.output_of(output)?), Some(self.output_of(errors)?)];
-                vec![their_input, their_output, their_errors]
+                self.outputs[0] = Some(self.output_of(output)?);
+                if !up.one_output {
+                    let (their_errors, errors) = pipe()?;
+                    self.outputs[1] = Some(self.output_of(errors)?);
+                    theirs.push(their_errors);
+                }
+                theirs
             }
         };
         let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();

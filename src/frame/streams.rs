@@ -13,9 +13,10 @@
 //! | `c` | both | number (u8), bytes (u32) | so much more may be sent of it |
 //! | `w` | client | columns, lines (u16 each) | the window's size |
 //! | `x` | client | number (u8) | this output is not read any more |
-//! | `U`, `X`, `E` | bridge | JSON | as [`Frame`](super::Frame) has them |
+//! | `j` | client | `c` or `z` | what its byte of that name says to a supervisor on the client's own host |
+//! | `U`, `S`, `X`, `E` | bridge | JSON | as [`Frame`](super::Frame) has them |
 
-use super::{BadFrame, Frame, HEADER, MAX_PAYLOAD};
+use super::{BadFrame, CONTINUE, Frame, HEADER, MAX_PAYLOAD, STOP_TYPED};
 use crate::pty::Size;
 
 /// The protocol's name in `Upgrade:`.
@@ -38,6 +39,10 @@ pub enum Word {
     Window(Size),
     /// This output is not read any more.
     Unread(u8),
+    /// The command, which has stopped, is to go on.
+    Continue,
+    /// What stops programs was typed.
+    StopTyped,
     /// A supervisor's word.
     Frame(Frame),
 }
@@ -49,6 +54,8 @@ impl Word {
             Self::Frame(frame) => return frame.encode(),
             Self::End(number) => (b'e', vec![*number]),
             Self::Unread(number) => (b'x', vec![*number]),
+            Self::Continue => (b'j', vec![CONTINUE]),
+            Self::StopTyped => (b'j', vec![STOP_TYPED]),
             Self::Credit(number, bytes) => (b'c', [&[*number][..], &bytes.to_be_bytes()].concat()),
             Self::Window(Size { columns, rows }) => {
                 (b'w', [columns.to_be_bytes(), rows.to_be_bytes()].concat())
@@ -120,9 +127,11 @@ impl Decoder {
                 continue;
             }
             match kind {
-                b'U' | b'X' | b'E' => {}
-                b'e' | b'c' | b'w' | b'x' if length <= LONGEST_WORD => {}
-                b'e' | b'c' | b'w' | b'x' => return Err(BadFrame("too long for what it is")),
+                b'U' | b'S' | b'X' | b'E' => {}
+                b'e' | b'c' | b'w' | b'x' | b'j' if length <= LONGEST_WORD => {}
+                b'e' | b'c' | b'w' | b'x' | b'j' => {
+                    return Err(BadFrame("too long for what it is"));
+                }
                 _ => return Err(BadFrame("unknown kind")),
             }
             if !self.hold(bytes, HEADER + length) {
@@ -155,7 +164,9 @@ fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
             columns: u16::from_be_bytes([*a, *b]),
             rows: u16::from_be_bytes([*c, *d]),
         })),
-        (b'U' | b'X' | b'E', _) => match Frame::decode(frame)? {
+        (b'j', [CONTINUE]) => Ok(Word::Continue),
+        (b'j', [STOP_TYPED]) => Ok(Word::StopTyped),
+        (b'U' | b'S' | b'X' | b'E', _) => match Frame::decode(frame)? {
             Some((frame, _)) => Ok(Word::Frame(frame)),
             None => Err(BadFrame("cut off")),
         },
@@ -241,6 +252,8 @@ mod tests {
         vec![
             Word::Frame(Frame::Up(Up {
                 terminal: false,
+                one_output: true,
+                job_control: false,
                 idle_timeout: 3600.0,
             })),
             Word::Window(Size {
@@ -249,6 +262,9 @@ mod tests {
             }),
             Word::Credit(2, 70_000),
             Word::Unread(1),
+            Word::StopTyped,
+            Word::Frame(Frame::Stopped),
+            Word::Continue,
             Word::End(0),
             Word::Frame(Frame::Exit(Exit::Status(3))),
         ]
@@ -288,6 +304,7 @@ mod tests {
             b"w\0\0\0\x09",
             b"w\0\0\0\x03abc",
             b"x\0\0\0\x01\0",
+            b"j\0\0\0\x01x",
             b"e\0\0\0\x01\x03",
             b"X\0\0\0\x02{}",
         ] {

@@ -21,7 +21,9 @@ use crate::command_line;
 use crate::control::{DynoSpec, Streams, ToSupervisor};
 use crate::dyno::env::{Place, Sources, compose};
 use crate::dyno::life::{OfFormation, StopReason};
-use crate::dyno::{Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits};
+use crate::dyno::{
+    Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits, Origin,
+};
 use crate::error::tell;
 use crate::listener::{self, Listener};
 use crate::pty::Size;
@@ -50,6 +52,7 @@ struct Run<'a> {
     /// What comes on top of everybody's environment.
     env: BTreeMap<String, String>,
     streams: Streams,
+    terminal: Origin,
     attached: bool,
     lifetime: Duration,
     /// In seconds.
@@ -260,6 +263,7 @@ impl Dynos {
             shell_command,
             env: command_env(&request.env, request.kind() == Attach::Terminal),
             streams: streams(request),
+            terminal: request.terminal.clone(),
             attached: request.attach,
             lifetime: lifetime(&self.settings)
                 .map_err(|error| ApiError::internal(format!("{error:#}")))?,
@@ -304,6 +308,7 @@ impl Dynos {
             shell_command: dyno.command.clone(),
             env: BTreeMap::new(),
             streams: Streams::Output,
+            terminal: Origin::default(),
             attached: false,
             lifetime,
             time_to_live,
@@ -366,6 +371,11 @@ impl Dynos {
         let dot_env = ground.map_or_else(BTreeMap::new, |ground| ground.env.clone());
         let own_port = ground.and_then(|ground| ground.port_of(&dyno.name));
         let live = ground.and_then(|ground| ground.live.clone());
+        // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
+        let streams = match ground.is_some() && run.formation.is_some() {
+            true => Streams::OutputAndOpenInput,
+            false => run.streams,
+        };
         let (port, claim) = match own_port {
             // Its predecessor may just be giving it back; what else has it, the program itself will find.
             Some(port) => (port, listener::claim_port(port).ok()),
@@ -399,7 +409,8 @@ impl Dynos {
             command: dyno.command.clone(),
             shell_command: run.shell_command,
             env,
-            streams: run.streams,
+            streams,
+            terminal: run.terminal,
             attached: run.attached,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
@@ -662,12 +673,14 @@ fn lifetime(settings: &Settings) -> Result<Duration> {
 fn streams(request: &CreateDyno) -> Streams {
     match request.kind() {
         Attach::Detached => Streams::Output,
+        Attach::Pipes if request.one_output => Streams::Merged,
         Attach::Pipes => Streams::Pipes,
         Attach::Terminal => Streams::Terminal(window(&request.env)),
     }
 }
 
-/// What a dyno's supervisor is told of a second command; `merged`: without a terminal, both outputs come in one pipe.
+/// What a dyno's supervisor is told of a second command; `merged`: without a terminal, both outputs come in one
+/// pipe, whatever the client says.
 ///
 /// # Errors
 /// When there is none.
@@ -681,11 +694,12 @@ pub fn inside(
     Ok(ToSupervisor::Inside {
         shell_command,
         env: command_env(&request.env, !request.force_no_tty),
-        streams: match (request.force_no_tty, merged) {
+        streams: match (request.force_no_tty, merged || request.one_output) {
             (true, true) => Streams::Merged,
             (true, false) => Streams::Pipes,
             (false, _) => Streams::Terminal(window(&request.env)),
         },
+        terminal: request.terminal.clone(),
     })
 }
 

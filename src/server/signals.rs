@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::reactor::{Event, Interest, Reactor, Token};
-use crate::sys::signal::{Signal, is_ignored};
+use crate::sys::signal::unless_ignored;
 
 /// Turns them into an event of the loop's. For the life of the process: the handlers stay.
 #[derive(Debug)]
@@ -26,8 +26,7 @@ impl StopSignals {
     pub fn catch(reactor: &mut Reactor) -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let ignored = |number| Signal::new(number).is_some_and(is_ignored);
-        let others = [SIGINT, SIGHUP].into_iter().filter(|it| !ignored(*it));
+        let others = unless_ignored([SIGINT, SIGHUP]);
         for signal in [SIGTERM].into_iter().chain(others) {
             signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Token};
 
 use super::session::Session;
+use super::stops::Stops;
 use crate::control::{self, Streams, ToInit};
 use crate::dyno::Exit;
 use crate::frame::{Frame, Refusal, Up};
@@ -33,7 +34,8 @@ struct Command {
     id: u32,
     token: Token,
     session: Session,
-    terminal: bool,
+    stops: Stops,
+    streams: Streams,
 }
 
 impl Inside {
@@ -49,7 +51,7 @@ impl Inside {
     /// Has init start a command for the client of `session`. Its number is given here.
     pub fn start(
         &mut self,
-        mut session: Session,
+        (mut session, stops): (Session, Stops),
         mut exec: ToInit,
         reactor: &mut Reactor,
         sandbox: &Option<Launched>,
@@ -70,7 +72,8 @@ impl Inside {
             id: self.last_id,
             token: reactor.token(),
             session,
-            terminal: matches!(streams, Streams::Terminal(_)),
+            stops,
+            streams: *streams,
         };
         let connection = command.session.connection();
         let watched = reactor.register(connection, command.token, Interest::READABLE);
@@ -97,6 +100,10 @@ impl Inside {
             let id = self.remove(index, reactor);
             let _ = tell(sandbox, &ToInit::HangUp { id });
             return;
+        }
+        let command = &mut self.commands[index];
+        for wish in command.stops.hear(command.id, &news) {
+            let _ = tell(sandbox, &wish);
         }
         if news.interrupt {
             let id = self.commands[index].id;
@@ -131,7 +138,9 @@ impl Inside {
         let idle_timeout = self.idle_timeout.as_secs_f64();
         let told = self.find(id).map(|command| {
             let up = Frame::Up(Up {
-                terminal: command.terminal,
+                terminal: matches!(command.streams, Streams::Terminal(_)),
+                one_output: command.streams == Streams::Merged,
+                job_control: command.stops.are_told(),
                 idle_timeout,
             });
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
@@ -141,6 +150,17 @@ impl Inside {
             self.await_activity(token, reactor);
         } else {
             let _ = tell(sandbox, &ToInit::HangUp { id });
+        }
+    }
+
+    /// A command has stopped.
+    pub fn stopped(&mut self, id: u32, sandbox: &Option<Launched>) {
+        let Some(command) = self.find(id) else {
+            return;
+        };
+        let client = Some(&mut command.session);
+        if let Some(wish) = command.stops.stopped(id, command.streams, client) {
+            let _ = tell(sandbox, &wish);
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::frame::{ACTIVE, Frame, INTERRUPT, PROTOCOL, closed_stream};
+use crate::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, PROTOCOL, STOP_TYPED, closed_stream};
 use crate::unix_socket;
 
 /// What a client may have said since it was last heard, in bytes. Ours says a few in all; whoever says more would keep
@@ -52,12 +52,7 @@ impl Session {
 
     /// What the client has said since.
     pub fn hear(&mut self) -> News {
-        let mut news = News {
-            closed: Vec::new(),
-            active: false,
-            interrupt: false,
-            gone: false,
-        };
+        let mut news = News::default();
         let mut buffer = [0u8; 4096];
         let mut heard = 0;
         loop {
@@ -68,6 +63,8 @@ impl Session {
                     heard += count;
                     news.active |= buffer[..count].contains(&ACTIVE);
                     news.interrupt |= buffer[..count].contains(&INTERRUPT);
+                    news.go_on |= buffer[..count].contains(&CONTINUE);
+                    news.stop_typed |= buffer[..count].contains(&STOP_TYPED);
                     news.closed.extend(
                         buffer[..count]
                             .iter()
@@ -85,7 +82,7 @@ impl Session {
 }
 
 /// See [`Session::hear`].
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
     /// Output streams that it does not read any more.
     pub closed: Vec<usize>,
@@ -93,6 +90,10 @@ pub struct News {
     pub active: bool,
     /// It wants the command interrupted.
     pub interrupt: bool,
+    /// The command, which has stopped, is to go on.
+    pub go_on: bool,
+    /// What stops programs was typed.
+    pub stop_typed: bool,
     /// It has left.
     pub gone: bool,
 }

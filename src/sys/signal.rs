@@ -7,6 +7,8 @@ use std::io;
 pub struct Signal(i32);
 
 impl Signal {
+    /// A child has ended. Who ignores it has no children to wait for.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
     /// Wrote to a terminal from the background.
     pub const TTOU: Self = Self(libc::SIGTTOU);
     /// Wrote more to a file than the limit on its size allows.
@@ -54,12 +56,25 @@ pub fn reset_all() {
 }
 
 /// Whether this process ignores `signal`; it may have inherited that.
-pub fn is_ignored(signal: Signal) -> bool {
+fn is_ignored(signal: Signal) -> bool {
     // SAFETY: an all-zero sigaction is a valid one.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: with a null pointer for the new action the call only writes the present one.
     let asked = unsafe { libc::sigaction(signal.0, std::ptr::null(), &raw mut action) };
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Those of `numbers` that a command may handle as its own: those that it ignored from the start, as `nohup` or a script's
+/// `&` had it do, stay ignored.
+pub fn unless_ignored(numbers: impl IntoIterator<Item = i32>) -> impl Iterator<Item = i32> {
+    let ignored = |number: &i32| Signal::new(*number).is_some_and(is_ignored);
+    numbers.into_iter().filter(move |number| !ignored(number))
+}
+
+/// Gives `signal` its default action in this process, whatever it was started with.
+pub fn reset(signal: Signal) {
+    // SAFETY: SIG_DFL is a valid action and installs no code.
+    unsafe { libc::signal(signal.0, libc::SIG_DFL) };
 }
 
 /// Ignores `signal` in this process; children of exec inherit that unless they [`reset_all`].

@@ -80,6 +80,47 @@ fn a_command_between_pipes_is_as_it_is_on_the_servers_own_host() {
     }
 }
 
+#[test]
+fn the_order_of_output_and_errors_stays_where_both_go_to_one_file() {
+    let apart = Apart::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let script = "for i in $(seq 200); do echo step $i; echo error $i >&2; done; exit 5";
+    let running = apart
+        .here
+        .run(&apart.folder(), &["-q", script])
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .start();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    running.finish().exits(5);
+    let in_turn: String = (1..=200)
+        .map(|i| format!("step {i}\nerror {i}\n"))
+        .collect();
+    assert_eq!(text, in_turn);
+    apart.there.wait_until_clean();
+}
+
+#[test]
+fn a_terminals_settings_modes_and_stops_are_as_they_are_on_the_servers_own_host() {
+    let apart = Apart::new();
+    let folder = apart.folder();
+    let program = apart.here.program().display().to_string();
+    let modes = r#"printf "\033[?1049h\033[?25l""#;
+    let command = format!(
+        "stty -a | tr \\; \\\\n | grep erase; {modes}; echo rea\"\"dy; kill -STOP $$; echo go\"\"es on; sleep 1000"
+    );
+    let script = format!("stty erase '^H'; exec {program} run -q '{command}'");
+    let terminal = Terminal::start(&apart.here, &folder, &["sh", "-c", &script]);
+    terminal.wait_for_text("goes on");
+    terminal.signal(Signal::TERM);
+    terminal.exits(143);
+    let drawn = String::from_utf8(terminal.bytes()).unwrap();
+    assert!(drawn.contains("erase = ^H"), "{drawn:?}");
+    assert!(drawn.ends_with("\x1b[?25h\x1b[?1049l"), "{drawn:?}");
+    apart.there.wait_until_clean();
+}
+
 fn input_file(apart: &Apart, input: &[u8]) -> std::fs::File {
     let path = apart.here.path().join("input");
     std::fs::write(&path, input).unwrap();

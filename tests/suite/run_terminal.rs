@@ -65,6 +65,30 @@ fn the_terminal_inside_is_one_that_exists_there() {
 }
 
 #[test]
+fn an_input_that_ends_ends_a_program_on_a_terminal_whether_its_last_line_does_or_not() {
+    let host = Host::new();
+    let app = host.plain_app();
+    for (input, read) in [
+        ("abc", "abc"),
+        ("abc\n", "abc\n"),
+        ("", ""),
+        ("a\nb", "a\nb"),
+    ] {
+        let command = "stty -echo -onlcr; echo ready; cat";
+        let mut running = host
+            .run(&app, &["-q", "--tty", command])
+            .open_input()
+            .start();
+        running.wait_for_output("ready\n");
+        running.write(input);
+        running
+            .finish_input()
+            .succeeds()
+            .prints(&format!("ready\n{read}"));
+    }
+}
+
+#[test]
 fn keys_are_shown_once() {
     let host = Host::new();
     let app = host.plain_app();

@@ -244,6 +244,67 @@ fn variables_reach_every_process_and_are_stored_nowhere() {
     ends_well(running);
 }
 
+#[test]
+fn a_value_of_several_lines_is_read_and_so_is_what_config_s_writes() {
+    let host = Host::new();
+    let key = "-----BEGIN X-----\nabc== it's\n\n#no comment\n-----END X-----";
+    let dot_env = format!("KEY=\"{key}\" # c\r\nNEXT=1\nTICKS=`a\n'\"`\n");
+    let procfile = "worker: printf '%s|%s|%s' \"$KEY\" \"$NEXT\" \"$TICKS\" > seen; echo ready; exec sleep 1000\n";
+    let folder = project(&host, "shop", &[("Procfile", procfile), (".env", &dot_env)]);
+    let seen = || fs::read_to_string(folder.join("seen")).unwrap();
+    let running = start(&host, &folder, &[]);
+    running.wait_for_output("worker.1 | ready");
+    assert_eq!(seen(), format!("{key}|1|a\n'\""));
+    ends_well(running);
+
+    host.dyno(&folder, &["create", "-a", "other"])
+        .finish()
+        .succeeds();
+    let pair = format!("KEY={key}");
+    let pairs = ["config:set", "-a", "other", &pair, "NEXT=a b", "TICKS=\\`"];
+    host.dyno(&folder, &pairs).finish().succeeds();
+    let written = host
+        .dyno(&folder, &["config", "-s", "-a", "other"])
+        .finish()
+        .text();
+    write(&folder.join("written"), &written);
+    let running = start(&host, &folder, &["-e", "written"]);
+    running.wait_for_output("worker.1 | ready");
+    assert_eq!(seen(), format!("{key}|a b|\\`"));
+    ends_well(running);
+}
+
+#[test]
+fn a_process_that_reads_its_input_waits_and_does_not_end() {
+    let host = Host::new();
+    // It ends when its input does, as programs do that watch files.
+    let procfile = "css: cat; echo ended >> ended; sleep 1000\nclock: test -t 0 || echo no terminal; exec sleep 1000\n";
+    let folder = project(&host, "shop", &[("Procfile", procfile)]);
+    for slug in [false, true] {
+        let args: &[&str] = if slug { &["--slug"] } else { &[] };
+        let running = start(&host, &folder, args);
+        running.wait_for_output("no terminal");
+        let waits = "pgrep -x cat && test ! -e ended";
+        eventually("a reader", || {
+            let look = host.dyno(&folder, &["run:inside", "-q", "css.1", waits]);
+            (look.finish().code() == Some(0)).then_some(())
+        });
+        host.dyno(
+            &folder,
+            &["run:inside", "-q", "css.1", "sleep 0.3; test ! -e ended"],
+        )
+        .finish()
+        .succeeds();
+        ends_well(running);
+    }
+    // Its standard input is nobody's: with a terminal it is the same.
+    let terminal = Terminal::open(&host, &folder, &["start", "-p", &first_port().to_string()]);
+    terminal.wait_for_text("no terminal");
+    assert!(!folder.join("ended").exists());
+    terminal.type_keys(CTRL_C);
+    terminal.exits(0);
+}
+
 /// Files below `folder` with these bytes in them.
 fn look_for(folder: &Path, bytes: &[u8], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

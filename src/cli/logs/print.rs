@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use super::paint::Painter;
 use crate::log_line;
+use crate::sys::signal::unless_ignored;
 use crate::terminal;
 
 /// What is painted before it is written, in bytes: so that much is seen at once.
@@ -101,7 +102,7 @@ impl Printer {
 
 /// Ends the process at SIGINT, when nothing is being written; soon, if that does not come.
 fn end_at_interrupt(writing: Arc<Mutex<()>>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT])?;
+    let mut signals = Signals::new(unless_ignored([SIGINT]))?;
     let wait = move || {
         if signals.forever().next().is_some() {
             let give_up = Instant::now() + LAST_LINE;

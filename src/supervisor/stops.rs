@@ -1,0 +1,108 @@
+//! A command on a terminal that has stopped, as programs do that have a Ctrl-Z of their own.
+//!
+//! Its process group is an orphaned one: no shell in the dyno could make it go on. If its client has a shell of its own, the
+//! client is told, stops too, and says when both go on. Else the command goes on at once. One between pipes stays stopped:
+//! that was asked for by a signal, and another one ends it.
+
+use super::session::{News, Session};
+use crate::control::{Streams, ToInit};
+use crate::frame::Frame;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Stops {
+    /// The client wants to be told.
+    told: bool,
+    /// It was, and has not said anything since.
+    waits: bool,
+}
+
+impl Stops {
+    /// Of a command whose client wants to be `told`, or does not know of stops.
+    pub fn new(told: bool) -> Self {
+        Self { told, waits: false }
+    }
+
+    /// Whether the client is told.
+    pub fn are_told(&self) -> bool {
+        self.told
+    }
+
+    /// Command `id` has stopped. What init is to do, if its client is not there to decide.
+    pub fn stopped(
+        &mut self,
+        id: u32,
+        streams: Streams,
+        client: Option<&mut Session>,
+    ) -> Option<ToInit> {
+        let client = client.filter(|_| self.told);
+        if !matches!(streams, Streams::Terminal(_)) || (self.waits && client.is_some()) {
+            return None;
+        }
+        self.waits = client.is_some_and(|client| client.tell(&Frame::Stopped, &[]).is_ok());
+        (!self.waits).then_some(ToInit::Continue { id })
+    }
+
+    /// The client of command `id` has said something, or has left. What init is to do.
+    pub fn hear(&mut self, id: u32, news: &News) -> impl Iterator<Item = ToInit> + use<> {
+        if news.go_on || news.gone {
+            self.waits = false;
+        }
+        let go_on = news.go_on.then_some(ToInit::Continue { id });
+        let watch = (news.stop_typed && self.told).then_some(ToInit::WatchForStop { id });
+        go_on.into_iter().chain(watch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::pty::Size;
+
+    const TERMINAL: Streams = Streams::Terminal(Size {
+        columns: 80,
+        rows: 24,
+    });
+
+    fn session() -> (Session, UnixStream) {
+        let (mut client, ours) = UnixStream::pair().unwrap();
+        let session = Session::begin(ours.into()).unwrap();
+        let _ = client.read(&mut [0; 4096]).unwrap();
+        client.set_nonblocking(true).unwrap();
+        (session, client)
+    }
+
+    #[test]
+    fn a_client_that_wants_to_know_is_told_once_and_decides() {
+        let (mut session, mut client) = session();
+        let mut stops = Stops::new(true);
+        for _ in 0..3 {
+            assert!(stops.stopped(7, TERMINAL, Some(&mut session)).is_none());
+        }
+        let mut said = [0; 64];
+        let length = client.read(&mut said).unwrap();
+        assert_eq!(said[..length], Frame::Stopped.encode());
+        let news = News {
+            go_on: true,
+            ..News::default()
+        };
+        let wishes: Vec<_> = stops.hear(7, &news).collect();
+        assert!(matches!(wishes[..], [ToInit::Continue { id: 7 }]));
+        assert!(stops.stopped(7, TERMINAL, Some(&mut session)).is_none());
+        assert_eq!(client.read(&mut said).unwrap(), length);
+    }
+
+    #[test]
+    fn without_such_a_client_a_command_goes_on_at_once() {
+        let (mut session, _client) = session();
+        for (told, client) in [(false, Some(&mut session)), (true, None)] {
+            let go_on = Stops::new(told).stopped(7, TERMINAL, client);
+            assert!(matches!(go_on, Some(ToInit::Continue { id: 7 })));
+        }
+        // Between pipes it was a signal of somebody's.
+        assert!(Stops::new(false).stopped(7, Streams::Pipes, None).is_none());
+    }
+}
