@@ -145,6 +145,8 @@ pub enum ToSupervisor {
     },
     /// Its port may be another socket's by now: look, and tell.
     CheckPort,
+    /// A file of the host that the inside has a copy of may have changed: look, and put a new one in its place.
+    RenewFiles,
     /// A second command inside, beside the dyno's own, for the client whose connection comes along. `env` goes over the
     /// dyno's.
     Inside {

@@ -9,6 +9,8 @@
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
+//! `renew` changes files of a sandbox that lives.
+//!
 //! Where there are no namespaces to be had, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
 //! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`; `refusal` says why
 //! it is not more.
@@ -18,6 +20,7 @@ pub mod offer;
 pub mod plan;
 pub mod probe;
 pub mod refusal;
+pub mod renew;
 pub mod tempdir;
 pub mod tracked;
 
@@ -28,6 +31,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::listener;
+use renew::Doors;
 use tracked::Tracker;
 
 /// A sandbox whose init is being set up or runs.
@@ -39,6 +43,8 @@ pub struct Launched {
     pub pidfd: OwnedFd,
     /// The caller's end of a SEQPACKET pair; the other end is what `inside` is given.
     pub control: OwnedFd,
+    /// The way in, behind walls.
+    pub doors: Option<Doors>,
     everybody: Everybody,
     /// Nobody is left.
     ended: bool,
@@ -52,6 +58,7 @@ impl Launched {
             pid,
             pidfd,
             control,
+            doors: None,
             everybody,
             ended: false,
             left: None,
@@ -83,6 +90,7 @@ impl Launched {
     /// # Errors
     /// When somebody is still there after a few seconds.
     pub fn end(&mut self) -> io::Result<()> {
+        self.doors = None;
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }

@@ -20,6 +20,7 @@ mod formations;
 mod git_http;
 mod ground;
 mod host;
+mod host_watch;
 pub mod limits;
 pub mod listener;
 mod log_keeper;

@@ -3,18 +3,27 @@
 //! The stack is the host's own `/usr`, `/etc` and so on by default, so that a command that works on
 //! the host works in a dyno. Homes, the state folder and everything else of the host are not there.
 //! Only the supervisor asks; the answer is a list of sandbox steps, made by reading the stack's folders.
+//!
+//! `stack/host_files.rs` makes the files that cover the stack's, `stack/ssh.rs` those of them that ssh reads;
+//! `stack/var.rs` is `/var`.
+
+mod host_files;
+mod ssh;
+mod var;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::dyno::env::PROMPT;
-use crate::sandbox::plan::{Access, INNER_ID, LiveOwnership, Ownership, Step};
+use crate::sandbox::plan::{Access, LiveOwnership, Ownership, Step};
 
 /// Top-level folders that make up a system: what is there is taken, what is not is not missed.
 /// `lib*` beyond these are found by name.
 const SYSTEM_FOLDERS: &[&str] = &["usr", "bin", "sbin", "etc", "opt", "nix", "gnu"];
+
+/// Where Nix' daemon listens, below a folder that a dyno sees; what it builds for one it would build for a dyno.
+const NIX_DAEMON: &str = "/nix/var/nix/daemon-socket";
 
 /// Devices that any program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -113,12 +122,16 @@ impl Stack {
         let mut steps = Vec::with_capacity(40);
         self.system_folders(&mut steps)?;
         writable_folders(&mut steps, dyno.scratch);
+        steps.extend(self.var());
         devices(&mut steps);
         steps.push(Step::Processes {
             target: "/proc".into(),
         });
-        self.generated_files(&mut steps, dyno.hostname);
+        steps.extend(self.host_files(dyno.hostname));
+        let daemon = self.at(Path::new(NIX_DAEMON));
+        let daemon = daemon.is_dir().then(|| PathBuf::from(NIX_DAEMON));
         hide(&mut steps, dyno.hidden);
+        hide(&mut steps, daemon.as_slice());
         for folder in dyno.toolchains {
             steps.push(Step::Bind {
                 source: folder.clone(),
@@ -157,10 +170,7 @@ impl Stack {
     fn system_folders(&self, steps: &mut Vec<Step>) -> io::Result<()> {
         let mut names: Vec<PathBuf> = fs::read_dir(&self.root)?
             .filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name())))
-            .filter(|name| {
-                name.to_str()
-                    .is_some_and(|n| SYSTEM_FOLDERS.contains(&n) || n.starts_with("lib"))
-            })
+            .filter(|name| is_system_folder(name))
             .collect();
         names.sort();
         for name in names {
@@ -181,55 +191,19 @@ impl Stack {
         }
         Ok(())
     }
+}
 
-    /// Files that tell the inside's truth over the stack's. `/etc` is read-only by now, so only
-    /// those that the stack has can be covered; the others are not looked for there either.
-    fn generated_files(&self, steps: &mut Vec<Step>, hostname: &str) {
-        let shell = self.shell().display();
-        let contents = [
-            (
-                "etc/passwd",
-                format!(
-                    "root:x:0:0:root:/root:/bin/sh\n\
-                     dyno:x:{INNER_ID}:{INNER_ID}:dyno:/app:{shell}\n\
-                     nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-                ),
-            ),
-            (
-                "etc/group",
-                format!("root:x:0:\ntty:x:5:\ndyno:x:{INNER_ID}:\nnogroup:x:65534:\n"),
-            ),
-            ("etc/hostname", format!("{hostname}\n")),
-            (
-                "etc/hosts",
-                format!("127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost\n"),
-            ),
-            // Debian's sets a prompt of its own over the environment's.
-            (
-                "etc/bash.bashrc",
-                format!("[ -z \"$PS1\" ] || PS1='{PROMPT}'\n"),
-            ),
-        ];
-        for (path, contents) in contents {
-            if self.root.join(path).is_file() {
-                steps.push(Step::File {
-                    target: Path::new("/").join(path),
-                    contents,
-                });
-            }
-        }
-        // Often a link into /run, which is private here.
-        let resolver = Path::new("/etc/resolv.conf");
-        if let (Ok(to), Ok(contents)) = (
-            fs::read_link(self.root.join("etc/resolv.conf")),
-            fs::read_to_string(resolver),
-        ) {
-            steps.push(Step::File {
-                target: resolve_link(resolver, &to),
-                contents,
-            });
-        }
-    }
+/// Whether the top-level name `name` is of a folder that a dyno sees.
+fn is_system_folder(name: &Path) -> bool {
+    name.to_str()
+        .is_some_and(|name| SYSTEM_FOLDERS.contains(&name) || name.starts_with("lib"))
+}
+
+/// Whether a dyno sees what the host has at `path`, by its system folders alone.
+fn is_shown(path: &Path) -> bool {
+    let mut parts = path.components();
+    parts.next() == Some(Component::RootDir)
+        && matches!(parts.next(), Some(Component::Normal(name)) if is_system_folder(Path::new(name)))
 }
 
 /// Covers each of `folders` that a bound folder would show: read-only is not enough, since a
@@ -260,38 +234,12 @@ fn covered(folder: &Path) -> Step {
     }
 }
 
-/// Where the link `link` leads, as text: both inside the dyno, which is not there yet.
-fn resolve_link(link: &Path, to: &Path) -> PathBuf {
-    let mut resolved = PathBuf::new();
-    for component in link
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .join(to)
-        .components()
-    {
-        match component {
-            Component::ParentDir => {
-                resolved.pop();
-            }
-            Component::CurDir => {}
-            other => resolved.push(other),
-        }
-    }
-    resolved
-}
-
 fn writable_folders(steps: &mut Vec<Step>, scratch: &Path) {
     for (name, target) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
         steps.push(Step::Bind {
             source: scratch.join(name),
             target: target.into(),
             access: Access::Writable,
-        });
-    }
-    for target in ["/var/lib", "/var/log", "/var/cache"] {
-        steps.push(Step::Folder {
-            target: target.into(),
-            mode: 0o755,
         });
     }
     steps.push(Step::Memory {
@@ -302,6 +250,14 @@ fn writable_folders(steps: &mut Vec<Step>, scratch: &Path) {
     steps.push(Step::Symlink {
         target: "/var/run".into(),
         to: "/run".into(),
+    });
+    steps.push(Step::Folder {
+        target: "/run/lock".into(),
+        mode: 0o1777,
+    });
+    steps.push(Step::Symlink {
+        target: "/var/lock".into(),
+        to: "/run/lock".into(),
     });
 }
 
@@ -344,18 +300,6 @@ fn devices(steps: &mut Vec<Step>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_link_is_resolved_inside() {
-        let link = Path::new("/etc/resolv.conf");
-        let resolved = |to: &str| resolve_link(link, Path::new(to));
-        assert_eq!(
-            resolved("../run/systemd/resolve/stub-resolv.conf"),
-            Path::new("/run/systemd/resolve/stub-resolv.conf")
-        );
-        assert_eq!(resolved("/run/x"), Path::new("/run/x"));
-        assert_eq!(resolved("resolv.real"), Path::new("/etc/resolv.real"));
-    }
 
     #[test]
     fn a_live_folder_is_at_app_and_where_it_is_outside() {

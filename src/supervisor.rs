@@ -173,6 +173,10 @@ struct Supervisor {
     client_token: Token,
     /// One for each of the life's timers: phase, idle, lifetime.
     timer_tokens: [(Timer, Token); 3],
+    /// Init has said so.
+    inside_is_ready: bool,
+    /// The host has changed while the inside was being made.
+    files_are_old: bool,
     finished: bool,
     /// The exit record, once it is written.
     recorded: Option<ExitRecord>,
@@ -233,6 +237,8 @@ impl Supervisor {
             stops: Stops::new(spec.terminal.job_control),
             inside: Inside::new(rules.idle_timeout),
             port: Port::new(spec.port, &mut reactor),
+            inside_is_ready: false,
+            files_are_old: false,
             finished: false,
             recorded: None,
             settled: false,
@@ -377,7 +383,13 @@ impl Supervisor {
 
     fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
         let event = match message {
-            FromInit::Ready => Event::SandboxReady,
+            FromInit::Ready => {
+                self.inside_is_ready = true;
+                if std::mem::take(&mut self.files_are_old) {
+                    self.renew_files();
+                }
+                Event::SandboxReady
+            }
             FromInit::Started { id: MAIN } => {
                 self.streams = fds.into_iter().enumerate().collect();
                 Event::Started
@@ -468,6 +480,7 @@ impl Supervisor {
                     self.port.watch(&mut self.reactor);
                     self.look_at_port();
                 }
+                Ok(Some((ToSupervisor::RenewFiles, _))) => self.renew_files(),
                 Ok(Some((
                     ToSupervisor::Inside {
                         shell_command,
@@ -484,6 +497,20 @@ impl Supervisor {
                     return self.servers.retain(|(known, _)| *known != token);
                 }
             }
+        }
+    }
+
+    /// Has the inside know what the host has come to know: its names, its name servers.
+    fn renew_files(&mut self) {
+        if !self.inside_is_ready {
+            self.files_are_old = true;
+            return;
+        }
+        let doors = self.sandbox.as_mut().and_then(|it| it.doors.as_mut());
+        if let Some(doors) = doors
+            && let Err(error) = doors.renew(&self.stack.host_files(&self.spec.id))
+        {
+            tell!("{}: {error:#}", self.spec.name);
         }
     }
 

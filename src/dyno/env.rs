@@ -70,6 +70,8 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         ("LANG", "C.UTF-8"),
         // As Heroku's buildpack has it; without it, what a program prints is in the log 8 KiB later, or never.
         ("PYTHONUNBUFFERED", "1"),
+        // As on Heroku, whatever the host has; a config var may say another.
+        ("TZ", "UTC"),
         ("PORT", &sources.port.to_string()),
     ];
     let mut env: BTreeMap<String, String> = defaults

@@ -34,6 +34,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
 use super::refusal::{self, Facts};
+use super::renew::Doors;
 use super::{Everybody, Launched};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
@@ -93,7 +94,8 @@ pub fn launch(
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
-            let launched = Launched::new(pid, pidfd, ours, Everybody::Namespace);
+            let mut launched = Launched::new(pid, pidfd, ours, Everybody::Namespace);
+            launched.doors = Doors::of(pid, plan.owner, &plan.steps).ok();
             if let Err(error) = release(plan, &launched) {
                 launched.kill();
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
@@ -393,7 +395,7 @@ fn make_read_only(root: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn new_file_system(
+pub(super) fn new_file_system(
     kind: &str,
     options: &[(&str, &OsStr)],
     attributes: MountAttrFlags,
@@ -427,17 +429,7 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
             Ok(std::os::unix::fs::symlink(to, target)?)
         }
         (Step::File { target, contents }, _) => {
-            // Written aside and bound, since what it covers may be on a read-only mount.
-            let aside = Path::new(STAGING).join("file");
-            fs::write(&aside, contents)?;
-            let mount = detach(&aside, false)?;
-            add_attributes(
-                &mount,
-                Attributes::READ_ONLY.and(Attributes::NO_SUID),
-                false,
-            )?;
-            attach(&mount, target, false)?;
-            Ok(fs::remove_file(&aside)?)
+            cover(&Path::new(STAGING).join("file"), target, contents)
         }
         (
             Step::Bind { target, .. } | Step::Processes { target } | Step::Live { target, .. },
@@ -481,6 +473,16 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
     }
 }
 
+/// Puts a file at `target`. It is written `aside` and bound, since what it covers may be on a read-only mount.
+pub(super) fn cover(aside: &Path, target: &Path, contents: &str) -> Result<()> {
+    fs::write(aside, contents)?;
+    let mount = detach(aside, false)?;
+    let attributes = Attributes::READ_ONLY.and(Attributes::NO_SUID);
+    add_attributes(&mount, attributes, false)?;
+    attach(&mount, target, false)?;
+    Ok(fs::remove_file(aside)?)
+}
+
 /// Layers are given to overlayfs by fixed paths, so that no character of a real path (`,`, `:`, `\`)
 /// can be taken for syntax. The overlay holds its layers itself: afterwards they are out of reach.
 fn overlay(lower: &OwnedFd, scratch: &OwnedFd, target: &Path) -> Result<()> {
@@ -506,7 +508,7 @@ fn overlay(lower: &OwnedFd, scratch: &OwnedFd, target: &Path) -> Result<()> {
 }
 
 /// Attaches a detached mount, making the folder or file it covers where it is not there.
-fn attach(mount: &OwnedFd, target: &Path, folder: bool) -> Result<()> {
+pub(super) fn attach(mount: &OwnedFd, target: &Path, folder: bool) -> Result<()> {
     if folder {
         make_folder(target, 0o755)?;
     } else if !target.try_exists()? {

@@ -12,7 +12,7 @@ pub const INNER_ID: u32 = 1000;
 const MAX_STEPS: usize = 512;
 
 /// The longest file content a plan may carry, in bytes.
-const MAX_CONTENTS: usize = 64 * 1024;
+pub const MAX_CONTENTS: usize = 512 * 1024;
 
 /// A dyno's inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Plan {
                     }
                 }
                 Step::File { contents, .. } if contents.len() > MAX_CONTENTS => {
-                    return bad(format!("`{}` is over 64 KiB", step.target().display()));
+                    return bad(format!("`{}` is over 512 KiB", step.target().display()));
                 }
                 Step::Folder { mode, .. } | Step::Memory { mode, .. } if mode & !0o1777 != 0 => {
                     return bad(format!("mode {mode:o} of `{}`", step.target().display()));

@@ -13,6 +13,7 @@ use rustix::rand::GetRandomFlags;
 use super::descriptors::Descriptors;
 use super::ground::{Ground, LiveOwner, live_owner};
 use super::host::Host;
+use super::host_watch::HostWatch;
 use super::lost::{self, Known};
 use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
@@ -27,12 +28,13 @@ use crate::dyno::{
 use crate::error::tell;
 use crate::listener::{self, Listener};
 use crate::pty::Size;
-use crate::reactor::{Reactor, Token};
+use crate::reactor::{Event, Reactor, Token};
 use crate::release::Release;
 use crate::sandbox::offer::{Chosen, Ids};
 use crate::sandbox::tempdir;
 use crate::settings::{Settings, UID_COUNT};
 use crate::slug::Lease;
+use crate::stack::Stack;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
 
@@ -81,6 +83,8 @@ pub struct Dynos {
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
+    /// None where dynos have the host's own files.
+    host_watch: Option<HostWatch>,
 }
 
 impl Dynos {
@@ -103,6 +107,8 @@ impl Dynos {
                 .filter_map(|folder| Path::new(&folder).canonicalize().ok())
                 .collect(),
             settings,
+            host_watch: (chosen.isolation == Isolation::Namespaces)
+                .then(|| HostWatch::begin(Stack::host(), reactor)),
             chosen,
             trees: HashMap::new(),
             listeners: HashMap::new(),
@@ -528,6 +534,21 @@ impl Dynos {
     /// Asks a dyno whose socket it is that listens on its port; it answers with its state.
     pub fn check_port(&self, id: &str) {
         self.supervisors.tell(id, &ToSupervisor::CheckPort);
+    }
+
+    /// Takes an event; false if it is not about files of the host that dynos have copies of.
+    pub fn host_changed(&mut self, event: Event, reactor: &mut Reactor) -> bool {
+        let (Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)) = event
+        else {
+            return false;
+        };
+        let Some(watch) = self.host_watch.as_ref().filter(|it| it.knows(token)) else {
+            return false;
+        };
+        if watch.changed(event, reactor) {
+            self.supervisors.tell_all(&ToSupervisor::RenewFiles);
+        }
+        true
     }
 
     /// The socket of the dyno's that listens on its port, if one is known.

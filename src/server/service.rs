@@ -541,6 +541,7 @@ impl Application for Service {
                 }
                 self.after_end(&heard.ended, ctx);
             }
+            event if self.dynos.host_changed(event, ctx.reactor()) => {}
             event if self.signals.came(event) => ctx.stop(),
             event if self.logs.came(event, ctx) => {}
             event if self.gits.came(event, ctx) => {}

@@ -324,6 +324,13 @@ impl Supervisors {
             .is_some_and(|live| control::send(&live.socket, message, &[]).is_ok())
     }
 
+    /// Says something to the supervisors of all dynos.
+    pub fn tell_all(&self, message: &ToSupervisor) {
+        for live in self.live.values() {
+            let _ = control::send(&live.socket, message, &[]);
+        }
+    }
+
     /// Whether this dyno is alive.
     pub fn is_live(&self, dyno: &str) -> bool {
         self.find(dyno).is_some()

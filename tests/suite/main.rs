@@ -29,6 +29,7 @@ mod formation_survival;
 mod git_http;
 mod git_push;
 mod heroku_cli;
+mod host_files;
 mod idle;
 mod layers;
 mod limits;

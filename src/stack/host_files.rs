@@ -1,0 +1,310 @@
+//! The files that tell the inside of a dyno who and where it is: users, host name, names and name servers, and what ssh
+//! reads. They cover the stack's, and change with the host's while the dyno lives.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Stack, is_shown, ssh};
+use crate::dyno::env::PROMPT;
+use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, Step};
+
+/// Names of this host.
+const HOSTS: &str = "/etc/hosts";
+
+/// Name servers: often a link into `/run`, which is private in a dyno.
+const RESOLVER: &str = "/etc/resolv.conf";
+
+/// How many links one path may lead through, as for the kernel.
+const MAX_LINKS: usize = 40;
+
+impl Stack {
+    /// The files, as steps. `/etc` is read-only, so only those that the stack has can be covered; the others are not
+    /// looked for there either.
+    pub fn host_files(&self, hostname: &str) -> Vec<Step> {
+        let shell = self.shell().display();
+        let mut files: Vec<(PathBuf, String)> = [
+            (
+                "/etc/passwd",
+                format!(
+                    "root:x:0:0:root:/root:/bin/sh\n\
+                     dyno:x:{INNER_ID}:{INNER_ID}:dyno:/app:{shell}\n\
+                     nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+                ),
+            ),
+            (
+                "/etc/group",
+                format!("root:x:0:\ntty:x:5:\ndyno:x:{INNER_ID}:\nnogroup:x:65534:\n"),
+            ),
+            ("/etc/hostname", format!("{hostname}\n")),
+            // Debian's sets a prompt of its own over the environment's.
+            (
+                "/etc/bash.bashrc",
+                format!("[ -z \"$PS1\" ] || PS1='{PROMPT}'\n"),
+            ),
+        ]
+        .into_iter()
+        .filter(|(path, _)| self.at(Path::new(path)).is_file())
+        .map(|(path, contents)| (self.inside(Path::new(path)), contents))
+        .collect();
+        // One that is longer stays as it is: the names in it are worth more than the dyno's own.
+        if let Some(text) = self.read(Path::new(HOSTS)) {
+            files.push((self.inside(Path::new(HOSTS)), hosts(&text, hostname)));
+        }
+        // Another than a link is in the folder that the dyno sees.
+        let resolver = Path::new(RESOLVER);
+        if self.at(resolver).is_symlink()
+            && let Some(contents) = self.read(resolver)
+        {
+            files.push((self.inside(resolver), contents));
+        }
+        files.extend(ssh::included(self));
+        files
+            .into_iter()
+            .map(|(target, contents)| Step::File { target, contents })
+            .collect()
+    }
+
+    /// The folders and files of the host that say when one of the files may have to change: each on the way to it, and
+    /// the file.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        let mut watched = Vec::new();
+        let fixed = [
+            "/etc/passwd",
+            "/etc/group",
+            "/etc/hostname",
+            "/etc/bash.bashrc",
+            HOSTS,
+            RESOLVER,
+            "/etc/ssh/ssh_config",
+        ];
+        let included = ssh::included(self).into_iter().map(|(path, _)| path);
+        for path in fixed.into_iter().map(PathBuf::from).chain(included) {
+            let file = resolve(&self.root, &path, |on_the_way| {
+                watched.extend(on_the_way.parent().map(|folder| self.at(folder)));
+                true
+            });
+            watched.push(self.at(&file));
+        }
+        watched.sort();
+        watched.dedup();
+        watched
+    }
+
+    /// Where the path of the inside is on the host.
+    pub(super) fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where `path` leads inside a dyno: through links of folders that it sees, and from there on as it is written.
+    pub(super) fn inside(&self, path: &Path) -> PathBuf {
+        resolve(&self.root, path, is_shown)
+    }
+
+    /// The text of a file, unless there is none or it is too long to be shown.
+    pub(super) fn read(&self, path: &Path) -> Option<String> {
+        let path = self.at(path);
+        let fits = fs::metadata(&path)
+            .is_ok_and(|it| it.is_file() && it.len() <= (MAX_CONTENTS / 2) as u64);
+        let text = fits.then(|| fs::read(&path).ok())??;
+        // Bytes that are no text may become longer ones.
+        Some(String::from_utf8_lossy(&text).into_owned()).filter(|it| it.len() <= MAX_CONTENTS / 2)
+    }
+}
+
+/// Follows the links of `path` below `root` where `may_look` at a path, and takes the rest as it is written. `may_look`
+/// is asked about each path on the way, links among them.
+fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) -> PathBuf {
+    let parts = |path: &Path| -> Vec<OsString> {
+        let parts = path.components().rev();
+        parts.map(|part| part.as_os_str().to_owned()).collect()
+    };
+    let (mut pending, mut done, mut links) = (parts(path), PathBuf::from("/"), 0);
+    while let Some(part) = pending.pop() {
+        match Path::new(&part).components().next() {
+            Some(Component::ParentDir) => {
+                done.pop();
+            }
+            Some(Component::Normal(name)) => {
+                let next = done.join(name);
+                let look = may_look(&next) && links < MAX_LINKS;
+                let on_host = root.join(next.strip_prefix("/").unwrap_or(&next));
+                match look.then(|| fs::read_link(on_host)) {
+                    Some(Ok(to)) => {
+                        links += 1;
+                        if to.is_absolute() {
+                            done = PathBuf::from("/");
+                        }
+                        pending.extend(parts(&to));
+                    }
+                    _ => done = next,
+                }
+            }
+            _ => {}
+        }
+    }
+    done
+}
+
+/// The host's `/etc/hosts` with the dyno's own name. What it has of `localhost` stays: a second line of it would be a
+/// second address to programs that listen on all of them.
+fn hosts(of_host: &str, hostname: &str) -> String {
+    let knows_localhost = of_host.lines().any(|line| {
+        let names = line.split('#').next().unwrap_or_default();
+        names
+            .split_whitespace()
+            .skip(1)
+            .any(|name| name == "localhost")
+    });
+    let mut text = String::with_capacity(of_host.len() + 100);
+    if !knows_localhost {
+        text.push_str("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
+    }
+    text.push_str(of_host);
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    // Last, so that 127.0.0.1 is still `localhost` to those who ask for its name.
+    text.push_str(&format!("127.0.0.1 {hostname}\n"));
+    text
+}
+
+/// Whether `name` is meant by `pattern`, in which `*` stands for any letters and `?` for one.
+pub(super) fn matches(pattern: &OsStr, name: &OsStr) -> bool {
+    fn rest(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            ([b'*', more @ ..], _) => (0..=name.len()).any(|skipped| rest(more, &name[skipped..])),
+            ([b'?', more @ ..], [_, others @ ..]) => rest(more, others),
+            ([letter, more @ ..], [same, others @ ..]) if letter == same => rest(more, others),
+            _ => false,
+        }
+    }
+    let (pattern, name) = (pattern.as_encoded_bytes(), name.as_encoded_bytes());
+    // As for a shell: what is hidden is not meant by a star.
+    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
+    let stars = pattern.iter().filter(|letter| **letter == b'*').count();
+    !hidden && stars <= 8 && rest(pattern, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn stack(folders: &[&str]) -> (tempfile::TempDir, Stack) {
+        let root = tempfile::tempdir().unwrap();
+        for folder in folders {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        (root, stack)
+    }
+
+    fn contents(stack: &Stack, path: &str) -> Option<String> {
+        let files = stack.host_files("box").into_iter();
+        files
+            .filter_map(|step| match step {
+                Step::File { target, contents } if target == Path::new(path) => Some(contents),
+                _ => None,
+            })
+            .next()
+    }
+
+    #[test]
+    fn a_link_is_followed_as_far_as_a_dyno_can() {
+        let (root, stack) = stack(&["etc/resolvconf", "run/a", "run/b", "usr/share"]);
+        for (link, to) in [
+            ("etc/stub", "../run/systemd/resolve/stub-resolv.conf"),
+            ("etc/absolute", "/run/connman/resolv.conf"),
+            ("etc/beside", "resolv.real"),
+            ("etc/resolvconf/run", "/run/a"),
+            ("etc/open", "resolvconf/run/resolv.conf"),
+            ("run/a/resolv.conf", "../b/resolv.conf"),
+            ("etc/round", "round"),
+        ] {
+            symlink(to, root.path().join(link)).unwrap();
+        }
+        for (path, inside) in [
+            ("/etc/stub", "/run/systemd/resolve/stub-resolv.conf"),
+            ("/etc/absolute", "/run/connman/resolv.conf"),
+            ("/etc/beside", "/etc/resolv.real"),
+            // What /run/a/resolv.conf leads to is for the host to know.
+            ("/etc/open", "/run/a/resolv.conf"),
+            ("/etc/none", "/etc/none"),
+            ("/etc/../../etc/none", "/etc/none"),
+            ("/etc/round", "/etc/round"),
+        ] {
+            assert_eq!(stack.inside(Path::new(path)), Path::new(inside), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_host_and_of_the_dyno_are_known() {
+        let text = hosts("127.0.0.1 localhost\n10.0.0.7 db.internal # ours", "box");
+        assert_eq!(
+            text,
+            "127.0.0.1 localhost\n10.0.0.7 db.internal # ours\n127.0.0.1 box\n"
+        );
+        let text = hosts("10.0.0.7 db # localhost\n", "box");
+        assert!(
+            text.starts_with("127.0.0.1 localhost\n::1 localhost"),
+            "{text}"
+        );
+        assert!(text.ends_with("10.0.0.7 db # localhost\n127.0.0.1 box\n"));
+    }
+
+    #[test]
+    fn a_list_of_names_that_is_too_long_is_left_alone() {
+        let (root, stack) = stack(&["etc"]);
+        let hosts = root.path().join("etc/hosts");
+        fs::write(&hosts, "10.0.0.7 db\n").unwrap();
+        assert!(contents(&stack, "/etc/hosts").is_some());
+        fs::write(&hosts, "0.0.0.0 ads.example\n".repeat(100_000)).unwrap();
+        assert_eq!(contents(&stack, "/etc/hosts"), None);
+    }
+
+    #[test]
+    fn name_servers_behind_a_link_are_copied_and_watched() {
+        let (root, stack) = stack(&["etc", "run/net"]);
+        symlink(
+            "../run/net/resolv.conf",
+            root.path().join("etc/resolv.conf"),
+        )
+        .unwrap();
+        // A link to nothing yet: its folder is watched all the same.
+        assert_eq!(contents(&stack, "/run/net/resolv.conf"), None);
+        fs::write(root.path().join("run/net/resolv.conf"), "nameserver ::1\n").unwrap();
+        let text = contents(&stack, "/run/net/resolv.conf");
+        assert_eq!(text.as_deref(), Some("nameserver ::1\n"));
+        let watched = stack.watched();
+        for path in ["etc", "run", "run/net", "run/net/resolv.conf", "etc/hosts"] {
+            assert!(
+                watched.contains(&root.path().join(path)),
+                "{path}: {watched:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_are_a_shells() {
+        for (pattern, name, meant) in [
+            ("*.conf", "a.conf", true),
+            ("*.conf", ".conf", false),
+            ("*", "a", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("abc", "abc", true),
+            ("*.conf", "a.conf~", false),
+        ] {
+            assert_eq!(
+                matches(OsStr::new(pattern), OsStr::new(name)),
+                meant,
+                "{pattern} {name}"
+            );
+        }
+    }
+}

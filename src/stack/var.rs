@@ -1,0 +1,137 @@
+//! What a dyno has of `/var`: data that belongs to programs of `/usr`, and folders of its own for what they write.
+//!
+//! Distributions keep parts of programs in `/var/lib`, since they are made when a package is installed: without them
+//! the program is there and does not work. What services keep there (databases, containers, mail, keys, the homes of
+//! their users) is never shown.
+
+use std::path::Path;
+
+use super::{MEMORY_FOLDER_MB, Stack};
+use crate::sandbox::plan::{Access, Step};
+
+/// Data of programs, read-only, where the stack has it.
+const DATA: &[&str] = &[
+    // Languages and their packages: gems of `gem install` on Debian, package databases of compilers.
+    "/var/lib/gems",
+    "/var/lib/ghc",
+    "/var/lib/haskell-packages",
+    "/var/lib/ocaml",
+    "/var/lib/coq",
+    "/var/lib/emacsen-common",
+    "/var/lib/octave",
+    // Formats, maps and fonts of TeX; character maps of Ghostscript; catalogs of XML and SGML; LibreOffice's settings.
+    "/var/lib/texmf",
+    "/var/lib/tex-common",
+    "/var/lib/ghostscript",
+    "/var/lib/xml-core",
+    "/var/lib/sgml-base",
+    "/var/lib/libreoffice",
+    // Dictionaries and tables.
+    "/var/lib/aspell",
+    "/var/lib/ispell",
+    "/var/lib/dictionaries-common",
+    "/var/lib/dictd",
+    "/var/lib/mecab",
+    "/var/lib/GeoIP",
+    "/var/lib/ieee-data",
+    "/var/lib/usbutils",
+    // Rules and signatures of scanners.
+    "/var/lib/clamav",
+    "/var/lib/spamassassin",
+    // Which packages there are: `dpkg -s`, `rpm -q` and the like.
+    "/var/lib/dpkg",
+    "/var/lib/rpm",
+    "/var/lib/pacman",
+    "/var/lib/alternatives",
+    // Guix' profiles are links from here into /gnu; its daemon's socket is beside them.
+    "/var/guix/profiles",
+    // Without it each program that draws text reads all fonts first.
+    "/var/cache/fontconfig",
+];
+
+/// Folders that the stack's programs write to as any user, and what mode they have: empty ones of the dyno's own, where the
+/// stack has them.
+const OWN: &[(&str, u16)] = &[
+    // PHP's sessions, on Debian and Ubuntu, and on Fedora.
+    ("/var/lib/php/sessions", 0o700),
+    ("/var/lib/php/session", 0o700),
+    ("/var/lib/php/wsdlcache", 0o700),
+    ("/var/lib/php5", 0o700),
+    ("/var/crash", 0o1777),
+];
+
+impl Stack {
+    /// The steps that make a dyno's `/var`; `/var/run` is `/run`.
+    pub(super) fn var(&self) -> Vec<Step> {
+        let folder = |target: &str, mode| Step::Folder {
+            target: target.into(),
+            mode,
+        };
+        let mut steps: Vec<_> = ["/var/lib", "/var/log", "/var/cache", "/var/spool"]
+            .map(|target| folder(target, 0o755))
+            .into();
+        let there = |path: &&str| self.at(Path::new(path)).is_dir();
+        steps.extend(
+            DATA.iter()
+                .filter(|path| there(path))
+                .map(|path| Step::Bind {
+                    source: self.at(Path::new(path)),
+                    target: path.into(),
+                    access: Access::ReadOnly,
+                }),
+        );
+        let own = OWN.iter().filter(|(path, _)| there(path));
+        steps.extend(own.map(|(path, mode)| Step::Memory {
+            target: path.into(),
+            mode: u32::from(*mode),
+            megabytes: MEMORY_FOLDER_MB,
+        }));
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn data_of_programs_is_there_and_that_of_services_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in [
+            "lib/gems/3.1.0",
+            "lib/texmf",
+            "lib/mysql",
+            "lib/docker",
+            "lib/php/sessions",
+            "cache/fontconfig",
+            "cache/debconf",
+            "spool/cron",
+        ] {
+            fs::create_dir_all(root.path().join("var").join(folder)).unwrap();
+        }
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        let steps = stack.var();
+        let targets = |wanted: fn(&Step) -> bool| -> Vec<&Path> {
+            let steps = steps.iter().filter(|step| wanted(step));
+            steps.map(Step::target).collect()
+        };
+        assert_eq!(
+            targets(|step| matches!(
+                step,
+                Step::Bind {
+                    access: Access::ReadOnly,
+                    ..
+                }
+            )),
+            ["/var/lib/gems", "/var/lib/texmf", "/var/cache/fontconfig"].map(Path::new)
+        );
+        assert_eq!(
+            targets(|step| matches!(step, Step::Memory { .. })),
+            [Path::new("/var/lib/php/sessions")]
+        );
+    }
+}
