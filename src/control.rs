@@ -74,6 +74,12 @@ pub struct DynoSpec {
     pub hidden: Vec<PathBuf>,
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: Vec<PathBuf>,
+    /// The path at which the app is seen beside `/app`.
+    #[serde(default)]
+    pub app_path: Option<PathBuf>,
+    /// How many megabytes `/dev/shm` may hold.
+    #[serde(default = "DynoSpec::usual_shared_memory")]
+    pub shared_memory: u32,
     /// Seconds to wait for the client.
     pub attach_timeout: f64,
     /// Seconds between hang-ups of a dyno whose client is gone.
@@ -94,6 +100,13 @@ pub struct DynoSpec {
     /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
     #[serde(default)]
     pub open_files: Option<u64>,
+}
+
+impl DynoSpec {
+    /// What a server that knows no such setting gives.
+    fn usual_shared_memory() -> u32 {
+        64
+    }
 }
 
 /// How a dyno works in a folder of the user's.

@@ -225,6 +225,10 @@ pub struct Toolchains {
     /// Variables that the toolchains need.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// The folder that the slug was packed from, if something in the slug, as a virtual environment, has that path in it:
+    /// dynos see `/app` there, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
 }
 
 impl Toolchains {
@@ -240,7 +244,7 @@ impl Toolchains {
                 UserError::new(message).hint(format!("they may have {MAX_TOOLCHAIN_FOLDERS}"))
             );
         }
-        for folder in self.path.iter().chain(&self.folders) {
+        for folder in self.path.iter().chain(&self.folders).chain(&self.app) {
             let whole = folder.starts_with('/') && !folder.contains(['\0', ':']);
             if !whole || folder.len() > MAX_PATH_BYTES {
                 let start = shown(folder.as_bytes(), 100);
@@ -256,7 +260,7 @@ impl Toolchains {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.path.is_empty() && self.folders.is_empty() && self.env.is_empty()
+        self.path.is_empty() && self.folders.is_empty() && self.env.is_empty() && self.app.is_none()
     }
 }
 

@@ -132,6 +132,8 @@ settings! {
     ///
     /// Heroku's client takes one that says nothing for five minutes for dead.
     log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
+    /// How much shared memory (`/dev/shm`) a dyno may use; it takes none before.
+    shm_size: u64, Server, mib(512, 1..=1 << 20);
     /// How dynos are kept apart; `auto` takes the strongest that the host allows.
     isolation: Isolation, Server, Choice(&[
         ("auto", Isolation::Auto),

@@ -28,7 +28,7 @@ const NIX_DAEMON: &str = "/nix/var/nix/daemon-socket";
 /// Devices that any program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Memory that `/dev/shm`, `/run` and the like may take, in megabytes each.
+/// Memory that `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;
 
 /// The tree of programs under a dyno.
@@ -51,6 +51,8 @@ pub struct DynoTree<'a> {
     pub hidden: &'a [PathBuf],
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: &'a [PathBuf],
+    /// How many megabytes `/dev/shm` may hold.
+    pub shared_memory: u32,
 }
 
 /// Where the files of `/app` come from.
@@ -60,6 +62,8 @@ pub enum AppTree<'a> {
     Slug {
         /// Its tree.
         tree: &'a Path,
+        /// Where it is seen beside `/app`: its old path, if something in it has that in it.
+        path: Option<&'a Path>,
         /// Who owns the files of it.
         ownership: Ownership,
     },
@@ -123,7 +127,7 @@ impl Stack {
         self.system_folders(&mut steps)?;
         writable_folders(&mut steps, dyno.scratch);
         steps.extend(self.var());
-        devices(&mut steps);
+        devices(&mut steps, dyno.shared_memory);
         steps.push(Step::Processes {
             target: "/proc".into(),
         });
@@ -132,13 +136,12 @@ impl Stack {
         let daemon = daemon.is_dir().then(|| PathBuf::from(NIX_DAEMON));
         hide(&mut steps, dyno.hidden);
         hide(&mut steps, daemon.as_slice());
-        for folder in dyno.toolchains {
-            steps.push(Step::Bind {
-                source: folder.clone(),
-                target: folder.clone(),
-                access: Access::ReadOnly,
-            });
-        }
+        let app_path = dyno.app_path();
+        let (of_app, others): (Vec<_>, Vec<_>) = dyno
+            .toolchains
+            .iter()
+            .partition(|folder| app_path.is_some_and(|app| folder.starts_with(app)));
+        steps.extend(others.into_iter().map(|folder| toolchain(folder)));
         // A toolchain may lie above the state, and would show it.
         let shown = dyno.hidden.iter().filter(|hidden| {
             let mut toolchains = dyno.toolchains.iter();
@@ -146,7 +149,9 @@ impl Stack {
         });
         steps.extend(shown.map(|folder| covered(folder)));
         match dyno.app {
-            AppTree::Slug { tree, ownership } => steps.push(Step::Overlay {
+            AppTree::Slug {
+                tree, ownership, ..
+            } => steps.push(Step::Overlay {
                 lower: tree.to_owned(),
                 scratch: dyno.scratch.to_owned(),
                 target: "/app".into(),
@@ -163,6 +168,18 @@ impl Stack {
                     });
                 }
             }
+        }
+        if let (AppTree::Slug { tree, .. }, Some(path)) = (dyno.app, app_path) {
+            steps.push(Step::Again {
+                of: "/app".into(),
+                target: path.to_owned(),
+            });
+            // What the slug has is the release's; what it has not, as it was left out of it, is the host's.
+            let left_out = of_app.into_iter().filter(|folder| {
+                let inside = folder.strip_prefix(path).unwrap_or(folder);
+                !tree.join(inside).exists()
+            });
+            steps.extend(left_out.map(|folder| toolchain(folder)));
         }
         Ok(steps)
     }
@@ -193,6 +210,36 @@ impl Stack {
     }
 }
 
+impl DynoTree<'_> {
+    /// Where the slug is seen beside `/app`, if that can be: below a folder that is read-only there must be one already.
+    fn app_path(&self) -> Option<&Path> {
+        let AppTree::Slug { path, .. } = self.app else {
+            return None;
+        };
+        let path =
+            path.filter(|path| !path.starts_with("/app") && !Path::new("/app").starts_with(path))?;
+        let read_only = is_shown(path)
+            || self
+                .toolchains
+                .iter()
+                .any(|it| path.starts_with(it) && path != it);
+        let own = ["/proc", "/dev", "/run"]
+            .iter()
+            .any(|own| path.starts_with(own));
+        let there = !read_only || path.is_dir();
+        (there && !own && path.parent().is_some()).then_some(path)
+    }
+}
+
+/// A toolchain, at its path.
+fn toolchain(folder: &Path) -> Step {
+    Step::Bind {
+        source: folder.to_owned(),
+        target: folder.to_owned(),
+        access: Access::ReadOnly,
+    }
+}
+
 /// Whether the top-level name `name` is of a folder that a dyno sees.
 fn is_system_folder(name: &Path) -> bool {
     name.to_str()
@@ -200,7 +247,7 @@ fn is_system_folder(name: &Path) -> bool {
 }
 
 /// Whether a dyno sees what the host has at `path`, by its system folders alone.
-fn is_shown(path: &Path) -> bool {
+pub fn is_shown(path: &Path) -> bool {
     let mut parts = path.components();
     parts.next() == Some(Component::RootDir)
         && matches!(parts.next(), Some(Component::Normal(name)) if is_system_folder(Path::new(name)))
@@ -261,7 +308,7 @@ fn writable_folders(steps: &mut Vec<Step>, scratch: &Path) {
     });
 }
 
-fn devices(steps: &mut Vec<Step>) {
+fn devices(steps: &mut Vec<Step>, shared_memory: u32) {
     steps.push(Step::Memory {
         target: "/dev".into(),
         mode: 0o755,
@@ -281,7 +328,7 @@ fn devices(steps: &mut Vec<Step>) {
     steps.push(Step::Memory {
         target: "/dev/shm".into(),
         mode: 0o1777,
-        megabytes: MEMORY_FOLDER_MB,
+        megabytes: shared_memory,
     });
     for (target, to) in [
         ("/dev/ptmx", "pts/ptmx"),
@@ -317,6 +364,7 @@ mod tests {
                 hostname: "1",
                 hidden: &[],
                 toolchains: &[],
+                shared_memory: 64,
             });
             let steps = steps.unwrap();
             let live = steps.iter().filter(|it| matches!(it, Step::Live { .. }));
@@ -328,6 +376,60 @@ mod tests {
         );
         for inside in ["/app", "/app/shop"] {
             assert_eq!(targets(inside), [Path::new("/app")]);
+        }
+    }
+
+    #[test]
+    fn a_slug_is_at_its_old_path_if_it_needs_to_be() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("tree");
+        fs::create_dir_all(tree.join("venv/bin")).unwrap();
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        let toolchains = ["/home/a/shop/venv", "/home/a/shop/left-out", "/home/a/bin"];
+        let toolchains = toolchains.map(PathBuf::from);
+        let targets = |path: Option<&str>| -> Vec<PathBuf> {
+            let steps = stack.steps(&DynoTree {
+                app: AppTree::Slug {
+                    tree: &tree,
+                    path: path.map(Path::new),
+                    ownership: Ownership::Same,
+                },
+                scratch: Path::new("/state/dynos/1/scratch"),
+                hostname: "1",
+                hidden: &[],
+                toolchains: &toolchains,
+                shared_memory: 64,
+            });
+            let steps = steps.unwrap().into_iter();
+            let targets = steps.map(|step| step.target().to_owned());
+            let ours = |target: &PathBuf| target.starts_with("/home") || target.starts_with("/app");
+            targets.filter(ours).collect()
+        };
+        assert_eq!(
+            targets(Some("/home/a/shop")),
+            [
+                "/home/a/bin",
+                "/app",
+                "/home/a/shop",
+                "/home/a/shop/left-out"
+            ]
+            .map(PathBuf::from)
+        );
+        let without = [
+            "/home/a/shop/venv",
+            "/home/a/shop/left-out",
+            "/home/a/bin",
+            "/app",
+        ];
+        for path in [
+            None,
+            Some("/app/shop"),
+            Some("/"),
+            Some("/usr/no-such-folder"),
+        ] {
+            assert_eq!(targets(path), without.map(PathBuf::from), "{path:?}");
         }
     }
 

@@ -33,7 +33,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
-use crate::dyno::{DynoState, ExitRecord, Origin, TerminalSettings};
+use crate::dyno::{DynoState, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
 use crate::frame::{Frame, Refusal, Up};
@@ -655,12 +655,27 @@ impl Supervisor {
         }
     }
 
+    /// What to say of an end that says nothing itself: a program that writes to shared memory when there is no more dies by
+    /// a signal of which few know.
+    fn explanation(&self, text: &str) -> Option<String> {
+        let bus_error = text == "Process exited with status 135";
+        (bus_error && self.spec.isolation == Isolation::Namespaces).then(|| {
+            format!(
+                "Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds {} MB here (the setting shm_size)",
+                self.spec.shared_memory
+            )
+        })
+    }
+
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Log(text) => {
                 let mut line = Vec::new();
                 let (now, name) = (Timestamp::now(), &self.spec.name);
                 log_line::append(&mut line, now, Source::Heroku, name, text.as_bytes());
+                if let Some(more) = self.explanation(&text) {
+                    log_line::append(&mut line, now, Source::Heroku, name, more.as_bytes());
+                }
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {

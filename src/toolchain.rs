@@ -1,21 +1,53 @@
-//! Toolchains under a home (pyenv, nvm, rbenv, cargo…): which of them a deploy records with its release.
+//! Toolchains (pyenv, nvm, rbenv, cargo, Linuxbrew…): which of them a deploy records with its release.
 //!
-//! A dyno sees no home. But what the *deploying user's* `PATH` names there is part of what makes the app run on
-//! this host, and so it is recorded and mounted read-only at the same path, with the variables that
+//! A dyno sees the system's folders and no home. But what the *deploying user's* `PATH` names is part of what makes the
+//! app run on this host, and so it is recorded and mounted read-only at the same path, with the variables that
 //! tell the toolchain where it is (`HOME` is `/app` inside). What the server's own shell happened to
-//! have plays no part. Called by deploys in the CLI; looks at folders, changes nothing.
+//! have plays no part. What cannot be had is left out, and the person is told. Called by deploys in the CLI; looks at
+//! folders, changes nothing.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use crate::dyno::env::DEFAULT_PATH;
 use crate::release::{MAX_TOOLCHAIN_FOLDERS, Toolchains};
+use crate::stack::is_shown;
+
+/// Folders of every system beside those of [`DEFAULT_PATH`]: there, and for administrators and games.
+const NOT_FOR_APPS: &[&str] = &[
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/games",
+    "/usr/games",
+];
+
+/// Folders that no dyno can have, and why.
+const NEVER: &[(&str, &str)] = &[
+    ("/snap", "snaps are started by a program with privilege"),
+    (
+        "/var/lib/flatpak",
+        "flatpaks are started by a service of the desktop",
+    ),
+    ("/proc", "a dyno has one of its own"),
+    ("/sys", "a dyno has none"),
+    ("/dev", "a dyno has one of its own"),
+    ("/run", "a dyno has one of its own"),
+    ("/app", "the app is there"),
+];
+
+/// How many entries of a folder are looked at for links that lead elsewhere.
+const MAX_LINKS: usize = 4_096;
+
+/// How many folders of an app are looked at for a virtual environment.
+const MAX_LOOKED_AT: usize = 1_000;
 
 /// What a well-known folder of a home brings with it.
 struct Known {
     /// The folder's name in the home.
     name: &'static str,
     /// What is mounted, relative to the home; empty for the folder as a whole. Never more than needed:
-    /// `.cargo` as a whole would show credentials.
+    /// `.cargo`, `.rye` and `.cabal` as a whole would show credentials.
     folders: &'static [&'static str],
     /// Variables, and the folder in the home that each names.
     env: &'static [(&'static str, &'static str)],
@@ -115,81 +147,357 @@ const KNOWN: &[Known] = &[
         ],
         env: &[("MISE_DATA_DIR", ".local/share/mise")],
     },
+    Known {
+        name: ".rye",
+        folders: &[
+            ".rye/shims",
+            ".rye/py",
+            ".rye/self",
+            ".rye/tools",
+            ".rye/uv",
+        ],
+        env: &[("RYE_HOME", ".rye")],
+    },
+    Known {
+        name: ".cabal",
+        folders: &[".cabal/bin"],
+        env: &[],
+    },
 ];
 
-/// The toolchains that the search path `path` names under `home`. What is beyond the bound on their number, which is
-/// more than anybody has, is left out.
-pub fn find(path: &str, home: &Path) -> Toolchains {
-    let mut found = Toolchains::default();
-    for entry in std::env::split_paths(path) {
-        let Some(inside) = inside(home, &entry) else {
-            continue;
-        };
-        let Some(text) = entry.to_str() else { continue };
-        let full = found.path.len() == MAX_TOOLCHAIN_FOLDERS;
-        if full || found.path.iter().any(|known| known == text) || !entry.is_dir() {
-            continue;
-        }
-        let (folders, env) = needs(home, &inside);
-        for folder in folders {
-            let known = found.folders.iter().any(|known| folder.starts_with(known));
-            if !known && folder.is_dir() && found.folders.len() < MAX_TOOLCHAIN_FOLDERS {
-                found.folders.extend(folder.to_str().map(str::to_owned));
-            }
-        }
-        for (name, folder) in env {
-            if folder.is_dir() {
-                found.env.extend(
-                    folder
-                        .to_str()
-                        .map(|folder| (name.to_owned(), folder.to_owned())),
-                );
-            }
-        }
-        found.path.push(text.to_owned());
-    }
-    found
+/// What a search path gives to dynos, and what it does not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What is recorded.
+    pub toolchains: Toolchains,
+    /// Folders of the path that dynos will not have.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// `entry` relative to `home`, if it is a folder below it and both are plain absolute paths.
-fn inside(home: &Path, entry: &Path) -> Option<PathBuf> {
-    let plain = |path: &Path| {
-        path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+/// A folder of the search path that dynos will not have.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which.
+    pub folder: PathBuf,
+    /// Why, in words.
+    pub why: &'static str,
+    /// It is in the path of many, whatever they deploy.
+    pub usual: bool,
+}
+
+/// The toolchains that the search path `path` of a user with this `home` names, for an app in the folder `app`, if it is
+/// one. What is beyond the bound on their number, which is more than anybody has, is left out.
+pub fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
+    let mut finder = Finder {
+        home: Some(home)
+            .filter(|home| is_plain(home) && *home != Path::new("/"))
+            .map(Path::to_owned),
+        real_home: home.canonicalize().ok(),
+        app: app.map(Path::to_owned),
+        found: Found::default(),
     };
-    let inside = entry.strip_prefix(home).ok()?;
-    let below = plain(home) && plain(entry) && home != Path::new("/");
-    (below && inside.components().next().is_some()).then(|| inside.to_owned())
+    for entry in std::env::split_paths(path).filter(|entry| is_plain(entry)) {
+        finder.take(&entry);
+    }
+    let environments = app.map(environments).unwrap_or_default();
+    for folder in &environments {
+        finder.follow_links(&folder.join("bin"));
+    }
+    let toolchains = &mut finder.found.toolchains;
+    let within_app = |folder: &String| app.is_some_and(|app| Path::new(folder).starts_with(app));
+    if !environments.is_empty() || toolchains.path.iter().any(within_app) {
+        toolchains.app = app.and_then(Path::to_str).map(str::to_owned);
+    }
+    finder.found
 }
 
-fn needs(home: &Path, inside: &Path) -> (Vec<PathBuf>, BTreeMap<&'static str, PathBuf>) {
-    let first = inside.components().next().map(|part| part.as_os_str());
-    if let Some(known) = KNOWN
+/// The virtual environments in an app's folder, which have its path in them: in it, or one folder below.
+fn environments(app: &Path) -> Vec<PathBuf> {
+    let folders = |of: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(of).into_iter().flatten().flatten();
+        entries
+            .take(MAX_LOOKED_AT)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter(|entry| entry.file_name() != ".git" && entry.file_name() != "node_modules")
+            .map(|entry| entry.path())
+            .collect()
+    };
+    let near = folders(app);
+    let far = near.iter().flat_map(|folder| folders(folder));
+    let mut all: Vec<_> = near
         .iter()
-        .find(|known| first == Some(known.name.as_ref()))
-    {
-        let folders = match known.folders {
-            [] => vec![home.join(known.name)],
-            folders => folders.iter().map(|folder| home.join(folder)).collect(),
+        .cloned()
+        .chain(far)
+        .take(MAX_LOOKED_AT)
+        .collect();
+    all.retain(|folder| folder.join("pyvenv.cfg").is_file() || folder.join("conda-meta").is_dir());
+    all.sort();
+    all
+}
+
+/// A folder that programs need, and the variables that go with it, each with the folder that it names.
+type Need = (PathBuf, Vec<(&'static str, PathBuf)>);
+
+struct Finder {
+    home: Option<PathBuf>,
+    real_home: Option<PathBuf>,
+    app: Option<PathBuf>,
+    found: Found,
+}
+
+impl Finder {
+    fn take(&mut self, entry: &Path) {
+        let standard = DEFAULT_PATH.split(':').chain(NOT_FOR_APPS.iter().copied());
+        let is_standard = |path: &Path| standard.clone().any(|known| Path::new(known) == path);
+        let Some(real) = entry.canonicalize().ok().filter(|real| real.is_dir()) else {
+            return;
         };
-        return (
-            folders,
-            known
+        if is_standard(entry) || is_standard(&real) {
+            return;
+        }
+        if self.is_of_app(entry) || self.is_of_app(&real) {
+            // What the slug has of it goes before what is there now.
+            self.add_path(if self.is_of_app(entry) { entry } else { &real });
+            let needs = self.needs(&real);
+            return self.add(
+                needs
+                    .into_iter()
+                    .filter(|(folder, _)| self.is_below_app(folder))
+                    .collect(),
+            );
+        }
+        if is_shown(entry) {
+            return self.add_path(entry);
+        }
+        if is_shown(&real) {
+            return self.add_path(&real);
+        }
+        // Its own path is better, for it may be a link that is changed later; but then what it leads to must be there.
+        let needs = self.needs(entry);
+        let whole = needs.iter().any(|(folder, _)| entry.starts_with(folder))
+            && needs.iter().any(|(folder, _)| {
+                folder
+                    .canonicalize()
+                    .is_ok_and(|folder| real.starts_with(folder))
+            });
+        let (entry, needs) = match whole {
+            true => (entry, needs),
+            false => (real.as_path(), self.needs(&real)),
+        };
+        match self.why_not(entry, false) {
+            Some((why, usual)) => self.found.left_out.push(LeftOut {
+                folder: entry.to_owned(),
+                why,
+                usual,
+            }),
+            None => {
+                self.add_path(entry);
+                self.add(needs);
+                self.add_variables(entry);
+                self.follow_links(entry);
+            }
+        }
+    }
+
+    fn is_of_app(&self, path: &Path) -> bool {
+        self.app.as_ref().is_some_and(|app| path.starts_with(app))
+    }
+
+    fn is_below_app(&self, path: &Path) -> bool {
+        self.app
+            .as_ref()
+            .is_some_and(|app| path.starts_with(app) && path != app)
+    }
+
+    /// Why a folder outside of the system cannot be shown, and whether many have it in their path.
+    /// What a link names, `linked`, is meant, whosever home it is in.
+    fn why_not(&self, entry: &Path, linked: bool) -> Option<(&'static str, bool)> {
+        if let Some((_, why)) = NEVER.iter().find(|(never, _)| entry.starts_with(never)) {
+            let usual = entry.starts_with("/snap") || entry.starts_with("/var/lib/flatpak");
+            return Some((why, usual));
+        }
+        if self.inside_home(entry).is_some() {
+            return None;
+        }
+        let mut parts = entry.components().skip(1).map(|part| part.as_os_str());
+        let (first, second) = (parts.next()?, parts.next());
+        // Windows' own folders, under its Linux.
+        if first == "mnt" && second.is_some_and(|name| name.len() == 1) {
+            return Some(("it is of another system", true));
+        }
+        if entry.starts_with("/home/linuxbrew/.linuxbrew") {
+            return None;
+        }
+        if !linked && (first == "root" || first == "home") {
+            return Some(("it is in a home that is not yours", true));
+        }
+        let holds_home = self
+            .home
+            .as_ref()
+            .is_some_and(|home| home.starts_with(entry));
+        (second.is_none() || holds_home).then_some(("too much lies below it", false))
+    }
+
+    /// `path` relative to the home, if it is below it.
+    fn inside_home(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+        [&self.home, &self.real_home]
+            .into_iter()
+            .flatten()
+            .find_map(|home| {
+                let inside = path.strip_prefix(home).ok()?;
+                let below = inside.components().next().is_some();
+                below.then(|| (home.clone(), inside.to_owned()))
+            })
+    }
+
+    /// The folders that programs in `entry` need, each with what it is to be: variables of theirs.
+    fn needs(&self, entry: &Path) -> Vec<Need> {
+        let Some((home, inside)) = self.inside_home(entry) else {
+            return vec![(with_neighbours(entry, 2), Vec::new())];
+        };
+        let first = inside.components().next().map(|part| part.as_os_str());
+        let known = KNOWN
+            .iter()
+            .find(|known| first == Some(known.name.as_ref()));
+        let mut needs = Vec::new();
+        if let Some(known) = known {
+            let env: Vec<_> = known
                 .env
                 .iter()
                 .map(|(name, at)| (*name, home.join(at)))
-                .collect(),
-        );
+                .collect();
+            let folders = match known.folders {
+                [] => vec![home.join(known.name)],
+                folders => folders.iter().map(|folder| home.join(folder)).collect(),
+            };
+            needs.extend(folders.into_iter().map(|folder| (folder, env.clone())));
+        }
+        // Of what only some folders are taken, this may be another one.
+        if !needs.iter().any(|(folder, _)| entry.starts_with(folder)) {
+            let deep = home.components().count();
+            needs.push((with_neighbours(entry, deep), Vec::new()));
+        }
+        needs
     }
-    // A `bin` folder's programs mostly need what lies beside it; but never the home itself.
-    let folder = match inside.parent() {
-        Some(parent) if inside.ends_with("bin") && parent != Path::new("") => parent,
-        _ => inside,
-    };
-    (vec![home.join(folder)], BTreeMap::new())
+
+    fn add_path(&mut self, entry: &Path) {
+        let path = &mut self.found.toolchains.path;
+        let Some(text) = entry.to_str().filter(|text| !text.contains(':')) else {
+            return;
+        };
+        if path.len() < MAX_TOOLCHAIN_FOLDERS && !path.iter().any(|known| known == text) {
+            path.push(text.to_owned());
+        }
+    }
+
+    fn add(&mut self, needs: Vec<Need>) {
+        let Toolchains { folders, env, .. } = &mut self.found.toolchains;
+        for (folder, variables) in needs {
+            let known = folders.iter().any(|known| folder.starts_with(known));
+            if !known && folder.is_dir() && folders.len() < MAX_TOOLCHAIN_FOLDERS {
+                folders.extend(folder.to_str().map(str::to_owned));
+            }
+            for (name, folder) in variables.into_iter().filter(|(_, folder)| folder.is_dir()) {
+                env.extend(
+                    folder
+                        .to_str()
+                        .map(|text| (name.to_owned(), text.to_owned())),
+                );
+            }
+        }
+    }
+
+    /// Where packages of the user's own lie, for programs that look for them in `HOME`, which is another one in a dyno.
+    fn add_variables(&mut self, entry: &Path) {
+        let Some((home, inside)) = self.inside_home(entry) else {
+            return;
+        };
+        let env = &mut self.found.toolchains.env;
+        let local = home.join(".local");
+        if inside == Path::new(".local/bin") && has_user_site(&local) {
+            env.extend(
+                local
+                    .to_str()
+                    .map(|text| ("PYTHONUSERBASE".to_owned(), text.to_owned())),
+            );
+        }
+        // `gem install --user-install`: the folder above `bin` holds the gems.
+        let of_gems = inside.starts_with(".gem") || inside.starts_with(".local/share/gem");
+        if of_gems && let Some(gems) = entry.parent().and_then(Path::to_str) {
+            // A colon at the end stands for the places that Ruby knows by itself.
+            env.insert("GEM_PATH".to_owned(), format!("{gems}:"));
+        }
+    }
+
+    /// Programs in `folder` may be links into another toolchain, as a virtual environment's `python` is.
+    fn follow_links(&mut self, folder: &Path) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let links = entries
+            .take(MAX_LINKS)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        for link in links {
+            let Ok(target) = link.path().canonicalize() else {
+                continue;
+            };
+            let folders = &self.found.toolchains.folders;
+            let seen = |folder: &String| {
+                let real = Path::new(folder).canonicalize();
+                target.starts_with(folder) || real.is_ok_and(|real| target.starts_with(real))
+            };
+            if is_shown(&target) || self.is_of_app(&target) || folders.iter().any(seen) {
+                continue;
+            }
+            // Not what lies anywhere: a folder of programs.
+            let Some(programs) = target.parent().filter(|folder| is_of_programs(folder)) else {
+                continue;
+            };
+            if self.why_not(programs, true).is_none() {
+                let needs = self.needs(programs);
+                self.add(needs);
+            }
+        }
+    }
+}
+
+/// An absolute path without a way back in it.
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+}
+
+fn is_of_programs(folder: &Path) -> bool {
+    ["bin", "sbin", "libexec", "shims"]
+        .iter()
+        .any(|name| folder.ends_with(name))
+}
+
+/// The programs of a `bin` folder mostly need what lies beside it: the folder above, unless it has no more than `deep` parts,
+/// as a home has.
+fn with_neighbours(entry: &Path, deep: usize) -> PathBuf {
+    match entry.parent() {
+        Some(parent) if is_of_programs(entry) && parent.components().count() >= deep.max(2) + 1 => {
+            parent
+        }
+        _ => entry,
+    }
+    .to_owned()
+}
+
+/// Whether pip has put packages of the user's own below `local`.
+fn has_user_site(local: &Path) -> bool {
+    let entries = fs::read_dir(local.join("lib"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries.take(MAX_LOOKED_AT).any(|entry| {
+        let python = entry.file_name().to_string_lossy().starts_with("python");
+        python && entry.path().join("site-packages").is_dir()
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn home(folders: &[&str]) -> tempfile::TempDir {
@@ -206,7 +514,7 @@ mod tests {
             .unwrap()
             .into_string()
             .unwrap();
-        find(&format!("/usr/bin:{path}:/bin"), home)
+        find(&format!("/usr/bin:{path}:/bin"), home, None).toolchains
     }
 
     fn relative(home: &Path, paths: &[String]) -> Vec<String> {
@@ -265,7 +573,158 @@ mod tests {
     fn neither_the_home_itself_nor_a_way_out_of_it_is_taken() {
         let home = home(&["a"]);
         assert!(found(home.path(), &["", "a/../../etc"]).is_empty());
-        assert!(find("/usr/bin:relative:", home.path()).is_empty());
-        assert!(find("/usr/bin", Path::new("/")).is_empty());
+        let none = |path: &str, home: &Path| find(path, home, None).toolchains.is_empty();
+        assert!(none("/usr/bin:relative:", home.path()));
+        assert!(none("/usr/bin:/usr/sbin", Path::new("/")));
+    }
+
+    fn link(home: &Path, at: &str, to: &str) {
+        std::os::unix::fs::symlink(home.join(to), home.join(at)).unwrap();
+    }
+
+    #[test]
+    fn a_link_of_the_path_is_recorded_where_it_leads() {
+        let home = home(&[
+            ".local/share/fnm/node-versions/v9/installation/bin",
+            ".local/state/fnm_multishells",
+            ".nvm/versions/v1/bin",
+        ]);
+        let node = ".local/share/fnm/node-versions/v9/installation";
+        link(home.path(), ".local/state/fnm_multishells/1_2", node);
+        link(home.path(), ".nvm/current", ".nvm/versions/v1");
+        let toolchains = found(
+            home.path(),
+            &[".local/state/fnm_multishells/1_2/bin", ".nvm/current/bin"],
+        );
+        assert_eq!(
+            relative(home.path(), &toolchains.path),
+            // A link that dynos see, too, stays one: what it leads to may change.
+            [&format!("{node}/bin"), ".nvm/current/bin"]
+        );
+        assert_eq!(
+            relative(home.path(), &toolchains.folders),
+            [".local/share/fnm", ".nvm"]
+        );
+    }
+
+    #[test]
+    fn programs_that_are_links_bring_their_toolchain() {
+        let home = home(&[
+            ".local/bin",
+            "opt/node/bin",
+            "venvs/a/bin",
+            ".pyenv/versions/3/bin",
+            "notes",
+        ]);
+        for file in [
+            "opt/node/bin/node",
+            ".pyenv/versions/3/bin/python",
+            "notes/secret",
+        ] {
+            std::fs::write(home.path().join(file), "").unwrap();
+        }
+        link(home.path(), ".local/bin/node", "opt/node/bin/node");
+        link(home.path(), ".local/bin/note", "notes/secret");
+        link(
+            home.path(),
+            "venvs/a/bin/python",
+            ".pyenv/versions/3/bin/python",
+        );
+        let toolchains = found(home.path(), &[".local/bin", "venvs/a/bin"]);
+        assert_eq!(
+            relative(home.path(), &toolchains.folders),
+            [".local/bin", "opt/node", "venvs/a", ".pyenv"]
+        );
+    }
+
+    #[test]
+    fn packages_of_the_users_own_are_found_by_variables() {
+        let home = home(&[
+            ".local/bin",
+            ".local/lib/python3.11/site-packages",
+            ".local/share/gem/ruby/3.1.0/bin",
+        ]);
+        let toolchains = found(
+            home.path(),
+            &[".local/bin", ".local/share/gem/ruby/3.1.0/bin"],
+        );
+        let at = |path: &str| home.path().join(path).to_str().unwrap().to_owned();
+        assert_eq!(toolchains.env["PYTHONUSERBASE"], at(".local"));
+        let gems = format!("{}:", at(".local/share/gem/ruby/3.1.0"));
+        assert_eq!(toolchains.env["GEM_PATH"], gems);
+        assert!(
+            toolchains
+                .folders
+                .contains(&at(".local/share/gem/ruby/3.1.0"))
+        );
+        assert!(!toolchains.folders.contains(&at(".local")));
+    }
+
+    #[test]
+    fn folders_outside_of_the_home_are_taken_or_told() {
+        let home = home(&["a"]);
+        let finder = Finder {
+            home: Some("/home/ada".into()),
+            real_home: None,
+            app: None,
+            found: Found::default(),
+        };
+        for (entry, why) in [
+            ("/home/linuxbrew/.linuxbrew/bin", None),
+            ("/srv/tools/bin", None),
+            ("/home/ada/x", None),
+            ("/srv", Some(false)),
+            ("/home", Some(true)),
+            ("/home/bob/bin", Some(true)),
+            ("/root/.cargo/bin", Some(true)),
+            ("/snap/bin", Some(true)),
+            ("/mnt/c/Windows", Some(true)),
+            ("/mnt/disk/bin", None),
+            ("/run/user/1/bin", Some(false)),
+        ] {
+            let usual = finder
+                .why_not(Path::new(entry), false)
+                .map(|(_, usual)| usual);
+            assert_eq!(usual, why, "{entry}");
+        }
+        for (entry, folder) in [
+            (
+                "/home/linuxbrew/.linuxbrew/bin",
+                "/home/linuxbrew/.linuxbrew",
+            ),
+            ("/srv/tools/bin", "/srv/tools"),
+            ("/srv/bin", "/srv/bin"),
+            ("/srv/tools", "/srv/tools"),
+            ("/home/ada/bin", "/home/ada/bin"),
+            ("/home/ada/x/bin", "/home/ada/x"),
+        ] {
+            let needs = finder.needs(Path::new(entry));
+            assert_eq!(needs[0].0, Path::new(folder), "{entry}");
+        }
+        // Programs of the system that are not in every dyno's path are found there, and nothing is mounted.
+        let system = find("/usr/lib:/usr/sbin:/usr/bin", home.path(), None);
+        assert_eq!(system.toolchains.path, ["/usr/lib"]);
+        assert!(system.toolchains.folders.is_empty() && system.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_virtual_environment_in_the_app_has_it_at_its_own_path() {
+        let home = home(&["shop/backend/venv/bin", "shop/lib", "other/bin"]);
+        let app = home.path().join("shop");
+        let text = app.to_str().unwrap().to_owned();
+        assert_eq!(find("", home.path(), Some(&app)).toolchains.app, None);
+        std::fs::write(app.join("backend/venv/pyvenv.cfg"), "").unwrap();
+        assert_eq!(
+            find("", home.path(), Some(&app)).toolchains.app,
+            Some(text.clone())
+        );
+        let path = format!("{text}/backend/venv/bin:{text}");
+        let toolchains = find(&path, home.path(), Some(&app)).toolchains;
+        assert_eq!(
+            toolchains.path,
+            [format!("{text}/backend/venv/bin"), text.clone()]
+        );
+        // Never the app's folder itself: it is the slug that is there.
+        assert_eq!(toolchains.folders, [format!("{text}/backend/venv")]);
     }
 }

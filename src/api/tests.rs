@@ -637,6 +637,7 @@ fn the_server_reads_what_the_client_writes() {
             path: vec!["/home/ada/.cargo/bin".into()],
             env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
             folders: vec!["/home/ada/.cargo".into()],
+            app: Some("/home/ada/shop".into()),
         },
         ..Deploy::default()
     });

@@ -23,13 +23,14 @@ use crate::api::ExactTime;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
+use crate::dyno::env::DEFAULT_PATH;
 use crate::error::{UserError, tell, tell_part};
 use crate::http::target;
 use crate::procfile;
-use crate::release::{ProcessTypes, RELEASE_PHASE, Toolchains};
+use crate::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{self, Limits, Packed};
 use crate::terminal;
-use crate::toolchain;
+use crate::toolchain::{self, Found, LeftOut};
 
 /// What the server takes a tarball as.
 pub const TARBALL: &str = "application/gzip";
@@ -188,7 +189,8 @@ pub fn from_folder(
         return Err(UserError::new(message).hint(hint).into());
     }
     let packed_at = Timestamp::now();
-    let toolchains = toolchains_for(context);
+    let found = toolchains_for(context, Some(root));
+    let mut warnings = left_out(&found, &process_types);
     let level = context.settings.slug_level;
     let limits = Limits {
         unpacked_bytes: context.settings.tree_limit,
@@ -244,13 +246,17 @@ pub fn from_folder(
                 packed_at: ExactTime(packed_at),
             }),
         },
-        toolchains,
+        toolchains: found.toolchains,
         by_the_way,
     });
     let release: Release = context
         .client()?
         .post(&app_path(app, "/releases"), &release)?;
-    story.done(&release, &packed.warnings);
+    warnings.extend(packed.warnings);
+    story.done(&release, &warnings);
+    if purpose != (Purpose::Run { quiet: true }) {
+        tell_of_lost_toolchains(context, app, &release);
+    }
     match purpose {
         Purpose::Deploy { .. } | Purpose::Start => Ok(release),
         Purpose::Run { .. } => launch::until_released(context, app, release),
@@ -273,7 +279,8 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
         None => ProcessTypes::new(),
     };
     let story = Story::begin(app, false);
-    let toolchains = toolchains_for(context);
+    let found = toolchains_for(context, None);
+    let warnings = left_out(&found, &process_types);
     let client = context.client()?;
     let request = CreateSlug {
         process_types,
@@ -283,12 +290,13 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let slug: Slug = client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut open()?)?;
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
-        toolchains,
+        toolchains: found.toolchains,
         by_the_way: purpose.is_by_the_way(),
         ..DeployRequest::default()
     });
     let release: Release = client.post(&app_path(app, "/releases"), &request)?;
-    story.done(&release, &[]);
+    story.done(&release, &warnings);
+    tell_of_lost_toolchains(context, app, &release);
     Ok(release)
 }
 
@@ -327,19 +335,74 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
     Ok(types)
 }
 
-/// What the dynos of a release get of this user's: nothing, if they run elsewhere.
-fn toolchains_for(context: &Context) -> Toolchains {
+/// What the dynos of a release get of this user's: nothing, if they run elsewhere. `root` is the app's folder here.
+fn toolchains_for(context: &Context, root: Option<&Path>) -> Found {
     match context.is_far() {
-        true => Toolchains::default(),
-        false => own_toolchains(),
+        true => Found::default(),
+        false => own_toolchains(root),
     }
 }
 
-/// What this user has installed and has in the `PATH`.
-pub fn own_toolchains() -> Toolchains {
+/// What this user has installed and has in the `PATH`. `root` is the folder that becomes the app.
+pub fn own_toolchains(root: Option<&Path>) -> Found {
     match (std::env::var("PATH"), std::env::var_os("HOME")) {
-        (Ok(path), Some(home)) => toolchain::find(&path, Path::new(&home)),
-        _ => Toolchains::default(),
+        (Ok(path), Some(home)) => toolchain::find(&path, Path::new(&home), root),
+        _ => Found::default(),
+    }
+}
+
+/// What to say of folders of the `PATH` that dynos will not have. Of those that many have in it, only where a process
+/// type's program is in one and nowhere else.
+fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
+    let has = |folder: &Path, program: &str| folder.join(program).is_file();
+    let elsewhere = |program: &str| {
+        let paths = found.toolchains.path.iter().map(String::as_str);
+        paths
+            .chain(DEFAULT_PATH.split(':'))
+            .any(|folder| has(Path::new(folder), program))
+    };
+    let programs: Vec<_> = types
+        .iter()
+        .flat_map(|(_, command)| command.split_whitespace())
+        .filter(|word| !word.contains('/') && !elsewhere(word))
+        .collect();
+    let matters =
+        |it: &&LeftOut| !it.usual || programs.iter().any(|program| has(&it.folder, program));
+    let told = found.left_out.iter().filter(matters);
+    told.map(|LeftOut { folder, why, .. }| {
+        format!(
+            "dynos do not have `{}` of your PATH: {why}",
+            folder.display()
+        )
+    })
+    .collect()
+}
+
+/// Says which toolchains an app had until `release`, since a deploy from another shell, as cron's or an editor's, leaves
+/// them out. What it cannot find out it does not say.
+pub fn tell_of_lost_toolchains(context: &mut Context, app: &str, release: &Release) {
+    let Some(before) = release.version.checked_sub(1).filter(|before| *before > 0) else {
+        return;
+    };
+    let path = app_path(app, &format!("/releases/{before}"));
+    let before: Result<Release> = context.client().and_then(|client| client.get(&path));
+    let Ok(before) = before else { return };
+    let lost: Vec<_> = before
+        .toolchains
+        .path
+        .iter()
+        .filter(|folder| !release.toolchains.path.contains(folder))
+        .map(|folder| format!("`{folder}`"))
+        .collect();
+    if !lost.is_empty() {
+        tell!(
+            "warning: dynos of v{} had {} in their PATH, and those of v{} do not: this shell's PATH lacks it. \
+             Deploy from one that has it, or `dyno rollback v{}`",
+            before.version,
+            lost.join(", "),
+            release.version,
+            before.version
+        );
     }
 }
 

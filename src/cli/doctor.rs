@@ -12,7 +12,7 @@ use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::refusal::{self, Facts};
 use crate::settings;
-use crate::toolchain;
+use crate::toolchain::{self, LeftOut};
 
 /// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
 const NAMESPACES: &[(bool, &str)] = &[
@@ -202,13 +202,21 @@ fn remedies(context: &Context) -> std::io::Result<()> {
 fn toolchains() -> std::io::Result<()> {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders = toolchain::find(&path, Path::new(&home)).folders;
+    let found = toolchain::find(&path, Path::new(&home), None);
+    let folders = found.toolchains.folders;
     if !folders.is_empty() {
         say!("")?;
         say!("What your next deploy records of your PATH, for its dynos to read:")?;
     }
     for folder in folders {
         say!("  {folder}")?;
+    }
+    if !found.left_out.is_empty() {
+        say!("")?;
+        say!("What of your PATH no dyno will have:")?;
+    }
+    for LeftOut { folder, why, .. } in found.left_out {
+        say!("  {}: {why}", folder.display())?;
     }
     Ok(())
 }

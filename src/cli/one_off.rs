@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,6 +24,12 @@ use crate::error::{UserError, tell};
 use crate::size::Size;
 use crate::slug::tree_is_newer_than;
 use crate::time_span;
+
+/// How long the line before the dyno's may wait for the look at the folder. The dyno takes longer to be made.
+pub const WHILE_IT_STARTS: Duration = Duration::from_millis(1);
+
+/// How long a look may go on when the command has ended.
+pub const AFTERWARDS: Duration = Duration::from_millis(20);
 
 /// How many files are looked at to say that the tree is newer than the release: a glance.
 const GLANCE: u64 = 2_000;
@@ -87,28 +95,29 @@ impl OneOff {
         made.map_err(|error| in_time(error, app))
     }
 
-    /// The app to run on: named, linked, or made on the spot from a folder with a Procfile. `quiet`: without a word
-    /// about it.
+    /// The app to run on: named, linked, or made on the spot from a folder with a Procfile; and a look at the folder, if
+    /// its release is an earlier one. `quiet`: without a word about it.
     ///
     /// # Errors
     /// When none is meant, or it cannot be deployed.
-    pub fn app(&self, context: &mut Context, quiet: bool) -> Result<String> {
+    pub fn app(&self, context: &mut Context, quiet: bool) -> Result<(String, Option<Look>)> {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
                 let root = deploy::root_for(context, &app)?;
                 deploy::from_folder(context, &app, &root, Purpose::Run { quiet })?;
             }
-            return Ok(app);
+            return Ok((app, None));
         }
         match context.link()? {
             Some(link) => {
                 let root = Path::new(&link.path);
+                let mut look = None;
                 if self.deploy || link.app.slug_size.is_none() {
                     deploy::from_folder(context, &link.app.name, root, Purpose::Run { quiet })?;
                 } else if !quiet {
-                    self.say_if_newer(&link);
+                    look = Look::begin(&link);
                 }
-                Ok(link.app.name)
+                Ok((link.app.name, look))
             }
             None => {
                 context.check_here()?;
@@ -128,23 +137,53 @@ impl OneOff {
                     tell!("Creating {}... done", app.name);
                 }
                 deploy::from_folder(context, &app.name, &here, Purpose::Run { quiet })?;
-                Ok(app.name)
+                Ok((app.name, None))
             }
         }
     }
+}
 
-    /// The release is what runs; a person who has just changed a file may think otherwise.
-    fn say_if_newer(&self, link: &Link) {
-        let Some(packed_at) = link.packed_at else {
-            return;
+/// A look, side by side with the start of a dyno, at whether the folder has changed since its release was packed: the
+/// release is what runs, and a person who has just changed a file may think otherwise. The start must not wait for it.
+#[derive(Debug)]
+pub struct Look {
+    answer: Receiver<bool>,
+    words: String,
+    told: bool,
+}
+
+impl Look {
+    fn begin(link: &Link) -> Option<Self> {
+        let packed_at = link.packed_at?.0.into();
+        let path = PathBuf::from(&link.path);
+        let words = format!(
+            "{} has changed since {} was deployed; `dyno run --deploy` deploys it first",
+            link.path, link.app.name
+        );
+        let (sender, answer) = mpsc::sync_channel(1);
+        let look = move || {
+            let newer = tree_is_newer_than(&path, packed_at, GLANCE);
+            let _ = sender.send(newer.is_ok_and(|newer| newer));
         };
-        let newer = tree_is_newer_than(Path::new(&link.path), packed_at.0.into(), GLANCE);
-        if newer.is_ok_and(|newer| newer) {
-            tell!(
-                "{} has changed since {} was deployed; `dyno run --deploy` deploys it first",
-                link.path,
-                link.app.name
-            );
+        // Without a thread there is no look, which was a courtesy.
+        let begun = thread::Builder::new().name("look".to_owned()).spawn(look);
+        begun.is_ok().then_some(Self {
+            answer,
+            words,
+            told: false,
+        })
+    }
+
+    /// Says it, once, if it is so and known within `patience`.
+    pub fn tell(look: &mut Option<Self>, patience: Duration) {
+        if let Some(look) = look
+            && !look.told
+            && let Ok(newer) = look.answer.recv_timeout(patience)
+        {
+            look.told = true;
+            if newer {
+                tell!("{}", look.words);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{Stat, fstat};
 
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
-use super::one_off::{OneOff, in_time, tell_isolation};
+use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time, tell_isolation};
 use super::wait::ended_within;
 use crate::dyno::{EndReason, Origin};
 use crate::error::tell;
@@ -87,11 +87,12 @@ impl Run {
             request.terminal = origin();
         }
 
-        let app = self.one_off.app(&mut context, self.quiet)?;
+        let (app, mut look) = self.one_off.app(&mut context, self.quiet)?;
         let dyno = OneOff::start(&mut context, &app, &request)?;
         if !self.quiet {
             tell_isolation(&context);
         }
+        Look::tell(&mut look, WHILE_IT_STARTS);
         let mut status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
@@ -103,7 +104,9 @@ impl Run {
             early: upgraded.received,
             fds: upgraded.fds,
         };
-        let code = attach(connection, &dyno.name, status, timeout)?;
+        let code = attach(connection, &dyno.name, status, timeout);
+        Look::tell(&mut look, AFTERWARDS);
+        let code = code?;
         if request.time_to_live.is_some() {
             tell_why_it_ended(&mut context, &app, &dyno.name);
         }

@@ -9,7 +9,7 @@ use clap::Args;
 use super::attach::{StatusLine, timeout_awaiting_process};
 use super::context::Context;
 use super::logs::follow_dyno;
-use super::one_off::{OneOff, tell_isolation};
+use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, tell_isolation};
 use super::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
@@ -37,15 +37,17 @@ impl RunDetached {
     /// Starts it; the result is 0, or the dyno's exit code if that is waited for.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let request = self.one_off.request()?;
-        let app = self.one_off.app(context, self.quiet)?;
+        let (app, mut look) = self.one_off.app(context, self.quiet)?;
         let dyno = OneOff::start(context, &app, &request)?;
         if !self.quiet {
             tell_isolation(context);
         }
+        Look::tell(&mut look, WHILE_IT_STARTS);
         let mut status = StatusLine::begin(&request.command, "", self.quiet);
         status.starting(&dyno.name);
         let dyno = until_started(context, &app, dyno)?;
         status.up(&dyno.name);
+        Look::tell(&mut look, AFTERWARDS);
         // A result of this command's own would get between the lines of the log.
         match (self.tail, self.quiet) {
             (true, _) => {}

@@ -45,12 +45,14 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let tree = DynoTree {
         app: AppTree::Slug {
             tree: &slug,
+            path: None,
             ownership: Ownership::Same,
         },
         scratch: &scratch,
         hostname: "sandbox",
         hidden: &[],
         toolchains: &[],
+        shared_memory: 64,
     };
     let plan = Plan {
         owner,

@@ -128,7 +128,7 @@ impl Start {
             formation,
             live: (!self.slug).then(|| Live {
                 process_types: without_release_phase(&types),
-                toolchains: own_toolchains(),
+                toolchains: own_toolchains(None).toolchains,
             }),
         };
         let (hold, session) = hold::begin(&mut context, &request)?;

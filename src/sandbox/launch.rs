@@ -50,6 +50,9 @@ const STAGING: &str = "/.dyno";
 /// The parent's word that the id maps are written.
 const GO: &[u8] = b"go";
 
+/// The same, and the overlay comes along.
+const GO_WHOLE: &[u8] = b"go, whole";
+
 const NAMESPACES: Namespaces = Namespaces::USER
     .and(Namespaces::MOUNT)
     .and(Namespaces::PID)
@@ -119,7 +122,7 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
         )
         .with_context(|| format!("cannot write {file} for host id {outer}"))?;
     }
-    let mut mapped = Vec::new();
+    let (mut mapped, mut word) = (Vec::new(), GO);
     for step in &plan.steps {
         if let Step::Live {
             source,
@@ -130,25 +133,62 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
             mapped.push(map_from_root(source, plan.owner)?);
         } else if let Step::Overlay {
             lower,
-            ownership: Ownership::IdMapped,
+            scratch,
+            ownership,
             ..
         } = step
+            && plan.owner.privileged
         {
-            let user_namespace = rustix::fs::open(
-                format!("{process}/ns/user"),
-                OFlags::RDONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
             let tree = detach(lower, false)?;
-            map_ids(&tree, user_namespace.as_fd())
-                .with_context(|| format!("cannot map the ids of `{}`", lower.display()))?;
-            mapped.push(tree);
+            if *ownership == Ownership::IdMapped {
+                let user_namespace = rustix::fs::open(
+                    format!("{process}/ns/user"),
+                    OFlags::RDONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?;
+                map_ids(&tree, user_namespace.as_fd())
+                    .with_context(|| format!("cannot map the ids of `{}`", lower.display()))?;
+            }
+            match whole_overlay(&tree, scratch) {
+                Ok(overlay) => {
+                    word = GO_WHOLE;
+                    mapped.push(overlay);
+                }
+                Err(_) if *ownership == Ownership::IdMapped => mapped.push(tree),
+                Err(_) => {}
+            }
         }
     }
     let fds: Vec<BorrowedFd<'_>> = mapped.iter().map(AsFd::as_fd).collect();
-    unix_socket::send(&launched.control, GO, &fds)
+    unix_socket::send(&launched.control, word, &fds)
         .context("the sandbox ended before it was set up")?;
     Ok(())
+}
+
+/// An overlay in which a folder of the slug can be renamed, and a hard link to a file of it is that file. It keeps what it
+/// needs for that in attributes that only root of the initial user namespace may use; what the dyno may do is restricted here.
+fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
+    let everyone = fs::read_to_string("/proc/self/uid_map")?;
+    if !everyone.split_whitespace().eq(["0", "0", "4294967295"]) {
+        bail!("not in the initial user namespace");
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let scratch = rustix::fs::open(scratch, flags, Mode::empty())?;
+    // By number, so that no character of a real path can be taken for syntax.
+    let [lower, scratch] = [lower, &scratch].map(|folder| {
+        let number = std::os::fd::AsRawFd::as_raw_fd(folder);
+        format!("/proc/self/fd/{number}")
+    });
+    let (upper, work) = (format!("{scratch}/upper"), format!("{scratch}/work"));
+    let options = [
+        ("lowerdir", OsStr::new(&lower)),
+        ("upperdir", OsStr::new(&upper)),
+        ("workdir", OsStr::new(&work)),
+        ("redirect_dir", OsStr::new("on")),
+        ("index", OsStr::new("on")),
+        ("volatile", OsStr::new("")),
+    ];
+    new_file_system("overlay", &options, MountAttrFlags::empty())
 }
 
 /// The mount of a folder of root's whose files are the dyno's inside. What the dyno may do is restricted here, since
@@ -203,7 +243,8 @@ fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
 
 /// The child's part, phases 1 to 5.
 fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
-    let mut mapped = await_release(control)?.into_iter();
+    let (mapped, whole) = await_release(control)?;
+    let mut mapped = mapped.into_iter();
     fault::point("init set-up");
 
     mount_change(
@@ -213,7 +254,7 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
     .context("cannot make mounts private")?;
     let mut pieces = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        pieces.push(take_hold(step, &mut mapped)?);
+        pieces.push(take_hold(step, &mut mapped, whole)?);
     }
 
     become_owner(plan)?;
@@ -232,14 +273,16 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
     give_up_privilege().context("cannot give up privilege")
 }
 
-fn await_release(control: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
-    let (mut word, mut fds) = ([0u8; GO.len()], Vec::new());
+/// What came along, and whether the overlay is among it.
+fn await_release(control: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, bool)> {
+    let (mut word, mut fds) = ([0u8; 2 * GO_WHOLE.len()], Vec::new());
     let length = unix_socket::receive(control, &mut word, &mut fds)
         .context("cannot hear from the supervisor")?;
-    if &word[..length] != GO {
-        bail!("the supervisor is gone");
+    match &word[..length] {
+        GO => Ok((fds, false)),
+        GO_WHOLE => Ok((fds, true)),
+        _ => bail!("the supervisor is gone"),
     }
-    Ok(fds)
 }
 
 /// What a step needs from outside, held while the outside is still there.
@@ -252,8 +295,16 @@ enum Piece {
     Layers { lower: OwnedFd, scratch: OwnedFd },
 }
 
-fn take_hold(step: &Step, mapped: &mut impl Iterator<Item = OwnedFd>) -> Result<Piece> {
+fn take_hold(
+    step: &Step,
+    mapped: &mut impl Iterator<Item = OwnedFd>,
+    whole: bool,
+) -> Result<Piece> {
     match step {
+        Step::Overlay { .. } if whole => Ok(Piece::Mount {
+            mount: mapped.next().context("the overlay is missing")?,
+            folder: true,
+        }),
         Step::Bind { source, access, .. } => {
             let mount = detach(source, true)?;
             let attributes = match access {
@@ -324,6 +375,7 @@ fn take_hold(step: &Step, mapped: &mut impl Iterator<Item = OwnedFd>) -> Result<
         }
         Step::Folder { .. }
         | Step::Symlink { .. }
+        | Step::Again { .. }
         | Step::File { .. }
         | Step::Memory { .. }
         | Step::Terminals { .. } => Ok(Piece::Nothing),
@@ -428,11 +480,15 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
             make_parents(target)?;
             Ok(std::os::unix::fs::symlink(to, target)?)
         }
+        (Step::Again { of, target }, _) => attach(&detach(of, false)?, target, true),
         (Step::File { target, contents }, _) => {
             cover(&Path::new(STAGING).join("file"), target, contents)
         }
         (
-            Step::Bind { target, .. } | Step::Processes { target } | Step::Live { target, .. },
+            Step::Bind { target, .. }
+            | Step::Processes { target }
+            | Step::Live { target, .. }
+            | Step::Overlay { target, .. },
             Piece::Mount { mount, folder },
         ) => attach(&mount, target, folder),
         (

@@ -81,6 +81,8 @@ pub enum Step {
         target: PathBuf,
         ownership: Ownership,
     },
+    /// What is at `of` inside, at another path, too.
+    Again { of: PathBuf, target: PathBuf },
     /// A folder of the host's own user, writable: no copy, the folder itself.
     Live {
         source: PathBuf,
@@ -132,6 +134,7 @@ impl Step {
             | Self::Processes { target }
             | Self::Terminals { target }
             | Self::Overlay { target, .. }
+            | Self::Again { target, .. }
             | Self::Live { target, .. } => target,
         }
     }
@@ -159,6 +162,9 @@ impl Plan {
                 return bad(format!("target `{}`", step.target().display()));
             }
             match step {
+                Step::Again { of, .. } if !is_plain_absolute(of) => {
+                    return bad(format!("`{}` again", of.display()));
+                }
                 Step::Bind { source, .. } if !source.is_absolute() => {
                     return bad(format!("source `{}`", source.display()));
                 }

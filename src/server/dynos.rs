@@ -429,6 +429,8 @@ impl Dynos {
             privileged: rustix::process::geteuid().is_root(),
             hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.is_dir()).collect(),
+            app_path: release.toolchains.app.as_ref().map(PathBuf::from),
+            shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),
             hangup_interval: self.settings.hangup_interval.as_secs_f64(),
             hangup_count: self.settings.hangup_count,

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 
@@ -93,7 +93,9 @@ pub(super) fn walk(
 
 /// Whether anything that a slug of `dir` would hold was changed after `time`.
 ///
-/// Contents, modes and names count, by mtime or ctime; a removed file shows in its directory. Looks
+/// Contents, modes and names count, by ctime, which every change sets to the moment of it; a removed file shows in its
+/// directory. An mtime is what a program says it is, and may lie in the future for ever; so may a ctime of a clock that went
+/// ahead, which says nothing either. Looks
 /// at `max_entries` entries at most and then says no: the answer is a courtesy to the person at the
 /// terminal and must not cost them more than a moment.
 ///
@@ -102,17 +104,19 @@ pub(super) fn walk(
 pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> anyhow::Result<bool> {
     let root = open_root(dir)?;
     let ignore = SlugIgnore::read(root.as_fd())?;
-    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time = (
-        i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        u64::from(time.subsec_nanos()),
-    );
+    // A little ahead: a file may be changed while this looks.
+    let soon = SystemTime::now() + Duration::from_secs(1);
+    let [time, now] = [time, soon].map(|time| {
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        (seconds, u64::from(time.subsec_nanos()))
+    });
     let (mut seen, mut newer) = (0, false);
     let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
     walk(root.as_fd(), skips, &Limits::default(), |entry| {
         let stat = entry.stat;
-        newer = (stat.st_mtime, stat.st_mtime_nsec) > time
-            || (stat.st_ctime, stat.st_ctime_nsec) > time;
+        let changed = (stat.st_ctime, stat.st_ctime_nsec);
+        newer = changed > time && changed <= now;
         seen += 1;
         Ok(if newer || seen >= max_entries {
             ControlFlow::Break(())
@@ -126,7 +130,6 @@ pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> any
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use super::*;
 
@@ -149,6 +152,17 @@ mod tests {
         assert!(tree_is_newer_than(dir.path(), before, 100).unwrap());
         assert!(!tree_is_newer_than(dir.path(), after, 100).unwrap());
         assert!(tree_is_newer_than(&dir.path().join("none"), before, 100).is_err());
+    }
+
+    #[test]
+    fn a_file_dated_in_the_future_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = fs::File::create(dir.path().join("a")).unwrap();
+        let year = Duration::from_secs(365 * 24 * 3600);
+        file.set_modified(SystemTime::now() + year).unwrap();
+        let (before, after) = around_now();
+        assert!(!tree_is_newer_than(dir.path(), after, 100).unwrap());
+        assert!(tree_is_newer_than(dir.path(), before, 100).unwrap());
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
             },
             None => AppTree::Slug {
                 tree: &spec.tree,
+                path: spec.app_path.as_deref(),
                 ownership: match spec.id_mapped {
                     true => Ownership::IdMapped,
                     false => Ownership::Same,
@@ -63,6 +64,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         hostname: &spec.id,
         hidden: &spec.hidden,
         toolchains: &spec.toolchains,
+        shared_memory: spec.shared_memory,
     };
     let plan = Plan {
         owner: Owner {

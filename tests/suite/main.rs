@@ -61,5 +61,6 @@ mod start;
 mod survival;
 mod tempdir;
 mod terminal_state;
+mod toolchains;
 mod web_apps;
 mod websocket;

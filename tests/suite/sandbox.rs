@@ -392,3 +392,28 @@ fn without_id_mapping_a_root_server_still_keeps_its_dynos_from_being_root() {
         .succeeds()
         .prints("Procfile\n");
 }
+
+#[test]
+fn a_folder_of_the_slug_can_be_renamed_where_the_kernel_lets_it_be() {
+    harness::require("python3");
+    let host = Host::new();
+    let app = host.folder_of(
+        "moves",
+        &[
+            ("Procfile", "a: true\n"),
+            ("src/api/f", "one\n"),
+            ("g", "two\n"),
+        ],
+    );
+    host.dyno(&app, &["deploy", "--no-web"]).finish().succeeds();
+    let look = "python3 -c 'import os
+try: os.rename(\"src/api\", \"parked\"); print(\"renamed\", open(\"parked/f\").read(), end=\"\")
+except OSError as error: print(error.errno)'
+ln g h; [ g -ef h ] && echo same; mv src elsewhere; ls -R elsewhere parked 2> /dev/null | grep -c ^f$";
+    // An ordinary user's overlay may keep no redirects and no index: EXDEV, as between disks, and two files.
+    let printed = match is_root() || host.in_folders() {
+        true => "renamed one\nsame\n1\n",
+        false => "18\n1\n",
+    };
+    host.run(&app, &["-q", look]).finish().prints(printed);
+}

@@ -12,7 +12,7 @@ use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
 use crate::cli::context::{Context, app_path};
-use crate::cli::deploy::own_toolchains;
+use crate::cli::deploy::{own_toolchains, tell_of_lost_toolchains};
 use crate::cli::launch;
 use crate::client::is_lost;
 use crate::error::{tell, tell_part};
@@ -93,7 +93,9 @@ fn build(
             version_description: Some(beginning(&subject, MAX_TEXT).to_owned()),
             checksum: None,
         },
-        toolchains: std::env::var_os(FROM_AFAR).is_none().then(own_toolchains),
+        toolchains: std::env::var_os(FROM_AFAR)
+            .is_none()
+            .then(|| own_toolchains(None).toolchains),
     };
     let path = app_path(&repository.app_id, "/builds");
     let build: Build = context.client()?.post(&path, &request)?;
@@ -102,7 +104,9 @@ fn build(
     match (build.status, build.release) {
         (BuildStatus::Succeeded, Some(release)) => {
             let path = app_path(&repository.app_id, &format!("/releases/{}", release.id));
-            context.client()?.get(&path).map(Some)
+            let release: Release = context.client()?.get(&path)?;
+            tell_of_lost_toolchains(context, &repository.app_id, &release);
+            Ok(Some(release))
         }
         _ => Ok(None),
     }
