@@ -10,10 +10,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 use crate::procfile;
 use crate::release::ProcessTypes;
-use crate::slug::{Lease, SlugCache, SlugId, Source, WhileWanted, remove_tree};
+use crate::slug::{
+    Elsewhere, Lease, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
+    remove_tree, told_links, uninstalled,
+};
 
 /// The name of the file that says what an app runs.
 const PROCFILE: &str = "Procfile";
@@ -80,7 +83,7 @@ impl std::fmt::Display for Line {
 }
 
 /// Compiles `tarball` into a slug in `cache`, with `folder`, which does not exist yet, as the place for its files; it is
-/// gone afterwards. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
+/// gone afterwards. `before` is what the app's release before runs: it has to do with the times of files. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
 ///
 /// # Errors
 /// Says why there is no slug; nothing of it is left then.
@@ -88,6 +91,7 @@ pub fn compile(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
+    before: Option<&SlugId>,
     bounds: &Bounds,
     cancelled: &AtomicBool,
     say: &mut dyn FnMut(Line),
@@ -97,6 +101,7 @@ pub fn compile(
         WhileWanted(tarball, is_wanted),
         folder,
         cache,
+        before,
         bounds,
         &is_wanted,
         say,
@@ -121,6 +126,7 @@ fn compile_in(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
+    before: Option<&SlugId>,
     bounds: &Bounds,
     is_wanted: &(dyn Fn() -> bool + Sync),
     say: &mut dyn FnMut(Line),
@@ -137,9 +143,32 @@ fn compile_in(
     say(Line::Detail(format!("Procfile declares types -> {names}")));
     say(Line::Plain(String::new()));
     say(Line::Step("Compressing...".into()));
-    let (packed, _lease) = cache.pack(source.root(), bounds.level, bounds.slug_bytes, is_wanted)?;
+    // One that cannot be had any more only costs visitors a fetch.
+    let before = before.and_then(|before| {
+        let tree = cache.tree_in_use(before);
+        tree.or_else(|| cache.ensure_tree(before).ok())
+    });
+    let times = Times {
+        before: before.as_ref().map(Lease::tree),
+        one_says_nothing: true,
+        ..Times::default()
+    };
+    let (packed, _lease) = cache.pack(
+        source.root(),
+        &times,
+        bounds.level,
+        bounds.slug_bytes,
+        is_wanted,
+    )?;
+    drop(before);
     for warning in packed.warnings {
         say(Line::Warning(warning));
+    }
+    for link in told_links(&packed.leads_out) {
+        say(Line::Warning(link));
+    }
+    for missing in uninstalled(source.root()) {
+        say(Line::Warning(missing));
     }
     say(Line::Detail(format!("Done: {}", size(packed.packed_bytes))));
     let lease = cache.ensure_tree(&packed.id)?;
@@ -156,8 +185,21 @@ fn discover(source: &Source) -> anyhow::Result<ProcessTypes> {
     // One byte more than it may have, so that a larger one is noticed.
     let text = source.read(PROCFILE, procfile::MAX_BYTES as u64 + 1)?;
     let text = text.ok_or_else(|| {
-        UserError::new("there is no Procfile at the root of the source")
-            .hint("it says what the app runs: a line like `web: python3 -m http.server $PORT`")
+        let hint = match procfile_elsewhere(source.root()) {
+            Some(Elsewhere::Named(name)) => {
+                format!("there is a `{}`: rename it, the name is `Procfile`", shown(name.as_bytes(), 60))
+            }
+            Some(Elsewhere::Below(folder)) => {
+                let folder = shown(folder.as_os_str().as_encoded_bytes(), 200);
+                format!(
+                    "there is one in `{folder}`: move it to the root, or push that folder alone with `git subtree push --prefix {folder} dyno main`"
+                )
+            }
+            None => {
+                "it says what the app runs: a line like `web: python3 -m http.server $PORT`".to_owned()
+            }
+        };
+        UserError::new("there is no Procfile at the root of the source").hint(hint)
     })?;
     let mut types = ProcessTypes::new();
     for process_type in procfile::parse(&text).map_err(UserError::from)? {
@@ -219,7 +261,9 @@ mod tests {
             let mut lines = Vec::new();
             let mut say = |line: Line| lines.push(line.to_string());
             let cancelled = AtomicBool::new(cancelled);
-            let compiled = compile(tarball, &folder, &self.1, bounds, &cancelled, &mut say);
+            let compiled = compile(
+                tarball, &folder, &self.1, None, bounds, &cancelled, &mut say,
+            );
             assert!(!folder.exists());
             (lines, compiled)
         }

@@ -3,6 +3,7 @@
 //! Commands are named as in Heroku's CLI. Results go to standard output, the story of how they came about to
 //! standard error, and errors up to `main`, which prints them.
 
+mod address;
 mod apps;
 mod attach;
 mod auth;
@@ -17,6 +18,7 @@ mod heroku_env;
 mod launch;
 mod logs;
 mod maintenance;
+mod new_app;
 mod one_off;
 mod open;
 mod pieces;
@@ -33,6 +35,7 @@ mod serve;
 mod server_status;
 mod server_stop;
 mod settings;
+mod standing;
 mod start;
 mod streams;
 mod usage;

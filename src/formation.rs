@@ -4,6 +4,7 @@
 //! made to follow it elsewhere. Called by the store, the API and the command line.
 
 mod scale;
+mod turns;
 mod words;
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use crate::release::ProcessTypes;
 use crate::size;
 
 pub use scale::{Refusal, Update, scaled};
+pub use turns::{Turn, turns};
 pub use words::{Resize, parse_amount, parse_resize, parse_scale, words};
 
 /// What is wanted of one process type.
@@ -57,7 +59,8 @@ impl Entry {
 /// The formation after a release with these process types.
 ///
 /// As on Heroku: what is known keeps its quantity and size; what is gone leaves; what is new starts
-/// at none, except that the first release that somebody asked for gets one `web`.
+/// at none, except that the first release that somebody asked for gets one `web`. `before` has what earlier releases had,
+/// too: a process type that was gone and is back, as by a rollback, is scaled as it was.
 pub fn after_release(before: &[Wanted], types: &ProcessTypes, first_deploy: bool) -> Vec<Wanted> {
     types
         .iter()

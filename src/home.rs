@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::UserError;
+use crate::slug::SlugId;
 
 /// The folder of the dynos' folders.
 const DYNOS: &str = "dynos";
@@ -143,6 +144,11 @@ impl Home {
     /// What of that has been told to a person.
     pub fn isolation_told(&self) -> PathBuf {
         self.path.join("isolation.told")
+    }
+
+    /// The tree of a slug, if it was unpacked.
+    pub fn slug_tree(&self, digest: SlugId) -> PathBuf {
+        self.path.join("slugs").join(digest.to_string())
     }
 
     /// What a server that the command line has started says.

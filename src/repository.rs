@@ -20,6 +20,9 @@ use crate::slug::remove_tree;
 /// The branches that are deployed when they are pushed (Heroku's).
 pub const DEPLOYED: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 
+/// What git makes of `v1:main` if `v1` is a tag and there is no branch `main` yet. The branch is meant.
+pub const MEANT: [&str; 2] = ["refs/tags/main", "refs/tags/master"];
+
 /// The hooks that git is to run.
 const HOOKS: [&str; 2] = ["pre-receive", "proc-receive"];
 
@@ -285,6 +288,7 @@ fn config(hooks: &str, bounds: Bounds) -> String {
     let Bounds { pack_bytes } = bounds;
     let hooks = hooks.replace('\\', "\\\\").replace('"', "\\\"");
     let [main, master] = DEPLOYED;
+    let [main_tag, master_tag] = MEANT;
     format!(
         "# Written by dyno; changes are lost.
 [core]
@@ -303,6 +307,8 @@ fn config(hooks: &str, bounds: Bounds) -> String {
 	denyNonFastForwards = false
 	procReceiveRefs = {main}
 	procReceiveRefs = {master}
+	procReceiveRefs = {main_tag}
+	procReceiveRefs = {master_tag}
 	advertisePushOptions = false
 	shallowUpdate = false
 [receive \"fsck\"]

@@ -8,11 +8,13 @@
 //! (receiving, unpacking, evicting), by builds ([`Source`]), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
 
 mod cache;
+mod classes;
 pub mod command;
 mod copy;
 mod gzip;
 mod ignore;
 mod inflate;
+mod links;
 mod members;
 mod pack;
 mod procfile;
@@ -20,7 +22,9 @@ mod remove;
 mod source;
 #[cfg(test)]
 mod tests;
+mod times;
 mod tree;
+mod uninstalled;
 mod unpack;
 mod walk;
 
@@ -33,10 +37,13 @@ use crate::error::UserError;
 
 pub use cache::{Lease, SlugCache};
 pub use copy::copy_tree;
-pub use pack::{Packed, Progress, pack};
-pub use procfile::procfile_of;
+pub use links::{LeadsOut, told as told_links};
+pub use pack::{Packed, Progress, pack, pack_dated};
+pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
 pub use remove::remove_tree;
 pub use source::{Source, WhileWanted};
+pub use times::Times;
+pub use uninstalled::uninstalled;
 pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 

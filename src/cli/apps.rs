@@ -3,7 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::address;
 use super::context::{Context, app_path, current_folder, folder};
+use super::one_off::tell_isolation;
 use super::say;
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
@@ -12,6 +14,7 @@ use crate::api::release::Release;
 use crate::app::AppName;
 use crate::error::{UserError, shown, tell};
 use crate::http::target;
+use crate::terminal;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]
@@ -84,8 +87,14 @@ pub fn list(context: &mut Context) -> Result<()> {
     if apps.is_empty() {
         say!("You have no apps.")?;
     }
-    for app in apps {
-        say!("{}", app.name)?;
+    // For a person beside their addresses; for a program by themselves.
+    let width = apps.iter().map(|app| app.name.len()).max().unwrap_or(0);
+    let for_a_person = terminal::is_terminal(rustix::stdio::stdout());
+    for app in &apps {
+        match address::of(context, app).filter(|_| for_a_person) {
+            Some(address) => say!("{:width$}  {address}", app.name)?,
+            None => say!("{}", app.name)?,
+        }
     }
     Ok(())
 }
@@ -100,6 +109,8 @@ impl Info {
         let name = context.app()?;
         let client = context.client()?;
         let app: App = client.get(&app_path(&name, ""))?;
+        tell_isolation(context);
+        let client = context.client()?;
         let dynos: Vec<Dyno> = client.get_list(&app_path(&name, "/dynos"))?;
         let releases: Vec<Release> = client.get_list(&app_path(&name, "/releases"))?;
         let current = releases.iter().find(|release| release.current);
@@ -122,6 +133,9 @@ impl Info {
             app.slug_size
                 .map_or("none".to_owned(), |size| format!("{size} B")),
         ));
+        if let Some(address) = address::of(context, &app) {
+            rows.push(("Web URL", address));
+        }
         // Folders of the server's host say nothing elsewhere.
         if !context.is_far() {
             rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));

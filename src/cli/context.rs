@@ -230,9 +230,37 @@ impl Context {
             return Ok(app.clone());
         }
         self.check_here()?;
-        let link = self.link()?;
-        link.map(|link| link.app.name)
-            .ok_or_else(|| no_app().into())
+        match self.link()? {
+            Some(link) => Ok(link.app.name),
+            None => Err(self.no_app().into()),
+        }
+    }
+
+    /// The advice for whoever did not say which app, in a folder that is not linked to one.
+    pub fn no_app(&mut self) -> UserError {
+        let here = current_folder().unwrap_or_default();
+        let moved = here
+            .ancestors()
+            .find_map(|folder| Some((folder, self.moved(folder)?)));
+        moved.map_or_else(no_app, |(folder, link)| moved_away(folder, &link))
+    }
+
+    /// Whether a folder that no app is linked to is no other's that was moved here.
+    ///
+    /// # Errors
+    /// It is: says which.
+    pub fn check_not_moved(&mut self, folder: &Path) -> Result<(), UserError> {
+        match self.moved(folder) {
+            Some(link) => Err(moved_away(folder, &link)),
+            None => Ok(()),
+        }
+    }
+
+    /// The link that a folder had where it was before. No answer is none: it is there for advice.
+    fn moved(&mut self, folder: &Path) -> Option<Link> {
+        let path = target::encode(folder.to_str()?);
+        let target = format!("/links/moved?path={path}");
+        self.client().ok()?.get(&target).ok()?
     }
 
     /// The link of this folder or the nearest linked one above.
@@ -278,9 +306,21 @@ fn warn(error: &UserError) {
 }
 
 /// The advice for whoever did not say which app.
-pub fn no_app() -> UserError {
+fn no_app() -> UserError {
     UserError::new("which app? this folder is not linked to one")
         .hint("-a NAME says which; `dyno link -a NAME` ties this folder to it, `dyno create` makes a new one")
+}
+
+/// The advice for a folder that was linked elsewhere.
+fn moved_away(folder: &Path, link: &Link) -> UserError {
+    let (app, folder) = (&link.app.name, folder.display());
+    UserError::new(format!(
+        "which app? `{folder}` was `{}` when it was linked to `{app}`",
+        link.path
+    ))
+    .hint(format!(
+        "`dyno -C {folder} link -a {app}` links it again; `dyno -C {folder} create` makes a new app of it"
+    ))
 }
 
 /// The canonical path of the current folder.

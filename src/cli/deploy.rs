@@ -3,7 +3,7 @@
 //! A folder is packed on one thread while another sends it, so nothing waits on a temporary file; the server
 //! counts the digest itself, and both must agree.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,11 +16,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use rustix::fs::OFlags;
 
+use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::launch;
+use super::new_app;
+use super::one_off::tell_isolation;
 use super::pieces::pieces;
+use super::standing::Standing;
 use crate::api::ExactTime;
-use crate::api::app::{App, CreateApp};
+use crate::api::link::Link;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
 use crate::dyno::env::DEFAULT_PATH;
@@ -28,7 +32,7 @@ use crate::error::{UserError, tell, tell_part};
 use crate::http::target;
 use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE};
-use crate::slug::{self, Limits, Packed};
+use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Times};
 use crate::terminal;
 use crate::toolchain::{self, Found, LeftOut};
 
@@ -71,20 +75,14 @@ impl Deploy {
                 match context.link_of(given.as_deref().unwrap_or(&current_folder()?))? {
                     Some(link) => {
                         let linked = PathBuf::from(&link.path);
+                        check_own(given.as_deref().unwrap_or(&current_folder()?), &link)?;
                         (link.app.name, given.unwrap_or(linked))
                     }
                     None => {
                         context.check_here()?;
                         let root = given.map_or_else(current_folder, Ok)?;
-                        process_types(&root)?;
-                        let request = CreateApp {
-                            name: None,
-                            folder: Some(folder(&root)?),
-                            unless_linked: true,
-                        };
-                        let app: App = context.client()?.post("/apps", &request)?;
-                        tell!("Creating {}... done", app.name);
-                        (app.name, root)
+                        let (app, release) = new_app::of_folder(context, &root, self.purpose())?;
+                        return self.launch(context, &app, release);
                     }
                 }
             }
@@ -100,11 +98,13 @@ impl Deploy {
     }
 
     fn launch(&self, context: &mut Context, app: &str, release: Release) -> Result<()> {
+        tell_isolation(context);
         if self.no_wait {
             return Ok(());
         }
         let release = launch::until_released(context, app, release)?;
-        launch::until_up(context, app, &release, "Launching")
+        launch::until_up(context, app, &release, "Launching")?;
+        address::tell(context, app)
     }
 }
 
@@ -177,7 +177,13 @@ pub fn from_folder(
     root: &Path,
     purpose: Purpose,
 ) -> Result<Release> {
-    let mut process_types = process_types(root)?;
+    let mut process_types = process_types_for(root, purpose)?;
+    let standing = Standing::of(context, app)?;
+    if process_types.len() == 0 && standing.has_types() {
+        // What the app has would end, and nothing begin.
+        required(root)?;
+    }
+    let before = standing.tree(context)?;
     if purpose == Purpose::Start {
         process_types = without_release_phase(&process_types);
     }
@@ -190,6 +196,7 @@ pub fn from_folder(
     }
     let packed_at = Timestamp::now();
     let found = toolchains_for(context, Some(root));
+    let seen = found.toolchains.folders.clone();
     let mut warnings = left_out(&found, &process_types);
     let level = context.settings.slug_level;
     let limits = Limits {
@@ -212,7 +219,11 @@ pub fn from_folder(
                 story.bar.set_length(at.total);
                 story.bar.set_position(at.done);
             };
-            let packed = slug::pack(root, &pieces, level, &limits, &mut progress);
+            let times = Times {
+                before: before.as_deref(),
+                ..Times::default()
+            };
+            let packed = slug::pack_dated(root, &times, &pieces, level, &limits, &mut progress);
             pieces.end(packed.is_ok());
             packed
         });
@@ -233,7 +244,7 @@ pub fn from_folder(
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
     });
-    let (packed, slug) = outcome?;
+    let (mut packed, slug) = outcome?;
     check_digest(&packed, &slug)?;
 
     let release = CreateRelease::Deploy(DeployRequest {
@@ -252,10 +263,21 @@ pub fn from_folder(
     let release: Release = context
         .client()?
         .post(&app_path(app, "/releases"), &release)?;
-    warnings.extend(packed.warnings);
+    let quiet = story.quiet;
+    warnings.append(&mut packed.warnings);
     story.done(&release, &warnings);
-    if purpose != (Purpose::Run { quiet: true }) {
+    if !quiet {
         tell_of_lost_toolchains(context, app, &release);
+        let is_seen = |link: &LeadsOut| seen.iter().any(|folder| link.place.starts_with(folder));
+        packed.leads_out.retain(|link| !is_seen(link));
+        let missing = match purpose {
+            Purpose::Start => Vec::new(),
+            _ => slug::uninstalled(root),
+        };
+        for line in slug::told_links(&packed.leads_out).iter().chain(&missing) {
+            tell!("warning: {line}");
+        }
+        standing.tell_turns(context, app, &release)?;
     }
     match purpose {
         Purpose::Deploy { .. } | Purpose::Start => Ok(release),
@@ -274,10 +296,11 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
             .hint("--slug takes a gzipped tar with members ./app/…")
         })
     };
-    let process_types = match slug::procfile_of(open()?)? {
-        Some(text) => parse(&text)?,
-        None => ProcessTypes::new(),
-    };
+    let text = slug::procfile_of(open()?)?.ok_or_else(|| {
+        UserError::new(format!("`{}` has no ./app/Procfile", path.display())).hint(WHAT_IT_SAYS)
+    })?;
+    let process_types = parse(&text)?;
+    let standing = Standing::of(context, app)?;
     let story = Story::begin(app, false);
     let found = toolchains_for(context, None);
     let warnings = left_out(&found, &process_types);
@@ -297,7 +320,60 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let release: Release = client.post(&app_path(app, "/releases"), &request)?;
     story.done(&release, &warnings);
     tell_of_lost_toolchains(context, app, &release);
+    standing.tell_turns(context, app, &release)?;
     Ok(release)
+}
+
+/// What a Procfile is for.
+const WHAT_IT_SAYS: &str =
+    "it says what the app runs: a line like `web: python3 -m http.server $PORT`";
+
+/// The process types of the Procfile in `root`. Only what a command runs on need not have one.
+///
+/// # Errors
+/// There is none where there should be one, or it makes no sense.
+pub fn process_types_for(root: &Path, purpose: Purpose) -> Result<ProcessTypes> {
+    if !matches!(purpose, Purpose::Run { .. }) {
+        required(root)?;
+    }
+    process_types(root)
+}
+
+/// Refuses a folder without a Procfile, and says where there is one.
+fn required(root: &Path) -> Result<(), UserError> {
+    if fs::exists(root.join("Procfile")).unwrap_or(true) {
+        return Ok(());
+    }
+    let place = root.display();
+    let hint = match slug::procfile_elsewhere(root) {
+        Some(Elsewhere::Below(folder)) => format!(
+            "there is one in `{0}`: `dyno deploy {0}` deploys that folder, `dyno create` in it makes it an app of its own",
+            folder.display()
+        ),
+        Some(Elsewhere::Named(name)) => {
+            format!("there is a `{name}`: rename it, the name is `Procfile`")
+        }
+        None => WHAT_IT_SAYS.to_owned(),
+    };
+    Err(UserError::new(format!("there is no Procfile in `{place}`")).hint(hint))
+}
+
+/// A folder with a Procfile of its own is an app of its own, not a part of one that a folder above is linked to.
+///
+/// # Errors
+/// `folder` is one, and `link` is of another.
+pub fn check_own(folder: &Path, link: &Link) -> Result<(), UserError> {
+    if folder == Path::new(&link.path) || !folder.join("Procfile").is_file() {
+        return Ok(());
+    }
+    let (app, linked) = (&link.app.name, &link.path);
+    let message = format!(
+        "`{}` has a Procfile of its own, but it is `{linked}`, above it, that is linked to `{app}`",
+        folder.display()
+    );
+    Err(UserError::new(message).hint(format!(
+        "`dyno create` here makes it an app of its own; `-a {app}` means the one above"
+    )))
 }
 
 /// The process types of the Procfile in `root`; none if there is no Procfile.

@@ -33,11 +33,7 @@ impl Remote {
     /// Adds the remote, or has it point where it should.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         check_version()?;
-        if !succeeds(git(["rev-parse", "--git-dir"])) {
-            return Err(UserError::new("this folder is no git checkout")
-                .hint("`git init` makes it one; what is pushed is what was committed")
-                .into());
-        }
+        check_checkout()?;
         let app = context.app()?;
         let url = &self.url(context, &app)?;
         if let Some(far) = context.far() {
@@ -66,6 +62,38 @@ impl Remote {
         say!("set git remote {remote} to {url}")?;
         Ok(())
     }
+}
+
+/// Whether git takes this folder for a checkout.
+///
+/// # Errors
+/// Says why it does not: there may be none, or one of somebody else's.
+fn check_checkout() -> Result<(), UserError> {
+    let asked = git(["rev-parse", "--git-dir"])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output();
+    let said = match asked {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    if said.contains("not a git repository") && !said.contains("dubious") {
+        return Err(UserError::new("this folder is no git checkout")
+            .hint("`git init` makes it one; what is pushed is what was committed"));
+    }
+    let mut lines = said.lines().map(str::trim);
+    let why = lines.next().unwrap_or_default();
+    let why = shown(why.trim_start_matches("fatal: ").as_bytes(), 300);
+    let advice = lines.find(|line| line.starts_with("git config"));
+    let hint = match advice {
+        Some(command) => format!(
+            "it belongs to another user; if you trust what is configured in it: `{}`",
+            shown(command.as_bytes(), 300)
+        ),
+        None => "`git status` here says more".to_owned(),
+    };
+    Err(UserError::new(format!("git does not take this folder: {why}")).hint(hint))
 }
 
 impl Remote {

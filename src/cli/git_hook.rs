@@ -18,10 +18,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::context::Context;
+use super::one_off::tell_isolation;
 use super::{Place, git};
 use crate::error::{UserError, shown, tell};
 use crate::pkt_line;
-use crate::repository::{self, DEPLOYED, FROM_AFAR};
+use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 
 /// How many branches one push may have deployed, to see that they are too many.
 const MOST_COMMANDS: usize = 16;
@@ -115,18 +116,40 @@ fn proc_receive() -> Result<u8> {
     let only = updates.len() == 1;
     for update in &updates {
         let done = match (only, update.deletes()) {
+            (_, true) if MEANT.contains(&&*update.name) => remove_tag(update),
             (_, true) => Err("it is what is deployed: push another commit instead".to_owned()),
             (false, _) => Err("push either main or master".to_owned()),
             (true, false) => deploy(update),
         };
-        let report = match done {
-            Ok(()) => format!("ok {}\n", update.name),
-            Err(why) => format!("ng {} {why}\n", update.name),
-        };
-        answer.write_all(&pkt_line::packet(report.as_bytes()))?;
+        for line in report(update, &done) {
+            answer.write_all(&pkt_line::packet(line.as_bytes()))?;
+        }
     }
     answer.write_all(pkt_line::FLUSH)?;
     Ok(0)
+}
+
+/// Removes a tag with the name of a branch that is deployed, of a time when there could be one.
+fn remove_tag(update: &Update) -> Result<Update, String> {
+    Repository::of_process()
+        .and_then(|repository| repository.ask(&["update-ref", "-d", &update.name, &update.old]))
+        .map(|_| update.clone())
+        .map_err(|_| "it cannot be removed".to_owned())
+}
+
+/// What git is told of a change, line by line: what came of it, and what was changed if that is not what was pushed.
+fn report(asked: &Update, done: &Result<Update, String>) -> Vec<String> {
+    let name = &asked.name;
+    match done {
+        Err(why) => vec![format!("ng {name} {why}\n")],
+        Ok(done) if done == asked => vec![format!("ok {name}\n")],
+        Ok(done) => vec![
+            format!("ok {name}\n"),
+            format!("option refname {}\n", done.name),
+            format!("option old-oid {}\n", done.old),
+            format!("option new-oid {}\n", done.new),
+        ],
+    }
 }
 
 /// Git's end of standard output, which nothing else may write to from here on: what commands print goes where whoever
@@ -137,8 +160,9 @@ fn take_standard_output() -> io::Result<File> {
     Ok(answer.into())
 }
 
-/// Deploys one branch. What it returns as an error is git's to say, in a few words; all else was told.
-fn deploy(update: &Update) -> Result<(), String> {
+/// Deploys one branch, and returns how it was moved. What it returns as an error is git's to say, in a few words; all else
+/// was told.
+fn deploy(update: &Update) -> Result<Update, String> {
     let pushed = Repository::of_process().and_then(|repository| {
         let place = Place {
             tls_ca: None,
@@ -151,6 +175,9 @@ fn deploy(update: &Update) -> Result<(), String> {
             Some(_) => context.starting_none(),
             None => context,
         };
+        if std::env::var_os(FROM_AFAR).is_none() {
+            tell_isolation(&context);
+        }
         push::deploy(&mut context, &repository, update)
     });
     match pushed {
@@ -227,6 +254,34 @@ impl Repository {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn git_is_told_what_was_changed_instead_of_what_was_pushed() {
+        let asked = Update {
+            old: "0".repeat(40),
+            new: "1".repeat(40),
+            name: "refs/tags/main".to_owned(),
+        };
+        let done = Update {
+            new: "2".repeat(40),
+            name: "refs/heads/main".to_owned(),
+            ..asked.clone()
+        };
+        assert_eq!(report(&asked, &Ok(asked.clone())), ["ok refs/tags/main\n"]);
+        assert_eq!(
+            report(&asked, &Err("no".to_owned())),
+            ["ng refs/tags/main no\n"]
+        );
+        assert_eq!(
+            report(&asked, &Ok(done)),
+            [
+                "ok refs/tags/main\n".to_owned(),
+                "option refname refs/heads/main\n".to_owned(),
+                format!("option old-oid {}\n", "0".repeat(40)),
+                format!("option new-oid {}\n", "2".repeat(40)),
+            ]
+        );
+    }
 
     #[test]
     fn an_update_is_two_ids_and_a_name() {

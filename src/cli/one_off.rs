@@ -13,9 +13,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::attach::timeout_awaiting_process;
-use super::context::{Context, app_path, current_folder, folder, no_app};
+use super::context::{Context, app_path, current_folder};
 use super::deploy::{self, Purpose};
-use crate::api::app::{App, CreateApp};
+use super::new_app;
 use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
 use crate::api::link::Link;
 use crate::command_line;
@@ -110,6 +110,7 @@ impl OneOff {
         }
         match context.link()? {
             Some(link) => {
+                deploy::check_own(&current_folder()?, &link)?;
                 let root = Path::new(&link.path);
                 let mut look = None;
                 if self.deploy || link.app.slug_size.is_none() {
@@ -123,21 +124,10 @@ impl OneOff {
                 context.check_here()?;
                 let here = current_folder()?;
                 if !here.join("Procfile").is_file() {
-                    return Err(no_app().into());
+                    return Err(context.no_app().into());
                 }
-                let request = CreateApp {
-                    name: None,
-                    folder: Some(folder(&here)?),
-                    unless_linked: true,
-                };
-                // A Procfile that makes no sense leaves no app behind.
-                deploy::process_types(&here)?;
-                let app: App = context.client()?.post("/apps", &request)?;
-                if !quiet {
-                    tell!("Creating {}... done", app.name);
-                }
-                deploy::from_folder(context, &app.name, &here, Purpose::Run { quiet })?;
-                Ok((app.name, None))
+                let (app, _) = new_app::of_folder(context, &here, Purpose::Run { quiet })?;
+                Ok((app, None))
             }
         }
     }

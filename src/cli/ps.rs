@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
+use super::one_off::tell_isolation;
 use super::ps_end::no_dynos_of;
 use super::{say, say_json, words};
 use crate::api::dyno::Dyno;
@@ -41,6 +42,7 @@ impl Ps {
         let query = if self.all { "?ended=true" } else { "" };
         let target = app_path(&app, &format!("/dynos{query}"));
         let mut dynos: Vec<Dyno> = context.client()?.get_list(&target)?;
+        tell_isolation(context);
         if !self.wanted.is_empty() {
             for wanted in &self.wanted {
                 if !dynos.iter().any(|dyno| is_meant(dyno, wanted)) {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use super::logs::show;
+use super::standing::Standing;
 use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::config_var::Config;
@@ -242,6 +243,7 @@ impl Rollback {
                 format!("v{}", earlier.version)
             }
         };
+        let standing = Standing::of(context, &app)?;
         let request = CreateRelease::Rollback {
             release: version.clone(),
         };
@@ -253,6 +255,6 @@ impl Rollback {
             "Rolling back {app} to v{version}... done, v{}",
             release.version
         );
-        Ok(())
+        standing.tell_turns(context, &app, &release)
     }
 }

@@ -28,6 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Place;
+use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
 use super::logs::follow;
@@ -133,6 +134,9 @@ impl Start {
         };
         let (hold, session) = hold::begin(&mut context, &request)?;
         tell_isolation(&context);
+        if request.formation.get("web").is_some_and(|count| *count > 0) {
+            address::tell_of(&context, &session.app);
+        }
         request.id = Some(session.id.clone());
         let running = Running::begin(context, session, &request, &self, sender.clone())?;
         spawn("hold", sender.clone(), {

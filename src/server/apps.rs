@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 
@@ -101,6 +102,23 @@ pub fn linked(host: &Host, path: Option<&str>) -> Answer {
     let link = host.store.linked_app(&folders)?;
     let link = link.map(|link| Link::new(&link, &host.account, &host.places));
     Ok(Response::json(200, &link))
+}
+
+/// `GET /links/moved?path=…`: the link that a folder had under another path, before it was moved or renamed.
+pub fn moved(host: &Host, path: Option<&str>) -> Answer {
+    let found = || -> Option<_> {
+        let path = Path::new(path?);
+        let here = folder_at(path)?;
+        let born = fs::symlink_metadata(path).ok()?.created().ok()?;
+        let links = host.store.links_of_number(&here).ok()?;
+        let moved = links.into_iter().find(|(_, old, linked_at)| {
+            // Numbers are used again: a folder that was made after the link is another.
+            let is_gone = folder_at(Path::new(&old.path)).as_ref() != Some(old);
+            is_gone && born <= SystemTime::from(*linked_at)
+        });
+        moved.map(|(link, ..)| Link::new(&link, &host.account, &host.places))
+    };
+    Ok(Response::json(200, &found()))
 }
 
 /// `PUT /links`: makes a folder an app's, whosever it was.

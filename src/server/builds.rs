@@ -22,7 +22,7 @@ use crate::build::{Bounds, Compiled, Failure, Line, compile};
 use crate::error::tell;
 use crate::reactor::Waker;
 use crate::release::Toolchains;
-use crate::slug::{SlugCache, remove_tree};
+use crate::slug::{SlugCache, SlugId, remove_tree};
 use log::BuildLog;
 use queue::Queue;
 
@@ -43,6 +43,8 @@ pub struct Work {
     pub tarball: PathBuf,
     /// Where the slug goes.
     pub cache: Arc<SlugCache>,
+    /// What the app runs until now.
+    pub before: Option<SlugId>,
     /// What it keeps to.
     pub bounds: Bounds,
 }
@@ -236,6 +238,7 @@ impl BuildThread {
             tarball,
             &self.folder,
             &work.cache,
+            work.before.as_ref(),
             &work.bounds,
             &self.cancelled,
             &mut say,

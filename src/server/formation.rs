@@ -66,6 +66,13 @@ pub(super) fn is_wanted(host: &Host, app_id: &str) -> bool {
     entries.iter().any(|entry| entry.wanted.quantity > 0)
 }
 
+/// How many dynos of each process type are wanted.
+pub(super) fn quantities(host: &Host, app_id: &str) -> Vec<(String, u32)> {
+    let entries = host.store.formation(app_id).unwrap_or_default();
+    let wanted = entries.into_iter().map(|entry| entry.wanted);
+    wanted.map(|it| (it.process_type, it.quantity)).collect()
+}
+
 /// After the release that brought the app its first dynos: logs the formation, as Heroku does.
 pub(super) fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
     if !were_wanted && is_wanted(host, app_id) {

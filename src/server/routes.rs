@@ -53,6 +53,7 @@ pub fn route<A: Application + AsMut<Host>>(app: &mut A, request: &Request) -> Op
         ("DELETE", ["apps", app]) => apps::destroy(host, app),
         ("PUT", ["links"]) => apps::link(host, body, now),
         ("DELETE", ["links"]) => apps::unlink(host, parameter(head, "path").as_deref()),
+        ("GET", ["links", "moved"]) => apps::moved(host, parameter(head, "path").as_deref()),
         ("GET", ["links"]) => apps::linked(host, parameter(head, "path").as_deref()),
 
         ("GET", ["apps", app, "config-vars"]) => config::info(host, app),

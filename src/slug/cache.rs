@@ -22,7 +22,9 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::{Limits, Owner, Packed, SlugId, failed, over_limit, pack, remove_tree, unpack};
+use super::{
+    Limits, Owner, Packed, SlugId, Times, failed, over_limit, pack_dated, remove_tree, unpack,
+};
 use crate::error::UserError;
 
 const TEMPORARY: &str = ".tmp-";
@@ -184,13 +186,14 @@ impl SlugCache {
     }
 
     /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
-    /// `go_on` says so. It is durable when this returns, and stays as one that was [received](Self::receive).
+    /// `go_on` says so; `times` says which its files have. It is durable when this returns, and stays as one that was [received](Self::receive).
     ///
     /// # Errors
     /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
     pub fn pack(
         &self,
         dir: &Path,
+        times: &Times<'_>,
         level: u32,
         max_bytes: u64,
         go_on: &(dyn Fn() -> bool + Sync),
@@ -212,7 +215,7 @@ impl SlugCache {
             go_on,
             over: false,
         };
-        let packed = pack(dir, &mut bounded, level, &self.limits, &mut |_| {});
+        let packed = pack_dated(dir, times, &mut bounded, level, &self.limits, &mut |_| {});
         if bounded.over {
             return Err(over_limit("too many bytes in the tarball", max_bytes));
         }

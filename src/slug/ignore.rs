@@ -19,10 +19,13 @@ use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::failed;
+use super::{classes, failed};
 use crate::error::UserError;
 
 const NAME: &str = ".slugignore";
+
+/// A byte order mark in UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 const DOT_ENV: &str = ".env";
 
@@ -62,7 +65,7 @@ impl SlugIgnore {
         let mut builder = GitignoreBuilder::new("");
         for line in String::from_utf8_lossy(gitignore).lines() {
             // What makes no sense to us may make some to git; it is not our file.
-            let _ = builder.add_line(None, line);
+            let _ = builder.add_line(None, &classes::spelled_out(line).unwrap_or_default());
         }
         self.without_dot_env = builder
             .build()
@@ -96,10 +99,14 @@ impl SlugIgnore {
                 ));
                 continue;
             }
-            builder.add_line(None, line).map_err(|error| {
-                UserError::new(format!("bad {NAME} line {number}, `{line}`: {error}"))
+            let bad = |why: String| {
+                UserError::new(format!("bad {NAME} line {number}, `{line}`: {why}"))
                     .hint("the patterns are those of .gitignore, without `!`")
-            })?;
+            };
+            let spelled_out = classes::spelled_out(line).map_err(bad)?;
+            builder
+                .add_line(None, &spelled_out)
+                .map_err(|error| bad(error.to_string()))?;
         }
         let patterns = builder
             .build()
@@ -133,6 +140,10 @@ fn read(root: BorrowedFd<'_>, name: &str) -> std::io::Result<Option<Vec<u8>>> {
             std::fs::File::from(file)
                 .take(MAX_BYTES + 1)
                 .read_to_end(&mut text)?;
+            // Editors on Windows put a byte order mark there; it is no part of the first pattern, to git neither.
+            if text.starts_with(BOM) {
+                text.drain(..BOM.len());
+            }
             Ok(Some(text))
         }
         Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -181,6 +192,32 @@ mod tests {
                 "{path} should be packed"
             );
         }
+    }
+
+    #[test]
+    fn classes_of_characters_are_those_that_git_knows() {
+        let rules = parse("[[:upper:]]*.bak\n/x[![:digit:]_]\n\\[[:space:]]\n");
+        for path in ["OLD.bak", "deep/A.bak", "xy"] {
+            assert!(rules.ignores(path.as_bytes(), false), "{path}");
+        }
+        for path in ["old.bak", "x1", "x_"] {
+            assert!(!rules.ignores(path.as_bytes(), false), "{path}");
+        }
+        let error = SlugIgnore::parse(b"[[:large:]]\n").unwrap_err();
+        assert!(error.to_string().contains("`[:large:]`"), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        file(".slugignore", "\u{feff}keys/\r\n*.log\n");
+        file(".gitignore", "\u{feff}.env\n");
+        file(".env", "A=1");
+        let root = std::fs::File::open(folder.path()).unwrap();
+        let rules = SlugIgnore::read(root.as_fd()).unwrap();
+        assert!(rules.ignores(b"keys", true) && rules.ignores(b"a.log", false));
+        assert!(rules.ignores(b".env", false));
     }
 
     #[test]

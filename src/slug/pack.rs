@@ -1,28 +1,31 @@
 //! Packing: an app's directory becomes a slug.
 //!
 //! The tarball says nothing about the machine it was made on. Members are sorted bytewise by path,
-//! carry one fixed time and no owner, and keep only their permission bits; a hard link is stored as
-//! the file it is. So the same tree gives the same digest anywhere, at one level and with one version
-//! of the compressor, and deploying it again costs nothing. Names that do not fit into a tar header
-//! are stored as GNU tar does it. Called by the CLI.
+//! have no owner, and keep only their permission bits; a hard link is stored as the file it is. Files have
+//! [times](super::times), since these are content to caches, directories and symlinks a fixed one. So the same tree
+//! gives the same digest anywhere, at one level and with one version of the compressor, and deploying it again costs
+//! nothing. Names that do not fit into a tar header are stored as GNU tar does it. Called by the CLI.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
 use super::ignore::SlugIgnore;
+use super::links::{LeadsOut, leads_out};
+use super::times::{Clock, Times};
 use super::walk::{Entry, open_root, walk};
 use super::{Limits, SlugId, failed, over_limit, shown};
 use crate::error::UserError;
 
-/// The time of every member, 1985-10-26 08:15 UTC: the one that npm gives its packages. Not 0, since
-/// zip files, and what builds them at start, know no time before 1980.
-const MTIME: u64 = 499_162_500;
+/// The time of what is no file, 1985-10-26 08:15 UTC: the one that npm gives its packages.
+const FIXED_TIME: u64 = 499_162_500;
 
 /// The end of a tarball.
 const END: [u8; 1024] = [0; 1024];
@@ -40,6 +43,8 @@ pub struct Packed {
     pub packed_bytes: u64,
     /// What was left out although nobody asked for it, one line each.
     pub warnings: Vec<String>,
+    /// Symlinks that lead where no dyno can follow.
+    pub leads_out: Vec<LeadsOut>,
 }
 
 /// How far packing has come.
@@ -51,15 +56,30 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Packs the directory `dir` into `out`, gzipped at `level` (0 to 9).
+/// Packs the directory `dir` into `out`, gzipped at `level` (0 to 9); its files have their own times.
+///
+/// # Errors
+/// As [`pack_dated`].
+pub fn pack(
+    dir: &Path,
+    out: impl Write + Send,
+    level: u32,
+    limits: &Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<Packed> {
+    pack_dated(dir, &Times::default(), out, level, limits, progress)
+}
+
+/// Packs the directory `dir` into `out`, gzipped at `level` (0 to 9); `times` says which its files have.
 ///
 /// `progress` is called on this thread, after every file and every MiB of a larger one.
 ///
 /// # Errors
 /// Something cannot be read or written, changes while it is packed, or passes one of the `limits`.
 /// What was written until then is no slug.
-pub fn pack(
+pub fn pack_dated(
     dir: &Path,
+    times: &Times<'_>,
     out: impl Write + Send,
     level: u32,
     limits: &Limits,
@@ -78,9 +98,12 @@ pub fn pack(
         .sum();
     let mut packer = Packer {
         root: root.as_fd(),
+        clock: Clock::new(times, root.as_fd(), &entries),
         limits,
         progress,
         at: Progress { done: 0, total },
+        place: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
+        leads_out: Vec::new(),
     };
     let ((), gzipped) = gzip(out, level, |blocks| {
         // The root's own mode tells how the directory was made, not what the app is.
@@ -99,6 +122,7 @@ pub fn pack(
         content_bytes: total,
         packed_bytes: gzipped.bytes,
         warnings,
+        leads_out: packer.leads_out,
     })
 }
 
@@ -136,9 +160,13 @@ fn is_file(entry: &Entry) -> bool {
 
 struct Packer<'a> {
     root: BorrowedFd<'a>,
+    clock: Clock<'a>,
     limits: &'a Limits,
     progress: &'a mut dyn FnMut(Progress),
     at: Progress,
+    /// Where the root is.
+    place: PathBuf,
+    leads_out: Vec<LeadsOut>,
 }
 
 impl Packer<'_> {
@@ -168,12 +196,17 @@ impl Packer<'_> {
                     return Err(over_limit(what, self.limits.path_bytes as u64));
                 }
                 append_header(blocks, EntryType::Symlink, &name, target, 0o777, 0)?;
+                let path = Path::new(OsStr::from_bytes(&entry.path));
+                let target = Path::new(OsStr::from_bytes(target));
+                self.leads_out.extend(leads_out(&self.place, path, target));
             }
             _ => {
                 let size = entry.stat.st_size as u64;
                 // Before the contents are read, not after: it may be the one file of a terabyte.
                 self.limits.check_bytes(blocks.bytes() + size)?;
-                append_header(blocks, EntryType::Regular, &name, b"", mode, size)?;
+                let mut header = header(EntryType::Regular, mode, size);
+                header.set_mtime(self.clock.of(entry));
+                append(blocks, header, &name, b"")?;
                 self.append_contents(blocks, entry, size)?;
                 pad(blocks, size)?;
             }
@@ -215,7 +248,7 @@ impl Packer<'_> {
     }
 }
 
-/// One member's header, preceded by its name and target where they do not fit into it.
+/// The header of a member that is no file, preceded by its name and target where they do not fit into it.
 fn append_header(
     blocks: &mut Blocks,
     kind: EntryType,
@@ -224,7 +257,27 @@ fn append_header(
     mode: u32,
     size: u64,
 ) -> std::io::Result<()> {
+    append(blocks, header(kind, mode, size), name, target)
+}
+
+/// A header without a name.
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(FIXED_TIME);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn append(
+    blocks: &mut Blocks,
+    mut header: Header,
+    name: &[u8],
+    target: &[u8],
+) -> std::io::Result<()> {
     let fields = header.as_old_mut();
     if !fit(&mut fields.name, name) {
         append_long(blocks, EntryType::GNULongName, name)?;
@@ -232,12 +285,6 @@ fn append_header(
     if !fit(&mut fields.linkname, target) {
         append_long(blocks, EntryType::GNULongLink, target)?;
     }
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_mtime(MTIME);
-    header.set_uid(0);
-    header.set_gid(0);
     header.set_cksum();
     blocks.write(header.as_bytes())
 }

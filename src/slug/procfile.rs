@@ -1,6 +1,8 @@
 //! The Procfile inside a ready slug: for one made elsewhere, it says what the slug can run.
 
+use std::fs;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::Limits;
@@ -20,6 +22,43 @@ pub fn procfile_of(tarball: impl Read + Send) -> anyhow::Result<Option<Vec<u8>>>
         scope.spawn(move || inflater.run(tarball));
         find(Members::new(inflated, &limits), &limits)
     })
+}
+
+/// Where a person may have put a Procfile that is not at the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// At the root, under this name.
+    Named(String),
+    /// In this folder below the root, relative to it.
+    Below(PathBuf),
+}
+
+/// How many entries of a folder are looked at: the answer is a courtesy.
+const GLANCE: usize = 1000;
+
+/// Looks for the Procfile of a root that has none: under a name that differs in case, or has an ending, or in a folder
+/// right below.
+pub fn procfile_elsewhere(root: &Path) -> Option<Elsewhere> {
+    let entries = fs::read_dir(root).ok()?.take(GLANCE).flatten();
+    let (folders, others): (Vec<_>, Vec<_>) = entries
+        .filter_map(|entry| {
+            Some((
+                entry.file_name().into_string().ok()?,
+                entry.file_type().ok()?,
+            ))
+        })
+        .partition(|(_, kind)| kind.is_dir());
+    let is_meant = |name: &str| {
+        let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
+        stem.eq_ignore_ascii_case("Procfile") && !name.ends_with(".dev")
+    };
+    let named = others.into_iter().map(|(name, _)| name);
+    if let Some(name) = named.filter(|name| is_meant(name)).min() {
+        return Some(Elsewhere::Named(name));
+    }
+    let below = folders.into_iter().map(|(name, _)| PathBuf::from(name));
+    let below = below.filter(|folder| root.join(folder).join("Procfile").is_file());
+    below.min().map(Elsewhere::Below)
 }
 
 /// Takes the members, whose end is the inflater's too.
@@ -95,5 +134,26 @@ mod tests {
         let error = procfile_of(&gzip.finish().unwrap()[..]).unwrap_err();
         assert!(error.to_string().contains("bytes in one path"), "{error:#}");
         assert!(procfile_of(&b"no gzip"[..]).is_err());
+    }
+
+    #[test]
+    fn a_procfile_under_another_name_or_further_down_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let found = || procfile_elsewhere(root.path());
+        assert_eq!(found(), None);
+        fs::create_dir(root.path().join("web")).unwrap();
+        fs::create_dir(root.path().join("api")).unwrap();
+        fs::write(root.path().join("Procfile.dev"), "").unwrap();
+        assert_eq!(found(), None);
+        for folder in ["web", "api"] {
+            fs::write(root.path().join(folder).join("Procfile"), "").unwrap();
+        }
+        assert_eq!(found(), Some(Elsewhere::Below("api".into())));
+        for name in ["procfile", "Procfile.txt", "PROCFILE"] {
+            fs::write(root.path().join(name), "").unwrap();
+            assert_eq!(found(), Some(Elsewhere::Named(name.into())));
+            fs::remove_file(root.path().join(name)).unwrap();
+        }
+        assert_eq!(procfile_elsewhere(&root.path().join("none")), None);
     }
 }

@@ -71,6 +71,44 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The links of folders with the number of this one, under other paths, and when they were made, the newest first:
+    /// either this folder was there before, or its number was used before.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn links_of_number(&self, folder: &Folder) -> Result<Vec<(Link, Folder, Timestamp)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT app_id, path, packed_at, linked_at FROM folders \
+             WHERE device = ?1 AND inode = ?2 AND path <> ?3 ORDER BY linked_at DESC",
+        )?;
+        let known = [Bits(folder.device), Bits(folder.inode)];
+        let rows = statement.query_map(params![known[0], known[1], folder.path], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Option<Time>>(2)?.map(|Time(at)| at),
+                row.get::<_, Time>(3)?.0,
+            ))
+        })?;
+        rows.map(|row| {
+            let (app_id, path, packed_at, linked_at) = row?;
+            let app = apps::find(&self.connection, &app_id)?;
+            let old = Folder {
+                path: path.clone(),
+                ..folder.clone()
+            };
+            let link = Link {
+                app,
+                path,
+                packed_at,
+            };
+            Ok((link, old, linked_at))
+        })
+        .collect()
+    }
+}
+
 /// Notes that a slug of the app was packed from a folder, and links it if it is nobody's: a deploy
 /// to another app than the linked one does not change whose folder it is.
 pub(super) fn note_packed(

@@ -127,10 +127,15 @@ pub(super) fn follow_release(
             .execute(params![app_id, FORMED])?;
     }
     let after = after_release(&before, types, first_deploy);
-    for gone in before.iter().filter(|wanted| !after.contains(wanted)) {
+    // The entry of a type that is gone stays, for the day when it is back: no release shows it until then.
+    let is_replaced = |known: &&Wanted| {
+        let mut after = after.iter();
+        after.any(|wanted| wanted.process_type == known.process_type && wanted != *known)
+    };
+    for replaced in before.iter().filter(is_replaced) {
         connection
             .prepare_cached("DELETE FROM formation WHERE app_id = ?1 AND process_type = ?2")?
-            .execute([app_id, &gone.process_type])?;
+            .execute([app_id, &replaced.process_type])?;
     }
     for new in after.iter().filter(|wanted| !before.contains(wanted)) {
         connection

@@ -49,6 +49,12 @@ fn versions(host: &Host, app: &Path) -> Vec<u64> {
         .collect()
 }
 
+fn date(path: &Path, seconds: u64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let times = FileTimes::new().set_modified(time);
+    File::open(path).unwrap().set_times(times).unwrap();
+}
+
 #[test]
 fn a_deploy_says_which_release_it_made() {
     let host = Host::new();
@@ -79,11 +85,16 @@ fn the_same_tree_is_the_same_slug() {
         host.folder_as("many-types", "one"),
         host.folder_as("many-types", "two"),
     );
-    let old = FileTimes::new().set_modified(SystemTime::now() - Duration::from_secs(1_000_000));
-    File::open(two.join("bin/say"))
-        .unwrap()
-        .set_times(old)
-        .unwrap();
+    // Times of files are part of it, those of folders are not.
+    for (folder, name, seconds) in [
+        (&one, "Procfile", 1_000_000),
+        (&one, "bin/say", 1_000_000),
+        (&two, "Procfile", 1_000_000),
+        (&two, "bin/say", 1_000_000),
+        (&two, "bin", 2_000_000),
+    ] {
+        date(&folder.join(name), seconds);
+    }
     write(&two.join(".git/HEAD"), "never packed");
     for folder in [&one, &two] {
         host.dyno(folder, &["deploy"]).finish().succeeds();
@@ -97,6 +108,355 @@ fn the_same_tree_is_the_same_slug() {
     host.run(&two, &["-q", "bin/say x"])
         .finish()
         .prints("other\n");
+}
+
+#[test]
+fn a_file_keeps_its_time_and_a_changed_one_gets_a_newer_one() {
+    let host = Host::new();
+    let app = host.folder_of(
+        "times",
+        &[
+            ("Procfile", "x: true\n"),
+            ("kept", "k"),
+            ("within-a-second", "a"),
+            ("older", "a"),
+            ("touched", "t"),
+        ],
+    );
+    for name in ["Procfile", "kept", "within-a-second", "older", "touched"] {
+        date(&app.join(name), 1_500_000_000);
+    }
+    let times = || {
+        let names = "kept within-a-second older touched";
+        let command = format!("stat -c %Y {names}");
+        host.run(&app, &["-q", &command]).finish().succeeds().text()
+    };
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    assert_eq!(times(), "1500000000\n".repeat(4));
+    write(&app.join("within-a-second"), "b");
+    date(&app.join("within-a-second"), 1_500_000_000);
+    write(&app.join("older"), "and longer");
+    date(&app.join("older"), 1_400_000_000);
+    date(&app.join("touched"), 1_400_000_000);
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    let after = "1500000000\n1500000001\n1500000001\n1500000000\n";
+    assert_eq!(times(), after);
+    assert_eq!(tarballs(&host).len(), 2);
+    // What has changed in nothing is stored once.
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    assert_eq!(times(), after);
+    assert_eq!(tarballs(&host).len(), 2);
+}
+
+#[test]
+fn bytecode_that_was_deployed_belongs_to_its_source() {
+    require("python3");
+    let host = Host::new();
+    let app = host.folder_of(
+        "bytecode",
+        &[("Procfile", "x: true\n"), ("lib/m.py", "x = 1\n")],
+    );
+    let compiled = Command::new("python3")
+        .args(["-m", "compileall", "-q", "lib"])
+        .current_dir(&app)
+        .status();
+    assert!(compiled.unwrap().success());
+    for _ in 0..2 {
+        host.dyno(&app, &["deploy"]).finish().succeeds();
+        host.run(
+            &app,
+            &["-q", "python3 -v -c 'import lib.m' 2>&1 | grep lib/m"],
+        )
+        .finish()
+        .succeeds()
+        .mentions("")
+        .holds("the bytecode matches", |text| {
+            text.contains("matches") && !text.contains("stale")
+        });
+    }
+}
+
+#[test]
+fn a_folder_without_a_procfile_is_not_deployed_and_ends_nothing() {
+    let host = Host::new();
+    let app = host.folder_of("silent", &[("Procfile", "worker: sleep 1000\n")]);
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    host.dyno(&app, &["ps:scale", "worker=2"])
+        .finish()
+        .succeeds();
+    let message = format!("there is no Procfile in `{}`", app.display());
+    let refused = |hint: &str| {
+        for args in [&["deploy"][..], &["run", "--deploy", "true"]] {
+            let code = if args[0] == "run" { 125 } else { 1 };
+            host.dyno(&app, args)
+                .finish()
+                .fails_with(code, &message, hint);
+        }
+    };
+    fs::remove_file(app.join("Procfile")).unwrap();
+    refused("it says what the app runs: a line like `web: python3 -m http.server $PORT`");
+    write(&app.join("backend/Procfile"), "worker: true\n");
+    refused(
+        "there is one in `backend`: `dyno deploy backend` deploys that folder, `dyno create` in it makes it an app of its own",
+    );
+    write(&app.join("procfile"), "worker: true\n");
+    refused("there is a `procfile`: rename it, the name is `Procfile`");
+    assert_eq!(versions(&host, &app), [2, 1]);
+    let scaled = host.dyno(&app, &["ps:scale"]).finish().text();
+    assert_eq!(scaled, "worker=2:1X\n");
+    // One that nobody has deployed to yet gets nothing either; a tarball is no different.
+    let bare = host.folder_of("bare", &[("a", "")]);
+    host.dyno(&bare, &["deploy"]).finish().fails_with(
+        1,
+        &format!("there is no Procfile in `{}`", bare.display()),
+        "it says what the app runs: a line like `web: python3 -m http.server $PORT`",
+    );
+    let apps = host.dyno(&bare, &["apps"]).finish().text();
+    assert!(!apps.contains("bare"), "{apps}");
+}
+
+#[test]
+fn a_deploy_and_a_rollback_say_whose_dynos_end_and_whose_come_back() {
+    let host = Host::new();
+    let app = host.folder_of(
+        "shrink",
+        &[("Procfile", "worker: sleep 1000\nclock: sleep 1000\n")],
+    );
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    host.dyno(&app, &["ps:scale", "worker=2", "clock=1"])
+        .finish()
+        .succeeds();
+    let (ends, back) = (
+        "warning: this release has no `worker`: its 2 dynos end, and will be back when a release has it again\n",
+        "`worker` is back, with 2 dynos as it was scaled before\n",
+    );
+    write(
+        &app.join("Procfile"),
+        "jobs: sleep 1000\nclock: sleep 1000\n",
+    );
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("Deploying to shrink... done, v3\n{ends}"));
+    let scaled = || host.dyno(&app, &["ps:scale"]).finish().text();
+    assert_eq!(scaled(), "clock=1:1X jobs=0:1X\n");
+    host.dyno(&app, &["releases:rollback"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("done, v4\n{back}"));
+    assert_eq!(scaled(), "clock=1:1X worker=2:1X\n");
+    host.dyno(&app, &["ps:wait"]).finish().succeeds();
+    host.dyno(&app, &["releases:rollback", "v3"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("done, v5\n{ends}"));
+    // Of a release phase, that is known when it has succeeded.
+    write(
+        &app.join("Procfile"),
+        "release: true\nworker: sleep 1000\njobs: sleep 1000\n",
+    );
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions("has no `clock`: its 1 dyno ends")
+        .mentions("once the release command has succeeded");
+    assert_eq!(scaled(), "jobs=0:1X release=0:1X worker=2:1X\n");
+}
+
+#[test]
+fn a_folder_with_a_procfile_of_its_own_is_not_the_one_above() {
+    let host = Host::new();
+    let above = host.folder_of("playground", &[("passwords", "secret")]);
+    host.dyno(&above, &["create", "-a", "playground"])
+        .finish()
+        .succeeds();
+    let shop = above.join("shop");
+    write(&shop.join("Procfile"), "x: true\n");
+    let message = format!(
+        "`{}` has a Procfile of its own, but it is `{}`, above it, that is linked to `playground`",
+        shop.display(),
+        above.display()
+    );
+    let hint = "`dyno create` here makes it an app of its own; `-a playground` means the one above";
+    for (folder, args, code) in [
+        (&shop, &["deploy"][..], 1),
+        (&shop, &["run", "true"], 125),
+        (&shop, &["run", "--deploy", "true"], 125),
+        (&shop, &["run:detached", "true"], 125),
+        (&above, &["deploy", "shop"], 1),
+    ] {
+        host.dyno(folder, args)
+            .finish()
+            .fails_with(code, &message, hint);
+    }
+    assert_eq!(versions(&host, &above), [1]);
+    // Once somebody says what is meant, that is it; a folder without one belongs to what is above it.
+    host.dyno(&shop, &["create"]).finish().succeeds();
+    host.run(&shop, &["-q", "ls"]).finish().prints("Procfile\n");
+    let lib = above.join("lib");
+    write(&lib.join("a"), "");
+    host.run(&lib, &["-q", "ls"])
+        .finish()
+        .succeeds()
+        .prints("lib\npasswords\nshop\n");
+}
+
+#[test]
+fn a_folder_that_was_moved_is_asked_about() {
+    let host = Host::new();
+    let old = host.folder_of("before", &[("Procfile", "x: true\n")]);
+    // Where file systems do not say when a folder was made, it cannot be told from a new one.
+    if fs::metadata(&old).unwrap().created().is_err() {
+        eprintln!("left out: this file system knows no time of birth");
+        return;
+    }
+    host.dyno(&old, &["deploy"]).finish().succeeds();
+    let new = old.with_file_name("after");
+    fs::rename(&old, &new).unwrap();
+    let (new_at, old_at) = (new.display(), old.display());
+    let message = format!("which app? `{new_at}` was `{old_at}` when it was linked to `before`");
+    let hint = format!(
+        "`dyno -C {new_at} link -a before` links it again; `dyno -C {new_at} create` makes a new app of it"
+    );
+    for (args, code) in [
+        (&["deploy"][..], 1),
+        (&["run", "true"], 125),
+        (&["ps"], 1),
+        (&["logs"], 1),
+    ] {
+        host.dyno(&new, args)
+            .finish()
+            .fails_with(code, &message, &hint);
+    }
+    // Another folder in the old place is nobody's, nor is a new one with the number of one that is gone.
+    let other = host.folder_of("before", &[("Procfile", "x: true\n")]);
+    host.dyno(&other, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions("Creating before-");
+    let new = new.to_str().unwrap();
+    host.dyno(&host.path(), &["-C", new, "link", "-a", "before"])
+        .finish()
+        .succeeds();
+    host.dyno(Path::new(new), &["deploy"]).finish().succeeds();
+    fs::remove_dir_all(new).unwrap();
+    for number in 0..20 {
+        let name = format!("fresh-{number}");
+        let fresh = host.folder_of(&name, &[("Procfile", "x: true\n")]);
+        host.dyno(&fresh, &["deploy"]).finish().succeeds();
+    }
+}
+
+#[test]
+fn a_first_deploy_that_fails_leaves_no_app() {
+    let host = Host::with(&[("DYNO_TREE_LIMIT", "1MiB")]);
+    let app = host.folder_of("large", &[("Procfile", "x: true\n")]);
+    write(&app.join("data"), &"x".repeat(2_000_000));
+    for (args, code) in [(&["deploy"][..], 1), (&["run", "true"], 125)] {
+        host.dyno(&app, args)
+            .finish()
+            .exits(code)
+            .mentions("Creating large... done")
+            .mentions("too large")
+            .mentions("nothing was released: large is removed again");
+        let apps = host.dyno(&app, &["apps"]).finish();
+        apps.prints("You have no apps.\n");
+    }
+}
+
+#[test]
+fn a_symlink_out_of_the_folder_is_told_of() {
+    let host = Host::new();
+    let app = host.folder_of("out", &[("Procfile", "x: true\n"), ("inside", "")]);
+    write(&host.path().join("apps/lib/index.js"), "");
+    fs::create_dir(app.join("node_modules")).unwrap();
+    symlink("../../lib", app.join("node_modules/lib")).unwrap();
+    symlink(app.join("inside"), app.join("absolute")).unwrap();
+    symlink("../inside", app.join("node_modules/fine")).unwrap();
+    symlink("/usr/bin/env", app.join("of-the-stack")).unwrap();
+    let (lib, inside) = (host.path().join("apps/lib"), app.join("inside"));
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .says(&format!(
+            "Creating out... done\nDeploying to out... done, v2\n\
+         warning: `absolute` is a symlink out of the folder, to `{}`, which no dyno has\n\
+         warning: `node_modules/lib` is a symlink out of the folder, to `{}`, which no dyno has\n",
+            inside.display(),
+            lib.display()
+        ));
+}
+
+#[test]
+fn what_nothing_has_installed_is_told_of() {
+    let host = Host::new();
+    let app = host.folder_of(
+        "needy",
+        &[
+            ("Procfile", "x: true\n"),
+            ("requirements.txt", "flask\n"),
+            ("package.json", "{\"dependencies\": {\"express\": \"5\"}}"),
+        ],
+    );
+    let words = "nothing is installed or built here; what it needs must be on the host, or in what is deployed";
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("warning: `requirements.txt`: {words}"))
+        .mentions(&format!("warning: `package.json`: {words}"));
+    write(&app.join("node_modules/express/index.js"), "");
+    write(&app.join(".venv/pyvenv.cfg"), "");
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .does_not_mention("warning");
+}
+
+#[test]
+fn a_deploy_with_web_dynos_says_where_they_are() {
+    require("python3");
+    let host = Host::new();
+    let app = host.folder_of(
+        "site",
+        &[
+            ("Procfile", "web: exec python3 -m http.server $PORT\n"),
+            ("index.html", "one\n"),
+        ],
+    );
+    let deployed = host.dyno(&app, &["deploy"]).finish();
+    let address = host.dyno(&app, &["open"]).finish().succeeds().text();
+    deployed
+        .succeeds()
+        .mentions(&format!("site is at {address}"));
+    host.dyno(&app, &["apps:info"])
+        .finish()
+        .succeeds()
+        .holds("the address", |text| {
+            text.contains(&format!("Web URL:        {address}"))
+        });
+    host.dyno(&app, &["apps"]).finish().prints("site\n");
+    // A visitor who comes back after a deploy is not told that nothing has changed.
+    require("curl");
+    let ask = |more: &[&str]| {
+        let asked = Command::new("curl")
+            .args(["-s", "-i", "--max-time", "30", address.trim()])
+            .args(more)
+            .output();
+        String::from_utf8(asked.unwrap().stdout).unwrap()
+    };
+    let first = ask(&[]);
+    let since = first
+        .lines()
+        .find_map(|line| line.strip_prefix("Last-Modified: "));
+    let since = format!("If-Modified-Since: {}", since.unwrap());
+    assert!(ask(&["-H", &since]).starts_with("HTTP/1.1 304"));
+    write(&app.join("index.html"), "two\n");
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    let again = ask(&["-H", &since]);
+    assert!(
+        again.starts_with("HTTP/1.1 200") && again.ends_with("two\n"),
+        "{again}"
+    );
 }
 
 #[test]

@@ -647,6 +647,169 @@ fn submodules_are_fetched_or_the_push_is_rejected() {
 }
 
 #[test]
+fn a_file_that_a_commit_changes_gets_another_time_and_all_others_keep_theirs() {
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    checkout.write("kept", "k");
+    checkout.write("changed", "a");
+    checkout.commit("Two files");
+    let slugs = || {
+        let names = fs::read_dir(host.state().join("slugs")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".tgz")).count()
+    };
+    let times = || {
+        let run = host.run(&checkout.folder, &["-q", "stat -c %Y kept changed"]);
+        let text = run.finish().succeeds().text();
+        let times = text.lines().map(|line| line.parse::<u64>().unwrap());
+        let times: [u64; 2] = times.collect::<Vec<_>>().try_into().unwrap();
+        times
+    };
+    checkout.push().succeeds();
+    let committed = checkout.git(&["log", "-1", "--format=%ct"]).text();
+    let first = times();
+    assert_eq!(
+        first.map(|time| time.to_string()),
+        [&*committed, &*committed]
+    );
+    assert_eq!(slugs(), 1);
+    // Within the second, and with an older time: what a visitor has is never newer than what there is.
+    checkout.write("changed", "b");
+    checkout.git(&["add", "--all"]).succeeds();
+    let env = [("GIT_COMMITTER_DATE", "1500000000 +0000")];
+    checkout
+        .git_with(&["commit", "--quiet", "-m", "Changes one"], &env)
+        .succeeds();
+    checkout.push().succeeds();
+    assert_eq!(times(), [first[0], first[1] + 1]);
+    assert_eq!(slugs(), 2);
+    checkout.commit("Changes nothing");
+    checkout.push().succeeds();
+    assert_eq!(times(), [first[0], first[1] + 1]);
+    assert_eq!(slugs(), 2);
+}
+
+#[test]
+fn what_is_deployed_is_the_commit_even_if_a_folder_is_all_there_is_in_it() {
+    let host = Host::new();
+    let checkout = Checkout::new(&host, "single");
+    checkout.write("backend/Procfile", "worker: sleep 1000\n");
+    checkout.commit("One folder");
+    host.dyno(&checkout.folder, &["create", "-a", "single"])
+        .finish()
+        .succeeds();
+    host.dyno(&checkout.folder, &["git:remote"])
+        .finish()
+        .succeeds();
+    checkout
+        .push()
+        .fails_with("(the build failed)")
+        .mentions("there is no Procfile at the root of the source")
+        .mentions("`git subtree push --prefix backend dyno main`");
+    fs::remove_dir_all(checkout.folder.join("backend")).unwrap();
+    checkout.write("procfile", "worker: sleep 1000\n");
+    checkout.commit("Lower case");
+    checkout
+        .push()
+        .fails_with("there is a `procfile`: rename it");
+}
+
+#[test]
+fn a_tag_that_is_pushed_to_a_branch_deploys_its_commit() {
+    for (args, branch) in [
+        (&["tag", "-a", "v1", "-m", "v1"][..], "main"),
+        (&["tag", "v1"], "master"),
+    ] {
+        let host = Host::new();
+        let checkout = Checkout::of_app(&host, "shop");
+        checkout.git(args).succeeds();
+        let target = format!("v1:{branch}");
+        checkout
+            .git(&["push", "dyno", &target])
+            .succeeds()
+            .mentions("deployed to dyno");
+        let of = |name: &str| checkout.git(&["ls-remote", "dyno", name]).text();
+        assert!(of(&format!("refs/heads/{branch}")).starts_with(&checkout.head()));
+        assert_eq!(of("refs/tags/*"), "");
+        // Once there is the branch, git knows itself what is meant.
+        checkout.commit("Another");
+        checkout.git(&["tag", "-a", "v2", "-m", "v2"]).succeeds();
+        checkout
+            .git(&["push", "dyno", &format!("v2:{branch}")])
+            .succeeds()
+            .mentions("deployed to dyno");
+        assert!(of(&format!("refs/heads/{branch}")).starts_with(&checkout.head()));
+        checkout.git(&["push", "dyno", "v1", "v2"]).succeeds();
+        assert!(of("refs/tags/v1").contains("refs/tags/v1"));
+    }
+}
+
+#[test]
+fn a_repository_within_that_is_no_submodule_is_told_of() {
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    let lib = checkout.folder.join("vendor/a lib");
+    fs::create_dir_all(&lib).unwrap();
+    let inside = Checkout {
+        host: &host,
+        folder: lib,
+    };
+    inside.git(&["init", "--quiet"]).succeeds();
+    inside.write("lib.py", "");
+    inside.commit("A library");
+    checkout.commit("Adds it");
+    checkout.push().succeeds().mentions(
+        "`vendor/a lib` is a repository of its own, of which the commit has the number alone",
+    );
+}
+
+#[test]
+fn a_push_says_what_nothing_has_installed_and_whose_dynos_end() {
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    checkout.push().succeeds();
+    host.dyno(&checkout.folder, &["ps:scale", "worker=2"])
+        .finish()
+        .succeeds();
+    checkout.write("requirements.txt", "flask\n");
+    checkout.write("Procfile", "jobs: sleep 1000\n");
+    std::os::unix::fs::symlink("../lib", checkout.folder.join("lib")).unwrap();
+    checkout.commit("Needs something");
+    checkout
+        .push()
+        .succeeds()
+        .mentions(" !     `requirements.txt`: nothing is installed or built here")
+        .mentions(" !     `lib` is a symlink out of the folder")
+        .mentions(" !     this release has no `worker`: its 2 dynos end");
+    checkout.git(&["revert", "--no-edit", "HEAD"]).succeeds();
+    checkout
+        .push()
+        .succeeds()
+        .mentions("`worker` is back, with 2 dynos as it was scaled before");
+}
+
+#[test]
+fn a_checkout_of_another_user_is_told_to_be_that() {
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    // What makes git believe so, without another user.
+    let env = ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    let known = checkout.git_with(&["status"], &[env]);
+    if !known.said().contains("dubious ownership") {
+        eprintln!("left out: this git cannot be made to see another owner");
+        return;
+    }
+    host.dyno(&checkout.folder, &["git:remote"])
+        .env(env.0, env.1)
+        .finish()
+        .fails_with(
+            1,
+            "git does not take this folder: detected dubious ownership in repository at",
+            "it belongs to another user; if you trust what is configured in it: `git config --global --add safe.directory",
+        );
+}
+
+#[test]
 fn a_repository_ends_with_its_app() {
     if lacks("git") {
         return;

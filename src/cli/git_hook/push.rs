@@ -17,7 +17,7 @@ use crate::cli::launch;
 use crate::client::is_lost;
 use crate::error::{tell, tell_part};
 use crate::release::build::BuildStatus;
-use crate::repository::{self, FROM_AFAR};
+use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 
 /// Between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -29,11 +29,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn deploy(
     context: &mut Context,
     repository: &Repository,
-    update: &Update,
-) -> Result<Result<(), String>> {
+    asked: &Update,
+) -> Result<Result<Update, String>> {
     let lock = repository::lock(repository.path(), || {
         tell!("Waiting for another push to end...");
     })?;
+    let update = &match meant(repository, asked) {
+        Ok(update) => update,
+        Err(why) => return Ok(Err(why)),
+    };
     // It may have been that one.
     let now = repository.ask(&["for-each-ref", "--format=%(objectname)", &update.name])?;
     let unmoved = match is_none(&update.old) {
@@ -44,9 +48,6 @@ pub fn deploy(
         return Ok(Err(
             "somebody else has pushed meanwhile: fetch first".to_owned()
         ));
-    }
-    if repository.ask(&["cat-file", "-t", &update.new])? != "commit" {
-        return Ok(Err("it is not a commit".to_owned()));
     }
     let app: App = context.client()?.get(&app_path(&repository.app_id, ""))?;
     let built = build(context, repository, update)?;
@@ -64,7 +65,22 @@ pub fn deploy(
     if heard && let Err(error) = launch(context, &app.name, &release.id) {
         tell_error(&error);
     }
-    Ok(Ok(()))
+    Ok(Ok(update.clone()))
+}
+
+/// What somebody who pushes a tag to a branch wants: the branch at the tag's commit.
+fn meant(repository: &Repository, asked: &Update) -> Result<Update, String> {
+    let peeled = format!("{}^{{commit}}", asked.new);
+    let new = repository
+        .ask(&["rev-parse", "--verify", "--quiet", &peeled])
+        .map_err(|_| "it is not a commit".to_owned())?;
+    let position = MEANT.iter().position(|name| *name == asked.name);
+    let name = position.map_or(&*asked.name, |at| DEPLOYED[at]);
+    Ok(Update {
+        old: asked.old.clone(),
+        new,
+        name: name.to_owned(),
+    })
 }
 
 fn move_branch(repository: &Repository, update: &Update) -> Result<()> {

@@ -23,10 +23,10 @@ use crate::api::source::{Source, SourceBlob};
 use crate::cli::context::Context;
 use crate::cli::deploy::TARBALL;
 use crate::cli::pieces::pieces;
-use crate::error::{UserError, tell};
+use crate::error::{UserError, shown, tell};
 use crate::http::target;
 use crate::repository::Repositories;
-use crate::slug::{self, Limits};
+use crate::slug::{self, Limits, Times};
 
 /// Between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -53,6 +53,9 @@ pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> R
         .status()
         .context("cannot run git")?
         .success();
+    if !has_submodules {
+        tell_gitlinks(repository, commit)?;
+    }
     let with_submodules = match has_submodules {
         true => Some(WithSubmodules::fetch(context, repository, commit)?),
         false => None,
@@ -65,6 +68,34 @@ pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> R
     }
     tell!("Compressing source files... done.");
     Ok(blob)
+}
+
+/// Tells of other repositories of which a commit has the number and nothing else, as `git add` of a folder with a `.git`
+/// makes them.
+fn tell_gitlinks(repository: &Repository, commit: &str) -> Result<()> {
+    const SHOWN: usize = 5;
+    let listed = repository.ask(&["ls-tree", "-r", "-z", commit])?;
+    let links = listed
+        .split('\0')
+        .filter(|entry| entry.starts_with("160000 "));
+    let links: Vec<_> = links
+        .filter_map(|entry| entry.split_once('\t'))
+        .map(|(_, path)| shown(path.as_bytes(), 200))
+        .collect();
+    for path in links.iter().take(SHOWN) {
+        tell!(
+            " !     `{path}` is a repository of its own, of which the commit has the number alone: an empty folder is deployed"
+        );
+    }
+    if links.len() > SHOWN {
+        tell!(" !     and so are {} more", links.len() - SHOWN);
+    }
+    if let Some(path) = links.first() {
+        tell!(
+            " !     hint: `git rm --cached {path}` and `git submodule add URL {path}` make it a submodule; without its .git, `git add {path}` adds its files"
+        );
+    }
+    Ok(())
 }
 
 /// Has the server forget a source. It would do so by itself in an hour.
@@ -83,7 +114,8 @@ fn upload_archive(
 ) -> Result<()> {
     let mut archive = repository
         .git()
-        .args(["archive", "--format=tar", commit])
+        // One folder at the top is left away; that must not be one of the commit's.
+        .args(["archive", "--format=tar", "--prefix=app/", commit])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run git")?;
@@ -128,6 +160,8 @@ struct WithSubmodules {
     folder: crate::repository::Temporary,
     level: u32,
     tree_bytes: u64,
+    /// Seconds since 1970.
+    committed_at: u64,
 }
 
 impl WithSubmodules {
@@ -136,6 +170,11 @@ impl WithSubmodules {
         let tree = Self {
             level: 1,
             tree_bytes: context.settings.tree_limit,
+            // A time before 1970 is none that a tarball can hold.
+            committed_at: repository
+                .ask(&["show", "-s", "--format=%ct", commit])?
+                .parse()
+                .unwrap_or(0),
             folder,
         };
         let work = tree.folder.path();
@@ -184,12 +223,18 @@ impl WithSubmodules {
             unpacked_bytes: self.tree_bytes,
             ..Limits::default()
         };
+        // As `git archive` has it: when each file was written here says nothing of it.
+        let times = Times {
+            one: Some(self.committed_at),
+            ..Times::default()
+        };
         let (pieces, mut arriving) = pieces();
         let client = context.client()?;
         thread::scope(|scope| {
             let packing = scope.spawn(|| {
-                let packed = slug::pack(
+                let packed = slug::pack_dated(
                     self.folder.path(),
+                    &times,
                     &pieces,
                     self.level,
                     &limits,

@@ -20,11 +20,12 @@ use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
 use crate::build::{Bounds, Compiled, Failure, Line};
 use crate::error::{UserError, tell};
+use crate::formation::{Turn, turns};
 use crate::http::Response;
 use crate::log_line::Source;
 use crate::release::build::{self, BuildStatus};
 use crate::release::{Release, ReleaseStatus};
-use crate::slug::DEFAULT_LEVEL;
+use crate::slug::{DEFAULT_LEVEL, SlugId};
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::time_span;
 
@@ -256,12 +257,19 @@ impl Service {
                 .sources
                 .tarball(&source.unwrap_or_default().parse()?),
             cache: Arc::clone(&self.host.slugs),
+            before: self.running_slug(&build.app_id),
             bounds: Bounds {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
                 deadline: Instant::now() + settings.build_timeout,
             },
         })
+    }
+
+    /// What an app runs, if it runs anything.
+    fn running_slug(&self, app_id: &str) -> Option<SlugId> {
+        let release = self.host.store.current_release(app_id).ok()?;
+        release.digest?.parse().ok()
     }
 
     /// Takes what the builds' threads have told.
@@ -289,13 +297,15 @@ impl Service {
             toolchains: self.builds.ended(id),
         };
         let app_id = self.host.store.build(id).map(|build| build.app_id);
-        let were_wanted = app_id.is_ok_and(|app| formation::is_wanted(&self.host, &app));
+        let app_id = app_id.unwrap_or_default();
+        let were_wanted = formation::is_wanted(&self.host, &app_id);
+        let before = formation::quantities(&self.host, &app_id);
         match self.host.store.release_build(id, &built, Timestamp::now()) {
             Ok((_, release)) => {
                 announce(&mut self.host, &release, were_wanted);
                 self.host
                     .log_as(&release.app_id, Source::App, "api", "Build succeeded");
-                self.builds.conclude(id, &self.launching(&release));
+                self.builds.conclude(id, &self.launching(&release, &before));
                 self.after_build(id, ctx);
                 self.evict(ctx);
             }
@@ -308,7 +318,7 @@ impl Service {
     }
 
     /// What the log says of a release that a build has led to.
-    fn launching(&self, release: &Release) -> Vec<Line> {
+    fn launching(&self, release: &Release, before: &[(String, u32)]) -> Vec<Line> {
         let mut lines = vec![Line::Step("Launching...".to_owned())];
         if release.status == ReleaseStatus::Pending {
             lines.push(Line::Warning(
@@ -317,6 +327,17 @@ impl Service {
             ));
         }
         lines.push(Line::Detail(format!("Released {}", release.version)));
+        // Until its release phase has succeeded, the formation is what it was.
+        let after = match release.current {
+            true => formation::quantities(&self.host, &release.app_id),
+            false => Vec::new(),
+        };
+        for turn in turns(before, &after, &release.process_types) {
+            lines.push(match turn {
+                Turn::Ends { .. } => Line::Warning(turn.to_string()),
+                Turn::Returns { .. } => Line::Detail(turn.to_string()),
+            });
+        }
         let name = release.app_name.as_str();
         let address = self.host.places.web_url(name);
         let place = address.as_deref().unwrap_or(name);

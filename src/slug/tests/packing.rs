@@ -16,16 +16,21 @@ fn the_digest_is_of_the_tree_alone() {
             fs::write(dir.join(name).join("file"), name).unwrap();
         }
     }
-    // Another root mode, other times, a hard link for a copy.
+    // Another root mode, other times of folders and below a second, a hard link for a copy.
     fs::set_permissions(&one, fs::Permissions::from_mode(0o700)).unwrap();
-    let file = fs::File::options()
-        .write(true)
-        .open(one.join("a/file"))
-        .unwrap();
-    file.set_modified(UNIX_EPOCH + Duration::from_secs(1))
-        .unwrap();
     fs::write(one.join("b/copy"), "b").unwrap();
     fs::hard_link(other.join("b/file"), other.join("b/copy")).unwrap();
+    date(&one.join("a"), 77);
+    for (dir, nanoseconds) in [(&one, 0), (&other, 5)] {
+        for name in ["a/file", "b/copy", "b/file", "c/file", "c-d/file"] {
+            let file = fs::File::options()
+                .write(true)
+                .open(dir.join(name))
+                .unwrap();
+            let time = UNIX_EPOCH + Duration::new(1_000, nanoseconds);
+            file.set_modified(time).unwrap();
+        }
+    }
     let (packed_one, tarball) = packed(&one);
     assert_eq!(packed_one.id, packed(&other).0.id);
     // Bytewise by path, and known: should this change, every app is deployed anew.
@@ -49,6 +54,88 @@ fn the_digest_is_of_the_tree_alone() {
             "./app/c/file",
         ]
     );
+}
+
+fn date(path: &Path, seconds: u64) {
+    let file = fs::File::open(path).unwrap();
+    let time = UNIX_EPOCH + Duration::from_secs(seconds);
+    file.set_modified(time).unwrap();
+}
+
+/// The times of the files of a tarball, by name.
+fn times(tarball: &[u8]) -> Vec<(String, u64)> {
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(tarball));
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.header().entry_type().is_file());
+    files
+        .map(|entry| {
+            let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            (name.replace("./app/", ""), entry.header().mtime().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn files_have_their_own_times_or_what_the_release_before_makes_of_them() {
+    let home = tempfile::tempdir().unwrap();
+    let (before, now) = (home.path().join("before"), home.path().join("now"));
+    for (dir, files) in [
+        (
+            &before,
+            [("same", "s", 100), ("other", "a", 100), ("older", "a", 900)],
+        ),
+        (
+            &now,
+            [("same", "s", 500), ("other", "b", 100), ("older", "b", 500)],
+        ),
+    ] {
+        fs::create_dir(dir).unwrap();
+        for (name, text, seconds) in files {
+            fs::write(dir.join(name), text).unwrap();
+            date(&dir.join(name), seconds);
+        }
+    }
+    let packed = |times: &Times<'_>| {
+        let mut tarball = Vec::new();
+        pack_dated(
+            &now,
+            times,
+            &mut tarball,
+            1,
+            &Limits::default(),
+            &mut |_| {},
+        )
+        .unwrap();
+        self::times(&tarball)
+    };
+    let expected = |list: [(&str, u64); 3]| list.map(|(name, time)| (name.to_owned(), time));
+    let own = [("older", 500), ("other", 100), ("same", 500)];
+    assert_eq!(packed(&Times::default()), expected(own));
+    let after = Times {
+        before: Some(&before),
+        one_says_nothing: true,
+        ..Times::default()
+    };
+    let kept = [("older", 901), ("other", 101), ("same", 500)];
+    assert_eq!(packed(&after), expected(kept));
+    for (name, seconds) in [("same", 500), ("other", 500), ("older", 500)] {
+        date(&now.join(name), seconds);
+    }
+    let of_a_commit = [("older", 901), ("other", 500), ("same", 100)];
+    assert_eq!(packed(&after), expected(of_a_commit));
+    let one = Times {
+        one: Some(2_000),
+        before: Some(&before),
+        ..Times::default()
+    };
+    let of_one = [("older", 2_000), ("other", 2_000), ("same", 100)];
+    assert_eq!(packed(&one), expected(of_one));
+    // A time that no tarball can hold.
+    let ancient = fs::File::open(now.join("same")).unwrap();
+    ancient
+        .set_modified(UNIX_EPOCH - Duration::from_secs(5))
+        .unwrap();
+    assert_eq!(packed(&Times::default())[2].1, 0);
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! The app that a folder gets on its way to a first release.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::context::{Context, app_path, folder};
+use super::deploy::{self, Purpose};
+use crate::api::app::{App, CreateApp};
+use crate::api::release::Release;
+use crate::error::tell;
+
+/// Makes an app of the folder `root`, named after it, and deploys it. If that fails, there is no app either.
+///
+/// # Errors
+/// When the folder was linked to an app under another path, or cannot be deployed.
+pub fn of_folder(
+    context: &mut Context,
+    root: &Path,
+    purpose: Purpose,
+) -> Result<(String, Release)> {
+    context.check_not_moved(root)?;
+    // What makes no sense leaves no app behind, not even for a moment.
+    deploy::process_types_for(root, purpose)?;
+    let request = CreateApp {
+        name: None,
+        folder: Some(folder(root)?),
+        unless_linked: true,
+    };
+    let app: App = context.client()?.post("/apps", &request)?;
+    if purpose != (Purpose::Run { quiet: true }) {
+        tell!("Creating {}... done", app.name);
+    }
+    match deploy::from_folder(context, &app.name, root, purpose) {
+        Ok(release) => Ok((app.name, release)),
+        Err(error) => {
+            remove_if_unused(context, &app);
+            Err(error)
+        }
+    }
+}
+
+/// Removes an app that nothing was released on. What fails here is no news beside the error that led to it.
+fn remove_if_unused(context: &mut Context, app: &App) {
+    let mut remove = || -> Result<bool> {
+        let client = context.client()?;
+        let releases: Vec<Release> = client.get_list(&app_path(&app.id, "/releases"))?;
+        let unused = releases.iter().all(|release| release.slug.is_none());
+        if unused {
+            let _: App = client.delete(&app_path(&app.id, ""))?;
+        }
+        Ok(unused)
+    };
+    match remove() {
+        Ok(true) => tell!("nothing was released: {} is removed again", app.name),
+        Ok(false) => {}
+        Err(_) => tell!(
+            "nothing was released; `dyno apps:destroy -a {}` removes the app",
+            app.name
+        ),
+    }
+}
