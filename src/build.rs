@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::command_line;
 use crate::error::{UserError, shown};
 use crate::procfile;
 use crate::release::ProcessTypes;
@@ -191,8 +192,10 @@ fn discover(source: &Source) -> anyhow::Result<ProcessTypes> {
             }
             Some(Elsewhere::Below(folder)) => {
                 let folder = shown(folder.as_os_str().as_encoded_bytes(), 200);
+                let push = ["git", "subtree", "push", "--prefix", &*folder, "dyno", "main"];
+                let push = command_line::join(&push);
                 format!(
-                    "there is one in `{folder}`: move it to the root, or push that folder alone with `git subtree push --prefix {folder} dyno main`"
+                    "there is one in `{folder}`: move it to the root, or push that folder alone with `{push}`"
                 )
             }
             None => {

@@ -319,7 +319,7 @@ fn moved_away(folder: &Path, link: &Link) -> UserError {
         link.path
     ))
     .hint(format!(
-        "`dyno -C {folder} link -a {app}` links it again; `dyno -C {folder} create` makes a new app of it"
+        "in that folder, `dyno link -a {app}` links it again, and `dyno create` makes a new app of it"
     ))
 }
 

@@ -27,8 +27,9 @@ use crate::api::ExactTime;
 use crate::api::link::Link;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
+use crate::command_line;
 use crate::dyno::env::DEFAULT_PATH;
-use crate::error::{UserError, tell, tell_part};
+use crate::error::{UserError, shown, tell, tell_part};
 use crate::http::target;
 use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE};
@@ -346,10 +347,13 @@ fn required(root: &Path) -> Result<(), UserError> {
     }
     let place = root.display();
     let hint = match slug::procfile_elsewhere(root) {
-        Some(Elsewhere::Below(folder)) => format!(
-            "there is one in `{0}`: `dyno deploy {0}` deploys that folder, `dyno create` in it makes it an app of its own",
-            folder.display()
-        ),
+        Some(Elsewhere::Below(folder)) => {
+            let folder = shown(folder.as_os_str().as_encoded_bytes(), 200);
+            let deploy = command_line::join(&["dyno", "deploy", &*folder]);
+            format!(
+                "there is one in `{folder}`: `{deploy}` deploys that folder, `dyno create` in it makes it an app of its own"
+            )
+        }
         Some(Elsewhere::Named(name)) => {
             format!("there is a `{name}`: rename it, the name is `Procfile`")
         }

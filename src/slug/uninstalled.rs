@@ -101,7 +101,7 @@ pub fn uninstalled(root: &Path) -> Vec<String> {
             PROGRAM => has_program(root) || has_program(&root.join("bin")),
             path => fs::exists(root.join(path)).unwrap_or(true),
         };
-        (!kind.installed.iter().any(|what| has(&what))).then(|| {
+        (!kind.installed.iter().any(|what| has(what))).then(|| {
             let with = kind.with;
             format!(
                 "`{manifest}`: nothing is installed or built here; what it needs must be on the host, or in what is deployed ({with})"

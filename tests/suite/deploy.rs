@@ -315,9 +315,7 @@ fn a_folder_that_was_moved_is_asked_about() {
     fs::rename(&old, &new).unwrap();
     let (new_at, old_at) = (new.display(), old.display());
     let message = format!("which app? `{new_at}` was `{old_at}` when it was linked to `before`");
-    let hint = format!(
-        "`dyno -C {new_at} link -a before` links it again; `dyno -C {new_at} create` makes a new app of it"
-    );
+    let hint = "in that folder, `dyno link -a before` links it again, and `dyno create` makes a new app of it";
     for (args, code) in [
         (&["deploy"][..], 1),
         (&["run", "true"], 125),
@@ -326,7 +324,7 @@ fn a_folder_that_was_moved_is_asked_about() {
     ] {
         host.dyno(&new, args)
             .finish()
-            .fails_with(code, &message, &hint);
+            .fails_with(code, &message, hint);
     }
     // Another folder in the old place is nobody's, nor is a new one with the number of one that is gone.
     let other = host.folder_of("before", &[("Procfile", "x: true\n")]);
