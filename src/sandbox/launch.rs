@@ -30,6 +30,7 @@ use rustix::mount::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
+use rustix::rand::GetRandomFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
@@ -269,6 +270,7 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
     }
     fs::remove_dir_all(STAGING).context("cannot remove the staging folder")?;
     make_read_only(root).context("cannot make the root read-only")?;
+    spread_process_numbers();
 
     give_up_privilege().context("cannot give up privilege")
 }
@@ -594,6 +596,32 @@ fn make_folder(target: &Path, mode: u32) -> Result<()> {
     )?)
 }
 
+/// Has the numbers of the dyno's processes begin anywhere. The command of every dyno would have the same small one, so
+/// that a PID file which an earlier dyno left behind, in a folder that outlives it or a slug, would name a process that
+/// lives. Best effort: a kernel without `CONFIG_CHECKPOINT_RESTORE` has no such file, and counts from 2.
+fn spread_process_numbers() {
+    let spread = || -> Option<()> {
+        let most: u32 = fs::read_to_string("/proc/sys/kernel/pid_max")
+            .ok()?
+            .trim_end()
+            .parse()
+            .ok()?;
+        let mut random = [0u8; 4];
+        rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).ok()?;
+        let last = last_number(u32::from_ne_bytes(random), most)?;
+        fs::write("/proc/sys/kernel/ns_last_pid", last.to_string()).ok()
+    };
+    let _ = spread();
+}
+
+/// The number that the command's comes after, of those that the kernel gives anew when it has been through all of them:
+/// below `most`, and above the few hundred that it keeps for the beginning.
+fn last_number(random: u32, most: u32) -> Option<u32> {
+    const KEPT: u32 = 300;
+    let count = most.checked_sub(KEPT + 1).filter(|count| *count > 0)?;
+    Some(KEPT + random % count)
+}
+
 /// Leaves this process, and everything it will ever start, without a capability to gain or use.
 fn give_up_privilege() -> rustix::io::Result<()> {
     empty_bounding_set()?;
@@ -628,4 +656,23 @@ pub(super) fn give_up_capabilities() -> rustix::io::Result<()> {
             inheritable: none,
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_number;
+
+    #[test]
+    fn a_number_is_one_that_the_kernel_gives() {
+        for most in [32_768, 4_194_304] {
+            for random in [0, 1, most, u32::MAX] {
+                let last = last_number(random, most).unwrap();
+                assert!((300..most - 1).contains(&last), "{last} of {most}");
+            }
+        }
+        // A host may have fewer than the kernel keeps.
+        for most in [0, 300, 301] {
+            assert_eq!(last_number(7, most), None);
+        }
+    }
 }

@@ -475,6 +475,34 @@ fn one_that_dies_is_started_again_and_the_others_go_on() {
 }
 
 #[test]
+fn a_pid_file_of_an_earlier_dyno_names_nobody() {
+    let host = Host::new();
+    // As Rails and others do at their start; nothing removes the file in the end.
+    let server = "test -e pid && kill -0 $(cat pid) 2>/dev/null && echo already running && exit 1\n\
+                  echo $$ > pid\necho ready\nexec sleep 1000\n";
+    let files = [
+        ("Procfile", "worker: sh server.sh\n"),
+        ("server.sh", server),
+    ];
+    let folder = project(&host, "shop", &files);
+    let copy = host.folder_of("copy", &files);
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let running = start(&host, &folder, &[]);
+        running.wait_for_output("worker.1 | ready\n");
+        numbers.push(fs::read_to_string(folder.join("pid")).unwrap());
+        // A deploy beside it packs the file.
+        fs::copy(folder.join("pid"), copy.join("pid")).unwrap();
+        host.run(&copy, &["-q", "timeout 0.2 sh server.sh"])
+            .finish()
+            .exits(124)
+            .prints("ready\n");
+        ends_well(running);
+    }
+    assert_ne!(numbers[0], numbers[1]);
+}
+
+#[test]
 fn what_is_down_in_the_end_is_the_exit_status() {
     let host = Host::new();
     let procfile = format!("web: {}\nworker: exit 7\n", until_term(0));
