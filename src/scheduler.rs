@@ -29,23 +29,109 @@ pub struct BackOff {
     pub recovery: Duration,
 }
 
+/// From a crash that does not count to the next try: at first and at most; each wait is twice the one before.
+const BESIDE_OTHERS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+
+/// What else a crashed dyno waits for, whatever the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// The end of the dyno whose place it took.
+    Predecessor,
+    /// The end of every dyno of its type that was told to end.
+    Others,
+}
+
+/// Which dynos of its type that had been told to end were there while a dyno lived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// None: it has crashed by itself.
+    Nobody,
+    /// Some, which have ended by now.
+    Ended,
+    /// Some, which are still there.
+    Alive(Awaited),
+}
+
+impl Beside {
+    /// What a dyno of this name lived beside: names of others of its type that had been told to end, and whether each has
+    /// ended.
+    pub fn of(name: &DynoName, others: &[(DynoName, bool)]) -> Self {
+        let mut alive = others.iter().filter(|(_, ended)| !ended).peekable();
+        match (others.is_empty(), alive.peek().is_none()) {
+            (true, _) => Self::Nobody,
+            (false, true) => Self::Ended,
+            (false, false) => match alive.any(|(other, _)| other == name) {
+                true => Self::Alive(Awaited::Predecessor),
+                false => Self::Alive(Awaited::Others),
+            },
+        }
+    }
+}
+
 /// The crashes in a row of one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crashes {
-    /// How many, from 1.
+    /// How many count.
     pub count: u32,
-    /// When it is tried again.
+    /// When it is tried again, at the latest.
     pub again_at: Moment,
+    /// Whose end has it tried again before.
+    pub awaits: Option<Awaited>,
+    /// How many after the last that counts do not.
+    uncounted: u32,
 }
 
 impl Crashes {
-    /// After a crash at `now` of a dyno that lived for so long.
-    pub fn after(before: Option<Self>, lived: Duration, now: Moment, back_off: &BackOff) -> Self {
+    /// After a crash at `now` of a dyno that lived for so long, beside others or not.
+    ///
+    /// What two dynos cannot both have, a fixed port or a lock, is free when those that were told to end have ended. So a
+    /// crash beside them does not count, and is tried again then; and now and then before, since they may give back
+    /// what it needs long before they end. That is no loop without a pause: each of the others ends once.
+    pub fn after(
+        before: Option<Self>,
+        beside: Beside,
+        lived: Duration,
+        now: Moment,
+        back_off: &BackOff,
+    ) -> Self {
         let before = before.filter(|_| lived < back_off.recovery);
-        let count = before.map_or(0, |before| before.count).saturating_add(1);
+        let (count, uncounted) = before.map_or((0, 0), |it| (it.count, it.uncounted));
+        let awaits = match beside {
+            Beside::Alive(awaited) => Some(awaited),
+            Beside::Ended | Beside::Nobody => None,
+        };
+        if beside == Beside::Nobody || lived >= back_off.recovery {
+            let count = count.saturating_add(1);
+            return Self {
+                count,
+                again_at: now + wait(count, back_off),
+                awaits: None,
+                uncounted: 0,
+            };
+        }
+        let (first, longest) = BESIDE_OTHERS;
+        let pause = match awaits {
+            Some(_) => first.saturating_mul(1 << uncounted.min(31)).min(longest),
+            None => Duration::ZERO,
+        };
         Self {
             count,
-            again_at: now + wait(count, back_off),
+            again_at: now + pause,
+            awaits,
+            uncounted: uncounted.saturating_add(1),
+        }
+    }
+
+    /// Whether it is tried again now, while those of the names in `leaving` have been told to end.
+    pub fn is_due(&self, name: &DynoName, leaving: &[DynoName], now: Moment) -> bool {
+        if self.again_at <= now {
+            return true;
+        }
+        let mut leaving = leaving.iter();
+        match self.awaits {
+            None => false,
+            Some(Awaited::Predecessor) => !leaving.any(|it| it == name),
+            Some(Awaited::Others) => !leaving.any(|it| it.process_type == name.process_type),
         }
     }
 }
@@ -89,6 +175,8 @@ pub struct Situation<'a> {
     pub release: &'a str,
     /// What is there.
     pub present: &'a [Present],
+    /// The names of those that were told to end and have not ended yet.
+    pub leaving: &'a [DynoName],
     /// What has crashed, and when it is tried again.
     pub crashes: &'a HashMap<DynoName, Crashes>,
     /// How many dynos more the app may have alive than are there.
@@ -170,7 +258,9 @@ pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
                 number,
             };
             match situation.crashes.get(&name) {
-                Some(crashes) if crashes.again_at > now => plan.look_by(crashes.again_at),
+                Some(crashes) if !crashes.is_due(&name, situation.leaving, now) => {
+                    plan.look_by(crashes.again_at);
+                }
                 _ if room == 0 => plan.short = true,
                 _ => {
                     room -= 1;

@@ -88,6 +88,8 @@ settings! {
     stop_grace: Duration, Server, time(seconds(30), Duration::ZERO, HOUR);
     /// How long a web dyno may take until it listens on its port, before R10 (Heroku's).
     boot_timeout: Duration, Server, time(seconds(60), TENTH, HOUR);
+    /// How long a dyno must have been up until `deploy` and `ps:wait` say that it is launched.
+    settle_time: Duration, Server, time(seconds(3), Duration::ZERO, HOUR);
     /// How long a release phase may take (Heroku's).
     release_timeout: Duration, Server, time(HOUR, TENTH, DAY);
     /// How long a web dyno that is replaced may take to answer the requests that it has, before SIGTERM.

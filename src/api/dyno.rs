@@ -47,15 +47,32 @@ pub struct Dyno {
     pub ended_at: Option<Time>,
     /// Why it ended, if not because its command did. Ours.
     pub end_reason: Option<String>,
-    /// What went wrong, if it could not be started. Ours.
+    /// What went wrong, if it or its command could not be started, or it did not listen on its port. Ours.
     #[serde(default)]
     pub end_message: Option<String>,
     /// Whether it is one of the formation's, whose place another takes when it ends. Ours.
     #[serde(default)]
     pub formation: bool,
+    /// Of one of the formation that has crashed: how often, and when it is tried again. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<CrashLoop>,
+    /// Of one of the formation: whether it has been up for so long that its launch is taken for a success. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
     /// With `?extended=true`, where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extended: Option<Extended>,
+}
+
+/// How it is with a dyno of the formation that has crashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashLoop {
+    /// How many crashes in a row count.
+    pub count: u32,
+    /// When it is tried again, at the latest.
+    pub next_try_at: Time,
+    /// It lived beside dynos that were told to end, and is tried again as soon as these have ended.
+    pub waits_for_predecessor: bool,
 }
 
 /// Where a dyno is, as Heroku tells its own people.
@@ -124,6 +141,8 @@ impl Dyno {
             end_reason: ended.and_then(|ended| ended.reason.clone()),
             end_message: ended.and_then(|ended| ended.message.clone()),
             formation: dyno.formation,
+            crash: None,
+            settled: None,
             extended: None,
         }
     }

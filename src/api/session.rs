@@ -61,6 +61,9 @@ pub struct CreateSession {
     /// Whoever comes back has asked for the end before: it goes on with that.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
+    /// What ends is not started again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// What runs in the folder itself; none if a slug follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
@@ -90,6 +93,7 @@ impl CreateSession {
             order: fields.required("order")?,
             formation: fields.required("formation")?,
             stopping: fields.optional("stopping")?.unwrap_or(false),
+            once: fields.optional("once")?.unwrap_or(false),
             live: fields.optional("live")?,
         };
         request.folder.check()?;

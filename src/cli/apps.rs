@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use clap::Args;
+use jiff::Timestamp;
 
 use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::one_off::tell_isolation;
-use super::say;
+use super::{ps, say};
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
@@ -142,7 +143,10 @@ impl Info {
         }
         let names: Vec<_> = dynos
             .iter()
-            .map(|dyno| format!("{} {}", dyno.name, dyno.state))
+            .map(|dyno| {
+                let crash = ps::crash_story(dyno, Timestamp::now()).unwrap_or_default();
+                format!("{} {}{crash}", dyno.name, dyno.state)
+            })
             .collect();
         rows.push((
             "Dynos",

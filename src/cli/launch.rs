@@ -2,7 +2,7 @@
 //!
 //! By asking again and again: so it goes on whatever becomes of the server meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,17 +21,20 @@ use crate::release::{RELEASE_PHASE, ReleaseStatus};
 /// Between two questions: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// How long a dyno is down until it is told to have crashed: the first time it is started again at once.
-const DOWN: Duration = Duration::from_millis(700);
+/// A crash that is tried again within this time is not told: the first time that is at once.
+const SOON: Duration = Duration::from_millis(700);
+
+/// How long a dyno may be down though it is to be tried again soon, until it is told to have crashed.
+const DOWN: Duration = Duration::from_secs(5);
+
+/// How long one waits for the end of its predecessor until that is told.
+const PREDECESSOR: Duration = Duration::from_secs(3);
 
 /// How long a dyno may not begin, while all others are settled, until that is told: the app may be full of one-offs.
 const UNBEGUN: Duration = Duration::from_secs(5);
 
 /// How long no server may be there before that is told.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How many of its last lines are shown of what has crashed.
-const LAST_LINES: u32 = 10;
 
 /// What is said of a release that another one has replaced before its dynos were up; that is no failure of its.
 const SUPERSEDED: &str = "a newer release has taken its place";
@@ -122,15 +125,56 @@ fn follow_phase(
     }
 }
 
-/// Waits until all dynos of the formation run `release` and are up; `story` says what for.
+/// How far one dyno of a launch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has been up for long enough.
+    Launched,
+    /// It is about to be up, or has been only just now.
+    Begins,
+    /// It crashed beside its predecessor, and begins when that has ended.
+    AwaitsPredecessor,
+    /// It crashed, and is to begin in a moment.
+    BeginsAgain,
+    /// It crashed, and is tried again only later.
+    Crashed,
+}
+
+impl Standing {
+    fn of(dyno: &Dyno) -> Self {
+        match (dyno.state, &dyno.crash) {
+            // An older server does not say whether it has settled.
+            (DynoState::Up, _) => match dyno.settled {
+                Some(false) => Self::Begins,
+                Some(true) | None => Self::Launched,
+            },
+            (DynoState::Crashed, Some(crash)) if crash.waits_for_predecessor => {
+                Self::AwaitsPredecessor
+            }
+            (DynoState::Crashed, Some(crash)) => {
+                let since = dyno.ended_at.unwrap_or(dyno.updated_at).0;
+                // Both are whole seconds.
+                let wait = crash.next_try_at.0.duration_since(since).unsigned_abs();
+                match wait > SOON {
+                    true => Self::Crashed,
+                    false => Self::BeginsAgain,
+                }
+            }
+            (DynoState::Crashed, None) => Self::BeginsAgain,
+            _ => Self::Begins,
+        }
+    }
+}
+
+/// Waits until all dynos of the formation run `release` and have been up for long enough; `story` says what for.
 ///
 /// # Errors
-/// When some have crashed; their last lines are shown.
+/// When some have crashed; what they said is shown.
 pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str) -> Result<()> {
     let mut patient = Patient::new();
     let mut down: HashMap<String, Instant> = HashMap::new();
     let mut unbegun_since: Option<Instant> = None;
-    let mut told = false;
+    let (mut told, mut told_of_predecessor) = (false, false);
     loop {
         if !patient.is_current(context, app, release)? {
             if !told {
@@ -157,22 +201,32 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
             let dyno = dynos
                 .iter()
                 .rfind(|dyno| dyno.name == *name && dyno.release.version == release.version);
-            match dyno.map(|dyno| dyno.state) {
-                Some(DynoState::Up) => drop(down.remove(name)),
-                Some(DynoState::Crashed) => {
-                    let since = *down.entry(name.clone()).or_insert_with(Instant::now);
-                    match since.elapsed() >= DOWN {
-                        true => crashed.extend(dyno),
-                        false => waits += 1,
-                    }
-                }
-                None => {
-                    down.remove(name);
-                    unbegun.push(&**name);
-                }
-                Some(_) => {
+            let Some(dyno) = dyno else {
+                down.remove(name);
+                unbegun.push(&**name);
+                continue;
+            };
+            match Standing::of(dyno) {
+                Standing::Launched => drop(down.remove(name)),
+                Standing::Begins => {
                     down.remove(name);
                     waits += 1;
+                }
+                Standing::AwaitsPredecessor => {
+                    let since = *down.entry(name.clone()).or_insert_with(Instant::now);
+                    if !told_of_predecessor && since.elapsed() >= PREDECESSOR {
+                        tell_part!("({name} waits for the one before it to end) ");
+                        told_of_predecessor = true;
+                    }
+                    waits += 1;
+                }
+                Standing::Crashed => crashed.push(dyno),
+                Standing::BeginsAgain => {
+                    let since = *down.entry(name.clone()).or_insert_with(Instant::now);
+                    match since.elapsed() >= DOWN {
+                        true => crashed.push(dyno),
+                        false => waits += 1,
+                    }
                 }
             }
         }
@@ -227,15 +281,18 @@ fn not_begun(app: &str, release: &Release, names: &[&str]) -> UserError {
     ))
 }
 
-/// Shows the last lines of what has crashed.
+/// Shows what those that have crashed said, one of each type: the others as a rule say the same.
 fn tell_crashed(
     context: &mut Context,
     app: &str,
     release: &Release,
     crashed: &[&Dyno],
 ) -> Result<UserError> {
+    let mut shown = HashSet::new();
     for dyno in crashed {
-        logs::last_lines(context, app, &dyno.name, LAST_LINES)?;
+        if shown.insert(&dyno.r#type) {
+            logs::print_last(context, app, &dyno.name)?;
+        }
     }
     let how = |dyno: &&Dyno| match dyno.ended() {
         Some(ended) => format!("`{}` ({ended})", dyno.name),
@@ -249,7 +306,7 @@ fn tell_crashed(
         names.join(", ")
     ))
     .hint(format!(
-        "they are tried again by and by; `dyno ps -a {app}` shows how they are, `dyno releases:rollback -a {app}` goes back"
+        "they are tried again by and by; `dyno ps -a {app}` shows when, `dyno releases:rollback -a {app}` goes back"
     )))
 }
 
@@ -315,6 +372,52 @@ impl Patient {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn dyno(state: &str, more: Value) -> Dyno {
+        let mut dyno = json!({
+            "id": "1", "name": "web.1", "type": "web", "command": "x", "size": "1X", "state": state,
+            "attach_url": null, "app": {"id": "2", "name": "shop"}, "release": {"id": "3", "version": 1},
+            "created_at": "2012-01-01T12:00:00Z", "updated_at": "2012-01-01T12:00:01Z",
+            "exit_status": null, "exit_signal": null, "ended_at": null, "end_reason": null,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            dyno[key] = value.clone();
+        }
+        serde_json::from_value(dyno).unwrap()
+    }
+
+    #[test]
+    fn a_launch_is_over_when_a_dyno_has_been_up_for_long_enough_or_is_not_tried_again_soon() {
+        let crash = |next: &str, waits: bool| {
+            let next = format!("2012-01-01T12:00:{next}Z");
+            json!({
+                "ended_at": "2012-01-01T12:00:01Z",
+                "crash": {"count": 1, "next_try_at": next, "waits_for_predecessor": waits},
+            })
+        };
+        for (dyno, standing) in [
+            (dyno("starting", json!({})), Standing::Begins),
+            (dyno("up", json!({"settled": false})), Standing::Begins),
+            (dyno("up", json!({"settled": true})), Standing::Launched),
+            (dyno("up", json!({})), Standing::Launched),
+            (dyno("crashed", crash("01", false)), Standing::BeginsAgain),
+            (dyno("crashed", crash("46", false)), Standing::Crashed),
+            (
+                dyno("crashed", crash("09", true)),
+                Standing::AwaitsPredecessor,
+            ),
+            (dyno("crashed", json!({})), Standing::BeginsAgain),
+        ] {
+            assert_eq!(Standing::of(&dyno), standing, "{dyno:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `dyno logs`: the log of an app, as far as it goes or as it grows.
 
 pub(super) mod follow;
+mod last;
 mod paint;
 mod print;
 
@@ -18,6 +19,7 @@ use crate::api::logs::LogQuery;
 use crate::error::{UserError, shown, tell};
 use crate::log_line::{self, Source};
 use crate::time_span;
+pub(super) use last::print_last;
 pub(super) use paint::show;
 use print::Printer;
 
@@ -159,20 +161,6 @@ pub fn follow_output(context: &mut Context, dyno: &Dyno) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Prints the last lines of a dyno.
-///
-/// # Errors
-/// As [`follow_dyno`].
-pub fn last_lines(context: &mut Context, app: &str, dyno: &str, lines: u32) -> Result<()> {
-    let query = LogQuery {
-        dyno: Some(dyno.to_owned()),
-        lines: Some(lines),
-        ..LogQuery::default()
-    };
-    let mut printer = Printer::of_process(false)?;
-    follow::read(context, app, query, &mut |lines| printer.print(lines))
 }
 
 /// The time that a person means: so long ago, an instant, or a time of the local clock.

@@ -13,8 +13,8 @@ use super::one_off::tell_isolation;
 use super::ps_end::no_dynos_of;
 use super::{say, say_json, words};
 use crate::api::dyno::Dyno;
-use crate::dyno::DynoName;
-use crate::error::UserError;
+use crate::dyno::{DynoName, Exit};
+use crate::error::{UserError, tell};
 use crate::terminal;
 use crate::time_span;
 
@@ -70,7 +70,13 @@ impl Ps {
         };
         let (one_offs, formation): (Vec<_>, Vec<_>) =
             dynos.into_iter().partition(|dyno| !dyno.formation);
-        Ok(say!("{}", page.text(&one_offs, &formation))?)
+        say!("{}", page.text(&one_offs, &formation))?;
+        if formation.iter().any(|dyno| dyno.crash.is_some()) {
+            tell!(
+                "what crashed is tried again by itself; `dyno ps:restart -a {app}` tries at once"
+            );
+        }
+        Ok(())
     }
 
     fn missing(&self, wanted: &str, app: &str) -> UserError {
@@ -96,6 +102,27 @@ fn is_meant(dyno: &Dyno, wanted: &str) -> bool {
 
 fn number(dyno: &Dyno) -> u32 {
     dyno.name.parse().map_or(0, |name: DynoName| name.number)
+}
+
+/// How a dyno that stands for one that will take its place crashed, how often, and when the next one begins, as of `now`.
+pub fn crash_story(dyno: &Dyno, now: Timestamp) -> Option<String> {
+    let (ended, crash) = (dyno.ended()?, dyno.crash.as_ref()?);
+    let often = match crash.count {
+        0 | 1 => String::new(),
+        count => format!(", {count} times in a row"),
+    };
+    let wait = crash.next_try_at.0.duration_since(now);
+    let next = match (crash.waits_for_predecessor, wait.is_positive()) {
+        (true, _) => "when the one before it has ended".to_owned(),
+        (false, true) => format!("in {}", time_span::rough(wait.unsigned_abs())),
+        (false, false) => "now".to_owned(),
+    };
+    let how = match (&ended.reason, ended.exit) {
+        // It was to go on.
+        (None, Exit::Status(0)) => "exit 0".to_owned(),
+        _ => ended.to_string(),
+    };
+    Some(format!(": {how}{often}; next try {next}"))
 }
 
 /// How the list is laid out.
@@ -140,8 +167,9 @@ impl Page {
         match dyno.ended() {
             // Of the formation, it stands for the one that will take its place.
             Some(ended) if dyno.formation && !self.all => {
-                let state = dyno.state.as_str();
-                format!("{}: {state} {}", dyno.name, self.since(ended.at, None))
+                let (state, since) = (dyno.state.as_str(), self.since(ended.at, None));
+                let how = crash_story(dyno, self.now).unwrap_or_default();
+                format!("{}: {state} {since}{how}", dyno.name)
             }
             None => {
                 let state = dyno.state.as_str();
@@ -280,6 +308,33 @@ mod tests {
              === web: `puma`\n\
              web.2: starting 2013/03/13 15:38:07 (~ 2s ago)"
         );
+        let mut loops = web("web.3", "crashed", "22:38:07", thin);
+        loops.formation = true;
+        loops.exit_status = Some(3);
+        loops.ended_at = serde_json::from_value(json!("2013-03-13T22:38:07Z")).unwrap();
+        let crash = |count: u32, waits: bool| {
+            let next = json!({"count": count, "next_try_at": "2013-03-13T22:47:09Z", "waits_for_predecessor": waits});
+            serde_json::from_value(next).unwrap()
+        };
+        for (crash, story) in [
+            (crash(3, false), "exit 3, 3 times in a row; next try in 9m"),
+            (crash(1, false), "exit 3; next try in 9m"),
+            (
+                crash(0, true),
+                "exit 3; next try when the one before it has ended",
+            ),
+        ] {
+            loops.crash = Some(crash);
+            assert_eq!(
+                page(None)
+                    .text(&[], std::slice::from_ref(&loops))
+                    .lines()
+                    .nth(1),
+                Some(&*format!(
+                    "web.3: crashed 2013/03/13 15:38:07 (~ 2s ago): {story}"
+                ))
+            );
+        }
         let all = Page {
             all: true,
             ..page(None)

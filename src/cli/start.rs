@@ -53,6 +53,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A second signal within this time is the first one, which came over two ways.
 const SAME_SIGNAL: Duration = Duration::from_millis(300);
 
+/// With `--exit-on-crash`: what fails so soon after another has ended well has failed, too, and does not end because it is
+/// told to. Which of the two was the first would be chance.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// How long the last lines of the log are waited for once nothing runs any more.
 const LAST_LINES: Duration = Duration::from_secs(3);
 
@@ -125,6 +129,7 @@ impl Start {
             env,
             port,
             stopping: false,
+            once: self.exit_on_crash,
             order: types.iter().map(|(name, _)| name.to_owned()).collect(),
             formation,
             live: (!self.slug).then(|| Live {
@@ -292,8 +297,16 @@ impl Running {
     /// Waits until something asks for the end, and sees to it.
     fn until_end(mut self, events: &Receiver<Event>) -> Result<u8> {
         let (mut crashed, mut asked_at) = (None, None);
+        let mut until = None;
         let outcome = loop {
-            match events.recv().context("nobody is left to wait for")? {
+            let event = match until {
+                None => events.recv().context("nobody is left to wait for")?,
+                Some(until) => match events.recv_deadline(until) {
+                    Ok(event) => event,
+                    Err(_) => break Ok(()),
+                },
+            };
+            match event {
                 Event::Signal(_, at) => {
                     asked_at = Some(at);
                     break Ok(());
@@ -305,8 +318,12 @@ impl Running {
                 }
                 Event::Crashed(failure) if self.exit_on_crash => {
                     self.tell(&format!("{} {}", failure.name, failure.how()));
+                    let has_failed = failure.code() != 0;
                     crashed = Some(failure);
-                    break Ok(());
+                    if has_failed {
+                        break Ok(());
+                    }
+                    until.get_or_insert_with(|| Instant::now() + TOGETHER);
                 }
                 Event::Crashed(_) => {}
                 // Whatever there is to do for the app, whoever destroyed it has done it.
@@ -325,8 +342,8 @@ impl Running {
         self.end(events, asked_at.unwrap_or_else(Instant::now))?;
         outcome?;
         let failure = locked(&self.watch).failure().cloned();
-        match crashed.or(failure) {
-            Some(failure) if failure.code() != 0 => {
+        match crashed.filter(|it| it.code() != 0).or(failure) {
+            Some(failure) => {
                 let message = format!("`{}` {}", failure.name, failure.how());
                 Err(UserError::new(message).exit_code(failure.code()).into())
             }

@@ -48,6 +48,7 @@ fn planned(wanted: &[Wanted], present: &[Present], now: Moment) -> Plan {
         wanted,
         release: "r1",
         present,
+        leaving: &[],
         crashes: &HashMap::new(),
         room: 100,
     };
@@ -101,12 +102,57 @@ fn a_release_a_size_and_age_have_a_successor_take_the_place() {
     }
 }
 
+/// A crash of one that lived for a second.
+fn crash(before: Option<Crashes>, beside: Beside) -> Crashes {
+    Crashes::after(before, beside, seconds(1), HOUR, &BACK_OFF)
+}
+
+#[test]
+fn a_crash_beside_one_that_ends_is_tried_again_when_that_has_ended_and_does_not_count() {
+    let (web, other) = (name("web", 1), name("web", 2));
+    let beside = |others: &[(&DynoName, bool)]| {
+        let others = others.iter().map(|(name, ended)| ((*name).clone(), *ended));
+        Beside::of(&web, &others.collect::<Vec<_>>())
+    };
+    assert_eq!(beside(&[]), Beside::Nobody);
+    assert_eq!(beside(&[(&web, true), (&other, true)]), Beside::Ended);
+    let own = beside(&[(&other, false), (&web, false)]);
+    assert_eq!(own, Beside::Alive(Awaited::Predecessor));
+    let others = beside(&[(&web, true), (&other, false)]);
+    assert_eq!(others, Beside::Alive(Awaited::Others));
+
+    let first = crash(None, own);
+    assert_eq!(first.count, 0);
+    let [both, one] = [vec![web.clone(), other.clone()], vec![other.clone()]];
+    assert!(!first.is_due(&web, &both, HOUR));
+    assert!(first.is_due(&web, &one, HOUR));
+    // The pauses until then are short, and do not get long.
+    let mut crashes = None;
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        crashes = Some(crash(crashes, own));
+        pauses.push((crashes.unwrap().again_at - HOUR).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 8]);
+    // Its own is gone, another of the type is not.
+    let second = crash(Some(first), others);
+    assert!(!second.is_due(&web, &one, HOUR) && second.is_due(&web, &[name("worker", 1)], HOUR));
+    // All are gone, but it may have met them: once more.
+    let third = crash(Some(second), Beside::Ended);
+    assert_eq!((third.count, third.again_at), (0, HOUR));
+    // What counted before it counts still.
+    let twice = crash(Some(crash(None, Beside::Nobody)), Beside::Nobody);
+    let met = crash(Some(twice), Beside::Ended);
+    assert_eq!((met.count, met.again_at), (2, HOUR));
+    assert_eq!(crash(Some(met), Beside::Nobody).count, 3);
+}
+
 #[test]
 fn a_crash_is_tried_again_at_once_then_later_and_later() {
     let mut crashes = None;
     let mut waits = Vec::new();
     for _ in 0..12 {
-        let next = Crashes::after(crashes, seconds(1), HOUR, &BACK_OFF);
+        let next = crash(crashes, Beside::Nobody);
         waits.push((next.again_at - HOUR).as_secs());
         crashes = Some(next);
     }
@@ -116,24 +162,30 @@ fn a_crash_is_tried_again_at_once_then_later_and_later() {
             0, 45, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 76_800, 86_400, 86_400
         ]
     );
-    let recovered = Crashes::after(crashes, HOUR, HOUR, &BACK_OFF);
+    let recovered = Crashes::after(crashes, Beside::Nobody, HOUR, HOUR, &BACK_OFF);
     assert_eq!((recovered.count, recovered.again_at), (1, HOUR));
     let never_ends = Crashes {
         count: u32::MAX,
-        again_at: HOUR,
+        ..recovered
     };
-    let next = Crashes::after(Some(never_ends), seconds(1), HOUR, &BACK_OFF);
+    let next = crash(Some(never_ends), Beside::Nobody);
     assert_eq!(next.again_at, HOUR + LIFETIME);
 }
 
 #[test]
 fn what_waits_after_a_crash_is_looked_at_when_its_time_has_come() {
     let again_at = seconds(50);
-    let crashes = HashMap::from([(name("web", 1), Crashes { count: 2, again_at })]);
+    let twice = Crashes {
+        count: 2,
+        again_at,
+        ..crash(None, Beside::Nobody)
+    };
+    let crashes = HashMap::from([(name("web", 1), twice)]);
     let situation = Situation {
         wanted: &[wanted("web", 2)],
         release: "r1",
         present: &[],
+        leaving: &[],
         crashes: &crashes,
         room: 100,
     };
@@ -154,6 +206,7 @@ fn there_are_never_more_than_there_is_room_for() {
         wanted: &[wanted("web", 5)],
         release: "r1",
         present: &[old],
+        leaving: &[],
         crashes: &HashMap::new(),
         room: 1,
     };
@@ -176,7 +229,8 @@ fn there_are_never_more_than_there_is_room_for() {
 struct Dyno {
     present: Present,
     one_off: bool,
-    leaving: bool,
+    /// It was told to end, and does so then.
+    leaves_at: Option<Moment>,
     born: Moment,
 }
 
@@ -189,6 +243,10 @@ struct World {
     release: u32,
     dynos: Vec<Dyno>,
     crashes: HashMap<DynoName, Crashes>,
+    /// How long one that is told to end takes.
+    grace: Duration,
+    /// Those that were told to end, and when they had ended.
+    left: Vec<(DynoName, Moment)>,
     born: u64,
     one_offs: u32,
     /// The names of one-offs that there have been.
@@ -231,6 +289,8 @@ impl World {
             release: 1,
             dynos: Vec::new(),
             crashes: HashMap::new(),
+            grace: Duration::ZERO,
+            left: Vec::new(),
             born: 0,
             one_offs: 0,
             used: BTreeSet::new(),
@@ -241,20 +301,30 @@ impl World {
     }
 
     fn alive(&self) -> u32 {
-        self.dynos.iter().filter(|dyno| !dyno.leaving).count() as u32
+        self.dynos
+            .iter()
+            .filter(|dyno| dyno.leaves_at.is_none())
+            .count() as u32
     }
 
     fn plan(&mut self) -> Plan {
         let present: Vec<_> = self
             .dynos
             .iter()
-            .filter(|dyno| !dyno.leaving && !dyno.one_off)
+            .filter(|dyno| dyno.leaves_at.is_none() && !dyno.one_off)
             .map(|dyno| dyno.present.clone())
+            .collect();
+        let leaving: Vec<_> = self
+            .dynos
+            .iter()
+            .filter(|dyno| dyno.leaves_at.is_some())
+            .map(|dyno| dyno.present.name.clone())
             .collect();
         let situation = Situation {
             wanted: &self.wanted,
             release: &format!("r{}", self.release),
             present: &present,
+            leaving: &leaving,
             crashes: &self.crashes,
             room: self.max.saturating_sub(self.alive()),
         };
@@ -277,7 +347,7 @@ impl World {
                 cycle_at: self.now + LIFETIME + SPREAD * share / 1000,
             },
             one_off,
-            leaving: false,
+            leaves_at: None,
             born: self.now,
         };
         self.dynos.push(dyno);
@@ -295,8 +365,8 @@ impl World {
                 Change::Retire { id, .. } => {
                     let known = self.dynos.iter_mut().find(|dyno| dyno.present.id == id);
                     let dyno = known.expect("only what is there is retired");
-                    assert!(!dyno.one_off && !dyno.leaving, "{dyno:?}");
-                    dyno.leaving = true;
+                    assert!(!dyno.one_off && dyno.leaves_at.is_none(), "{dyno:?}");
+                    dyno.leaves_at = Some(self.now + self.grace);
                 }
             }
         }
@@ -306,7 +376,7 @@ impl World {
 
     fn check(&mut self) {
         let mut names = BTreeMap::new();
-        for dyno in self.dynos.iter().filter(|dyno| !dyno.leaving) {
+        for dyno in self.dynos.iter().filter(|dyno| dyno.leaves_at.is_none()) {
             let name = &dyno.present.name;
             *names.entry((&name.process_type, name.number)).or_insert(0) += 1;
             self.oldest = self.oldest.max(self.now - dyno.born);
@@ -318,17 +388,85 @@ impl World {
 
     fn end(&mut self, index: usize) {
         let dyno = self.dynos.remove(index);
-        if dyno.one_off || dyno.leaving {
+        let name = dyno.present.name;
+        if dyno.one_off {
             return;
         }
-        let name = dyno.present.name;
+        if dyno.leaves_at.is_some() {
+            self.left.push((name, self.now));
+            return;
+        }
+        let leaving = self.dynos.iter().filter(|dyno| dyno.leaves_at.is_some());
+        let leaving = leaving.map(|dyno| (dyno.present.name.clone(), false));
+        let left = self.left.iter().filter(|(_, at)| *at > dyno.born);
+        let left = left.map(|(name, _)| (name.clone(), true));
+        let of_type = |(it, _): &(DynoName, bool)| it.process_type == name.process_type;
+        let others: Vec<_> = leaving.chain(left).filter(of_type).collect();
         let crashes = Crashes::after(
             self.crashes.get(&name).copied(),
+            Beside::of(&name, &others),
             self.now - dyno.born,
             self.now,
             &BACK_OFF,
         );
         self.crashes.insert(name, crashes);
+    }
+
+    /// Lets time pass where no dyno can live beside one of its type that was told to end: each that tries crashes at once.
+    fn wait_exclusively(&mut self, time: Duration) {
+        let until = self.now + time;
+        let mut tries = 0;
+        loop {
+            let look_at = self.perform();
+            let leavers: BTreeSet<_> = self
+                .dynos
+                .iter()
+                .filter(|dyno| dyno.leaves_at.is_some())
+                .map(|dyno| dyno.present.name.process_type.clone())
+                .collect();
+            let meets = |dyno: &Dyno| {
+                dyno.leaves_at.is_none() && leavers.contains(&dyno.present.name.process_type)
+            };
+            let new = |dyno: &Dyno| dyno.born == self.now && meets(dyno);
+            if let Some(index) = self.dynos.iter().position(new) {
+                tries += 1;
+                assert!(tries < 200, "it tries again and again");
+                self.end(index);
+                continue;
+            }
+            for wanted in self
+                .wanted
+                .iter()
+                .filter(|it| !leavers.contains(&it.process_type))
+            {
+                for number in 1..=wanted.quantity {
+                    let name = name(&wanted.process_type, number);
+                    let there = |dyno: &Dyno| dyno.leaves_at.is_none() && dyno.present.name == name;
+                    assert!(
+                        self.dynos.iter().any(there),
+                        "{name} waits for nobody: {self:?}"
+                    );
+                }
+            }
+            let leave_at = self.dynos.iter().filter_map(|dyno| dyno.leaves_at).min();
+            let Some(next) = look_at
+                .into_iter()
+                .chain(leave_at)
+                .min()
+                .filter(|at| *at <= until)
+            else {
+                break;
+            };
+            if next > self.now {
+                tries = 0;
+            }
+            self.now = next;
+            let leaves = |dyno: &Dyno| dyno.leaves_at.is_some_and(|at| at <= next);
+            if let Some(index) = self.dynos.iter().position(leaves) {
+                self.end(index);
+            }
+        }
+        self.now = until;
     }
 
     fn happen(&mut self, happening: &Happening) {
@@ -338,7 +476,7 @@ impl World {
             }
             Happening::Leave(which) => {
                 let leaving: Vec<_> = (0..self.dynos.len())
-                    .filter(|&index| self.dynos[index].leaving)
+                    .filter(|&index| self.dynos[index].leaves_at.is_some())
                     .collect();
                 if !leaving.is_empty() {
                     self.end(leaving[which.index(leaving.len())]);
@@ -354,7 +492,7 @@ impl World {
                 // A one-off that is restarted ends.
                 match self.dynos[index].one_off {
                     true => drop(self.dynos.remove(index)),
-                    false => self.dynos[index].leaving = true,
+                    false => self.dynos[index].leaves_at = Some(self.now + self.grace),
                 }
             }
             Happening::OneOff if self.alive() < self.max => {
@@ -395,7 +533,7 @@ impl World {
         let there: BTreeSet<_> = self
             .dynos
             .iter()
-            .filter(|dyno| !dyno.one_off && !dyno.leaving)
+            .filter(|dyno| !dyno.one_off && dyno.leaves_at.is_none())
             .map(|dyno| dyno.present.name.to_string())
             .collect();
         let wanted: BTreeSet<_> = self
@@ -406,10 +544,9 @@ impl World {
             })
             .collect();
         let current = format!("r{}", self.release);
-        let current = self
-            .dynos
-            .iter()
-            .all(|dyno| dyno.one_off || dyno.leaving || dyno.present.release == current);
+        let current = self.dynos.iter().all(|dyno| {
+            dyno.one_off || dyno.leaves_at.is_some() || dyno.present.release == current
+        });
         current && there.is_subset(&wanted) && (there == wanted || self.alive() == self.max)
     }
 }
@@ -449,6 +586,37 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    /// Where two dynos of a type cannot live at once: whatever is restarted, released or scaled, and however long those that
+    /// are told to end take, a type is there again in the moment in which the last of them has ended.
+    #[test]
+    fn what_cannot_live_beside_its_predecessor_is_there_when_that_has_ended(
+        happenings in prop::collection::vec((any_change(), 0u64..100), 0..20),
+        grace in 0u64..40,
+    ) {
+        let mut world = World::new(100);
+        world.grace = seconds(grace);
+        world.wait_exclusively(seconds(1));
+        for (happening, pause) in &happenings {
+            world.happen(happening);
+            world.wait_exclusively(seconds(*pause));
+        }
+        world.wait_exclusively(seconds(40));
+        prop_assert!(world.has_converged(), "{world:?}");
+    }
+}
+
+/// What people do, and the time.
+fn any_change() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        2 => (0..TYPES.len(), 0u32..4).prop_map(|(which, quantity)| Happening::Scale(which, quantity)),
+        2 => Just(Happening::Release),
+        3 => any::<prop::sample::Index>().prop_map(Happening::Restart),
+    ]
+}
+
 /// A thousand dynos, each cycled seven times in a week, some of them crashing. All the planning is to take less than a
 /// second; it does though nothing is optimized here (0.9 s). A slow machine that others use, too, gets ten: what grows
 /// with the square of the dynos takes minutes.
@@ -461,7 +629,7 @@ fn a_week_of_a_thousand_dynos_cycles_each_of_them() {
         for index in 0..10usize {
             world.end(index * 7 + day as usize);
         }
-        world.dynos.retain(|dyno| !dyno.leaving);
+        world.dynos.retain(|dyno| dyno.leaves_at.is_none());
     }
     assert!(world.starts > 6 * 1000, "{} starts", world.starts);
     assert_eq!(world.alive(), 1000);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::dyno::{Dyno, DynoName, EndReason};
-use crate::scheduler::{BackOff, Crashes, Moment};
+use crate::scheduler::{BackOff, Beside, Crashes, Moment};
 use crate::settings::Settings;
 
 /// What was lost sooner than this never lived.
@@ -58,20 +58,29 @@ impl Formations {
         self.unpacking.remove(release);
     }
 
-    /// Notes the crash of a dyno. That nobody was there to keep it alive is no fault of its command, unless it never
-    /// lived: what is lost as soon as it starts would be started for ever without a pause.
-    pub fn crashed(&mut self, dyno: &Dyno, back_off: &BackOff) {
+    /// Notes the crash of a dyno, which lived beside others that had been told to end, or did not. That nobody was there to
+    /// keep it alive is no fault of its command, unless it never lived: what is lost as soon as it starts would be started
+    /// for ever without a pause.
+    pub fn crashed(&mut self, dyno: &Dyno, beside: Beside, back_off: &BackOff) {
         let Some(ended) = &dyno.ended else { return };
         let lost = ended.is_for(EndReason::Lost);
         let lived = moment(ended.at).saturating_sub(moment(dyno.created_at));
         let memory = self.of(&dyno.app_id, &dyno.release_id);
         memory.crashed.insert(dyno.name.clone(), dyno.id.clone());
-        let before = memory.crashes.get(&dyno.name).copied();
-        if !lost || lived < ALIVE {
-            let now = moment(ended.at);
-            let crashes = Crashes::after(before, lived, now, back_off);
-            memory.crashes.insert(dyno.name.clone(), crashes);
+        if lost && lived >= ALIVE {
+            return;
         }
+        let before = memory.crashes.get(&dyno.name).copied();
+        let now = moment(ended.at);
+        let crashes = Crashes::after(before, beside, lived, now, back_off);
+        memory.crashes.insert(dyno.name.clone(), crashes);
+    }
+
+    /// What is known of the crashes of a dyno that stands in a list for the one that will take its place.
+    pub fn crashes_of(&self, dyno: &Dyno) -> Option<&Crashes> {
+        let memory = self.apps.get(&dyno.app_id)?;
+        let stands = memory.crashed.get(&dyno.name) == Some(&dyno.id);
+        memory.crashes.get(&dyno.name).filter(|_| stands)
     }
 
     /// Has whatever waits after a crash and is `meant` be tried at once.
@@ -135,6 +144,14 @@ pub fn back_off(settings: &Settings) -> BackOff {
 pub fn moment(at: Timestamp) -> Moment {
     let micros = u64::try_from(at.as_microsecond()).unwrap_or(0);
     Duration::from_micros(micros)
+}
+
+/// A time of the scheduler's as others have it.
+pub fn timestamp(at: Moment) -> Timestamp {
+    let micros = i64::try_from(at.as_micros()).ok();
+    micros
+        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Now, as the scheduler has it.

@@ -25,6 +25,8 @@ struct Held {
     /// Until when it may be claimed.
     claim_by: Option<Instant>,
     phase: Phase,
+    /// What ends is not started again.
+    once: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ impl Sessions {
                 greeting: Vec::new(),
                 claim_by: Some(now + CLAIM_TIME),
                 phase: Phase::Runs,
+                once: false,
             };
             (session.app_id.clone(), held)
         });
@@ -102,6 +105,18 @@ impl Sessions {
             .map(|(app_id, _)| app_id.as_str())
     }
 
+    /// Whether a dyno of this app that has ended is not started again.
+    pub fn is_once(&self, app_id: &str) -> bool {
+        self.held.get(app_id).is_some_and(|held| held.once)
+    }
+
+    /// Has what ends in this app not be started again.
+    pub fn only_once(&mut self, app_id: &str) {
+        if let Some(held) = self.held.get_mut(app_id) {
+            held.once = true;
+        }
+    }
+
     /// Somebody holds a session from now on, instead of whoever did before. Each is told `greeting`.
     pub fn hold(&mut self, app_id: &str, id: &str, ticket: Ticket, greeting: Vec<u8>) {
         let phase = self.held.get(app_id).map_or(Phase::Runs, |held| held.phase);
@@ -111,6 +126,7 @@ impl Sessions {
             greeting,
             claim_by: None,
             phase,
+            once: false,
         };
         self.held.insert(app_id.to_owned(), held);
     }

@@ -133,6 +133,33 @@ impl Store {
         Ok(dynos.into_iter().take_while(crashed).collect())
     }
 
+    /// Of the dynos of the same type that were retired, those that had not ended when this one was made: their names, and
+    /// whether they have ended by now.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn leavers_beside(&self, dyno: &Dyno) -> Result<Vec<(DynoName, bool)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, ended_at IS NOT NULL FROM dynos INDEXED BY dynos_by_name \
+             WHERE app_id = ?1 AND process_type = ?2 AND formation AND state = 'down' \
+             AND (ended_at IS NULL OR ended_at > ?3)",
+        )?;
+        let process_type = &dyno.name.process_type;
+        let leavers = statement
+            .query_map(
+                params![dyno.app_id, process_type, Time(dyno.created_at)],
+                |row| {
+                    let name = DynoName {
+                        process_type: process_type.clone(),
+                        number: row.get(0)?,
+                    };
+                    Ok((name, row.get(1)?))
+                },
+            )?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(leavers)
+    }
+
     /// Gives a one-off dyno its number and its row, `starting`, on the app's current release.
     ///
     /// A number is never given twice to dynos of one type in the life of an app.

@@ -218,6 +218,8 @@ impl Host {
             ("LANG", "C.UTF-8".into()),
             ("TERM", "xterm".into()),
             ("DYNO_IDLE_LINGER", "1".into()),
+            // What is launched is not waited for longer than a test is about.
+            ("DYNO_SETTLE_TIME", "0".into()),
         ]
         .map(|(name, value)| (name.into(), value))
         .into();

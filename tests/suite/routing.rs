@@ -72,7 +72,8 @@ fn ask(connection: &mut BufReader<TcpStream>, path: &str) -> std::io::Result<(u1
     Ok((status.unwrap(), String::from_utf8_lossy(&body).into_owned()))
 }
 
-fn get(router: SocketAddr, path: &str) -> (u16, String) {
+/// The status and body of the answer to a visitor of the app `shop`.
+pub fn get(router: SocketAddr, path: &str) -> (u16, String) {
     ask(&mut connect(router), path).unwrap()
 }
 

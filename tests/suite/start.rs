@@ -551,6 +551,17 @@ fn with_exit_on_crash_one_that_ends_ends_all() {
         running.finish().exits(status).mentions(said);
         is_gone(&host, &folder);
     }
+    // Of two that end together, the one that failed is the status, whichever the log has first.
+    for n in 0..5 {
+        let procfile = "clock: exit 0\nweb: exit 5\nworker: echo x >> runs; exit 0\n";
+        let folder = project(&host, &format!("both-{n}"), &[("Procfile", procfile)]);
+        start(&host, &folder, &["--exit-on-crash"])
+            .finish()
+            .exits(5)
+            .mentions("error: `web.1` exited with status 5\n");
+        // Nothing ran twice.
+        assert_eq!(fs::read_to_string(folder.join("runs")).unwrap(), "x\n");
+    }
 }
 
 #[test]

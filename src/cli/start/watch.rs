@@ -87,9 +87,10 @@ impl Watch {
         self.killing = true;
     }
 
-    /// The first that failed: that was down when everything was to end, or did not end as it was asked to.
+    /// The first that failed: that was down when everything was to end, or did not end as it was asked to. One that ended
+    /// with 0 has not.
     pub fn failure(&self) -> Option<&Failure> {
-        self.down.first()
+        self.down.iter().find(|failure| failure.code() != 0)
     }
 
     /// Takes a line of the log.

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use super::super::application::{Ctx, Reply, Request, Via};
 use super::super::dynos;
 use super::super::end_waiters::{EndWaiter, LONGEST_WAIT};
+use super::super::formations;
 use super::super::host::{self, Answer, response, worker_error};
 use super::super::routes::{self, parameter};
 use super::super::slugs::digest;
 use super::Service;
 use super::bridging::{ATTACH, Meeting};
 use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, Dyno, Extended, RunInside, Stopping};
+use crate::api::Time;
+use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
 use crate::bridge::Seat;
 use crate::command_line;
 use crate::control::ToSupervisor;
@@ -140,11 +142,11 @@ impl Service {
         let ended = is_true(head, "ended");
         let (after, max) = range(head.fields.get("range").unwrap_or_default());
         let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
-        let mut dynos: Vec<_> = page.dynos.iter().map(|it| Dyno::new(it, None)).collect();
+        let mut dynos: Vec<_> = page.dynos.iter().map(|it| self.dyno_resource(it)).collect();
         if !ended && page.next.is_none() {
             // Of what has crashed and is tried again, the last one stands for it.
             for id in self.formations.crashed_dynos(&app.id) {
-                dynos.push(Dyno::new(&self.host.store.dyno_of_id(id)?, None));
+                dynos.push(self.dyno_resource(&self.host.store.dyno_of_id(id)?));
             }
         }
         if is_true(head, "extended") {
@@ -164,7 +166,22 @@ impl Service {
     fn dyno(&self, app: &str, dyno: &str) -> Answer {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        Ok(Response::json(200, &Dyno::new(&dyno, None)))
+        Ok(Response::json(200, &self.dyno_resource(&dyno)))
+    }
+
+    /// A dyno with what only the server knows of it.
+    fn dyno_resource(&self, dyno: &dyno::Dyno) -> Dyno {
+        let mut resource = Dyno::new(dyno, None);
+        resource.crash = self.formations.crashes_of(dyno).map(|it| CrashLoop {
+            count: it.count,
+            next_try_at: Time(formations::timestamp(it.again_at)),
+            waits_for_predecessor: it.awaits.is_some(),
+        });
+        let up_for = formations::now().saturating_sub(formations::moment(dyno.updated_at));
+        resource.settled = dyno
+            .formation
+            .then(|| dyno.state == DynoState::Up && up_for >= self.host.settings.settle_time);
+        resource
     }
 
     /// `POST /apps/A/dynos/D/actions/stop`: answered at once; the dyno has its grace period to end.

@@ -17,7 +17,7 @@ use crate::dyno::{Dyno, DynoName, DynoState, EndReason};
 use crate::error::tell;
 use crate::log_line::Source;
 use crate::release::{RELEASE_PHASE, Release, ReleaseStatus};
-use crate::scheduler::{Change, Present, Situation, plan};
+use crate::scheduler::{Beside, Change, Present, Situation, plan};
 use crate::size;
 use crate::slug::Lease;
 use crate::store::{NewFormationDyno, Result as StoreResult, StoreErrorKind};
@@ -77,11 +77,18 @@ impl Service {
                 let store = &self.host.store;
                 let crashed = store.last_crashes(app_id, &release.id, &name, MOST_CRASHES)?;
                 for dyno in crashed.iter().rev() {
-                    self.formations.crashed(dyno, &back_off);
+                    let beside = self.beside(dyno)?;
+                    self.formations.crashed(dyno, beside, &back_off);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Which of those that had been told to end a dyno lived beside.
+    fn beside(&self, dyno: &Dyno) -> StoreResult<Beside> {
+        let others = self.host.store.leavers_beside(dyno)?;
+        Ok(Beside::of(&dyno.name, &others))
     }
 
     /// Has an app's dynos be what its formation says.
@@ -150,6 +157,11 @@ impl Service {
                 cycle_at: cycle_at(dyno, settings),
             })
             .collect();
+        let leaving: Vec<_> = alive
+            .iter()
+            .filter(|dyno| dyno.formation && dyno.state == DynoState::Down)
+            .map(|dyno| dyno.name.clone())
+            .collect();
         let of_app = settings
             .max_dynos
             .saturating_sub(store.count_alive(app_id)?);
@@ -164,6 +176,7 @@ impl Service {
             wanted: &wanted,
             release: &release.id,
             present: &present,
+            leaving: &leaving,
             crashes: &memory.crashes,
             room: of_app.min(of_server),
         };
@@ -190,6 +203,10 @@ impl Service {
                     }
                 }
                 Change::Start { name, size } => {
+                    let memory = self.formations.of(app_id, &release.id);
+                    if self.sessions.is_once(app_id) && memory.crashes.contains_key(&name) {
+                        continue;
+                    }
                     // Both would want the same port: its end is another look.
                     if self.sessions.has(app_id)
                         && alive.iter().any(|dyno| dyno.formation && dyno.name == name)
@@ -272,7 +289,7 @@ impl Service {
         }
         let dyno = self.host.store.dyno_of_id(&dyno.id)?;
         let back_off = self.back_off_of(&release.app_id);
-        self.formations.crashed(&dyno, &back_off);
+        self.formations.crashed(&dyno, Beside::Nobody, &back_off);
         let memory = self.formations.of(&release.app_id, &release.id);
         let soonest = formations::now() + LATER;
         let again = memory.crashes.get_mut(&name).map(|crashes| {
@@ -338,7 +355,9 @@ impl Service {
             let current = current.is_ok_and(|release| release.id == dyno.release_id);
             if current && dyno.state == DynoState::Crashed {
                 let back_off = self.back_off_of(&dyno.app_id);
-                self.formations.crashed(dyno, &back_off);
+                // A state that cannot be read is no reason to try without a pause.
+                let beside = self.beside(dyno).unwrap_or(Beside::Nobody);
+                self.formations.crashed(dyno, beside, &back_off);
             }
         }
         // It has made room for others.

@@ -116,10 +116,15 @@ impl Service {
         for id in self.formations.crashed_dynos(&app.id) {
             let dyno = store.dyno_of_id(id)?;
             if dyno.name.is_web() {
+                let crashes = self.formations.crashes_of(&dyno);
                 backends.push(Backend {
-                    dyno: dyno.id,
+                    // It begins as soon as those that were told to end have: visitors wait for it as for any that does.
+                    state: match crashes.is_some_and(|it| it.awaits.is_some()) {
+                        true => BackendState::Starting,
+                        false => BackendState::Crashed,
+                    },
                     name: dyno.name.to_string(),
-                    state: BackendState::Crashed,
+                    dyno: dyno.id,
                 });
             }
         }

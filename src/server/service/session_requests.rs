@@ -88,6 +88,9 @@ impl Service {
             serde_json::to_vec(&session).map_err(|error| ApiError::internal(error.to_string()))?;
         greeting.push(b'\n');
         self.sessions.hold(&app.id, &id, request.ticket, greeting);
+        if wanted.once {
+            self.sessions.only_once(&app.id);
+        }
         self.await_claims(ctx);
         match wanted.stopping {
             true => self.end_session(&app.id, self.host.settings.stop_grace, ctx),
