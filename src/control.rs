@@ -227,6 +227,8 @@ pub enum ToInit {
     WatchForStop { id: u32 },
     /// Find out whether a process of the dyno has the socket of this inode open.
     FindSocket { inode: u64 },
+    /// Find out which of the sockets of these inodes processes of the dyno have open.
+    FindSockets { inodes: Vec<u64> },
 }
 
 /// From init to the supervisor.
@@ -243,8 +245,15 @@ pub enum FromInit {
     Started { id: u32 },
     /// The command could not be started. If it was the dyno's own, init has left.
     ExecFailed { id: u32, message: String },
-    /// The command has ended. If it was the dyno's own, init is leaving.
-    Exited { id: u32, status: Exit },
+    /// The command has ended. If it was the dyno's own, init is leaving, and may know why nothing was executed.
+    Exited {
+        id: u32,
+        status: Exit,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    /// Which of the sockets that were asked for are the dyno's.
+    Sockets { ours: Vec<u64> },
     /// The command, or a process of its group that was watched for, has stopped.
     Stopped { id: u32 },
     /// Whether the socket of this inode is the dyno's.

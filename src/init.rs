@@ -22,6 +22,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::control::{self, FromInit, Streams, ToInit};
+use crate::dyno::env::command_of;
 use crate::dyno::{Exit, TerminalSettings};
 use crate::fault::{self, caught};
 use crate::open_files;
@@ -29,6 +30,7 @@ use crate::pty;
 use crate::sandbox::Place;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::sys::signal::reset_all;
+use crate::unexecutable;
 
 /// What a pipe may hold, in bytes. With less, bulk data waits for wake-ups; with more, it has left the processor's
 /// cache before it is read (measured: 64 KiB takes half as long again, 1 MiB a fifth). A refusal (the user has
@@ -67,6 +69,7 @@ pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
 /// The loop: until the command has ended or the supervisor is gone.
 fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     let mut commands = Commands::new();
+    let mut own = None;
     let broken = |error: anyhow::Error| FromInit::Broken {
         message: format!("{error:#}"),
     };
@@ -101,7 +104,12 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
             // The dyno's own is the last word that anybody waits for.
             let over = ended.iter().any(|(id, _)| *id == MAIN);
             for (id, status) in ended {
-                let _ = control::send(control, &FromInit::Exited { id, status }, &[]);
+                let cause = own
+                    .as_ref()
+                    .filter(|_| id == MAIN)
+                    .and_then(|own: &Own| own.cause(status, &place.folder));
+                let exited = FromInit::Exited { id, status, cause };
+                let _ = control::send(control, &exited, &[]);
             }
             if over {
                 return Ok(());
@@ -127,6 +135,9 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     let said = match start(&program, &args, &env, streams, folder, open_files) {
                         Ok(started) => {
                             commands.push((id, started.pid));
+                            if id == MAIN {
+                                own = Own::of(&args, &env);
+                            }
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
                             control::send(control, &FromInit::Started { id }, &fds)
                         }
@@ -157,6 +168,10 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     let ours = place.everybody.has_socket(inode);
                     let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);
                 }
+                Ok(Some((ToInit::FindSockets { mut inodes }, _))) => {
+                    inodes.retain(|inode| place.everybody.has_socket(*inode));
+                    let _ = control::send(control, &FromInit::Sockets { ours: inodes }, &[]);
+                }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
                     signal_command(&commands, id, Signal::HUP);
                     signal_command(&commands, id, Signal::CONT);
@@ -175,6 +190,39 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                 Err(error) => return Err(broken(error.into())),
             }
         }
+    }
+}
+
+/// What is kept of the dyno's own command, for when it cannot be executed.
+struct Own {
+    command: String,
+    path: Option<String>,
+}
+
+impl Own {
+    fn of(args: &[String], env: &[(String, String)]) -> Option<Self> {
+        let (command, has_profile) = command_of(args)?;
+        let mut env = env.iter();
+        let path = env
+            .find(|(name, _)| name == "PATH")
+            .filter(|_| !has_profile);
+        Some(Self {
+            command: command.to_owned(),
+            path: path.map(|(_, path)| path.clone()),
+        })
+    }
+
+    /// What is wrong with the program that it names, if that is why it ended so.
+    fn cause(&self, exit: Exit, folder: &Path) -> Option<String> {
+        let Exit::Status(status) = exit else {
+            return None;
+        };
+        let run = unexecutable::Run {
+            command: &self.command,
+            path: self.path.as_deref(),
+            folder,
+        };
+        unexecutable::cause(run, status, unexecutable::look)
     }
 }
 

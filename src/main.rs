@@ -48,6 +48,7 @@ mod store;
 mod sys;
 mod tls;
 mod toolchain;
+mod unexecutable;
 
 // The wire.
 mod control;

@@ -38,6 +38,7 @@ use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
 use crate::frame::{Frame, Refusal, Up};
 use crate::init::MAIN;
+use crate::listener::{self, Listener};
 use crate::log_file::LogWriter;
 use crate::log_line::{self, Source};
 use crate::open_files;
@@ -58,6 +59,10 @@ use stops::Stops;
 
 /// The largest spec, in bytes: far above what its bounded parts add up to.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
+
+/// How many sockets init is asked about, and how long its answer may take.
+const MOST_LISTENERS: usize = 256;
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Servers that may be connected at a time: the one that runs, and its successor.
 const MAX_SERVERS: usize = 4;
@@ -167,6 +172,8 @@ struct Supervisor {
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
     port: Port,
+    /// The sockets that listened on this host when the time to boot was over.
+    listeners: Vec<Listener>,
     listen_token: Token,
     init_token: Token,
     pidfd_token: Token,
@@ -239,6 +246,7 @@ impl Supervisor {
             port: Port::new(spec.port, &mut reactor),
             inside_is_ready: false,
             files_are_old: false,
+            listeners: Vec::new(),
             finished: false,
             recorded: None,
             settled: false,
@@ -317,8 +325,10 @@ impl Supervisor {
     fn dispatch(&mut self, event: reactor::Event) -> Result<()> {
         match event {
             reactor::Event::Deadline(token) => {
-                let timer = self.timer_tokens.iter().find(|(_, known)| *known == token);
+                let timers = self.timer_tokens;
+                let timer = timers.iter().find(|(_, known)| *known == token);
                 match timer {
+                    Some((Timer::Phase, _)) if self.asks_where_it_listens() => {}
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.inside.knows(token) => {
@@ -333,6 +343,27 @@ impl Supervisor {
             reactor::Event::Woken => {}
         }
         Ok(())
+    }
+
+    /// The time to boot is over: before the dyno is killed for that, init is asked where it listens instead. True if it
+    /// was; the answer, or a moment without one, is the end.
+    fn asks_where_it_listens(&mut self) -> bool {
+        if !self.life.is_booting() || !self.listeners.is_empty() {
+            return false;
+        }
+        self.listeners = listener::all(MOST_LISTENERS);
+        let inodes: Vec<_> = self.listeners.iter().map(|it| it.inode).collect();
+        if inodes.is_empty() || self.tell_init(&ToInit::FindSockets { inodes }).is_err() {
+            return false;
+        }
+        let phase = self
+            .timer_tokens
+            .iter()
+            .find(|(timer, _)| *timer == Timer::Phase);
+        if let Some((_, token)) = phase {
+            self.reactor.set_deadline(*token, Instant::now() + ANSWER);
+        }
+        true
     }
 
     fn ready(&mut self, token: Token) -> Result<()> {
@@ -401,7 +432,6 @@ impl Supervisor {
                 let message = format!("PID 1 failed: {message}");
                 Event::Broken { message }
             }
-            FromInit::Exited { id: MAIN, status } => Event::Exited(status),
             FromInit::Stopped { id: MAIN } => {
                 let session = self.session.as_mut().filter(|_| self.life.is_up());
                 if let Some(wish) = self.stops.stopped(MAIN, self.spec.streams, session) {
@@ -410,6 +440,26 @@ impl Supervisor {
                 return;
             }
             FromInit::Stopped { id } => return self.inside.stopped(id, &self.sandbox),
+            FromInit::Exited {
+                id: MAIN,
+                status,
+                cause,
+            } => {
+                if let Some(cause) = cause {
+                    self.life
+                        .explain(format!("The command could not be executed: {cause}"));
+                }
+                Event::Exited(status)
+            }
+            FromInit::Sockets { ours } => {
+                if !self.life.is_booting() {
+                    return;
+                }
+                let own = self.listeners.iter().filter(|it| ours.contains(&it.inode));
+                let own: Vec<_> = own.map(|it| it.address).collect();
+                self.life.explain(self.port.elsewhere(&own));
+                Event::Deadline(Timer::Phase)
+            }
             FromInit::Socket { inode, ours } => {
                 if !self.port.answered(inode, ours, &mut self.reactor) {
                     return;
@@ -428,7 +478,7 @@ impl Supervisor {
             FromInit::ExecFailed { id, message } => {
                 return self.inside.failed(id, message, &mut self.reactor);
             }
-            FromInit::Exited { id, status } => {
+            FromInit::Exited { id, status, .. } => {
                 return self.inside.exited(id, status, &mut self.reactor);
             }
         };

@@ -105,7 +105,11 @@ impl Wait {
                 .ended()
                 .map_or_else(String::new, |how| how.to_string())
         );
-        exit_code(&ended)
+        let code = exit_code(&ended)?;
+        if let Some(message) = &ended.end_message {
+            tell!("dyno: {message}");
+        }
+        Ok(code)
     }
 }
 

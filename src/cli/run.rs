@@ -107,23 +107,23 @@ impl Run {
         let code = attach(connection, &dyno.name, status, timeout);
         Look::tell(&mut look, AFTERWARDS);
         let code = code?;
-        if request.time_to_live.is_some() {
-            tell_why_it_ended(&mut context, &app, &dyno.name);
+        if request.time_to_live.is_some() || matches!(code, 126 | 127) {
+            tell_of_the_end(&mut context, &app, &dyno.id);
         }
         Ok(code)
     }
 }
 
-/// Says so if the command did not end by itself, but because its time was over. That is no reason to fail.
-fn tell_why_it_ended(context: &mut Context, app: &str, dyno: &str) {
+/// Says what the status does not: that the command was ended as its time was over, or why it could not be executed. Either
+/// is no reason to fail.
+fn tell_of_the_end(context: &mut Context, app: &str, dyno: &str) {
     let Ok(known) = ended_within(context, app, dyno, Some(NOTED)) else {
         return;
     };
-    if known
-        .ended()
-        .is_some_and(|ended| ended.is_for(EndReason::TimeToLive))
-    {
-        tell!("{dyno} was ended: its time to live (--ttl) is over");
+    if known.ended().is_some_and(|ended| ended.is_for(EndReason::TimeToLive)) {
+        tell!("{} was ended: its time to live (--ttl) is over", known.name);
+    } else if let Some(message) = known.end_message {
+        tell!("dyno: {message}");
     }
 }
 

@@ -14,6 +14,7 @@ use super::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
 use crate::dyno::DynoState;
+use crate::error::tell;
 
 /// Run a command in a one-off dyno in the background; its output goes to the log.
 ///
@@ -65,10 +66,16 @@ impl RunDetached {
         if self.tail {
             follow_dyno(context, &dyno)?;
         }
-        match self.tail || self.wait {
-            true => exit_code(&until_ended(context, &app, &dyno.id)?),
-            false => Ok(0),
+        if !(self.tail || self.wait) {
+            return Ok(0);
         }
+        let ended = until_ended(context, &app, &dyno.id)?;
+        let code = exit_code(&ended)?;
+        // The log has it.
+        if let (Some(message), false) = (&ended.end_message, self.tail) {
+            tell!("dyno: {message}");
+        }
+        Ok(code)
     }
 }
 

@@ -81,7 +81,10 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                 control::send(&launched.control, &exec, &[])?;
             }
             Some((
-                FromInit::Started { .. } | FromInit::Stopped { .. } | FromInit::Socket { .. },
+                FromInit::Started { .. }
+                | FromInit::Stopped { .. }
+                | FromInit::Socket { .. }
+                | FromInit::Sockets { .. },
                 _,
             )) => {}
             Some((FromInit::Exited { status, .. }, _)) => return Ok(status.code()),

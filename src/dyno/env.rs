@@ -134,6 +134,15 @@ pub fn shell_arguments(shell: &Path, command: &str, tree: &Path, app: &Path) -> 
     }
 }
 
+/// The command in such arguments, and whether profile scripts come before it.
+pub fn command_of(arguments: &[String]) -> Option<(&str, bool)> {
+    match arguments {
+        [_, dashes, command] if dashes == "--" => Some((command, false)),
+        [_, _, _, command, _] => Some((command, true)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

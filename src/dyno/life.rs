@@ -237,6 +237,8 @@ pub struct Life {
     last_state_logged: bool,
     /// It has listened on its port, if that is what makes it up.
     booted: bool,
+    /// Why its command could not be executed, or where it listens instead of on its port.
+    explanation: Option<String>,
 }
 
 impl Life {
@@ -254,6 +256,7 @@ impl Life {
             booted: rules
                 .formation
                 .is_none_or(|formation| formation.boot_timeout.is_none()),
+            explanation: None,
         }
     }
 
@@ -287,6 +290,16 @@ impl Life {
             Phase::Booting
                 | Phase::Up(Running::Attended | Running::HungUp { .. } | Running::LeftAlone)
         )
+    }
+
+    /// Whether the command runs and does not listen on its port yet.
+    pub fn is_booting(&self) -> bool {
+        self.phase == Phase::Booting
+    }
+
+    /// What is to be said when it ends, beside how.
+    pub fn explain(&mut self, why: String) {
+        self.explanation = Some(why);
     }
 
     /// Takes one event; answers with what is to be done, in order. Events that come too late to matter
@@ -514,14 +527,16 @@ impl Life {
         self.ended_by = Some(EndReason::BootTimeout);
         let boot = self.rules.formation.and_then(|rules| rules.boot_timeout);
         let seconds = boot.unwrap_or_default().as_secs_f64();
-        vec![
-            Action::Log(format!(
-                "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} \
-                 seconds of launch"
-            )),
+        let mut actions = vec![Action::Log(format!(
+            "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} \
+             seconds of launch"
+        ))];
+        actions.extend(self.explanation.clone().map(Action::Log));
+        actions.extend([
             Action::Log("Stopping process with SIGKILL".to_owned()),
             Action::KillAll,
-        ]
+        ]);
+        actions
     }
 
     /// It is to end; first, it gets nothing new to do.
@@ -786,10 +801,15 @@ impl Life {
             return Vec::new();
         };
         self.phase = Phase::Over;
-        let mut actions = vec![Action::Log(format!(
+        let mut actions = Vec::new();
+        // Where it listened has been said.
+        if self.ended_by.is_none() {
+            actions.extend(self.explanation.clone().map(Action::Log));
+        }
+        actions.push(Action::Log(format!(
             "Process exited with status {}",
             status.code()
-        ))];
+        )));
         let record = self.record(status);
         if !self.last_state_logged {
             let before = match self.booted {
@@ -815,7 +835,7 @@ impl Life {
             state,
             exit,
             reason,
-            message: None,
+            message: self.explanation.clone(),
             at_us: None,
         }
     }

@@ -168,7 +168,7 @@ pub struct Ended {
     pub exit: Exit,
     /// Why, where the command's own end is not the reason: `R13`, `stopped`, `lost`.
     pub reason: Option<String>,
-    /// What went wrong, if it could not be started.
+    /// What went wrong, if it or its command could not be started, or it did not listen on its port.
     pub message: Option<String>,
 }
 

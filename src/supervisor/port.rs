@@ -3,12 +3,16 @@
 //! A program tells nobody that it listens, so it is looked for, often at first, then less. Whose a socket is can only be
 //! seen from inside: init is asked.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::Token;
 
 use crate::listener::{Listener, Listeners};
 use crate::reactor::Reactor;
+
+/// How many addresses are named.
+const MOST_SHOWN: usize = 5;
 
 /// Between two looks: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
@@ -88,8 +92,66 @@ impl Port {
         self.listener.is_some()
     }
 
+    /// Where the dyno listens, in words, if these are its sockets and none of them is where it should: what a boot time-out
+    /// is about.
+    pub fn elsewhere(&self, own: &[SocketAddr]) -> String {
+        let number = self.number;
+        let list = |addresses: &[&SocketAddr]| {
+            let shown = addresses
+                .iter()
+                .take(MOST_SHOWN)
+                .map(|it| format!("`{it}`"));
+            let more = addresses.len().saturating_sub(MOST_SHOWN);
+            let more = (more > 0).then(|| format!("{more} more"));
+            shown.chain(more).collect::<Vec<_>>().join(", ")
+        };
+        let (on_port, others): (Vec<_>, Vec<_>) = own.iter().partition(|it| it.port() == number);
+        match (on_port.is_empty(), others.is_empty()) {
+            (true, true) => {
+                format!("No process of the dyno listens on any TCP port; $PORT is {number}")
+            }
+            (false, _) => format!(
+                "The dyno listens on {}, where requests to 127.0.0.1 or ::1 do not arrive: listen on 0.0.0.0 or [::]",
+                list(&on_port)
+            ),
+            (true, false) => format!(
+                "The dyno listens on {}, and not on $PORT, which is {number}",
+                list(&others)
+            ),
+        }
+    }
+
     fn look_later(&mut self, reactor: &mut Reactor) {
         reactor.set_deadline(self.token, Instant::now() + self.pause);
         self.pause = (self.pause * 3 / 2).min(PAUSES.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_time_out_says_where_the_dyno_listens() {
+        let port = Port::new(20_001, &mut Reactor::new().unwrap());
+        let said = |own: &[&str]| {
+            let own: Vec<SocketAddr> = own.iter().map(|it| it.parse().unwrap()).collect();
+            port.elsewhere(&own)
+        };
+        assert_eq!(
+            said(&[]),
+            "No process of the dyno listens on any TCP port; $PORT is 20001"
+        );
+        assert_eq!(
+            said(&["127.0.0.1:3000", "[::]:9394"]),
+            "The dyno listens on `127.0.0.1:3000`, `[::]:9394`, and not on $PORT, which is 20001"
+        );
+        assert!(
+            said(&["10.0.0.7:20001", "0.0.0.0:3000"])
+                .starts_with("The dyno listens on `10.0.0.7:20001`, where requests to 127.0.0.1")
+        );
+        let many: Vec<_> = (1..=7).map(|n| format!("0.0.0.0:{n}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(said(&many).contains("`0.0.0.0:5`, 2 more, and not"));
     }
 }

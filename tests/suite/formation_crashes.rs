@@ -40,6 +40,7 @@ fn a_crash_is_tried_again_at_once_and_then_later_and_deploy_tells_of_it() {
         let ps = host.dyno(&app, &["ps"]).finish().succeeds().text();
         let heading = "=== web: `echo last words; exit 3`\nweb.1: crashed ";
         assert!(ps.starts_with(heading), "{ps}");
+        assert!(ps.contains(": exit 3, 2 times in a row; next try in "), "{ps}");
         assert_eq!(states(&host, &app), ["web.1 crashed"]);
     };
     is_crashed();
@@ -161,7 +162,12 @@ fn what_never_listens_is_r10_whoever_else_does() {
         "1 dyno crashed: `web.1` (did not listen on $PORT in time (R10))",
         "dyno ps",
     );
-    let lines = lines_of(&host, "heroku[web.1]");
+    let mut lines = lines_of(&host, "heroku[web.1]");
+    let why = lines.remove(2);
+    assert!(
+        why.starts_with("No process of the dyno listens on any TCP port; $PORT is "),
+        "{why}"
+    );
     assert_eq!(
         lines[..5],
         [
@@ -174,6 +180,27 @@ fn what_never_listens_is_r10_whoever_else_does() {
     );
     assert!(!lines.iter().any(|line| line.ends_with("to up")));
     assert_eq!(states(&host, &app), ["run.1 up", "web.1 crashed"]);
+}
+
+#[test]
+fn r10_says_where_the_dyno_listens_instead() {
+    require("python3");
+    let host = Host::with(&[
+        ("DYNO_BOOT_TIMEOUT", "3"),
+        ("DYNO_CRASH_SECOND_WAIT", "1h"),
+    ]);
+    let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let other = free.local_addr().unwrap().port();
+    drop(free);
+    let server = format!("web: exec python3 -m http.server --bind 127.0.0.1 {other}\n");
+    let app = host.folder_of("shop", &[("Procfile", &server)]);
+    let listens = format!("The dyno listens on `127.0.0.1:{other}`, and not on $PORT, which is ");
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .holds("where it listens", |printed| printed.contains(&listens))
+        .fails_with(1, "did not listen on $PORT in time (R10)", "dyno ps");
+    let ps = host.dyno(&app, &["ps", "--json"]).finish().succeeds().text();
+    assert!(ps.contains(&listens), "{ps}");
 }
 
 #[test]

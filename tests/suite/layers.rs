@@ -48,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "tls",
             "toolchain",
+            "unexecutable",
         ],
     ),
     (

@@ -1,0 +1,658 @@
+//! Why the shell could not execute a program: what a status of 126 or 127 is about.
+//!
+//! The shell says `not found` of a script whose interpreter is missing, and `Permission denied` of a folder. [`cause`] is
+//! pure: from the command's text and what is to be seen of the files that it names it makes the sentence that the platform
+//! adds. It is silent where it is not sure: of a program whose name only the running shell knew, and where nothing is
+//! wrong with any. Called by init, which looks at the files as the command saw them ([`look`]).
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
+
+/// The statuses by which a shell says that it could not execute a program, or found none.
+const STATUSES: [u8; 2] = [126, 127];
+
+/// How much of a file is looked at: an interpreter's line has at most 255 bytes, a program's headers are at its beginning.
+const HEAD: usize = 4096;
+
+/// How often an interpreter's own interpreter is looked at.
+const DEPTH: usize = 4;
+
+/// How many programs of a command are looked at.
+const PROGRAMS: usize = 16;
+
+/// Numbers of the ELF format: the machines that are known by name, and what says where a program's loader is.
+const MACHINES: [(u16, &str); 7] = [
+    (3, "i386"),
+    (40, "arm"),
+    (62, "x86_64"),
+    (183, "aarch64"),
+    (243, "riscv64"),
+    (21, "ppc64"),
+    (22, "s390x"),
+];
+const PT_INTERP: u32 = 3;
+
+/// This host's machine, if the kernel has a number for it that is known here.
+const HERE: Option<u16> = if cfg!(target_arch = "x86_64") {
+    Some(62)
+} else if cfg!(target_arch = "aarch64") {
+    Some(183)
+} else {
+    None
+};
+
+/// Words before a program that are none, or run another one that follows.
+const PREFIXES: [&str; 16] = [
+    "exec", "command", "builtin", "env", "nohup", "setsid", "time", "if", "then", "else", "elif",
+    "while", "until", "do", "!", "{",
+];
+
+/// Words that the shell knows itself, as far as anybody begins a command with them.
+const BUILTINS: [&str; 40] = [
+    ".", ":", "[", "[[", "alias", "bg", "break", "case", "cd", "continue", "declare", "done",
+    "echo", "esac", "eval", "exit", "export", "false", "fg", "fi", "for", "function", "hash",
+    "jobs", "kill", "local", "printf", "pwd", "read", "return", "select", "set", "shift", "source",
+    "test", "trap", "true", "type", "ulimit", "umask",
+];
+
+/// Words of the shell's that are builtins, too.
+const MORE_BUILTINS: [&str; 6] = ["unset", "wait", "}", "times", "shopt", "let"];
+
+/// What is to be seen of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// There is nothing.
+    Nothing,
+    /// Whoever looks may not.
+    Hidden,
+    /// A folder.
+    Folder,
+    /// A file.
+    File {
+        /// It may be executed, as its mode says.
+        executable: bool,
+        /// Nothing may be executed on its mount.
+        no_exec: bool,
+        /// How it begins.
+        head: Vec<u8>,
+    },
+}
+
+/// What a command was run with.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The shell text.
+    pub command: &'a str,
+    /// The value of `PATH`. None: it is not known, since the slug's profile may have changed it.
+    pub path: Option<&'a str>,
+    /// Where it began.
+    pub folder: &'a Path,
+}
+
+/// What to say of a command that ended with `status`; nothing if nothing is known to be wrong with what it names.
+pub fn cause(run: Run<'_>, status: u8, look: impl Fn(&Path) -> Seen) -> Option<String> {
+    if !STATUSES.contains(&status) {
+        return None;
+    }
+    let programs = programs(run.command)?;
+    let files = Files { run, look: &look };
+    programs
+        .iter()
+        .take(PROGRAMS)
+        .find_map(|program| files.wrong_with(program))
+}
+
+/// What is to be seen of a path in this process's view.
+pub fn look(path: &Path) -> Seen {
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Seen::Hidden,
+        Err(_) => return Seen::Nothing,
+    };
+    if about.is_dir() {
+        return Seen::Folder;
+    }
+    let mut head = Vec::new();
+    // A pipe would have no end.
+    if about.is_file()
+        && let Ok(file) = File::open(path)
+    {
+        let _ = file.take(HEAD as u64).read_to_end(&mut head);
+    }
+    let mount = rustix::fs::statvfs(path);
+    Seen::File {
+        executable: about.permissions().mode() & 0o111 != 0,
+        no_exec: mount.is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::NOEXEC)),
+        head,
+    }
+}
+
+struct Files<'a> {
+    run: Run<'a>,
+    look: &'a dyn Fn(&Path) -> Seen,
+}
+
+impl Files<'_> {
+    fn wrong_with(&self, program: &str) -> Option<String> {
+        let shown = shown(program);
+        match self.find(program)? {
+            Some(file) => self.wrong_with_file(&file, &shown, DEPTH),
+            None if program.contains('/') => Some(format!("there is no file {shown}")),
+            None => Some(format!("there is no program {shown} on the dyno's PATH")),
+        }
+    }
+
+    /// The file that a word names: nothing if there is none, and None if that cannot be told.
+    fn find(&self, program: &str) -> Option<Option<PathBuf>> {
+        if program.contains('/') {
+            let path = self.run.folder.join(program);
+            return match (self.look)(&path) {
+                Seen::Nothing => Some(None),
+                Seen::Hidden => None,
+                Seen::Folder | Seen::File { .. } => Some(Some(path)),
+            };
+        }
+        let mut found = None;
+        for folder in self.run.path?.split(':') {
+            let path = self.run.folder.join(folder).join(program);
+            match (self.look)(&path) {
+                Seen::File {
+                    executable: true, ..
+                } => return Some(Some(path)),
+                Seen::File { .. } => drop(found.get_or_insert(path)),
+                Seen::Nothing | Seen::Hidden | Seen::Folder => {}
+            }
+        }
+        Some(found)
+    }
+
+    fn wrong_with_file(&self, path: &Path, shown: &str, depth: usize) -> Option<String> {
+        let (executable, no_exec, head) = match (self.look)(path) {
+            Seen::Folder => return Some(format!("{shown} is a folder")),
+            Seen::Nothing | Seen::Hidden => return None,
+            Seen::File {
+                executable,
+                no_exec,
+                head,
+            } => (executable, no_exec, head),
+        };
+        if !executable {
+            return Some(format!(
+                "{shown} is not executable (`chmod +x` makes it so)"
+            ));
+        }
+        if no_exec {
+            return Some(format!(
+                "{shown} lies on a mount where nothing may be executed (noexec)"
+            ));
+        }
+        if let Some(line) = head.strip_prefix(b"#!") {
+            return self.wrong_with_interpreter(line, shown, depth);
+        }
+        if head.starts_with(b"\xef\xbb\xbf#!") {
+            return Some(format!(
+                "{shown} begins with a byte order mark, so its `#!` line does not count"
+            ));
+        }
+        if head.starts_with(b"\x7fELF") {
+            return self.wrong_with_elf(&head, shown);
+        }
+        let other = match &head[..] {
+            [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] | [0xca, 0xfe, 0xba, 0xbe, ..] => "macOS",
+            [b'M', b'Z', ..] => "Windows",
+            _ if head.contains(&0) => {
+                return Some(format!("{shown} is neither a program nor a script"));
+            }
+            _ => return None,
+        };
+        Some(format!("{shown} is a program for {other}"))
+    }
+
+    /// `line` is what follows `#!`.
+    fn wrong_with_interpreter(&self, line: &[u8], shown: &str, depth: usize) -> Option<String> {
+        let line = line.split(|byte| *byte == b'\n').next()?;
+        let line = String::from_utf8_lossy(line);
+        let crlf = line.ends_with('\r');
+        let mut words = line.trim_end_matches('\r').split_ascii_whitespace();
+        let interpreter = words.next()?;
+        if crlf {
+            return Some(format!(
+                "{shown} has Windows line ends (CRLF), so its first line asks for {}",
+                self::shown(&format!("{}\\r", line.trim_end_matches('\r').trim()))
+            ));
+        }
+        let rest: Vec<_> = words.collect();
+        if interpreter.rsplit('/').next() == Some("env") {
+            let wanted = match rest.split_first() {
+                Some((&"-S", rest)) => rest.iter().find(|word| !word.contains('='))?,
+                Some((first, [])) if !first.starts_with('-') => first,
+                Some((first, _)) if !first.starts_with('-') => {
+                    let all = rest.join(" ");
+                    return Some(format!(
+                        "the first line of {shown} asks `env` for one program called `{all}` (`#!/usr/bin/env -S {all}` means its words)"
+                    ));
+                }
+                _ => return None,
+            };
+            return match self.find(wanted)? {
+                Some(_) => None,
+                None => Some(format!(
+                    "{shown} asks in its first line for {}, which is not on the dyno's PATH",
+                    self::shown(wanted)
+                )),
+            };
+        }
+        let path = self.run.folder.join(interpreter);
+        match (self.look)(&path) {
+            Seen::Nothing => Some(format!(
+                "{shown} asks in its first line for {}, which is not there",
+                self::shown(interpreter)
+            )),
+            _ if depth == 0 => None,
+            _ => self
+                .wrong_with_file(&path, &self::shown(interpreter), depth - 1)
+                .map(|why| format!("{shown} asks in its first line for an interpreter, and {why}")),
+        }
+    }
+
+    fn wrong_with_elf(&self, head: &[u8], shown: &str) -> Option<String> {
+        let little = head.get(5) == Some(&1);
+        let number = |at: usize, length: usize| -> Option<u64> {
+            let mut bytes = head.get(at..at + length)?.to_vec();
+            if !little {
+                bytes.reverse();
+            }
+            Some(
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            )
+        };
+        let (machine, here) = (number(18, 2)? as u16, HERE?);
+        // A kernel of 64 bits may take programs of 32.
+        let foreign = machine != here && (here, machine) != (62, 3);
+        if foreign {
+            let name = |number| {
+                let known = MACHINES.iter().find(|(known, _)| *known == number);
+                known.map_or_else(
+                    || format!("machine {number}"),
+                    |(_, name)| (*name).to_owned(),
+                )
+            };
+            let (built, here) = (name(machine), name(here));
+            return Some(format!(
+                "{shown} is a program for {built}, and this host is {here}"
+            ));
+        }
+        if head.get(4) != Some(&2) {
+            return None;
+        }
+        let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+        let loader = (0..count.min(64)).find_map(|n| {
+            let at = usize::try_from(table + n * size).ok()?;
+            (number(at, 4)? == u64::from(PT_INTERP)).then_some(())?;
+            let begin = usize::try_from(number(at + 8, 8)?).ok()?;
+            let length = usize::try_from(number(at + 32, 8)?).ok()?;
+            let name = head.get(begin..begin.checked_add(length)?)?;
+            Some(
+                String::from_utf8_lossy(name)
+                    .trim_end_matches('\0')
+                    .to_owned(),
+            )
+        })?;
+        match (self.look)(Path::new(&loader)) {
+            Seen::Nothing => Some(format!(
+                "{shown} was built for another C library: its loader {} is not there",
+                self::shown(&loader)
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// A word between backquotes, fit for a line of a log or a terminal.
+fn shown(word: &str) -> String {
+    format!("`{}`", crate::error::shown(word.as_bytes(), 200))
+}
+
+/// The programs that the simple commands of a shell text name, in order, as far as they can be told without running it.
+/// None where nothing can be told: it defines functions, or changes what names mean.
+fn programs(text: &str) -> Option<Vec<String>> {
+    let mut programs = Vec::new();
+    for command in simple_commands(text)? {
+        let mut words = command.into_iter().peekable();
+        let mut after_env = false;
+        while let Some(word) = words.next() {
+            // What only the running shell knew may be anything.
+            let Some(word) = word else { break };
+            if let Some((name, _)) = assignment(&word) {
+                if name == "PATH" {
+                    return Some(programs);
+                }
+                continue;
+            }
+            if PREFIXES.contains(&&*word) {
+                after_env |= word == "env";
+                continue;
+            }
+            // An option of one of these may have a value of its own.
+            if word.starts_with('-') {
+                break;
+            }
+            if word == "cd" || word == "eval" || word == "." || word == "source" || word == "alias"
+            {
+                // What follows is found elsewhere, or is something else.
+                return Some(programs);
+            }
+            let builtin = BUILTINS.contains(&&*word) || MORE_BUILTINS.contains(&&*word);
+            if !builtin || after_env {
+                programs.push(word);
+            }
+            break;
+        }
+    }
+    Some(programs)
+}
+
+/// `NAME=value`.
+fn assignment(word: &str) -> Option<(&str, &str)> {
+    let (name, value) = word.split_once('=')?;
+    let mut characters = name.chars();
+    let first = characters.next()?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (!first.is_ascii_digit() && fits(first) && characters.all(fits)).then_some((name, value))
+}
+
+/// The words of each simple command. A word is None where it depends on what the shell finds when it runs.
+fn simple_commands(text: &str) -> Option<Vec<Vec<Option<String>>>> {
+    let (mut commands, mut command) = (Vec::new(), Vec::new());
+    let mut characters = text.chars().peekable();
+    // The word that is being read; whether it is known; whether it is what a redirection goes to.
+    let (mut word, mut known, mut target): (Option<String>, bool, bool) = (None, true, false);
+    loop {
+        let next = characters.next();
+        let ends_word = match next {
+            None => true,
+            Some(c) => c.is_whitespace() || ";&|<>()".contains(c),
+        };
+        if ends_word {
+            let digits = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
+            if let Some(done) = word.take() {
+                let descriptor = matches!(next, Some('<' | '>')) && digits(&done);
+                if !std::mem::take(&mut target) && !descriptor {
+                    command.push(known.then_some(done));
+                }
+                known = true;
+            }
+        }
+        match next {
+            None | Some(';' | '|' | '\n') => commands.push(std::mem::take(&mut command)),
+            // A function, a subshell, a substitution: more than is understood here.
+            Some('(' | ')') => return None,
+            Some('&') if matches!(characters.peek(), Some('>')) => {}
+            Some('&') if target => {}
+            Some('&') => commands.push(std::mem::take(&mut command)),
+            Some('<' | '>') => target = true,
+            Some(c) if c.is_whitespace() => {}
+            Some('#') if word.is_none() => while characters.next_if(|c| *c != '\n').is_some() {},
+            Some(c) => {
+                let word = word.get_or_insert_default();
+                match c {
+                    '\'' => loop {
+                        match characters.next()? {
+                            '\'' => break,
+                            c => word.push(c),
+                        }
+                    },
+                    '"' => loop {
+                        match characters.next()? {
+                            '"' => break,
+                            '\\' => word.push(characters.next()?),
+                            c => {
+                                known &= !matches!(c, '$' | '`');
+                                word.push(c);
+                            }
+                        }
+                    },
+                    '\\' => match characters.next()? {
+                        '\n' => {}
+                        c => word.push(c),
+                    },
+                    c => {
+                        known &= !matches!(c, '$' | '`' | '*' | '?' | '[' | '~' | '{')
+                            || c == '[' && word.is_empty();
+                        word.push(c);
+                    }
+                }
+            }
+        }
+        if next.is_none() {
+            return Some(commands);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn of(command: &str) -> Vec<String> {
+        programs(command).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_command_names_its_programs() {
+        for (command, wanted) in [
+            ("./run.sh --x", &["./run.sh"][..]),
+            ("exec ./run.sh", &["./run.sh"]),
+            ("A=1 B='x y' exec env C=2 python3 web.py", &["python3"]),
+            (
+                "true && ./a 2>&1 >log | ./b; ./c & ./d",
+                &["./a", "./b", "./c", "./d"],
+            ),
+            ("if ./a; then echo x; fi", &["./a"]),
+            ("'./a b' c \"./d\"", &["./a b"]),
+            ("echo hi # ./no\n./yes", &["./yes"]),
+            ("$HOME/bin/x", &[]),
+            ("\"$X\" ./a", &[]),
+            ("./a > ./out 2> err", &["./a"]),
+            ("./a\\ b", &["./a b"]),
+            ("cd sub && ./a", &[]),
+            ("PATH=x:$PATH a", &[]),
+            ("nice -n 5 ./a", &["nice"]),
+            ("exec -a name ./a", &[]),
+            ("f() { ./a; }; f", &[]),
+            ("for x in 1 2; do ./a; done", &["./a"]),
+            ("echo 'open", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(of(command), wanted, "{command}");
+        }
+    }
+
+    fn file(mode: u32, head: &[u8]) -> Seen {
+        Seen::File {
+            executable: mode & 0o111 != 0,
+            no_exec: false,
+            head: head.to_vec(),
+        }
+    }
+
+    /// An ELF program of 64 bits for a machine, with this loader.
+    fn elf(machine: u16, loader: &str) -> Vec<u8> {
+        let mut bytes = vec![0; 64 + 56];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        bytes[32] = 64;
+        bytes[54] = 56;
+        bytes[56] = 1;
+        bytes[64] = PT_INTERP as u8;
+        bytes[72] = 120;
+        bytes[96] = loader.len() as u8 + 1;
+        bytes.extend(loader.as_bytes());
+        bytes.push(0);
+        bytes
+    }
+
+    fn why(command: &str, status: u8) -> Option<String> {
+        let here = HERE.unwrap_or(62);
+        let other = if here == 62 { 183 } else { 62 };
+        let no_exec = Seen::File {
+            executable: true,
+            no_exec: true,
+            head: b"#!/bin/sh\n".to_vec(),
+        };
+        let seen: HashMap<&str, Seen> = [
+            ("/bin/sh", file(0o755, &elf(here, "/lib/ld.so"))),
+            ("/lib/ld.so", file(0o755, b"\x7fELF")),
+            ("/bin/python3", file(0o755, &elf(here, "/lib/ld.so"))),
+            ("/usr/bin/env", file(0o755, &elf(here, "/lib/ld.so"))),
+            ("/app/ok.sh", file(0o755, b"#!/bin/sh\n")),
+            ("/app/plain", file(0o755, b"echo hi\n")),
+            ("/app/not-executable", file(0o644, b"#!/bin/sh\n")),
+            ("/app/folder", Seen::Folder),
+            ("/app/no-exec", no_exec),
+            ("/app/crlf", file(0o755, b"#!/bin/sh\r\necho\r\n")),
+            ("/app/env-crlf", file(0o755, b"#!/usr/bin/env python3\r\n")),
+            ("/app/no-such", file(0o755, b"#!/no/such -x\n")),
+            ("/app/typo", file(0o755, b"#!/usr/bin/env pyhton\n")),
+            ("/app/right", file(0o755, b"#! /usr/bin/env python3")),
+            ("/app/words", file(0o755, b"#!/usr/bin/env python3 -u\n")),
+            (
+                "/app/split",
+                file(0o755, b"#!/usr/bin/env -S A=1 ruby -w\n"),
+            ),
+            ("/app/mark", file(0o755, b"\xef\xbb\xbf#!/bin/sh\n")),
+            ("/app/foreign", file(0o755, &elf(other, "/lib/ld.so"))),
+            ("/app/musl", file(0o755, &elf(here, "/lib/ld-musl.so.1"))),
+            ("/app/mac", file(0o755, b"\xcf\xfa\xed\xfe\x07\0")),
+            ("/app/exe", file(0o755, b"MZ\x90\0")),
+            ("/app/junk", file(0o755, b"\x01\0\x02")),
+            ("/app/nested", file(0o755, b"#!/app/not-executable\n")),
+            ("/app/loop", file(0o755, b"#!/app/loop\n")),
+            ("/app/hidden", Seen::Hidden),
+        ]
+        .into();
+        let look = |path: &Path| {
+            let seen = seen.get(path.to_str().unwrap()).cloned();
+            seen.unwrap_or(Seen::Nothing)
+        };
+        let run = Run {
+            command,
+            path: Some("/usr/bin:/bin:bin"),
+            folder: Path::new("/app"),
+        };
+        cause(run, status, look)
+    }
+
+    #[test]
+    fn the_reason_is_what_is_wrong_with_the_file() {
+        for (command, words) in [
+            ("./nothing", "there is no file `./nothing`"),
+            (
+                "exec pyhton3 web.py",
+                "there is no program `pyhton3` on the dyno's PATH",
+            ),
+            (
+                "./not-executable",
+                "`./not-executable` is not executable (`chmod +x` makes it so)",
+            ),
+            ("./folder", "`./folder` is a folder"),
+            ("./no-exec", "nothing may be executed (noexec)"),
+            (
+                "./crlf",
+                "`./crlf` has Windows line ends (CRLF), so its first line asks for `/bin/sh\\r`",
+            ),
+            (
+                "./env-crlf",
+                "so its first line asks for `/usr/bin/env python3\\r`",
+            ),
+            (
+                "./no-such",
+                "`./no-such` asks in its first line for `/no/such`, which is not there",
+            ),
+            (
+                "./typo",
+                "`./typo` asks in its first line for `pyhton`, which is not on the dyno's PATH",
+            ),
+            (
+                "./words",
+                "asks `env` for one program called `python3 -u` (`#!/usr/bin/env -S python3 -u` means",
+            ),
+            ("./split", "for `ruby`, which is not on"),
+            ("./mark", "`./mark` begins with a byte order mark"),
+            (
+                "./musl",
+                "another C library: its loader `/lib/ld-musl.so.1` is not there",
+            ),
+            ("./mac", "`./mac` is a program for macOS"),
+            ("./exe", "`./exe` is a program for Windows"),
+            ("./junk", "`./junk` is neither a program nor a script"),
+            (
+                "./nested",
+                "for an interpreter, and `/app/not-executable` is not executable",
+            ),
+            ("./ok.sh && ./typo", "`./typo` asks"),
+        ] {
+            let said = why(command, 126).unwrap_or_default();
+            assert!(said.contains(words), "{command}: {said}");
+            assert_eq!(why(command, 127).unwrap(), said);
+            assert_eq!(why(command, 1), None, "{command}");
+        }
+        if HERE.is_some() {
+            let said = why("./foreign", 126).unwrap();
+            assert!(said.starts_with("`./foreign` is a program for "), "{said}");
+        }
+        // Whose status it was then, nobody can tell.
+        for silent in [
+            "./ok.sh",
+            "./right",
+            "./plain",
+            "python3 x",
+            "echo x",
+            "$X",
+            "./loop",
+            "./hidden",
+        ] {
+            assert_eq!(why(silent, 127), None, "{silent}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_path_that_a_profile_may_have_changed() {
+        let run = Run {
+            command: "tool; ./nothing",
+            path: None,
+            folder: Path::new("/app"),
+        };
+        let said = cause(run, 127, |_| Seen::Nothing);
+        assert_eq!(said.as_deref(), Some("there is no file `./nothing`"));
+    }
+
+    #[test]
+    fn files_of_this_host_are_looked_at_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("script");
+        assert_eq!(look(&path), Seen::Nothing);
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert!(
+            matches!(look(&path), Seen::File { executable: false, head, .. } if head == b"#!/bin/sh\n")
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(
+            look(&path),
+            Seen::File {
+                executable: true,
+                ..
+            }
+        ));
+        assert_eq!(look(folder.path()), Seen::Folder);
+    }
+}
