@@ -5,6 +5,7 @@ pub mod access;
 pub mod api_loop;
 pub mod application;
 mod apps;
+mod asleep;
 mod authorizations;
 pub mod body_stream;
 mod builds;

@@ -61,6 +61,9 @@ pub struct App {
     pub create_status: String,
     /// The folder last linked to it. Ours.
     pub folder: Option<String>,
+    /// `server:stop --all` has ended its dynos, and its formation waits to be told to come back. Ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asleep: bool,
 }
 
 /// Where the apps of this host are to be found.
@@ -117,6 +120,7 @@ impl App {
             organization: None,
             create_status: "complete".to_owned(),
             folder: app.folder.clone(),
+            asleep: false,
         }
     }
 }

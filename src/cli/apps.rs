@@ -156,6 +156,9 @@ impl Info {
                 names.join(", ")
             },
         ));
+        if app.asleep {
+            tell!("{}", ps::asleep(&app.name));
+        }
         if !context.is_far() {
             let log = context.home.path().join("logs").join(&app.id);
             rows.push(("Log", log.display().to_string()));

@@ -10,6 +10,8 @@ use anyhow::Result;
 
 use super::context::{Context, app_path};
 use super::logs;
+use super::ps::asleep;
+use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
 use crate::api::release::Release;
@@ -242,6 +244,11 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                     return Ok(());
                 }
                 tell!("failed");
+                let known: App = patient.ask(context, &app_path(app, ""))?;
+                if known.asleep {
+                    let message = format!("the dynos of `{app}` are down");
+                    return Err(UserError::new(message).hint(asleep(app)).into());
+                }
                 return Err(not_begun(app, release, &unbegun).into());
             }
         }

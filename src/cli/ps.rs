@@ -12,6 +12,7 @@ use super::context::{Context, app_path};
 use super::one_off::tell_isolation;
 use super::ps_end::no_dynos_of;
 use super::{say, say_json, words};
+use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::dyno::{DynoName, Exit};
 use crate::error::{UserError, tell};
@@ -54,6 +55,12 @@ impl Ps {
         dynos.sort_by_cached_key(|dyno| (dyno.r#type.clone(), number(dyno)));
         if self.json {
             return say_json(&dynos);
+        }
+        if !dynos.iter().any(|dyno| dyno.formation) {
+            let known: App = context.client()?.get(&app_path(&app, ""))?;
+            if known.asleep {
+                tell!("{}", asleep(&app));
+            }
         }
         if dynos.is_empty() {
             return Ok(say!("No dynos on {app}")?);
@@ -123,6 +130,13 @@ pub fn crash_story(dyno: &Dyno, now: Timestamp) -> Option<String> {
         _ => ended.to_string(),
     };
     Some(format!(": {how}{often}; next try {next}"))
+}
+
+/// What is said of an app whose formation was ended with the server.
+pub fn asleep(app: &str) -> String {
+    format!(
+        "`server:stop --all` has ended the formation of {app}; `dyno ps:restart -a {app}` brings it back"
+    )
 }
 
 /// How the list is laid out.

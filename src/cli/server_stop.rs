@@ -24,10 +24,10 @@ const NAMED: usize = 10;
 /// Stop the server; dynos go on
 ///
 /// Returns when it is gone. The next command starts another, which finds the dynos again; so a server is replaced or
-/// made to read its settings anew.
+/// made to read its settings anew. Until then visitors are refused.
 #[derive(Debug, Args)]
 pub struct Stop {
-    /// End all dynos first, as `ps:stop` does: SIGTERM, after a while SIGKILL
+    /// End all dynos first: SIGTERM, after a while SIGKILL. They stay down until `ps:restart`, a deploy or `dyno server`
     #[arg(long)]
     all: bool,
 }
@@ -109,6 +109,18 @@ impl Stop {
         tell!("done");
         if !ends && !stopping.dynos.is_empty() {
             tell!("dynos that go on: {}", list(&stopping.dynos));
+        }
+        let by_systemd = matches!(stopping.started_by, StartedBy::Systemd { .. });
+        let is_web = |name: &String| name.starts_with("web.");
+        if !self.all && !by_systemd && stopping.dynos.values().flatten().any(is_web) {
+            tell!(
+                "visitors are refused until the next server runs: the next command starts one, and so does `dyno server`"
+            );
+        }
+        if ends && !by_systemd {
+            tell!(
+                "formations stay down until they are told to come back: `dyno ps:restart -a APP`, a deploy or `ps:scale` of the app, or `dyno server` for all"
+            );
         }
         if let StartedBy::Systemd { unit, user } = &stopping.started_by {
             let systemctl = if *user {

@@ -22,10 +22,13 @@ use crate::api::server::ServerInfo;
 use crate::error::UserError;
 use crate::executable::{HELD, READY};
 use crate::home::Home;
-use crate::home::lock::last_holder;
+use crate::home::lock::{Holder, last_holder};
 
 use super::Client;
 
+/// How long a server that runs may be without its socket: it gives requests that it is answering five seconds when it
+/// leaves, and makes a socket that was removed at once.
+const SOCKET_TIME: Duration = Duration::from_secs(7);
 /// From the first look to an answer of the server.
 const START_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at a server that starts or leaves; doubled up to the second.
@@ -79,6 +82,7 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
             let _ = client.post::<serde_json::Value>("/server/actions/replace", &());
         }
         if start(home, launch, deadline)? != Word::Ready {
+            remind(home);
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -91,13 +95,36 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
 /// # Errors
 /// A [`UserError`] when somebody holds the lock but does not answer.
 pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
-    match greet(home, Instant::now() + START_TIME)? {
+    let mut found = greet(home, Instant::now() + START_TIME)?;
+    if found.is_none()
+        && let Some(holder) = remind(home)
+    {
+        // It is just starting, or leaving, or its socket was removed.
+        let deadline = Instant::now() + SOCKET_TIME;
+        while found.is_none() && !holder.has_ended_within(PAUSES.1)? {
+            if Instant::now() > deadline {
+                return Err(no_answer(home).into());
+            }
+            found = greet(home, Instant::now() + START_TIME)?;
+        }
+    }
+    match found {
         Some((mut client, server)) => {
             client.set_patience(None)?;
             Ok(Some((client, server)))
         }
         None => Ok(None),
     }
+}
+
+/// Asks a server whose socket is not there to see to that; the result is the server.
+fn remind(home: &Home) -> Option<Holder> {
+    if home.api_socket().exists() {
+        return None;
+    }
+    let holder = Holder::find(home).ok().flatten()?;
+    holder.remind();
+    Some(holder)
 }
 
 /// For whoever has lost one server: connects to whichever there is now, of whatever build. Starts one if none runs.

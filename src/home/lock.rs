@@ -77,6 +77,12 @@ impl Holder {
         self.process.signal(Signal::TERM)
     }
 
+    /// Asks it to look after its socket, which may have been removed. By a signal that means nothing to a process that
+    /// does not wait for it, such as a server that is just starting.
+    pub fn remind(&self) {
+        let _ = self.process.signal(Signal::CONT);
+    }
+
     /// Waits until it has ended; false if it has not within `patience`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::application::{Application, Reply, Request, Via};
+use super::asleep::Asleep;
 use crate::api::account::Identity;
 use crate::api::app::{self, Places};
 use crate::api::range::Range;
@@ -55,6 +56,8 @@ pub struct Host {
     pub since: Timestamp,
     /// Where apps are to be found.
     pub places: Places,
+    /// The apps whose formations are not looked after for now.
+    pub asleep: Asleep,
     /// Where the logs of the apps are.
     logs: PathBuf,
 }
@@ -95,6 +98,7 @@ impl Host {
             public: None,
             since,
             places: Places::default(),
+            asleep: Asleep::read(home.join("asleep")),
             logs: home.join("logs"),
         })
     }
@@ -140,7 +144,9 @@ impl Host {
 
     /// The resource of an app.
     pub fn resource(&self, app: &App) -> app::App {
-        app::App::new(app, &self.account, &self.places)
+        let mut resource = app::App::new(app, &self.account, &self.places);
+        resource.asleep = self.asleep.has(&app.id);
+        resource
     }
 
     /// The folder of an app's log.

@@ -32,17 +32,19 @@ use super::formations::Formations;
 use super::git_http::{GitProcesses, GitRequest};
 use super::host::{self, Host, response};
 use super::limits::Limits;
+use super::listener::ApiSocket;
 use super::log_keeper::LogKeeper;
 use super::logs::{self, Logs};
 use super::routes;
 use super::service_manager::ServiceManager;
 use super::sessions::Sessions;
-use super::signals::StopSignals;
+use super::signals::{Reminders, StopSignals};
 use super::startup;
 use super::status::Origin;
 use super::supervisors::Remains;
 use crate::api::account::RateLimit;
 use crate::api::server::ServerInfo;
+use crate::api::server::StartedBy;
 use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
 use crate::home::Home;
@@ -93,6 +95,7 @@ struct Service {
     home: PathBuf,
     sourced: Sourced,
     signals: StopSignals,
+    reminders: Reminders,
     log_keeper: LogKeeper,
     manager: ServiceManager,
     /// The server starts no dyno any more, and leaves when the last one has ended.
@@ -163,6 +166,10 @@ impl Service {
             .tree_owner()
             .map(|(uid, gid)| crate::slug::Owner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
+        let origin = Origin::of_process(idle);
+        if origin.by != StartedBy::Command {
+            host.asleep.wake_all();
+        }
         host.slugs
             .sweep()
             .context("cannot clear up what an earlier server left")?;
@@ -207,10 +214,11 @@ impl Service {
             log_keeper,
             logs: Logs::new(descriptors.connections, sourced.settings.log_keep_alive),
             info: about::this_server(idle)?,
-            origin: Origin::of_process(idle),
+            origin,
             home: home.to_owned(),
             sourced,
             signals: StopSignals::catch(ctx.reactor())?,
+            reminders: Reminders::catch(ctx.reactor())?,
             manager,
             ending: false,
             destroying: Vec::new(),
@@ -253,6 +261,21 @@ impl Service {
             && self.sessions.is_empty()
             && ctx.connections() == 0
             && ctx.jobs() == 0
+    }
+
+    /// A client does not find the socket: if it is gone, there is another.
+    fn look_after_socket(&self, ctx: &mut Ctx<Self>) {
+        let path = self.home.join("api.sock");
+        if ctx.is_stopping() || path.exists() {
+            return;
+        }
+        match ApiSocket::bind(path) {
+            Ok(socket) => {
+                tell!("`api.sock` was removed; there is another now");
+                ctx.listen(socket);
+            }
+            Err(error) => tell!("`api.sock` was removed, and cannot be made again: {error}"),
+        }
     }
 
     /// Those who have waited for these dynos to end go on.
@@ -543,6 +566,7 @@ impl Application for Service {
             }
             event if self.dynos.host_changed(event, ctx.reactor()) => {}
             event if self.signals.came(event) => ctx.stop(),
+            event if self.reminders.came(event) => self.look_after_socket(ctx),
             event if self.logs.came(event, ctx) => {}
             event if self.gits.came(event, ctx) => {}
             _ => {}

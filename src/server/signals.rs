@@ -1,4 +1,5 @@
-//! The signals that stop a server in order: SIGTERM, SIGINT, and SIGHUP, which a terminal sends that is closed.
+//! The signals that stop a server in order: SIGTERM, SIGINT, and SIGHUP, which a terminal sends that is closed; and the
+//! one by which a client that does not find the server's socket asks for it, SIGCONT.
 //!
 //! Whoever starts the server may have had the latter two ignored, with `nohup` or as a job of a script's in the
 //! background. Then they stay ignored.
@@ -6,12 +7,31 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
 
 use crate::reactor::{Event, Interest, Reactor, Token};
 use crate::sys::signal::unless_ignored;
 
-/// Turns them into an event of the loop's. For the life of the process: the handlers stay.
+/// Turns the one into an event of the loop's. For the life of the process: the handler stays.
+#[derive(Debug)]
+pub struct Reminders(StopSignals);
+
+impl Reminders {
+    /// Catches the signal from now on.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn catch(reactor: &mut Reactor) -> io::Result<Self> {
+        StopSignals::of(&[SIGCONT], reactor).map(Self)
+    }
+
+    /// Whether `event` means that it has come.
+    pub fn came(&mut self, event: Event) -> bool {
+        self.0.came(event)
+    }
+}
+
+/// Turns those that stop into an event of the loop's. For the life of the process: the handlers stay.
 #[derive(Debug)]
 pub struct StopSignals {
     pipe: UnixStream,
@@ -24,11 +44,16 @@ impl StopSignals {
     /// # Errors
     /// When descriptors have run out.
     pub fn catch(reactor: &mut Reactor) -> io::Result<Self> {
+        let others = unless_ignored([SIGINT, SIGHUP]);
+        let signals: Vec<_> = [SIGTERM].into_iter().chain(others).collect();
+        Self::of(&signals, reactor)
+    }
+
+    fn of(signals: &[i32], reactor: &mut Reactor) -> io::Result<Self> {
         let (pipe, writer) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let others = unless_ignored([SIGINT, SIGHUP]);
-        for signal in [SIGTERM].into_iter().chain(others) {
-            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+        for signal in signals {
+            signal_hook::low_level::pipe::register(*signal, writer.try_clone()?)?;
         }
         let token = reactor.token();
         reactor.register(&pipe, token, Interest::READABLE)?;

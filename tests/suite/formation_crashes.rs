@@ -40,7 +40,10 @@ fn a_crash_is_tried_again_at_once_and_then_later_and_deploy_tells_of_it() {
         let ps = host.dyno(&app, &["ps"]).finish().succeeds().text();
         let heading = "=== web: `echo last words; exit 3`\nweb.1: crashed ";
         assert!(ps.starts_with(heading), "{ps}");
-        assert!(ps.contains(": exit 3, 2 times in a row; next try in "), "{ps}");
+        assert!(
+            ps.contains(": exit 3, 2 times in a row; next try in "),
+            "{ps}"
+        );
         assert_eq!(states(&host, &app), ["web.1 crashed"]);
     };
     is_crashed();
@@ -185,10 +188,7 @@ fn what_never_listens_is_r10_whoever_else_does() {
 #[test]
 fn r10_says_where_the_dyno_listens_instead() {
     require("python3");
-    let host = Host::with(&[
-        ("DYNO_BOOT_TIMEOUT", "3"),
-        ("DYNO_CRASH_SECOND_WAIT", "1h"),
-    ]);
+    let host = Host::with(&[("DYNO_BOOT_TIMEOUT", "3"), ("DYNO_CRASH_SECOND_WAIT", "1h")]);
     let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let other = free.local_addr().unwrap().port();
     drop(free);
@@ -199,7 +199,11 @@ fn r10_says_where_the_dyno_listens_instead() {
         .finish()
         .holds("where it listens", |printed| printed.contains(&listens))
         .fails_with(1, "did not listen on $PORT in time (R10)", "dyno ps");
-    let ps = host.dyno(&app, &["ps", "--json"]).finish().succeeds().text();
+    let ps = host
+        .dyno(&app, &["ps", "--json"])
+        .finish()
+        .succeeds()
+        .text();
     assert!(ps.contains(&listens), "{ps}");
 }
 

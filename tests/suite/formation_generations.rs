@@ -1,23 +1,26 @@
 //! Where one dyno takes another's place, and the two cannot both have something: a port of their own, a lock. And what counts
 //! as launched: a dyno that dies a moment after it was up does not.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::formation::{
-    id_of, lines_of, states, tells_in_order, wait_for_states, wait_for_successor,
+    few_ports, id_of, lines_of, states, tells_in_order, wait_for_states, wait_for_successor,
 };
 use crate::harness::{Host, eventually, require, write};
 use crate::routing;
 
-/// Listens on `$SHARED` beside `$PORT`, or is not; told to end, it takes its time.
+/// Listens on `$SHARED` beside `$PORT`, or is not; told to end, it does so a moment after a successor has met it.
 const EXCLUSIVE: &str = r#"
-import os, signal, sys, threading, time
+import os, signal, sys, threading, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+met = threading.Event()
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path == "/met":
+            met.set()
         self.send_response(200)
         self.send_header("Content-Length", "3")
         self.end_headers()
@@ -25,14 +28,17 @@ class Answer(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-def end(*_):
-    time.sleep(1.5)
+def leave():
+    met.wait(20)
+    time.sleep(0.3)
     os._exit(0)
 
-signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave).start())
+shared = int(os.environ["SHARED"])
 try:
-    figures = ThreadingHTTPServer(("127.0.0.1", int(os.environ["SHARED"])), Answer)
+    figures = ThreadingHTTPServer(("127.0.0.1", shared), Answer)
 except OSError:
+    urllib.request.urlopen("http://127.0.0.1:%d/met" % shared)
     sys.exit("the port of the figures is taken")
 print("has it", flush=True)
 if os.environ["DYNO"].startswith("web"):
@@ -49,10 +55,7 @@ fn exclusive(host: &Host, process_type: &str) -> PathBuf {
     let procfile = format!("{process_type}: exec python3 exclusive.py\n");
     let files = [("Procfile", &*procfile), ("exclusive.py", EXCLUSIVE)];
     let app = host.folder_of("shop", &files);
-    // Free now, and of nobody's range.
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let shared = format!("SHARED={}", port.local_addr().unwrap().port());
-    drop(port);
+    let shared = format!("SHARED={}", few_ports(1).0.start());
     host.dyno(&app, &["create"]).finish().succeeds();
     host.dyno(&app, &["config:set", &shared])
         .finish()
@@ -129,18 +132,17 @@ fn a_worker_that_cannot_live_beside_its_predecessor_is_there_when_that_has_ended
         &["deploy"],
         &["config:set", "A=1"],
     ] {
-        let before = id_of(&host, &app, "worker.1");
-        host.dyno(&app, change).finish().succeeds();
-        host.wait_for_log("app[worker.1]: has it");
-        let has_it = || {
+        let count = |text: &str| {
             let lines = lines_of(&host, "app[worker.1]");
-            (lines.last().map(String::as_str) == Some("has it")).then_some(())
+            lines.iter().filter(|line| *line == text).count()
         };
+        eventually("it has the port", || (count("has it") > 0).then_some(()));
+        let (had, met) = (count("has it"), count(MET));
+        host.dyno(&app, change).finish().succeeds();
         eventually("the successor has the port", || {
-            (id_of(&host, &app, "worker.1") != before)
-                .then(has_it)
-                .flatten()
+            (count("has it") > had).then_some(())
         });
+        assert!(count(MET) > met, "{change:?}");
         wait_for_states(&host, &app, &["worker.1 up"]);
     }
 }

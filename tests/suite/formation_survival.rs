@@ -191,16 +191,22 @@ fn after_a_reboot_the_next_command_brings_the_formation_back() {
 }
 
 #[test]
-fn what_was_stopped_with_the_server_comes_back_with_the_next() {
+fn what_was_stopped_with_the_server_comes_back_when_it_is_told_to_and_not_by_a_look() {
     if lacks("python3") {
         return;
     }
     let host = Host::new();
     let app = shop(&host);
-    host.dyno(&app, &["server:stop", "--all"])
-        .finish()
-        .succeeds();
-    assert!(host.server().is_none() && host.processes().is_empty());
+    let stop = || {
+        host.dyno(&app, &["server:stop", "--all"])
+            .finish()
+            .succeeds()
+            .mentions(
+                "formations stay down until they are told to come back: `dyno ps:restart -a APP`",
+            );
+        assert!(host.server().is_none() && host.processes().is_empty());
+    };
+    stop();
     for name in ["web.1", "web.2", "worker.1"] {
         assert_eq!(
             lines_of(&host, &format!("heroku[{name}]"))[2..],
@@ -211,8 +217,35 @@ fn what_was_stopped_with_the_server_comes_back_with_the_next() {
             ]
         );
     }
-    host.dyno(&app, &["ps:wait"]).finish().succeeds();
-    assert_eq!(states(&host, &app), ALL_UP);
+    // Whoever looks has nothing started, by whichever server.
+    for look in [
+        &["ps"][..],
+        &["apps"],
+        &["logs"],
+        &["apps:info"],
+        &["config"],
+    ] {
+        host.dyno(&app, look).finish().succeeds();
+        assert_eq!(states(&host, &app), [""; 0], "{look:?}");
+    }
+    host.kill_server();
+    let told = "`dyno ps:restart -a web` brings it back\n";
+    for look in ["ps", "apps:info"] {
+        host.dyno(&app, &[look]).finish().succeeds().mentions(told);
+    }
+    let (first, second) = (["web=2", "worker=1"], ["ps:restart"]);
+    for wakes in [&second[..], &[&["ps:scale"][..], &first].concat()] {
+        host.dyno(&app, wakes).finish().succeeds();
+        wait_for_states(&host, &app, &ALL_UP);
+        host.dyno(&app, &["ps"])
+            .finish()
+            .succeeds()
+            .does_not_mention("brings it back");
+        stop();
+    }
+    let _server = host.dyno(&host.path(), &["server"]).start();
+    wait_for_states(&host, &app, &ALL_UP);
+    stop();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Host, Running, binary, eventually, root, write};
+use crate::harness::{Host, Running, binary, eventually, require, root, write};
 
 /// `echo up`, then whatever comes on standard input.
 fn cat<'a>(host: &'a Host, app: &Path) -> Running<'a> {
@@ -228,4 +228,51 @@ fn systemd_understands_the_unit_files() {
             Err(error) => eprintln!("not tried, without systemd-analyze: {error}"),
         }
     }
+}
+
+#[test]
+fn a_socket_that_was_removed_is_made_again_and_every_command_goes_on() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    let server = host.server().unwrap().pid;
+    let state = host.state();
+    let runs = format!("server:       running (process {server})\n");
+    for (command, says) in [
+        (&["server:status"][..], &*runs),
+        (&["apps"], "plain\n"),
+        (&["run", "-q", "--no-tty", "echo here"], "here\n"),
+    ] {
+        fs::remove_file(state.join("api.sock")).unwrap();
+        host.dyno(&app, command)
+            .finish()
+            .succeeds()
+            .holds("its answer", |printed| printed.contains(says));
+        assert_eq!(host.server().unwrap().pid, server);
+    }
+    fs::remove_file(state.join("api.sock")).unwrap();
+    host.dyno(&app, &["server:stop"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("Stopping the server (process {server})... done\n"));
+    assert!(host.server().is_none());
+    assert!(!state.join("api.sock").exists());
+}
+
+#[test]
+fn visitors_that_are_refused_from_now_on_are_told_of() {
+    require("python3");
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.folder("web");
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    let refused = "visitors are refused until the next server runs";
+    host.dyno(&app, &["server:stop"])
+        .finish()
+        .succeeds()
+        .mentions(refused);
+    host.dyno(&app, &["ps:scale", "web=0"]).finish().succeeds();
+    host.wait_for_log("heroku[web.1]: Process exited with status 143");
+    host.dyno(&app, &["server:stop"])
+        .finish()
+        .succeeds()
+        .does_not_mention(refused);
 }

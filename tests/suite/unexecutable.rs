@@ -11,7 +11,11 @@ const SAYS: &str = "The command could not be executed: ";
 
 /// A program of another machine, as far as anybody looks.
 fn foreign() -> Vec<u8> {
-    let other: u16 = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+    let other: u16 = if cfg!(target_arch = "x86_64") {
+        183
+    } else {
+        62
+    };
     let mut bytes = vec![0; 256];
     bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
     bytes[16] = 2;
@@ -44,29 +48,60 @@ fn a_command_that_cannot_be_executed_says_why_and_keeps_its_status() {
     let app = app(&host, "nothing: true\n");
     let mut runs = 0;
     for (command, why) in [
-        ("./misspelt", "`./misspelt` asks in its first line for `pyhton`, which is not on the dyno's PATH"),
-        ("exec ./missing", "`./missing` asks in its first line for `/no/such/interpreter`, which is not there"),
-        ("./windows a b", "`./windows` has Windows line ends (CRLF), so its first line asks for `/bin/sh\\r`"),
-        ("A=1 ./windows-env", "`./windows-env` has Windows line ends (CRLF)"),
-        ("./not-executable", "`./not-executable` is not executable (`chmod +x` makes it so)"),
+        (
+            "./misspelt",
+            "`./misspelt` asks in its first line for `pyhton`, which is not on the dyno's PATH",
+        ),
+        (
+            "exec ./missing",
+            "`./missing` asks in its first line for `/no/such/interpreter`, which is not there",
+        ),
+        (
+            "./windows a b",
+            "`./windows` has Windows line ends (CRLF), so its first line asks for `/bin/sh\\r`",
+        ),
+        (
+            "A=1 ./windows-env",
+            "`./windows-env` has Windows line ends (CRLF)",
+        ),
+        (
+            "./not-executable",
+            "`./not-executable` is not executable (`chmod +x` makes it so)",
+        ),
         ("./foreign", "`./foreign` is a program for "),
         ("./folder", "`./folder` is a folder"),
         ("true && ./gone", "there is no file `./gone`"),
-        ("pyhton3 web.py", "there is no program `pyhton3` on the dyno's PATH"),
+        (
+            "pyhton3 web.py",
+            "there is no program `pyhton3` on the dyno's PATH",
+        ),
     ] {
         runs += 1;
         let outcome = host.run(&app, &["--no-tty", command]).finish();
         outcome.mentions(&format!("dyno: {SAYS}{why}"));
-        assert!(matches!(outcome.code(), Some(126 | 127)), "{command}: {:?}", outcome.code());
+        assert!(
+            matches!(outcome.code(), Some(126 | 127)),
+            "{command}: {:?}",
+            outcome.code()
+        );
         let logged = lines_of(&host, &format!("heroku[run.{runs}]"));
-        let at = logged.iter().position(|line| line.starts_with(&format!("{SAYS}{why}")));
+        let at = logged
+            .iter()
+            .position(|line| line.starts_with(&format!("{SAYS}{why}")));
         let at = at.unwrap_or_else(|| panic!("{command}: {logged:?}"));
-        assert!(logged[at + 1].starts_with("Process exited with status 12"), "{logged:?}");
+        assert!(
+            logged[at + 1].starts_with("Process exited with status 12"),
+            "{logged:?}"
+        );
     }
     // These are the command's own.
     for command in ["exit 127", "./right 126", "sh -c ./gone"] {
         let outcome = host.run(&app, &["--no-tty", command]).finish();
-        assert!(matches!(outcome.code(), Some(126 | 127)), "{command}: {:?}", outcome.code());
+        assert!(
+            matches!(outcome.code(), Some(126 | 127)),
+            "{command}: {:?}",
+            outcome.code()
+        );
         outcome.does_not_mention(SAYS);
     }
     host.dyno(&app, &["run:detached", "--wait", "./misspelt"])
@@ -84,6 +119,10 @@ fn a_dyno_of_the_formation_that_cannot_be_executed_says_why_where_it_was_deploye
         .finish()
         .holds("why", |printed| printed.contains(&why))
         .fails_with(1, "1 dyno crashed: `web.1` (exit 12", "dyno ps");
-    let ps = host.dyno(&app, &["ps", "--json"]).finish().succeeds().text();
+    let ps = host
+        .dyno(&app, &["ps", "--json"])
+        .finish()
+        .succeeds()
+        .text();
     assert!(ps.contains("has Windows line ends (CRLF)"), "{ps}");
 }

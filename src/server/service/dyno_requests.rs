@@ -213,6 +213,7 @@ impl Service {
     /// `DELETE /apps/A/dynos`: restarts the formation. One-offs are not of it.
     fn restart_formation(&mut self, app: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.host.store.app(app)?;
+        self.host.asleep.wake(&app.id);
         let alive = self.host.store.live_dynos(Some(&app.id))?;
         self.retire_all(&alive)?;
         // What waits after a crash is tried at once.
@@ -235,6 +236,7 @@ impl Service {
             let message = format!("`{}` has no dyno of type `{shown}`", app.name);
             return Err(ApiError::not_found(message).hint("`dyno ps` lists those that run"));
         }
+        self.host.asleep.wake(&app.id);
         self.retire_all(&dynos)?;
         for one_off in dynos.iter().filter(|dyno| !dyno.formation) {
             self.stop_one_off(one_off)?;

@@ -97,7 +97,8 @@ impl Service {
         if self.destroying.iter().any(|it| it.app_id == app_id) {
             return;
         }
-        if !self.ending && self.sessions.may_start(app_id) && !ctx.is_stopping() {
+        let is_awake = self.sessions.may_start(app_id) && !self.host.asleep.has(app_id);
+        if !self.ending && is_awake && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
@@ -369,6 +370,7 @@ impl Service {
 
     /// There is another release: its release phase runs first, or the formation moves to it.
     pub(super) fn after_release(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.host.asleep.wake(app_id);
         self.follow(app_id, ctx);
         self.go_on_with_release_phases(ctx);
     }

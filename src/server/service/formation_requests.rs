@@ -24,6 +24,7 @@ impl Service {
 
     /// What is wanted of this app's dynos has changed.
     pub(super) fn formation_changed(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.host.asleep.wake(app_id);
         self.follow(app_id, ctx);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::application::{Ctx, Reply, Request};
+use super::super::formation::is_wanted;
 use super::super::host::{Answer, response};
 use super::super::routes;
 use super::super::status::Usage;
@@ -75,7 +76,12 @@ impl Service {
         }
         match all {
             // It leaves when the last one has ended; see `turn_ended`.
-            true => self.ending = true,
+            true => {
+                self.ending = true;
+                let apps = self.host.store.apps()?.into_iter().map(|app| app.id);
+                let apps: Vec<_> = apps.filter(|id| is_wanted(&self.host, id)).collect();
+                self.host.asleep.send(apps.into_iter());
+            }
             false => ctx.stop(),
         }
         let stopping = StoppingServer {
