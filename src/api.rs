@@ -172,6 +172,31 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| ApiError::invalid(format!("`{name}` is missing")))
     }
 
+    /// A field that is true or false, if it is there. Other clients write `1` and `0`, or any of these as text.
+    ///
+    /// # Errors
+    /// As [`optional`](Self::optional).
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        let raw = self.0.get(name).map(|raw| raw.get().trim());
+        match raw.map(|raw| raw.trim_matches('"')) {
+            Some("1" | "true") => Ok(Some(true)),
+            Some("0" | "false") => Ok(Some(false)),
+            _ => self.optional(name),
+        }
+    }
+
+    /// A number, if it is there, or one as text.
+    ///
+    /// # Errors
+    /// As [`optional`](Self::optional).
+    pub fn number(&self, name: &str) -> Result<Option<u32>, ApiError> {
+        let raw = self.0.get(name).map(|raw| raw.get().trim_matches('"'));
+        match raw.and_then(|raw| raw.parse().ok()) {
+            Some(number) => Ok(Some(number)),
+            None => self.optional(name),
+        }
+    }
+
     /// A field with text for people, if it is there.
     ///
     /// # Errors

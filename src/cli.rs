@@ -80,7 +80,7 @@ fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 #[derive(Debug, Parser)]
 #[command(
     name = "dyno",
-    version,
+    version = crate::executable::version(),
     max_term_width = 100,
     arg_required_else_help = true
 )]

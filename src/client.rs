@@ -283,6 +283,19 @@ impl Client {
         })
     }
 
+    /// Asks by a POST of `body` for what comes as descriptors, in `protocol`, and gives the connection up.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn take_parts(
+        self,
+        target: &str,
+        protocol: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<Upgraded> {
+        self.change_protocol("POST", target, protocol, &serde_json::to_vec(body)?)
+    }
+
     /// Asks for `protocol` on this connection, and gives it up.
     #[cfg(test)]
     fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {

@@ -34,6 +34,9 @@ pub struct DynoSpec {
     pub name: String,
     /// The app's id; names its log folder.
     pub app_id: String,
+    /// The app's name when the dyno was started, for people.
+    #[serde(default)]
+    pub app: String,
     /// The command as it was given.
     pub command: String,
     /// The command as the shell gets it: process types substituted.

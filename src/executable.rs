@@ -1,17 +1,25 @@
 //! This program's own file: which build it is, the path to start it again by, and the words that a
 //! server it was started as says to its starter.
 //!
-//! Such a server has the writing end of a pipe as its standard input. On it the server says, in one
-//! word, how the start went. The pipe's end without a word means that it failed; the log says why.
+//! Such a server has one end of a pair of sockets as its standard input. From it the server takes what an earlier one
+//! has left it (see [`handover`](crate::handover)); on it the server says, in one word, how the start went. The pair's end without
+//! a word means that it failed; the log says why.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::api::server::Build;
 
 /// The file that this process runs, even if another was put in its place since.
 pub const PATH: &str = "/proc/self/exe";
+
+/// What the server of this state folder is called among processes.
+pub fn server_title(home: &Path) -> String {
+    format!("dyno: server {}", home.display())
+}
 
 /// Where this program is, for others to run it. If another was put in its place since, that one is there.
 ///
@@ -30,17 +38,42 @@ pub const READY: &[u8] = b"ready";
 /// The word for "another server holds the lock".
 pub const HELD: &[u8] = b"held";
 
-/// Tells builds apart: the version, and size and time of the file. Two processes with the same build
-/// id run the same file, or a copy that kept its time.
-///
-/// # Errors
-/// When `/proc` is not there.
-pub fn build_id() -> io::Result<String> {
-    let file = std::fs::metadata(PATH)?;
-    let (version, size) = (env!("CARGO_PKG_VERSION"), file.size());
-    Ok(format!(
-        "{version}-{size:x}-{:x}.{:x}",
-        file.mtime(),
-        file.mtime_nsec()
-    ))
+/// When the sources of this build were last changed, as `build.rs` found; digits alone, so that it can be found in the file.
+static BUILT_AT: &str = concat!("dyno-built-at=", env!("DYNO_BUILT_AT"), ";");
+
+/// This build: what it is made of, and what tells it from others. A copy of the file is the same build.
+pub fn build() -> Build {
+    // Where the linker was told to leave the note out, commit and time have to do.
+    let id = crate::sys::image::build_id().unwrap_or_default();
+    let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = std::hint::black_box(BUILT_AT)
+        .trim_start_matches(|char: char| !char.is_ascii_digit())
+        .trim_end_matches(';');
+    Build {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        id,
+        commit: env!("DYNO_COMMIT").to_owned(),
+        built_at: digits.parse().unwrap_or_default(),
+    }
+}
+
+/// What `dyno --version` says after the name.
+pub fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| build().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_knows_what_it_is_made_of() {
+        let build = build();
+        assert_eq!(build.id.len(), 40, "{build:?}");
+        assert_eq!(build, super::build());
+        let version = version();
+        assert!(version.starts_with(env!("CARGO_PKG_VERSION")), "{version}");
+        assert!(version.contains(&build.id[..12]), "{version}");
+    }
 }

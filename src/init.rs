@@ -240,7 +240,7 @@ fn prepare(control: BorrowedFd<'_>) -> Result<UnixStream> {
     let (reader, writer) = UnixStream::pair()?;
     reader.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, writer)?;
-    let _ = rustix::thread::set_name(c"dyno-init");
+    crate::sys::title::set("dyno: init");
     control::send(control, &FromInit::Ready, &[]).context("the supervisor is gone")?;
     Ok(reader)
 }

@@ -293,6 +293,27 @@ pub fn is_open_in(processes: &Path, inode: u64) -> bool {
         .any(|process| has_open(&process, &wanted))
 }
 
+/// Which process listens on this port of the loopback interface: its number and name. None if that is not to be seen.
+pub fn process_on(port: u16) -> Option<(u32, String)> {
+    let socket = link_to(Listeners::open().on_port(port).ok()??.inode);
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut numbered = processes.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        Some((number, entry.path()))
+    });
+    let (number, process) = numbered.find(|(_, process)| has_open(process, &socket))?;
+    let name = std::fs::read_to_string(process.join("comm")).ok()?;
+    Some((number, name.trim_end().to_owned()))
+}
+
+/// Who has a port, in words for people: `process 4711 (nginx)`, or `another program`.
+pub fn who_has(port: u16) -> String {
+    match process_on(port) {
+        Some((number, name)) => format!("process {number} ({name})"),
+        None => "another program".to_owned(),
+    }
+}
+
 /// What `/proc/PID/fd` shows for the socket of this inode.
 pub fn link_to(inode: u64) -> String {
     format!("socket:[{inode}]")
@@ -338,6 +359,16 @@ mod tests {
         drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
         drop(claim);
         claim_port(port).unwrap();
+    }
+
+    #[test]
+    fn who_has_a_port_is_told_by_name() {
+        let ours = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = ours.local_addr().unwrap().port();
+        let (number, name) = process_on(port).unwrap();
+        assert_eq!(number, std::process::id());
+        assert_eq!(who_has(port), format!("process {number} ({name})"));
+        drop(ours);
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod token;
 // One resource each.
 mod build;
 mod executable;
+mod handover;
 mod home;
 mod listener;
 mod log_file;

@@ -11,6 +11,7 @@ mod engine;
 mod error_page;
 mod exchange;
 mod failure;
+mod forwarded;
 mod headers;
 mod log;
 mod pool;
@@ -90,9 +91,20 @@ pub enum ToRouter {
     /// It has been told of every app: clients may come in. Until then they wait to be accepted, for to be told that there
     /// is no such app would be wrong.
     Ready,
-    /// To let nobody in any more, and to end when those who are there have their answers, or after
-    /// [`Settings::leave_time`].
-    Leave,
+    /// To let nobody in any more, and to end when those who are there have their answers, or after a while.
+    Leave(Leave),
+}
+
+/// What becomes of the socket when the router leaves, and of those who have just come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It is closed: those who have come are served, all others are refused. [`Settings::leave_time`] is what there is.
+    ForGood,
+    /// The service manager has it: those who come wait for the next router, which starts when this one has ended. The
+    /// time is the same.
+    ToManager,
+    /// Another router has it: this one may take [`Settings::succeeded_time`].
+    ToSuccessor,
 }
 
 /// What the router tells.
@@ -188,13 +200,13 @@ impl Router {
     }
 
     /// Has it leave, without waiting for it.
-    pub fn leave(&self) {
-        self.send(ToRouter::Leave);
+    pub fn leave(&self, leave: Leave) {
+        self.send(ToRouter::Leave(leave));
     }
 
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.send(ToRouter::Leave);
+            self.send(ToRouter::Leave(Leave::ForGood));
             let _ = thread.join();
         }
     }

@@ -4,6 +4,7 @@
 //! one is handed the value; nothing else reads file or environment for it. Most are read by the server when it starts.
 
 mod file;
+mod networks;
 pub mod rule;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,9 +14,11 @@ use std::time::Duration;
 
 use crate::error::{UserError, shown};
 
+pub use networks::Network;
 pub use rule::Listen;
 
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
+use networks::Networks;
 use rule::{Choice, Count, FilePath, Hosts, Place, Ports, Rule, Size, Time};
 
 const fn seconds(seconds: u64) -> Duration {
@@ -156,6 +159,10 @@ settings! {
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
     /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
     router: Listen, Server, Place { usual: loopback(8080), on: true };
+    /// Whose word counts for who a visitor is, and whether over TLS (`X-Forwarded-…`, `Forwarded`): the proxies before the router.
+    ///
+    /// `loopback` is right when a proxy on this host, and nothing else here that one should not trust, comes to the router.
+    trusted_proxies: Vec<Network>, Server, Networks { most: 64 };
     /// Where the API can be reached over TCP, with a token, as `http://127.0.0.1:5001`.
     ///
     /// On a loopback address, with TLS or without; elsewhere only with TLS.
@@ -186,6 +193,12 @@ settings! {
     id_mapping: bool, Server, Choice(&[("auto", true), ("off", false)]);
     /// How long a server that was started by a command stays when there is nothing to do.
     idle_linger: Duration, Server, time(seconds(300), Duration::ZERO, YEAR);
+}
+
+/// The networks of a value of `trusted_proxies`, for tests of those who use them.
+#[cfg(test)]
+pub fn networks_for_tests(text: &str) -> Vec<Network> {
+    Networks { most: 64 }.parse(text).unwrap()
 }
 
 /// How dynos are kept apart from each other and from the host.

@@ -57,6 +57,9 @@ use port::Port;
 use session::Session;
 use stops::Stops;
 
+/// What a supervisor is called that has no dyno yet.
+pub const WAITING: &str = "dyno: waits for a dyno";
+
 /// The largest spec, in bytes: far above what its bounded parts add up to.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
@@ -75,6 +78,7 @@ const OPEN_FILES: u64 = 512;
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
+    crate::sys::title::set(WAITING);
     rustix::process::chdir("/")?;
     open_files::set_soft_limit(OPEN_FILES)?;
     // A file that may not grow is an error like a full disk, and no reason to die.
@@ -88,6 +92,7 @@ pub fn run() -> Result<()> {
     let spec = fds.next().context("no spec came along")?;
     let _port = fds.next();
     let spec = read_spec(spec)?;
+    crate::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
     let folder = spec.folder.clone();
     let patience = spec
         .attached

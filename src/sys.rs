@@ -9,8 +9,10 @@
 )]
 
 pub mod held;
+pub mod image;
 pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod title;

@@ -154,7 +154,7 @@ impl CreateApp {
         Ok(Self {
             name: name.map(|name| AppName::parse(&name)).transpose()?,
             folder,
-            unless_linked: fields.optional("unless_linked")?.unwrap_or(false),
+            unless_linked: fields.flag("unless_linked")?.unwrap_or(false),
         })
     }
 }
@@ -183,7 +183,7 @@ impl UpdateApp {
         }
         let name: Option<String> = fields.optional("name")?;
         let update = Self {
-            maintenance: fields.optional("maintenance")?,
+            maintenance: fields.flag("maintenance")?,
             name: name.map(|name| AppName::parse(&name)).transpose()?,
         };
         if update == Self::default() {

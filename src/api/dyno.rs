@@ -222,8 +222,8 @@ impl CreateDyno {
         let fields = Fields::parse(body)?;
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
-        request.attach = fields.optional("attach")?.unwrap_or(false);
-        request.one_output = fields.optional("one_output")?.unwrap_or(false);
+        request.attach = fields.flag("attach")?.unwrap_or(false);
+        request.one_output = fields.flag("one_output")?.unwrap_or(false);
         request.terminal = fields.optional("terminal")?.unwrap_or_default();
         let env: BTreeMap<String, Text> = fields.optional("env")?.unwrap_or_default();
         request.env = env
@@ -235,14 +235,14 @@ impl CreateDyno {
         let has_window = ["COLUMNS", "LINES"]
             .iter()
             .any(|it| request.env.contains_key(*it));
-        request.force_no_tty = fields.optional("force_no_tty")?.unwrap_or(!has_window);
+        request.force_no_tty = fields.flag("force_no_tty")?.unwrap_or(!has_window);
         if let Some(size) = fields.optional::<String>("size")? {
             request.size = Size::lookup(&size)?;
         }
         if let Some(process_type) = fields.optional("type")? {
             request.r#type = process_type;
         }
-        request.time_to_live = fields.optional("time_to_live")?;
+        request.time_to_live = fields.number("time_to_live")?;
         match request.time_to_live {
             Some(seconds) if !(1..=MAX_TIME_TO_LIVE).contains(&seconds) => {
                 Err(ApiError::invalid(format!(

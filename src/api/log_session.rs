@@ -44,8 +44,8 @@ impl CreateLogSession {
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         let mut query = LogQuery {
-            lines: fields.optional("lines")?,
-            tail: fields.optional("tail")?.unwrap_or(false),
+            lines: fields.number("lines")?,
+            tail: fields.flag("tail")?.unwrap_or(false),
             ..LogQuery::default()
         };
         if let Some(source) = fields.text("source")? {

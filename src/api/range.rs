@@ -39,8 +39,8 @@ pub struct Bound<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// Reads a field. No field, or an empty one, is the beginning of the list. Blanks are where they like, options
-    /// are apart by `,` or `;`, and one that is not known is passed over.
+    /// Reads a field, in whichever way a client writes it. No field, or an empty one, is the beginning of the list. Blanks are
+    /// where they like, what is not said is as usual, options are apart by `,` or `;`, and one that is not known is passed over.
     ///
     /// # Errors
     /// `416` when it makes no sense.
@@ -62,23 +62,30 @@ impl<'a> Range<'a> {
         if field.len() > LONGEST {
             return Err(wrong());
         }
-        let mut parts = field.split([';', ',']).map(str::trim);
-        let bounds = parts.next().unwrap_or_default();
-        if !bounds.is_empty() {
-            let (attribute, bounds) = bounds.split_once(' ').ok_or_else(wrong)?;
-            let (from, to) = bounds.split_once("..").ok_or_else(wrong)?;
-            range.attribute = attribute;
-            range.from = Bound::parse(from.trim(), |from| from.strip_prefix(']'));
-            range.to = Bound::parse(to.trim(), |to| to.strip_suffix('['));
-        }
-        for option in parts {
-            match option.split_once('=') {
-                Some(("max", max)) => {
+        let is = |word: &str, other: &str| word.trim().eq_ignore_ascii_case(other);
+        for part in field.split([';', ',']).map(str::trim) {
+            match part.split_once('=') {
+                Some((name, max)) if is(name, "max") => {
                     let max: usize = max.trim().parse().map_err(|_| wrong())?;
                     range.max = max.clamp(1, MOST);
                 }
-                Some(("order", order)) => range.descending = order.trim() == "desc",
-                _ => {}
+                Some((name, order)) if is(name, "order") => range.descending = is(order, "desc"),
+                Some(_) => {}
+                None if part.is_empty() => {}
+                None if !range.attribute.is_empty() => return Err(wrong()),
+                None => {
+                    let blank = part.find(char::is_whitespace).unwrap_or(part.len());
+                    let (attribute, bounds) = part.split_at(blank);
+                    let (attribute, bounds) = match attribute.contains("..") {
+                        true => ("", part),
+                        false => (attribute, bounds.trim()),
+                    };
+                    let whole = if bounds.is_empty() { ".." } else { bounds };
+                    let (from, to) = whole.split_once("..").ok_or_else(wrong)?;
+                    range.attribute = attribute;
+                    range.from = Bound::parse(from.trim(), |from| from.strip_prefix(']'));
+                    range.to = Bound::parse(to.trim(), |to| to.strip_suffix('['));
+                }
             }
         }
         Ok(range)
@@ -154,11 +161,13 @@ impl<'a> Bound<'a> {
         if text.is_empty() {
             return None;
         }
-        let bare = exclusive(text);
+        let bare = exclusive(text).map(str::trim);
+        // What begins after nothing begins at the beginning: `]..`.
         Some(Self {
             value: bare.unwrap_or(text),
             exclusive: bare.is_some(),
         })
+        .filter(|bound| !bound.value.is_empty())
     }
 }
 
@@ -203,6 +212,13 @@ mod tests {
             "version ..;max=15;order=desc;",
             "version  .. ; max=15 , order=desc ; ",
             "id ..; max=15, order=desc, unknown=1",
+            "version ]..; order=desc,max=15;",
+            "version ]..[ ; max = 15; ORDER=DESC",
+            "version; max=15; order=desc",
+            "..; max=15, order=desc",
+            "max=15; order=desc",
+            "; order=desc; max=15",
+            "order=desc,max=15;version\t..",
         ] {
             let expected = Some((0, u32::MAX, 15, true));
             assert_eq!(numbers(field), expected, "{field}");
@@ -218,6 +234,9 @@ mod tests {
             ("version 7..3; order=desc", (3, 7, USUAL, true)),
             ("version ..; max=0", (0, u32::MAX, 1, false)),
             ("version ..; max=5000", (0, u32::MAX, MOST, false)),
+            ("version", (0, u32::MAX, USUAL, false)),
+            ("version ] 3 .. 7 [", (4, 6, USUAL, false)),
+            ("bytes=0-", (0, u32::MAX, USUAL, false)),
         ] {
             assert_eq!(numbers(field), Some(expected), "{field}");
         }
@@ -227,9 +246,9 @@ mod tests {
     fn what_is_no_range_is_refused() {
         let long = format!("version {}..", "1".repeat(LONGEST));
         for field in [
-            "version",
             "version 1",
-            "..",
+            "version ..; id ..",
+            "3..",
             "version ..; max=many",
             "version x..",
             "id 3..",

@@ -160,7 +160,7 @@ impl CreateRelease {
             description: fields.text("description")?,
             folder,
             toolchains,
-            by_the_way: fields.optional("by_the_way")?.unwrap_or_default(),
+            by_the_way: fields.flag("by_the_way")?.unwrap_or_default(),
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! The server itself, as `GET /server` shows it. Ours; Heroku has no such resource.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,17 +9,76 @@ use serde::{Deserialize, Serialize};
 use super::Time;
 use crate::settings::Row;
 
+/// A build of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Build {
+    /// Its version.
+    pub version: String,
+    /// A hash of its contents, in hexadecimal: builds are the same if it is.
+    #[serde(rename = "build_id")]
+    pub id: String,
+    /// The commit that it is made of, with a `+` if its sources were changed since; empty if that is not known.
+    #[serde(default)]
+    pub commit: String,
+    /// When its sources were last changed, in seconds since 1970; 0 if that is not known. It orders builds of one version.
+    #[serde(default)]
+    pub built_at: u64,
+}
+
+impl Build {
+    /// Whether this build takes the place of the other. Of two that are of one version and one time, neither does.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let (ours, theirs) = (rank(&self.version), rank(&other.version));
+        let differ = self.id != other.id || self.id.is_empty();
+        differ && (ours, self.built_at) > (theirs, other.built_at)
+    }
+}
+
+/// How versions are ordered: by their numbers; one with a suffix (`1.0.0-rc.1`) comes before the one without.
+fn rank(version: &str) -> ([u64; 3], bool, &str) {
+    let plain = version.split('+').next().unwrap_or_default();
+    let (numbers, suffix) = plain.split_once('-').unwrap_or((plain, ""));
+    let mut numbers = numbers.split('.').map(|number| number.parse().unwrap_or(0));
+    let numbers = [(); 3].map(|()| numbers.next().unwrap_or(0));
+    (numbers, suffix.is_empty(), suffix)
+}
+
+impl fmt::Display for Build {
+    /// `0.1.0 (304f07f of 2026-11-23, build d0b9daea0738)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.version)?;
+        if !self.commit.is_empty() {
+            write!(f, "{}", self.commit)?;
+            if let (Ok(at), true) = (
+                jiff::Timestamp::from_second(self.built_at as i64),
+                self.built_at > 0,
+            ) {
+                write!(f, " of {}", at.strftime("%Y-%m-%d"))?;
+            }
+            f.write_str(", ")?;
+        }
+        write!(f, "build {})", self.id.get(..12).unwrap_or(&self.id))
+    }
+}
+
+/// Asks a server to make room for another build: `POST /server/actions/replace`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReplaceServer {
+    /// The build of whoever asks. Only a newer one gets what it asks for.
+    #[serde(flatten)]
+    pub build: Build,
+}
+
 /// Which server this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
-    /// Its [build](crate::executable::build_id).
-    pub build_id: String,
-    /// Its version, for people.
-    pub version: String,
+    /// Its [build](crate::executable::build).
+    #[serde(flatten)]
+    pub build: Build,
     /// Its process.
     pub pid: u32,
     /// Whether the command line has started it: then it leaves when there is nothing to do, and for
-    /// another build.
+    /// a newer build.
     pub idle: bool,
 }
 
@@ -123,5 +183,64 @@ impl From<Row> for SettingInfo {
             value: row.value,
             source: row.source.as_str().to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(version: &str, id: &str, built_at: u64) -> Build {
+        Build {
+            version: version.to_owned(),
+            id: id.to_owned(),
+            commit: String::new(),
+            built_at,
+        }
+    }
+
+    #[test]
+    fn a_build_is_newer_by_its_version_and_then_by_its_time() {
+        let newer = [
+            (("0.2.0", 1), ("0.1.9", 9)),
+            (("0.10.0", 1), ("0.9.0", 1)),
+            (("1.0.0", 1), ("1.0.0-rc.1", 9)),
+            (("0.1.0", 2), ("0.1.0", 1)),
+            (("0.1.0", 1), ("0.1.0", 0)),
+        ];
+        for ((version, at), (before, before_at)) in newer {
+            let (new, old) = (build(version, "a", at), build(before, "b", before_at));
+            assert!(new.is_newer_than(&old), "{new:?} {old:?}");
+            assert!(!old.is_newer_than(&new), "{new:?} {old:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_builds_that_are_equally_new_neither_makes_room() {
+        let (one, two) = (build("0.1.0", "a", 5), build("0.1.0+x", "b", 5));
+        assert!(!one.is_newer_than(&two) && !two.is_newer_than(&one));
+        // A copy, whatever else is said of it.
+        assert!(!build("0.2.0", "a", 9).is_newer_than(&one));
+    }
+
+    #[test]
+    fn a_server_of_before_is_older_than_any_build() {
+        let before =
+            r#"{"build_id":"0.1.0-3129b20-6b04d2d3","version":"0.1.0","pid":7,"idle":true}"#;
+        let before: ServerInfo = serde_json::from_str(before).unwrap();
+        assert!(build("0.1.0", "a", 1).is_newer_than(&before.build));
+    }
+
+    #[test]
+    fn a_build_is_told_with_its_commit_and_contents() {
+        let mut told = build("0.1.0", &"ab".repeat(20), 1_700_000_000);
+        assert_eq!(told.to_string(), "0.1.0 (build abababababab)");
+        told.commit = "304f07f+".to_owned();
+        assert_eq!(
+            told.to_string(),
+            "0.1.0 (304f07f+ of 2023-11-14, build abababababab)"
+        );
+        told.built_at = 0;
+        assert_eq!(told.to_string(), "0.1.0 (304f07f+, build abababababab)");
     }
 }

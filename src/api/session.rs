@@ -40,6 +40,12 @@ pub struct Session {
     pub id: String,
     /// The app.
     pub app: App,
+    /// The first port.
+    #[serde(default)]
+    pub port: u16,
+    /// Why that is not the one that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
 }
 
 /// `POST /sessions`.
@@ -54,6 +60,9 @@ pub struct CreateSession {
     pub env: BTreeMap<String, String>,
     /// The first port.
     pub port: u16,
+    /// Nobody has asked for that one: another may be taken.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub port_may_move: bool,
     /// The process types in the order of the Procfile: each has [`PORTS_OF_TYPE`] ports.
     pub order: Vec<String>,
     /// How many dynos there are to be at first.
@@ -90,10 +99,11 @@ impl CreateSession {
             folder: fields.required("folder")?,
             env: fields.optional("env")?.unwrap_or_default(),
             port: fields.required("port")?,
+            port_may_move: fields.flag("port_may_move")?.unwrap_or(false),
             order: fields.required("order")?,
             formation: fields.required("formation")?,
-            stopping: fields.optional("stopping")?.unwrap_or(false),
-            once: fields.optional("once")?.unwrap_or(false),
+            stopping: fields.flag("stopping")?.unwrap_or(false),
+            once: fields.flag("once")?.unwrap_or(false),
             live: fields.optional("live")?,
         };
         request.folder.check()?;
@@ -139,7 +149,7 @@ impl StopSession {
     /// # Errors
     /// When the field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let kill = Fields::parse(body)?.optional("kill")?;
+        let kill = Fields::parse(body)?.flag("kill")?;
         Ok(Self {
             kill: kill.unwrap_or(false),
         })

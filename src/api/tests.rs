@@ -334,19 +334,22 @@ fn updates_of_a_formation_have_bounds() {
 #[test]
 fn of_an_app_maintenance_and_name_can_be_changed() {
     let parse = |body: &str| UpdateApp::parse(body.as_bytes());
-    assert_eq!(
-        parse(r#"{"maintenance":true}"#),
-        Ok(UpdateApp {
-            maintenance: Some(true),
-            name: None,
-        })
-    );
+    for (maintenance, texts) in [
+        (true, ["true", "1", "\"true\"", "\"1\""]),
+        (false, ["false", "0", "\"false\"", "\"0\""]),
+    ] {
+        for text in texts {
+            let body = format!(r#"{{"maintenance": {text} }}"#);
+            assert_eq!(parse(&body), Ok(UpdateApp { maintenance: Some(maintenance), name: None }), "{text}");
+        }
+    }
     for (body, message) in [
         ("{}", "`maintenance` or `name` is missing"),
         (
-            r#"{"maintenance":1}"#,
-            "`maintenance` is not valid: invalid type: integer `1`, expected a boolean",
+            r#"{"maintenance":2}"#,
+            "`maintenance` is not valid: invalid type: integer `2`, expected a boolean",
         ),
+        (r#"{"maintenance":null}"#, "`maintenance` or `name` is missing"),
         (
             r#"{"maintenance":true,"build_stack":"other"}"#,
             "`build_stack` of an app cannot be changed",

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 /// Random bytes of a secret: twice as many as nobody could guess.
 const BYTES: usize = 32;
 
+/// How long a secret is as text.
+pub(super) const LENGTH: usize = 2 * BYTES;
+
 /// A new secret, as text that may be part of a URL.
 ///
 /// # Errors

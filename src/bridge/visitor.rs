@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::secrets::LENGTH;
 use crate::stream::Stream;
 
 /// The longest first line, in bytes; ours is a tenth of it.
@@ -36,10 +37,27 @@ impl Visitor {
         }
     }
 
+    /// What has come is a whole secret, of which the end of the line may still be on its way.
+    pub fn has_bare_secret(&self) -> bool {
+        let rest = bare(&self.said).map(|end| &self.said[end..]);
+        matches!(rest, Some(b"" | b"\r"))
+    }
+
+    /// Takes the secret of one whose line has not ended.
+    pub fn take_bare_secret(&mut self) -> Vec<u8> {
+        secret(&std::mem::take(&mut self.said)).to_vec()
+    }
+
     /// Listens once.
     pub fn listen(&mut self) -> Heard {
         let mut buffer = [0; LONGEST_LINE];
         match self.stream.read(&mut buffer) {
+            Ok(0) if self.has_bare_secret() => {
+                return Heard::Line {
+                    line: self.take_bare_secret(),
+                    rest: Vec::new(),
+                };
+            }
             Ok(0) => return Heard::Leave,
             Ok(length) => self.said.extend_from_slice(&buffer[..length]),
             Err(error) => {
@@ -49,6 +67,16 @@ impl Visitor {
                     _ => Heard::Leave,
                 };
             }
+        }
+        if let Some(end) = bare(&self.said)
+            && !matches!(self.said[end..], [] | [b'\r' | b'\n' | b'?' | b' ', ..])
+        {
+            // A client that ends no line, and goes on at once.
+            let rest = self.said.split_off(end);
+            return Heard::Line {
+                line: self.take_bare_secret(),
+                rest,
+            };
         }
         match memchr::memchr(b'\n', &self.said) {
             Some(end) => {
@@ -62,6 +90,15 @@ impl Visitor {
             None => Heard::Again,
         }
     }
+}
+
+/// Where a secret ends that what was said begins with, if it does.
+fn bare(said: &[u8]) -> Option<usize> {
+    let slash = usize::from(said.first() == Some(&b'/'));
+    let text = said[slash..].get(..LENGTH)?;
+    text.iter()
+        .all(u8::is_ascii_hexdigit)
+        .then_some(slash + LENGTH)
 }
 
 /// The secret in the first line: the path of the URL without its slash, and without a query.
@@ -85,6 +122,50 @@ mod tests {
             assert_eq!(secret(line.as_bytes()), b"abc", "{line}");
         }
         assert_eq!(secret(b"\r\n"), b"");
+    }
+
+    #[test]
+    fn a_secret_needs_no_end_of_its_line() {
+        let secret = "0123456789abcdef".repeat(4);
+        let heard = |said: &str, ends: bool| {
+            let (mut client, ours) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut visitor = Visitor::new(Stream::plain(ours.into()));
+            client.write_all(said.as_bytes()).unwrap();
+            let _kept = (!ends).then_some(client);
+            let heard = loop {
+                match visitor.listen() {
+                    Heard::Again => {}
+                    other => break other,
+                }
+            };
+            let bare = visitor
+                .has_bare_secret()
+                .then(|| visitor.take_bare_secret());
+            (heard, bare)
+        };
+        let line = |rest: &str| Heard::Line {
+            line: secret.clone().into_bytes(),
+            rest: rest.as_bytes().to_vec(),
+        };
+        for said in [secret.clone(), format!("/{secret}"), format!("{secret}\r")] {
+            let expected = (Heard::Wait, Some(secret.clone().into_bytes()));
+            assert_eq!(heard(&said, false), expected, "{said:?}");
+            assert_eq!(heard(&said, true), (line(""), None), "{said:?}");
+        }
+        for end in ["\n", "\r\n", "?x=1\n"] {
+            assert_eq!(
+                heard(&format!("{secret}{end}ls\n"), false),
+                (line("ls\n"), None),
+                "{end:?}"
+            );
+        }
+        assert_eq!(heard(&format!("{secret}ls\n"), false), (line("ls\n"), None));
+        assert_eq!(heard(&secret[..63], false), (Heard::Wait, None));
+        assert_eq!(
+            heard(&format!("{}g", &secret[..63]), false),
+            (Heard::Wait, None)
+        );
     }
 
     #[test]

@@ -65,9 +65,16 @@ fn is_none(id: &str) -> bool {
 /// # Errors
 /// When git does not keep to its protocol; what is wrong with a push is told to whoever pushes.
 pub fn run(args: &[OsString]) -> Result<u8> {
+    let named = |hook: &str| crate::sys::title::set(&format!("dyno: {hook} hook"));
     match args.first().and_then(|hook| hook.to_str()) {
-        Some("pre-receive") => pre_receive(),
-        Some("proc-receive") => proc_receive(),
+        Some(hook @ "pre-receive") => {
+            named(hook);
+            pre_receive()
+        }
+        Some(hook @ "proc-receive") => {
+            named(hook);
+            proc_receive()
+        }
         _ => Err(UserError::new("this is for the hooks of git repositories")
             .hint("`dyno git:remote` makes one to push to")
             .into()),

@@ -45,13 +45,16 @@ impl Show {
             say!("{}", serde_json::to_string_pretty(&json)?)?;
             return Ok(0);
         }
-        let build = match crate::executable::build_id() {
-            Ok(ours) if ours != server.build_id => ", of another build than this command",
-            _ => "",
+        let ours = crate::executable::build();
+        let build = match () {
+            () if server.build.is_newer_than(&ours) => ", of a newer build than this command",
+            () if ours.is_newer_than(&server.build) => ", of an older build than this command",
+            () if ours.id != server.build.id => ", of another build than this command",
+            () => "",
         };
         let socket = context.home.api_socket();
         say!("server:       running (process {}){build}", server.pid)?;
-        say!("version:      {} ({})", server.version, server.build_id)?;
+        say!("version:      {}", server.build)?;
         say!("since:        {}", since(status.started_at.0))?;
         say!("started by:   {}", started_by(&status))?;
         say!("state:        {}", status.home.display())?;

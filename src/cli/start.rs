@@ -121,13 +121,15 @@ impl Start {
         let types = procfile(&root)?;
         let formation = quantities::quantities(&types, self.formation.as_deref(), &self.processes)?;
         let (env, port) = variables::read(&root, &self.env, self.port)?;
+        let port_may_move = port.is_none();
         let (sender, events) = crossbeam_channel::unbounded();
         pass_signals_on(sender.clone())?;
         let mut request = CreateSession {
             id: None,
             folder: folder(&root)?,
             env,
-            port,
+            port: port.unwrap_or(variables::FIRST_PORT),
+            port_may_move,
             stopping: false,
             once: self.exit_on_crash,
             order: types.iter().map(|(name, _)| name.to_owned()).collect(),
@@ -139,6 +141,11 @@ impl Start {
         };
         let (hold, session) = hold::begin(&mut context, &request)?;
         tell_isolation(&context);
+        if let Some(why) = &session.moved {
+            let (port, first) = (session.port, request.port);
+            tell!("{why}: the first port is {port} instead of {first} (`-p` says another)");
+            request.port = port;
+        }
         if request.formation.get("web").is_some_and(|count| *count > 0) {
             address::tell_of(&context, &session.app);
         }

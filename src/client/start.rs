@@ -16,13 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::pipe::PipeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::api::server::ServerInfo;
-use crate::error::UserError;
-use crate::executable::{HELD, READY};
+use crate::api::server::{Build, ReplaceServer, ServerInfo};
+use crate::error::{UserError, tell};
+use crate::executable::{self, HELD, READY};
+use crate::handover::{self, Handover, Part};
 use crate::home::Home;
 use crate::home::lock::{Holder, last_holder};
+use crate::unix_socket;
 
 use super::Client;
 
@@ -60,34 +62,59 @@ impl Default for Launch {
 }
 
 /// Connects to the server of `home`. Starts one if none runs, and another one if it was started by
-/// the command line of another build.
+/// the command line of an older build: that one leaves its sockets to this one's, so no client is refused.
 ///
 /// # Errors
 /// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
 /// lock without answering.
 pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
     let deadline = Instant::now() + START_TIME;
-    let build_id = crate::executable::build_id().context("cannot look at this program's file")?;
-    let (mut pause, mut replaced) = (PAUSES.0, false);
+    let build = executable::build();
+    let mut pause = PAUSES.0;
+    let (mut replaced, mut left) = (None, Handover::default());
     while Instant::now() < deadline {
-        if let Some((mut client, server)) = greet(home, deadline)? {
-            if server.build_id == build_id || !server.idle || replaced {
+        // With an earlier server's socket in our hands, there is nobody at the other end of it.
+        if !left.has(Part::Api)
+            && let Some((mut client, server)) = greet(home, deadline)?
+        {
+            // Once: it need not do as it is told.
+            if !server.idle || replaced.is_some() || !build.is_newer_than(&server.build) {
+                if let Some(replaced) = replaced.filter(|_| server.build == build) {
+                    tell!(
+                        "the server, of an older build ({replaced}), has made room for one of this build ({build})"
+                    );
+                }
                 client.set_patience(None)?;
                 client.start = Some((home.clone(), launch.clone()));
                 return Ok(client);
             }
-            // Once: two builds that are used in turn must not send each other's server away for ever.
-            replaced = true;
-            // A server that is leaving already may not answer.
-            let _ = client.post::<serde_json::Value>("/server/actions/replace", &());
+            left = take_over(client, &build);
+            replaced = Some(server.build);
         }
-        if start(home, launch, deadline)? != Word::Ready {
-            remind(home);
-            thread::sleep(pause);
-            pause = (pause * 2).min(PAUSES.1);
+        match start(home, launch, &left, deadline)? {
+            Word::Ready => left = Handover::default(),
+            Word::Held | Word::Ended => {
+                remind(home);
+                thread::sleep(pause);
+                pause = (pause * 2).min(PAUSES.1);
+            }
         }
     }
     Err(no_answer(home).into())
+}
+
+/// Has a server of an older build leave. What it leaves is for the next one; nothing, if it knows nothing of that, or is
+/// gone already.
+fn take_over(client: Client, build: &Build) -> Handover {
+    let ask = ReplaceServer {
+        build: build.clone(),
+    };
+    let left = client.take_parts("/server/actions/replace", handover::PROTOCOL, &ask);
+    let received = left.and_then(|left| {
+        let left = Handover::receive(&left.socket, left.received, left.fds)?;
+        Ok(left)
+    });
+    received.unwrap_or_default()
 }
 
 /// Connects to the server of `home` if one runs, of whatever build.
@@ -173,27 +200,37 @@ enum Word {
 }
 
 /// Starts a server and waits for its word.
-fn start(home: &Home, launch: &Launch, deadline: Instant) -> anyhow::Result<Word> {
+fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> anyhow::Result<Word> {
     let (log, log_start) = open_log(home).context("cannot write `server.log`")?;
-    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    left.send(&ours)
+        .context("cannot pass the sockets of the server before on")?;
     let mut child = Command::new(&launch.program)
         .args(&launch.args)
-        .arg0("dyno")
+        .arg0(executable::server_title(home.path()))
         .current_dir("/")
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| is_kept(name)))
         .env("DYNO_HOME", home.path())
-        .stdin(writer)
+        .stdin(theirs)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("cannot start the server")?;
-    // The command, and our copy of the pipe's writing end with it, is gone by now.
+    // The command, and our copy of the server's end with it, is gone by now.
     let mut word = [0; 1024];
-    let length = if wait_readable(&reader, deadline)? {
-        File::from(reader).read(&mut word)?
-    } else {
+    if !wait_readable(&ours, deadline)? {
         return Err(no_answer(home).into());
+    }
+    let length = match unix_socket::receive(&ours, &mut word, &mut Vec::new()) {
+        // It has ended before it took what is left to it.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+        result => result?,
     };
     match &word[..length] {
         word if word == READY => Ok(Word::Ready),

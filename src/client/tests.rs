@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use super::start::{Launch, connect_or_start};
 use super::*;
-use crate::api::server::ServerInfo;
+use crate::api::server::{Build, ReplaceServer, ServerInfo};
 use crate::error::tell;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
@@ -114,12 +115,15 @@ struct Server {
 }
 
 impl Server {
-    fn start(build_id: &str, limits: limits::Limits) -> Self {
+    fn start(version: &str, limits: limits::Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(folder.path()).unwrap();
         let server = ServerInfo {
-            build_id: build_id.to_owned(),
-            version: String::new(),
+            build: Build {
+                version: version.to_owned(),
+                id: version.to_owned(),
+                ..Build::default()
+            },
             pid: std::process::id(),
             idle: true,
         };
@@ -171,7 +175,11 @@ impl Drop for Server {
 
 fn stop(home: &Home) {
     if let Ok(mut client) = Client::connect(&home.api_socket()) {
-        let _ = client.post::<Value>("/server/actions/replace", &());
+        let build = Build {
+            version: "1000000.0.0".to_owned(),
+            ..Build::default()
+        };
+        let _ = client.post::<Value>("/server/actions/replace", &ReplaceServer { build });
     }
 }
 
@@ -191,7 +199,7 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
     let error = client.get::<Value>("/nowhere").unwrap_err();
     let expected = UserError::new("no such thing").hint("look");
     assert_eq!(user_error(&error), &expected);
-    assert_eq!(client.get::<ServerInfo>("/server").unwrap().build_id, "a");
+    assert_eq!(client.get::<ServerInfo>("/server").unwrap().build.id, "a");
     assert!(client.get::<u32>("/server").is_err());
 }
 
@@ -409,7 +417,7 @@ fn launch(test: &str) -> Launch {
 #[ignore = "the server that the other tests start"]
 fn server_process() {
     let home = Home::of_process().unwrap();
-    let server = about::this_server(true).unwrap();
+    let server = about::this_server(true);
     let served = startup::serve(&home, true, limits::Limits::default(), |_| {
         Ok(StandIn {
             server,
@@ -520,13 +528,36 @@ fn a_stale_socket_does_not_stand_in_the_way() {
 }
 
 #[test]
-fn an_idle_server_of_another_build_is_replaced() {
-    let old = Server::start("another", limits::Limits::default());
+fn an_idle_server_of_an_older_build_is_replaced_and_leaves_its_socket() {
+    let old = Server::start("0.0.1", limits::Limits::default());
+    let socket = std::fs::metadata(old.home.api_socket()).unwrap().ino();
     let launch = launch("server_process");
     let mut client = connect_or_start(&old.home, &launch).unwrap();
     let new: ServerInfo = client.get("/server").unwrap();
-    assert_eq!(new.build_id, crate::executable::build_id().unwrap());
+    assert_eq!(new.build, crate::executable::build());
     assert_ne!(new.pid, std::process::id());
+    assert_eq!(
+        std::fs::metadata(old.home.api_socket()).unwrap().ino(),
+        socket
+    );
+}
+
+#[test]
+fn a_server_of_a_newer_build_stays() {
+    let new = Server::start("1000.0.0", limits::Limits::default());
+    let launch = launch("server_process");
+    let mut client = connect_or_start(&new.home, &launch).unwrap();
+    let found: ServerInfo = client.get("/server").unwrap();
+    assert_eq!(found.pid, std::process::id());
+    // A program of before asks without saying who it is.
+    let refused = client
+        .post::<Value>("/server/actions/replace", &())
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("of no older build"),
+        "{refused}"
+    );
+    assert_eq!(client.post::<Value>("/echo", &1).unwrap(), 1);
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! The file's content, the server's pid, is for error messages alone: only the lock counts.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -18,7 +19,7 @@ use crate::sys::held::Held;
 /// The right to be the server; given back when dropped.
 #[derive(Debug)]
 pub struct ServerLock {
-    _file: File,
+    file: File,
 }
 
 impl ServerLock {
@@ -29,15 +30,47 @@ impl ServerLock {
     pub fn take(home: &Home) -> io::Result<Option<Self>> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(home.server_lock())?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lock = Self {
+            file: options.open(home.server_lock())?,
+        };
+        match rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Some(Self { _file: file }))
+        lock.sign()?;
+        Ok(Some(lock))
+    }
+
+    /// The lock as an earlier holder has left it; None if it is that of another folder, or of a file that is not there any
+    /// more.
+    pub fn left(fd: OwnedFd, home: &Home) -> Option<Self> {
+        let file = File::from(fd);
+        let (theirs, ours) = (
+            file.metadata().ok()?,
+            std::fs::metadata(home.server_lock()).ok()?,
+        );
+        let same = (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino());
+        same.then_some(Self { file })
+    }
+
+    /// Writes down who has the lock.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn sign(&self) -> io::Result<()> {
+        // The position in the file is shared with whoever had it before.
+        self.file.set_len(0)?;
+        self.file
+            .write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    }
+
+    /// The lock for the next server: it is held until both are closed.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
     }
 }
 
@@ -142,6 +175,28 @@ mod tests {
             assert!(Instant::now() < deadline, "the lock is still held");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_lock_that_is_left_to_another_is_never_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path()).unwrap();
+        let lock = ServerLock::take(&home).unwrap().expect("free");
+        let left = lock.try_clone().unwrap();
+        std::fs::write(home.server_lock(), "4294967295\n").unwrap();
+        drop(lock);
+        assert!(ServerLock::take(&home).unwrap().is_none());
+        let other = tempfile::tempdir().unwrap();
+        let other = Home::open(other.path()).unwrap();
+        std::fs::write(other.server_lock(), "").unwrap();
+        assert!(ServerLock::left(left.try_clone().unwrap(), &other).is_none());
+        let lock = ServerLock::left(left, &home).expect("this folder's");
+        lock.sign().unwrap();
+        assert_eq!(last_holder(&home), Some(std::process::id()));
+        assert_eq!(
+            Holder::find(&home).unwrap().unwrap().pid,
+            std::process::id()
+        );
     }
 
     #[test]

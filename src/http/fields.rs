@@ -23,7 +23,7 @@ impl Span {
         &whole[self.start as usize..self.end as usize]
     }
 
-    /// For spans that the parser found to be ASCII.
+    /// For spans that the parser found to be UTF-8.
     pub fn text(self, whole: &[u8]) -> &str {
         std::str::from_utf8(self.bytes(whole)).unwrap_or_default()
     }

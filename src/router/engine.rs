@@ -25,14 +25,17 @@ use super::log::Logs;
 use super::pool::{Link, Pool};
 use super::settings::Settings;
 use super::table::{DynoKey, Released, Table};
-use super::{FromRouter, Route, ToRouter};
+use super::{FromRouter, Leave, Route, ToRouter};
 use crate::listener::Listeners;
 use crate::reactor::{Event, Reactor, Token};
 use accepting::Door;
 use clients::Client;
+use leaving::Leaving;
 
 /// Bytes that are read at a time; as many wait in memory at most, for whoever is slow.
 const SCRATCH: usize = 64 * 1024;
+/// Connections that wait to be accepted; the kernel's own bound may be lower.
+const BACKLOG: i32 = 4096;
 /// How often those who wait are looked after, beside when there is a reason.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -65,8 +68,8 @@ pub(super) struct Engine {
     wall: Option<SystemTime>,
     tick: Token,
     log_tick: Token,
-    /// Until when it leaves, once it was told to.
-    leave_by: Option<Instant>,
+    /// How it leaves, once it was told to.
+    leaving: Option<Leaving>,
     leave_tick: Token,
     lent: Lent,
 }
@@ -145,6 +148,8 @@ pub(super) fn prepare(start: &Start) -> Result<u64> {
         .listener
         .set_nonblocking(true)
         .context("cannot make the router's socket non-blocking")?;
+    // Those who come while no server is there wait in the kernel's queue; 128 is what the library asks for.
+    let _ = rustix::net::listen(&start.listener, BACKLOG);
     // Connections inherit it from the listening socket (tcp(7)).
     let _ = rustix::net::sockopt::set_tcp_nodelay(&start.listener, true);
     let mut seed = [0u8; 8];
@@ -183,7 +188,7 @@ impl Engine {
             wall: None,
             tick: reactor.token(),
             log_tick: reactor.token(),
-            leave_by: None,
+            leaving: None,
             leave_tick: reactor.token(),
             lent: Lent {
                 scratch: vec![0; SCRATCH],
@@ -312,8 +317,9 @@ impl Engine {
             match self.inbox.try_recv() {
                 Ok(ToRouter::App { app, route }) => self.update(&app, route),
                 Ok(ToRouter::Ready) => self.let_clients_in()?,
-                Ok(ToRouter::Leave) | Err(TryRecvError::Disconnected) => {
-                    self.leave();
+                Ok(ToRouter::Leave(leave)) => self.leave(leave),
+                Err(TryRecvError::Disconnected) => {
+                    self.leave(Leave::ForGood);
                     return Ok(());
                 }
                 Err(TryRecvError::Empty) => return Ok(()),

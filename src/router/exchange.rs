@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
+use super::forwarded::Forwarded;
 use super::headers;
 use super::pool::Link;
 use super::relay::Relay;
@@ -19,7 +20,7 @@ pub(super) struct Exchange {
     /// None: no app of this name, and so no log.
     pub app: Option<Rc<str>>,
     pub request_id: String,
-    pub forwarded_for: String,
+    pub forwarded: Forwarded,
     pub started: Instant,
     /// The same as milliseconds since 1970.
     pub started_ms: u128,

@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::http::head::Version;
 use crate::http::{Framing, RequestHead, ResponseHead};
+
+use super::forwarded::Forwarded;
 
 /// Longest `X-Request-Id` that is taken over (Heroku's figure).
 const MAX_REQUEST_ID: usize = 200;
@@ -20,11 +21,9 @@ const VIA: &[u8] = b"Via: 1.1 vegur\r\n";
 /// What the router adds to a request.
 #[derive(Debug)]
 pub(super) struct Added<'a> {
-    /// The whole of `X-Forwarded-For`.
-    pub forwarded_for: &'a str,
+    /// Where it comes from.
+    pub forwarded: &'a Forwarded,
     pub request_id: &'a str,
-    /// The router's port.
-    pub port: u16,
     /// When the request came, as milliseconds since 1970.
     pub start: u128,
     /// How long it took to connect to the dyno.
@@ -118,7 +117,7 @@ pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let connection: Vec<&[u8]> = head.fields.all("connection").collect();
     for (name, value) in head.fields.iter() {
-        if fate(name, &connection, true) == Fate::Pass {
+        if fate(name, &connection, true) == Fate::Pass && added.forwarded.passes(name, value) {
             put(out, name, value);
         }
     }
@@ -137,9 +136,10 @@ pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec
         }
     }
     put(out, "X-Request-Id", added.request_id.as_bytes());
-    put(out, "X-Forwarded-For", added.forwarded_for.as_bytes());
-    out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
-    number(out, "X-Forwarded-Port: ", added.port.into());
+    let forwarded = added.forwarded;
+    put(out, "X-Forwarded-For", forwarded.chain.as_bytes());
+    put(out, "X-Forwarded-Proto", forwarded.scheme().as_bytes());
+    number(out, "X-Forwarded-Port: ", forwarded.port.into());
     out.extend_from_slice(VIA);
     number(out, "X-Request-Start: ", added.start);
     number(out, "Connect-Time: ", added.connect.as_millis());
@@ -292,23 +292,6 @@ pub(super) fn uuid(high: u64, low: u64) -> String {
     )
 }
 
-/// `X-Forwarded-For`: what the client says of those before it, and the client.
-pub(super) fn forwarded_for(head: &RequestHead, peer: IpAddr) -> String {
-    let mut chain = String::new();
-    for value in head.fields.all("x-forwarded-for") {
-        if let Ok(value) = std::str::from_utf8(value)
-            && !value.is_empty()
-        {
-            chain.push_str(value);
-            chain.push_str(", ");
-        }
-    }
-    let mut text = chain.into_bytes();
-    // Writing to a Vec cannot fail.
-    let _ = write!(text, "{}", peer.to_canonical());
-    String::from_utf8(text).unwrap_or_default()
-}
-
 /// What can be told of a request that was refused, for people who look for it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Guess<'a> {
@@ -360,11 +343,10 @@ mod tests {
     fn passed_on(text: &str) -> String {
         let head = request(text);
         let mut out = Vec::new();
-        let peer: IpAddr = "192.0.2.7".parse().unwrap();
+        let peer = "192.0.2.7".parse().unwrap();
         let added = Added {
-            forwarded_for: &forwarded_for(&head, peer),
+            forwarded: &Forwarded::of(&head, peer, 8080, &[]),
             request_id: request_id(&head).unwrap_or("made"),
-            port: 8080,
             start: 1_700_000_000_123,
             connect: Duration::from_millis(1),
             total: Duration::from_millis(2),

@@ -40,6 +40,8 @@ pub(super) struct Entry<'a> {
     pub host: &'a str,
     pub request_id: &'a str,
     pub forwarded_for: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
     /// The dyno's name, if it came to one.
     pub dyno: Option<&'a str>,
     pub connect: Option<Duration>,
@@ -85,8 +87,8 @@ pub(super) fn write(entry: &Entry<'_>, out: &mut String) {
     put(
         out,
         format_args!(
-            " status={} bytes={} protocol=http",
-            entry.status, entry.bytes
+            " status={} bytes={} protocol={}",
+            entry.status, entry.bytes, entry.scheme
         ),
     );
 }
@@ -275,6 +277,7 @@ mod tests {
             host: "shop.localhost",
             request_id: "id",
             forwarded_for: "127.0.0.1",
+            scheme: "http",
             dyno: Some("web.1"),
             connect: Some(Duration::from_millis(1)),
             service: Some(Duration::from_micros(18_900)),

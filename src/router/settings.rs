@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::http::Limits;
+use crate::settings::Network;
 
 /// Times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What follows the app's name in a host name.
     pub domain: String,
+    /// Proxies whose word counts for where a request comes from.
+    pub trusted: Vec<Network>,
     /// For a dyno to accept a connection (H19).
     pub connect_time: Duration,
     /// How many dynos are tried for one request.
@@ -48,6 +51,12 @@ pub struct Settings {
     pub log_interval: Duration,
     /// How long a router that leaves waits for the answers that are on their way.
     pub leave_time: Duration,
+    /// The same of one whose socket another router has.
+    pub succeeded_time: Duration,
+    /// How long a client of a router that leaves may be silent before it is taken for one that asks nothing.
+    pub quiet_time: Duration,
+    /// How long those who are about to be connected may take for that once no more are let in.
+    pub shut_time: Duration,
     /// How often it is asked whether a client that has ended its side is still there.
     pub gone_interval: Duration,
 }
@@ -56,6 +65,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             domain: "localhost".into(),
+            trusted: Vec::new(),
             connect_time: Duration::from_secs(5),
             tries: 10,
             refused_time: Duration::from_secs(5),
@@ -83,6 +93,9 @@ impl Default for Settings {
             },
             log_interval: Duration::from_millis(10),
             leave_time: Duration::from_secs(5),
+            succeeded_time: Duration::from_secs(60),
+            quiet_time: Duration::from_millis(500),
+            shut_time: Duration::from_millis(20),
             gone_interval: Duration::from_secs(1),
         }
     }

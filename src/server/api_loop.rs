@@ -13,10 +13,12 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::api::error::ApiError;
 use crate::error::tell;
 use crate::fault::{self, caught};
+use crate::handover::{Handover, Part};
+use crate::home::lock::ServerLock;
 use crate::http::Response;
 use crate::reactor::{Event, Interest, Reactor, Token};
 
-use super::application::{Application, Ctx, Finished, Job, More, Reply, Ticket, Upgrade};
+use super::application::{Application, Ctx, Finished, Heir, Job, More, Reply, Ticket, Upgrade};
 use super::body_stream::{BodyReader, PIECE, RoomBell};
 use super::connection::{Connection, Step, Turn};
 use super::limits::Limits;
@@ -27,6 +29,8 @@ use super::workers::Workers;
 const ACCEPTS_PER_TURN: usize = 64;
 /// Reads and responses of one connection in one turn; a piece of a streamed response counts for several.
 const BUDGET_PER_TURN: u32 = 16;
+/// How long a loop that stops waits for the first request of clients who have just come.
+const GREET_TIME: Duration = Duration::from_millis(100);
 /// How long not to accept when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,16 +49,19 @@ pub struct ApiLoop<A: Application> {
     scratch: Box<[u8]>,
     stop_by: Option<Instant>,
     stop_token: Token,
+    _lock: Option<ServerLock>,
 }
 
 impl<A: Application> ApiLoop<A> {
-    /// A loop that serves `listener`. `make` makes the application, which may register descriptors
-    /// and set deadlines at once.
+    /// A loop that serves `listener`, under `lock`. `make` makes the application, which may register descriptors
+    /// and set deadlines at once, and take what it needs of what an earlier server has left.
     ///
     /// # Errors
     /// What `make` says, or when descriptors have run out.
     pub fn new(
         listener: impl Into<Listener>,
+        lock: Option<ServerLock>,
+        inherited: Handover,
         limits: Limits,
         make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
     ) -> anyhow::Result<Self> {
@@ -70,7 +77,13 @@ impl<A: Application> ApiLoop<A> {
             connections: 0,
             stopping: false,
             listeners: vec![listener.into()],
+            inherited,
+            estate: Handover::default(),
+            heir: Heir::None,
         };
+        if let Some(lock) = &lock {
+            ctx.estate.put(Part::Lock, lock.try_clone()?);
+        }
         let mut api = Self {
             app: make(&mut ctx)?,
             ctx,
@@ -82,7 +95,10 @@ impl<A: Application> ApiLoop<A> {
             scratch: vec![0; PIECE].into_boxed_slice(),
             stop_by: None,
             stop_token,
+            _lock: lock,
         };
+        // What is of no use to this server is nobody's.
+        api.ctx.inherited = Handover::default();
         api.begin_to_listen()?;
         Ok(api)
     }
@@ -112,7 +128,8 @@ impl<A: Application> ApiLoop<A> {
     }
 
     fn begin_to_listen(&mut self) -> io::Result<()> {
-        for listener in self.ctx.listeners.drain(..) {
+        for listener in std::mem::take(&mut self.ctx.listeners) {
+            self.ctx.bequeath(listener.part(), listener.socket())?;
             let token = self.ctx.reactor.token();
             self.ctx
                 .reactor
@@ -396,24 +413,28 @@ impl<A: Application> ApiLoop<A> {
     }
 
     /// Whether everything is done. The first time that the application wants to stop, the listener
-    /// goes and so do the clients who have asked for nothing; the others get a little time. Those who are streamed to
+    /// goes and so do the clients who want no more; the others get a little time. Those who are streamed to
     /// stay until the end: they come back at once, and the next server should be there by then.
     fn stopped(&mut self) -> bool {
         if !self.ctx.stopping {
             return false;
         }
         let now = Instant::now();
-        let stop_by = *self
-            .stop_by
-            .get_or_insert_with(|| now + self.limits.stop_time);
-        for (token, listener) in self.listeners.drain() {
+        let stop_time = self.limits.stop_time;
+        let stop_by = *self.stop_by.get_or_insert_with(|| now + stop_time);
+        let greet_by = (stop_by - stop_time) + GREET_TIME.min(stop_time);
+        for (token, mut listener) in self.listeners.drain() {
             let _ = self.ctx.reactor.deregister(listener.socket(), token);
-            self.ctx.reactor.set_deadline(self.stop_token, stop_by);
+            if !matches!(self.ctx.heir, Heir::None) {
+                listener.leave();
+            }
         }
+        let next = if now < greet_by { greet_by } else { stop_by };
+        self.ctx.reactor.set_deadline(self.stop_token, next);
         let idle: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, open)| open.is_idle())
+            .filter(|(_, open)| open.is_idle() && (now >= greet_by || !open.is_new()))
             .collect();
         let idle: Vec<_> = idle.into_iter().map(|(token, _)| *token).collect();
         idle.into_iter().for_each(|token| self.close(token));

@@ -7,8 +7,13 @@
 //! [given away](Reply::Upgrade).
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::pipe::PipeFlags;
+
+use crate::handover::{Handover, Part};
 use crate::http::{RequestHead, Response};
 use crate::reactor::{Event, Reactor, Token};
 use crate::stream::Stream;
@@ -191,6 +196,26 @@ pub struct Ctx<A: Application> {
     pub(super) stopping: bool,
     /// Listeners that are to be served from the next turn on.
     pub(super) listeners: Vec<Listener>,
+    /// What an earlier server has left, as far as nobody has taken it.
+    pub inherited: Handover,
+    /// What the next server could go on with: copies of the descriptors.
+    pub(super) estate: Handover,
+    /// Whether another server goes on with the sockets, now or as soon as there is one.
+    pub(super) heir: Heir,
+}
+
+/// Who has the sockets after this server.
+#[derive(Debug)]
+pub enum Heir {
+    /// No process.
+    None,
+    /// The service manager keeps them for the next server that it starts.
+    Manager,
+    /// A server that is started at this moment. It waits for the end of this pipe.
+    Server {
+        /// Closed when this server uses the state no more.
+        _until: OwnedFd,
+    },
 }
 
 impl<A: Application> Ctx<A> {
@@ -233,6 +258,45 @@ impl<A: Application> Ctx<A> {
     /// Serves one more listener from the next turn on.
     pub fn listen(&mut self, listener: impl Into<Listener>) {
         self.listeners.push(listener.into());
+    }
+
+    /// Notes a part that the next server could go on with.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn bequeath(&mut self, part: Part, socket: impl AsFd) -> io::Result<()> {
+        self.estate.put(part, socket.as_fd().try_clone_to_owned()?);
+        Ok(())
+    }
+
+    /// What the next server could go on with.
+    pub fn estate(&self) -> &Handover {
+        &self.estate
+    }
+
+    /// The service manager keeps the sockets.
+    pub fn leave_to_manager(&mut self) {
+        self.heir = Heir::Manager;
+    }
+
+    /// Who has the sockets after this server.
+    pub fn heir(&self) -> &Heir {
+        &self.heir
+    }
+
+    /// Leaves all parts to another server, which is started by whoever is on this connection, and stops.
+    ///
+    /// # Errors
+    /// When the connection does not take them. Then nothing has happened.
+    pub fn hand_over(&mut self, connection: impl AsFd) -> io::Result<()> {
+        let (reader, until) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        self.estate.put(Part::Left, reader);
+        let sent = self.estate.send(connection);
+        self.estate.take(Part::Left);
+        sent?;
+        self.heir = Heir::Server { _until: until };
+        self.stop();
+        Ok(())
     }
 
     /// Clients that are connected, whether they have asked for something or not.

@@ -154,6 +154,11 @@ impl Connection {
         }
     }
 
+    /// Whether the client has asked for nothing since it came, so that its first request may be on the way.
+    pub fn is_new(&self) -> bool {
+        self.ticket.serial == 0 && matches!(self.phase, Phase::Idle)
+    }
+
     /// Whether a response is going out piece by piece.
     pub fn is_streaming(&self) -> bool {
         matches!(self.phase, Phase::Streaming { .. })

@@ -143,6 +143,11 @@ impl Dynos {
         self.supervisors.uses_port(port)
     }
 
+    /// The id of the live dyno that was given this port.
+    pub fn dyno_with_port(&self, port: u16) -> Option<&str> {
+        self.supervisors.dyno_with_port(port)
+    }
+
     /// How many are alive.
     pub fn count(&self) -> usize {
         self.supervisors.count()
@@ -412,6 +417,7 @@ impl Dynos {
             name: dyno.name.to_string(),
             port,
             app_id: dyno.app_id.clone(),
+            app: dyno.app_name.to_string(),
             command: dyno.command.clone(),
             shell_command: run.shell_command,
             env,

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, sockopt};
 use rustls::ServerConfig;
 
+use crate::handover::Part;
 use crate::stream::Stream;
 use crate::unix_socket::{self, SocketType};
 
@@ -50,6 +52,21 @@ impl Listener {
         }
     }
 
+    /// Which part of a server it is.
+    pub(super) fn part(&self) -> Part {
+        match self {
+            Self::Socket(_) => Part::Api,
+            Self::Tcp { .. } => Part::Listen,
+        }
+    }
+
+    /// Another server goes on with the socket: it stays where it is when this one is dropped.
+    pub(super) fn leave(&mut self) {
+        if let Self::Socket(listener) = self {
+            listener.is_left = true;
+        }
+    }
+
     /// Whether clients come from a network.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self, Self::Tcp { .. })
@@ -83,14 +100,30 @@ impl Listener {
     }
 }
 
-/// A socket that clients connect to; gone from its folder when dropped.
+/// A socket that clients connect to; gone from its folder when dropped, unless it was left to another server.
 #[derive(Debug)]
 pub struct ApiSocket {
     socket: OwnedFd,
     path: PathBuf,
+    is_left: bool,
 }
 
 impl ApiSocket {
+    /// The socket that an earlier server has left, as long as clients find it at `path`; else a new one.
+    ///
+    /// # Errors
+    /// When the folder is not there or not writable.
+    pub fn take(left: Option<OwnedFd>, path: PathBuf) -> io::Result<Self> {
+        match left.filter(|socket| is_found_at(socket, &path)) {
+            Some(socket) => Ok(Self {
+                socket,
+                path,
+                is_left: false,
+            }),
+            None => Self::bind(path),
+        }
+    }
+
     /// Listens at `path`, in the place of whatever is there: the caller holds the server's lock, so
     /// nobody listens on that any more.
     ///
@@ -102,13 +135,28 @@ impl ApiSocket {
             _ => {}
         }
         let socket = unix_socket::listen(&path, SocketType::STREAM, BACKLOG)?;
-        Ok(Self { socket, path })
+        Ok(Self {
+            socket,
+            path,
+            is_left: false,
+        })
     }
+}
+
+/// Whether clients that connect to `path` come to this socket: it listens, and what is there is a socket. It is this one, since
+/// only who has the server's lock puts one there.
+fn is_found_at(socket: &OwnedFd, path: &Path) -> bool {
+    sockopt::socket_acceptconn(socket) == Ok(true)
+        && sockopt::socket_domain(socket) == Ok(AddressFamily::UNIX)
+        && std::fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+        && rustix::io::ioctl_fionbio(socket, true).is_ok()
 }
 
 impl Drop for ApiSocket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.is_left {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

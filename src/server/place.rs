@@ -1,12 +1,16 @@
 //! Takes the address that a part of the server listens on.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use rustix::net::{AddressFamily, sockopt};
 
 use crate::error::{UserError, tell};
+use crate::listener::who_has;
 use crate::settings::Listen;
 
 /// A part of the server that listens.
@@ -21,17 +25,27 @@ pub struct Place {
 }
 
 impl Place {
-    /// Listens where `wish` says; None if it says nowhere, or, of one that need not be, if no address can be had.
+    /// Listens where `wish` says; None if it says nowhere, or, of one that need not be, if no address can be had. `left` is
+    /// the socket of an earlier server, if it has left one: that is it, if it listens there.
     ///
     /// # Errors
     /// When the address that was asked for cannot be had.
-    pub fn take(&self, wish: Listen) -> Result<Option<TcpListener>> {
+    pub fn take(&self, wish: Listen, left: Option<OwnedFd>) -> Result<Option<TcpListener>> {
+        if let Some(listener) = left.and_then(|left| listening(left, wish)) {
+            return Ok(Some(listener));
+        }
         let address = match wish {
             Listen::Off => return Ok(None),
             Listen::At(address) => {
                 let Self { part, option, .. } = self;
                 let listener = TcpListener::bind(address).map_err(|error| {
-                    UserError::new(format!("{part} cannot listen on `{address}`: {error}"))
+                    let why = match error.kind() {
+                        ErrorKind::AddrInUse => {
+                            format!("{} has that port", who_has(address.port()))
+                        }
+                        _ => error.to_string(),
+                    };
+                    UserError::new(format!("{part} cannot listen on `{address}`: {why}"))
                         .hint(format!("`--{option} auto` takes a port that is free, `--{option} off` goes without"))
                 })?;
                 return Ok(Some(listener));
@@ -65,5 +79,50 @@ impl Place {
     /// Has the next server listen there, if it can.
     pub fn remember(&self, address: SocketAddr) {
         let _ = fs::write(&self.memory, address.to_string());
+    }
+}
+
+/// A socket of an earlier server, if it listens where this one is to.
+fn listening(left: OwnedFd, wish: Listen) -> Option<TcpListener> {
+    let domain = sockopt::socket_domain(&left).ok()?;
+    let is_tcp = matches!(domain, AddressFamily::INET | AddressFamily::INET6);
+    if !is_tcp || sockopt::socket_acceptconn(&left) != Ok(true) {
+        return None;
+    }
+    let listener = TcpListener::from(left);
+    let there = listener.local_addr().ok()?;
+    let fits = match wish {
+        Listen::Off => false,
+        Listen::At(address) => there == address,
+        Listen::Auto(address) => there.ip() == address.ip(),
+    };
+    fits.then_some(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_left_is_taken_if_it_listens_where_it_should() {
+        let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = |wish: fn(SocketAddr) -> Listen| {
+            let left = listener();
+            let address = left.local_addr().unwrap();
+            let taken = listening(left.into(), wish(address));
+            taken.is_some_and(|taken| taken.local_addr().unwrap() == address)
+        };
+        assert!(taken(Listen::At));
+        // Whichever port it had found free.
+        assert!(taken(|_| Listen::Auto("127.0.0.1:8080".parse().unwrap())));
+        assert!(!taken(|_| Listen::Auto("[::1]:8080".parse().unwrap())));
+        assert!(!taken(|_| Listen::At("127.0.0.1:9".parse().unwrap())));
+        assert!(!taken(|_| Listen::Off));
+        let wish = Listen::Auto("127.0.0.1:8080".parse().unwrap());
+        let file = tempfile::tempfile().unwrap();
+        assert!(listening(file.into(), wish).is_none());
+        let held = listener();
+        let client = std::net::TcpStream::connect(held.local_addr().unwrap()).unwrap();
+        assert!(listening(client.into(), wish).is_none());
     }
 }

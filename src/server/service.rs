@@ -62,6 +62,8 @@ use routing::Routing;
 /// # Errors
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
+    // A service manager, and whoever has typed `dyno server`, know it by that.
+    crate::sys::title::set(&crate::executable::server_title(home.path()));
     let mut limits = Limits::default();
     let descriptors =
         Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;
@@ -75,8 +77,9 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     })?;
     if let Some(mut service) = service {
         // The next server may start already, and needs all that this one has; but for the visitors who still wait for an
-        // answer here.
+        // answer here: if it has the router's socket, they may take their time.
         let (routing, bridging) = (service.routing.take(), service.bridging.take());
+        routing.iter().for_each(Routing::succeed);
         drop(service);
         drop((bridging, routing));
     }
@@ -213,7 +216,7 @@ impl Service {
             dynos,
             log_keeper,
             logs: Logs::new(descriptors.connections, sourced.settings.log_keep_alive),
-            info: about::this_server(idle)?,
+            info: about::this_server(idle),
             origin,
             home: home.to_owned(),
             sourced,
@@ -599,9 +602,13 @@ impl Application for Service {
             ctx.stop();
         }
         self.manager.update(self.dynos.count(), ctx.is_stopping());
+        self.manager.keep(ctx.estate());
         if ctx.is_stopping() {
+            if self.manager.is_there() {
+                ctx.leave_to_manager();
+            }
             self.answer_all_end_waiters(ctx);
-            self.close_router();
+            self.close_router(ctx.heir());
             self.close_bridge();
         }
         // Only a host that runs dynos pays for the next one.

@@ -1,15 +1,19 @@
-//! What a service manager is told: that the server is ready, that it leaves, and in a few words what it does.
+//! What a service manager is told: that the server is ready, that it leaves, and in a few words what it does; and the sockets
+//! that it is to keep for the next server, so that clients wait for that one instead of being refused.
 //!
 //! The protocol is `sd_notify(3)`: datagrams to the socket that `$NOTIFY_SOCKET` names, by a path or, after an `@`, by a
 //! name without one. Nobody has to listen: what cannot be said is dropped.
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::error::tell;
+use crate::handover::{Handover, Part};
+use crate::unix_socket;
 
 /// Where to say it.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     dynos: Option<usize>,
     leaving: bool,
+    /// What it was given to keep; None before it was told anything of that.
+    kept: Option<Vec<Part>>,
 }
 
 impl ServiceManager {
@@ -50,6 +56,33 @@ impl ServiceManager {
         }
         if leaving && !std::mem::replace(&mut self.leaving, true) {
             self.say("STOPPING=1");
+        }
+    }
+
+    /// Whether there is one, which is given the sockets to keep.
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Has it keep the sockets of `estate`, as far as it has not been told of them. What it has kept for this server and is not
+    /// used any more goes. A service that may keep none (`FileDescriptorStoreMax=`) is as well off as before.
+    pub fn keep(&mut self, estate: &Handover) {
+        let Some(socket) = &self.socket else { return };
+        let is_first = self.kept.is_none();
+        let kept = self.kept.get_or_insert_default();
+        for part in Part::SOCKETS {
+            let name = part.name();
+            let left = estate.get(part);
+            if is_first {
+                let _ = socket.send(format!("FDSTOREREMOVE=1\nFDNAME={name}").as_bytes());
+            }
+            if let Some(left) = left
+                && !kept.contains(&part)
+            {
+                let what = format!("FDSTORE=1\nFDNAME={name}");
+                let _ = unix_socket::send(socket, what.as_bytes(), &[left.as_fd()]);
+                kept.push(part);
+            }
         }
     }
 
@@ -110,6 +143,41 @@ mod tests {
         drop(socket);
         manager.update(3, true);
         ServiceManager::default().update(1, true);
+    }
+
+    #[test]
+    fn each_socket_is_given_to_keep_once_and_what_was_kept_before_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut manager = manager(path.as_os_str());
+        let mut estate = Handover::default();
+        let put = |estate: &mut Handover, part| {
+            estate.put(part, std::fs::File::open("/dev/null").unwrap().into());
+        };
+        put(&mut estate, Part::Router);
+        put(&mut estate, Part::Lock);
+        manager.keep(&estate);
+        manager.keep(&estate);
+        put(&mut estate, Part::Api);
+        manager.keep(&estate);
+        let (mut told, mut fds) = (Vec::new(), Vec::new());
+        let mut buffer = [0; 100];
+        while let Ok(length) = unix_socket::receive(&socket, &mut buffer, &mut fds) {
+            told.push(String::from_utf8_lossy(&buffer[..length]).replace('\n', " "));
+        }
+        let expected = [
+            "FDSTOREREMOVE=1 FDNAME=api",
+            "FDSTOREREMOVE=1 FDNAME=router",
+            "FDSTORE=1 FDNAME=router",
+            "FDSTOREREMOVE=1 FDNAME=listen",
+            "FDSTOREREMOVE=1 FDNAME=rendezvous",
+            "FDSTORE=1 FDNAME=api",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(fds.len(), 2);
+        ServiceManager::default().keep(&estate);
     }
 
     #[test]

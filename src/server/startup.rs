@@ -2,30 +2,37 @@
 //!
 //! Called by `dyno server`, with whatever application it serves.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-
 use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FileType;
+use rustix::io::retry_on_intr;
 
 use crate::error::{UserError, tell};
 use crate::executable::{HELD, PATH, READY};
 use crate::fault::{self, caught};
+use crate::handover::{Handover, Part};
 use crate::home::Home;
 use crate::home::lock::{ServerLock, last_holder};
 use crate::open_files;
 use crate::sys::process::exec;
+use crate::sys::title;
+use crate::unix_socket;
 
 use super::api_loop::ApiLoop;
 use super::application::{Application, Ctx};
 use super::limits::Limits;
 use super::listener::ApiSocket;
+
+/// How long a server that makes room may take for the requests that it is answering, and a little more.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// When, in seconds since 1970, the server before this one in this process failed.
 const FAILED_AT: &str = "_DYNO_SERVER_FAILED_AT";
@@ -37,7 +44,8 @@ const FAILS_FOR_GOOD: Duration = Duration::from_secs(10);
 /// then whatever descriptors it left open are closed first, so the caller must have opened none.
 ///
 /// The lock is taken before `make` makes the application, and let go after the socket is gone, so
-/// neither state nor socket ever has two servers.
+/// neither state nor socket ever has two servers. A server that makes room for another build leaves it both, and its
+/// sockets; `make` finds those in [`Ctx::inherited`].
 ///
 /// # Errors
 /// When another server holds the lock, when the socket cannot be made, or what `make` says.
@@ -47,8 +55,19 @@ pub fn serve<A: Application>(
     limits: Limits,
     make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
 ) -> anyhow::Result<Option<A>> {
-    let mut starter = if idle { become_daemon()? } else { None };
-    let Some(_lock) = ServerLock::take(home).context("cannot lock `server.lock`")? else {
+    let (mut starter, mut inherited) = match idle {
+        true => become_daemon()?,
+        false => (None, Handover::of_service_manager()),
+    };
+    let lock = match left_lock(home, &mut inherited) {
+        Ok(Some(lock)) => Some(lock),
+        Ok(None) => ServerLock::take(home).context("cannot lock `server.lock`")?,
+        Err(error) => {
+            say(&mut starter, format!("{error:#}").as_bytes());
+            return Err(error);
+        }
+    };
+    let Some(lock) = lock else {
         if idle {
             // Of several commands that started one at once, this one's came too late; it knows what to do.
             say(&mut starter, HELD);
@@ -56,9 +75,9 @@ pub fn serve<A: Application>(
         }
         return Err(already_running(home).into());
     };
-    let api = ApiSocket::bind(home.api_socket())
+    let api = ApiSocket::take(inherited.take(Part::Api), home.api_socket())
         .context("cannot listen on `api.sock`")
-        .and_then(|listener| ApiLoop::new(listener, limits, make));
+        .and_then(|listener| ApiLoop::new(listener, Some(lock), inherited, limits, make));
     // The log may not take it, if a full disk is the reason.
     let api = api.inspect_err(|error| say(&mut starter, format!("{error:#}").as_bytes()))?;
     say(&mut starter, READY);
@@ -88,11 +107,15 @@ fn begin_again(why: &str) -> anyhow::Error {
     }
     tell!("{failed:#}; it begins again");
     let text = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
-    let arguments: Vec<_> = std::env::args_os()
-        .map(|argument| text(&argument))
+    let arguments: Vec<_> = title::arguments()
+        .iter()
+        .map(|argument| text(argument))
         .collect();
-    let kept = std::env::vars_os()
-        .filter(|(name, _)| name != FAILED_AT && Some(name.as_os_str()) != fault::variable());
+    // What a service manager has passed on is not passed on by us.
+    let is_passed = |name: &OsStr| name.as_bytes().starts_with(b"LISTEN_");
+    let kept = std::env::vars_os().filter(|(name, _)| {
+        name != FAILED_AT && !is_passed(name) && Some(name.as_os_str()) != fault::variable()
+    });
     let mut environment: Vec<_> = kept
         .map(|(name, value)| text(&[name, value].join(OsStr::new("="))))
         .collect();
@@ -100,6 +123,24 @@ fn begin_again(why: &str) -> anyhow::Error {
     let _ = open_files::restore_soft_limit();
     let error = exec(&text(OsStr::new(PATH)), &arguments, &environment);
     failed.context(format!("cannot begin again: {error}"))
+}
+
+/// The lock that an earlier server has left, once it has let go of the state.
+fn left_lock(home: &Home, inherited: &mut Handover) -> anyhow::Result<Option<ServerLock>> {
+    let (lock, left) = (inherited.take(Part::Lock), inherited.take(Part::Left));
+    let Some(lock) = lock.and_then(|lock| ServerLock::left(lock, home)) else {
+        return Ok(None);
+    };
+    if let Some(left) = left {
+        let patience = Timespec::try_from(LEAVE_PATIENCE).unwrap_or_default();
+        // Nothing is ever written to it.
+        let mut pipe = [PollFd::new(&left, PollFlags::IN)];
+        if retry_on_intr(|| rustix::event::poll(&mut pipe, Some(&patience)))? == 0 {
+            anyhow::bail!("the server before it does not let go of the state");
+        }
+    }
+    lock.sign().context("cannot write `server.lock`")?;
+    Ok(Some(lock))
 }
 
 fn already_running(home: &Home) -> UserError {
@@ -111,24 +152,24 @@ fn already_running(home: &Home) -> UserError {
     .hint("set DYNO_HOME to another folder for a second one")
 }
 
-/// Leaves the session, terminal and descriptors of whoever typed the command. Returns the pipe to
-/// say on how it went, if there is one.
-fn become_daemon() -> io::Result<Option<File>> {
+/// Leaves the session, terminal and descriptors of whoever typed the command. Returns the socket to
+/// say on how it went, if there is one, and what an earlier server has left, which comes over it.
+fn become_daemon() -> io::Result<(Option<OwnedFd>, Handover)> {
     // Fails for the leader of a process group, which has nothing to leave.
     let _ = rustix::process::setsid();
     crate::sys::process::close_all_but(&[]);
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    Ok(is_pipe(&stdin)?.then(|| File::from(stdin)))
-}
-
-fn is_pipe(fd: &OwnedFd) -> io::Result<bool> {
-    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Fifo)
+    if FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode) != FileType::Socket {
+        return Ok((None, Handover::default()));
+    }
+    let inherited = Handover::receive(&stdin, Vec::new(), Vec::new())?;
+    Ok((Some(stdin), inherited))
 }
 
 /// Says the one word. Whoever started us may have left; that is no reason to leave too.
-fn say(starter: &mut Option<File>, word: &[u8]) {
-    if let Some(mut pipe) = starter.take() {
-        let _ = pipe.write_all(word);
+fn say(starter: &mut Option<OwnedFd>, word: &[u8]) {
+    if let Some(starter) = starter.take() {
+        let _ = unix_socket::send(&starter, word, &[]);
     }
 }

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,6 +30,7 @@ use crate::fault;
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::supervisor::{self, Claim};
+use crate::sys::title;
 use crate::unix_socket::{self, SocketType};
 
 /// How long a supervisor's socket may be too busy to connect to; it accepts at once.
@@ -150,7 +152,13 @@ impl Supervisors {
 
     /// Whether a live dyno was given this port.
     pub fn uses_port(&self, port: u16) -> bool {
-        self.live.values().any(|live| live.port == Some(port))
+        self.dyno_with_port(port).is_some()
+    }
+
+    /// The id of the live dyno that was given this port.
+    pub fn dyno_with_port(&self, port: u16) -> Option<&str> {
+        let live = self.live.values().find(|live| live.port == Some(port));
+        live.map(|live| &*live.dyno)
     }
 
     /// Starts a supervisor. From here on the dyno lives by itself, and has the right to its `port`.
@@ -444,6 +452,7 @@ impl Waiting {
         )?;
         // The running program itself, even when its file was replaced meanwhile.
         let child = Command::new(executable::PATH)
+            .arg0(title::with_room(supervisor::WAITING))
             .arg("__supervise")
             .env_clear()
             .envs(fault::inherited())

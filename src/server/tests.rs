@@ -16,6 +16,7 @@ use super::api_loop::ApiLoop;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use super::limits::Limits;
 use super::listener::ApiSocket;
+use crate::handover::Handover;
 use crate::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::reactor::{Event, Interest, Token};
 
@@ -231,7 +232,7 @@ impl Server {
         theirs.set_nonblocking(true).unwrap();
         let (gate, wait) = crossbeam_channel::unbounded();
         let thread = std::thread::spawn(move || {
-            let api = ApiLoop::new(listener, limits, |ctx| {
+            let api = ApiLoop::new(listener, None, Handover::default(), limits, |ctx| {
                 let token = ctx.reactor().token();
                 ctx.reactor().register(&theirs, token, Interest::READABLE)?;
                 Ok(Small {

@@ -262,6 +262,19 @@ fn close_one_by_one(first: u32, last: u32) {
     }
 }
 
+/// The descriptors that a service manager has passed to this process: `count` from 3 on (sd_listen_fds(3)). Those that are
+/// not open are left out. To be called once, before this process has opened any.
+pub fn take_passed_fds(count: usize) -> Vec<OwnedFd> {
+    let last = 3 + i32::try_from(count).unwrap_or(0).min(1024);
+    let is_open = |fd: &i32| {
+        // SAFETY: F_GETFD takes no memory, whatever the number.
+        unsafe { libc::fcntl(*fd, libc::F_GETFD) != -1 }
+    };
+    let open = (3..last).filter(is_open);
+    // SAFETY: they are open, and were handed to this process as its own: nothing else here knows of them.
+    open.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
 /// Leaves the session keyring that was inherited for an empty one. A kernel without keyrings has nothing to leave.
 pub fn leave_session_keyring() {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;

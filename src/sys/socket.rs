@@ -19,6 +19,46 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     }
 }
 
+/// Has a TCP socket that listens drop what asks for a new connection; those that are half made are completed. Whoever asks
+/// tries again a second later by itself.
+///
+/// # Errors
+/// When the kernel takes no filter.
+pub fn let_no_more_connect(listener: impl AsFd) -> io::Result<()> {
+    const SYN: u32 = 0x02;
+    let code = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    // The packet begins with the TCP header, whose byte 13 has the flags.
+    let mut program = [
+        code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
+        code(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, SYN),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        code(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: `fd` is open for as long as it is borrowed; the kernel copies the filter, whose length is that of the program.
+    let answer = unsafe {
+        libc::setsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    match answer {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -41,5 +81,23 @@ mod tests {
         client.write_all(b"efg").unwrap();
         assert_eq!(unacknowledged(&client).unwrap(), 3);
         assert!(unacknowledged(io::stdin()).is_err());
+    }
+
+    #[test]
+    fn who_is_in_the_queue_stays_and_no_one_joins_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut early = TcpStream::connect(address).unwrap();
+        let_no_more_connect(&listener).unwrap();
+        let short = std::time::Duration::from_millis(100);
+        let late = TcpStream::connect_timeout(&address, short).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        let (mut served, _) = listener.accept().unwrap();
+        early.write_all(b"a").unwrap();
+        served.read_exact(&mut [0; 1]).unwrap();
+        served.write_all(b"b").unwrap();
+        drop(listener);
+        early.read_exact(&mut [0; 1]).unwrap();
+        assert!(let_no_more_connect(io::stdin()).is_err());
     }
 }

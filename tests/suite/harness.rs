@@ -467,10 +467,7 @@ impl Host {
     /// Forks of supervisors hold that lock, too.
     fn of_supervisors(&self, which: impl Fn(i32) -> bool) -> Vec<Process> {
         certain(|pid| {
-            !is_elsewhere(pid)
-                && command_line_of(pid).contains("__supervise")
-                && which(pid)
-                && self.dyno_of(pid).is_some()
+            !is_elsewhere(pid) && is_ours(pid) && which(pid) && self.dyno_of(pid).is_some()
         })
     }
 
@@ -490,9 +487,7 @@ impl Host {
         let server = self.server()?;
         let busy: Vec<_> = self.supervisors().iter().map(|it| it.pid).collect();
         let spare = certain(|pid| {
-            parent_of(pid) == Some(server.pid)
-                && !busy.contains(&pid)
-                && command_line_of(pid).contains("__supervise")
+            parent_of(pid) == Some(server.pid) && !busy.contains(&pid) && is_ours(pid)
         });
         spare.into_iter().next()
     }
@@ -652,9 +647,15 @@ pub fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// Whether a process calls itself a part of the program other than the server.
+fn is_ours(pid: i32) -> bool {
+    let line = command_line_of(pid);
+    line.starts_with("dyno: ") && !line.starts_with("dyno: server")
+}
+
 /// Whether a process calls itself a dyno's init. Without walls it is one among others.
 fn is_init(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno-init\n")
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno: init\n")
 }
 
 /// All processes that are so, and still were when they were already held: whoever has got the number of one that has ended

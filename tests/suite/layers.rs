@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "build",
             "executable",
+            "handover",
             "home",
             "listener",
             "log_file",

@@ -184,6 +184,16 @@ fn every_response_that_the_schema_describes_satisfies_it() {
         .patch("/apps/other", &json!({"maintenance": true}))
         .is(200);
     assert_eq!(check("app", closed)["maintenance"], true);
+    // As other clients write it.
+    for (maintenance, open) in [
+        (json!(0), false),
+        (json!("true"), true),
+        (json!("0"), false),
+    ] {
+        let body = json!({ "maintenance": maintenance });
+        let changed = api.patch("/apps/other", &body).is(200);
+        assert_eq!(changed.body["maintenance"], open, "{body}");
+    }
     check("release", api.get("/apps/other/releases").is(200));
     check(
         "app",
@@ -362,6 +372,8 @@ fn releases_come_in_the_parts_that_are_asked_for() {
         "version ..; max=2, order=desc",
         "version ..; order=desc,max=2",
         "version ..;order=desc;max=2;",
+        "version ]..; order=desc,max=2;",
+        "max=2; order=desc",
     ] {
         let newest = api.part("/apps/shop/releases", range).is(206);
         assert_eq!(newest.each("version"), [5, 4], "{range}");

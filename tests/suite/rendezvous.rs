@@ -302,6 +302,36 @@ fn a_secret_is_good_once_for_a_while_and_only_as_it_is() {
 }
 
 #[test]
+fn a_secret_without_the_end_of_its_line_is_enough() {
+    let meeting = Meeting::new();
+    let config = config(&meeting.host);
+    let come = |command: &str| {
+        let url = meeting.url(&wish(command, no_window()));
+        let (port, secret) = parts(&url);
+        (HerokuClient::come(&config, port), secret.to_owned())
+    };
+    // It waits for the dyno, as one library does.
+    let (mut client, secret) = come("echo met");
+    client.say(secret.as_bytes());
+    assert_eq!(client.output(), "met\n");
+    // In pieces, and as a path.
+    let (mut client, secret) = come("echo met");
+    client.say(b"/");
+    client.say(&secret.as_bytes()[..40]);
+    client.say(&secret.as_bytes()[40..]);
+    assert_eq!(client.output(), "met\n");
+    // What comes after it is the command's, and the end of its line, which may come later, is not.
+    let (mut client, secret) = come("cat");
+    client.say(secret.as_bytes());
+    client.say(b"\r\n");
+    client.say(b"mine\n");
+    client.read_until("mine\n");
+    client.say(END);
+    let all = client.chunks().concat();
+    assert!(!all.windows(2).any(|two| two == b"\n\n"), "{all:?}");
+}
+
+#[test]
 fn those_who_do_not_speak_are_cut_off_and_those_who_do_are_served() {
     let meeting = Meeting::new();
     let mut client = meeting.meet(&wish("cat", no_window()));

@@ -356,9 +356,11 @@ fn a_port_that_somebody_has_is_one_error() {
     );
     let first = first_port();
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first + 100)).unwrap();
+    // Whoever may look into its process is told which it is.
     let refused = format!(
-        "port {}, for `web.1`, cannot be had: another program has it",
-        first + 100
+        "port {}, for `web.1`, cannot be had: process {} (",
+        first + 100,
+        std::process::id()
     );
     host.dyno(&folder, &["start", "-p", &first.to_string()])
         .finish()
@@ -381,9 +383,42 @@ fn a_port_that_somebody_has_is_one_error() {
     for first in taken {
         host.dyno(&folder, &["start", "-p", &first.to_string()])
             .finish()
-            .fails_with(1, "cannot be had: another program has it", "dyno start -p");
+            .fails_with(1, "cannot be had: ", "dyno start -p");
     }
     is_gone(&host, &folder);
+}
+
+#[test]
+fn a_port_of_the_servers_own_is_told_by_name() {
+    let first = first_port();
+    let host = Host::with(&[("DYNO_RENDEZVOUS", &format!("127.0.0.1:{first}"))]);
+    let folder = project(&host, "shop", &[("Procfile", "web: sleep 1000\n")]);
+    let refused =
+        format!("port {first}, for `web.1`, cannot be had: the rendezvous of this server has it");
+    host.dyno(&folder, &["start", "-p", &first.to_string()])
+        .finish()
+        .fails_with(1, &refused, "dyno start -p");
+}
+
+#[test]
+fn where_nobody_asked_for_a_port_the_next_one_that_is_free_will_do() {
+    require("python3");
+    let host = Host::new();
+    let folder = project(
+        &host,
+        "shop",
+        &[("Procfile", "web: exec python3 -m http.server $PORT\n")],
+    );
+    // It may be somebody else's already.
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 5000));
+    let running = host.dyno(&folder, &["start"]).start();
+    running.wait_for_errors(" instead of 5000 (`-p` says another)\n");
+    running.wait_for_errors("port 5000, for `web.1`, cannot be had: ");
+    running.wait_for_output("web.1    | listening on port 5");
+    running.signal(Signal::INT);
+    running.finish().succeeds().holds("another port", |text| {
+        !text.contains("listening on port 5000\n")
+    });
 }
 
 #[test]

@@ -27,6 +27,9 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// How often visitors are listened to in one turn, all together.
 const LISTENS_PER_TURN: u32 = 16;
 
+/// How long the end of the line may take after a whole secret: one that comes later would be taken for a key.
+const LINE_END_TIME: Duration = Duration::from_millis(100);
+
 /// How long nobody is accepted when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,6 +134,10 @@ impl Engine {
             Event::Ready {
                 readable, writable, ..
             } => visitor.stream.note(readable, writable),
+            Event::Deadline(_) if visitor.has_bare_secret() => {
+                let secret = visitor.take_bare_secret();
+                return self.admit(token, &secret, Vec::new());
+            }
             Event::Deadline(_) => return self.dismiss(token),
             _ => {}
         }
@@ -151,6 +158,10 @@ impl Engine {
                 .set_deadline(token, self.now + self.settings.secret_time);
         }
         match heard {
+            // Nothing else will come of a client that ends no line: it waits for the dyno.
+            Heard::Wait if visitor.has_bare_secret() => {
+                self.reactor.set_deadline(token, self.now + LINE_END_TIME);
+            }
             Heard::Wait => {}
             Heard::Again => self.reactor.again(token),
             Heard::Leave => self.dismiss(token),

@@ -14,13 +14,13 @@ use crate::dot_env;
 use crate::error::UserError;
 
 /// The first port, foreman's.
-const FIRST_PORT: u16 = 5000;
+pub const FIRST_PORT: u16 = 5000;
 
 /// The file of variables that is read if no other is named; it need not be there.
 const DOT_ENV: &str = ".env";
 
-/// Variables for the processes of `root`, and the first port: `PORT` is foreman's word for that. `files` and `port` are what
-/// the command line says.
+/// Variables for the processes of `root`, and the first port, if somebody says which: `PORT` is foreman's word for that. `files`
+/// and `port` are what the command line says.
 ///
 /// # Errors
 /// A file that was named and is not there, that cannot be read or makes no sense; a port that is none.
@@ -28,7 +28,7 @@ pub fn read(
     root: &Path,
     files: &[PathBuf],
     port: Option<u16>,
-) -> Result<(BTreeMap<String, String>, u16)> {
+) -> Result<(BTreeMap<String, String>, Option<u16>)> {
     let mut env = BTreeMap::new();
     let usual = [PathBuf::from(DOT_ENV)];
     let (files, must_be) = match files.is_empty() {
@@ -49,12 +49,14 @@ pub fn read(
     }
     let of_file = env.remove("PORT");
     let port = match (port, of_file) {
-        (Some(port), _) => port,
-        (None, Some(text)) => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-            let hint = "it is the first port, from 1 to 65535; `-p` says another";
-            UserError::new("`PORT` of the file of variables is no port").hint(hint)
-        })?,
-        (None, None) => FIRST_PORT,
+        (Some(port), _) => Some(port),
+        (None, Some(text)) => {
+            Some(text.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
+                let hint = "it is the first port, from 1 to 65535; `-p` says another";
+                UserError::new("`PORT` of the file of variables is no port").hint(hint)
+            })?)
+        }
+        (None, None) => None,
     };
     check_env(&env)?;
     Ok((env, port))

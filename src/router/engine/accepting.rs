@@ -37,6 +37,16 @@ impl Door {
             watched: false,
         }
     }
+
+    /// Somebody may still be let in.
+    pub fn is_open(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// Those who come are let in.
+    pub fn lets_in(&self) -> bool {
+        self.is_open() && self.watched
+    }
 }
 
 impl Engine {
@@ -52,7 +62,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody is let in any more. Whoever has not been accepted yet sees a reset.
+    /// Nobody can join those who wait to be let in any more.
+    pub(super) fn bar_door(&mut self) {
+        if let Some(listener) = &self.door.listener {
+            // Without that, whoever comes in the moment before the socket is closed sees a reset.
+            let _ = crate::sys::socket::let_no_more_connect(listener);
+        }
+    }
+
+    /// Nobody is let in any more. Whoever has not been accepted yet sees a reset, unless another process has the socket.
     pub(super) fn shut_door(&mut self) {
         if let Some(listener) = self.door.listener.take()
             && self.door.watched

@@ -9,6 +9,7 @@ use crate::http::{HeadReader, Refusal, RequestHead};
 use crate::router::error_page::{self, Manner};
 use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
+use crate::router::forwarded::Forwarded;
 use crate::router::headers;
 use crate::router::log::Entry;
 use crate::router::pool::Link;
@@ -38,7 +39,9 @@ pub(super) struct Client {
 pub enum AtLeave {
     /// It gets the answer that it waits for.
     IsAnswered,
-    /// It waits for none, or for one that nobody knows the end of.
+    /// It waits for none. Its next request may be on the way.
+    MayAsk,
+    /// It waits for one that nobody knows the end of, or is to have no other.
     Parts,
 }
 
@@ -74,17 +77,11 @@ impl Client {
 
     /// What becomes of it when the router leaves. One that is waited for has its last request.
     pub fn at_leave(&self) -> AtLeave {
-        let Phase::Exchange(exchange) = &self.phase else {
-            let begun = !matches!(self.phase, Phase::Lingering { .. }) && !self.is_idle();
-            return if begun {
-                AtLeave::IsAnswered
-            } else {
-                AtLeave::Parts
-            };
-        };
-        match exchange.is_endless_now() {
-            true => AtLeave::Parts,
-            false => AtLeave::IsAnswered,
+        match &self.phase {
+            Phase::Idle if self.is_idle() => AtLeave::MayAsk,
+            Phase::Exchange(exchange) if exchange.is_endless_now() => AtLeave::Parts,
+            Phase::Lingering { .. } => AtLeave::Parts,
+            Phase::Idle | Phase::Head(_) | Phase::Exchange(_) => AtLeave::IsAnswered,
         }
     }
 
@@ -272,7 +269,12 @@ impl Engine {
         let mut exchange = Box::new(Exchange {
             app,
             request_id,
-            forwarded_for: headers::forwarded_for(&head, client.peer.ip()),
+            forwarded: Forwarded::of(
+                &head,
+                client.peer.ip(),
+                self.address.port(),
+                &self.settings.trusted,
+            ),
             started: self.now,
             started_ms: milliseconds(self.wall()),
             stage: Stage::Placing,
@@ -292,7 +294,7 @@ impl Engine {
             looked: None,
             status: 0,
             bytes: 0,
-            close: !head.keep_alive || self.leave_by.is_some(),
+            close: !head.keep_alive || self.leaving.is_some(),
             failure: None,
             head,
         });
@@ -333,6 +335,7 @@ impl Engine {
                 host: guess.host,
                 request_id: &request_id,
                 forwarded_for: &client.peer.ip().to_canonical().to_string(),
+                scheme: "http",
                 dyno: None,
                 connect: None,
                 service: None,
@@ -440,7 +443,8 @@ impl Engine {
     fn finish(&mut self, client: &mut Client, exchange: &Exchange) -> Step {
         self.log(exchange);
         client.since = self.now;
-        if !exchange.close && self.leave_by.is_none() {
+        // One that was not told that this is the last response may be about to ask again.
+        if !exchange.close {
             if client.input.is_empty() {
                 client.input = Vec::new();
                 // What has not come yet would only be asked for in vain.

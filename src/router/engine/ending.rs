@@ -82,7 +82,9 @@ impl Engine {
         exchange: &mut Exchange,
         failure: Failure,
     ) {
-        exchange.close |= !exchange.upload.is_done() || matches!(failure, Failure::H26 { .. });
+        exchange.close |= !exchange.upload.is_done()
+            || matches!(failure, Failure::H26 { .. })
+            || self.leaving.is_some();
         let mut out = Vec::new();
         let manner = Manner {
             app: exchange.app.as_deref(),
@@ -131,7 +133,8 @@ impl Engine {
             path: exchange.head.target(),
             host: headers::host(&exchange.head),
             request_id: &exchange.request_id,
-            forwarded_for: &exchange.forwarded_for,
+            forwarded_for: &exchange.forwarded.chain,
+            scheme: exchange.forwarded.scheme(),
             dyno: exchange.dyno.as_ref().map(|(_, name)| &**name),
             connect: exchange.connect,
             service: exchange

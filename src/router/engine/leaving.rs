@@ -1,28 +1,64 @@
 //! The router's end: nobody is let in any more, those who wait for an answer get it, and after a while the rest is cut off.
 
+use std::time::Instant;
+
 use super::Engine;
 use super::clients::AtLeave;
+use crate::router::Leave;
 use crate::router::failure::Failure;
 
+/// How far the router is with its end.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    since: Instant,
+    /// When the rest is cut off.
+    by: Instant,
+    /// Until then those who are half connected may come in.
+    shut_at: Instant,
+}
+
 impl Engine {
-    /// Has begun to leave. Whoever replaces us may listen from now on.
-    pub(super) fn leave(&mut self) {
-        if self.leave_by.is_some() {
+    /// Has begun to leave.
+    pub(super) fn leave(&mut self, leave: Leave) {
+        if self.leaving.is_some() {
             return;
         }
-        let leave_by = self.now + self.settings.leave_time;
-        self.leave_by = Some(leave_by);
-        self.reactor.set_deadline(self.leave_tick, leave_by);
-        self.shut_door();
+        let time = match leave {
+            Leave::ForGood | Leave::ToManager => self.settings.leave_time,
+            Leave::ToSuccessor => self.settings.succeeded_time,
+        };
+        let by = self.now + time;
+        let mut shut_at = self.now;
+        if leave == Leave::ForGood && self.door.lets_in() {
+            self.bar_door();
+            shut_at = (self.now + self.settings.shut_time).min(by);
+            self.accept();
+        } else {
+            self.shut_door();
+        }
+        self.leaving = Some(Leaving {
+            since: self.now,
+            by,
+            shut_at,
+        });
+        self.reactor.set_deadline(self.leave_tick, shut_at);
         self.part_with_all(|client| client.at_leave() == AtLeave::Parts);
     }
 
     /// Whether it is time to end: everybody is gone, or has been waited for long enough.
     pub(super) fn has_left_all(&mut self) -> bool {
-        let Some(leave_by) = self.leave_by else {
+        let Some(Leaving { since, by, shut_at }) = self.leaving else {
             return false;
         };
-        if self.now >= leave_by {
+        if self.now < shut_at {
+            return false;
+        }
+        if self.door.is_open() {
+            // The last of those who had come before it was barred.
+            self.accept();
+            self.shut_door();
+        }
+        if self.now >= by {
             let tokens: Vec<_> = self.clients.keys().copied().collect();
             for token in tokens {
                 // A last try to write what there is: for most, the page that says what has happened.
@@ -31,6 +67,16 @@ impl Engine {
             }
             return true;
         }
+        let (now, quiet) = (self.now, self.settings.quiet_time);
+        let silent_by = |from: Instant| from.max(since) + quiet;
+        self.part_with_all(|client| {
+            client.at_leave() == AtLeave::MayAsk && silent_by(client.since) <= now
+        });
+        let may_ask = |client: &&Box<super::Client>| client.at_leave() == AtLeave::MayAsk;
+        let silent = self.clients.values().filter(may_ask);
+        let next = silent.map(|client| silent_by(client.since)).min();
+        self.reactor
+            .set_deadline(self.leave_tick, next.unwrap_or(by).min(by));
         self.clients.is_empty()
     }
 

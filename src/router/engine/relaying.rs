@@ -43,9 +43,8 @@ impl Engine {
         let out = &mut lent.out;
         out.clear();
         let added = Added {
-            forwarded_for: &exchange.forwarded_for,
+            forwarded: &exchange.forwarded,
             request_id: &exchange.request_id,
-            port: self.address.port(),
             start: exchange.started_ms,
             connect: exchange.connect.unwrap_or_default(),
             total: self.now.saturating_duration_since(exchange.started),
@@ -330,8 +329,10 @@ impl Engine {
         let version = exchange.head.version;
         let coding = headers::coding(head.framing, version);
         // A request that is answered before its end was read leaves the connection in the middle of it.
-        exchange.close |=
-            coding == Coding::Data || !exchange.upload.is_done() || client.wire.is_hung_up();
+        exchange.close |= coding == Coding::Data
+            || !exchange.upload.is_done()
+            || client.wire.is_hung_up()
+            || self.leaving.is_some();
         headers::write_response(head, version, exchange.close, out);
         exchange.status = head.status;
         exchange.answer = Answer::Body {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use super::super::{Backend, BackendState, FromRouter, Listener, Route, Settings, ToRouter};
+use super::super::{Backend, BackendState, FromRouter, Leave, Listener, Route, Settings, ToRouter};
 use super::support::*;
 
 #[test]
@@ -243,7 +243,7 @@ fn a_router_that_leaves_gives_the_answers_that_are_on_their_way_and_lets_nobody_
     slow.send(get("/slow"));
     dyno.next();
     dyno.next();
-    fixture.router().leave();
+    fixture.router().leave(Leave::ForGood);
     // That is how it shows that it has begun.
     assert_eq!(idle.rest(), "");
     assert!(std::net::TcpStream::connect(address).is_err());

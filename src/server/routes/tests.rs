@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::handover::Handover;
 use crate::http::Response;
 use crate::server::api_loop::ApiLoop;
 use crate::server::application::Ctx;
@@ -58,7 +59,7 @@ impl Server {
             let make = |_: &mut Ctx<Without>| {
                 Host::open(&home, Settings::default(), email, None).map(Without)
             };
-            ApiLoop::new(listener, Limits::default(), make)
+            ApiLoop::new(listener, None, Handover::default(), Limits::default(), make)
                 .unwrap()
                 .serve()
                 .unwrap();

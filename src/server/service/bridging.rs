@@ -15,6 +15,7 @@ use crate::api::ApiError;
 use crate::bridge::{self, Bridge, FromBridge, Rendezvous, Seat, ToBridge, secrets};
 use crate::control::ToSupervisor;
 use crate::error::tell;
+use crate::handover::Part;
 use crate::settings::{self, Listen};
 use crate::stream::Stream;
 use crate::tls::{self, Certificate};
@@ -82,10 +83,11 @@ impl Service {
         }
         let certificate = Certificate::chosen(&self.host.settings)?;
         let tls = tls::server_config(&self.home, &certificate)?;
-        let Some(listener) = place.take(wish)? else {
+        let Some(listener) = place.take(wish, ctx.inherited.take(Part::Rendezvous))? else {
             return Ok(());
         };
         let address = listener.local_addr()?;
+        ctx.bequeath(Part::Rendezvous, &listener)?;
         let bridging = self.bridging(ctx)?;
         bridging.rendezvous = Some(address);
         bridging
@@ -223,6 +225,11 @@ impl Service {
         if ended {
             let before = self.rendezvous();
             self.bridging = None;
+            if let Some(socket) = ctx.estate().get(Part::Rendezvous)
+                && let Ok(socket) = socket.try_clone()
+            {
+                ctx.inherited.put(Part::Rendezvous, socket);
+            }
             let again = before
                 .map(|address| self.meet_at(&place(&self.home), Listen::At(address), false, ctx));
             if let Some(Err(error)) = again {

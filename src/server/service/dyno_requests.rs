@@ -15,6 +15,7 @@ use super::bridging::{ATTACH, Meeting};
 use crate::api::ApiError;
 use crate::api::Time;
 use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
+use crate::api::range::Range;
 use crate::bridge::Seat;
 use crate::command_line;
 use crate::control::ToSupervisor;
@@ -140,7 +141,9 @@ impl Service {
     fn list_dynos(&self, app: &str, head: &RequestHead) -> Answer {
         let app = self.host.store.app(app)?;
         let ended = is_true(head, "ended");
-        let (after, max) = range(head.fields.get("range").unwrap_or_default());
+        let range = Range::parse(routes::range(head))?;
+        let (low, _) = range.numbers("position")?;
+        let (after, max) = (low.checked_sub(1).map(i64::from), range.max.min(PAGE));
         let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
         let mut dynos: Vec<_> = page.dynos.iter().map(|it| self.dyno_resource(it)).collect();
         if !ended && page.next.is_none() {
@@ -154,6 +157,17 @@ impl Service {
                 let listener = self.dynos.listener(&dyno.id);
                 dyno.extended = Some(Extended::new(listener.map(|it| it.address)));
             }
+        }
+        let is_part = page.next.is_some() || after.is_some();
+        if range.to.is_some() || (range.descending && is_part) {
+            return Err(ApiError::new(
+                "requested_range_not_satisfiable",
+                "dynos are listed from the oldest on, and to the last",
+            )
+            .hint("the range of the next part is in `Next-Range`"));
+        }
+        if range.descending {
+            dynos.reverse();
         }
         Ok(match page.next {
             None => Response::json(200, &dynos),
@@ -476,37 +490,5 @@ fn not_there(dyno: &dyno::Dyno) -> ApiError {
 }
 
 fn is_true(head: &RequestHead, name: &str) -> bool {
-    parameter(head, name).is_some_and(|value| value == "true")
-}
-
-/// What a `Range` asks for: after which place, and how many. `name ..; max=10`, `position ]123..; max=200`.
-fn range(text: &str) -> (Option<i64>, usize) {
-    let after = text
-        .split_once(']')
-        .and_then(|(_, rest)| rest.split_once(".."))
-        .and_then(|(place, _)| place.trim().parse().ok());
-    let max = text
-        .split([';', ','])
-        .find_map(|option| option.trim().strip_prefix("max="))
-        .and_then(|max| max.parse().ok());
-    (after, max.unwrap_or(PAGE).clamp(1, PAGE))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_says_where_to_go_on_and_how_far() {
-        for (text, wanted) in [
-            ("", (None, PAGE)),
-            ("name ..; max=10", (None, 10)),
-            ("position ]123..; max=200", (Some(123), 200)),
-            ("position ]123..;max=200,order=asc", (Some(123), 200)),
-            ("position ]x..; max=0", (None, 1)),
-            ("position ]1..; max=1000000", (Some(1), PAGE)),
-        ] {
-            assert_eq!(range(text), wanted, "{text}");
-        }
-    }
+    parameter(head, name).is_some_and(|value| matches!(&*value, "true" | "1"))
 }

@@ -14,6 +14,7 @@ use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::server::Listening;
+use crate::handover::Part;
 use crate::http::Response;
 use crate::settings::{self, Listen, Settings};
 use crate::tls::{self, Certificate};
@@ -63,7 +64,7 @@ fn listen(
     tls: Arc<ServerConfig>,
     ctx: &mut Ctx<Service>,
 ) -> Result<Option<SocketAddr>> {
-    let Some(socket) = place.take(wish)? else {
+    let Some(socket) = place.take(wish, ctx.inherited.take(Part::Listen))? else {
         return Ok(None);
     };
     socket.set_nonblocking(true)?;

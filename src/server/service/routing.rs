@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::super::application::Ctx;
+use super::super::application::{Ctx, Heir};
 use super::super::place::Place;
 use super::Service;
 use crate::dyno::life::StopReason;
 use crate::dyno::{Dyno, DynoState};
 use crate::error::tell;
-use crate::router::{self, Backend, BackendState, FromRouter, Route, Router, ToRouter};
+use crate::handover::Part;
+use crate::router::{self, Backend, BackendState, FromRouter, Leave, Route, Router, ToRouter};
 use crate::settings::Settings;
 use crate::store::{Result as StoreResult, StoreErrorKind};
 
@@ -44,9 +45,10 @@ impl Routing {
             option: "router",
             memory: home.join(ADDRESS),
         };
-        let Some(listener) = place.take(settings.router)? else {
+        let Some(listener) = place.take(settings.router, ctx.inherited.take(Part::Router))? else {
             return Ok(None);
         };
+        ctx.bequeath(Part::Router, &listener)?;
         let (sender, inbox) = unbounded();
         let waker = ctx.reactor().waker();
         let tell = move |news| {
@@ -55,6 +57,7 @@ impl Routing {
         };
         let settings = router::Settings {
             clients,
+            trusted: settings.trusted_proxies.clone(),
             first_byte_time: settings.request_timeout,
             rolling_time: settings.response_timeout,
             boot_time: settings.boot_wait,
@@ -68,6 +71,12 @@ impl Routing {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.router.address()
+    }
+
+    /// The state is another server's now. So is the socket, if this one did not close the router before; those who are here may
+    /// take their time.
+    pub fn succeed(&self) {
+        self.router.leave(Leave::ToSuccessor);
     }
 }
 
@@ -175,8 +184,13 @@ impl Service {
     }
 
     fn start_router_again(&mut self, ctx: &mut Ctx<Self>) {
-        // The old one's socket goes first.
+        // The old one's socket is another's now.
         self.routing = None;
+        if let Some(socket) = ctx.estate().get(Part::Router)
+            && let Ok(socket) = socket.try_clone()
+        {
+            ctx.inherited.put(Part::Router, socket);
+        }
         let clients = self.visitors;
         match Routing::start(&self.home, &self.host.settings, clients, ctx) {
             Ok(routing) => {
@@ -198,10 +212,16 @@ impl Service {
         }
     }
 
-    /// The server is about to leave: visitors get the answers that are on their way.
-    pub(super) fn close_router(&self) {
+    /// The server is about to leave: visitors get the answers that are on their way. If another server takes the socket
+    /// over, they are let in until the state is that one's; see [`Routing::succeed`].
+    pub(super) fn close_router(&mut self, heir: &Heir) {
+        let leave = match heir {
+            Heir::None => Leave::ForGood,
+            Heir::Manager => Leave::ToManager,
+            Heir::Server { .. } => return,
+        };
         if let Some(routing) = &self.routing {
-            routing.router.leave();
+            routing.router.leave(leave);
         }
     }
 

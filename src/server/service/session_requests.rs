@@ -1,6 +1,6 @@
 //! Requests on the short-lived apps of `dyno start`, and what is done when one comes to its end.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,20 @@ use super::super::ground::{Ground, live_owner};
 use super::super::host::{self, Answer, response};
 use super::super::sessions::Standing;
 use super::Service;
+use super::routing::Routing;
 use crate::api::ApiError;
 use crate::api::dyno::Stopping;
-use crate::api::session::{CreateSession, Session, StopSession};
+use crate::api::session::{CreateSession, PORTS_OF_TYPE, Session, StopSession};
 use crate::app::{self, AppName, Folder};
 use crate::dyno::{DynoName, WEB};
 use crate::error::tell;
 use crate::http::Response;
-use crate::listener::claim_port;
+use crate::listener::{claim_port, who_has};
 use crate::scheduler::BackOff;
 use crate::store::{NameWish, NewLive, NewSession};
+
+/// How often another first port is looked for, each so many further on as a process type has.
+const MOST_MOVES: u16 = 50;
 
 /// What the folder's name gets for the app's.
 const SUFFIX: &str = "-start";
@@ -63,14 +67,19 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let wanted = CreateSession::parse(&request.body)?;
+        let mut wanted = CreateSession::parse(&request.body)?;
         if self.ending || ctx.is_stopping() {
             return Err(ApiError::new("unavailable", "the server is about to leave"));
         }
+        let mut moved = None;
         let (app, id) = match &wanted.id {
             Some(id) => self.claimed(id)?,
-            None => self.new_session(&wanted)?,
+            None => {
+                moved = self.settle_ports(&mut wanted)?;
+                self.new_session(&wanted)?
+            }
         };
+        let port = wanted.port;
         let live = self.host.store.session_of(&app.id)?;
         let live = live.filter(|session| session.live).map(|it| it.path);
         let ground = Ground {
@@ -83,6 +92,8 @@ impl Service {
         let session = Session {
             id: id.clone(),
             app: self.host.resource(&app),
+            port,
+            moved,
         };
         let mut greeting =
             serde_json::to_vec(&session).map_err(|error| ApiError::internal(error.to_string()))?;
@@ -120,7 +131,6 @@ impl Service {
             return Err(ApiError::invalid(message)
                 .hint("`dyno settings` shows the limit, `max_dynos`; `-m web=2` starts fewer"));
         }
-        self.check_ports(wanted)?;
         let name = Path::new(&folder.path).file_name().unwrap_or_default();
         let name = AppName::from_folder(&name.to_string_lossy()).with_suffix(SUFFIX);
         let new = NewSession {
@@ -177,7 +187,46 @@ impl Service {
         })
     }
 
-    /// Whether those who will listen can: a port that moved on would not be where somebody looks for it.
+    /// Sees to it that those who will listen can: from the first port that was asked for, since one that moved on would not be
+    /// where somebody looks for it; or, if nobody asked for one, from the next from which they all can. What it says is why
+    /// that was needed.
+    fn settle_ports(&self, wanted: &mut CreateSession) -> Result<Option<String>, ApiError> {
+        let Err(error) = self.check_ports(wanted) else {
+            return Ok(None);
+        };
+        if wanted.port_may_move && error.status() == 409 {
+            let first = wanted.port;
+            for step in 1..=MOST_MOVES {
+                let Some(port) = first.checked_add(step * PORTS_OF_TYPE as u16) else {
+                    break;
+                };
+                wanted.port = port;
+                if self.check_ports(wanted).is_ok() {
+                    return Ok(Some(error.message));
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// Who of this server has a port, in words.
+    fn own_part_on(&self, port: u16) -> Option<String> {
+        let parts = [
+            ("router", self.routing.as_ref().map(Routing::address)),
+            ("API over TCP", self.listening),
+            ("rendezvous", self.rendezvous()),
+        ];
+        let is_there = |address: &Option<SocketAddr>| address.is_some_and(|it| it.port() == port);
+        let part = parts.iter().find(|(_, address)| is_there(address));
+        part.map(|(part, _)| format!("the {part} of this server"))
+            .or_else(|| {
+                let dyno = self.dynos.dyno_with_port(port)?;
+                let dyno = self.host.store.dyno_of_id(dyno).ok()?;
+                Some(format!("{} of {}", dyno.name, dyno.app_name))
+            })
+    }
+
+    /// Whether those who will listen can.
     fn check_ports(&self, wanted: &CreateSession) -> Result<(), ApiError> {
         let ground = Ground {
             env: wanted.env.clone(),
@@ -205,7 +254,10 @@ impl Service {
             let why = match free {
                 Ok(_) if !self.dynos.uses_port(port) => continue,
                 Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => error.to_string(),
-                _ => "another program has it".to_owned(),
+                _ => {
+                    let who = self.own_part_on(port).unwrap_or_else(|| who_has(port));
+                    format!("{who} has it")
+                }
             };
             let message = format!("port {port}, for `{name}`, cannot be had: {why}");
             return Err(ApiError::new("conflict", message).hint(hint));
