@@ -196,7 +196,7 @@ fn the_command_line_stops_with_its_command_and_both_go_on() {
         let terminal = Terminal::start(&host, &app, &["bash", "--norc", "--noediting", "-i"]);
         terminal.type_keys("PS1='here> '\r");
         terminal.wait_for("the prompt", |screen| {
-            screen.contents().trim_end().ends_with("\nhere>")
+            screen.contents().trim_end().ends_with("here>")
         });
         let line = format!("{} run -q '{command}'\r", program.display());
         terminal.type_keys(&line);
@@ -210,7 +210,7 @@ fn the_command_line_stops_with_its_command_and_both_go_on() {
         terminal.wait_for_line("continued");
         // Its keys are the program's again.
         terminal.type_keys(CTRL_C);
-        terminal.wait_for_line("over");
+        terminal.wait_for_text("^Cover");
         terminal.type_keys("echo status $?\r");
         terminal.wait_for_line("status 7");
         terminal.type_keys("exit\r");
