@@ -274,12 +274,13 @@ impl Finder {
         }
         // Its own path is better, for it may be a link that is changed later; but then what it leads to must be there.
         let needs = self.needs(entry);
-        let whole = needs.iter().any(|(folder, _)| entry.starts_with(folder))
-            && needs.iter().any(|(folder, _)| {
+        let whole = needs.iter().any(|(folder, _)| {
+            entry.starts_with(folder) && self.is_no_link(folder) && {
                 folder
                     .canonicalize()
                     .is_ok_and(|folder| real.starts_with(folder))
-            });
+            }
+        });
         let (entry, needs) = match whole {
             true => (entry, needs),
             false => (real.as_path(), self.needs(&real)),
@@ -297,6 +298,15 @@ impl Finder {
                 self.follow_links(entry);
             }
         }
+    }
+
+    /// Whether `folder` is reached without a link, but for one that the home may be.
+    fn is_no_link(&self, folder: &Path) -> bool {
+        let real = match (self.inside_home(folder), &self.real_home) {
+            (Some((_, inside)), Some(home)) => home.join(inside),
+            _ => folder.to_owned(),
+        };
+        folder.canonicalize().is_ok_and(|folder| folder == real)
     }
 
     fn is_of_app(&self, path: &Path) -> bool {

@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::launch::{attach, cover, new_file_system};
 use super::plan::{INNER_ID, Owner, Step};
+use crate::fault::caught_or;
 use crate::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 
 /// A folder of the inside that is empty, and can be covered for a moment.
@@ -64,7 +65,7 @@ impl Doors {
     pub fn renew(&mut self, files: &[Step]) -> Result<()> {
         let Side::Parent { pid, .. } = clone_process(Namespaces::NONE)? else {
             close_all_but(&[self.user.as_fd(), self.mounts.as_fd()]);
-            let outcome = self.go_in_and_renew(files);
+            let outcome = caught_or(|| self.go_in_and_renew(files));
             exit_now(u8::from(outcome.is_err()))
         };
         self.covered = files.iter().map(|step| step.target().to_owned()).collect();

@@ -81,7 +81,9 @@ impl Stack {
         let included = ssh::included(self).into_iter().map(|(path, _)| path);
         for path in fixed.into_iter().map(PathBuf::from).chain(included) {
             let file = resolve(&self.root, &path, |on_the_way| {
-                watched.extend(on_the_way.parent().map(|folder| self.at(folder)));
+                // A link counts by its own name, too: what it leads to may have another.
+                let paths = on_the_way.parent().into_iter().chain([on_the_way]);
+                watched.extend(paths.map(|path| self.at(path)));
                 true
             });
             watched.push(self.at(&file));
@@ -281,7 +283,14 @@ mod tests {
         let text = contents(&stack, "/run/net/resolv.conf");
         assert_eq!(text.as_deref(), Some("nameserver ::1\n"));
         let watched = stack.watched();
-        for path in ["etc", "run", "run/net", "run/net/resolv.conf", "etc/hosts"] {
+        for path in [
+            "etc",
+            "etc/resolv.conf",
+            "run",
+            "run/net",
+            "run/net/resolv.conf",
+            "etc/hosts",
+        ] {
             assert!(
                 watched.contains(&root.path().join(path)),
                 "{path}: {watched:?}"
