@@ -10,7 +10,7 @@ use std::thread;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use crate::harness::{Host, STARTING, eventually, lacks, write};
+use crate::harness::{Host, STARTING, eventually, lacks, leave_out, write};
 
 /// A git checkout of somebody who uses a host.
 pub struct Checkout<'a> {
@@ -648,6 +648,9 @@ fn submodules_are_fetched_or_the_push_is_rejected() {
 
 #[test]
 fn a_file_that_a_commit_changes_gets_another_time_and_all_others_keep_theirs() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     checkout.write("kept", "k");
@@ -691,6 +694,9 @@ fn a_file_that_a_commit_changes_gets_another_time_and_all_others_keep_theirs() {
 
 #[test]
 fn what_is_deployed_is_the_commit_even_if_a_folder_is_all_there_is_in_it() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::new(&host, "single");
     checkout.write("backend/Procfile", "worker: sleep 1000\n");
@@ -716,6 +722,9 @@ fn what_is_deployed_is_the_commit_even_if_a_folder_is_all_there_is_in_it() {
 
 #[test]
 fn a_tag_that_is_pushed_to_a_branch_deploys_its_commit() {
+    if lacks("git") {
+        return;
+    }
     for (args, branch) in [
         (&["tag", "-a", "v1", "-m", "v1"][..], "main"),
         (&["tag", "v1"], "master"),
@@ -746,6 +755,9 @@ fn a_tag_that_is_pushed_to_a_branch_deploys_its_commit() {
 
 #[test]
 fn a_repository_within_that_is_no_submodule_is_told_of() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     let lib = checkout.folder.join("vendor/a lib");
@@ -765,6 +777,9 @@ fn a_repository_within_that_is_no_submodule_is_told_of() {
 
 #[test]
 fn a_push_says_what_nothing_has_installed_and_whose_dynos_end() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
@@ -790,13 +805,16 @@ fn a_push_says_what_nothing_has_installed_and_whose_dynos_end() {
 
 #[test]
 fn a_checkout_of_another_user_is_told_to_be_that() {
+    if lacks("git") {
+        return;
+    }
     let host = Host::new();
     let checkout = Checkout::of_app(&host, "shop");
     // What makes git believe so, without another user.
     let env = ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
     let known = checkout.git_with(&["status"], &[env]);
     if !known.said().contains("dubious ownership") {
-        eprintln!("left out: this git cannot be made to see another owner");
+        leave_out("this git cannot be made to see another owner");
         return;
     }
     host.dyno(&checkout.folder, &["git:remote"])
