@@ -342,7 +342,9 @@ pub fn process_types_for(root: &Path, purpose: Purpose) -> Result<ProcessTypes> 
 
 /// Refuses a folder without a Procfile, and says where there is one.
 fn required(root: &Path) -> Result<(), UserError> {
-    if fs::exists(root.join("Procfile")).unwrap_or(true) {
+    let is_file = fs::metadata(root.join("Procfile")).map(|procfile| procfile.is_file());
+    // What cannot be looked at is found by reading it.
+    if is_file.unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound) {
         return Ok(());
     }
     let place = root.display();

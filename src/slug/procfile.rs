@@ -50,7 +50,8 @@ pub fn procfile_elsewhere(root: &Path) -> Option<Elsewhere> {
         .partition(|(_, kind)| kind.is_dir());
     let is_meant = |name: &str| {
         let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
-        stem.eq_ignore_ascii_case("Procfile") && !name.ends_with(".dev")
+        // One of that very name is no file.
+        stem.eq_ignore_ascii_case("Procfile") && name != "Procfile" && !name.ends_with(".dev")
     };
     let named = others.into_iter().map(|(name, _)| name);
     if let Some(name) = named.filter(|name| is_meant(name)).min() {

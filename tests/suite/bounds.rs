@@ -73,10 +73,9 @@ fn files_of_an_app_have_bounds() {
             .unwrap()
             .success()
     );
-    deploy(&long)
-        .succeeds()
-        .mentions("`Procfile` is a named pipe and left out");
+    deploy(&long).fails_with(1, "there is no Procfile", "it says what the app runs");
     fs::remove_file(long.join("Procfile")).unwrap();
+    write(&long.join("Procfile"), "x: true\n");
 
     write(&long.join(".slugignore"), &"#".repeat((1 << 20) + 1));
     deploy(&long).fails_with(1, "`.slugignore` is larger than 1048576 bytes", "folders");
