@@ -340,7 +340,14 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
     ] {
         for text in texts {
             let body = format!(r#"{{"maintenance": {text} }}"#);
-            assert_eq!(parse(&body), Ok(UpdateApp { maintenance: Some(maintenance), name: None }), "{text}");
+            assert_eq!(
+                parse(&body),
+                Ok(UpdateApp {
+                    maintenance: Some(maintenance),
+                    name: None
+                }),
+                "{text}"
+            );
         }
     }
     for (body, message) in [
@@ -349,7 +356,10 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
             r#"{"maintenance":2}"#,
             "`maintenance` is not valid: invalid type: integer `2`, expected a boolean",
         ),
-        (r#"{"maintenance":null}"#, "`maintenance` or `name` is missing"),
+        (
+            r#"{"maintenance":null}"#,
+            "`maintenance` or `name` is missing",
+        ),
         (
             r#"{"maintenance":true,"build_stack":"other"}"#,
             "`build_stack` of an app cannot be changed",

@@ -120,7 +120,10 @@ fn tell_of_the_end(context: &mut Context, app: &str, dyno: &str) {
     let Ok(known) = ended_within(context, app, dyno, Some(NOTED)) else {
         return;
     };
-    if known.ended().is_some_and(|ended| ended.is_for(EndReason::TimeToLive)) {
+    if known
+        .ended()
+        .is_some_and(|ended| ended.is_for(EndReason::TimeToLive))
+    {
         tell!("{} was ended: its time to live (--ttl) is over", known.name);
     } else if let Some(message) = known.end_message {
         tell!("dyno: {message}");
