@@ -484,7 +484,7 @@ fn is_of_programs(folder: &Path) -> bool {
 /// as a home has.
 fn with_neighbours(entry: &Path, deep: usize) -> PathBuf {
     match entry.parent() {
-        Some(parent) if is_of_programs(entry) && parent.components().count() >= deep.max(2) + 1 => {
+        Some(parent) if is_of_programs(entry) && parent.components().count() > deep.max(2) => {
             parent
         }
         _ => entry,

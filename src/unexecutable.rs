@@ -325,9 +325,8 @@ fn shown(word: &str) -> String {
 fn programs(text: &str) -> Option<Vec<String>> {
     let mut programs = Vec::new();
     for command in simple_commands(text)? {
-        let mut words = command.into_iter().peekable();
         let mut after_env = false;
-        while let Some(word) = words.next() {
+        for word in command {
             // What only the running shell knew may be anything.
             let Some(word) = word else { break };
             if let Some((name, _)) = assignment(&word) {

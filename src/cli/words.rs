@@ -398,9 +398,7 @@ fn of_others(word: &str) -> Option<&'static str> {
         Some(begin) => word.starts_with(begin),
         None => word == *pattern,
     };
-    let (_, hint) = WORDS
-        .iter()
-        .find(|(words, _)| words.iter().any(|it| is(it)))?;
+    let (_, hint) = WORDS.iter().find(|(words, _)| words.iter().any(&is))?;
     Some(hint)
 }
 

@@ -72,8 +72,8 @@ impl Engine {
         self.part_with_all(|client| {
             client.at_leave() == AtLeave::MayAsk && silent_by(client.since) <= now
         });
-        let may_ask = |client: &&Box<super::Client>| client.at_leave() == AtLeave::MayAsk;
-        let silent = self.clients.values().filter(may_ask);
+        let clients = self.clients.values();
+        let silent = clients.filter(|client| client.at_leave() == AtLeave::MayAsk);
         let next = silent.map(|client| silent_by(client.since)).min();
         self.reactor
             .set_deadline(self.leave_tick, next.unwrap_or(by).min(by));
