@@ -159,7 +159,7 @@ settings! {
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
     /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
     router: Listen, Server, Place { usual: loopback(8080), on: true };
-    /// Whose word counts for who a visitor is, and whether over TLS (`X-Forwarded-…`, `Forwarded`): the proxies before the router.
+    /// The proxies before the router whose `X-Forwarded-…` and `Forwarded` say who a visitor is, and whether over TLS.
     ///
     /// `loopback` is right when a proxy on this host, and nothing else here that one should not trust, comes to the router.
     trusted_proxies: Vec<Network>, Server, Networks { most: 64 };

@@ -1,6 +1,7 @@
 //! Any tree comes back as it was.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 
@@ -23,6 +24,10 @@ impl Node {
         match self {
             Self::File { mode, data } => {
                 fs::write(path, data).unwrap();
+                // Times are content, too: two trees that are alike have the same ones.
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+                    .unwrap();
                 fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
             }
             Self::Symlink(target) => symlink(target, path).unwrap(),
