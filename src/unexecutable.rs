@@ -540,6 +540,8 @@ mod tests {
         ]
         .into();
         let look = |path: &Path| {
+            // `/app/./file` is `/app/file`.
+            let path: PathBuf = path.components().collect();
             let seen = seen.get(path.to_str().unwrap()).cloned();
             seen.unwrap_or(Seen::Nothing)
         };

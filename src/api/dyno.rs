@@ -15,7 +15,7 @@ use crate::{command_line, config_var};
 pub const MAX_TIME_TO_LIVE: u32 = 86_400;
 
 /// A dyno.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dyno {
     /// A uuid.
     pub id: String,
@@ -65,12 +65,14 @@ pub struct Dyno {
 }
 
 /// How it is with a dyno of the formation that has crashed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CrashLoop {
     /// How many crashes in a row count.
     pub count: u32,
     /// When it is tried again, at the latest.
     pub next_try_at: Time,
+    /// How long after its crash that is, in seconds.
+    pub wait: f64,
     /// It lived beside dynos that were told to end, and is tried again as soon as these have ended.
     pub waits_for_predecessor: bool,
 }

@@ -153,15 +153,10 @@ impl Standing {
             (DynoState::Crashed, Some(crash)) if crash.waits_for_predecessor => {
                 Self::AwaitsPredecessor
             }
-            (DynoState::Crashed, Some(crash)) => {
-                let since = dyno.ended_at.unwrap_or(dyno.updated_at).0;
-                // Both are whole seconds.
-                let wait = crash.next_try_at.0.duration_since(since).unsigned_abs();
-                match wait > SOON {
-                    true => Self::Crashed,
-                    false => Self::BeginsAgain,
-                }
-            }
+            (DynoState::Crashed, Some(crash)) => match crash.wait > SOON.as_secs_f64() {
+                true => Self::Crashed,
+                false => Self::BeginsAgain,
+            },
             (DynoState::Crashed, None) => Self::BeginsAgain,
             _ => Self::Begins,
         }
@@ -404,11 +399,13 @@ mod tests {
 
     #[test]
     fn a_launch_is_over_when_a_dyno_has_been_up_for_long_enough_or_is_not_tried_again_soon() {
-        let crash = |next: &str, waits: bool| {
-            let next = format!("2012-01-01T12:00:{next}Z");
+        let crash = |wait: f64, waits: bool| {
             json!({
                 "ended_at": "2012-01-01T12:00:01Z",
-                "crash": {"count": 1, "next_try_at": next, "waits_for_predecessor": waits},
+                "crash": {
+                    "count": 1, "next_try_at": "2012-01-01T12:00:02Z", "wait": wait,
+                    "waits_for_predecessor": waits,
+                },
             })
         };
         for (dyno, standing) in [
@@ -416,10 +413,10 @@ mod tests {
             (dyno("up", json!({"settled": false})), Standing::Begins),
             (dyno("up", json!({"settled": true})), Standing::Launched),
             (dyno("up", json!({})), Standing::Launched),
-            (dyno("crashed", crash("01", false)), Standing::BeginsAgain),
-            (dyno("crashed", crash("46", false)), Standing::Crashed),
+            (dyno("crashed", crash(0.2, false)), Standing::BeginsAgain),
+            (dyno("crashed", crash(45.0, false)), Standing::Crashed),
             (
-                dyno("crashed", crash("09", true)),
+                dyno("crashed", crash(8.0, true)),
                 Standing::AwaitsPredecessor,
             ),
             (dyno("crashed", json!({})), Standing::BeginsAgain),

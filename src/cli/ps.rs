@@ -327,7 +327,7 @@ mod tests {
         loops.exit_status = Some(3);
         loops.ended_at = serde_json::from_value(json!("2013-03-13T22:38:07Z")).unwrap();
         let crash = |count: u32, waits: bool| {
-            let next = json!({"count": count, "next_try_at": "2013-03-13T22:47:09Z", "waits_for_predecessor": waits});
+            let next = json!({"count": count, "next_try_at": "2013-03-13T22:47:09Z", "wait": 542.0, "waits_for_predecessor": waits});
             serde_json::from_value(next).unwrap()
         };
         for (crash, story) in [

@@ -231,7 +231,10 @@ fn a_launch_takes_the_settle_time_and_what_has_settled_no_time() {
 
 #[test]
 fn a_failed_launch_shows_what_the_new_dyno_said_and_not_the_old_ones_farewell() {
-    let host = Host::with(&[("DYNO_CRASH_SECOND_WAIT", "1h")]);
+    let host = Host::with(&[
+        ("DYNO_SETTLE_TIME", "10m"),
+        ("DYNO_CRASH_SECOND_WAIT", "1h"),
+    ]);
     let farewell = "trap 'for n in $(seq 60); do echo farewell $n; done; exit 0' TERM; \
                     echo ready; while :; do sleep 1000 & wait $!; done";
     let app = worker(&host, farewell);

@@ -600,7 +600,8 @@ fn with_exit_on_crash_one_that_ends_ends_all() {
             .exits(5)
             .mentions("error: `web.1` exited with status 5\n");
         // Nothing ran twice.
-        assert_eq!(fs::read_to_string(folder.join("runs")).unwrap(), "x\n");
+        let runs = fs::read_to_string(folder.join("runs")).unwrap_or_default();
+        assert!(matches!(&*runs, "" | "x\n"), "{runs}");
     }
 }
 

@@ -189,6 +189,10 @@ impl Service {
         resource.crash = self.formations.crashes_of(dyno).map(|it| CrashLoop {
             count: it.count,
             next_try_at: Time(formations::timestamp(it.again_at)),
+            wait: dyno.ended.as_ref().map_or(0.0, |ended| {
+                let wait = it.again_at.saturating_sub(formations::moment(ended.at));
+                wait.as_secs_f64()
+            }),
             waits_for_predecessor: it.awaits.is_some(),
         });
         let up_for = formations::now().saturating_sub(formations::moment(dyno.updated_at));
