@@ -211,6 +211,9 @@ fn the_command_line_stops_with_its_command_and_both_go_on() {
         // Its keys are the program's again.
         terminal.type_keys(CTRL_C);
         terminal.wait_for_text("^Cover");
+        terminal.wait_for("the prompt", |screen| {
+            screen.contents().trim_end().ends_with("here>")
+        });
         terminal.type_keys("echo status $?\r");
         terminal.wait_for_line("status 7");
         terminal.type_keys("exit\r");
