@@ -6,15 +6,15 @@
 
 use std::path::Path;
 
-use crate::harness::{Host, eventually, is_root, lacks};
+use crate::harness::{Host, eventually, is_root, lacks, leave_out};
 
 /// A host whose files are its own, after the shell commands `change`. None where that cannot be had: without root, and
 /// without walls, where a dyno has the host's files themselves.
 fn changed(change: &str) -> Option<Host> {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "600")]);
     if !is_root() || host.in_folders() {
-        eprintln!(
-            "left out: only root can change a host of its own, and only behind walls is it copied"
+        leave_out(
+            "tests of a host that changes: only root can have one, and only behind walls is it copied",
         );
         return None;
     }
