@@ -95,11 +95,11 @@ fn children_are_heard_of_though_their_end_was_to_be_ignored() {
 }
 
 /// Stops itself, and would then sleep for long.
-const STOPS: &str = "echo ready; kill -STOP $$; sleep 1000";
+const STOPS: &str = "echo $$ >pid; echo ready; kill -STOP $$; sleep 1000";
 
-/// Waits until a process of the dyno is stopped.
+/// Waits until the process that has written its number down is stopped.
 fn wait_for_a_stop(host: &Host, app: &Path, dyno: &str) {
-    let look = "grep -q '^State:.T (stopped)' /proc/[0-9]*/status 2>/dev/null";
+    let look = "grep -q '^State:.T (stopped)' /proc/$(cat pid)/status";
     eventually("a stopped process", || {
         let looked = host.dyno(app, &["run:inside", "-q", dyno, look]).finish();
         (looked.code() == Some(0)).then_some(())
@@ -124,7 +124,8 @@ fn a_stopped_process_takes_notice_of_the_hang_up_and_of_sigterm() {
     host.wait_for_log("heroku[run.2]: Process exited with status 143");
 
     // Of a job that is not the command's own.
-    let jobs = "set -m; sh -c 'kill -STOP $$; sleep 1000' & echo ready; wait; sleep 1000";
+    let jobs =
+        "set -m; sh -c 'echo $$ >pid; kill -STOP $$; sleep 1000' & echo ready; wait; sleep 1000";
     host.dyno(&app, &["run:detached", "-q", jobs])
         .finish()
         .succeeds();
@@ -145,12 +146,7 @@ fn a_stopped_command_inside_ends_with_its_client() {
     wait_for_a_stop(&host, &app, "run.1");
     inside.signal(Signal::KILL);
     eventually("its end", || {
-        let look = [
-            "run:inside",
-            "-q",
-            "run.1",
-            "! grep -q '^State:.T' /proc/[0-9]*/status",
-        ];
+        let look = ["run:inside", "-q", "run.1", "! test -e /proc/$(cat pid)"];
         (host.dyno(&app, &look).finish().code() == Some(0)).then_some(())
     });
     first.finish_input().succeeds();
