@@ -122,8 +122,6 @@ fn filters_pick_by_dyno_type_source_number_and_time() {
             &["one", "two"],
         ),
         (&["--since", "2100-01-01T00:00:00Z"], &[]),
-        (&["-p", "nobody"], &[]),
-        (&["-p", "ru"], &[]),
         (&["-n", "0"], &[]),
         (
             &["-s", "heroku", "-p", "run.2", "-n", "1"],

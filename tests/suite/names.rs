@@ -30,10 +30,10 @@ fn processes_are_called_what_they_are() {
         .finish()
         .succeeds();
     let supervisor = host.wait_for_supervisor();
-    is_called(supervisor.pid, "dyno: worker.1 ", "dyno: worker.1 of shop");
+    is_called(supervisor.pid, "dyno: worker.1", "dyno: worker.1 of shop");
     let server = host.server().unwrap();
     let title = format!("dyno: server {}", host.state().display());
-    is_called(server.pid, &title[..15], &title);
+    is_called(server.pid, title[..15].trim_end(), &title);
     let spare = eventually("a supervisor that waits", || host.spare());
     is_called(spare.pid, "dyno: waits for", "dyno: waits for a dyno");
     for init in host.inits() {

@@ -398,7 +398,7 @@ fn releases_come_in_the_parts_that_are_asked_for() {
         }
     }
     assert_eq!(seen, [1, 2, 3, 4, 5]);
-    api.part("/apps/shop/releases", "nonsense")
+    api.part("/apps/shop/releases", "version nonsense")
         .fails(416, "requested_range_not_satisfiable");
 
     for name in ["apple", "zebra"] {

@@ -225,5 +225,7 @@ fn a_setting_that_names_no_network_is_refused() {
     let host = Host::with(&[("DYNO_TRUSTED_PROXIES", "localhost")]);
     let refused = host.dyno(&host.path(), &["apps"]).finish();
     assert!(refused.code() != Some(0));
-    refused.mentions("trusted_proxies").mentions("loopback");
+    refused
+        .mentions("DYNO_TRUSTED_PROXIES")
+        .mentions("loopback");
 }

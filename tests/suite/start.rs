@@ -403,7 +403,7 @@ fn where_nobody_asked_for_a_port_the_next_one_that_is_free_will_do() {
     let running = host.dyno(&folder, &["start"]).start();
     running.wait_for_errors(" instead of 5000 (`-p` says another)\n");
     running.wait_for_errors("port 5000, for `web.1`, cannot be had: ");
-    running.wait_for_output("web.1    | listening on port 5");
+    running.wait_for_output("web.1  | listening on port 5");
     running.signal(Signal::INT);
     running.finish().succeeds().holds("another port", |text| {
         !text.contains("listening on port 5000\n")

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::harness::{Host, Process, eventually, lacks};
 use crate::small_disk::{can_fill_a_disk, on_a_small_disk};
 use crate::terminal::{CTRL_C, Terminal};
+use crate::upgrade::build;
 
 /// How long the processes of a dyno may be there after its supervisor: the kernel ends them. Without walls they are
 /// looked for, while there are always new ones.
@@ -187,37 +189,23 @@ fn a_session_and_a_job_outlive_a_server_that_was_told_to_stop() {
     });
 }
 
-/// Another build of the program, as far as anybody can tell: an ELF file may have bytes after its end.
-fn another_build(host: &Host, name: &str, more: &str) -> PathBuf {
-    let copy = host.path().join(name);
-    // By a process of its own: a descriptor of ours, open for writing, would for a moment be every program's that another
-    // test is just starting, and as long as anybody has one, the copy is busy and cannot be run.
-    let script = r#"cat "$0" >"$1" && printf %s "$2" >>"$1" && chmod 755 "$1""#;
-    let binary = crate::harness::binary();
-    let words = [binary.as_os_str(), copy.as_os_str(), more.as_ref()];
-    let mut sh = std::process::Command::new("sh");
-    let done = sh.args(["-c", script]).args(words).status().unwrap();
-    assert!(done.success(), "{done}");
-    copy
-}
-
 #[test]
 fn a_session_and_a_job_outlive_the_program_that_runs_them() {
     let host = Host::new();
-    let program = another_build(&host, "dyno", "older");
+    let program = build(&host, 1);
     host.set_program(&program);
     session_and_job_go_on(&host, |host, app| {
         let older = host.server().unwrap();
-        let newer = another_build(host, "newer", "and newer");
+        let newer = build(host, 2);
         fs::rename(&newer, host.program()).unwrap();
         // The older server gives way by itself.
         host.dyno(app, &["apps"]).finish().succeeds();
         older.wait_for_end();
         let server = host.server().unwrap();
         let runs = fs::metadata(format!("/proc/{}/exe", server.pid)).unwrap();
-        assert_eq!(runs.len(), fs::metadata(host.program()).unwrap().len());
+        assert_eq!(runs.ino(), fs::metadata(host.program()).unwrap().ino());
         // And one that is killed while there is a newer program is succeeded by that.
-        fs::rename(another_build(host, "newest", "and newest"), host.program()).unwrap();
+        fs::rename(build(host, 3), host.program()).unwrap();
         host.kill_server();
         host.dyno(app, &["apps"]).finish().succeeds();
     });

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -17,7 +16,7 @@ use crate::harness::{DEADLINE, Host, binary, eventually};
 use crate::routing::{router, shop};
 
 /// A program of the tested one's version whose sources were changed so many seconds later; with 0 a copy.
-fn build(host: &Host, later: u64) -> PathBuf {
+pub fn build(host: &Host, later: u64) -> PathBuf {
     const MARK: &[u8] = b"dyno-built-at=";
     // The note: the lengths of its name and of the hash, its type, its name.
     const NOTE: &[u8] = b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0";
@@ -46,8 +45,13 @@ fn build(host: &Host, later: u64) -> PathBuf {
         }
     }
     let program = host.path().join(format!("dyno-{later}"));
-    fs::write(&program, bytes).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // By a process of its own: a descriptor of ours, open for writing, would for a moment be every program's that another
+    // test is just starting, and as long as anybody has one, the copy is busy and cannot be run.
+    let mut copy = Command::new("sh");
+    copy.args(["-c", r#"cat >"$0" && chmod 755 "$0""#]);
+    let mut copy = copy.arg(&program).stdin(Stdio::piped()).spawn().unwrap();
+    copy.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert!(copy.wait().unwrap().success());
     program
 }
 
