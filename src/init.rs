@@ -267,12 +267,16 @@ fn look_for_stops(watches: &mut Watches, commands: &Commands) -> Vec<u32> {
     stopped
 }
 
-/// Whether a process of this group is stopped, and not by a debugger.
+/// Whether a process of this group is stopped, and not by a debugger. Not the first one: the kernel tells of that.
 fn is_stopped(group: Pid) -> bool {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return false;
     };
-    processes.flatten().any(|process| {
+    let first = group.as_raw_nonzero().to_string();
+    let mut others = processes
+        .flatten()
+        .filter(|process| *process.file_name() != *first);
+    others.any(|process| {
         let stat = std::fs::read(process.path().join("stat"));
         stat.is_ok_and(|stat| group_if_stopped(&stat) == Some(group.as_raw_nonzero().get()))
     })

@@ -558,12 +558,16 @@ impl<'a> Session<'a> {
     /// that has it go on, so does the command. Where there is no shell to do it, the kernel drops the signal, and both
     /// go on at once.
     fn stop(&self) {
-        if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
-            raw.leave_for_now();
-        }
-        let _ = rustix::process::kill_current_process_group(Signal::TSTP);
-        if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
-            raw.enter_again();
+        // The group of a session's first process is no job. Not even for a moment are keys anybody else's then.
+        let is_job = rustix::process::getsid(None).is_ok_and(|it| it != rustix::process::getpgrp());
+        if is_job {
+            if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
+                raw.leave_for_now();
+            }
+            let _ = rustix::process::kill_current_process_group(Signal::TSTP);
+            if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
+                raw.enter_again();
+            }
         }
         let _ = rustix::io::write(&self.socket, &[frame::CONTINUE]);
     }

@@ -199,6 +199,9 @@ fn the_command_line_stops_with_its_command_and_both_go_on() {
         terminal.wait_for_line("ready");
         terminal.type_keys(CTRL_Z);
         terminal.wait_for_text("Stopped");
+        terminal.wait_for("the prompt", |screen| {
+            screen.contents().trim_end().ends_with("here>")
+        });
         terminal.type_keys("echo my own sh''ell\r");
         terminal.wait_for_line("my own shell");
         assert!(!terminal.screen().contains("continued"));
