@@ -155,8 +155,13 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
                     word = GO_WHOLE;
                     mapped.push(overlay);
                 }
-                Err(_) if *ownership == Ownership::IdMapped => mapped.push(tree),
-                Err(_) => {}
+                Err(_) => {
+                    renew_work(scratch, plan.owner)
+                        .context("cannot make the overlay's folder anew")?;
+                    if *ownership == Ownership::IdMapped {
+                        mapped.push(tree);
+                    }
+                }
             }
         }
     }
@@ -168,6 +173,7 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
 
 /// An overlay in which a folder of the slug can be renamed, and a hard link to a file of it is that file. It keeps what it
 /// needs for that in attributes that only root of the initial user namespace may use; what the dyno may do is restricted here.
+/// Older kernels (6.1) take no layer that is attached nowhere.
 fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
     let everyone = fs::read_to_string("/proc/self/uid_map")?;
     if !everyone.split_whitespace().eq(["0", "0", "4294967295"]) {
@@ -189,7 +195,25 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
         ("index", OsStr::new("on")),
         ("volatile", OsStr::new("")),
     ];
-    new_file_system("overlay", &options, MountAttrFlags::empty())
+    let mount = new_file_system("overlay", &options, MountAttrFlags::empty())?;
+    // What the upper layer's file system cannot do makes the kernel mount it so, without an error.
+    let state = rustix::fs::fstatvfs(&mount)?;
+    if state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        bail!("it would be read-only");
+    }
+    Ok(mount)
+}
+
+/// Makes an overlay's work folder anew: one that was tried leaves marks in it, with which the next one would be read-only.
+fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
+    let work = scratch.join("work");
+    crate::slug::remove_tree(&work)?;
+    make_folder(&work, 0o755)?;
+    Ok(std::os::unix::fs::chown(
+        &work,
+        Some(owner.uid),
+        Some(owner.gid),
+    )?)
 }
 
 /// The mount of a folder of root's whose files are the dyno's inside. What the dyno may do is restricted here, since
