@@ -28,8 +28,8 @@ use crate::time_span;
 /// How long the line before the dyno's may wait for the look at the folder. The dyno takes longer to be made.
 pub const WHILE_IT_STARTS: Duration = Duration::from_millis(1);
 
-/// How long a look may go on when the command has ended.
-pub const AFTERWARDS: Duration = Duration::from_millis(20);
+/// How long the look is waited for when the command has ended: it has had its time.
+pub const AFTERWARDS: Duration = Duration::ZERO;
 
 /// How many files are looked at to say that the tree is newer than the release: a glance.
 const GLANCE: u64 = 2_000;
