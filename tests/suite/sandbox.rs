@@ -18,6 +18,8 @@ fn the_environment_is_herokus() {
     let outcome = host
         .run(&app, &["-q", "env"])
         .env("SECRET_OF_THE_SHELL", "x")
+        // Folders of programs elsewhere would be in the dyno's path, too.
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .finish();
     let text = outcome.succeeds().text();
     let of = |name: &str| {
