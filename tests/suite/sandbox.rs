@@ -16,9 +16,9 @@ fn the_environment_is_herokus() {
     let host = Host::new();
     let app = host.plain_app();
     let outcome = host
-        .run(&app, &["-q", "env"])
+        .run(&app, &["-q", "--deploy", "env"])
         .env("SECRET_OF_THE_SHELL", "x")
-        // Folders of programs elsewhere would be in the dyno's path, too.
+        // Folders of programs elsewhere would be in the dyno's path, too; the deploy is what records them.
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .finish();
     let text = outcome.succeeds().text();
