@@ -140,7 +140,11 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
         } = step
             && plan.owner.privileged
         {
-            let tree = detach(lower, false)?;
+            let tree = match detach(lower, false) {
+                // Root of a container may have no mounts of its own here; the dyno's namespace may.
+                Err(_) if *ownership == Ownership::Same => continue,
+                tree => tree?,
+            };
             if *ownership == Ownership::IdMapped {
                 let user_namespace = rustix::fs::open(
                     format!("{process}/ns/user"),
