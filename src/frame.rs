@@ -61,7 +61,7 @@ pub enum Frame {
     /// The command has stopped, and waits for [`CONTINUE`]. Said only where `Up` has announced it.
     Stopped,
     /// The command has ended; nothing follows, but what it wrote may still be on its way.
-    Exit(Exit),
+    Exit(Ended),
     /// There is no command for this client, or none any more; nothing follows.
     Error(Refusal),
 }
@@ -80,6 +80,50 @@ pub struct Up {
     /// After how many seconds without [`ACTIVE`] the connection is closed; 0: never.
     #[serde(default)]
     pub idle_timeout: f64,
+}
+
+/// See [`Frame::Exit`]. On the wire it is the exit alone where there is no more to say, as it always was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WireEnd", into = "WireEnd")]
+pub struct Ended {
+    /// How.
+    pub exit: Exit,
+    /// What that does not say, for a person: why the command could not be executed, or was ended.
+    pub why: Option<String>,
+}
+
+impl From<Exit> for Ended {
+    fn from(exit: Exit) -> Self {
+        Self { exit, why: None }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WireEnd {
+    Alone(Exit),
+    Explained { exit: Exit, why: String },
+}
+
+impl From<WireEnd> for Ended {
+    fn from(wire: WireEnd) -> Self {
+        match wire {
+            WireEnd::Alone(exit) => exit.into(),
+            WireEnd::Explained { exit, why } => Self {
+                exit,
+                why: Some(why),
+            },
+        }
+    }
+}
+
+impl From<Ended> for WireEnd {
+    fn from(Ended { exit, why }: Ended) -> Self {
+        match why {
+            None => Self::Alone(exit),
+            Some(why) => Self::Explained { exit, why },
+        }
+    }
 }
 
 /// See [`Frame::Error`].
@@ -213,8 +257,12 @@ mod tests {
                 idle_timeout: 3600.0,
             }),
             Frame::Stopped,
-            Frame::Exit(Exit::Status(3)),
-            Frame::Exit(Exit::Signal(9)),
+            Frame::Exit(Exit::Status(3).into()),
+            Frame::Exit(Exit::Signal(9).into()),
+            Frame::Exit(Ended {
+                exit: Exit::Status(127),
+                why: Some("no such file".to_owned()),
+            }),
             Frame::Error(Refusal::new("no \"room\"").hint("make some")),
         ]
     }

@@ -40,8 +40,14 @@ const PIPE_SIZE: usize = 256 * 1024;
 /// The number of the dyno's own command.
 pub const MAIN: u32 = 0;
 
-/// The commands that run, by number. Each leads a session, so its pid names its process group too.
-type Commands = Vec<(u32, Pid)>;
+/// A command that runs. It leads a session, so its pid names its process group too.
+struct Command {
+    id: u32,
+    pid: Pid,
+    text: Option<ShellText>,
+}
+
+type Commands = Vec<Command>;
 
 /// For how long a stop is looked for after what stops programs was typed, and how often: some programs tidy up first.
 const STOP_WATCH: Duration = Duration::from_secs(2);
@@ -69,7 +75,6 @@ pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
 /// The loop: until the command has ended or the supervisor is gone.
 fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     let mut commands = Commands::new();
-    let mut own = None;
     let broken = |error: anyhow::Error| FromInit::Broken {
         message: format!("{error:#}"),
     };
@@ -102,12 +107,9 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                 let _ = control::send(control, &FromInit::Stopped { id }, &[]);
             }
             // The dyno's own is the last word that anybody waits for.
-            let over = ended.iter().any(|(id, _)| *id == MAIN);
-            for (id, status) in ended {
-                let cause = own
-                    .as_ref()
-                    .filter(|_| id == MAIN)
-                    .and_then(|own: &Own| own.cause(status, &place.folder));
+            let over = ended.iter().any(|(command, _)| command.id == MAIN);
+            for (Command { id, text, .. }, status) in ended {
+                let cause = text.and_then(|text| text.cause(status, &place.folder));
                 let exited = FromInit::Exited { id, status, cause };
                 let _ = control::send(control, &exited, &[]);
             }
@@ -134,10 +136,9 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     let streams = (streams, settings.as_ref());
                     let said = match start(&program, &args, &env, streams, folder, open_files) {
                         Ok(started) => {
-                            commands.push((id, started.pid));
-                            if id == MAIN {
-                                own = Own::of(&args, &env);
-                            }
+                            let text = ShellText::of(&args, &env);
+                            let pid = started.pid;
+                            commands.push(Command { id, pid, text });
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
                             control::send(control, &FromInit::Started { id }, &fds)
                         }
@@ -193,13 +194,13 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     }
 }
 
-/// What is kept of the dyno's own command, for when it cannot be executed.
-struct Own {
+/// What is kept of a command, for when it cannot be executed.
+struct ShellText {
     command: String,
     path: Option<String>,
 }
 
-impl Own {
+impl ShellText {
     fn of(args: &[String], env: &[(String, String)]) -> Option<Self> {
         let (command, has_profile) = command_of(args)?;
         let mut env = env.iter();
@@ -229,8 +230,8 @@ impl Own {
 /// Signals the process group of one command, if that runs still.
 fn signal_command(commands: &Commands, id: u32, signal: Signal) {
     // Not yet waited for, so the number cannot be anybody else's.
-    if let Some((_, pid)) = commands.iter().find(|(known, _)| *known == id) {
-        let _ = rustix::process::kill_process_group(*pid, signal);
+    if let Some(command) = commands.iter().find(|command| command.id == id) {
+        let _ = rustix::process::kill_process_group(command.pid, signal);
     }
 }
 
@@ -255,8 +256,8 @@ fn look_for_stops(watches: &mut Watches, commands: &Commands) -> Vec<u32> {
     let now = Instant::now();
     watches.retain(|(_, until)| *until > now);
     let has_stopped = |id: u32| {
-        let command = commands.iter().find(|(known, _)| *known == id);
-        command.is_some_and(|(_, group)| is_stopped(*group))
+        let command = commands.iter().find(|command| command.id == id);
+        command.is_some_and(|command| is_stopped(command.pid))
     };
     let stopped = watches
         .iter()
@@ -292,15 +293,15 @@ fn group_if_stopped(stat: &[u8]) -> Option<i32> {
     }
 }
 
-/// Collects every child that has ended; the numbers and ends of the commands among them, which are commands no more, and
-/// the numbers of those that have stopped.
-fn reap(commands: &mut Commands) -> (Vec<(u32, Exit)>, Vec<u32>) {
+/// Collects every child that has ended; the commands among them with their ends, which are commands no more, and the numbers
+/// of those that have stopped.
+fn reap(commands: &mut Commands) -> (Vec<(Command, Exit)>, Vec<u32>) {
     let (mut ended, mut stopped) = (Vec::new(), Vec::new());
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
     while let Ok(Some((pid, status))) = rustix::process::wait(options) {
         if status.stopped() {
-            let command = commands.iter().find(|(_, command)| *command == pid);
-            stopped.extend(command.map(|(id, _)| *id));
+            let command = commands.iter().find(|command| command.pid == pid);
+            stopped.extend(command.map(|command| command.id));
             continue;
         }
         let exit = match (status.exit_status(), status.terminating_signal()) {
@@ -308,8 +309,8 @@ fn reap(commands: &mut Commands) -> (Vec<(u32, Exit)>, Vec<u32>) {
             (None, Some(signal)) => Exit::Signal(signal as u8),
             (None, None) => continue,
         };
-        if let Some(index) = commands.iter().position(|(_, command)| *command == pid) {
-            ended.push((commands.swap_remove(index).0, exit));
+        if let Some(index) = commands.iter().position(|command| command.pid == pid) {
+            ended.push((commands.swap_remove(index), exit));
         }
     }
     (ended, stopped)

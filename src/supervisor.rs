@@ -36,7 +36,7 @@ use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed
 use crate::dyno::{DynoState, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
-use crate::frame::{Frame, Refusal, Up};
+use crate::frame::{Ended, Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::listener::{self, Listener};
 use crate::log_file::LogWriter;
@@ -451,8 +451,7 @@ impl Supervisor {
                 cause,
             } => {
                 if let Some(cause) = cause {
-                    self.life
-                        .explain(format!("The command could not be executed: {cause}"));
+                    self.life.explain(not_executed(&cause));
                 }
                 Event::Exited(status)
             }
@@ -483,8 +482,10 @@ impl Supervisor {
             FromInit::ExecFailed { id, message } => {
                 return self.inside.failed(id, message, &mut self.reactor);
             }
-            FromInit::Exited { id, status, .. } => {
-                return self.inside.exited(id, status, &mut self.reactor);
+            FromInit::Exited { id, status, cause } => {
+                let why = cause.map(|cause| not_executed(&cause));
+                let ended = Ended { exit: status, why };
+                return self.inside.exited(id, ended, &mut self.reactor);
             }
         };
         self.step(event);
@@ -792,7 +793,7 @@ impl Supervisor {
                     sandbox.kill();
                 }
             }
-            Action::TellExit(exit) => self.tell_client(&Frame::Exit(exit)),
+            Action::TellExit(exit, why) => self.tell_client(&Frame::Exit(Ended { exit, why })),
             Action::TellError(message) => {
                 let hint = Some(
                     "`dyno doctor` says what this host offers, and how to get more".to_owned(),
@@ -895,6 +896,11 @@ impl Supervisor {
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
     }
+}
+
+/// What is said of a command that could not be executed, for this cause.
+fn not_executed(cause: &str) -> String {
+    format!("The command could not be executed: {cause}")
 }
 
 /// Nobody inside is left afterwards, or it is said.

@@ -7,8 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::LocalModes;
 
-use crate::dyno::Exit;
-use crate::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing};
+use crate::frame::{ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing};
 use crate::pty::{self, Size};
 use crate::reactor::{Interest, Reactor, Token};
 use crate::unix_socket;
@@ -54,7 +53,7 @@ pub(super) enum News {
     /// It has stopped.
     Stopped,
     /// It has ended.
-    Exit(Exit),
+    Exit(Ended),
     /// There is none, or none any more.
     Error(Refusal),
     /// The supervisor is gone without having said why.

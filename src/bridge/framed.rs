@@ -112,7 +112,7 @@ mod tests {
         for bad in [
             Word::Credit(0, 1),
             Word::End(1),
-            Word::Frame(Frame::Exit(crate::dyno::Exit::Status(0))),
+            Word::Frame(Frame::Exit(crate::dyno::Exit::Status(0).into())),
         ] {
             assert!(framed_says(&bad.encode()).is_err(), "{bad:?}");
         }

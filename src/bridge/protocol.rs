@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use super::framed::Framed;
 use super::rendezvous::{GREETING, Rendezvous, marker};
-use crate::dyno::Exit;
 use crate::error::EXIT_DYNO_FAILED;
-use crate::frame::{BadFrame, Frame, Refusal, Up};
+use crate::frame::{BadFrame, Ended, Frame, Refusal, Up};
 use crate::pty::Size;
 use crate::stream::RECORD;
 
@@ -37,7 +36,7 @@ pub(super) struct Wishes {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     /// The command has.
-    Exit(Exit),
+    Exit(Ended),
     /// There is none, or none any more.
     Error(Refusal),
 }
@@ -222,7 +221,10 @@ impl Protocol {
                     }
                 }
                 let status = match outcome {
-                    Outcome::Exit(exit) => exit.code(),
+                    Outcome::Exit(Ended { exit, why }) => {
+                        last.extend(why.as_ref().map(|why| told(why).into_bytes()));
+                        exit.code()
+                    }
                     Outcome::Error(refusal) => {
                         last.push(in_words(refusal).into_bytes());
                         refusal.exit_code.unwrap_or(EXIT_DYNO_FAILED)
@@ -236,7 +238,7 @@ impl Protocol {
             }
             Self::Framed(_) => {
                 let frame = match outcome {
-                    Outcome::Exit(exit) => Frame::Exit(*exit),
+                    Outcome::Exit(exit) => Frame::Exit(exit.clone()),
                     Outcome::Error(refusal) => Frame::Error(refusal.clone()),
                 };
                 vec![frame.encode()]
@@ -251,6 +253,14 @@ fn in_words(refusal: &Refusal) -> String {
     if let Some(hint) = &refusal.hint {
         words += &format!("hint: {hint}\r\n");
     }
-    // All of it is one record.
+    one_record(&words)
+}
+
+/// What the command line says of an end, for the same terminal.
+fn told(why: &str) -> String {
+    one_record(&format!("dyno: {why}\r\n"))
+}
+
+fn one_record(words: &str) -> String {
     words.chars().take(RECORD / 4).collect()
 }

@@ -30,7 +30,7 @@ use super::streams::{self, End, Escape};
 use crate::dyno::Exit;
 use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
 use crate::fault;
-use crate::frame::{self, Frame, Refusal};
+use crate::frame::{self, Ended, Frame, Refusal};
 use crate::pty;
 use crate::reactor::{Event, Reactor, Waker};
 use crate::sys::signal::unless_ignored;
@@ -171,6 +171,9 @@ pub fn attach(
     let outcome = session.run(&mut status);
     // Before anything is printed about the outcome; and the process may be left by `exit`.
     session.leave_terminal();
+    if let Some(why) = session.exit.as_ref().and_then(|ended| ended.why.as_ref()) {
+        tell!("dyno: {why}");
+    }
     outcome
 }
 
@@ -221,7 +224,7 @@ struct Session<'a> {
     /// The supervisor tells of stops.
     job_control: bool,
     up: bool,
-    exit: Option<Exit>,
+    exit: Option<Ended>,
     outputs: usize,
     /// The supervisor has closed the connection.
     closed: bool,
@@ -304,8 +307,8 @@ impl<'a> Session<'a> {
                     Event::Ready { .. } | Event::Again(_) => {}
                 }
             }
-            match (self.exit, self.outputs) {
-                (Some(exit), 0) => return Ok(exit.code()),
+            match (&self.exit, self.outputs) {
+                (Some(ended), 0) => return Ok(ended.exit.code()),
                 (None, 0) if self.lost => return Err(self.lost_error()),
                 _ => {}
             }
@@ -380,8 +383,8 @@ impl<'a> Session<'a> {
                 self.stop();
                 Ok(())
             }
-            Frame::Exit(exit) => {
-                self.exit = Some(exit);
+            Frame::Exit(ended) => {
+                self.exit = Some(ended);
                 Ok(())
             }
             Frame::Error(Refusal {
@@ -575,7 +578,8 @@ impl<'a> Session<'a> {
     /// Gives the user's terminal back as it was. If the command did not end by itself, it may have left the terminal's modes
     /// as nobody wants to have them.
     fn leave_terminal(&mut self) {
-        let by_itself = matches!(self.exit, Some(Exit::Status(0..=128)));
+        let exit = self.exit.as_ref().map(|ended| ended.exit);
+        let by_itself = matches!(exit, Some(Exit::Status(0..=128)));
         if let Some(screen) = self.screen.take().filter(|_| !by_itself) {
             tidy_up(&screen);
         }

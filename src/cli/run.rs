@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
@@ -11,14 +10,9 @@ use rustix::fs::{Stat, fstat};
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time, tell_isolation};
-use super::wait::ended_within;
-use crate::dyno::{EndReason, Origin};
-use crate::error::tell;
+use crate::dyno::Origin;
 use crate::pty;
 use crate::terminal::{self, terminfo};
-
-/// How long the end of a dyno may take to be noted after its client has heard of it.
-const NOTED: Duration = Duration::from_secs(5);
 
 /// Run a command in a one-off dyno.
 ///
@@ -106,27 +100,7 @@ impl Run {
         };
         let code = attach(connection, &dyno.name, status, timeout);
         Look::tell(&mut look, AFTERWARDS);
-        let code = code?;
-        if request.time_to_live.is_some() || matches!(code, 126 | 127) {
-            tell_of_the_end(&mut context, &app, &dyno.id);
-        }
-        Ok(code)
-    }
-}
-
-/// Says what the status does not: that the command was ended as its time was over, or why it could not be executed. Either
-/// is no reason to fail.
-fn tell_of_the_end(context: &mut Context, app: &str, dyno: &str) {
-    let Ok(known) = ended_within(context, app, dyno, Some(NOTED)) else {
-        return;
-    };
-    if known
-        .ended()
-        .is_some_and(|ended| ended.is_for(EndReason::TimeToLive))
-    {
-        tell!("{} was ended: its time to live (--ttl) is over", known.name);
-    } else if let Some(message) = known.end_message {
-        tell!("dyno: {message}");
+        code
     }
 }
 

@@ -163,8 +163,8 @@ pub enum Action {
     SignalAll(Signal),
     /// Kill PID 1, and so everything inside.
     KillAll,
-    /// Tell the client how the command ended.
-    TellExit(Exit),
+    /// Tell the client how the command ended, and what that does not say.
+    TellExit(Exit, Option<String>),
     /// Tell the client why there is nothing to attach to.
     TellError(String),
     /// Tell the client that its connection was idle for too long, and close it.
@@ -784,10 +784,21 @@ impl Life {
             actions.push(Action::Report(DynoState::Complete));
         }
         if self.client {
-            actions.push(Action::TellExit(status));
+            actions.push(Action::TellExit(status, self.why()));
         }
         actions.extend(self.finish_when_done());
         actions
+    }
+
+    /// What the client is told beside the status.
+    fn why(&self) -> Option<String> {
+        match self.ended_by {
+            None => self.explanation.clone(),
+            Some(EndReason::TimeToLive) => Some("Time to live (--ttl) is over".to_owned()),
+            Some(EndReason::Cycled) => Some("The dyno has lived for as long as any may".to_owned()),
+            Some(EndReason::Stopped) => Some("The dyno was stopped".to_owned()),
+            Some(_) => None,
+        }
     }
 
     /// The last lines come after the last line of output.

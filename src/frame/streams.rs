@@ -266,7 +266,7 @@ mod tests {
             Word::Frame(Frame::Stopped),
             Word::Continue,
             Word::End(0),
-            Word::Frame(Frame::Exit(Exit::Status(3))),
+            Word::Frame(Frame::Exit(Exit::Status(3).into())),
         ]
     }
 

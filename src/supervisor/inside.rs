@@ -13,7 +13,7 @@ use super::session::Session;
 use super::stops::Stops;
 use crate::control::{self, Streams, ToInit};
 use crate::dyno::Exit;
-use crate::frame::{Frame, Refusal, Up};
+use crate::frame::{Ended, Frame, Refusal, Up};
 use crate::init::MAIN;
 use crate::reactor::Reactor;
 use crate::sandbox::Launched;
@@ -170,14 +170,16 @@ impl Inside {
     }
 
     /// A command has ended.
-    pub fn exited(&mut self, id: u32, exit: Exit, reactor: &mut Reactor) {
-        self.tell_last(id, &Frame::Exit(exit), reactor);
+    pub fn exited(&mut self, id: u32, ended: Ended, reactor: &mut Reactor) {
+        self.tell_last(id, &Frame::Exit(ended), reactor);
     }
 
     /// The dyno is over, and the kernel has killed whatever else was in it.
     pub fn end(&mut self) {
         for command in &mut self.commands {
-            let _ = command.session.tell(&Frame::Exit(Exit::Signal(9)), &[]);
+            let _ = command
+                .session
+                .tell(&Frame::Exit(Exit::Signal(9).into()), &[]);
         }
         self.commands.clear();
     }

@@ -273,7 +273,7 @@ fn a_run_that_its_time_to_live_ended_says_so() {
     host.run(&app, &["-q", "--ttl", "1s", "exec sleep 1000"])
         .finish()
         .is_ended()
-        .says("run.1 was ended: its time to live (--ttl) is over\n");
+        .says("dyno: Time to live (--ttl) is over\n");
     host.run(&app, &["-q", "--ttl", "1h", "exit 3"])
         .finish()
         .exits(3)

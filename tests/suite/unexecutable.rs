@@ -84,7 +84,9 @@ fn a_command_that_cannot_be_executed_says_why_and_keeps_its_status() {
             "{command}: {:?}",
             outcome.code()
         );
-        let logged = lines_of(&host, &format!("heroku[run.{runs}]"));
+        let source = format!("heroku[run.{runs}]");
+        host.wait_for_log(&format!("{source}: State changed from up to complete"));
+        let logged = lines_of(&host, &source);
         let at = logged
             .iter()
             .position(|line| line.starts_with(&format!("{SAYS}{why}")));
@@ -104,6 +106,26 @@ fn a_command_that_cannot_be_executed_says_why_and_keeps_its_status() {
         );
         outcome.does_not_mention(SAYS);
     }
+    let other = host.run(&app, &["--no-tty", "cat"]).open_input().start();
+    host.wait_for_log("heroku[run.13]: State changed from starting to up");
+    for (command, status, why) in [
+        (
+            "./misspelt",
+            127,
+            "`./misspelt` asks in its first line for `pyhton`",
+        ),
+        (
+            "./not-executable",
+            126,
+            "`./not-executable` is not executable",
+        ),
+    ] {
+        host.dyno(&app, &["run:inside", "--no-tty", "run.13", command])
+            .finish()
+            .exits(status)
+            .mentions(&format!("dyno: {SAYS}{why}"));
+    }
+    other.finish_input().exits(0);
     host.dyno(&app, &["run:detached", "--wait", "./misspelt"])
         .finish()
         .exits(127)

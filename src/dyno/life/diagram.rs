@@ -92,7 +92,7 @@ fn summary(actions: &[Action]) -> Vec<String> {
             Action::SignalAll(Signal::Hup) => "SIGHUP to all".to_owned(),
             Action::SignalAll(Signal::Term) => "SIGTERM to all".to_owned(),
             Action::KillAll => "kills PID 1".to_owned(),
-            Action::TellExit(_) => "tells the client the status".to_owned(),
+            Action::TellExit(..) => "tells the client the status".to_owned(),
             Action::TellError(_) => "tells the client why".to_owned(),
             Action::AwaitPort => "looks whether it listens on its port".to_owned(),
             Action::CloseIdle => "closes the connection".to_owned(),

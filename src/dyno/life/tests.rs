@@ -70,7 +70,7 @@ fn an_attached_run_waits_for_its_client_and_ends_with_its_command() {
     let up = life.step(Event::Started, seconds(1));
     assert!(up.contains(&Action::HandOver));
     let exited = life.step(Event::Exited(Exit::Status(3)), seconds(9));
-    assert!(exited.contains(&Action::TellExit(Exit::Status(3))));
+    assert!(exited.contains(&Action::TellExit(Exit::Status(3), None)));
     let gone = life.step(Event::InitGone, seconds(9));
     assert_eq!(
         logged(&gone),
@@ -196,7 +196,10 @@ fn stopping_is_term_then_kill() {
     assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
     assert!(actions.contains(&Action::KillAll));
     let actions = life.step(Event::InitGone, seconds(30));
-    assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
+    assert!(actions.contains(&Action::TellExit(
+        Exit::Signal(9),
+        Some("The dyno was stopped".to_owned())
+    )));
     assert_eq!(logged(&actions)[0], "Process exited with status 137");
 }
 
@@ -222,7 +225,7 @@ fn a_stop_without_grace_kills_at_once() {
 fn a_killed_init_is_an_exit_by_sigkill() {
     let mut life = running();
     let actions = life.step(Event::InitGone, seconds(5));
-    assert!(actions.contains(&Action::TellExit(Exit::Signal(9))));
+    assert!(actions.contains(&Action::TellExit(Exit::Signal(9), None)));
     assert!(matches!(actions.last(), Some(Action::Finish(_))));
 }
 
