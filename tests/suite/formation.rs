@@ -10,7 +10,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, eventually, lacks};
+use crate::harness::{AtEnd, DEADLINE, Host, eventually, lacks};
 use crate::ps::detached;
 
 /// A type `worker` that runs until it is ended, and a `clock` that does, too.
@@ -162,10 +162,11 @@ pub fn no_name_twice<T>(host: &Host, app: &Path, action: impl FnOnce() -> T) -> 
             }
             looks
         });
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
-        done.store(true, Ordering::SeqCst);
+        let over = AtEnd(|| done.store(true, Ordering::SeqCst));
+        let result = action();
+        drop(over);
         assert!(watching.join().unwrap() > 0);
-        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        result
     })
 }
 

@@ -64,6 +64,15 @@ fn signals_are_ignored() -> bool {
     *IGNORED
 }
 
+/// Does this when it is dropped, also by a panic: so ends what a scope waits for.
+pub struct AtEnd<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 /// Looks until there is something, and fails at the deadline.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;

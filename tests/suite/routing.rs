@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Host, eventually, lacks};
+use crate::harness::{AtEnd, DEADLINE, Host, eventually, lacks};
 
 /// A copy of `tests/apps/NAME` called `shop`, deployed, and up.
 pub fn shop(host: &Host, fixture: &str) -> PathBuf {
@@ -183,6 +183,11 @@ fn whoever_takes_a_web_dynos_port_gets_nothing() {
                 stolen.fetch_add(bytes.len(), Ordering::SeqCst);
             }
         });
+        let _over = AtEnd(|| {
+            if let Ok(mut thief) = TcpStream::connect(("127.0.0.1", port)) {
+                let _ = thief.write_all(b"over");
+            }
+        });
         // Requests wait for somebody to listen again: so they are not waited for.
         for _ in 0..5 {
             let mut connection = connect(router);
@@ -198,13 +203,11 @@ fn whoever_takes_a_web_dynos_port_gets_nothing() {
                 assert!(!answer.contains(" 200 "), "{answer}");
             }
         }
-        let mut over = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        over.write_all(b"over").unwrap();
     });
     assert_eq!(stolen.load(Ordering::SeqCst), 0);
     drop(thief);
     // When the dyno listens again, with another socket, it is asked again.
-    host.dyno(&app, &["run:inside", "web.1", "pkill -USR1 python3"])
+    host.dyno(&app, &["run:inside", "web.1", "kill -USR1 $(cat pid)"])
         .finish()
         .succeeds();
     host.wait_for_log_lines("app[web.1]: listening", 2);
@@ -266,6 +269,7 @@ fn nobody_is_sent_away_while_dynos_are_replaced() {
     };
     let load = Load::new();
     thread::scope(|scope| {
+        let _over = AtEnd(|| load.stop.store(true, Ordering::SeqCst));
         for number in 0..10 {
             let load = &load;
             scope.spawn(move || load.ask_on(router, number % 2 == 0));
@@ -284,7 +288,6 @@ fn nobody_is_sent_away_while_dynos_are_replaced() {
             command(&["ps:wait"]);
         }
         load.wait_for(40);
-        load.stop.store(true, Ordering::SeqCst);
     });
     let wrong = load.wrong.into_inner().unwrap();
     assert!(
@@ -306,6 +309,7 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
     let pid = get(address, "/pid");
     let load = Load::new();
     thread::scope(|scope| {
+        let _over = AtEnd(|| load.stop.store(true, Ordering::SeqCst));
         scope.spawn(|| {
             // Nobody listens for a moment.
             while !load.stop.load(Ordering::SeqCst) {
@@ -328,7 +332,6 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
             assert_eq!(get(address, "/pid"), pid);
             load.wait_for(20);
         }
-        load.stop.store(true, Ordering::SeqCst);
     });
     let wrong = load.wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{wrong:?}");

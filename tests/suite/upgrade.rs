@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, Host, binary, eventually};
+use crate::harness::{AtEnd, DEADLINE, Host, binary, eventually};
 use crate::routing::{router, shop};
 
 /// A program of the tested one's version whose sources were changed so many seconds later; with 0 a copy.
@@ -151,12 +151,12 @@ impl Visitors {
     fn while_they_come(router: SocketAddr, change: impl FnOnce(&Self)) -> Self {
         let visitors = Self::default();
         thread::scope(|scope| {
+            let _over = AtEnd(|| visitors.stop.store(true, Ordering::SeqCst));
             for number in 0..6 {
                 let visitors = &visitors;
                 scope.spawn(move || visitors.come(router, number % 2 == 0));
             }
             change(&visitors);
-            visitors.stop.store(true, Ordering::SeqCst);
         });
         let wrong = visitors.wrong.lock().unwrap();
         assert!(

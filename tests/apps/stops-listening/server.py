@@ -1,10 +1,12 @@
 """Listens on $PORT, answers each request with $DYNO; after GET /close it lives on and listens no more, until SIGUSR1 lets it
-listen again."""
+listen again. `pid` has its number."""
 
 import os
 import signal
 import socket
 
+with open("pid", "w") as file:
+    file.write(str(os.getpid()))
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 
 
