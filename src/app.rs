@@ -82,7 +82,8 @@ pub struct Link {
     pub app: App,
     /// The canonical path of the linked folder, which may be above the one asked about.
     pub path: String,
-    /// When the tree in the app's newest deploy from this folder was read; none before one.
+    /// When the tree in the app's newest deploy from this folder was read; none before one. The end of time where dynos
+    /// see the folder itself, which is never out of date.
     pub packed_at: Option<Timestamp>,
 }
 

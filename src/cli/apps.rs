@@ -73,7 +73,7 @@ pub fn link(context: &mut Context) -> Result<()> {
 pub fn unlink(context: &mut Context) -> Result<()> {
     let Some(link) = context.link()? else {
         return Err(UserError::new("this folder is not linked to an app")
-            .hint("`dyno apps` lists the apps; `dyno link APP` links this folder to one")
+            .hint("`dyno apps` lists the apps; `dyno link -a APP` links this folder to one")
             .into());
     };
     let target = format!("/links?path={}", target::encode(&link.path));

@@ -230,7 +230,7 @@ impl Context {
             return Ok(app.clone());
         }
         self.check_here()?;
-        match self.link()? {
+        match self.own_link(&current_folder()?)? {
             Some(link) => Ok(link.app.name),
             None => Err(self.no_app().into()),
         }
@@ -266,6 +266,19 @@ impl Context {
     /// The link of this folder or the nearest linked one above.
     pub fn link(&mut self) -> Result<Option<Link>> {
         self.link_of(&current_folder()?)
+    }
+
+    /// The link of a folder, given by its canonical path, or of the nearest linked one above that it is a part of.
+    ///
+    /// # Errors
+    /// When a folder below that one has a Procfile of its own: it is an app of its own, and nothing else is to be changed in
+    /// its stead.
+    pub fn own_link(&mut self, folder: &Path) -> Result<Option<Link>> {
+        let link = self.link_of(folder)?;
+        if let Some(link) = &link {
+            check_own(folder, link)?;
+        }
+        Ok(link)
     }
 
     /// The link of a folder, given by its canonical path, or of the nearest linked one above.
@@ -321,6 +334,23 @@ fn moved_away(folder: &Path, link: &Link) -> UserError {
     .hint(format!(
         "in that folder, `dyno link -a {app}` links it again, and `dyno create` makes a new app of it"
     ))
+}
+
+fn check_own(folder: &Path, link: &Link) -> Result<(), UserError> {
+    let linked = Path::new(&link.path);
+    let mut below = folder.ancestors().take_while(|folder| *folder != linked);
+    let Some(own) = below.find(|folder| folder.join("Procfile").is_file()) else {
+        return Ok(());
+    };
+    let (app, linked) = (&link.app.name, &link.path);
+    let message = format!(
+        "`{}` has a Procfile of its own, but it is `{linked}`, above it, that is linked to `{app}`",
+        own.display()
+    );
+    let place = if own == folder { "here" } else { "there" };
+    let hint =
+        format!("`dyno create` {place} makes it an app of its own; `-a {app}` means the one above");
+    Err(UserError::new(message).hint(hint))
 }
 
 /// The canonical path of the current folder.

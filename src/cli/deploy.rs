@@ -24,7 +24,6 @@ use super::one_off::tell_isolation;
 use super::pieces::pieces;
 use super::standing::Standing;
 use crate::api::ExactTime;
-use crate::api::link::Link;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
 use crate::command_line;
@@ -73,10 +72,9 @@ impl Deploy {
                 (app, root)
             }
             (None, given) => {
-                match context.link_of(given.as_deref().unwrap_or(&current_folder()?))? {
+                match context.own_link(given.as_deref().unwrap_or(&current_folder()?))? {
                     Some(link) => {
                         let linked = PathBuf::from(&link.path);
-                        check_own(given.as_deref().unwrap_or(&current_folder()?), &link)?;
                         (link.app.name, given.unwrap_or(linked))
                     }
                     None => {
@@ -362,24 +360,6 @@ fn required(root: &Path) -> Result<(), UserError> {
         None => WHAT_IT_SAYS.to_owned(),
     };
     Err(UserError::new(format!("there is no Procfile in `{place}`")).hint(hint))
-}
-
-/// A folder with a Procfile of its own is an app of its own, not a part of one that a folder above is linked to.
-///
-/// # Errors
-/// `folder` is one, and `link` is of another.
-pub fn check_own(folder: &Path, link: &Link) -> Result<(), UserError> {
-    if folder == Path::new(&link.path) || !folder.join("Procfile").is_file() {
-        return Ok(());
-    }
-    let (app, linked) = (&link.app.name, &link.path);
-    let message = format!(
-        "`{}` has a Procfile of its own, but it is `{linked}`, above it, that is linked to `{app}`",
-        folder.display()
-    );
-    Err(UserError::new(message).hint(format!(
-        "`dyno create` here makes it an app of its own; `-a {app}` means the one above"
-    )))
 }
 
 /// The process types of the Procfile in `root`; none if there is no Procfile.

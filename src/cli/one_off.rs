@@ -108,13 +108,14 @@ impl OneOff {
             }
             return Ok((app, None));
         }
-        match context.link()? {
+        match context.own_link(&current_folder()?)? {
             Some(link) => {
-                deploy::check_own(&current_folder()?, &link)?;
                 let root = Path::new(&link.path);
                 let mut look = None;
                 if self.deploy || link.app.slug_size.is_none() {
                     deploy::from_folder(context, &link.app.name, root, Purpose::Run { quiet })?;
+                } else if !quiet && link.packed_at.is_none() {
+                    tell!("{}", unknown(&link));
                 } else if !quiet {
                     look = Look::begin(&link);
                 }
@@ -131,6 +132,14 @@ impl OneOff {
             }
         }
     }
+}
+
+/// What is said of a folder that was linked to an app after its deploy.
+fn unknown(link: &Link) -> String {
+    format!(
+        "{} was linked to {} after its last deploy, which is what runs; `dyno run --deploy` deploys the folder first",
+        link.path, link.app.name
+    )
 }
 
 /// A look, side by side with the start of a dyno, at whether the folder has changed since its release was packed: the

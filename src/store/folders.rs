@@ -20,14 +20,15 @@ pub struct Packed {
 }
 
 impl Store {
-    /// Makes a folder an app's, whosever it was.
+    /// Makes a folder an app's, whosever it was. One that was the app's under another path brings along what is known of it.
     ///
     /// # Errors
     /// [`NoApp`](super::StoreError::NoApp).
     pub fn link_folder(&mut self, app_id: &str, folder: &Folder, now: Timestamp) -> Result<()> {
         self.write(|transaction| {
             apps::find(transaction, app_id)?;
-            link(transaction, app_id, folder, None, now)
+            let packed_at = packed_elsewhere(transaction, app_id, folder)?;
+            link(transaction, app_id, folder, packed_at, now)
         })
     }
 
@@ -55,7 +56,7 @@ impl Store {
                 return Ok(Some(Link {
                     app: apps::find(&self.connection, &app_id)?,
                     path: folder.path.clone(),
-                    packed_at: None,
+                    packed_at: Some(Timestamp::MAX),
                 }));
             }
             if let Some((app_id, packed_at)) = linked(&self.connection, folder)? {
@@ -142,6 +143,23 @@ pub(super) fn link(
             packed_at.map(Time)
         ])?;
     Ok(())
+}
+
+/// When a slug of the app was packed from this folder, wherever it was then.
+fn packed_elsewhere(
+    connection: &Connection,
+    app_id: &str,
+    folder: &Folder,
+) -> Result<Option<Timestamp>> {
+    let packed_at = connection
+        .prepare_cached(
+            "SELECT max(packed_at) FROM folders WHERE app_id = ?1 AND device = ?2 AND inode = ?3",
+        )?
+        .query_row(
+            params![app_id, Bits(folder.device), Bits(folder.inode)],
+            |row| row.get::<_, Option<Time>>(0),
+        )?;
+    Ok(packed_at.map(|Time(at)| at))
 }
 
 fn linked(connection: &Connection, folder: &Folder) -> Result<Option<(String, Option<Timestamp>)>> {

@@ -279,28 +279,84 @@ fn a_folder_with_a_procfile_of_its_own_is_not_the_one_above() {
         shop.display(),
         above.display()
     );
-    let hint = "`dyno create` here makes it an app of its own; `-a playground` means the one above";
+    let hint = |place| {
+        format!(
+            "`dyno create` {place} makes it an app of its own; `-a playground` means the one above"
+        )
+    };
+    let deep = shop.join("lib/deep");
+    fs::create_dir_all(&deep).unwrap();
     for (folder, args, code) in [
         (&shop, &["deploy"][..], 1),
         (&shop, &["run", "true"], 125),
         (&shop, &["run", "--deploy", "true"], 125),
         (&shop, &["run:detached", "true"], 125),
         (&above, &["deploy", "shop"], 1),
+        (&shop, &["config:set", "A=1"], 1),
+        (&shop, &["ps:scale", "x=1"], 1),
+        (&shop, &["apps:rename", "other"], 1),
+        (&shop, &["maintenance:on"], 1),
+        (&shop, &["rollback", "v1"], 1),
+        (&deep, &["deploy"], 1),
+        (&deep, &["run", "true"], 125),
+        (&above, &["deploy", "shop/lib"], 1),
     ] {
+        let place = match folder == &shop || args[0] == "deploy" && args.last() == Some(&"shop") {
+            true => "here",
+            false => "there",
+        };
         host.dyno(folder, args)
             .finish()
-            .fails_with(code, &message, hint);
+            .fails_with(code, &message, &hint(place));
     }
     assert_eq!(versions(&host, &above), [1]);
     // Once somebody says what is meant, that is it; a folder without one belongs to what is above it.
     host.dyno(&shop, &["create"]).finish().succeeds();
-    host.run(&shop, &["-q", "ls"]).finish().prints("Procfile\n");
+    host.run(&shop, &["-q", "ls"])
+        .finish()
+        .prints("Procfile\nlib\n");
     let lib = above.join("lib");
     write(&lib.join("a"), "");
     host.run(&lib, &["-q", "ls"])
         .finish()
         .succeeds()
         .prints("lib\npasswords\nshop\n");
+}
+
+#[test]
+fn a_folder_that_was_linked_again_is_known_to_have_changed() {
+    let host = Host::new();
+    let old = host.folder_of("before", &[("Procfile", "x: echo one\n")]);
+    host.run(&old, &["-q", "x"]).finish().prints("one\n");
+    let new = host.path().join("after");
+    fs::rename(&old, &new).unwrap();
+    host.dyno(&new, &["link", "-a", "before"])
+        .finish()
+        .succeeds();
+    host.run(&new, &["x"])
+        .finish()
+        .does_not_mention("has changed")
+        .does_not_mention("was linked");
+    write(&new.join("Procfile"), "x: echo two\n");
+    host.run(&new, &["x"])
+        .finish()
+        .mentions("has changed since before was deployed; `dyno run --deploy` deploys it first");
+    // Of another folder nothing is known, and that is said until it is deployed.
+    let copy = host.folder_of("copy", &[("Procfile", "x: echo copy\n")]);
+    host.dyno(&copy, &["link", "-a", "before"])
+        .finish()
+        .succeeds();
+    host.run(&copy, &["x"])
+        .finish()
+        .prints("one\n")
+        .mentions("was linked to before after its last deploy, which is what runs");
+    host.run(&copy, &["--deploy", "x"])
+        .finish()
+        .prints("copy\n");
+    host.run(&copy, &["x"])
+        .finish()
+        .prints("copy\n")
+        .does_not_mention("was linked");
 }
 
 #[test]
