@@ -31,6 +31,7 @@ use crate::error::UserError;
 use crate::frame;
 use crate::home::Home;
 use crate::http::{BodyDecoder, RequestLine, ResponseHead};
+use crate::unix_socket;
 
 use connection::{Connection, Payload, Sent, lost};
 pub use far::Far;
@@ -95,6 +96,14 @@ impl Client {
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let connection = Connection::to_socket(socket)?;
         Ok(Self::over(connection, Place::Socket(socket.to_owned())))
+    }
+
+    /// The process that began to listen where this client is connected, if that is on this host.
+    fn peer(&self) -> Option<u32> {
+        match &self.connection.as_ref()?.transport {
+            Transport::Unix(socket) => unix_socket::peer_pid(socket).ok(),
+            Transport::Far(_) => None,
+        }
     }
 
     /// Connects to a server elsewhere.

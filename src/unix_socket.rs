@@ -68,6 +68,18 @@ pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
+/// The process that made the other end, or that began to listen for it. It may have ended since.
+///
+/// # Errors
+/// When `socket` is not a connected Unix socket.
+pub fn peer_pid(socket: impl AsFd) -> io::Result<u32> {
+    Ok(sockopt::socket_peercred(socket)?
+        .pid
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs())
+}
+
 /// Sends `bytes`, with `fds` attached to the first of them; returns how many bytes went. The
 /// descriptors go whole or not at all.
 ///
@@ -170,6 +182,7 @@ mod tests {
             peer_uid(&theirs).unwrap(),
             rustix::process::geteuid().as_raw()
         );
+        assert_eq!(peer_pid(&ours).unwrap(), std::process::id());
         assert_eq!(send(&ours, b"hi", &[]).unwrap(), 2);
         assert_eq!(receive(&theirs, &mut [0; 8], &mut Vec::new()).unwrap(), 2);
         drop(listener);

@@ -31,6 +31,8 @@ use super::Client;
 /// How long a server that runs may be without its socket: it gives requests that it is answering five seconds when it
 /// leaves, and makes a socket that was removed at once.
 const SOCKET_TIME: Duration = Duration::from_secs(7);
+/// How long a server may take for its first answer before it is asked whether the socket is its own.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// From the first look to an answer of the server.
 const START_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at a server that starts or leaves; doubled up to the second.
@@ -144,11 +146,8 @@ pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
     }
 }
 
-/// Asks a server whose socket is not there to see to that; the result is the server.
+/// Asks a server that is not found at its socket to see to that; the result is the server.
 fn remind(home: &Home) -> Option<Holder> {
-    if home.api_socket().exists() {
-        return None;
-    }
     let holder = Holder::find(home).ok().flatten()?;
     holder.remind();
     Some(holder)
@@ -168,25 +167,79 @@ pub fn connect_to_any_or_start(home: &Home, launch: &Launch) -> anyhow::Result<C
     }
 }
 
-/// Says hello to the server. None if there is none, or one that is leaving.
+/// Says hello to the server. None if there is none, or one that is leaving. What listens there may be another program: so if
+/// what answers is no server, or nothing does, the one that has the lock looks after its socket before the second try.
 fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, ServerInfo)>> {
-    let mut client = match Client::connect(&home.api_socket()) {
+    let mut until = deadline.min(Instant::now() + FIRST_ANSWER);
+    loop {
+        let mut peer = None;
+        let error = match greet_once(home, until, &mut peer) {
+            Err(error) if !error.is::<UserError>() => error,
+            result => return result,
+        };
+        let is_silence = is_silence(&error);
+        if Instant::now() >= deadline {
+            return Err(match is_silence {
+                true => no_answer(home).into(),
+                false => error,
+            });
+        }
+        // The server itself, if it is that which is slow, needs no telling.
+        let is_other = peer != last_holder(home);
+        if !(is_other && remind(home).is_some()) && !is_silence {
+            return Err(error);
+        }
+        until = deadline;
+        thread::sleep(PAUSES.1);
+    }
+}
+
+/// Nothing came in time.
+fn is_silence(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::WouldBlock)
+}
+
+/// One try; `peer` is the process that listens, as far as the kernel knows it.
+fn greet_once(
+    home: &Home,
+    deadline: Instant,
+    peer: &mut Option<u32>,
+) -> anyhow::Result<Option<(Client, ServerInfo)>> {
+    let path = home.api_socket();
+    let mut client = match Client::connect(&path) {
         Ok(client) => client,
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-            io::ErrorKind::WouldBlock => return Err(no_answer(home).into()),
+        // A file or a folder refuses as well; a socket of another kind, and a link to itself, in their own words.
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP) => {
+                check_no_folder(&path)?;
+                return Ok(None);
+            }
             _ => return Err(error).context("cannot connect to the server"),
         },
     };
+    *peer = client.peer();
     let left = deadline.saturating_duration_since(Instant::now());
     client.set_patience(Some(left.max(Duration::from_millis(1))))?;
     match client.get("/server") {
         Ok(server) => Ok(Some((client, server))),
         Err(error) => match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-            Some(io::ErrorKind::WouldBlock) => Err(no_answer(home).into()),
-            Some(_) => Ok(None),
-            None => Err(error),
+            Some(kind) if kind != io::ErrorKind::WouldBlock => Ok(None),
+            _ => Err(error),
         },
+    }
+}
+
+/// What has files in it is nobody's to remove but the user's.
+fn check_no_folder(socket: &Path) -> Result<(), UserError> {
+    let is_folder = std::fs::symlink_metadata(socket).is_ok_and(|there| there.is_dir());
+    match is_folder {
+        true => Err(UserError::new(format!(
+            "`{}` is a folder, and the server's socket belongs there",
+            socket.display()
+        ))
+        .hint("move it away, and the next command goes on with the server")),
+        false => Ok(()),
     }
 }
 

@@ -80,6 +80,7 @@ impl<A: Application> ApiLoop<A> {
             inherited,
             estate: Handover::default(),
             heir: Heir::None,
+            place: None,
         };
         if let Some(lock) = &lock {
             ctx.estate.put(Part::Lock, lock.try_clone()?);
@@ -130,6 +131,7 @@ impl<A: Application> ApiLoop<A> {
     fn begin_to_listen(&mut self) -> io::Result<()> {
         for listener in std::mem::take(&mut self.ctx.listeners) {
             self.ctx.bequeath(listener.part(), listener.socket())?;
+            self.ctx.place = listener.place().or(self.ctx.place.take());
             let token = self.ctx.reactor.token();
             self.ctx
                 .reactor

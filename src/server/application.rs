@@ -19,7 +19,7 @@ use crate::reactor::{Event, Reactor, Token};
 use crate::stream::Stream;
 
 use super::body_stream::BodyReader;
-use super::listener::Listener;
+use super::listener::{Listener, SocketFile};
 use super::workers::Workers;
 
 /// The server behind the API.
@@ -202,6 +202,8 @@ pub struct Ctx<A: Application> {
     pub(super) estate: Handover,
     /// Whether another server goes on with the sockets, now or as soon as there is one.
     pub(super) heir: Heir,
+    /// Where clients on this host find the server.
+    pub(super) place: Option<SocketFile>,
 }
 
 /// Who has the sockets after this server.
@@ -277,6 +279,11 @@ impl<A: Application> Ctx<A> {
     /// The service manager keeps the sockets.
     pub fn leave_to_manager(&mut self) {
         self.heir = Heir::Manager;
+    }
+
+    /// Whether clients on this host find the server's socket.
+    pub fn is_found(&self) -> bool {
+        self.place.as_ref().is_some_and(SocketFile::is_there)
     }
 
     /// Who has the sockets after this server.

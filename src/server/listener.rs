@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,14 @@ impl Listener {
         match self {
             Self::Socket(listener) => listener.socket.as_fd(),
             Self::Tcp { socket, .. } => socket.as_fd(),
+        }
+    }
+
+    /// The file that clients on this host connect to, if it is that socket.
+    pub(super) fn place(&self) -> Option<SocketFile> {
+        match self {
+            Self::Socket(listener) => Some(listener.place.clone()),
+            Self::Tcp { .. } => None,
         }
     }
 
@@ -104,8 +112,33 @@ impl Listener {
 #[derive(Debug)]
 pub struct ApiSocket {
     socket: OwnedFd,
-    path: PathBuf,
+    place: SocketFile,
     is_left: bool,
+}
+
+/// Where a socket is in its folder. Its file's number is no other's as long as the socket lives.
+#[derive(Debug, Clone)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: PathBuf) -> io::Result<Self> {
+        let there = std::fs::symlink_metadata(&path)?;
+        Ok(Self {
+            path,
+            device: there.dev(),
+            inode: there.ino(),
+        })
+    }
+
+    /// Whether clients still find the socket: it was not removed, and nothing else was put there.
+    pub fn is_there(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (self.device, self.inode))
+    }
 }
 
 impl ApiSocket {
@@ -117,7 +150,7 @@ impl ApiSocket {
         match left.filter(|socket| is_found_at(socket, &path)) {
             Some(socket) => Ok(Self {
                 socket,
-                path,
+                place: SocketFile::at(path)?,
                 is_left: false,
             }),
             None => Self::bind(path),
@@ -128,7 +161,7 @@ impl ApiSocket {
     /// nobody listens on that any more.
     ///
     /// # Errors
-    /// When the folder is not there or not writable.
+    /// When the folder is not there or not writable, or what is there is a folder itself.
     pub fn bind(path: PathBuf) -> io::Result<Self> {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -137,7 +170,7 @@ impl ApiSocket {
         let socket = unix_socket::listen(&path, SocketType::STREAM, BACKLOG)?;
         Ok(Self {
             socket,
-            path,
+            place: SocketFile::at(path)?,
             is_left: false,
         })
     }
@@ -154,8 +187,8 @@ fn is_found_at(socket: &OwnedFd, path: &Path) -> bool {
 
 impl Drop for ApiSocket {
     fn drop(&mut self) {
-        if !self.is_left {
-            let _ = std::fs::remove_file(&self.path);
+        if !self.is_left && self.place.is_there() {
+            let _ = std::fs::remove_file(&self.place.path);
         }
     }
 }

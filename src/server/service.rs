@@ -266,18 +266,19 @@ impl Service {
             && ctx.jobs() == 0
     }
 
-    /// A client does not find the socket: if it is gone, there is another.
+    /// A client does not find the socket: if it is gone, or something else is in its place, there is another.
     fn look_after_socket(&self, ctx: &mut Ctx<Self>) {
-        let path = self.home.join("api.sock");
-        if ctx.is_stopping() || path.exists() {
+        if ctx.is_stopping() || ctx.is_found() {
             return;
         }
-        match ApiSocket::bind(path) {
+        match ApiSocket::bind(self.home.join("api.sock")) {
             Ok(socket) => {
-                tell!("`api.sock` was removed; there is another now");
+                tell!("`api.sock` was removed or replaced; there is another now");
                 ctx.listen(socket);
             }
-            Err(error) => tell!("`api.sock` was removed, and cannot be made again: {error}"),
+            Err(error) => {
+                tell!("`api.sock` was removed or replaced, and cannot be made again: {error}");
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! `dyno server:status` and `dyno server:stop`, on servers that were started in every way.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::Command;
 
@@ -256,6 +258,63 @@ fn a_socket_that_was_removed_is_made_again_and_every_command_goes_on() {
         .mentions(&format!("Stopping the server (process {server})... done\n"));
     assert!(host.server().is_none());
     assert!(!state.join("api.sock").exists());
+}
+
+#[test]
+fn what_was_put_in_the_place_of_the_socket_is_replaced_and_every_command_goes_on() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    let server = host.server().unwrap().pid;
+    let socket = host.state().join("api.sock");
+    let runs = format!("server:       running (process {server})\n");
+    let mut others: Vec<UnixListener> = Vec::new();
+    let put: [&mut dyn FnMut(); 6] = [
+        &mut || fs::write(&socket, "").unwrap(),
+        &mut || drop(UnixListener::bind(&socket).unwrap()),
+        &mut || drop(UnixDatagram::bind(&socket).unwrap()),
+        &mut || symlink("api.sock", &socket).unwrap(),
+        &mut || symlink("nowhere", &socket).unwrap(),
+        // It takes clients, and never answers one.
+        &mut || others.push(UnixListener::bind(&socket).unwrap()),
+    ];
+    for put in put {
+        for (command, says) in [(["server:status"], &*runs), (["apps"], "plain\n")] {
+            fs::remove_file(&socket).unwrap();
+            put();
+            host.dyno(&app, &command)
+                .finish()
+                .succeeds()
+                .holds("its answer", |printed| printed.contains(says));
+            assert_eq!(host.server().unwrap().pid, server);
+        }
+    }
+    // A folder may have something of the user's in it.
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    for command in ["server:status", "apps"] {
+        host.dyno(&app, &[command]).finish().fails_with(
+            1,
+            "api.sock` is a folder, and the server's socket belongs there",
+            "move it away",
+        );
+    }
+    fs::remove_dir(&socket).unwrap();
+    host.dyno(&app, &["apps"]).finish().succeeds();
+    assert_eq!(host.server().unwrap().pid, server);
+}
+
+#[test]
+fn a_server_does_not_remove_what_is_not_its_socket() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    host.plain_app();
+    let (server, socket) = (host.server().unwrap(), host.state().join("api.sock"));
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "mine").unwrap();
+    server.signal(Signal::TERM);
+    server.wait_for_end();
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "mine");
+    // The next one needs the place.
+    host.dyno(&host.path(), &["apps"]).finish().succeeds();
 }
 
 #[test]
