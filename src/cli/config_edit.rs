@@ -6,9 +6,13 @@ use std::fs;
 use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 use tempfile::TempDir;
 
 use super::config;
@@ -16,6 +20,7 @@ use super::context::{Context, app_path};
 use crate::config_var::{Config, ConfigChange};
 use crate::dot_env;
 use crate::error::{UserError, tell, tell_part};
+use crate::sys::signal::unless_ignored;
 use crate::terminal;
 
 /// Edit the config vars in $VISUAL or $EDITOR; what changed is one new release.
@@ -43,8 +48,9 @@ impl Edit {
         });
         // Only its owner can look into the folder.
         fs::write(&file, &original)?;
+        let keys = Keys::take()?;
         loop {
-            edit(&file)?;
+            keys.while_they_are_the_editors(|| edit(&file))?;
             let edited = fs::read(&file)?;
             if edited == original.as_bytes() {
                 tell!("No changes to config vars");
@@ -67,8 +73,12 @@ impl Edit {
         };
         let value = std::str::from_utf8(edited)
             .map_err(|_| UserError::new(format!("the value of `{name}` is not UTF-8")))?;
-        // Editors end a text with a line feed.
-        let value = value.strip_suffix('\n').unwrap_or(value).to_owned();
+        // Editors end a text with a line feed, which is the value's own if it had one.
+        let ended = before.get(name).is_some_and(|old| old.ends_with('\n'));
+        let value = match value.strip_suffix('\n') {
+            Some(without) if !ended => without.to_owned(),
+            _ => value.to_owned(),
+        };
         Ok(match before.get(name) == Some(&value) {
             true => ConfigChange::new(),
             false => ConfigChange::from([(name.clone(), Some(value))]),
@@ -126,6 +136,41 @@ fn release(
     config::apply(context, change, "Setting").map(drop)
 }
 
+/// What ends this program by keys (Ctrl-C, Ctrl-\) or with its terminal: while the editor has that, they are the editor's,
+/// whose end is waited for, so that no text is left behind.
+struct Keys {
+    ours: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Keys {
+    fn take() -> io::Result<Self> {
+        let ours = Arc::new(AtomicBool::new(true));
+        let ended = Arc::new(AtomicBool::new(false));
+        for signal in unless_ignored([SIGINT, SIGQUIT, SIGHUP, SIGTERM]) {
+            flag::register_conditional_default(signal, Arc::clone(&ours))?;
+        }
+        for signal in unless_ignored([SIGHUP, SIGTERM]) {
+            flag::register(signal, Arc::clone(&ended))?;
+        }
+        Ok(Self { ours, ended })
+    }
+
+    fn while_they_are_the_editors(&self, edit: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.ours.store(false, Ordering::SeqCst);
+        let edited = edit();
+        self.ours.store(true, Ordering::SeqCst);
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(
+                UserError::new("ended while the editor ran; nothing was changed")
+                    .hint("`dyno config:edit` begins again")
+                    .into(),
+            );
+        }
+        edited
+    }
+}
+
 /// Runs the editor on the file.
 fn edit(file: &Path) -> Result<()> {
     let variable = |name| {
@@ -135,10 +180,10 @@ fn edit(file: &Path) -> Result<()> {
     };
     let editor = variable("VISUAL").or_else(|| variable("EDITOR"));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    // As git does: it may be a line of shell, such as `code --wait`.
+    // As git does: it may be a line of shell, such as `code --wait`. The shell is not to leave before its editor.
     let status = Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!("{editor} \"$1\""))
+        .arg(format!("trap : INT QUIT; {editor} \"$1\""))
         .arg("editor")
         .arg(file)
         .status()?;

@@ -77,7 +77,12 @@ fn repoint(moves: &[(String, String)]) -> Vec<String> {
         git.args(args).stdin(Stdio::null()).stderr(Stdio::null());
         git.output().ok().filter(|output| output.status.success())
     };
-    let Some(known) = git(&["config", "--local", "--get-regexp", r"^remote\..*\.url$"]) else {
+    let Some(known) = git(&[
+        "config",
+        "--local",
+        "--get-regexp",
+        r"^remote\..*\.(push)?url$",
+    ]) else {
         return Vec::new();
     };
     let known = String::from_utf8_lossy(&known.stdout);
@@ -85,12 +90,15 @@ fn repoint(moves: &[(String, String)]) -> Vec<String> {
     for (key, url) in known.lines().filter_map(|line| line.split_once(' ')) {
         let remote = key
             .strip_prefix("remote.")
-            .and_then(|key| key.strip_suffix(".url"));
+            .and_then(|key| key.rsplit_once('.'))
+            .map(|(remote, _)| remote.to_owned());
         let new = moves.iter().find(|(old, _)| old == url).map(|(_, new)| new);
+        let replace = ["config", "--local", "--fixed-value", "--replace-all"];
         if let (Some(remote), Some(new)) = (remote, new)
-            && git(&["remote", "set-url", "--", remote, new]).is_some()
+            && git(&[&replace[..], &[key, new, url]].concat()).is_some()
+            && !repointed.contains(&remote)
         {
-            repointed.push(remote.to_owned());
+            repointed.push(remote);
         }
     }
     repointed

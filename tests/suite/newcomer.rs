@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::harness::{Host, eventually, lacks, write};
+use crate::terminal::Terminal;
 
 /// An app with a release command, which fails as long as `A` is `bad`.
 fn choosy(host: &Host) -> PathBuf {
@@ -88,12 +89,19 @@ fn a_renamed_app_keeps_all_that_is_its_own() {
     git(&[&author[..], &["commit", "-qm", "one"]].concat());
     host.dyno(&app, &["git:remote"]).finish().succeeds();
     let before = git(&["remote", "get-url", "dyno"]);
+    git(&[
+        "config",
+        "remote.other.url",
+        "https://example.org/plain.git",
+    ]);
+    git(&["config", "remote.other.pushurl", before.trim_end()]);
 
     host.dyno(&app, &["apps:rename", "finer"])
         .finish()
         .succeeds()
         .mentions("Renaming plain to finer... done")
-        .mentions("the git remote dyno follows");
+        .mentions("the git remote dyno follows")
+        .mentions("the git remote other follows");
     host.dyno(&app, &["apps"]).finish().prints("finer\n");
     host.dyno(&app, &["logs", "-n", "1000"])
         .finish()
@@ -103,6 +111,14 @@ fn a_renamed_app_keeps_all_that_is_its_own() {
     assert_eq!(
         git(&["remote", "get-url", "dyno"]),
         before.replace("plain.git", "finer.git")
+    );
+    assert_eq!(
+        git(&["remote", "get-url", "--push", "other"]),
+        before.replace("plain.git", "finer.git")
+    );
+    assert_eq!(
+        git(&["remote", "get-url", "other"]),
+        "https://example.org/plain.git\n"
     );
     host.program_of(Path::new("git"), &app, &["push", "-q", "dyno", "main"])
         .finish()
@@ -165,6 +181,25 @@ fn config_vars_are_edited_as_a_whole_and_nothing_that_was_written_is_lost() {
         .finish()
         .prints("changed\n");
 
+    // Its last line feed is a value's own.
+    host.dyno(&app, &["config:set", "B=one\ntwo\n"])
+        .finish()
+        .succeeds();
+    host.set("VISUAL", "sed -i s/two/TWO/");
+    host.dyno(&app, &["config:edit", "B"]).finish().succeeds();
+    host.dyno(&app, &["config:get", "B"])
+        .finish()
+        .prints("one\nTWO\n\n");
+    // Keys are the editor's.
+    host.set(
+        "VISUAL",
+        "sh -c 'trap : INT QUIT; kill -INT 0; kill -QUIT 0; echo E=5 >>\"$1\"' x",
+    );
+    let terminal = Terminal::open(&host, &app, &["config:edit"]);
+    terminal.exits(0);
+    drop(terminal);
+    host.dyno(&app, &["config:get", "E"]).finish().prints("5\n");
+
     host.set("VISUAL", "echo no sense >>");
     let refused = host.dyno(&app, &["config:edit"]).finish();
     refused.fails_with(1, "no `=`", "what you wrote is in `");
@@ -188,7 +223,7 @@ fn config_vars_are_edited_as_a_whole_and_nothing_that_was_written_is_lost() {
         "the editor `false` failed",
         "$EDITOR",
     );
-    assert_eq!(releases(&host), before + 2);
+    assert_eq!(releases(&host), before + 5);
 }
 
 #[test]
