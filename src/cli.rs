@@ -377,7 +377,10 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
         .filter(|text| !text.is_empty());
     let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let message = paragraphs.next().map(lines).unwrap_or_default();
-    let tip = paragraphs.find_map(|text| text.strip_prefix("tip: ").map(lines));
+    // That a word may be passed as a value is no help where no value is taken.
+    let tip = paragraphs
+        .find_map(|text| text.strip_prefix("tip: ").map(lines))
+        .filter(|tip| !tip.starts_with("to pass ") && !tip.contains("'--help'"));
     let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(argument)) => Some(argument.as_str()),
@@ -398,6 +401,16 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
     let help = match command {
         Some(command) => format!("`dyno {command} --help` shows what it takes"),
         None => "`dyno --help` lists the commands".to_owned(),
+    };
+    let is_word = argument.is_some_and(|argument| !argument.starts_with('-'));
+    let help = match (error.kind(), argument) {
+        (ErrorKind::UnknownArgument, Some(word)) if is_word => {
+            format!(
+                "{help}; an app is named by `-a {}`",
+                crate::command_line::quote(word)
+            )
+        }
+        _ => help,
     };
     let error = words.unwrap_or_else(|| {
         UserError::new(message.trim_start_matches("error: ")).hint(tip.unwrap_or(help))

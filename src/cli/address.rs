@@ -13,13 +13,18 @@ const WEB: &str = "web";
 /// Where `app` is from here: an address, and how to get at it if it is another host's. None if it cannot be visited.
 pub fn of(context: &Context, app: &App) -> Option<String> {
     let url = app.web_url.as_deref()?;
-    Some(match context.far() {
-        Some(far) => from_afar(url, far.authority()),
+    Some(match tunnel(context, url) {
+        Some(how) => format!("{url} {how}"),
         None => url.to_owned(),
     })
 }
 
-/// Names below `localhost` are the host's own: a tunnel brings its router to where this runs.
+/// How to get at an address of another host's: names below `localhost` are its own, and a tunnel brings its router to where
+/// this runs. None on the host itself.
+pub fn tunnel(context: &Context, url: &str) -> Option<String> {
+    context.far().map(|far| from_afar(url, far.authority()))
+}
+
 fn from_afar(url: &str, authority: &str) -> String {
     let authority = authority.trim_start_matches('[');
     let host = match authority.split_once(']') {
@@ -28,7 +33,7 @@ fn from_afar(url: &str, authority: &str) -> String {
     };
     let rest = url.trim_end_matches('/').rsplit(':').next();
     let port = rest.and_then(|port| port.parse::<u16>().ok()).unwrap_or(80);
-    format!("{url} on {host}; `ssh -L {port}:localhost:{port} {host}` brings it here")
+    format!("on {host}; `ssh -L {port}:localhost:{port} {host}` brings it here")
 }
 
 /// Tells where `app` can be visited, if it has dynos that anybody could.
@@ -63,12 +68,12 @@ mod tests {
             (
                 "http://shop.localhost:8080/",
                 "box.example:5001",
-                "http://shop.localhost:8080/ on box.example; `ssh -L 8080:localhost:8080 box.example` brings it here",
+                "on box.example; `ssh -L 8080:localhost:8080 box.example` brings it here",
             ),
             (
                 "http://shop.localhost/",
                 "[2001:db8::1]:5001",
-                "http://shop.localhost/ on 2001:db8::1; `ssh -L 80:localhost:80 2001:db8::1` brings it here",
+                "on 2001:db8::1; `ssh -L 80:localhost:80 2001:db8::1` brings it here",
             ),
         ] {
             assert_eq!(from_afar(url, authority), expected);

@@ -182,6 +182,7 @@ impl Destroy {
     /// Destroys the app, if the name was confirmed.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let name = context.app()?;
+        let _: App = context.client()?.get(&app_path(&name, ""))?;
         if self.confirm.as_deref() != Some(name.as_str()) {
             let given = match &self.confirm {
                 Some(other) => {

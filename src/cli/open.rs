@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use anyhow::Result;
 use clap::Args;
 
+use super::address::tunnel;
 use super::context::{Context, app_path};
 use super::say;
 use crate::api::app::App;
-use crate::error::UserError;
+use crate::error::{UserError, tell};
 use crate::terminal;
 
 /// The longest path that is opened, in bytes.
@@ -34,6 +35,9 @@ impl Open {
         let path = self.path.as_deref().unwrap_or_default();
         let address = address(&app.name, app.web_url.as_deref(), path)?;
         say!("{address}")?;
+        if let Some(how) = tunnel(context, &address) {
+            tell!("{how}");
+        }
         if terminal::is_terminal(rustix::stdio::stdout()) {
             show("xdg-open", &address);
         }

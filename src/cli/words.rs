@@ -31,6 +31,8 @@ const WORDS: &[(&[&str], &str)] = &[
             "list",
             "ls",
             "details",
+            "stats",
+            "ps:info",
             "monit",
             "ps:report",
             "ps:inspect",
@@ -87,6 +89,7 @@ const WORDS: &[(&[&str], &str)] = &[
             "release",
             "ps:rebuild",
             "git:sync",
+            "git:from-*",
             "container:*",
         ],
         "`dyno deploy` packs this folder and releases it; `dyno git:remote` sets up `git push dyno main`",
@@ -110,7 +113,22 @@ const WORDS: &[(&[&str], &str)] = &[
         "`dyno config` shows the config vars, `dyno config:set NAME=value` sets them",
     ),
     (&["get"], "`dyno config:get NAME` prints a config var"),
-    (&["unset"], "`dyno config:unset NAME` removes a config var"),
+    (
+        &["config:add"],
+        "`dyno config:set NAME=value` sets a config var",
+    ),
+    (
+        &["unset", "config:remove", "config:delete"],
+        "`dyno config:unset NAME` removes a config var",
+    ),
+    (
+        &["settings:*"],
+        "settings are in `config.toml` of the state folder: `dyno settings` lists them with where each comes from",
+    ),
+    (
+        &["server:start", "server:restart", "server:reload"],
+        "`dyno server:stop`, and the next command starts another one: dynos go on meanwhile",
+    ),
     (
         &[
             "login",
@@ -167,6 +185,7 @@ const WORDS: &[(&[&str], &str)] = &[
             "logs:failed",
             "tail",
             "journal",
+            "journalctl",
         ],
         "`dyno logs -t` follows the log; `--json` is for programs that take it further",
     ),
@@ -284,8 +303,28 @@ const OPTIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "ps",
-        &["-aux", "-x", "-A", "--app-all"],
+        &[
+            "-aux",
+            "-x",
+            "-A",
+            "--app-all",
+            "-e",
+            "-ef",
+            "-f",
+            "-q",
+            "-l",
+        ],
         "`dyno ps --all` lists also what has ended",
+    ),
+    (
+        "logs",
+        &["--no-color", "--since-time", "--until", "-d", "--dyno-name"],
+        "`dyno logs --help` shows what it takes; `-p` is for a process type or a dyno, `--since 10m` for a time",
+    ),
+    (
+        "start",
+        &["-f", "--procfile", "-e", "--env"],
+        "the file is `Procfile`, and `.env` beside it: `dyno -C FOLDER start` takes those of another folder",
     ),
     (
         "start",
@@ -296,6 +335,60 @@ const OPTIONS: &[(&str, &[&str], &str)] = &[
         "start",
         &["-c", "--concurrency"],
         "`dyno start -m web=2` says how many of each",
+    ),
+    (
+        "start",
+        &["."],
+        "`dyno start web worker` names process types; `dyno -C FOLDER start` is for another folder",
+    ),
+    (
+        "deploy",
+        &["-m", "--message", "-f", "--force", "--tag", "-t"],
+        "leave it out: each `dyno deploy` makes a release; with `git push`, its commit describes it",
+    ),
+    (
+        "releases:rollback",
+        &["-f", "--force", "-y", "--yes"],
+        "leave it out: `dyno rollback v3` asks nothing, and a rollback can be rolled back",
+    ),
+    (
+        "create",
+        &[
+            "--region",
+            "-t",
+            "--team",
+            "-s",
+            "--stack",
+            "-b",
+            "--buildpack",
+            "--space",
+            "-n",
+            "--no-remote",
+            "-r",
+            "--remote",
+            "--addons",
+        ],
+        "leave it out: there is one host and one stack; `dyno git:remote` sets up the git remote",
+    ),
+    (
+        "run",
+        &["-w", "--workdir"],
+        "`dyno run 'cd FOLDER && COMMAND'`: a command begins in /app",
+    ),
+    (
+        "open",
+        &["-p", "--port"],
+        "`dyno open PATH` takes a path; `dyno server:status` says which port the router has",
+    ),
+    (
+        "config:get",
+        &["-s", "--shell", "-j", "--json"],
+        "`dyno config --shell` and `dyno config --json` print them all in that form",
+    ),
+    (
+        "server",
+        &["start", "restart", "run", "up"],
+        "`dyno server` alone runs one in the foreground; `dyno server:stop`, and the next command starts another",
     ),
     (
         "apps:destroy",
@@ -340,15 +433,21 @@ pub(super) fn error(
         let error = UserError::new(format!("`dyno {command}` takes no `{unknown}`"));
         return Some(error.hint(typed(&joined, &rest[1..])));
     }
+    if command == "logs" && unknown.bytes().all(|byte| byte.is_ascii_digit()) {
+        let error = UserError::new(format!("`dyno logs` takes no `{unknown}`"));
+        return Some(error.hint(format!("`dyno logs -n {unknown}` shows so many lines")));
+    }
     if command == "logs" && !unknown.starts_with('-') {
         let error = UserError::new(format!("`dyno logs` takes no `{unknown}`"));
         return Some(error.hint(format!(
             "`dyno logs -p {unknown}` shows lines of a process type or dyno"
         )));
     }
+    // By whichever of its names it was called.
+    let name = cli.find_subcommand(command)?.get_name();
     let (_, _, hint) = OPTIONS
         .iter()
-        .find(|(of, options, _)| *of == command && options.contains(&unknown))?;
+        .find(|(of, options, _)| *of == name && options.contains(&unknown))?;
     Some(UserError::new(format!("`dyno {command}` has no option `{unknown}`")).hint(*hint))
 }
 
@@ -435,6 +534,15 @@ mod tests {
     }
 
     #[test]
+    fn options_are_listed_by_the_name_of_their_command() {
+        let cli = Cli::command();
+        for (name, _, _) in OPTIONS {
+            let found = cli.find_subcommand(name).map(clap::Command::get_name);
+            assert_eq!(found, Some(*name));
+        }
+    }
+
+    #[test]
     fn no_word_of_the_table_is_a_command() {
         let cli = Cli::command();
         for word in WORDS.iter().flat_map(|(words, _)| *words) {
@@ -454,6 +562,10 @@ mod tests {
             ("domains:add example.com", "dyno open"),
             ("-a shop rm", "dyno apps:destroy"),
             ("images", "dyno releases"),
+            ("stats", "dyno ps"),
+            ("config:add A=1", "dyno config:set"),
+            ("server:restart", "dyno server:stop"),
+            ("journalctl -u x", "dyno logs"),
             ("addons:create redis", "dyno config:set"),
         ] {
             assert!(
@@ -500,7 +612,11 @@ mod tests {
         assert!(hint("run -d bash", Some("-d")).contains("dyno run:detached"));
         assert!(hint("logs -f", Some("-f")).contains("dyno logs -t"));
         assert!(hint("logs web.1", Some("web.1")).contains("dyno logs -p web.1"));
-        assert_eq!(hint("deploy -f", Some("-f")), "");
+        assert!(hint("logs --tail 5", Some("5")).contains("dyno logs -n 5"));
+        assert!(hint("start -f Procfile.dev", Some("-f")).contains("dyno -C"));
+        assert!(hint("rollback -f", Some("-f")).contains("dyno rollback v3"));
+        assert!(hint("server start", Some("start")).contains("dyno server"));
+        assert_eq!(hint("deploy --nosuch", Some("--nosuch")), "");
     }
 
     #[test]

@@ -186,7 +186,7 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
         }
         // The server itself, if it is that which is slow, needs no telling.
         let is_other = peer != last_holder(home);
-        if !(is_other && remind(home).is_some()) && !is_silence {
+        if !(is_silence || is_other && remind(home).is_some()) {
             return Err(error);
         }
         until = deadline;
