@@ -63,11 +63,46 @@ pub fn live_owner(folder: &Path, chosen: &Chosen) -> Result<LiveOwner, ApiError>
     if !metadata.is_dir() {
         return Err(ApiError::invalid(format!("`{shown}` is no folder")));
     }
-    owner_of((metadata.uid(), metadata.gid()), chosen).map_err(|why| {
+    let owner = owner_of((metadata.uid(), metadata.gid()), chosen).map_err(|why| {
         ApiError::invalid(format!("`{shown}` {why}")).hint(
             "give it to a user with `chown -R USER:GROUP`, or have a copy run with `dyno start --slug`",
         )
-    })
+    })?;
+    // Behind walls the folder is mounted, and who has made it is asked nothing. A server that gives its dynos its own ids got
+    // here as one of them would.
+    if let (LiveOwner::Ids(ids), Isolation::Tempdir, false) =
+        (owner, chosen.isolation, matches!(chosen.ids, Ids::Own(_)))
+        && let Some(closed) = closed_to(ids, folder)
+    {
+        let (closed, (uid, _)) = (closed.display(), ids);
+        let message = format!("user {uid}, whose `{shown}` is, cannot go through `{closed}`");
+        return Err(ApiError::invalid(message).hint(format!(
+            "`chmod o+x {closed}` lets users pass, or have a copy run with `dyno start --slug`"
+        )));
+    }
+    Ok(owner)
+}
+
+/// The folder on the way to `folder` that a user without other groups may not go through, by its mode. One with a list of
+/// its own is taken to let them.
+fn closed_to((uid, gid): (u32, u32), folder: &Path) -> Option<PathBuf> {
+    let is_closed = |folder: &Path| {
+        let Ok(metadata) = fs::metadata(folder) else {
+            return true;
+        };
+        let bit = match (metadata.uid() == uid, metadata.gid() == gid) {
+            (true, _) => 0o100,
+            (false, true) => 0o010,
+            (false, false) => 0o001,
+        };
+        let has_list = rustix::fs::getxattr(folder, c"system.posix_acl_access", &mut [0; 0]);
+        metadata.mode() & bit == 0 && has_list.is_err()
+    };
+    let mut way: Vec<_> = folder.ancestors().collect();
+    way.reverse();
+    way.into_iter()
+        .find(|folder| is_closed(folder))
+        .map(Path::to_owned)
 }
 
 fn owner_of(ids: (u32, u32), chosen: &Chosen) -> Result<LiveOwner, &'static str> {
@@ -109,6 +144,26 @@ mod tests {
             ..ground
         };
         assert_eq!(high.port_of(&"web.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn the_way_to_a_folder_is_open_or_it_is_said_where_it_is_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let open = |mode| fs::set_permissions(root.path(), fs::Permissions::from_mode(mode));
+        let folder = root.path().join("a");
+        fs::create_dir(&folder).unwrap();
+        let own = fs::metadata(&folder).unwrap();
+        let (own, other) = ((own.uid(), own.gid()), (own.uid() + 1, own.gid() + 1));
+        open(0o700).unwrap();
+        assert_eq!(closed_to(own, &folder), None);
+        assert_eq!(closed_to(other, &folder).as_deref(), Some(root.path()));
+        open(0o701).unwrap();
+        assert_eq!(closed_to(other, &folder), None);
+        assert_eq!(
+            closed_to((other.0, own.1), &folder).as_deref(),
+            Some(root.path())
+        );
     }
 
     #[test]
