@@ -398,7 +398,7 @@ fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
 }
 
 /// Variables whose names begin like a setting's and that are none: what commands and tests read beside settings, and what
-/// programs in dynos are given.
+/// programs in dynos are given, here and on Heroku.
 const OTHER_VARIABLES: &[&str] = &[
     "DYNO_HOME",
     "DYNO_APP",
@@ -406,13 +406,14 @@ const OTHER_VARIABLES: &[&str] = &[
     "DYNO_API_KEY",
     "DYNO_TLS_CA",
     "DYNO_ID",
+    "DYNO_RAM",
     "DYNO_BACKEND",
     "DYNO_PUSH_FROM_AFAR",
 ];
 
-/// What to say of variables of the environment that look like settings and are none, for each that is near to one.
+/// What to say of variables of the environment that look like settings and are none.
 pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let of_tests = ["DYNO_TEST_", "DYNO_SOAK_"];
+    let of_tests = ["DYNO_TEST_", "DYNO_SOAK_", "DYNO_PLACES_"];
     let unknown = variables.filter(|variable| {
         let is_setting = || TABLE.iter().any(|setting| setting.variable() == **variable);
         !OTHER_VARIABLES.contains(variable)
@@ -421,11 +422,17 @@ pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
     });
     let told = unknown.filter_map(|variable| {
         let name = variable.strip_prefix("DYNO_")?;
-        let near = nearest(&name.to_ascii_lowercase())?.variable();
+        let mut others = OTHER_VARIABLES.iter();
+        let near = others
+            .find(|other| strsim::osa_distance(other, variable) == 1)
+            .map(|other| (*other).to_owned())
+            .or_else(|| Some(nearest(&name.to_ascii_lowercase())?.variable()));
+        let advice = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`dyno settings` lists them".to_owned(),
+        };
         let variable = shown(variable.as_bytes(), SHOWN);
-        Some(format!(
-            "there is no setting `{variable}`; did you mean `{near}`?"
-        ))
+        Some(format!("there is no setting `{variable}`; {advice}"))
     });
     told.collect()
 }

@@ -59,7 +59,7 @@ fn the_environment_changes_them() {
 }
 
 #[test]
-fn a_variable_near_to_a_settings_is_told_and_no_other() {
+fn a_variable_that_is_no_settings_is_told() {
     let variables = [
         "DYNO_IDLE_TIMEOT",
         "DYNO_IDLE_TIMEOUT",
@@ -68,12 +68,16 @@ fn a_variable_near_to_a_settings_is_told_and_no_other() {
         "DYNO_ID",
         "DYNO_TEST_BIN",
         "DYNO_SOMETHING_ELSE_ALTOGETHER",
-        "DYNO_",
+        "DYNO_APPS",
         "PATH",
     ];
     assert_eq!(
         misspelt(variables.into_iter()),
-        ["there is no setting `DYNO_IDLE_TIMEOT`; did you mean `DYNO_IDLE_TIMEOUT`?"]
+        [
+            "there is no setting `DYNO_IDLE_TIMEOT`; did you mean `DYNO_IDLE_TIMEOUT`?",
+            "there is no setting `DYNO_SOMETHING_ELSE_ALTOGETHER`; `dyno settings` lists them",
+            "there is no setting `DYNO_APPS`; did you mean `DYNO_APP`?",
+        ]
     );
 }
 
