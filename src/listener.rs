@@ -6,13 +6,14 @@
 //! service, `/proc/net/tcp` is read, which has the listening sockets first.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::shown;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
 };
@@ -34,6 +35,9 @@ const ANSWER: usize = 72;
 const STATE_AT: usize = 1;
 const INODE_AT: usize = 68;
 const QUESTION: usize = HEADER + 8 + SOCKET_ID;
+
+/// How much of a process's title is read, in bytes.
+const LONGEST_TITLE: usize = 200;
 
 /// Every state a socket can be in.
 const ANY_STATE: u32 = 0xffff_ffff;
@@ -293,7 +297,7 @@ pub fn is_open_in(processes: &Path, inode: u64) -> bool {
         .any(|process| has_open(&process, &wanted))
 }
 
-/// Which process listens on this port of the loopback interface: its number and name. None if that is not to be seen.
+/// Which process listens on this port of the loopback interface: its number, and its name or, of one of ours, its title. None if that is not to be seen.
 pub fn process_on(port: u16) -> Option<(u32, String)> {
     let socket = link_to(Listeners::open().on_port(port).ok()??.inode);
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
@@ -302,11 +306,23 @@ pub fn process_on(port: u16) -> Option<(u32, String)> {
         Some((number, entry.path()))
     });
     let (number, process) = numbered.find(|(_, process)| has_open(process, &socket))?;
+    // A process of ours has its title there, of which the kernel's short name is but the beginning.
+    let line = File::open(process.join("cmdline"))
+        .and_then(|line| {
+            let mut bytes = Vec::new();
+            line.take(LONGEST_TITLE as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+        .unwrap_or_default();
+    let title = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    if title.starts_with(b"dyno: ") {
+        return Some((number, shown(title, LONGEST_TITLE - 1)));
+    }
     let name = std::fs::read_to_string(process.join("comm")).ok()?;
     Some((number, name.trim_end().to_owned()))
 }
 
-/// Who has a port, in words for people: `process 4711 (nginx)`, or `another program`.
+/// Who has a port, in words for people: `process 4711 (nginx)`, `process 4711 (dyno: server /home/ada/.dyno)`, or `another program`.
 pub fn who_has(port: u16) -> String {
     match process_on(port) {
         Some((number, name)) => format!("process {number} ({name})"),

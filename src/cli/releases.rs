@@ -19,6 +19,9 @@ use crate::terminal;
 /// How many releases are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 15;
 
+/// How much of a description is listed, in characters: one may name hundreds of config vars.
+const LISTED: usize = 60;
+
 /// List the releases.
 #[derive(Debug, Args)]
 pub struct List {
@@ -47,14 +50,14 @@ impl List {
         say!("=== {app} Releases{current}")?;
         let width = releases
             .iter()
-            .map(|r| described(r).chars().count())
+            .map(|release| described(release, LISTED).chars().count())
             .max()
             .unwrap_or(0);
         for release in &releases {
             say!(
                 "{:5} {:width$}  {}  {}",
                 format!("v{}", release.version),
-                described(release),
+                described(release, LISTED),
                 release.user.email,
                 release.created_at.0
             )?;
@@ -64,8 +67,8 @@ impl List {
 }
 
 /// On one line, and nothing that a terminal obeys: whoever asked for a release may have said anything.
-fn described(release: &Release) -> String {
-    let description = shown(release.description.as_bytes(), usize::MAX);
+fn described(release: &Release, longest: usize) -> String {
+    let description = shown(release.description.as_bytes(), longest);
     match release.status {
         ReleaseStatus::Succeeded => description,
         ReleaseStatus::Failed => format!("{description} (release command failed)"),
@@ -105,7 +108,7 @@ impl Info {
         let config: Config =
             client.get(&app_path(&app, &format!("/releases/{version}/config-vars")))?;
         say!("=== Release v{}", release.version)?;
-        say!("Change:        {}", described(&release))?;
+        say!("Change:        {}", described(&release, usize::MAX))?;
         say!("By:            {}", release.user.email)?;
         say!("When:          {}", release.created_at.0)?;
         let eligible = if release.eligible_for_rollback {

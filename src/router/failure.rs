@@ -147,7 +147,7 @@ impl Failure {
             ),
             Self::H14 => (
                 "No web dyno",
-                "No web dyno of this app is running. `dyno ps:scale web=1` starts one.",
+                "No web dyno of this app is running. `dyno ps:scale web=1` starts one, if the app's Procfile has a line for `web`.",
             ),
             Self::H15 | Self::H18 => ("Application error", "The app's answer broke off."),
             Self::H17 | Self::H25(_) => (

@@ -78,6 +78,30 @@ fn a_description_is_one_line_that_no_terminal_obeys() {
 }
 
 #[test]
+fn a_long_description_is_cut_in_the_list_and_whole_in_the_release() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let vars: Vec<String> = (0..300)
+        .map(|number| format!("VAR_{number:03}=x"))
+        .collect();
+    let mut command = vec!["config:set"];
+    command.extend(vars.iter().map(String::as_str));
+    host.dyno(&app, &command).finish().succeeds();
+    let listed = host.dyno(&app, &["releases"]).finish();
+    listed.succeeds();
+    for line in listed.text().lines() {
+        assert!(line.chars().count() < 150, "{line}");
+    }
+    assert!(listed.text().contains("VAR_001, VAR_002"));
+    for command in [&["releases:info"][..], &["releases", "--json"]] {
+        host.dyno(&app, command)
+            .finish()
+            .succeeds()
+            .holds("the last var", |text| text.contains("VAR_298, VAR_299"));
+    }
+}
+
+#[test]
 fn a_rollback_brings_slug_and_config_back() {
     let host = Host::new();
     let app = host.folder_of(
