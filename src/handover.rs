@@ -80,6 +80,13 @@ impl Handover {
         self.parts.push((part, fd));
     }
 
+    /// Adds all parts of another.
+    pub fn put_all(&mut self, other: Self) {
+        for (part, fd) in other.parts {
+            self.put(part, fd);
+        }
+    }
+
     /// Takes a part out.
     pub fn take(&mut self, part: Part) -> Option<OwnedFd> {
         let at = self.parts.iter().position(|(there, _)| *there == part)?;

@@ -67,6 +67,10 @@ pub struct ReplaceServer {
     /// The build of whoever asks. Only a newer one gets what it asks for.
     #[serde(flatten)]
     pub build: Build,
+    /// The next server is one that somebody or a service manager starts (`dyno server`), and stays. It takes over from one of
+    /// the same build, too.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 /// Which server this is.
@@ -163,6 +167,9 @@ pub struct StoppingServer {
     pub dynos: BTreeMap<String, Vec<String>>,
     /// Seconds from SIGTERM to SIGKILL for those that end.
     pub stop_grace: f64,
+    /// How many apps have a formation that ends with the dynos, and waits to be told to come back.
+    #[serde(default)]
+    pub asleep: usize,
 }
 
 /// A setting that a server uses, as `GET /server/settings` lists them.

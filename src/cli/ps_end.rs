@@ -8,7 +8,9 @@ use clap::Args;
 use super::context::{Context, app_path};
 use super::launch;
 use super::wait::{ended_within, exit_code, now, until_ended};
+use crate::api::app::App;
 use crate::api::dyno::{Dyno, Stopping};
+use crate::api::formation::Formation;
 use crate::api::release::Release;
 use crate::dyno::DynoName;
 use crate::error::{UserError, tell, tell_part};
@@ -57,6 +59,9 @@ impl Restart {
             let restarted = context.client()?.delete(&app_path(&app, "/dynos"));
             let _: serde_json::Value = restarted.inspect_err(|_| tell!("failed"))?;
             tell!("done");
+            return Ok(());
+        }
+        if wake(&self.dynos, context)? {
             return Ok(());
         }
         let ended = end("Restarting", &self.dynos, self.no_wait, context)?;
@@ -123,6 +128,35 @@ fn until_launched(context: &mut Context) -> Result<()> {
     let release = launch::until_released(context, &app, newest)?;
     let story = format!("Waiting for every dyno to be running v{}", release.version);
     launch::until_up(context, &app, &release, &story)
+}
+
+/// Brings a formation back that was ended with the server, if these names are all of it: their dynos are not there to be
+/// restarted. It comes back as a whole; the result is whether that was it.
+fn wake(names: &[String], context: &mut Context) -> Result<bool> {
+    let app = context.app()?;
+    let client = context.client()?;
+    let known: App = client.get(&app_path(&app, ""))?;
+    if !known.asleep {
+        return Ok(false);
+    }
+    let formation: Vec<Formation> = client.get_list(&app_path(&app, "/formation"))?;
+    let is_of_it = |name: &String| {
+        formation
+            .iter()
+            .any(|entry| match name.parse::<DynoName>() {
+                Ok(dyno) => entry.r#type == dyno.process_type && dyno.number <= entry.quantity,
+                Err(_) => entry.r#type == *name && entry.quantity > 0,
+            })
+    };
+    if !names.iter().all(is_of_it) {
+        return Ok(false);
+    }
+    tell!("`server:stop --all` had ended the formation of {app}; all of it comes back");
+    tell_part!("Restarting dynos on {app}... ");
+    let restarted = client.delete(&app_path(&app, "/dynos"));
+    let _: serde_json::Value = restarted.inspect_err(|_| tell!("failed"))?;
+    tell!("done");
+    Ok(true)
 }
 
 /// What is to end together, under one line of the story.

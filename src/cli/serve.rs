@@ -6,11 +6,15 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Context;
+use crate::client::start;
+use crate::error::tell;
+use crate::handover::Handover;
 use crate::server::service;
 
 /// Run the server in the foreground.
 ///
-/// Other commands start one by themselves when none runs; it leaves when there is nothing to do.
+/// Other commands start one by themselves when none runs; it leaves when there is nothing to do. This one takes over from such
+/// a server: its dynos go on, and no visitor is refused.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Started by another command: become a daemon, and leave when there is nothing to do
@@ -60,6 +64,22 @@ impl Serve {
                 sourced.set_option(name, &value)?;
             }
         }
-        service::run(&context.home, sourced, self.idle)
+        let left = match self.idle {
+            true => Handover::default(),
+            false => take_over(context)?,
+        };
+        service::run(&context.home, sourced, self.idle, left)
     }
+}
+
+/// What a server that a command has started leaves to this one.
+fn take_over(context: &Context) -> Result<Handover> {
+    let Some((left, server)) = start::succeed(&context.home)? else {
+        return Ok(Handover::default());
+    };
+    tell!(
+        "the server that a command had started (process {}) has made room for this one; its dynos go on",
+        server.pid
+    );
+    Ok(left)
 }

@@ -117,11 +117,7 @@ impl Stop {
                 "visitors are refused until the next server runs: the next command starts one, and so does `dyno server`"
             );
         }
-        if ends && !by_systemd {
-            tell!(
-                "formations stay down until they are told to come back: `dyno ps:restart -a APP`, a deploy or `ps:scale` of the app, or `dyno server` for all"
-            );
-        }
+        let mut all_back = "`dyno server`".to_owned();
         if let StartedBy::Systemd { unit, user } = &stopping.started_by {
             let systemctl = if *user {
                 "systemctl --user"
@@ -129,6 +125,12 @@ impl Stop {
                 "systemctl"
             };
             tell!("systemd starts it again; `{systemctl} stop {unit}` stops it for good");
+            all_back = format!("`{systemctl} restart {unit}`");
+        }
+        if self.all && stopping.asleep > 0 {
+            tell!(
+                "formations stay down until they are told to come back: `dyno ps:restart -a APP`, a deploy or `ps:scale` of the app, or {all_back} for all"
+            );
         }
         Ok(())
     }

@@ -18,7 +18,9 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::api::server::{Build, ReplaceServer, ServerInfo};
+use crate::api::server::{
+    Build, ReplaceServer, ServerInfo, ServerStatus, StartedBy, StopServer, StoppingServer,
+};
 use crate::error::{UserError, tell};
 use crate::executable::{self, HELD, READY};
 use crate::handover::{self, Handover, Part};
@@ -90,7 +92,7 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
                 client.start = Some((home.clone(), launch.clone()));
                 return Ok(client);
             }
-            left = take_over(client, &build);
+            left = take_over(client, &build, false);
             replaced = Some(server.build);
         }
         match start(home, launch, &left, deadline)? {
@@ -105,11 +107,73 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
     Err(no_answer(home).into())
 }
 
+/// For a server that this process is about to be, in the foreground: has one that a command has started make room. What that one
+/// leaves, and which it was; None if none runs.
+///
+/// # Errors
+/// A [`UserError`] when one runs that is not to be replaced, or that does not answer.
+pub fn succeed(home: &Home) -> anyhow::Result<Option<(Handover, ServerInfo)>> {
+    // Without a holder of the lock, a socket that takes clients is one that a service manager keeps for this very process.
+    let Some(holder) = Holder::find(home)? else {
+        return Ok(None);
+    };
+    let Some((client, server)) = connect(home)? else {
+        return Ok(None);
+    };
+    let build = executable::build();
+    if !server.idle || server.build.is_newer_than(&build) {
+        return Err(already_running(home, client, &server).into());
+    }
+    let left = take_over(client, &build, true);
+    // One of before, which knows of no such wish, is asked to stop, and needs a moment for it.
+    if !left.has(Part::Lock)
+        && let Some((mut client, again)) = greet(home, Instant::now() + START_TIME)?
+        && again.pid == server.pid
+    {
+        client.post::<StoppingServer>("/server/actions/stop", &StopServer::default())?;
+        holder.has_ended_within(START_TIME)?;
+    }
+    Ok(Some((left, server)))
+}
+
+/// Why a server in the foreground cannot begin, and what makes room for it.
+fn already_running(home: &Home, mut client: Client, server: &ServerInfo) -> UserError {
+    let status: Option<ServerStatus> = client.get("/server/status").ok();
+    let by = status.map(|status| status.started_by);
+    let (by, stop) = match by {
+        Some(StartedBy::Systemd { unit, user }) => {
+            let systemctl = if user {
+                "systemctl --user"
+            } else {
+                "systemctl"
+            };
+            (
+                format!(" by systemd, as `{unit}`,"),
+                format!("{systemctl} stop {unit}"),
+            )
+        }
+        Some(StartedBy::Command) => (
+            " of a newer build".to_owned(),
+            "dyno server:stop".to_owned(),
+        ),
+        _ => (String::new(), "dyno server:stop".to_owned()),
+    };
+    UserError::new(format!(
+        "a server{by} (process {}) already runs for `{}`",
+        server.pid,
+        home.path().display()
+    ))
+    .hint(format!(
+        "`{stop}` ends it; its dynos go on, and the next server has them"
+    ))
+}
+
 /// Has a server of an older build leave. What it leaves is for the next one; nothing, if it knows nothing of that, or is
 /// gone already.
-fn take_over(client: Client, build: &Build) -> Handover {
+fn take_over(client: Client, build: &Build, stays: bool) -> Handover {
     let ask = ReplaceServer {
         build: build.clone(),
+        stays,
     };
     let left = client.take_parts("/server/actions/replace", handover::PROTOCOL, &ask);
     let received = left.and_then(|left| {
@@ -185,8 +249,8 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
             });
         }
         // The server itself, if it is that which is slow, needs no telling.
-        let is_other = peer != last_holder(home);
-        if !(is_silence || is_other && remind(home).is_some()) {
+        let is_reminded = peer != last_holder(home) && remind(home).is_some();
+        if !is_reminded && !is_silence {
             return Err(error);
         }
         until = deadline;

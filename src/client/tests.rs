@@ -17,6 +17,7 @@ use super::start::{Launch, connect_or_start};
 use super::*;
 use crate::api::server::{Build, ReplaceServer, ServerInfo};
 use crate::error::tell;
+use crate::handover::Handover;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
@@ -155,7 +156,7 @@ fn serve_in_this_process(
     server: ServerInfo,
     listens: crossbeam_channel::Sender<()>,
 ) -> anyhow::Result<()> {
-    startup::serve(home, false, limits, |_| {
+    startup::serve(home, false, Handover::default(), limits, |_| {
         listens.send(())?;
         Ok(StandIn {
             server,
@@ -179,7 +180,13 @@ fn stop(home: &Home) {
             version: "1000000.0.0".to_owned(),
             ..Build::default()
         };
-        let _ = client.post::<Value>("/server/actions/replace", &ReplaceServer { build });
+        let _ = client.post::<Value>(
+            "/server/actions/replace",
+            &ReplaceServer {
+                build,
+                stays: false,
+            },
+        );
     }
 }
 
@@ -418,12 +425,18 @@ fn launch(test: &str) -> Launch {
 fn server_process() {
     let home = Home::of_process().unwrap();
     let server = about::this_server(true);
-    let served = startup::serve(&home, true, limits::Limits::default(), |_| {
-        Ok(StandIn {
-            server,
-            pieces: Vec::new(),
-        })
-    });
+    let served = startup::serve(
+        &home,
+        true,
+        Handover::default(),
+        limits::Limits::default(),
+        |_| {
+            Ok(StandIn {
+                server,
+                pieces: Vec::new(),
+            })
+        },
+    );
     if let Err(error) = served {
         tell!("error: {error:#}");
         std::process::exit(1);
@@ -444,9 +457,13 @@ fn dying_server_process() {
 #[ignore = "a server that fails to start, for the other tests"]
 fn failing_server_process() {
     let home = Home::of_process().unwrap();
-    let failed = startup::serve(&home, true, limits::Limits::default(), |_| {
-        anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>
-    });
+    let failed = startup::serve(
+        &home,
+        true,
+        Handover::default(),
+        limits::Limits::default(),
+        |_| anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>,
+    );
     tell!("error: {:#}", failed.err().unwrap());
     std::process::exit(1);
 }
@@ -585,9 +602,13 @@ fn a_server_that_is_killed_while_it_starts_is_followed_by_another() {
 #[test]
 fn a_second_server_says_who_has_the_lock() {
     let server = Server::start("a", limits::Limits::default());
-    let second = startup::serve(&server.home, false, limits::Limits::default(), |_| {
-        anyhow::bail!("must not get this far") as anyhow::Result<StandIn>
-    });
+    let second = startup::serve(
+        &server.home,
+        false,
+        Handover::default(),
+        limits::Limits::default(),
+        |_| anyhow::bail!("must not get this far") as anyhow::Result<StandIn>,
+    );
     let error = second.err().unwrap();
     let expected = format!("a server (process {}) already runs", std::process::id());
     assert!(user_error(&error).message.starts_with(&expected), "{error}");

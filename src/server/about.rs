@@ -39,7 +39,7 @@ pub fn answer<A: Application>(
 }
 
 /// Whether this server makes room for whoever asks: one of an older build would be replaced by the next command of this one, and
-/// so on without end.
+/// so on without end. One that stays is started by somebody who wants it, and by nobody but them.
 fn makes_room(server: &ServerInfo, body: &[u8]) -> Result<(), ApiError> {
     if !server.idle {
         let message = "this server was not started by the command line, and stays";
@@ -47,7 +47,11 @@ fn makes_room(server: &ServerInfo, body: &[u8]) -> Result<(), ApiError> {
     }
     // A program of before said nothing.
     let asks: ReplaceServer = serde_json::from_slice(body).unwrap_or_default();
-    match asks.build.is_newer_than(&server.build) {
+    let fits = match asks.stays {
+        true => !server.build.is_newer_than(&asks.build),
+        false => asks.build.is_newer_than(&server.build),
+    };
+    match fits {
         true => Ok(()),
         false => Err(ApiError::new(
             "conflict",

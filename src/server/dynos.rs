@@ -174,6 +174,11 @@ impl Dynos {
         self.supervisors.is_live(id)
     }
 
+    /// Whether a dyno's supervisor has written down how it ended, which it may not have told yet.
+    pub fn is_over(&self, id: &str) -> bool {
+        crate::supervisor::read_record(&self.supervisors.folder_of(id)).is_ok()
+    }
+
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
     pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
         let mut told = HashMap::new();

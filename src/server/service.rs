@@ -47,6 +47,7 @@ use crate::api::server::ServerInfo;
 use crate::api::server::StartedBy;
 use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
+use crate::handover::Handover;
 use crate::home::Home;
 use crate::http::{RequestHead, Response};
 use crate::log_line::Source;
@@ -57,11 +58,12 @@ use crate::sys::signal::{Signal, ignore};
 use bridging::Bridging;
 use routing::Routing;
 
-/// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more.
+/// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more. `left` is what a server before
+/// it has made room with.
 ///
 /// # Errors
 /// When another server runs, or the state cannot be used.
-pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
+pub fn run(home: &Home, sourced: Sourced, idle: bool, left: Handover) -> Result<()> {
     // A service manager, and whoever has typed `dyno server`, know it by that.
     crate::sys::title::set(&crate::executable::server_title(home.path()));
     let mut limits = Limits::default();
@@ -72,7 +74,7 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool) -> Result<()> {
     ignore(Signal::XFSZ);
     // What a server and its supervisors make is private, but where they say otherwise.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let service = startup::serve(home, idle, limits, |ctx| {
+    let service = startup::serve(home, idle, left, limits, |ctx| {
         Service::new(home, sourced, idle, descriptors, ctx)
     })?;
     if let Some(mut service) = service {
@@ -171,7 +173,8 @@ impl Service {
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         let origin = Origin::of_process(idle);
         if origin.by != StartedBy::Command {
-            host.asleep.wake_all();
+            let by_manager = matches!(origin.by, StartedBy::Systemd { .. });
+            host.asleep.begin(by_manager, SystemTime::now());
         }
         host.slugs
             .sweep()
@@ -246,9 +249,38 @@ impl Service {
         service.listens_at(listening);
         service.begin_rendezvous(ctx)?;
         service.recall();
+        if !idle {
+            service.tell_where();
+        }
         service.fail_lost_builds();
         service.take_over_repositories();
         Ok(service)
+    }
+
+    /// Says to whom started it, and the journal, where it can be reached.
+    fn tell_where(&self) {
+        let router = self.router_address();
+        let listens = [
+            ("web dynos at http://", router),
+            (
+                "the API over TCP at ",
+                self.listening.map(|address| address.to_string()),
+            ),
+            (
+                "the rendezvous at ",
+                self.rendezvous().map(|address| address.to_string()),
+            ),
+        ];
+        let listens = listens.into_iter().filter_map(|(what, address)| {
+            let address = address?;
+            Some(format!(", {what}{address}"))
+        });
+        tell!(
+            "the server (process {}) serves `{}`{}",
+            self.info.pid,
+            self.home.display(),
+            listens.collect::<String>()
+        );
     }
 
     /// Whether this server was started for a purpose, and there is none any more.
@@ -599,7 +631,10 @@ impl Application for Service {
             self.after_release(&app_id, ctx);
             self.expire_releases(&app_id, ctx);
         }
-        if self.ending && self.dynos.count() == 0 {
+        if self.ending && self.dynos.count() == 0 && !ctx.is_stopping() {
+            if matches!(self.origin.by, StartedBy::Systemd { .. }) {
+                self.host.asleep.await_restart(SystemTime::now());
+            }
             ctx.stop();
         }
         self.manager.update(self.dynos.count(), ctx.is_stopping());

@@ -41,7 +41,8 @@ const FAILED_AT: &str = "_DYNO_SERVER_FAILED_AT";
 const FAILS_FOR_GOOD: Duration = Duration::from_secs(10);
 
 /// Serves until the application stops, and gives it back. `idle`: the command line has started us;
-/// then whatever descriptors it left open are closed first, so the caller must have opened none.
+/// then whatever descriptors it left open are closed first, so the caller must have opened none. `left`: what an earlier server
+/// has left to one in the foreground.
 ///
 /// The lock is taken before `make` makes the application, and let go after the socket is gone, so
 /// neither state nor socket ever has two servers. A server that makes room for another build leaves it both, and its
@@ -52,6 +53,7 @@ const FAILS_FOR_GOOD: Duration = Duration::from_secs(10);
 pub fn serve<A: Application>(
     home: &Home,
     idle: bool,
+    left: Handover,
     limits: Limits,
     make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
 ) -> anyhow::Result<Option<A>> {
@@ -59,6 +61,7 @@ pub fn serve<A: Application>(
         true => become_daemon()?,
         false => (None, Handover::of_service_manager()),
     };
+    inherited.put_all(left);
     let lock = match left_lock(home, &mut inherited) {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => ServerLock::take(home).context("cannot lock `server.lock`")?,
@@ -149,7 +152,7 @@ fn already_running(home: &Home) -> UserError {
         "a server{pid} already runs for `{}`",
         home.path().display()
     ))
-    .hint("set DYNO_HOME to another folder for a second one")
+    .hint("`dyno server:stop` ends it; its dynos go on, and the next server has them")
 }
 
 /// Leaves the session, terminal and descriptors of whoever typed the command. Returns the socket to

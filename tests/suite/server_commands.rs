@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -169,25 +169,157 @@ fn one_started_by_hand_is_stopped_as_well() {
     server.finish().succeeds();
 }
 
-#[test]
-fn one_under_systemd_says_that_it_will_come_back() {
-    let host = Host::new();
+/// A server as systemd starts it: the variable names the process that becomes the server.
+fn under_systemd(host: &Host) -> Child {
     let here = host.path();
     let mut command = Command::new("/bin/sh");
-    // As systemd does it: the variable names the process that becomes the server.
     command.args(["-c", "SYSTEMD_EXEC_PID=$$ exec \"$0\" server"]);
     command.arg(binary()).current_dir(&here).env_clear();
-    let mut server = command.envs(host.env()).spawn().unwrap();
+    let server = command.envs(host.env()).spawn().unwrap();
     eventually("its answer", || {
         let told = host.dyno(&here, &["server:status"]).finish();
         told.text().contains("by:   systemd, as `").then_some(())
     });
+    server
+}
+
+/// An app with a formation of one.
+fn formation(host: &Host) -> PathBuf {
+    let app = host.folder_of("shop", &[("Procfile", "worker: sleep 1000\n")]);
+    host.dyno(&app, &["create", "shop"]).finish().succeeds();
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    host.dyno(&app, &["ps:scale", "worker=1"])
+        .finish()
+        .succeeds();
+    app
+}
+
+#[test]
+fn what_was_ended_under_systemd_stays_down_when_it_starts_the_server_again() {
+    let host = Host::new();
+    let mut server = under_systemd(&host);
+    let app = formation(&host);
+    host.dyno(&app, &["server:stop", "--all"])
+        .finish()
+        .succeeds()
+        .mentions("systemd starts it again")
+        .mentions("formations stay down until they are told to come back")
+        .mentions(".service` for all\n");
+    assert!(server.wait().unwrap().success());
+    // By itself.
+    let mut server = under_systemd(&host);
+    host.dyno(&app, &["ps"])
+        .finish()
+        .succeeds()
+        .mentions("`server:stop --all` has ended the formation of shop");
+    host.dyno(&app, &["server:stop"]).finish().succeeds();
+    assert!(server.wait().unwrap().success());
+    // Since somebody asked for it.
+    let mut server = under_systemd(&host);
+    host.dyno(&app, &["ps"])
+        .finish()
+        .succeeds()
+        .does_not_mention("has ended the formation");
+    host.dyno(&app, &["server:stop", "--all"])
+        .finish()
+        .succeeds();
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn a_dyno_whose_client_has_left_is_not_told_to_end_nor_a_formation_that_is_none() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    for _ in 0..5 {
+        host.run(&app, &["-q", "true"]).finish().succeeds();
+        host.dyno(&app, &["server:stop", "--all"])
+            .finish()
+            .succeeds()
+            .does_not_mention("Ending")
+            .does_not_mention("formations");
+    }
+}
+
+#[test]
+fn a_formation_that_was_ended_with_the_server_comes_back_by_type_and_by_dyno() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = formation(&host);
+    for name in ["worker", "worker.1"] {
+        host.dyno(&app, &["server:stop", "--all"])
+            .finish()
+            .succeeds();
+        for (unknown, says) in [
+            ("web", "`shop` has no dyno of type `web`"),
+            ("worker.2", "worker.2"),
+        ] {
+            host.dyno(&app, &["ps:restart", unknown])
+                .finish()
+                .fails_with(1, says, "");
+        }
+        host.dyno(&app, &["ps:restart", name])
+            .finish()
+            .succeeds()
+            .mentions(
+                "`server:stop --all` had ended the formation of shop; all of it comes back\n",
+            );
+        host.dyno(&app, &["ps:wait"]).finish().succeeds();
+        host.dyno(&app, &["ps"])
+            .finish()
+            .succeeds()
+            .holds("the worker", |listed| listed.contains("worker.1: up"));
+    }
+    // By the API, as Heroku's clients do.
+    host.dyno(&app, &["server:stop", "--all"])
+        .finish()
+        .succeeds();
+    host.dyno(&app, &["ps"]).finish().succeeds();
+    let (status, _) = host.request("DELETE", "/apps/shop/dynos/worker.1", &Value::Null);
+    assert_eq!(status, 202);
+    host.dyno(&app, &["ps:wait"]).finish().succeeds();
+    host.dyno(&app, &["ps:scale", "worker=0"])
+        .finish()
+        .succeeds();
+}
+
+#[test]
+fn one_under_systemd_says_that_it_will_come_back() {
+    let host = Host::new();
+    let here = host.path();
+    let mut server = under_systemd(&host);
+    host.dyno(&here, &["server"]).finish().fails_with(
+        1,
+        "a server by systemd, as `",
+        ".service` ends it; its dynos go on",
+    );
     host.dyno(&here, &["server:stop"])
         .finish()
         .succeeds()
         .mentions("systemd starts it again; `systemctl ")
         .mentions(".service` stops it for good\n");
     assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn a_port_that_another_states_server_has_is_told_with_that_state() {
+    let (host, other) = (Host::new(), Host::new());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    drop(port);
+    let first = host
+        .dyno(&host.path(), &["server", "--router", &address])
+        .start();
+    first.wait_for_errors(&format!("web dynos at http://{address}\n"));
+    let title = format!(
+        "process {} (dyno: server {}) has that port",
+        first.process.pid,
+        host.state().display()
+    );
+    other
+        .dyno(&other.path(), &["server", "--router", &address])
+        .finish()
+        .fails_with(1, &title, "`--router auto`");
+    first.signal(Signal::TERM);
+    first.finish().succeeds();
 }
 
 #[test]

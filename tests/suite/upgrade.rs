@@ -252,6 +252,63 @@ fn a_session_on_a_pipe_goes_on_while_a_newer_build_takes_over() {
 }
 
 #[test]
+fn a_server_in_the_foreground_takes_over_from_one_of_a_command_and_refuses_nobody() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = shop(&host, "web");
+    let address = router(&host);
+    let before = server_pid(&host);
+    let visitors = Visitors::while_they_come(address, |visitors| {
+        visitors.wait_for(50);
+        let server = host.dyno(&app, &["server"]).start();
+        server.wait_for_errors(&format!(
+            "the server that a command had started (process {before}) has made room for this one; its dynos go on\n"
+        ));
+        server.wait_for_errors(&format!(
+            "the server (process {}) serves `{}`, web dynos at http://{address}\n",
+            server.process.pid,
+            host.state().display()
+        ));
+        visitors.wait_for(50);
+        assert_eq!(server_pid(&host), i64::from(server.process.pid));
+        // That one stays.
+        host.dyno(&app, &["server"]).finish().fails_with(
+            1,
+            &format!(
+                "a server (process {}) already runs for `{}`",
+                server.process.pid,
+                host.state().display()
+            ),
+            "`dyno server:stop` ends it; its dynos go on",
+        );
+        visitors.wait_for(50);
+        server.signal(rustix::process::Signal::TERM);
+        server.finish().succeeds();
+        host.dyno(&app, &["ps"]).finish().succeeds();
+        visitors.wait_for(50);
+    });
+    assert!(visitors.answered.load(Ordering::SeqCst) >= 200);
+    let log = host.log_lines();
+    let starts = log
+        .iter()
+        .filter(|line| line.starts_with("heroku[web.1]: Starting process"));
+    assert_eq!(starts.count(), 1);
+}
+
+#[test]
+fn a_server_in_the_foreground_does_not_send_a_newer_build_away() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let (oldest, newer) = (host.program(), build(&host, 100));
+    host.set_program(&newer);
+    host.dyno(&host.path(), &["apps"]).finish().succeeds();
+    host.set_program(&oldest);
+    host.dyno(&host.path(), &["server"]).finish().fails_with(
+        1,
+        "a server of a newer build (process ",
+        "`dyno server:stop` ends it",
+    );
+}
+
+#[test]
 fn a_server_that_stops_under_load_answers_those_who_have_a_connection() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = shop(&host, "web");

@@ -38,7 +38,7 @@ impl Service {
             ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
             ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
             ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => {
-                self.stop_dyno(app, dyno, ctx)
+                self.stop_dyno(app, dyno, false, ctx)
             }
             ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app, ctx),
             ("DELETE", ["apps", app, "formations", process_type])
@@ -46,7 +46,7 @@ impl Service {
                 self.end_process_type(app, process_type, ctx)
             }
             // To restart a one-off is to end it: it never starts again.
-            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno, ctx),
+            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno, true, ctx),
             ("GET", ["apps", app, "dynos", dyno, "end"]) => {
                 return host::reply(self.end_of_dyno(app, dyno, request, ctx));
             }
@@ -203,8 +203,9 @@ impl Service {
     }
 
     /// `POST /apps/A/dynos/D/actions/stop`: answered at once; the dyno has its grace period to end.
-    /// Another one takes the place of one of the formation.
-    fn stop_dyno(&mut self, app: &str, dyno: &str, ctx: &mut Ctx<Self>) -> Answer {
+    /// Another one takes the place of one of the formation. `restarts`: that is what it is for, so a formation that was ended
+    /// with the server comes back.
+    fn stop_dyno(&mut self, app: &str, dyno: &str, restarts: bool, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
         let grace = self.host.settings.stop_grace.as_secs_f64();
@@ -212,6 +213,11 @@ impl Service {
             // It is tried again at once.
             self.formations
                 .forget_crashes(&app.id, |name| *name == dyno.name);
+            self.follow(&app.id, ctx);
+            return Ok(Response::json(202, &Stopping { grace }));
+        }
+        if restarts && dyno.formation && dyno.ended.is_some() && self.host.asleep.has(&app.id) {
+            self.host.asleep.wake(&app.id);
             self.follow(&app.id, ctx);
             return Ok(Response::json(202, &Stopping { grace }));
         }

@@ -71,6 +71,10 @@ impl Service {
             if all {
                 self.dynos.stop(&dyno.id, grace);
             }
+            // Its client may know already, and has left.
+            if self.dynos.is_over(&dyno.id) {
+                continue;
+            }
             let of_app = dynos.entry(dyno.app_name.to_string()).or_default();
             of_app.push(dyno.name.to_string());
         }
@@ -89,6 +93,7 @@ impl Service {
             started_by: self.origin.by.clone(),
             dynos,
             stop_grace: grace,
+            asleep: self.host.asleep.count(),
         };
         Ok(Response::json(202, &stopping))
     }
