@@ -59,9 +59,22 @@ macro_rules! say {
             &mut std::io::stdout().lock(),
             format_args!("{}\n", format_args!($($text)*)),
         )
+        .map_err($crate::cli::not_printed)
     };
 }
 use say;
+
+/// Why standard output does not take what a command prints. A reader that has left is told by the error's kind.
+fn not_printed(error: std::io::Error) -> std::io::Error {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return error;
+    }
+    let place = std::fs::read_link("/proc/self/fd/1");
+    let place = place.map_or(String::new(), |place| format!(" (`{}`)", place.display()));
+    let message = format!("cannot write to standard output{place}: {error}");
+    let told = UserError::new(message).hint("send it elsewhere, or make room there");
+    std::io::Error::new(error.kind(), told)
+}
 
 /// Prints a result as JSON for people and programs. What a terminal would obey is written as an escape, which means the
 /// same.

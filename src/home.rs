@@ -126,6 +126,12 @@ impl Home {
         Ok(())
     }
 
+    /// What to say of a file of the state that cannot be written.
+    pub fn not_written(file: &Path, error: &std::io::Error) -> UserError {
+        UserError::new(format!("cannot write `{}`: {error}", file.display()))
+            .hint("the state of dyno needs a disk that takes it: make it writable and make room, or set DYNO_HOME to another folder")
+    }
+
     /// The socket of the API. That it exists does not mean that somebody listens.
     pub fn api_socket(&self) -> PathBuf {
         self.path.join("api.sock")

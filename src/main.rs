@@ -96,7 +96,10 @@ fn failed(why: &str) -> UserError {
 fn report(error: &anyhow::Error) -> u8 {
     let user = error
         .chain()
-        .find_map(|cause| cause.downcast_ref::<UserError>());
+        .find_map(|cause| match cause.downcast_ref::<std::io::Error>() {
+            Some(error) => error.get_ref()?.downcast_ref::<UserError>(),
+            None => cause.downcast_ref::<UserError>(),
+        });
     // The broken pipe of `dyno logs | head` is nobody's error.
     let broken_pipe = error
         .chain()

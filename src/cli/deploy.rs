@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -378,7 +378,9 @@ pub fn process_types(root: &Path) -> Result<ProcessTypes> {
         Ok(_) => parse(&text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
         Err(error) => {
-            Err(error).with_context(|| format!("cannot read `{}/Procfile`", root.display()))
+            let message = format!("cannot read `{}/Procfile`: {error}", root.display());
+            let hint = "it is a text file that you may read: `ls -l` shows its owner and mode, `chmod u+r Procfile` lets its owner read it";
+            Err(UserError::new(message).hint(hint).into())
         }
     }
 }
@@ -539,5 +541,21 @@ impl Drop for Story {
         if !self.told {
             self.tell("failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_procfile_that_cannot_be_read_is_told_with_advice() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("Procfile")).unwrap();
+        let error = process_types(root.path()).unwrap_err();
+        let error: &UserError = error.downcast_ref().unwrap();
+        let message = format!("cannot read `{}/Procfile`: Is a", root.path().display());
+        assert!(error.message.starts_with(&message), "{error}");
+        assert!(error.hint.as_ref().unwrap().contains("chmod u+r Procfile"));
     }
 }

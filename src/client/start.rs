@@ -318,7 +318,8 @@ enum Word {
 
 /// Starts a server and waits for its word.
 fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> anyhow::Result<Word> {
-    let (log, log_start) = open_log(home).context("cannot write `server.log`")?;
+    let (log, log_start) =
+        open_log(home).map_err(|error| Home::not_written(&home.server_log(), &error))?;
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,

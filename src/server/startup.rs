@@ -64,7 +64,8 @@ pub fn serve<A: Application>(
     inherited.put_all(left);
     let lock = match left_lock(home, &mut inherited) {
         Ok(Some(lock)) => Some(lock),
-        Ok(None) => ServerLock::take(home).context("cannot lock `server.lock`")?,
+        Ok(None) => ServerLock::take(home)
+            .map_err(|error| Home::not_written(&home.server_lock(), &error))?,
         Err(error) => {
             say(&mut starter, format!("{error:#}").as_bytes());
             return Err(error);
@@ -79,7 +80,7 @@ pub fn serve<A: Application>(
         return Err(already_running(home).into());
     };
     let api = ApiSocket::take(inherited.take(Part::Api), home.api_socket())
-        .context("cannot listen on `api.sock`")
+        .map_err(|error| Home::not_written(&home.api_socket(), &error).into())
         .and_then(|listener| ApiLoop::new(listener, Some(lock), inherited, limits, make));
     // The log may not take it, if a full disk is the reason.
     let api = api.inspect_err(|error| say(&mut starter, format!("{error:#}").as_bytes()))?;

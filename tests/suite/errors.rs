@@ -1,5 +1,6 @@
 //! Errors a person can act on: `error:` and `hint:`, each once, and an exit code that cannot be taken for the command's.
 
+use std::fs;
 use std::path::Path;
 
 use crate::harness::{Host, write};
@@ -214,6 +215,49 @@ fn an_output_that_cannot_be_written_is_told() {
         .exits(125)
         .mentions("error: ");
     host.wait_until_clean();
+}
+
+#[test]
+fn what_a_command_prints_and_cannot_is_told_with_the_place() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    host.run(&app, &["-q", "true"]).finish().succeeds();
+    for command in [
+        &["apps"][..],
+        &["releases", "--json"],
+        &["releases"],
+        &["logs"],
+        &["server:status"],
+        &["config:set", "A=b"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        host.dyno(&app, command)
+            .stdout(full.unwrap())
+            .finish()
+            .fails_with(
+                1,
+                "cannot write to standard output (`/dev/full`): No space left on device",
+                "send it elsewhere, or make room there",
+            );
+    }
+}
+
+#[test]
+fn a_file_that_the_state_cannot_have_is_told_with_its_path_and_advice() {
+    let host = Host::new();
+    let told = |file: &str, command: &str| {
+        let path = host.state().join(file);
+        fs::create_dir(&path).unwrap();
+        let message = format!("cannot write `{}`: Is a directory", path.display());
+        host.dyno(&host.path(), &[command]).finish().fails_with(
+            1,
+            &message,
+            "make it writable and make room, or set DYNO_HOME to another folder",
+        );
+        fs::remove_dir(&path).unwrap();
+    };
+    told("server.log", "apps");
+    told("server.lock", "server");
 }
 
 #[test]

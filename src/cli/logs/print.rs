@@ -10,6 +10,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
 use super::paint::Painter;
+use crate::cli::not_printed;
 use crate::log_line;
 use crate::sys::signal::unless_ignored;
 use crate::terminal;
@@ -95,8 +96,8 @@ impl Printer {
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        written.map_err(not_printed)
     }
 }
 

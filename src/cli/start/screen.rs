@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::watch::{Change, how};
 use crate::cli::logs::show;
+use crate::cli::not_printed;
 use crate::log_line::{Line, Source};
 use crate::terminal;
 
@@ -212,8 +213,8 @@ pub fn told(
 /// When nobody reads it any more, or a disk is full.
 pub fn write(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(not_printed)
 }
 
 #[cfg(test)]
