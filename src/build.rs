@@ -15,7 +15,7 @@ use crate::error::{UserError, shown};
 use crate::procfile;
 use crate::release::ProcessTypes;
 use crate::slug::{
-    Elsewhere, Lease, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
+    Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
     remove_tree, told_links, uninstalled,
 };
 
@@ -84,7 +84,7 @@ impl std::fmt::Display for Line {
 }
 
 /// Compiles `tarball` into a slug in `cache`, with `folder`, which does not exist yet, as the place for its files; it is
-/// gone afterwards. `before` is what the app's release before runs: it has to do with the times of files. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
+/// gone afterwards. `before` is the slug that the app runs, and when that was released, in seconds since 1970: they have to do with the times of files. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
 ///
 /// # Errors
 /// Says why there is no slug; nothing of it is left then.
@@ -92,7 +92,7 @@ pub fn compile(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
-    before: Option<&SlugId>,
+    before: Option<(&SlugId, u64)>,
     bounds: &Bounds,
     cancelled: &AtomicBool,
     say: &mut dyn FnMut(Line),
@@ -127,7 +127,7 @@ fn compile_in(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
-    before: Option<&SlugId>,
+    before: Option<(&SlugId, u64)>,
     bounds: &Bounds,
     is_wanted: &(dyn Fn() -> bool + Sync),
     say: &mut dyn FnMut(Line),
@@ -145,12 +145,15 @@ fn compile_in(
     say(Line::Plain(String::new()));
     say(Line::Step("Compressing...".into()));
     // One that cannot be had any more only costs visitors a fetch.
-    let before = before.and_then(|before| {
-        let tree = cache.tree_in_use(before);
-        tree.or_else(|| cache.ensure_tree(before).ok())
+    let before = before.and_then(|(slug, at)| {
+        let tree = cache.tree_in_use(slug);
+        Some((tree.or_else(|| cache.ensure_tree(slug).ok())?, at))
     });
     let times = Times {
-        before: before.as_ref().map(Lease::tree),
+        before: before.as_ref().map(|(lease, at)| Released {
+            tree: lease.tree(),
+            at: *at,
+        }),
         one_says_nothing: true,
         ..Times::default()
     };

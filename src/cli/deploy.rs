@@ -32,7 +32,7 @@ use crate::error::{UserError, shown, tell, tell_part};
 use crate::http::target;
 use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE};
-use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Times};
+use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
 use crate::terminal;
 use crate::toolchain::{self, Found, LeftOut};
 
@@ -219,7 +219,7 @@ pub fn from_folder(
                 story.bar.set_position(at.done);
             };
             let times = Times {
-                before: before.as_deref(),
+                before: before.as_ref().map(|(tree, at)| Released { tree, at: *at }),
                 ..Times::default()
             };
             let packed = slug::pack_dated(root, &times, &pieces, level, &limits, &mut progress);

@@ -30,8 +30,9 @@ impl Standing {
         })
     }
 
-    /// The tree of the slug that runs, if it is on this host. It may vanish at any time.
-    pub fn tree(&self, context: &mut Context) -> Result<Option<PathBuf>> {
+    /// The tree of the slug that runs, if it is on this host, and when it was released, in seconds since 1970. It may
+    /// vanish at any time.
+    pub fn tree(&self, context: &mut Context) -> Result<Option<(PathBuf, u64)>> {
         if context.is_far() {
             return Ok(None);
         }
@@ -48,7 +49,8 @@ impl Standing {
             .checksum
             .and_then(|checksum| checksum.parse().ok())
             .map(|digest| context.home.slug_tree(digest));
-        Ok(digest)
+        let at = u64::try_from(release.created_at.0.as_second()).unwrap_or(0);
+        Ok(digest.map(|tree| (tree, at)))
     }
 
     /// Whether there is a process type that might have dynos.

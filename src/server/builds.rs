@@ -18,11 +18,12 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::releases::Before;
 use crate::build::{Bounds, Compiled, Failure, Line, compile};
 use crate::error::tell;
 use crate::reactor::Waker;
 use crate::release::Toolchains;
-use crate::slug::{SlugCache, SlugId, remove_tree};
+use crate::slug::{SlugCache, remove_tree};
 use log::BuildLog;
 use queue::Queue;
 
@@ -44,7 +45,7 @@ pub struct Work {
     /// Where the slug goes.
     pub cache: Arc<SlugCache>,
     /// What the app runs until now.
-    pub before: Option<SlugId>,
+    pub before: Option<Before>,
     /// What it keeps to.
     pub bounds: Bounds,
 }
@@ -238,7 +239,9 @@ impl BuildThread {
             tarball,
             &self.folder,
             &work.cache,
-            work.before.as_ref(),
+            work.before
+                .as_ref()
+                .map(|before| (&before.digest, before.at)),
             &work.bounds,
             &self.cancelled,
             &mut say,

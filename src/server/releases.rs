@@ -12,8 +12,8 @@ use crate::api::release::CreateRelease;
 use crate::error::tell;
 use crate::http::Response;
 use crate::release::{self, ReleaseStatus, Version};
-use crate::slug::SlugId;
-use crate::store::{NewRelease, Packed, Store, StoreError};
+use crate::slug::{self, DEFAULT_LEVEL, Lease, Released, SlugCache, SlugId};
+use crate::store::{NewRelease, NewSlug, Packed, Store, StoreError};
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
 /// order (`version ..; order=desc, max=10`).
@@ -53,7 +53,8 @@ pub fn config(host: &Host, app: &str, release: &str) -> Answer {
 /// `POST /apps/A/releases`: a deploy or a rollback.
 ///
 /// The slug is unpacked before the release is made: so a slug that is none never becomes a release,
-/// and the first dyno starts as fast as any.
+/// and the first dyno starts as fast as any. Where its files say by their times that visitors need not fetch what is other
+/// than it was, as all of a rollback do, the release is of one with other times.
 pub fn create<A: Application + AsMut<Host>>(
     host: &mut Host,
     app: &str,
@@ -79,23 +80,92 @@ pub fn create<A: Application + AsMut<Host>>(
     }
     let digest = digest(slug.digest.as_deref().unwrap_or_default())?;
     let cache = host.slugs.clone();
+    let before = Before::of(host, &app.id);
     Ok(Reply::worker(move |_| {
-        let unpacked = cache.ensure_tree(&digest);
+        let unpacked = cache.ensure_tree(&digest).map(|lease| {
+            let dated = before.and_then(|before| dated_after(&cache, &digest, &before));
+            (lease, dated)
+        });
         move |server: &mut A, _: &mut Ctx<A>| {
             let host = server.as_mut();
-            if let Err(error) = unpacked {
-                return discard(host, &slug.id, digest, worker_error(error));
-            }
+            let dated = match unpacked {
+                Ok((_, dated)) => dated,
+                Err(error) => return discard(host, &slug.id, digest, worker_error(error)),
+            };
             let release = || -> Answer {
                 let were_wanted = formation::is_wanted(host, &app.id);
                 let Host { store, account, .. } = host;
-                let release = make(store, &app.id, request, &account.email, Timestamp::now())?;
+                let now = Timestamp::now();
+                let slug = match &dated {
+                    Some((packed, _)) => Some(like(store, &app.id, slug, packed, now)?),
+                    None => None,
+                };
+                let release = make(store, &app.id, request, slug, &account.email, now)?;
                 announce(host, &release, were_wanted);
                 Ok(Response::json(201, &host.release_resource(&release, &base)))
             };
             Reply::Now(response(release()))
         }
     }))
+}
+
+/// What an app runs when a release is about to be made.
+#[derive(Debug)]
+pub(super) struct Before {
+    /// Its slug.
+    pub(super) digest: SlugId,
+    /// When it was released, in seconds since 1970.
+    pub(super) at: u64,
+}
+
+impl Before {
+    /// None if it runs nothing.
+    pub(super) fn of(host: &Host, app_id: &str) -> Option<Self> {
+        let release = host.store.current_release(app_id).ok()?;
+        Some(Self {
+            digest: release.digest?.parse().ok()?,
+            at: u64::try_from(release.created_at.as_second()).unwrap_or(0),
+        })
+    }
+}
+
+/// See [`SlugCache::dated_after`]. A slug that cannot be had with other times runs with its own: visitors may see old
+/// pages then, which is less than no release.
+fn dated_after(cache: &SlugCache, slug: &SlugId, before: &Before) -> Option<(slug::Packed, Lease)> {
+    if before.digest == *slug {
+        return None;
+    }
+    let dated = cache.ensure_tree(&before.digest).and_then(|lease| {
+        let released = Released {
+            tree: lease.tree(),
+            at: before.at,
+        };
+        cache.dated_after(slug, released, DEFAULT_LEVEL)
+    });
+    dated.unwrap_or_else(|error| {
+        tell!("cannot date the files of a release: {error:#}");
+        None
+    })
+}
+
+/// A slug that is as `slug` but for its tarball. Returns its id.
+fn like(
+    store: &mut Store,
+    app_id: &str,
+    slug: release::Slug,
+    tarball: &slug::Packed,
+    now: Timestamp,
+) -> Result<String, StoreError> {
+    let digest = tarball.id.to_string();
+    let new = NewSlug {
+        process_types: slug.process_types,
+        digest: Some(digest.clone()),
+        commit: slug.commit,
+        commit_description: slug.commit_description,
+    };
+    let slug = store.create_slug(app_id, &new, now)?;
+    store.slug_uploaded(&slug.id, &digest, tarball.packed_bytes, now)?;
+    Ok(slug.id)
 }
 
 /// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
@@ -130,18 +200,20 @@ fn discard<A: Application + AsMut<Host>>(
     })
 }
 
+/// Makes a release of what is asked for; of `slug` rather, if there is one.
 fn make(
     store: &mut Store,
     app_id: &str,
     request: CreateRelease,
+    slug: Option<String>,
     user: &str,
     now: Timestamp,
 ) -> Result<release::Release, StoreError> {
     match request {
-        CreateRelease::Rollback { release } => store.rollback(app_id, &release, user, now),
+        CreateRelease::Rollback { release } => store.rollback(app_id, &release, slug, user, now),
         CreateRelease::Deploy(deploy) => {
             let new = NewRelease {
-                slug_id: deploy.slug,
+                slug_id: slug.unwrap_or(deploy.slug),
                 description: deploy.description,
                 toolchains: Some(deploy.toolchains),
                 by_the_way: deploy.by_the_way,

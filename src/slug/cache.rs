@@ -23,7 +23,8 @@ use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::{
-    Limits, Owner, Packed, SlugId, Times, failed, over_limit, pack_dated, remove_tree, unpack,
+    Limits, Owner, Packed, Released, SlugId, Times, failed, over_limit, pack_again, pack_dated,
+    remove_tree, unpack,
 };
 use crate::error::UserError;
 
@@ -178,10 +179,7 @@ impl SlugCache {
             .hint("it was damaged on its way, or the checksum is of another file; try again")
             .into());
         }
-        file.as_file().sync_all().map_err(unstored)?;
-        let lease = self.lease(&id);
-        self.put_in_place(file, &id).map_err(unstored)?;
-        self.sync_dir().map_err(unstored)?;
+        let lease = self.keep(file, &id).map_err(unstored)?;
         Ok((Received { id, bytes }, lease))
     }
 
@@ -220,11 +218,53 @@ impl SlugCache {
             return Err(over_limit("too many bytes in the tarball", max_bytes));
         }
         let packed = packed?;
-        file.as_file().sync_all().map_err(unstored)?;
-        let lease = self.lease(&packed.id);
-        self.put_in_place(file, &packed.id).map_err(unstored)?;
-        self.sync_dir().map_err(unstored)?;
+        let lease = self.keep(file, &packed.id).map_err(unstored)?;
         Ok((packed, lease))
+    }
+
+    /// A slug like `id` whose files have the times that they must have in a release after `before` (see [`Times`]), packed
+    /// at `level` and unpacked. None if those of `id` have them.
+    ///
+    /// # Errors
+    /// Its tree is not there, or cannot be packed or unpacked.
+    pub fn dated_after(
+        &self,
+        id: &SlugId,
+        before: Released<'_>,
+        level: u32,
+    ) -> anyhow::Result<Option<(Packed, Lease)>> {
+        let unstored = |error| {
+            failed(
+                format_args!("store the slug in `{}`", self.dir.display()),
+                error,
+            )
+        };
+        let times = Times {
+            before: Some(before),
+            ..Times::default()
+        };
+        let file = Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(&self.dir)
+            .map_err(unstored)?;
+        lock(file.as_file()).map_err(unstored)?;
+        let lease = self.ensure_tree(id)?;
+        let packed = pack_again(lease.tree(), &times, file.as_file(), level, &self.limits)?;
+        let Some(packed) = packed else {
+            return Ok(None);
+        };
+        let _kept = self.keep(file, &packed.id).map_err(unstored)?;
+        let lease = self.ensure_tree(&packed.id)?;
+        Ok(Some((packed, lease)))
+    }
+
+    /// Gives a complete tarball its name, for good. It is not swept away before the lease is dropped.
+    fn keep(&self, file: NamedTempFile, id: &SlugId) -> io::Result<Lease> {
+        file.as_file().sync_all()?;
+        let lease = self.lease(id);
+        self.put_in_place(file, id)?;
+        self.sync_dir()?;
+        Ok(lease)
     }
 
     /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody

@@ -1,11 +1,97 @@
 //! Symlinks of an app's folder that will lead nowhere in a dyno, where the folder is `/app` and what was beside it is not.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Folders that hold what is this host's alone: a dyno sees others of this name, or nothing.
 const ELSEWHERE: [&str; 8] = [
     "/home", "/root", "/tmp", "/var/tmp", "/mnt", "/media", "/srv", "/app",
 ];
+
+/// How many symlinks the kernel follows on the way of one path.
+const MAX_HOPS: usize = 40;
+
+/// The symlinks of an app's folder: what each says, by its path in the folder.
+#[derive(Debug, Default)]
+pub(super) struct Links(BTreeMap<Vec<u8>, Vec<u8>>);
+
+/// Where a symlink leads in a dyno.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To this path below `/app`, which is none itself; nothing need be there.
+    InApp(Vec<u8>),
+    /// To this absolute path; what symlinks there are on its way outside of `/app` is not looked at.
+    Outside(PathBuf),
+}
+
+impl FromIterator<(Vec<u8>, Vec<u8>)> for Links {
+    fn from_iter<T: IntoIterator<Item = (Vec<u8>, Vec<u8>)>>(links: T) -> Self {
+        Self(links.into_iter().collect())
+    }
+}
+
+impl Links {
+    /// Each symlink's path, and what it says.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(path, target)| (&**path, &**target))
+    }
+
+    /// What the symlink at `path` says.
+    pub(super) fn target(&self, path: &[u8]) -> Option<&[u8]> {
+        self.0.get(path).map(Vec::as_slice)
+    }
+
+    /// Where the symlink at `path` leads in a dyno, whose `/app` the folder is. None if it leads round in a circle.
+    pub(super) fn place(&self, path: &[u8]) -> Option<Place> {
+        let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|&byte| byte == b'/')
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
+        let mut at: Vec<Vec<u8>> = Vec::new();
+        let mut ahead: VecDeque<_> = [b"app".to_vec()].into_iter().chain(parts(path)).collect();
+        let mut hops = 0;
+        while let Some(name) = ahead.pop_front() {
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    at.pop();
+                    continue;
+                }
+                _ => at.push(name),
+            }
+            let Some(target) = below_app(&at).and_then(|path| self.0.get(&path)) else {
+                continue;
+            };
+            hops += 1;
+            if hops > MAX_HOPS {
+                return None;
+            }
+            at.pop();
+            if target.starts_with(b"/") {
+                at.clear();
+            }
+            for name in parts(target).into_iter().rev() {
+                ahead.push_front(name);
+            }
+        }
+        Some(match below_app(&at) {
+            Some(path) => Place::InApp(path),
+            None => {
+                let path = [b"/", &*at.join(&b'/')].concat();
+                Place::Outside(PathBuf::from(OsStr::from_bytes(&path)))
+            }
+        })
+    }
+}
+
+/// The path below `/app` that these names make.
+fn below_app(names: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let (first, rest) = names.split_first()?;
+    (first == b"app").then(|| rest.join(&b'/'))
+}
 
 /// A symlink that leads out of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +166,42 @@ fn normalized(from: &Path, target: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_leads_where_it_does_in_a_dyno() {
+        let links = [
+            ("page", "pages/a"),
+            ("pages", "content/v2"),
+            ("content/v3", "./v2/../v2//"),
+            ("own", "/app/content"),
+            ("self", "../app/x"),
+            ("here", "."),
+            ("name", "../shop/x"),
+            ("up", "../../../../etc"),
+            ("zone", "/usr/share/zone"),
+            ("through", "zone/x"),
+            ("round", "trip"),
+            ("trip", "round"),
+        ];
+        let own = |(path, target): (&str, &str)| (path.into(), target.into());
+        let links: Links = links.into_iter().map(own).collect();
+        let inside = |path: &str| Some(Place::InApp(path.into()));
+        let outside = |path: &str| Some(Place::Outside(path.into()));
+        for (path, expected) in [
+            ("page", inside("content/v2/a")),
+            ("content/v3", inside("content/v2")),
+            ("own", inside("content")),
+            ("self", inside("x")),
+            ("here", inside("")),
+            ("name", outside("/shop/x")),
+            ("up", outside("/etc")),
+            ("zone", outside("/usr/share/zone")),
+            ("through", outside("/usr/share/zone/x")),
+            ("round", None),
+        ] {
+            assert_eq!(links.place(path.as_bytes()), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_link_leads_out_if_a_dyno_has_nothing_there() {

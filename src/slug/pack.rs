@@ -18,7 +18,7 @@ use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
 use super::ignore::SlugIgnore;
-use super::links::{LeadsOut, leads_out};
+use super::links::{LeadsOut, Links, leads_out};
 use super::times::{Clock, Times};
 use super::walk::{Entry, open_root, walk};
 use super::{Limits, SlugId, failed, over_limit, shown};
@@ -85,20 +85,84 @@ pub fn pack_dated(
     limits: &Limits,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<Packed> {
+    let root = open_root(dir)?;
+    let ignore = SlugIgnore::read(root.as_fd())?;
+    let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
+    let listed = list(root.as_fd(), skips, limits)?;
+    let mut packed = pack_listed(
+        dir,
+        root.as_fd(),
+        listed,
+        times,
+        out,
+        level,
+        limits,
+        progress,
+    )?;
+    packed.warnings.splice(..0, ignore.warnings);
+    Ok(packed)
+}
+
+/// Packs a slug's tree once more, all of it, with other times for its files; None if they have the `times` already.
+///
+/// # Errors
+/// As [`pack_dated`].
+pub(super) fn pack_again(
+    tree: &Path,
+    times: &Times<'_>,
+    out: impl Write + Send,
+    level: u32,
+    limits: &Limits,
+) -> anyhow::Result<Option<Packed>> {
+    let root = open_root(tree)?;
+    let listed = list(root.as_fd(), |_, _| false, limits)?;
+    let (entries, _) = &listed;
+    let links = links(root.as_fd(), entries, limits)?;
+    let clock = Clock::new(times, root.as_fd(), entries, &links);
+    let is_dated = |entry: &Entry| u64::try_from(entry.stat.st_mtime) == Ok(clock.of(entry));
+    if entries.iter().filter(|it| is_file(it)).all(is_dated) {
+        return Ok(None);
+    }
+    pack_listed(
+        tree,
+        root.as_fd(),
+        listed,
+        times,
+        out,
+        level,
+        limits,
+        &mut |_| {},
+    )
+    .map(Some)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "those of `pack_dated`, and what it found"
+)]
+fn pack_listed(
+    dir: &Path,
+    root: BorrowedFd<'_>,
+    (entries, warnings): (Vec<Entry>, Vec<String>),
+    times: &Times<'_>,
+    out: impl Write + Send,
+    level: u32,
+    limits: &Limits,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<Packed> {
     if level > 9 {
         return Err(UserError::new(format!("bad gzip level `{level}`: it is 0 to 9")).into());
     }
-    let root = open_root(dir)?;
-    let ignore = SlugIgnore::read(root.as_fd())?;
-    let (entries, mut skipped) = list(root.as_fd(), &ignore, limits)?;
+    let links = links(root, &entries, limits)?;
     let total = entries
         .iter()
         .filter(|e| is_file(e))
         .map(|e| e.stat.st_size as u64)
         .sum();
     let mut packer = Packer {
-        root: root.as_fd(),
-        clock: Clock::new(times, root.as_fd(), &entries),
+        root,
+        clock: Clock::new(times, root, &entries, &links),
+        links: &links,
         limits,
         progress,
         at: Progress { done: 0, total },
@@ -114,8 +178,6 @@ pub fn pack_dated(
         }
         Ok(blocks.write(&END)?)
     })?;
-    let mut warnings = ignore.warnings;
-    warnings.append(&mut skipped);
     Ok(Packed {
         id: gzipped.id,
         entries: entries.len() as u64,
@@ -129,11 +191,10 @@ pub fn pack_dated(
 /// The entries to pack, in order, and a warning for each that no slug can hold.
 fn list(
     root: BorrowedFd<'_>,
-    ignore: &SlugIgnore,
+    skips: impl Fn(&[u8], bool) -> bool,
     limits: &Limits,
 ) -> anyhow::Result<(Vec<Entry>, Vec<String>)> {
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
-    let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
     walk(root, skips, limits, |entry| {
         let kind = match entry.file_type() {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
@@ -154,6 +215,29 @@ fn list(
     Ok((entries, skipped))
 }
 
+/// The symlinks among the `entries`.
+fn links(root: BorrowedFd<'_>, entries: &[Entry], limits: &Limits) -> anyhow::Result<Links> {
+    let links = entries
+        .iter()
+        .filter(|it| it.file_type() == FileType::Symlink);
+    links
+        .map(|entry| {
+            let target = readlinkat(root, entry.path.as_slice(), Vec::new());
+            let unreadable = format_args!("read the symlink `{}`", shown(&entry.path));
+            let target = target.map_err(|error| failed(unreadable, error))?;
+            if target.to_bytes().len() > limits.path_bytes {
+                let what = format!(
+                    "the target of `{}` has {} bytes",
+                    shown(&entry.path),
+                    target.to_bytes().len()
+                );
+                return Err(over_limit(what, limits.path_bytes as u64));
+            }
+            Ok((entry.path.clone(), target.into_bytes()))
+        })
+        .collect()
+}
+
 fn is_file(entry: &Entry) -> bool {
     entry.file_type() == FileType::RegularFile
 }
@@ -161,6 +245,7 @@ fn is_file(entry: &Entry) -> bool {
 struct Packer<'a> {
     root: BorrowedFd<'a>,
     clock: Clock<'a>,
+    links: &'a Links,
     limits: &'a Limits,
     progress: &'a mut dyn FnMut(Progress),
     at: Progress,
@@ -179,22 +264,7 @@ impl Packer<'_> {
                 append_header(blocks, EntryType::Directory, &name, b"", mode, 0)?;
             }
             FileType::Symlink => {
-                let target =
-                    readlinkat(self.root, entry.path.as_slice(), Vec::new()).map_err(|error| {
-                        failed(
-                            format_args!("read the symlink `{}`", shown(&entry.path)),
-                            error,
-                        )
-                    })?;
-                let target = target.to_bytes();
-                if target.len() > self.limits.path_bytes {
-                    let what = format!(
-                        "the target of `{}` has {} bytes",
-                        shown(&entry.path),
-                        target.len()
-                    );
-                    return Err(over_limit(what, self.limits.path_bytes as u64));
-                }
+                let target = self.links.target(&entry.path).unwrap_or_default();
                 append_header(blocks, EntryType::Symlink, &name, target, 0o777, 0)?;
                 let path = Path::new(OsStr::from_bytes(&entry.path));
                 let target = Path::new(OsStr::from_bytes(target));

@@ -2,45 +2,68 @@
 //!
 //! Times are content to caches. A web server tells by a page's time, or by its time and size, whether a visitor's copy
 //! of it is still good; Python tells so whether bytecode belongs to its source. So a file keeps its own time, to the
-//! second, which is what a tarball and both of those count in. Two things are done about times that would lie. No file
-//! is older than in the release before, and one with other contents is newer than it was there. And where a source has one time for all
+//! second, which is what a tarball and both of those count in. Two things are done about times that would lie. At no
+//! path is anything older than in the release before, and other contents are newer than what was there. What was not
+//! there in the release before, or is reached by a symlink that said something else, may have been there earlier still:
+//! it is newer than that release itself, of which nothing can be newer. And where a source has one time for all
 //! its files, as `git archive` makes it, that one says nothing of any of them: what has not changed keeps the time that
-//! it had. Called by packing.
+//! it had. A source of Python's whose bytecode names its own time keeps that, whatever was before. Called by packing.
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
-use super::walk::{Entry, open_root};
+use super::Limits;
+use super::links::{Links, Place};
+use super::walk::{Entry, open_root, walk};
 
 /// Where the times of a slug's files come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times<'a> {
     /// All files have this one, in seconds since 1970, instead of their own.
     pub one: Option<u64>,
-    /// The tree of the app's release before, if it is there. It may vanish meanwhile.
-    pub before: Option<&'a Path>,
+    /// What the app runs so far.
+    pub before: Option<Released<'a>>,
     /// Whether a single time that all files have says nothing of them.
     pub one_says_nothing: bool,
 }
 
-/// How a file is compared with what the release before has at its path.
+/// A release as it matters to the times of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Before {
-    mtime: u64,
-    same: bool,
+pub struct Released<'a> {
+    /// Its slug's tree, if it is there. It may vanish meanwhile.
+    pub tree: &'a Path,
+    /// When it was made, in seconds since 1970.
+    pub at: u64,
 }
 
-/// The time of a file whose own is `own`. `says_nothing`: that one is no more than a guess.
-fn date(own: u64, before: Option<Before>, says_nothing: bool) -> u64 {
-    match before {
-        Some(Before { mtime, same: true }) if says_nothing => mtime,
-        Some(Before { mtime, same: true }) => own.max(mtime),
-        Some(Before { mtime, same: false }) => own.max(mtime.saturating_add(1)),
-        None => own,
+/// What the release before has at a file's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Was {
+    /// Nothing that depends on it: there is no such release, or what it has is older and may be the one or the other.
+    Older,
+    /// No regular file.
+    Absent,
+    There {
+        mtime: u64,
+        same: bool,
+    },
+}
+
+/// The time of a file whose own is `own`. `says_nothing`: that one is no more than a guess. `floor` is newer than
+/// anything that was ever released.
+fn date(own: u64, was: Was, floor: u64, says_nothing: bool) -> u64 {
+    match was {
+        Was::There { mtime, same: true } if says_nothing => mtime,
+        Was::There { mtime, same: true } => own.max(mtime),
+        Was::There { mtime, same: false } => own.max(mtime.saturating_add(1)),
+        Was::Absent => own.max(floor),
+        Was::Older => own,
     }
 }
 
@@ -49,46 +72,147 @@ fn date(own: u64, before: Option<Before>, says_nothing: bool) -> u64 {
 pub(super) struct Clock<'a> {
     one: Option<u64>,
     before: Option<OwnedFd>,
+    /// Newer than the release before.
+    floor: u64,
     says_nothing: bool,
     root: BorrowedFd<'a>,
+    /// What is reached by a symlink that was not there before or said something else.
+    relinked: HashSet<Vec<u8>>,
+    bytecode: BTreeSet<Vec<u8>>,
 }
 
 impl<'a> Clock<'a> {
-    /// For the `entries` of the directory `root`.
-    pub(super) fn new(times: &Times<'_>, root: BorrowedFd<'a>, entries: &[Entry]) -> Self {
-        let mut own = entries
-            .iter()
-            .filter(|entry| entry.file_type() == FileType::RegularFile)
-            .map(|entry| seconds(&entry.stat));
+    /// For the `entries` of the directory `root`, whose symlinks are `links`.
+    pub(super) fn new(
+        times: &Times<'_>,
+        root: BorrowedFd<'a>,
+        entries: &[Entry],
+        links: &Links,
+    ) -> Self {
+        let files = || {
+            entries
+                .iter()
+                .filter(|it| it.file_type() == FileType::RegularFile)
+        };
+        let mut own = files().map(|entry| seconds(&entry.stat));
         let first = own.next();
         let all_alike = own.all(|time| Some(time) == first);
+        let before = times.before.and_then(|it| open_root(it.tree).ok());
+        let relinked = before.as_ref().map(|before| {
+            let is_new = |link: &[u8], target: &[u8]| {
+                link_beneath(before.as_fd(), link).as_deref() != Some(target)
+            };
+            let new = links.iter().filter(|(link, target)| is_new(link, target));
+            let places = new.filter_map(|(link, _)| match links.place(link)? {
+                Place::InApp(path) => Some(path),
+                Place::Outside(_) => None,
+            });
+            places.collect()
+        });
+        let is_bytecode = |path: &&Vec<u8>| path.ends_with(b".pyc");
+        let bytecode = files().map(|entry| &entry.path).filter(is_bytecode);
         Self {
             one: times.one,
-            before: times.before.and_then(|tree| open_root(tree).ok()),
+            floor: match (&before, times.before) {
+                (Some(tree), Some(released)) => floor(tree.as_fd(), released.at),
+                _ => 0,
+            },
             says_nothing: times.one.is_some() || (times.one_says_nothing && all_alike),
             root,
+            relinked: relinked.unwrap_or_default(),
+            bytecode: match before {
+                Some(_) => bytecode.cloned().collect(),
+                None => BTreeSet::new(),
+            },
+            before,
         }
     }
 
     /// The time of a regular file.
     pub(super) fn of(&self, entry: &Entry) -> u64 {
         let own = self.one.unwrap_or_else(|| seconds(&entry.stat));
-        date(own, self.before(entry, own), self.says_nothing)
+        let date = date(own, self.was(entry, own), self.floor, self.says_nothing);
+        let date = match self.is_relinked(&entry.path) {
+            true => date.max(self.floor),
+            false => date,
+        };
+        match date != own && !self.says_nothing && self.bytecode_names(&entry.path, own) {
+            true => own,
+            false => date,
+        }
     }
 
-    /// None if there is no such file, or nothing depends on it.
-    fn before(&self, entry: &Entry, own: u64) -> Option<Before> {
-        let (file, stat) = open_beneath(self.before.as_ref()?.as_fd(), &entry.path)?;
+    fn was(&self, entry: &Entry, own: u64) -> Was {
+        let Some(before) = &self.before else {
+            return Was::Older;
+        };
+        let Some((file, stat)) = open_beneath(before.as_fd(), &entry.path) else {
+            return Was::Absent;
+        };
         let mtime = seconds(&stat);
         if own > mtime && !self.says_nothing {
-            return None;
+            return Was::Older;
         }
         // What cannot be read is taken for changed: then it is fetched once more, and no harm is done.
         let same = stat.st_size == entry.stat.st_size
             && open_beneath(self.root, &entry.path)
                 .is_some_and(|(ours, _)| are_alike(file, ours).unwrap_or(false));
-        Some(Before { mtime, same })
+        Was::There { mtime, same }
     }
+
+    /// Whether `path`, or a folder that it is in, is reached by a new symlink.
+    fn is_relinked(&self, path: &[u8]) -> bool {
+        let slashes = (0..path.len()).filter(|&at| path[at] == b'/');
+        let mut folders = slashes.map(|at| &path[..at]);
+        !self.relinked.is_empty()
+            && (self.relinked.contains(path)
+                || self.relinked.contains(&b""[..])
+                || folders.any(|folder| self.relinked.contains(folder)))
+    }
+
+    /// Whether there is bytecode of the source at `path` that is good as long as the source's time is `own`.
+    fn bytecode_names(&self, path: &[u8], own: u64) -> bool {
+        let Some(stem) = path.strip_suffix(b"py") else {
+            return false;
+        };
+        let at = stem
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .map_or(0, |at| at + 1);
+        let begin = [&stem[..at], b"__pycache__/", &stem[at..]].concat();
+        let compiled = self.bytecode.range(begin.clone()..);
+        compiled
+            .take_while(|path| path.starts_with(&begin))
+            .any(|path| {
+                // A magic number, flags that are 0 if a time follows, that time, the source's size.
+                let mut header = [0; 16];
+                let file = open_beneath(self.root, path).map(|(file, _)| File::from(file));
+                file.is_some_and(|mut file| file.read_exact(&mut header).is_ok())
+                    && header[4..8] == [0; 4]
+                    && header[8..12] == (own as u32).to_le_bytes()
+            })
+    }
+}
+
+/// A time that no file of the release of the `tree` has, made at `at`, and none of an earlier one. A few may be a little
+/// newer than their release, if several came about within one second.
+fn floor(tree: BorrowedFd<'_>, at: u64) -> u64 {
+    const LITTLE: u64 = 60;
+    let mut newest = at;
+    // What cannot be walked counts as far as it was.
+    let _ = walk(
+        tree,
+        |_, _| false,
+        &Limits::default(),
+        |entry| {
+            if entry.file_type() == FileType::RegularFile {
+                let time = seconds(&entry.stat);
+                newest = newest.max(time.min(at.saturating_add(LITTLE)));
+            }
+            Ok(ControlFlow::Continue(()))
+        },
+    );
+    newest.saturating_add(1)
 }
 
 /// A file's time in whole seconds. One before 1970 is no time that a slug can hold.
@@ -98,20 +222,30 @@ fn seconds(stat: &Stat) -> u64 {
 
 /// Opens a regular file, and follows no symlink on the way: a tree may hold some that lead anywhere.
 fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Option<(OwnedFd, Stat)> {
+    let file = enter(root, path, OFlags::RDONLY)?;
+    let stat = fstat(&file).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((file, stat))
+}
+
+/// What the symlink at `path` says; None if there is none. None is followed on the way.
+fn link_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
+    let link = enter(root, path, OFlags::PATH)?;
+    Some(readlinkat(&link, c"", Vec::new()).ok()?.into_bytes())
+}
+
+fn enter(root: BorrowedFd<'_>, path: &[u8], how: OFlags) -> Option<OwnedFd> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut at: Option<OwnedFd> = None;
     let mut names = path.split(|&byte| byte == b'/').peekable();
     while let Some(name) = names.next() {
         let kind = match names.peek() {
             Some(_) => OFlags::PATH | OFlags::DIRECTORY,
-            None => OFlags::RDONLY,
+            None => how,
         };
         let here = at.as_ref().map_or(root, |fd| fd.as_fd());
         at = Some(openat(here, name, flags | kind, Mode::empty()).ok()?);
     }
-    let file = at?;
-    let stat = fstat(&file).ok()?;
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((file, stat))
+    at
 }
 
 fn are_alike(one: OwnedFd, other: OwnedFd) -> io::Result<bool> {
@@ -138,22 +272,27 @@ mod tests {
 
     #[test]
     fn other_contents_are_newer_and_a_time_that_says_nothing_gives_way() {
-        let before = |mtime, same| Some(Before { mtime, same });
-        for (own, at, says_nothing, expected) in [
-            (50, None, false, 50),
-            (50, None, true, 50),
-            // A file's own time is what bytecode names. But who has what was there before must not take this for older.
-            (50, before(40, true), false, 50),
-            (50, before(60, true), false, 60),
-            (50, before(40, true), true, 40),
-            (50, before(60, true), true, 60),
+        let was = |mtime, same| Was::There { mtime, same };
+        for (own, was, says_nothing, expected) in [
+            (50, Was::Older, false, 50),
+            (50, Was::Older, true, 50),
+            // A file's own time is what bytecode names. But a visitor with what was there before must not take this for
+            // older.
+            (50, was(40, true), false, 50),
+            (50, was(60, true), false, 60),
+            (50, was(40, true), true, 40),
+            (50, was(60, true), true, 60),
             // Changed: within one second, or to something older.
-            (50, before(40, false), false, 50),
-            (50, before(50, false), false, 51),
-            (50, before(60, false), true, 61),
-            (50, before(u64::MAX, false), true, u64::MAX),
+            (50, was(40, false), false, 50),
+            (50, was(50, false), false, 51),
+            (50, was(60, false), true, 61),
+            (50, was(u64::MAX, false), true, u64::MAX),
+            // There once, perhaps, and then not.
+            (50, Was::Absent, false, 70),
+            (50, Was::Absent, true, 70),
+            (80, Was::Absent, false, 80),
         ] {
-            assert_eq!(date(own, at, says_nothing), expected, "{own} {at:?}");
+            assert_eq!(date(own, was, 70, says_nothing), expected, "{own} {was:?}");
         }
     }
 

@@ -63,7 +63,7 @@ impl Store {
 
     /// Makes a release of the slug, config and toolchains of an earlier one, named by version (`v3`,
     /// `3`) or id. Like Heroku, only of one that succeeded and had a slug; unlike Heroku, not of the
-    /// current one, since that would change nothing.
+    /// current one, since that would change nothing. With `slug`, that is what it runs instead of the earlier one's.
     ///
     /// # Errors
     /// [`StoreError::NoApp`], [`StoreError::NoRelease`], [`StoreError::NotEligible`], [`StoreError::Expired`],
@@ -72,6 +72,7 @@ impl Store {
         &mut self,
         app_id: &str,
         release: &str,
+        slug: Option<String>,
         user: &str,
         now: Timestamp,
     ) -> Result<Release> {
@@ -86,7 +87,8 @@ impl Store {
             if !old.eligible_for_rollback() {
                 return Err(StoreError::NotEligible(old.app_name, old.version));
             }
-            let snapshot = snapshot(transaction, &old.id)?;
+            let mut snapshot = snapshot(transaction, &old.id)?;
+            snapshot.slug_id = slug.or(snapshot.slug_id);
             let description = Change::Rollback(old.version).to_string();
             insert(transaction, app_id, &snapshot, &description, user, now)
         })

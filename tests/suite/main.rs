@@ -40,6 +40,7 @@ mod logs;
 mod names;
 mod newcomer;
 mod page;
+mod page_times;
 mod panics;
 mod platform_api;
 mod proxies;

@@ -10,7 +10,7 @@ use super::super::application::{Ctx, Reply, Request};
 use super::super::builds::{News, Work, remove_logs};
 use super::super::formation;
 use super::super::host::{self, Answer, part, response};
-use super::super::releases::announce;
+use super::super::releases::{Before, announce};
 use super::super::routes::{Path, parameter, range};
 use super::super::slugs::digest;
 use super::super::sources;
@@ -25,7 +25,7 @@ use crate::http::Response;
 use crate::log_line::Source;
 use crate::release::build::{self, BuildStatus};
 use crate::release::{Release, ReleaseStatus};
-use crate::slug::{DEFAULT_LEVEL, SlugId};
+use crate::slug::DEFAULT_LEVEL;
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::time_span;
 
@@ -257,19 +257,13 @@ impl Service {
                 .sources
                 .tarball(&source.unwrap_or_default().parse()?),
             cache: Arc::clone(&self.host.slugs),
-            before: self.running_slug(&build.app_id),
+            before: Before::of(&self.host, &build.app_id),
             bounds: Bounds {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
                 deadline: Instant::now() + settings.build_timeout,
             },
         })
-    }
-
-    /// What an app runs, if it runs anything.
-    fn running_slug(&self, app_id: &str) -> Option<SlugId> {
-        let release = self.host.store.current_release(app_id).ok()?;
-        release.digest?.parse().ok()
     }
 
     /// Takes what the builds' threads have told.

@@ -111,8 +111,12 @@ fn files_have_their_own_times_or_what_the_release_before_makes_of_them() {
     let expected = |list: [(&str, u64); 3]| list.map(|(name, time)| (name.to_owned(), time));
     let own = [("older", 500), ("other", 100), ("same", 500)];
     assert_eq!(packed(&Times::default()), expected(own));
+    let released = Released {
+        tree: &before,
+        at: 200,
+    };
     let after = Times {
-        before: Some(&before),
+        before: Some(released),
         one_says_nothing: true,
         ..Times::default()
     };
@@ -125,7 +129,7 @@ fn files_have_their_own_times_or_what_the_release_before_makes_of_them() {
     assert_eq!(packed(&after), expected(of_a_commit));
     let one = Times {
         one: Some(2_000),
-        before: Some(&before),
+        before: Some(released),
         ..Times::default()
     };
     let of_one = [("older", 2_000), ("other", 2_000), ("same", 100)];

@@ -132,7 +132,7 @@ fn rollback_brings_back_slug_and_config() {
     host.config(&app.id, &[("A", Some("2"))]);
     host.deploy(&app.id, 2);
     let now = host.now();
-    let release = host.store.rollback(&app.id, "v3", USER, now).unwrap();
+    let release = host.store.rollback(&app.id, "v3", None, USER, now).unwrap();
     assert_eq!(
         (release.version.0, release.description.as_str()),
         (6, "Rollback to v3")
@@ -141,14 +141,21 @@ fn rollback_brings_back_slug_and_config() {
     assert_eq!(host.store.config(&app.id).unwrap()["A"], "1");
     // By id, as Heroku's command line does.
     let now = host.now();
-    assert!(host.store.rollback(&app.id, &old.id, USER, now).is_ok());
+    assert!(
+        host.store
+            .rollback(&app.id, &old.id, None, USER, now)
+            .is_ok()
+    );
 
     for (named, expected) in [
         ("v1", "NotEligible"),
         ("v7", "AlreadyCurrent"),
         ("v9", "NoRelease"),
     ] {
-        let error = host.store.rollback(&app.id, named, USER, now).unwrap_err();
+        let error = host
+            .store
+            .rollback(&app.id, named, None, USER, now)
+            .unwrap_err();
         assert!(
             format!("{error:?}").starts_with(expected),
             "{named}: {error:?}"
@@ -185,7 +192,7 @@ fn the_formation_follows_the_current_release() {
     host.store.create_release(&app.id, &new, USER, now).unwrap();
     assert_eq!(show(&host.store), ["clock=0 ./tick", "web=1 ./web2"]);
     assert_eq!(host.store.formation(&app.id).unwrap()[1].id, web);
-    host.store.rollback(&app.id, "v2", USER, now).unwrap();
+    host.store.rollback(&app.id, "v2", None, USER, now).unwrap();
     assert_eq!(show(&host.store), ["web=1 ./web", "worker=0 ./work"]);
 }
 
@@ -261,7 +268,11 @@ fn a_release_with_a_phase_counts_when_that_has_succeeded() {
     let next = host.config(&app.id, &[("B", Some("2"))]).unwrap();
     let config = host.store.release_config(&next.id).unwrap();
     assert_eq!(config.len(), 2, "{config:?}");
-    assert!(host.store.rollback(&app.id, &failed.id, USER, now).is_err());
+    assert!(
+        host.store
+            .rollback(&app.id, &failed.id, None, USER, now)
+            .is_err()
+    );
 }
 
 #[test]

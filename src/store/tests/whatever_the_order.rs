@@ -89,7 +89,7 @@ impl World {
                     let index = which.index(model.releases.len());
                     let now = host.now();
                     let version = (index + 1).to_string();
-                    let done = host.store.rollback(&model.id, &version, USER, now);
+                    let done = host.store.rollback(&model.id, &version, None, USER, now);
                     let old = model.releases[index].clone();
                     let possible = index + 1 < model.releases.len() && old.0.is_some();
                     prop_assert_eq!(done.is_ok(), possible);
