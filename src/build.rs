@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::command_line;
 use crate::error::{UserError, shown};
 use crate::procfile;
-use crate::release::ProcessTypes;
+use crate::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
     Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
     remove_tree, told_links, uninstalled,
@@ -31,6 +31,17 @@ pub struct Bounds {
     pub slug_bytes: u64,
     /// When it must be over.
     pub deadline: Instant,
+}
+
+/// What an app runs before a build.
+#[derive(Debug)]
+pub struct Running {
+    /// Its slug.
+    pub slug: SlugId,
+    /// When that was released, in seconds since 1970.
+    pub released_at: u64,
+    /// Whether it is scaled to any dyno.
+    pub has_dynos: bool,
 }
 
 /// What came of a build.
@@ -84,7 +95,7 @@ impl std::fmt::Display for Line {
 }
 
 /// Compiles `tarball` into a slug in `cache`, with `folder`, which does not exist yet, as the place for its files; it is
-/// gone afterwards. `before` is the slug that the app runs, and when that was released, in seconds since 1970: they have to do with the times of files. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
+/// gone afterwards. `before` is what the app runs: it has to do with the times of files, and is not to end for nothing. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
 ///
 /// # Errors
 /// Says why there is no slug; nothing of it is left then.
@@ -92,7 +103,7 @@ pub fn compile(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
-    before: Option<(&SlugId, u64)>,
+    before: Option<&Running>,
     bounds: &Bounds,
     cancelled: &AtomicBool,
     say: &mut dyn FnMut(Line),
@@ -127,7 +138,7 @@ fn compile_in(
     tarball: impl Read + Send,
     folder: &Path,
     cache: &SlugCache,
-    before: Option<(&SlugId, u64)>,
+    before: Option<&Running>,
     bounds: &Bounds,
     is_wanted: &(dyn Fn() -> bool + Sync),
     say: &mut dyn FnMut(Line),
@@ -136,6 +147,13 @@ fn compile_in(
     let source = Source::unpack(tarball, folder, cache.limits())?;
     say(Line::Step("Discovering process types".into()));
     let process_types = discover(&source)?;
+    if before.is_some_and(|before| before.has_dynos)
+        && process_types.iter().all(|(name, _)| name == RELEASE_PHASE)
+    {
+        return Err(UserError::new("the Procfile has no process types")
+            .hint("the app's dynos would end; `dyno ps:scale TYPE=0` ends them")
+            .into());
+    }
     let names: Vec<_> = process_types.iter().map(|(name, _)| name).collect();
     let names = match names.is_empty() {
         true => "(none)".to_owned(),
@@ -145,9 +163,10 @@ fn compile_in(
     say(Line::Plain(String::new()));
     say(Line::Step("Compressing...".into()));
     // One that cannot be had any more only costs visitors a fetch.
-    let before = before.and_then(|(slug, at)| {
-        let tree = cache.tree_in_use(slug);
-        Some((tree.or_else(|| cache.ensure_tree(slug).ok())?, at))
+    let before = before.and_then(|before| {
+        let tree = cache.tree_in_use(&before.slug);
+        let tree = tree.or_else(|| cache.ensure_tree(&before.slug).ok());
+        Some((tree?, before.released_at))
     });
     let times = Times {
         before: before.as_ref().map(|(lease, at)| Released {

@@ -22,7 +22,7 @@ use super::launch;
 use super::new_app;
 use super::one_off::tell_isolation;
 use super::pieces::pieces;
-use super::standing::Standing;
+use super::standing::{self, Standing};
 use crate::api::ExactTime;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
@@ -31,7 +31,7 @@ use crate::dyno::env::DEFAULT_PATH;
 use crate::error::{UserError, shown, tell, tell_part};
 use crate::http::target;
 use crate::procfile;
-use crate::release::{ProcessTypes, RELEASE_PHASE};
+use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
 use crate::terminal;
 use crate::toolchain::{self, Found, LeftOut};
@@ -98,10 +98,16 @@ impl Deploy {
 
     fn launch(&self, context: &mut Context, app: &str, release: Release) -> Result<()> {
         tell_isolation(context);
+        let release = match self.no_wait {
+            true => release,
+            false => launch::until_released(context, app, release)?,
+        };
+        if !self.no_web && release.status == ReleaseStatus::Succeeded {
+            standing::tell_idle(context, app, &release)?;
+        }
         if self.no_wait {
             return Ok(());
         }
-        let release = launch::until_released(context, app, release)?;
         launch::until_up(context, app, &release, "Launching")?;
         address::tell(context, app)
     }
@@ -176,12 +182,9 @@ pub fn from_folder(
     root: &Path,
     purpose: Purpose,
 ) -> Result<Release> {
-    let mut process_types = process_types_for(root, purpose)?;
+    let mut process_types = process_types_for(root)?;
     let standing = Standing::of(context, app)?;
-    if process_types.len() == 0 && standing.has_types() {
-        // What the app has would end, and nothing begin.
-        required(root)?;
-    }
+    standing.check_goes_on(app, &process_types)?;
     let before = standing.tree(context)?;
     if purpose == Purpose::Start {
         process_types = without_release_phase(&process_types);
@@ -300,6 +303,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     })?;
     let process_types = parse(&text)?;
     let standing = Standing::of(context, app)?;
+    standing.check_goes_on(app, &process_types)?;
     let story = Story::begin(app, false);
     let found = toolchains_for(context, None);
     let warnings = left_out(&found, &process_types);
@@ -327,19 +331,20 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
 const WHAT_IT_SAYS: &str =
     "it says what the app runs: a line like `web: python3 -m http.server $PORT`";
 
-/// The process types of the Procfile in `root`. Only what a command runs on need not have one.
+/// The process types of the Procfile in `root`.
 ///
 /// # Errors
-/// There is none where there should be one, or it makes no sense.
-pub fn process_types_for(root: &Path, purpose: Purpose) -> Result<ProcessTypes> {
-    if !matches!(purpose, Purpose::Run { .. }) {
-        required(root)?;
-    }
+/// There is none, or it makes no sense.
+pub fn process_types_for(root: &Path) -> Result<ProcessTypes> {
+    required(root)?;
     process_types(root)
 }
 
 /// Refuses a folder without a Procfile, and says where there is one.
-fn required(root: &Path) -> Result<(), UserError> {
+///
+/// # Errors
+/// There is no Procfile.
+pub fn required(root: &Path) -> Result<(), UserError> {
     let is_file = fs::metadata(root.join("Procfile")).map(|procfile| procfile.is_file());
     // What cannot be looked at is found by reading it.
     if is_file.unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound) {
@@ -355,6 +360,7 @@ fn required(root: &Path) -> Result<(), UserError> {
             )
         }
         Some(Elsewhere::Named(name)) => {
+            let name = shown(name.as_bytes(), 60);
             format!("there is a `{name}`: rename it, the name is `Procfile`")
         }
         None => WHAT_IT_SAYS.to_owned(),

@@ -16,7 +16,7 @@ use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
 use crate::api::release::Release;
 use crate::client::is_lost;
-use crate::dyno::DynoState;
+use crate::dyno::{DynoState, Exit};
 use crate::error::{UserError, tell, tell_part};
 use crate::release::{RELEASE_PHASE, ReleaseStatus};
 
@@ -50,7 +50,7 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
         ReleaseStatus::Pending => follow_phase(context, app, &release, logs::follow_dyno)?,
         _ => release,
     };
-    check_released(app, release)
+    check_released(context, app, release)
 }
 
 /// The same of a release that may have none, or whose phase may be over: what it prints is told on standard error, in
@@ -64,7 +64,7 @@ pub fn until_released_as_heroku(
     release: Release,
 ) -> Result<Release> {
     if release.process_types.get(RELEASE_PHASE).is_none() {
-        return check_released(app, release);
+        return check_released(context, app, release);
     }
     let now = follow_phase(context, app, &release, |context, dyno| {
         tell!("");
@@ -75,13 +75,17 @@ pub fn until_released_as_heroku(
         _ => "done",
     };
     tell!("Waiting for release.... {how}.");
-    check_released(app, now)
+    check_released(context, app, now)
 }
 
-fn check_released(app: &str, release: Release) -> Result<Release> {
+fn check_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
     if release.status == ReleaseStatus::Failed {
+        let then = match is_first(context, app, &release) {
+            true => "nothing runs",
+            false => "what ran before goes on",
+        };
         let message = format!(
-            "the release command of v{} of `{app}` failed; what ran before goes on",
+            "the release command of v{} of `{app}` failed; {then}",
             release.version
         );
         return Err(UserError::new(message)
@@ -91,6 +95,17 @@ fn check_released(app: &str, release: Release) -> Result<Release> {
             .into());
     }
     Ok(release)
+}
+
+/// Whether no earlier release of the app can run. What cannot be found out is taken for one of many.
+fn is_first(context: &mut Context, app: &str, release: &Release) -> bool {
+    let releases = context
+        .client()
+        .and_then(|client| client.get_list(&app_path(app, "/releases")));
+    releases.is_ok_and(|releases: Vec<Release>| {
+        let mut earlier = releases.iter().filter(|it| it.version < release.version);
+        !earlier.any(|it| it.eligible_for_rollback)
+    })
 }
 
 /// The release once its phase has ended, whose dyno is followed by `follow`.
@@ -297,19 +312,39 @@ fn tell_crashed(
         }
     }
     let how = |dyno: &&Dyno| match dyno.ended() {
+        // Complete is what it would be called if it were meant to end.
+        Some(ended) if ended.reason.is_none() && ended.exit == Exit::Status(0) => {
+            format!("`{}` (exit 0)", dyno.name)
+        }
         Some(ended) => format!("`{}` ({ended})", dyno.name),
         None => format!("`{}`", dyno.name),
     };
     let names: Vec<_> = crashed.iter().map(how).collect();
     let (count, version) = (names.len(), release.version);
     let word = if count == 1 { "dyno" } else { "dynos" };
+    let background = crashed.iter().find(|dyno| is_in_background(&dyno.command));
+    let mut hint = match background {
+        Some(dyno) => format!(
+            "the command of `{}` puts itself into the background with `&`, so it ends at once: leave that out; ",
+            dyno.r#type
+        ),
+        None => String::new(),
+    };
+    hint += &format!("they are tried again by and by; `dyno ps -a {app}` shows when");
+    if !is_first(context, app, release) {
+        hint += &format!(", `dyno releases:rollback -a {app}` goes back");
+    }
     Ok(UserError::new(format!(
         "v{version} of `{app}` is released, but {count} {word} crashed: {}",
         names.join(", ")
     ))
-    .hint(format!(
-        "they are tried again by and by; `dyno ps -a {app}` shows when, `dyno releases:rollback -a {app}` goes back"
-    )))
+    .hint(hint))
+}
+
+/// Whether the shell does not wait for a command, by its text.
+fn is_in_background(command: &str) -> bool {
+    let command = command.trim_end();
+    command.ends_with('&') && !command.ends_with("&&") && !command.ends_with("\\&")
 }
 
 /// Asks again and again, of whichever server there is.
@@ -395,6 +430,18 @@ mod tests {
             dyno[key] = value.clone();
         }
         serde_json::from_value(dyno).unwrap()
+    }
+
+    #[test]
+    fn a_command_that_ends_with_an_ampersand_is_not_waited_for() {
+        for (command, expected) in [
+            ("python3 -m http.server $PORT &", true),
+            ("./serve& ", true),
+            ("true && ./serve", false),
+            ("echo \\&", false),
+        ] {
+            assert_eq!(is_in_background(command), expected, "{command}");
+        }
     }
 
     #[test]

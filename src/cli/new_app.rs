@@ -21,7 +21,7 @@ pub fn of_folder(
 ) -> Result<(String, Release)> {
     context.check_not_moved(root)?;
     // What makes no sense leaves no app behind, not even for a moment.
-    deploy::process_types_for(root, purpose)?;
+    deploy::process_types_for(root)?;
     let request = CreateApp {
         name: None,
         folder: Some(folder(root)?),

@@ -22,7 +22,7 @@ use crate::command_line;
 use crate::config_var::check_env_name;
 use crate::error::{UserError, tell};
 use crate::size::Size;
-use crate::slug::tree_is_newer_than;
+use crate::slug::{Elsewhere, procfile_elsewhere, tree_is_newer_than};
 use crate::time_span;
 
 /// How long the line before the dyno's may wait for the look at the folder. The dyno takes longer to be made.
@@ -125,6 +125,9 @@ impl OneOff {
                 context.check_here()?;
                 let here = current_folder()?;
                 if !here.join("Procfile").is_file() {
+                    if let Some(Elsewhere::Named(_)) = procfile_elsewhere(&here) {
+                        deploy::required(&here)?;
+                    }
                     return Err(context.no_app().into());
                 }
                 let (app, _) = new_app::of_folder(context, &here, Purpose::Run { quiet })?;

@@ -8,9 +8,10 @@ use super::context::{Context, app_path};
 use crate::api::formation::Formation;
 use crate::api::release::Release;
 use crate::api::slug::Slug;
-use crate::error::tell;
+use crate::dyno::WEB;
+use crate::error::{UserError, tell};
 use crate::formation::{Turn, turns};
-use crate::release::ReleaseStatus;
+use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -53,9 +54,22 @@ impl Standing {
         Ok(digest.map(|tree| (tree, at)))
     }
 
-    /// Whether there is a process type that might have dynos.
-    pub fn has_types(&self) -> bool {
-        !self.formation.is_empty()
+    /// Refuses a release that can run nothing where something runs: it would end, and nothing begin.
+    ///
+    /// # Errors
+    /// That is so.
+    pub fn check_goes_on(&self, app: &str, types: &ProcessTypes) -> Result<(), UserError> {
+        let runs = self.formation.iter().filter(|it| it.quantity > 0);
+        let runs: Vec<_> = runs.map(|it| format!("`{}`", it.r#type)).collect();
+        match runs.is_empty() || types.iter().any(|(name, _)| name != RELEASE_PHASE) {
+            true => Ok(()),
+            false => Err(
+                UserError::new("the Procfile has no process types").hint(format!(
+                    "the dynos of {} would end; `dyno ps:scale TYPE=0 -a {app}` ends them",
+                    runs.join(", ")
+                )),
+            ),
+        }
     }
 
     /// Tells what `release` does to dynos, beside running something else in them.
@@ -84,5 +98,60 @@ impl Standing {
             }
         }
         Ok(())
+    }
+}
+
+/// Says so if no dyno runs though `release` is deployed, and how one would.
+pub fn tell_idle(context: &mut Context, app: &str, release: &Release) -> Result<()> {
+    let formation: Vec<Formation> = context.client()?.get_list(&app_path(app, "/formation"))?;
+    if formation.iter().all(|it| it.quantity == 0) {
+        let types = release.process_types.iter().map(|(name, _)| name);
+        tell!("no dyno runs: {}", how_one_would(app, types));
+    }
+    Ok(())
+}
+
+/// What makes a dyno of one of these process types run.
+fn how_one_would<'a>(app: &str, types: impl Iterator<Item = &'a str>) -> String {
+    let types: Vec<_> = types.filter(|name| *name != RELEASE_PHASE).collect();
+    let web = types.iter().find(|name| **name == WEB);
+    let Some(first) = web.or(types.first()) else {
+        return "the Procfile has no process types; a line of it is like `web: ./server -p $PORT`"
+            .to_owned();
+    };
+    let scale = format!("`dyno ps:scale {first}=1 -a {app}` starts one");
+    let meant = types
+        .iter()
+        .find(|name| web.is_none() && name.eq_ignore_ascii_case(WEB));
+    match meant {
+        Some(name) => {
+            format!("{scale}; there is `{name}`, the name that gets requests is `{WEB}`")
+        }
+        None => scale,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_make_a_dyno_run_depends_on_the_process_types() {
+        let scale = |name: &str| format!("`dyno ps:scale {name}=1 -a shop` starts one");
+        for (types, expected) in [
+            (&["release", "worker"][..], scale("worker")),
+            (&["clock", "web"], scale("web")),
+            (
+                &["Web"],
+                scale("Web") + "; there is `Web`, the name that gets requests is `web`",
+            ),
+            (
+                &["release"],
+                "the Procfile has no process types; a line of it is like `web: ./server -p $PORT`"
+                    .into(),
+            ),
+        ] {
+            assert_eq!(how_one_would("shop", types.iter().copied()), expected);
+        }
     }
 }

@@ -39,10 +39,11 @@ use crate::api::formation::{Formation, ScaleFormation};
 use crate::api::logs::LogQuery;
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
 use crate::client::is_lost;
-use crate::error::{UserError, tell, tell_part};
+use crate::error::{UserError, shown, tell, tell_part};
 use crate::formation::{Update, parse_amount};
 use crate::log_line;
 use crate::release::ProcessTypes;
+use crate::slug::{Elsewhere, procfile_elsewhere};
 use crate::sys::signal::unless_ignored;
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
@@ -166,6 +167,9 @@ impl Start {
     }
 }
 
+/// What to say of a folder that has no Procfile.
+const NONE: &str = "no Procfile";
+
 /// The process types of the folder.
 fn procfile(root: &Path) -> Result<ProcessTypes> {
     let types = process_types(root)?;
@@ -174,10 +178,24 @@ fn procfile(root: &Path) -> Result<ProcessTypes> {
     }
     let what = match root.join("Procfile").exists() {
         true => "the Procfile has no process types",
-        false => "no Procfile",
+        false => NONE,
     };
-    Err(UserError::new(format!("{what} in `{}`", root.display()))
-        .hint("a line of it is like `web: ./server -p $PORT`; -C goes to another folder")
+    let error = UserError::new(format!("{what} in `{}`", root.display()));
+    let elsewhere = procfile_elsewhere(root).filter(|_| what == NONE);
+    Err(error
+        .hint(match elsewhere {
+            Some(Elsewhere::Named(name)) => {
+                let name = shown(name.as_bytes(), 60);
+                format!("there is a `{name}`: rename it, the name is `Procfile`")
+            }
+            Some(Elsewhere::Below(folder)) => {
+                let folder = shown(folder.as_os_str().as_encoded_bytes(), 200);
+                format!("there is one in `{folder}`: -C goes there")
+            }
+            None => {
+                "a line of it is like `web: ./server -p $PORT`; -C goes to another folder".into()
+            }
+        })
         .into())
 }
 

@@ -18,8 +18,7 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::releases::Before;
-use crate::build::{Bounds, Compiled, Failure, Line, compile};
+use crate::build::{Bounds, Compiled, Failure, Line, Running, compile};
 use crate::error::tell;
 use crate::reactor::Waker;
 use crate::release::Toolchains;
@@ -45,7 +44,7 @@ pub struct Work {
     /// Where the slug goes.
     pub cache: Arc<SlugCache>,
     /// What the app runs until now.
-    pub before: Option<Before>,
+    pub before: Option<Running>,
     /// What it keeps to.
     pub bounds: Bounds,
 }
@@ -239,9 +238,7 @@ impl BuildThread {
             tarball,
             &self.folder,
             &work.cache,
-            work.before
-                .as_ref()
-                .map(|before| (&before.digest, before.at)),
+            work.before.as_ref(),
             &work.bounds,
             &self.cancelled,
             &mut say,

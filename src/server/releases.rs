@@ -9,6 +9,7 @@ use super::slugs::digest;
 use crate::api::ApiError;
 use crate::api::range::Range;
 use crate::api::release::CreateRelease;
+use crate::build::Running;
 use crate::error::tell;
 use crate::http::Response;
 use crate::release::{self, ReleaseStatus, Version};
@@ -80,7 +81,7 @@ pub fn create<A: Application + AsMut<Host>>(
     }
     let digest = digest(slug.digest.as_deref().unwrap_or_default())?;
     let cache = host.slugs.clone();
-    let before = Before::of(host, &app.id);
+    let before = running(host, &app.id);
     Ok(Reply::worker(move |_| {
         let unpacked = cache.ensure_tree(&digest).map(|lease| {
             let dated = before.and_then(|before| dated_after(&cache, &digest, &before));
@@ -109,36 +110,32 @@ pub fn create<A: Application + AsMut<Host>>(
     }))
 }
 
-/// What an app runs when a release is about to be made.
-#[derive(Debug)]
-pub(super) struct Before {
-    /// Its slug.
-    pub(super) digest: SlugId,
-    /// When it was released, in seconds since 1970.
-    pub(super) at: u64,
-}
-
-impl Before {
-    /// None if it runs nothing.
-    pub(super) fn of(host: &Host, app_id: &str) -> Option<Self> {
-        let release = host.store.current_release(app_id).ok()?;
-        Some(Self {
-            digest: release.digest?.parse().ok()?,
-            at: u64::try_from(release.created_at.as_second()).unwrap_or(0),
-        })
-    }
+/// What an app runs when a release is about to be made, if anything.
+pub(super) fn running(host: &Host, app_id: &str) -> Option<Running> {
+    let release = host.store.current_release(app_id).ok()?;
+    Some(Running {
+        slug: release.digest?.parse().ok()?,
+        released_at: u64::try_from(release.created_at.as_second()).unwrap_or(0),
+        has_dynos: formation::quantities(host, app_id)
+            .iter()
+            .any(|(_, quantity)| *quantity > 0),
+    })
 }
 
 /// See [`SlugCache::dated_after`]. A slug that cannot be had with other times runs with its own: visitors may see old
 /// pages then, which is less than no release.
-fn dated_after(cache: &SlugCache, slug: &SlugId, before: &Before) -> Option<(slug::Packed, Lease)> {
-    if before.digest == *slug {
+fn dated_after(
+    cache: &SlugCache,
+    slug: &SlugId,
+    before: &Running,
+) -> Option<(slug::Packed, Lease)> {
+    if before.slug == *slug {
         return None;
     }
-    let dated = cache.ensure_tree(&before.digest).and_then(|lease| {
+    let dated = cache.ensure_tree(&before.slug).and_then(|lease| {
         let released = Released {
             tree: lease.tree(),
-            at: before.at,
+            at: before.released_at,
         };
         cache.dated_after(slug, released, DEFAULT_LEVEL)
     });

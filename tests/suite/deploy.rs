@@ -59,19 +59,22 @@ fn date(path: &Path, seconds: u64) {
 fn a_deploy_says_which_release_it_made() {
     let host = Host::new();
     let app = host.folder("plain");
+    let idle = "no dyno runs: `dyno ps:scale nothing=1 -a plain` starts one\n";
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()
         .prints("")
-        .says("Creating plain... done\nDeploying to plain... done, v2\n");
+        .says(&format!(
+            "Creating plain... done\nDeploying to plain... done, v2\n{idle}"
+        ));
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()
-        .says("Deploying to plain... done, v3\n");
+        .says(&format!("Deploying to plain... done, v3\n{idle}"));
     host.dyno(&host.path(), &["deploy", "apps/plain"])
         .finish()
         .succeeds()
-        .says("Deploying to plain... done, v4\n");
+        .says(&format!("Deploying to plain... done, v4\n{idle}"));
     assert_eq!(versions(&host, &app), [4, 3, 2, 1]);
 }
 
@@ -268,7 +271,10 @@ fn a_deploy_and_a_rollback_say_whose_dynos_end_and_whose_come_back() {
 #[test]
 fn a_folder_with_a_procfile_of_its_own_is_not_the_one_above() {
     let host = Host::new();
-    let above = host.folder_of("playground", &[("passwords", "secret")]);
+    let above = host.folder_of(
+        "playground",
+        &[("passwords", "secret"), ("Procfile", "x: true\n")],
+    );
     host.dyno(&above, &["create", "-a", "playground"])
         .finish()
         .succeeds();
@@ -320,7 +326,9 @@ fn a_folder_with_a_procfile_of_its_own_is_not_the_one_above() {
     host.run(&lib, &["-q", "ls"])
         .finish()
         .succeeds()
-        .prints("lib\npasswords\nshop\n");
+        .holds("it is the folder above that was deployed", |text| {
+            text.contains("lib\npasswords\nshop\n")
+        });
 }
 
 #[test]
@@ -437,7 +445,8 @@ fn a_symlink_out_of_the_folder_is_told_of() {
         .says(&format!(
             "Creating out... done\nDeploying to out... done, v2\n\
          warning: `absolute` is a symlink out of the folder, to `{}`, which no dyno has\n\
-         warning: `node_modules/lib` is a symlink out of the folder, to `{}`, which no dyno has\n",
+         warning: `node_modules/lib` is a symlink out of the folder, to `{}`, which no dyno has\n\
+         no dyno runs: `dyno ps:scale x=1 -a out` starts one\n",
             inside.display(),
             lib.display()
         ));
@@ -670,7 +679,10 @@ fn a_slug_made_by_gnu_tar_is_as_good() {
     )
     .finish()
     .succeeds()
-    .says("Deploying to made... done, v2\n");
+    .says(
+        "Deploying to made... done, v2\n\
+         no dyno runs: `dyno ps:scale hello=1 -a made` starts one\n",
+    );
     host.dyno(&here, &["run", "-a", "made", "-q", "hello"])
         .finish()
         .succeeds()

@@ -362,6 +362,30 @@ fn a_push_whose_build_fails_is_rejected_and_one_whose_release_phase_fails_is_not
 }
 
 #[test]
+fn a_push_of_a_procfile_that_names_nothing_ends_no_dyno() {
+    if lacks("git") {
+        return;
+    }
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "emptied");
+    checkout.push().succeeds();
+    host.dyno(&checkout.folder, &["ps:scale", "worker=1"])
+        .finish()
+        .succeeds();
+    for procfile in ["", "# worker: sleep 1000\n", "release: true\n"] {
+        checkout.write("Procfile", procfile);
+        checkout.commit("Names nothing");
+        checkout
+            .push()
+            .fails_with("the Procfile has no process types");
+    }
+    host.dyno(&checkout.folder, &["ps:scale", "worker=0"])
+        .finish()
+        .succeeds();
+    checkout.push().succeeds();
+}
+
+#[test]
 fn only_main_and_master_are_deployed() {
     if lacks("git") {
         return;

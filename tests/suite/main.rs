@@ -17,6 +17,7 @@ mod bounds;
 mod builds;
 mod config;
 mod deploy;
+mod deploy_words;
 mod descriptors;
 mod disconnect;
 mod environment;

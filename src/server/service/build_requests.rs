@@ -10,7 +10,7 @@ use super::super::application::{Ctx, Reply, Request};
 use super::super::builds::{News, Work, remove_logs};
 use super::super::formation;
 use super::super::host::{self, Answer, part, response};
-use super::super::releases::{Before, announce};
+use super::super::releases::{announce, running};
 use super::super::routes::{Path, parameter, range};
 use super::super::slugs::digest;
 use super::super::sources;
@@ -257,7 +257,7 @@ impl Service {
                 .sources
                 .tarball(&source.unwrap_or_default().parse()?),
             cache: Arc::clone(&self.host.slugs),
-            before: Before::of(&self.host, &build.app_id),
+            before: running(&self.host, &build.app_id),
             bounds: Bounds {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
