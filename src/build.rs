@@ -16,7 +16,7 @@ use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
     Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
-    remove_tree, told_links, uninstalled,
+    remove_tree, told_links,
 };
 
 /// The name of the file that says what an app runs.
@@ -29,6 +29,8 @@ pub struct Bounds {
     pub level: u32,
     /// The biggest slug, compressed, in bytes. (How much the source may unpack to, the cache's own limits say.)
     pub slug_bytes: u64,
+    /// Whether a dyno has something at a path outside of `/app`.
+    pub has: fn(&Path) -> bool,
     /// When it must be over.
     pub deadline: Instant,
 }
@@ -176,7 +178,7 @@ fn compile_in(
         one_says_nothing: true,
         ..Times::default()
     };
-    let (packed, _lease) = cache.pack(
+    let (mut packed, _lease) = cache.pack(
         source.root(),
         &times,
         bounds.level,
@@ -187,11 +189,12 @@ fn compile_in(
     for warning in packed.warnings {
         say(Line::Warning(warning));
     }
-    for link in told_links(&packed.leads_out) {
-        say(Line::Warning(link));
-    }
-    for missing in uninstalled(source.root()) {
-        say(Line::Warning(missing));
+    packed
+        .leads_out
+        .retain(|link| link.strays || !(bounds.has)(&link.place));
+    let links = told_links(&packed.leads_out);
+    for line in links.into_iter().chain(packed.uninstalled) {
+        say(Line::Warning(line));
     }
     say(Line::Detail(format!("Done: {}", size(packed.packed_bytes))));
     let lease = cache.ensure_tree(&packed.id)?;
@@ -298,6 +301,7 @@ mod tests {
         Bounds {
             level: 1,
             slug_bytes: 1 << 20,
+            has: |_| false,
             deadline: Instant::now() + Duration::from_secs(600),
         }
     }

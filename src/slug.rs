@@ -44,7 +44,6 @@ pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
 pub use remove::remove_tree;
 pub use source::{Source, WhileWanted};
 pub use times::{Released, Times};
-pub use uninstalled::uninstalled;
 pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 

@@ -253,6 +253,15 @@ pub fn is_shown(path: &Path) -> bool {
         && matches!(parts.next(), Some(Component::Normal(name)) if is_system_folder(Path::new(name)))
 }
 
+impl Stack {
+    /// Whether a dyno has something at `path` from its beginning, toolchains and `/app` apart.
+    pub fn has(&self, path: &Path) -> bool {
+        path.starts_with("/proc")
+            || path.starts_with("/dev")
+            || ((is_shown(path) || var::is_shown(path)) && self.at(path).exists())
+    }
+}
+
 /// Covers each of `folders` that a bound folder would show: read-only is not enough, since a
 /// socket there could still be connected to.
 fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {

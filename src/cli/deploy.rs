@@ -33,6 +33,7 @@ use crate::http::target;
 use crate::procfile;
 use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
+use crate::stack::{Stack, is_shown};
 use crate::terminal;
 use crate::toolchain::{self, Found, LeftOut};
 
@@ -198,7 +199,9 @@ pub fn from_folder(
     }
     let packed_at = Timestamp::now();
     let found = toolchains_for(context, Some(root));
-    let seen = found.toolchains.folders.clone();
+    let shared: Vec<String> = found.toolchains.folders.clone();
+    let seen = shared.into_iter().chain(found.toolchains.app.clone());
+    let seen: Vec<_> = seen.collect();
     let mut warnings = left_out(&found, &process_types);
     let level = context.settings.slug_level;
     let limits = Limits {
@@ -270,11 +273,19 @@ pub fn from_folder(
     story.done(&release, &warnings);
     if !quiet {
         tell_of_lost_toolchains(context, app, &release);
-        let is_seen = |link: &LeadsOut| seen.iter().any(|folder| link.place.starts_with(folder));
+        let stack = Stack::host();
+        let is_seen = |link: &LeadsOut| {
+            let has = match context.is_far() {
+                // What is on that host cannot be looked at from here.
+                true => is_shown(&link.place),
+                false => stack.has(&link.place),
+            };
+            !link.strays && (has || seen.iter().any(|folder| link.place.starts_with(folder)))
+        };
         packed.leads_out.retain(|link| !is_seen(link));
         let missing = match purpose {
             Purpose::Start => Vec::new(),
-            _ => slug::uninstalled(root),
+            _ => packed.uninstalled,
         };
         for line in slug::told_links(&packed.leads_out).iter().chain(&missing) {
             tell!("warning: {line}");

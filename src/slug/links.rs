@@ -5,11 +5,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// Folders that hold what is this host's alone: a dyno sees others of this name, or nothing.
-const ELSEWHERE: [&str; 8] = [
-    "/home", "/root", "/tmp", "/var/tmp", "/mnt", "/media", "/srv", "/app",
-];
-
 /// How many symlinks the kernel follows on the way of one path.
 const MAX_HOPS: usize = 40;
 
@@ -100,21 +95,23 @@ pub struct LeadsOut {
     pub path: PathBuf,
     /// What it says.
     pub target: PathBuf,
-    /// Where that is on this host.
+    /// Where that is in a dyno.
     pub place: PathBuf,
+    /// It goes up and out of the folder, and so means one place here and another in a dyno.
+    pub strays: bool,
 }
 
 /// How many links are named at most.
 const SHOWN: usize = 5;
 
-/// A line for each link that leads out, for whoever deploys the folder they are in.
+/// A line for each link that leads where no dyno can follow, for whoever deploys the folder they are in.
 pub fn told(links: &[LeadsOut]) -> Vec<String> {
     let path = |path: &Path| super::shown(path.as_os_str().as_encoded_bytes());
     let line = |link: &LeadsOut| {
         format!(
             "`{}` is a symlink out of the folder, to `{}`, which no dyno has",
             path(&link.path),
-            path(&link.place)
+            path(&link.target)
         )
     };
     let mut lines: Vec<_> = links.iter().take(SHOWN).map(line).collect();
@@ -125,22 +122,21 @@ pub fn told(links: &[LeadsOut]) -> Vec<String> {
     lines
 }
 
-/// Whether the symlink at `path`, relative to the folder `root`, leads where a dyno cannot follow. `root` is absolute.
-pub(super) fn leads_out(root: &Path, path: &Path, target: &Path) -> Option<LeadsOut> {
-    let (place, is_out) = if target.is_absolute() {
-        let place = normalized(Path::new("/"), target)?;
-        let is_out = place.starts_with(root) || ELSEWHERE.iter().any(|it| place.starts_with(it));
-        (place, is_out)
-    } else {
-        let from = root.join(path.parent()?);
-        // Above the root of all there is nothing: what is left stays out.
-        let place = normalized(&from, target).unwrap_or_else(|| PathBuf::from("/"));
-        let is_out = !place.starts_with(root);
-        (place, is_out)
+/// The symlink at `path` if it leads out of the folder, which is `root` here: perhaps to what a dyno has as well.
+/// `root` is absolute.
+pub(super) fn leads_out(root: &Path, links: &Links, path: &[u8]) -> Option<LeadsOut> {
+    let Place::Outside(place) = links.place(path)? else {
+        return None;
     };
-    is_out.then(|| LeadsOut {
+    let target = Path::new(OsStr::from_bytes(links.target(path)?));
+    let path = Path::new(OsStr::from_bytes(path));
+    // Above the root of all there is nothing: what is left stays out.
+    let here = normalized(&root.join(path.parent()?), target);
+    let here = here.unwrap_or_else(|| PathBuf::from("/"));
+    Some(LeadsOut {
         path: path.to_owned(),
         target: target.to_owned(),
+        strays: !target.is_absolute() && !here.starts_with(root) && here != place,
         place,
     })
 }
@@ -204,38 +200,33 @@ mod tests {
     }
 
     #[test]
-    fn a_link_leads_out_if_a_dyno_has_nothing_there() {
-        let place = |path: &str, target: &str| {
-            let out = leads_out(
-                Path::new("/home/ada/shop"),
-                Path::new(path),
-                Path::new(target),
-            );
-            out.map(|out| out.place.display().to_string())
+    fn a_link_leads_out_if_it_does_in_a_dyno() {
+        let out = |path: &str, target: &str| {
+            let links: Links = [(path.into(), target.into())].into_iter().collect();
+            let out = leads_out(Path::new("/home/ada/shop"), &links, path.as_bytes());
+            out.map(|out| (out.place.display().to_string(), out.strays))
         };
         for (path, target, expected) in [
-            ("node_modules/lib", "../../lib", Some("/home/ada/lib")),
-            ("lib", "../shop-lib", Some("/home/ada/shop-lib")),
-            ("a/b", "../../../../../../../etc", Some("/")),
+            ("node_modules/lib", "../../lib", Some(("/lib", true))),
+            ("lib", "../shop-lib", Some(("/shop-lib", true))),
+            ("lib", "../shop/lib", Some(("/shop/lib", false))),
+            ("a/b", "../../../../../../../etc", Some(("/etc", true))),
             (
                 "lib",
-                "/home/ada/shop/vendor/lib",
-                Some("/home/ada/shop/vendor/lib"),
+                "/home/ada/shop/lib",
+                Some(("/home/ada/shop/lib", false)),
             ),
-            ("data", "/srv/data", Some("/srv/data")),
+            ("data", "/srv/data", Some(("/srv/data", false))),
+            ("zone", "/usr/share/zone", Some(("/usr/share/zone", false))),
             ("a/b", "../c", None),
             ("node_modules/.bin/x", "../x/cli.js", None),
             ("a", "nowhere", None),
             ("a", ".", None),
+            ("a", "/app/b", None),
             ("a/b", "..", None),
-            ("zone", "/usr/share/zoneinfo", None),
-            ("homely", "/homely/x", None),
         ] {
-            assert_eq!(
-                place(path, target).as_deref(),
-                expected,
-                "{path} -> {target}"
-            );
+            let expected = expected.map(|(place, strays)| (place.to_owned(), strays));
+            assert_eq!(out(path, target), expected, "{path} -> {target}");
         }
     }
 }

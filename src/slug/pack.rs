@@ -6,11 +6,9 @@
 //! gives the same digest anywhere, at one level and with one version of the compressor, and deploying it again costs
 //! nothing. Names that do not fit into a tar header are stored as GNU tar does it. Called by the CLI.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
@@ -20,6 +18,7 @@ use super::gzip::{Blocks, gzip};
 use super::ignore::SlugIgnore;
 use super::links::{LeadsOut, Links, leads_out};
 use super::times::{Clock, Times};
+use super::uninstalled::uninstalled;
 use super::walk::{Entry, open_root, walk};
 use super::{Limits, SlugId, failed, over_limit, shown};
 use crate::error::UserError;
@@ -43,8 +42,10 @@ pub struct Packed {
     pub packed_bytes: u64,
     /// What was left out although nobody asked for it, one line each.
     pub warnings: Vec<String>,
-    /// Symlinks that lead where no dyno can follow.
+    /// Symlinks that lead out of the directory.
     pub leads_out: Vec<LeadsOut>,
+    /// What it names as needed and does not hold, one line each.
+    pub uninstalled: Vec<String>,
 }
 
 /// How far packing has come.
@@ -185,6 +186,7 @@ fn pack_listed(
         packed_bytes: gzipped.bytes,
         warnings,
         leads_out: packer.leads_out,
+        uninstalled: uninstalled(dir, entries.iter().map(|entry| &*entry.path)),
     })
 }
 
@@ -266,9 +268,8 @@ impl Packer<'_> {
             FileType::Symlink => {
                 let target = self.links.target(&entry.path).unwrap_or_default();
                 append_header(blocks, EntryType::Symlink, &name, target, 0o777, 0)?;
-                let path = Path::new(OsStr::from_bytes(&entry.path));
-                let target = Path::new(OsStr::from_bytes(target));
-                self.leads_out.extend(leads_out(&self.place, path, target));
+                let out = leads_out(&self.place, self.links, &entry.path);
+                self.leads_out.extend(out);
             }
             _ => {
                 let size = entry.stat.st_size as u64;

@@ -60,6 +60,12 @@ const OWN: &[(&str, u16)] = &[
     ("/var/crash", 0o1777),
 ];
 
+/// Whether a dyno sees what the stack has at `path`, or has a folder of its own there.
+pub(super) fn is_shown(path: &Path) -> bool {
+    let own = OWN.iter().map(|(path, _)| path);
+    DATA.iter().chain(own).any(|shown| path.starts_with(shown))
+}
+
 impl Stack {
     /// The steps that make a dyno's `/var`; `/var/run` is `/run`.
     pub(super) fn var(&self) -> Vec<Step> {

@@ -438,17 +438,27 @@ fn a_symlink_out_of_the_folder_is_told_of() {
     symlink(app.join("inside"), app.join("absolute")).unwrap();
     symlink("../inside", app.join("node_modules/fine")).unwrap();
     symlink("/usr/bin/env", app.join("of-the-stack")).unwrap();
-    let (lib, inside) = (host.path().join("apps/lib"), app.join("inside"));
+    symlink("../out/inside", app.join("by-its-name")).unwrap();
+    symlink("/opt/none", app.join("none")).unwrap();
+    symlink("/var/lib/mysql", app.join("mysql")).unwrap();
+    symlink("/app/inside", app.join("also-fine")).unwrap();
+    let inside = app.join("inside").display().to_string();
+    let out = |path: &str, target: &str| {
+        format!(
+            "warning: `{path}` is a symlink out of the folder, to `{target}`, which no dyno has\n"
+        )
+    };
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()
         .says(&format!(
-            "Creating out... done\nDeploying to out... done, v2\n\
-         warning: `absolute` is a symlink out of the folder, to `{}`, which no dyno has\n\
-         warning: `node_modules/lib` is a symlink out of the folder, to `{}`, which no dyno has\n\
-         no dyno runs: `dyno ps:scale x=1 -a out` starts one\n",
-            inside.display(),
-            lib.display()
+            "Creating out... done\nDeploying to out... done, v2\n{}{}{}{}{}\
+             no dyno runs: `dyno ps:scale x=1 -a out` starts one\n",
+            out("absolute", &inside),
+            out("by-its-name", "../out/inside"),
+            out("mysql", "/var/lib/mysql"),
+            out("node_modules/lib", "../../lib"),
+            out("none", "/opt/none"),
         ));
 }
 
@@ -469,8 +479,16 @@ fn what_nothing_has_installed_is_told_of() {
         .succeeds()
         .mentions(&format!("warning: `requirements.txt`: {words}"))
         .mentions(&format!("warning: `package.json`: {words}"));
+    // There, but not in what is deployed.
     write(&app.join("node_modules/express/index.js"), "");
     write(&app.join(".venv/pyvenv.cfg"), "");
+    write(&app.join(".slugignore"), "node_modules\n.venv\n");
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions(&format!("warning: `requirements.txt`: {words}"))
+        .mentions(&format!("warning: `package.json`: {words}"));
+    fs::remove_file(app.join(".slugignore")).unwrap();
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()

@@ -26,6 +26,7 @@ use crate::log_line::Source;
 use crate::release::build::{self, BuildStatus};
 use crate::release::{Release, ReleaseStatus};
 use crate::slug::DEFAULT_LEVEL;
+use crate::stack::Stack;
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::time_span;
 
@@ -261,6 +262,7 @@ impl Service {
             bounds: Bounds {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
+                has: |path| Stack::host().has(path),
                 deadline: Instant::now() + settings.build_timeout,
             },
         })
