@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -100,7 +101,9 @@ impl Asleep {
                 fs::write(&self.file, lines.concat())
             }
         };
-        if let Err(error) = written {
+        if let Err(error) = written
+            && error.kind() != ErrorKind::NotFound
+        {
             tell!("cannot write `{}`: {error}", self.file.display());
         }
     }

@@ -68,12 +68,12 @@ impl Service {
         let mut dynos: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let grace = self.host.settings.stop_grace.as_secs_f64();
         for dyno in self.host.store.live_dynos(None)? {
-            if all {
-                self.dynos.stop(&dyno.id, grace);
-            }
             // Its client may know already, and has left.
             if self.dynos.is_over(&dyno.id) {
                 continue;
+            }
+            if all {
+                self.dynos.stop(&dyno.id, grace);
             }
             let of_app = dynos.entry(dyno.app_name.to_string()).or_default();
             of_app.push(dyno.name.to_string());
