@@ -305,9 +305,9 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     let known_form = target.starts_with('/')
         || authority(target).is_some()
         || (target == "*" && method == "OPTIONS");
-    // What is beyond ASCII is not the URI grammar's, but browsers and scripts send it, and servers take it. It is UTF-8: the
-    // parser has looked.
-    if !known_form || target.chars().any(char::is_control) || target.contains('#') {
+    // What is beyond ASCII is not the URI grammar's, but browsers and scripts send it, and servers take it, whichever
+    // character it is. It is UTF-8: the parser has looked.
+    if !known_form || target.chars().any(|c| c.is_ascii_control()) || target.contains('#') {
         return Err(Refusal::bad("malformed request target"));
     }
     Ok(())

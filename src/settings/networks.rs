@@ -25,6 +25,9 @@ const WORDS: [(&str, &[&str]); 3] = [
     ),
 ];
 
+/// How many bits of `::ffff:0:0/96` are before the address of IPv4.
+const MAPPED: u8 = 96;
+
 /// The addresses that begin with some bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -45,7 +48,17 @@ impl Network {
             Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= whole)?,
             None => whole,
         };
-        Some(Self { address, prefix })
+        // One of IPv4 that is written as one of IPv6 is what it says.
+        Some(match address {
+            IpAddr::V6(six) if prefix >= MAPPED => match six.to_ipv4_mapped() {
+                Some(four) => Self {
+                    address: IpAddr::V4(four),
+                    prefix: prefix - MAPPED,
+                },
+                None => Self { address, prefix },
+            },
+            _ => Self { address, prefix },
+        })
     }
 
     /// Whether an address is one of these. An IPv4 address is the same when it is written as one of IPv6.
@@ -188,6 +201,9 @@ mod tests {
             ("loopback", "127.9.9.9", true),
             ("loopback", "::1", true),
             ("loopback", "::ffff:127.0.0.1", true),
+            ("::ffff:127.0.0.0/104", "127.0.0.9", true),
+            ("::ffff:127.0.0.0/104", "128.0.0.1", false),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
             ("loopback", "128.0.0.1", false),
             ("loopback", "::2", false),
             ("none", "127.0.0.1", false),

@@ -1,4 +1,5 @@
-//! Classes of characters as POSIX writes them, `[[:upper:]]`, spelled out for a reader of patterns that knows ranges alone.
+//! Patterns as git understands them, spelled out for a reader that knows more and less: classes of characters as POSIX
+//! writes them, `[[:upper:]]`, become ranges, and braces, which are alternatives to it, letters.
 
 use std::borrow::Cow;
 
@@ -21,12 +22,18 @@ fn ranges(class: &str) -> Option<&'static str> {
     })
 }
 
-/// The same pattern without classes.
+/// The name of the class that a set goes on with. What does not end with `:]` at the next bracket is letters.
+fn class(rest: &str) -> Option<&str> {
+    let inside = rest.strip_prefix("[:")?;
+    inside[..inside.find(']')?].strip_suffix(':')
+}
+
+/// The same pattern without classes, and with braces that stand for themselves.
 ///
 /// # Errors
-/// Says which class there is none of.
+/// It matches nothing: says why.
 pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
-    if !pattern.contains("[:") {
+    if !pattern.contains("[:") && !pattern.contains(['{', '}']) {
         return Ok(Cow::Borrowed(pattern));
     }
     let mut spelled = String::with_capacity(pattern.len());
@@ -42,14 +49,15 @@ pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
             // A bracket right at the beginning stands for itself.
             let negated = usize::from(rest[1..].starts_with(['!', '^']));
             1 + negated + usize::from(rest[1 + negated..].starts_with(']'))
-        } else if in_set && rest.starts_with("[:") {
-            let end = rest.find(":]").ok_or("a class ends with `:]`")?;
-            let class = &rest[2..end];
+        } else if in_set && let Some(class) = class(rest) {
             let ranges = ranges(class).ok_or_else(|| format!("there is no `[:{class}:]`"))?;
             spelled.push_str(ranges);
-            rest = &rest[end + 2..];
+            rest = &rest[class.len() + "[::]".len()..];
             continue;
         } else {
+            if !in_set && matches!(next, '{' | '}') {
+                spelled.push('\\');
+            }
             in_set &= next != ']';
             next.len_utf8()
         };
@@ -75,15 +83,15 @@ mod tests {
             ("\\[[[:digit:]]", "\\[[0-9]"),
             // Outside of a set it is a set of its letters.
             ("[a][:upper:]", "[a][:upper:]"),
+            ("[[:upper]]", "[[:upper]]"),
+            ("{OLD,old}.bak", "\\{OLD,old\\}.bak"),
+            ("\\{a,b", "\\{a,b"),
+            ("[{]", "[{]"),
         ] {
             assert_eq!(spelled_out(pattern).unwrap(), expected, "{pattern}");
         }
-        for (pattern, why) in [
-            ("[[:large:]]", "there is no `[:large:]`"),
-            ("[[:upper]]", "a class ends with `:]`"),
-        ] {
-            assert_eq!(spelled_out(pattern).unwrap_err(), why);
-        }
+        let why = spelled_out("[[:large:]]").unwrap_err();
+        assert_eq!(why, "there is no `[:large:]`");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl SlugIgnore {
     /// Reads the `.slugignore` in the directory `root`; without one nothing but `.git` is ignored.
     ///
     /// # Errors
-    /// It cannot be read, is too large, is not UTF-8, or a pattern has no meaning.
+    /// It cannot be read, is too large, or is not UTF-8.
     pub(super) fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
         let text =
             read(root, NAME).map_err(|error| failed(format_args!("read `{NAME}`"), error))?;
@@ -88,8 +88,10 @@ impl SlugIgnore {
                     .into(),
             );
         }
-        let text = std::str::from_utf8(text)
-            .map_err(|_| UserError::new(format!("`{NAME}` is not UTF-8")))?;
+        let text = std::str::from_utf8(text).ok();
+        // UTF-16 without a mark is UTF-8 as well, of letters with nothing in between.
+        let text = text.filter(|text| !text.contains('\0'));
+        let text = text.ok_or_else(|| UserError::new(format!("`{NAME}` is not UTF-8")))?;
         let mut builder = GitignoreBuilder::new("");
         let mut warnings = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -99,14 +101,16 @@ impl SlugIgnore {
                 ));
                 continue;
             }
-            let bad = |why: String| {
-                UserError::new(format!("bad {NAME} line {number}, `{line}`: {why}"))
-                    .hint("the patterns are those of .gitignore, without `!`")
-            };
-            let spelled_out = classes::spelled_out(line).map_err(bad)?;
-            builder
-                .add_line(None, &spelled_out)
-                .map_err(|error| bad(error.to_string()))?;
+            let added = classes::spelled_out(line).and_then(|spelled_out| {
+                let added = builder.add_line(None, &spelled_out);
+                added.map(drop).map_err(|error| error.to_string())
+            });
+            // As git has it.
+            if let Err(why) = added {
+                warnings.push(format!(
+                    "{NAME} line {number}, `{line}`, matches nothing: {why}"
+                ));
+            }
         }
         let patterns = builder
             .build()
@@ -285,13 +289,35 @@ mod tests {
     }
 
     #[test]
-    fn a_meaningless_pattern_is_named_with_its_line() {
-        let error = SlugIgnore::parse(b"ok\n{a,b\n").unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("bad .slugignore line 2, `{a,b`"),
-            "{error}"
+    fn a_pattern_that_matches_nothing_is_named_with_its_line() {
+        let rules = parse("ok\n[[:large:]]\nalso\n");
+        assert_eq!(
+            rules.warnings,
+            [".slugignore line 2, `[[:large:]]`, matches nothing: there is no `[:large:]`"]
         );
+        assert!(rules.ignores(b"ok", false) && rules.ignores(b"also", false));
+    }
+
+    #[test]
+    fn braces_and_unfinished_classes_are_letters_as_in_git() {
+        let rules = parse("{OLD,old}.bak\n{a,b\n[[:upper]].x\n");
+        assert_eq!(rules.warnings, [""; 0]);
+        for (path, expected) in [
+            ("{OLD,old}.bak", true),
+            ("old.bak", false),
+            ("{a,b", true),
+            ("u].x", true),
+            ("U.x", false),
+        ] {
+            assert_eq!(rules.ignores(path.as_bytes(), false), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_refused() {
+        for text in [&b"a\xff\n"[..], b"*\0.\0l\0o\0g\0\n\0"] {
+            let error = SlugIgnore::parse(text).unwrap_err();
+            assert_eq!(error.to_string(), "`.slugignore` is not UTF-8");
+        }
     }
 }
