@@ -373,6 +373,7 @@ fn simple_commands(text: &str) -> Option<Vec<Vec<Option<String>>>> {
     let mut characters = text.chars().peekable();
     // The word that is being read; whether it is known; whether it is what a redirection goes to.
     let (mut word, mut known, mut target): (Option<String>, bool, bool) = (None, true, false);
+    let mut before_text = false;
     loop {
         let next = characters.next();
         let ends_word = match next {
@@ -390,12 +391,22 @@ fn simple_commands(text: &str) -> Option<Vec<Vec<Option<String>>>> {
             }
         }
         match next {
+            // What follows is a here-document's text at first; where it ends is more than is understood here.
+            Some('\n') if before_text => {
+                commands.push(command);
+                return Some(commands);
+            }
             None | Some(';' | '|' | '\n') => commands.push(std::mem::take(&mut command)),
             // A function, a subshell, a substitution: more than is understood here.
             Some('(' | ')') => return None,
             Some('&') if matches!(characters.peek(), Some('>')) => {}
             Some('&') if target => {}
             Some('&') => commands.push(std::mem::take(&mut command)),
+            Some('<') if characters.next_if_eq(&'<').is_some() => {
+                // With one more it is a word of its own.
+                before_text |= characters.next_if_eq(&'<').is_none();
+                target = true;
+            }
             Some('<' | '>') => target = true,
             Some(c) if c.is_whitespace() => {}
             Some('#') if word.is_none() => while characters.next_if(|c| *c != '\n').is_some() {},
@@ -444,6 +455,17 @@ mod tests {
 
     fn of(command: &str) -> Vec<String> {
         programs(command).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_text_of_a_here_document_is_no_program() {
+        for (text, expected) in [
+            ("one <<X\nnope\nX\nexit 127", &["one"][..]),
+            ("one <<-'X' | two\nnope\nX\n", &["one", "two"]),
+            ("one <<< word\ntwo", &["one", "two"]),
+        ] {
+            assert_eq!(programs(text).unwrap(), expected, "{text}");
+        }
     }
 
     #[test]
