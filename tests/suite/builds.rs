@@ -186,8 +186,8 @@ fn a_source_that_makes_no_sense_is_a_failed_build_and_no_release() {
             " !     bad source: it is not gzipped\n",
         ),
         (
-            tarball("", &[("Procfile", "web: x\n"), (".slugignore", "[z-a]\n")]),
-            " !     bad .slugignore line 1",
+            tarball("", &[("Procfile", "web: x\n"), (".slugignore", "a\0\n\0")]),
+            " !     `.slugignore` is not UTF-8",
         ),
     ] {
         let built = build(&host, "shop", &upload(&host, &tarball));
