@@ -6,12 +6,16 @@
 //! have plays no part. What cannot be had is left out, and the person is told. Called by deploys in the CLI; looks at
 //! folders, changes nothing.
 
+mod known;
+
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::dyno::env::DEFAULT_PATH;
 use crate::release::{MAX_TOOLCHAIN_FOLDERS, Toolchains};
 use crate::stack::is_shown;
+
+use self::known::{KNOWN, is_of_programs, with_neighbours};
 
 /// Folders of every system beside those of [`DEFAULT_PATH`]: there, and for administrators and games.
 const NOT_FOR_APPS: &[&str] = &[
@@ -41,129 +45,6 @@ const MAX_LINKS: usize = 4_096;
 
 /// How many folders of an app are looked at for a virtual environment.
 const MAX_LOOKED_AT: usize = 1_000;
-
-/// What a well-known folder of a home brings with it.
-struct Known {
-    /// The folder's name in the home.
-    name: &'static str,
-    /// What is mounted, relative to the home; empty for the folder as a whole. Never more than needed:
-    /// `.cargo`, `.rye` and `.cabal` as a whole would show credentials.
-    folders: &'static [&'static str],
-    /// Variables, and the folder in the home that each names.
-    env: &'static [(&'static str, &'static str)],
-}
-
-const KNOWN: &[Known] = &[
-    Known {
-        name: ".pyenv",
-        folders: &[],
-        env: &[("PYENV_ROOT", ".pyenv")],
-    },
-    Known {
-        name: ".rbenv",
-        folders: &[],
-        env: &[("RBENV_ROOT", ".rbenv")],
-    },
-    Known {
-        name: ".nodenv",
-        folders: &[],
-        env: &[("NODENV_ROOT", ".nodenv")],
-    },
-    Known {
-        name: ".goenv",
-        folders: &[],
-        env: &[("GOENV_ROOT", ".goenv")],
-    },
-    Known {
-        name: ".jenv",
-        folders: &[],
-        env: &[("JENV_ROOT", ".jenv")],
-    },
-    Known {
-        name: ".plenv",
-        folders: &[],
-        env: &[("PLENV_ROOT", ".plenv")],
-    },
-    Known {
-        name: ".phpenv",
-        folders: &[],
-        env: &[("PHPENV_ROOT", ".phpenv")],
-    },
-    Known {
-        name: ".nvm",
-        folders: &[],
-        env: &[("NVM_DIR", ".nvm")],
-    },
-    Known {
-        name: ".rvm",
-        folders: &[],
-        env: &[("rvm_path", ".rvm")],
-    },
-    Known {
-        name: ".asdf",
-        folders: &[],
-        env: &[("ASDF_DIR", ".asdf"), ("ASDF_DATA_DIR", ".asdf")],
-    },
-    Known {
-        name: ".volta",
-        folders: &[],
-        env: &[("VOLTA_HOME", ".volta")],
-    },
-    Known {
-        name: ".sdkman",
-        folders: &[],
-        env: &[("SDKMAN_DIR", ".sdkman")],
-    },
-    Known {
-        name: ".dotnet",
-        folders: &[],
-        env: &[("DOTNET_ROOT", ".dotnet")],
-    },
-    Known {
-        name: ".deno",
-        folders: &[],
-        env: &[],
-    },
-    Known {
-        name: ".bun",
-        folders: &[],
-        env: &[],
-    },
-    Known {
-        name: ".cargo",
-        folders: &[".cargo/bin", ".rustup"],
-        env: &[("RUSTUP_HOME", ".rustup")],
-    },
-    Known {
-        name: ".local",
-        folders: &[
-            ".local/bin",
-            ".local/lib",
-            ".local/pipx",
-            ".local/share/mise",
-            ".local/share/pipx",
-            ".local/share/uv",
-            ".local/share/fnm",
-        ],
-        env: &[("MISE_DATA_DIR", ".local/share/mise")],
-    },
-    Known {
-        name: ".rye",
-        folders: &[
-            ".rye/shims",
-            ".rye/py",
-            ".rye/self",
-            ".rye/tools",
-            ".rye/uv",
-        ],
-        env: &[("RYE_HOME", ".rye")],
-    },
-    Known {
-        name: ".cabal",
-        folders: &[".cabal/bin"],
-        env: &[],
-    },
-];
 
 /// What a search path gives to dynos, and what it does not.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -237,6 +118,12 @@ fn environments(app: &Path) -> Vec<PathBuf> {
 
 /// A folder that programs need, and the variables that go with it, each with the folder that it names.
 type Need = (PathBuf, Vec<(&'static str, PathBuf)>);
+
+/// Folders without variables.
+fn alone(folders: Vec<PathBuf>) -> Vec<Need> {
+    let needs = folders.into_iter().map(|folder| (folder, Vec::new()));
+    needs.collect()
+}
 
 struct Finder {
     home: Option<PathBuf>,
@@ -363,7 +250,7 @@ impl Finder {
     /// The folders that programs in `entry` need, each with what it is to be: variables of theirs.
     fn needs(&self, entry: &Path) -> Vec<Need> {
         let Some((home, inside)) = self.inside_home(entry) else {
-            return vec![(with_neighbours(entry, 2), Vec::new())];
+            return alone(with_neighbours(entry, 2));
         };
         let first = inside.components().next().map(|part| part.as_os_str());
         let known = KNOWN
@@ -385,7 +272,7 @@ impl Finder {
         // Of what only some folders are taken, this may be another one.
         if !needs.iter().any(|(folder, _)| entry.starts_with(folder)) {
             let deep = home.components().count();
-            needs.push((with_neighbours(entry, deep), Vec::new()));
+            needs.extend(alone(with_neighbours(entry, deep)));
         }
         needs
     }
@@ -404,7 +291,7 @@ impl Finder {
         let Toolchains { folders, env, .. } = &mut self.found.toolchains;
         for (folder, variables) in needs {
             let known = folders.iter().any(|known| folder.starts_with(known));
-            if !known && folder.is_dir() && folders.len() < MAX_TOOLCHAIN_FOLDERS {
+            if !known && folder.exists() && folders.len() < MAX_TOOLCHAIN_FOLDERS {
                 folders.extend(folder.to_str().map(str::to_owned));
             }
             for (name, folder) in variables.into_iter().filter(|(_, folder)| folder.is_dir()) {
@@ -472,24 +359,6 @@ impl Finder {
 /// An absolute path without a way back in it.
 fn is_plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
-}
-
-fn is_of_programs(folder: &Path) -> bool {
-    ["bin", "sbin", "libexec", "shims"]
-        .iter()
-        .any(|name| folder.ends_with(name))
-}
-
-/// The programs of a `bin` folder mostly need what lies beside it: the folder above, unless it has no more than `deep` parts,
-/// as a home has.
-fn with_neighbours(entry: &Path, deep: usize) -> PathBuf {
-    match entry.parent() {
-        Some(parent) if is_of_programs(entry) && parent.components().count() > deep.max(2) => {
-            parent
-        }
-        _ => entry,
-    }
-    .to_owned()
 }
 
 /// Whether pip has put packages of the user's own below `local`.
@@ -560,7 +429,7 @@ mod tests {
         assert_eq!(relative(home.path(), &toolchains.path), &entries[..4]);
         assert_eq!(
             relative(home.path(), &toolchains.folders),
-            [".pyenv", "bin", "venvs/a"]
+            [".pyenv", "bin", "venvs/a/bin"]
         );
         let root = home.path().join(".pyenv").to_str().unwrap().to_owned();
         assert_eq!(
@@ -643,7 +512,7 @@ mod tests {
         let toolchains = found(home.path(), &[".local/bin", "venvs/a/bin"]);
         assert_eq!(
             relative(home.path(), &toolchains.folders),
-            [".local/bin", "opt/node", "venvs/a", ".pyenv"]
+            [".local/bin", "opt/node/bin", "venvs/a/bin", ".pyenv"]
         );
     }
 
@@ -665,7 +534,7 @@ mod tests {
         assert!(
             toolchains
                 .folders
-                .contains(&at(".local/share/gem/ruby/3.1.0"))
+                .contains(&at(".local/share/gem/ruby/3.1.0/bin"))
         );
         assert!(!toolchains.folders.contains(&at(".local")));
     }
@@ -697,19 +566,16 @@ mod tests {
                 .map(|(_, usual)| usual);
             assert_eq!(usual, why, "{entry}");
         }
-        for (entry, folder) in [
-            (
-                "/home/linuxbrew/.linuxbrew/bin",
-                "/home/linuxbrew/.linuxbrew",
-            ),
-            ("/srv/tools/bin", "/srv/tools"),
-            ("/srv/bin", "/srv/bin"),
-            ("/srv/tools", "/srv/tools"),
-            ("/home/ada/bin", "/home/ada/bin"),
-            ("/home/ada/x/bin", "/home/ada/x"),
+        for entry in [
+            "/home/linuxbrew/.linuxbrew/bin",
+            "/srv/tools/bin",
+            "/srv/bin",
+            "/srv/tools",
+            "/home/ada/bin",
+            "/home/ada/x/bin",
         ] {
             let needs = finder.needs(Path::new(entry));
-            assert_eq!(needs[0].0, Path::new(folder), "{entry}");
+            assert_eq!(needs[0].0, Path::new(entry), "{entry}");
         }
         // Programs of the system that are not in every dyno's path are found there, and nothing is mounted.
         let system = find("/usr/lib:/usr/sbin:/usr/bin", home.path(), None);
@@ -735,6 +601,7 @@ mod tests {
             [format!("{text}/backend/venv/bin"), text.clone()]
         );
         // Never the app's folder itself: it is the slug that is there.
-        assert_eq!(toolchains.folders, [format!("{text}/backend/venv")]);
+        let own = |name: &str| format!("{text}/backend/venv/{name}");
+        assert_eq!(toolchains.folders, [own("bin"), own("pyvenv.cfg")]);
     }
 }

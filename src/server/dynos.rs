@@ -439,7 +439,7 @@ impl Dynos {
             owner,
             privileged: rustix::process::geteuid().is_root(),
             hidden: self.hidden.clone(),
-            toolchains: folders.filter(|folder| folder.is_dir()).collect(),
+            toolchains: folders.filter(|folder| folder.exists()).collect(),
             app_path: release.toolchains.app.as_ref().map(PathBuf::from),
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             attach_timeout: self.settings.attach_timeout.as_secs_f64(),

@@ -208,3 +208,36 @@ m = mmap.mmap(f, 4 << 20); m[:] = bytes(4 << 20)'";
     let explained = "heroku[run.1]: Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds 2 MB here";
     assert!(log.contains(explained), "{log}");
 }
+
+#[test]
+fn what_lies_beside_a_bin_of_the_path_is_no_ones_to_read_but_an_installations() {
+    let host = host_with_path(&["home/.fly/bin", "home/.docker/bin", "home/venvs/a/bin"]);
+    if host.in_folders() {
+        leave_out("a test of what dynos see: without walls they see the host");
+        return;
+    }
+    let home = host.path().join("home");
+    for (tool, secret) in [
+        (".fly/bin/fly", ".fly/config.yml"),
+        (".docker/bin/docker", ".docker/config.json"),
+        ("venvs/a/bin/a", "venvs/a/.env"),
+    ] {
+        program(&home.join(tool), tool);
+        write(&home.join(secret), "token\n");
+    }
+    write(&home.join("venvs/a/pyvenv.cfg"), "home = /usr/bin\n");
+    write(&home.join("venvs/a/lib/x"), "library\n");
+    let app = host.plain_app();
+    let command = format!(
+        "fly; docker; a; cd {}; cat venvs/a/lib/x venvs/a/pyvenv.cfg; \
+         cat .fly/config.yml .docker/config.json venvs/a/.env 2>/dev/null; ls -A .fly venvs/a",
+        home.display()
+    );
+    host.run(&app, &["-q", &command])
+        .finish()
+        .succeeds()
+        .prints(
+            ".fly/bin/fly\n.docker/bin/docker\nvenvs/a/bin/a\nlibrary\nhome = /usr/bin\n\
+             .fly:\nbin\n\nvenvs/a:\nbin\nlib\npyvenv.cfg\n",
+        );
+}
