@@ -7,7 +7,12 @@
 //! folders, changes nothing.
 
 mod known;
+mod lost;
+mod python;
 
+pub use lost::{Loss, lost};
+
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -46,6 +51,57 @@ const MAX_LINKS: usize = 4_096;
 /// How many folders of an app are looked at for a virtual environment.
 const MAX_LOOKED_AT: usize = 1_000;
 
+/// Whose toolchains are looked for.
+#[derive(Debug, Clone)]
+pub struct Person {
+    /// The search path.
+    path: OsString,
+    home: PathBuf,
+    /// Where `pip install --user` puts packages; none if Python is not to look there.
+    python: Option<PathBuf>,
+}
+
+impl Person {
+    /// Whoever has started this process.
+    pub fn of_process() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home = variable("HOME").map_or_else(home_of_user, PathBuf::from);
+        let base = variable("PYTHONUSERBASE").map(PathBuf::from);
+        let python = base.unwrap_or_else(|| home.join(".local"));
+        Self {
+            path: variable("PATH").unwrap_or_default(),
+            home,
+            python: variable("PYTHONNOUSERSITE").is_none().then_some(python),
+        }
+    }
+
+    /// The same without the folders of the search path that are git's own: it puts them before all others for its hooks.
+    pub fn without(mut self, of_git: &Path) -> Self {
+        let others: Vec<_> = std::env::split_paths(&self.path)
+            .filter(|entry| entry != of_git)
+            .collect();
+        self.path = std::env::join_paths(others).unwrap_or_default();
+        self
+    }
+}
+
+/// The home of this process's user, as the system has it.
+fn home_of_user() -> PathBuf {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    home_in(&users, rustix::process::getuid().as_raw()).unwrap_or_default()
+}
+
+fn home_in(users: &str, uid: u32) -> Option<PathBuf> {
+    let users = users
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let mut homes = users.filter_map(|user| match user[..] {
+        [_, _, id, _, _, home, ..] if id.parse() == Ok(uid) => Some(home.into()),
+        _ => None,
+    });
+    homes.next()
+}
+
 /// What a search path gives to dynos, and what it does not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
@@ -53,6 +109,8 @@ pub struct Found {
     pub toolchains: Toolchains,
     /// Folders of the path that dynos will not have.
     pub left_out: Vec<LeftOut>,
+    /// What dynos see the name of, and nothing behind it.
+    pub hollow: Vec<Hollow>,
 }
 
 /// A folder of the search path that dynos will not have.
@@ -66,9 +124,32 @@ pub struct LeftOut {
     pub usual: bool,
 }
 
-/// The toolchains that the search path `path` of a user with this `home` names, for an app in the folder `app`, if it is
+/// A program or package that leads to where dynos see nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hollow {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Where it leads.
+    pub target: PathBuf,
+}
+
+/// What may lead nowhere in a dyno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A program of the search path that is a link.
+    Program,
+    /// A package of a virtual environment of the app's (`pip install -e`).
+    Package,
+    /// One of the user's own.
+    UserPackage,
+}
+
+/// The toolchains that the search path of a `person` names, for an app in the folder `app`, if it is
 /// one. What is beyond the bound on their number, which is more than anybody has, is left out.
-pub fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
+pub fn find(person: &Person, app: Option<&Path>) -> Found {
+    let home = person.home.as_path();
     let mut finder = Finder {
         home: Some(home)
             .filter(|home| is_plain(home) && *home != Path::new("/"))
@@ -77,12 +158,24 @@ pub fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
         app: app.map(Path::to_owned),
         found: Found::default(),
     };
-    for entry in std::env::split_paths(path).filter(|entry| is_plain(entry)) {
-        finder.take(&entry);
+    for entry in std::env::split_paths(&person.path) {
+        // By its parts: a slash at the end is none.
+        let entry: PathBuf = entry.components().collect();
+        match (entry.to_str().is_some(), is_plain(&entry)) {
+            (false, _) => finder.leave_out(&entry, "its name is not UTF-8", false),
+            (true, true) => finder.take(&entry),
+            (true, false) => finder.take_relative(&entry),
+        }
     }
     let environments = app.map(environments).unwrap_or_default();
     for folder in &environments {
         finder.follow_links(&folder.join("bin"));
+        for library in python::libraries(folder) {
+            finder.look_at_packages(&library, Kind::Package);
+        }
+    }
+    if let Some(base) = person.python.as_deref().filter(|base| is_plain(base)) {
+        finder.take_packages(base);
     }
     let toolchains = &mut finder.found.toolchains;
     let within_app = |folder: &String| app.is_some_and(|app| Path::new(folder).starts_with(app));
@@ -92,28 +185,30 @@ pub fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
     finder.found
 }
 
-/// The virtual environments in an app's folder, which have its path in them: in it, or one folder below.
+/// The virtual environments in an app's folder, which have its path in them.
 fn environments(app: &Path) -> Vec<PathBuf> {
-    let folders = |of: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(of).into_iter().flatten().flatten();
-        entries
+    let is_one =
+        |folder: &Path| folder.join("pyvenv.cfg").is_file() || folder.join("conda-meta").is_dir();
+    let (mut folders, mut next, mut found) = (vec![app.to_owned()], 0, Vec::new());
+    // Those that are near come first.
+    while let Some(folder) = folders.get(next) {
+        let mut below: Vec<_> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
             .take(MAX_LOOKED_AT)
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter(|entry| entry.file_name() != ".git" && entry.file_name() != "node_modules")
             .map(|entry| entry.path())
-            .collect()
-    };
-    let near = folders(app);
-    let far = near.iter().flat_map(|folder| folders(folder));
-    let mut all: Vec<_> = near
-        .iter()
-        .cloned()
-        .chain(far)
-        .take(MAX_LOOKED_AT)
-        .collect();
-    all.retain(|folder| folder.join("pyvenv.cfg").is_file() || folder.join("conda-meta").is_dir());
-    all.sort();
-    all
+            .collect();
+        below.truncate(MAX_LOOKED_AT.saturating_sub(folders.len()));
+        let (environments, others): (Vec<_>, Vec<_>) = below.into_iter().partition(|it| is_one(it));
+        found.extend(environments);
+        folders.extend(others);
+        next += 1;
+    }
+    found.sort();
+    found
 }
 
 /// A folder that programs need, and the variables that go with it, each with the folder that it names.
@@ -133,6 +228,64 @@ struct Finder {
 }
 
 impl Finder {
+    fn leave_out(&mut self, folder: &Path, why: &'static str, usual: bool) {
+        self.found.left_out.push(LeftOut {
+            folder: folder.to_owned(),
+            why,
+            usual,
+        });
+    }
+
+    /// An entry that is relative means a folder of the app's, where it is run; a mere colon too many means nothing.
+    fn take_relative(&mut self, entry: &Path) {
+        if entry.components().any(|part| part == Component::ParentDir) {
+            return self.leave_out(entry, "it leads up and out of a folder", false);
+        }
+        let gone = |app: &PathBuf| !app.join(entry).is_dir();
+        if entry.as_os_str().is_empty() || self.app.as_ref().is_some_and(gone) {
+            return;
+        }
+        let inside: PathBuf = Path::new("/app").join(entry).components().collect();
+        self.add_path(&inside);
+    }
+
+    /// Packages of the user's own, for Python, which looks for them in `HOME`: that is another one in a dyno.
+    fn take_packages(&mut self, base: &Path) {
+        let libraries = python::libraries(base);
+        let Some(text) = base.to_str().filter(|_| !libraries.is_empty()) else {
+            return;
+        };
+        if !is_shown(base) && !self.is_of_app(base) {
+            if let Some((why, usual)) = self.why_not(&base.join("lib"), false) {
+                return self.leave_out(base, why, usual);
+            }
+            self.add(alone(libraries.clone()));
+        }
+        let env = &mut self.found.toolchains.env;
+        env.insert("PYTHONUSERBASE".to_owned(), text.to_owned());
+        for library in libraries {
+            self.look_at_packages(&library, Kind::UserPackage);
+        }
+    }
+
+    fn look_at_packages(&mut self, library: &Path, kind: Kind) {
+        for (name, target) in python::editable(library) {
+            if target.is_dir() && !self.is_seen(&target) {
+                self.found.hollow.push(Hollow { kind, name, target });
+            }
+        }
+    }
+
+    /// Whether dynos see what is at `target`, as far as is known by now.
+    fn is_seen(&self, target: &Path) -> bool {
+        let seen = |folder: &String| {
+            let real = Path::new(folder).canonicalize();
+            target.starts_with(folder) || real.is_ok_and(|real| target.starts_with(real))
+        };
+        let folders = &self.found.toolchains.folders;
+        is_shown(target) || self.is_of_app(target) || folders.iter().any(seen)
+    }
+
     fn take(&mut self, entry: &Path) {
         let standard = DEFAULT_PATH.split(':').chain(NOT_FOR_APPS.iter().copied());
         let is_standard = |path: &Path| standard.clone().any(|known| Path::new(known) == path);
@@ -173,11 +326,7 @@ impl Finder {
             false => (real.as_path(), self.needs(&real)),
         };
         match self.why_not(entry, false) {
-            Some((why, usual)) => self.found.left_out.push(LeftOut {
-                folder: entry.to_owned(),
-                why,
-                usual,
-            }),
+            Some((why, usual)) => self.leave_out(entry, why, usual),
             None => {
                 self.add_path(entry);
                 self.add(needs);
@@ -288,11 +437,19 @@ impl Finder {
     }
 
     fn add(&mut self, needs: Vec<Need>) {
+        let left_out = &mut self.found.left_out;
         let Toolchains { folders, env, .. } = &mut self.found.toolchains;
         for (folder, variables) in needs {
             let known = folders.iter().any(|known| folder.starts_with(known));
-            if !known && folder.exists() && folders.len() < MAX_TOOLCHAIN_FOLDERS {
-                folders.extend(folder.to_str().map(str::to_owned));
+            if !known && folder.exists() {
+                match folders.len() < MAX_TOOLCHAIN_FOLDERS {
+                    true => folders.extend(folder.to_str().map(str::to_owned)),
+                    false => left_out.push(LeftOut {
+                        folder: folder.clone(),
+                        why: "a release has 64 folders of toolchains at most",
+                        usual: false,
+                    }),
+                }
             }
             for (name, folder) in variables.into_iter().filter(|(_, folder)| folder.is_dir()) {
                 env.extend(
@@ -306,22 +463,14 @@ impl Finder {
 
     /// Where packages of the user's own lie, for programs that look for them in `HOME`, which is another one in a dyno.
     fn add_variables(&mut self, entry: &Path) {
-        let Some((home, inside)) = self.inside_home(entry) else {
+        let Some((_, inside)) = self.inside_home(entry) else {
             return;
         };
-        let env = &mut self.found.toolchains.env;
-        let local = home.join(".local");
-        if inside == Path::new(".local/bin") && has_user_site(&local) {
-            env.extend(
-                local
-                    .to_str()
-                    .map(|text| ("PYTHONUSERBASE".to_owned(), text.to_owned())),
-            );
-        }
         // `gem install --user-install`: the folder above `bin` holds the gems.
         let of_gems = inside.starts_with(".gem") || inside.starts_with(".local/share/gem");
         if of_gems && let Some(gems) = entry.parent().and_then(Path::to_str) {
             // A colon at the end stands for the places that Ruby knows by itself.
+            let env = &mut self.found.toolchains.env;
             env.insert("GEM_PATH".to_owned(), format!("{gems}:"));
         }
     }
@@ -336,21 +485,21 @@ impl Finder {
             let Ok(target) = link.path().canonicalize() else {
                 continue;
             };
-            let folders = &self.found.toolchains.folders;
-            let seen = |folder: &String| {
-                let real = Path::new(folder).canonicalize();
-                target.starts_with(folder) || real.is_ok_and(|real| target.starts_with(real))
-            };
-            if is_shown(&target) || self.is_of_app(&target) || folders.iter().any(seen) {
+            if self.is_seen(&target) {
                 continue;
             }
             // Not what lies anywhere: a folder of programs.
-            let Some(programs) = target.parent().filter(|folder| is_of_programs(folder)) else {
-                continue;
-            };
-            if self.why_not(programs, true).is_none() {
-                let needs = self.needs(programs);
-                self.add(needs);
+            let programs = target.parent().filter(|folder| is_of_programs(folder));
+            match programs.filter(|programs| self.why_not(programs, true).is_none()) {
+                Some(programs) => {
+                    let needs = self.needs(programs);
+                    self.add(needs);
+                }
+                None => self.found.hollow.push(Hollow {
+                    kind: Kind::Program,
+                    name: link.file_name().to_string_lossy().into_owned(),
+                    target,
+                }),
             }
         }
     }
@@ -359,18 +508,6 @@ impl Finder {
 /// An absolute path without a way back in it.
 fn is_plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
-}
-
-/// Whether pip has put packages of the user's own below `local`.
-fn has_user_site(local: &Path) -> bool {
-    let entries = fs::read_dir(local.join("lib"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries.take(MAX_LOOKED_AT).any(|entry| {
-        let python = entry.file_name().to_string_lossy().starts_with("python");
-        python && entry.path().join("site-packages").is_dir()
-    })
 }
 
 #[cfg(test)]
@@ -385,6 +522,15 @@ mod tests {
             std::fs::create_dir_all(home.path().join(folder)).unwrap();
         }
         home
+    }
+
+    fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
+        let person = Person {
+            path: path.into(),
+            home: home.to_owned(),
+            python: Some(home.join(".local")),
+        };
+        super::find(&person, app)
     }
 
     fn found(home: &Path, entries: &[&str]) -> Toolchains {
@@ -453,7 +599,8 @@ mod tests {
         let home = home(&["a"]);
         assert!(found(home.path(), &["", "a/../../etc"]).is_empty());
         let none = |path: &str, home: &Path| find(path, home, None).toolchains.is_empty();
-        assert!(none("/usr/bin:relative:", home.path()));
+        assert!(none("/usr/bin::", home.path()));
+        assert!(none("/usr/bin:..:../bin:a/../../b", home.path()));
         assert!(none("/usr/bin:/usr/sbin", Path::new("/")));
     }
 
@@ -589,6 +736,11 @@ mod tests {
         let app = home.path().join("shop");
         let text = app.to_str().unwrap().to_owned();
         assert_eq!(find("", home.path(), Some(&app)).toolchains.app, None);
+        // However deep it is.
+        std::fs::create_dir_all(app.join("a/b/c/d")).unwrap();
+        std::fs::write(app.join("a/b/c/d/pyvenv.cfg"), "").unwrap();
+        assert!(find("", home.path(), Some(&app)).toolchains.app.is_some());
+        std::fs::remove_file(app.join("a/b/c/d/pyvenv.cfg")).unwrap();
         std::fs::write(app.join("backend/venv/pyvenv.cfg"), "").unwrap();
         assert_eq!(
             find("", home.path(), Some(&app)).toolchains.app,
@@ -603,5 +755,89 @@ mod tests {
         // Never the app's folder itself: it is the slug that is there.
         let own = |name: &str| format!("{text}/backend/venv/{name}");
         assert_eq!(toolchains.folders, [own("bin"), own("pyvenv.cfg")]);
+    }
+
+    #[test]
+    fn a_relative_entry_is_of_the_apps_folder() {
+        let home = home(&["shop/node_modules/.bin"]);
+        let path = "node_modules/.bin:./gone:.:/usr/bin";
+        let app = home.path().join("shop");
+        let paths = |app| find(path, home.path(), app).toolchains.path;
+        assert_eq!(paths(Some(&*app)), ["/app/node_modules/.bin", "/app"]);
+        assert_eq!(paths(None), ["/app/node_modules/.bin", "/app/gone", "/app"]);
+    }
+
+    #[test]
+    fn an_entry_that_is_no_text_leaves_the_others() {
+        use std::os::unix::ffi::OsStringExt;
+        let home = home(&["tools/bin"]);
+        let tools = home.path().join("tools/bin");
+        let mut path = b"/odd\xff:".to_vec();
+        path.extend(tools.as_os_str().as_encoded_bytes());
+        path.extend(b"/");
+        let person = Person {
+            path: OsString::from_vec(path),
+            home: home.path().to_owned(),
+            python: None,
+        };
+        let found = super::find(&person, None);
+        // Without the slash.
+        assert_eq!(found.toolchains.path, [tools.to_str().unwrap()]);
+        assert_eq!(found.left_out[0].why, "its name is not UTF-8");
+        // What git has put there is not the user's.
+        let none = super::find(&person.without(&tools), None).toolchains;
+        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn packages_of_the_users_own_need_no_entry_of_the_path() {
+        let home = home(&[
+            ".local/lib/python3.11/site-packages",
+            "own/lib/python3.9/site-packages",
+            "dev",
+        ]);
+        let at = |path: &str| home.path().join(path);
+        let pth = at("own/lib/python3.9/site-packages/dev.pth");
+        std::fs::write(pth, at("dev").to_str().unwrap()).unwrap();
+        for (base, library) in [
+            (Some(".local"), ".local/lib/python3.11"),
+            (Some("own"), "own/lib/python3.9"),
+            (None, ""),
+        ] {
+            let person = Person {
+                path: "/usr/bin".into(),
+                home: home.path().to_owned(),
+                python: base.map(at),
+            };
+            let found = super::find(&person, None);
+            let Some(base) = base else {
+                assert!(found.toolchains.is_empty());
+                continue;
+            };
+            assert_eq!(relative(home.path(), &found.toolchains.folders), [library]);
+            let told = found.toolchains.env["PYTHONUSERBASE"].as_str();
+            assert_eq!(told, at(base).to_str().unwrap());
+            assert_eq!(found.hollow.len(), usize::from(base == "own"));
+        }
+    }
+
+    #[test]
+    fn a_home_is_the_systems_word_where_no_variable_names_one() {
+        let users = "root:x:0:0::/root:/bin/sh\nodd\nada:x:1000:1000:Ada,:/home/ada:/bin/sh\n";
+        assert_eq!(home_in(users, 1000), Some("/home/ada".into()));
+        assert_eq!(home_in(users, 7), None);
+    }
+
+    #[test]
+    fn programs_that_lead_where_dynos_see_nothing_are_told() {
+        let home = home(&[".local/bin", "dev/tool"]);
+        std::fs::write(home.path().join("dev/tool/run.sh"), "").unwrap();
+        link(home.path(), ".local/bin/devtool", "dev/tool/run.sh");
+        let path = home.path().join(".local/bin");
+        let hollow = find(path.to_str().unwrap(), home.path(), None).hollow;
+        assert_eq!(
+            (&*hollow[0].name, hollow[0].kind),
+            ("devtool", Kind::Program)
+        );
     }
 }

@@ -35,7 +35,7 @@ use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
 use crate::stack::{Stack, is_shown};
 use crate::terminal;
-use crate::toolchain::{self, Found, LeftOut};
+use crate::toolchain::{self, Found, Hollow, Kind, LeftOut, Loss, Person};
 
 /// What the server takes a tarball as.
 pub const TARBALL: &str = "application/gzip";
@@ -426,15 +426,12 @@ fn toolchains_for(context: &Context, root: Option<&Path>) -> Found {
 
 /// What this user has installed and has in the `PATH`. `root` is the folder that becomes the app.
 pub fn own_toolchains(root: Option<&Path>) -> Found {
-    match (std::env::var("PATH"), std::env::var_os("HOME")) {
-        (Ok(path), Some(home)) => toolchain::find(&path, Path::new(&home), root),
-        _ => Found::default(),
-    }
+    toolchain::find(&Person::of_process(), root)
 }
 
-/// What to say of folders of the `PATH` that dynos will not have. Of those that many have in it, only where a process
-/// type's program is in one and nowhere else.
-fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
+/// What to say of folders of the `PATH` that dynos will not have, and of what leads out of those that they have. Of what
+/// many have there, only what a process type's program needs.
+pub fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
     let has = |folder: &Path, program: &str| folder.join(program).is_file();
     let elsewhere = |program: &str| {
         let paths = found.toolchains.path.iter().map(String::as_str);
@@ -442,21 +439,42 @@ fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
             .chain(DEFAULT_PATH.split(':'))
             .any(|folder| has(Path::new(folder), program))
     };
-    let programs: Vec<_> = types
-        .iter()
-        .flat_map(|(_, command)| command.split_whitespace())
-        .filter(|word| !word.contains('/') && !elsewhere(word))
-        .collect();
+    let words = words_of(types);
+    let programs: Vec<_> = words.iter().filter(|word| !elsewhere(word)).collect();
     let matters =
         |it: &&LeftOut| !it.usual || programs.iter().any(|program| has(&it.folder, program));
     let told = found.left_out.iter().filter(matters);
-    told.map(|LeftOut { folder, why, .. }| {
+    let folders = told.map(|LeftOut { folder, why, .. }| {
         format!(
             "dynos do not have `{}` of your PATH: {why}",
             folder.display()
         )
-    })
-    .collect()
+    });
+    let for_python = words.iter().any(|word| word.starts_with("python"));
+    let hollow = found.hollow.iter().filter(|it| match it.kind {
+        Kind::Program => words.contains(&&*it.name),
+        Kind::Package => true,
+        Kind::UserPackage => for_python,
+    });
+    let hollow = hollow.map(|Hollow { kind, name, target }| {
+        let what = match kind {
+            Kind::Program => "program",
+            Kind::Package | Kind::UserPackage => "package",
+        };
+        let target = target.display();
+        format!(
+            "dynos do not have the {what} `{name}`: it leads to `{target}`, which they do not see"
+        )
+    });
+    folders.chain(hollow).collect()
+}
+
+/// The words of all commands that may be programs of the search path.
+fn words_of(types: &ProcessTypes) -> Vec<&str> {
+    let words = types
+        .iter()
+        .flat_map(|(_, command)| command.split_whitespace());
+    words.filter(|word| !word.contains('/')).collect()
 }
 
 /// Says which toolchains an app had until `release`, since a deploy from another shell, as cron's or an editor's, leaves
@@ -468,22 +486,40 @@ pub fn tell_of_lost_toolchains(context: &mut Context, app: &str, release: &Relea
     let path = app_path(app, &format!("/releases/{before}"));
     let before: Result<Release> = context.client().and_then(|client| client.get(&path));
     let Ok(before) = before else { return };
-    let lost: Vec<_> = before
-        .toolchains
-        .path
+    let (old, new) = (before.version, release.version);
+    if context.is_far() {
+        // Its folders are the other host's.
+        if !before.toolchains.is_empty() && release.toolchains.is_empty() {
+            tell!(
+                "warning: dynos of v{old} had toolchains of a home on the server's host, and those of v{new} have none: \
+                 a deploy from another host brings none. Deploy on that host or by `git push`, or `dyno rollback v{old}`"
+            );
+        }
+        return;
+    }
+    let words = words_of(&release.process_types);
+    let lost = toolchain::lost(&before.toolchains, &release.toolchains, &words);
+    let folders: Vec<_> = lost
         .iter()
-        .filter(|folder| !release.toolchains.path.contains(folder))
-        .map(|folder| format!("`{folder}`"))
+        .filter_map(|loss| match loss {
+            Loss::Folder(folder) => Some(format!("`{}`", folder.display())),
+            Loss::Program(..) => None,
+        })
         .collect();
-    if !lost.is_empty() {
+    if !folders.is_empty() {
         tell!(
-            "warning: dynos of v{} had {} in their PATH, and those of v{} do not: this shell's PATH lacks it. \
-             Deploy from one that has it, or `dyno rollback v{}`",
-            before.version,
-            lost.join(", "),
-            release.version,
-            before.version
+            "warning: dynos of v{old} had {} in their PATH, and those of v{new} do not: this shell's PATH lacks it. \
+             Deploy from one that has it, or `dyno rollback v{old}`",
+            folders.join(", ")
         );
+    }
+    for loss in &lost {
+        if let Loss::Program(program, folder) = loss {
+            tell!(
+                "warning: dynos of v{new} do not have `{program}`, which the Procfile names: those of v{old} had it in `{}`",
+                folder.display()
+            );
+        }
     }
 }
 

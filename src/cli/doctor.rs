@@ -1,7 +1,5 @@
 //! `dyno doctor`: what this host offers to dynos, what is used, what that is worth, and what to do about the rest.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::context::Context;
@@ -12,7 +10,7 @@ use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::refusal::{self, Facts};
 use crate::settings;
-use crate::toolchain::{self, LeftOut};
+use crate::toolchain::{self, LeftOut, Person};
 
 /// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
 const NAMESPACES: &[(bool, &str)] = &[
@@ -200,9 +198,7 @@ fn remedies(context: &Context) -> std::io::Result<()> {
 }
 
 fn toolchains() -> std::io::Result<()> {
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let found = toolchain::find(&path, Path::new(&home), None);
+    let found = toolchain::find(&Person::of_process(), None);
     let folders = found.toolchains.folders;
     if !folders.is_empty() {
         say!("")?;

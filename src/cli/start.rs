@@ -125,6 +125,10 @@ impl Start {
         let port_may_move = port.is_none();
         let (sender, events) = crossbeam_channel::unbounded();
         pass_signals_on(sender.clone())?;
+        let found = own_toolchains(Some(&root));
+        for warning in deploy::left_out(&found, &types) {
+            tell!("warning: {warning}");
+        }
         let mut request = CreateSession {
             id: None,
             folder: folder(&root)?,
@@ -137,7 +141,7 @@ impl Start {
             formation,
             live: (!self.slug).then(|| Live {
                 process_types: without_release_phase(&types),
-                toolchains: own_toolchains(None).toolchains,
+                toolchains: found.toolchains,
             }),
         };
         let (hold, session) = hold::begin(&mut context, &request)?;

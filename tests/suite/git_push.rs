@@ -970,3 +970,22 @@ fn git_remote_says_what_is_missing() {
         "`dyno git:remote`",
     );
 }
+
+#[test]
+fn what_git_adds_to_the_path_of_its_hooks_is_no_toolchain() {
+    if lacks("git") {
+        return;
+    }
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    checkout.push().succeeds();
+    let release = host
+        .dyno(&checkout.folder, &["releases:info", "--json"])
+        .finish()
+        .text();
+    assert!(!release.contains("git-core"), "{release}");
+    host.dyno(&checkout.folder, &["deploy"])
+        .finish()
+        .succeeds()
+        .does_not_mention("in their PATH");
+}

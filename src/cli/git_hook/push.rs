@@ -1,6 +1,7 @@
 //! One push: its commit is built, its branch moved, and whoever pushes sees it come up.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
 use crate::cli::context::{Context, app_path};
-use crate::cli::deploy::{own_toolchains, tell_of_lost_toolchains};
+use crate::cli::deploy::tell_of_lost_toolchains;
 use crate::cli::launch;
 use crate::client::is_lost;
 use crate::error::{tell, tell_part};
+use crate::release::Toolchains;
 use crate::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
+use crate::toolchain::{self, Person};
 
 /// Between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -111,7 +114,7 @@ fn build(
         },
         toolchains: std::env::var_os(FROM_AFAR)
             .is_none()
-            .then(|| own_toolchains(None).toolchains),
+            .then(|| toolchains_of_pusher(repository)),
     };
     let path = app_path(&repository.app_id, "/builds");
     let build: Build = context.client()?.post(&path, &request)?;
@@ -126,6 +129,14 @@ fn build(
         }
         _ => Ok(None),
     }
+}
+
+/// What whoever pushes has in the `PATH`, but for what git adds to it for its hooks.
+fn toolchains_of_pusher(repository: &Repository) -> Toolchains {
+    let of_git = std::env::var_os("GIT_EXEC_PATH").map(PathBuf::from);
+    let of_git = of_git.or_else(|| repository.ask(&["--exec-path"]).ok().map(PathBuf::from));
+    let person = Person::of_process().without(&of_git.unwrap_or_default());
+    toolchain::find(&person, None).toolchains
 }
 
 /// Shows the log of a build until it has ended, whatever becomes of the server meanwhile.
