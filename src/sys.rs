@@ -12,6 +12,7 @@ pub mod held;
 pub mod image;
 pub mod memory;
 pub mod mount;
+pub mod pattern;
 pub mod process;
 pub mod signal;
 pub mod socket;

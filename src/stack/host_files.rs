@@ -1,7 +1,7 @@
 //! The files that tell the inside of a dyno who and where it is: users, host name, names and name servers, and what ssh
 //! reads. They cover the stack's, and change with the host's while the dyno lives.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -171,24 +171,6 @@ fn hosts(of_host: &str, hostname: &str) -> String {
     text
 }
 
-/// Whether `name` is meant by `pattern`, in which `*` stands for any letters and `?` for one.
-pub(super) fn matches(pattern: &OsStr, name: &OsStr) -> bool {
-    fn rest(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern, name) {
-            ([], []) => true,
-            ([b'*', more @ ..], _) => (0..=name.len()).any(|skipped| rest(more, &name[skipped..])),
-            ([b'?', more @ ..], [_, others @ ..]) => rest(more, others),
-            ([letter, more @ ..], [same, others @ ..]) if letter == same => rest(more, others),
-            _ => false,
-        }
-    }
-    let (pattern, name) = (pattern.as_encoded_bytes(), name.as_encoded_bytes());
-    // As for a shell: what is hidden is not meant by a star.
-    let hidden = name.first() == Some(&b'.') && pattern.first() != Some(&b'.');
-    let stars = pattern.iter().filter(|letter| **letter == b'*').count();
-    !hidden && stars <= 8 && rest(pattern, name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -294,25 +276,6 @@ mod tests {
             assert!(
                 watched.contains(&root.path().join(path)),
                 "{path}: {watched:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn patterns_are_a_shells() {
-        for (pattern, name, meant) in [
-            ("*.conf", "a.conf", true),
-            ("*.conf", ".conf", false),
-            ("*", "a", true),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("abc", "abc", true),
-            ("*.conf", "a.conf~", false),
-        ] {
-            assert_eq!(
-                matches(OsStr::new(pattern), OsStr::new(name)),
-                meant,
-                "{pattern} {name}"
             );
         }
     }

@@ -9,8 +9,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::host_files::matches;
 use super::{Stack, is_shown};
+use crate::sys::pattern::is_meant;
 
 /// The system's configuration; what it includes is relative to its folder.
 const CONFIG: &str = "/etc/ssh/ssh_config";
@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 16;
 
 /// More files than any host includes.
 const MAX_FILES: usize = 64;
+
+/// How many paths one pattern may mean.
+const MAX_LOOKED_AT: usize = 1_024;
 
 /// The files that ssh's configuration includes, by their paths inside, with their contents.
 pub(super) fn included(stack: &Stack) -> Vec<(PathBuf, String)> {
@@ -58,40 +61,63 @@ fn includes(line: &str) -> Vec<PathBuf> {
         return Vec::new();
     }
     let rest = rest.trim_start();
-    let mut rest = rest.strip_prefix('=').unwrap_or(rest);
-    let mut paths = Vec::new();
+    let words = words(rest.strip_prefix('=').unwrap_or(rest)).unwrap_or_default();
+    // The dyno's own home is another matter.
+    let paths = words.iter().filter(|word| !word.starts_with('~'));
+    paths.map(|word| Path::new("/etc/ssh").join(word)).collect()
+}
+
+/// The words of a line, up to a comment, in OpenSSH's way: in quotes of either kind, and a backslash counts before those,
+/// itself, and a space. None where quotes are left open, which ssh refuses.
+fn words(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut letters) = (Vec::new(), line.chars().peekable());
     loop {
-        rest = rest.trim_start();
-        let word = match rest.strip_prefix('"') {
-            Some(quoted) => quoted.split('"').next().unwrap_or_default(),
-            None => rest.split_whitespace().next().unwrap_or_default(),
-        };
-        if word.is_empty() || word.starts_with('#') {
-            return paths;
+        while letters
+            .next_if(|letter| letter.is_ascii_whitespace())
+            .is_some()
+        {}
+        if letters.peek().is_none_or(|letter| *letter == '#') {
+            return Some(words);
         }
-        let quotes = if rest.starts_with('"') { 2 } else { 0 };
-        rest = rest.get(word.len() + quotes..).unwrap_or_default();
-        // The dyno's own home is another matter.
-        if !word.starts_with('~') {
-            paths.push(Path::new("/etc/ssh").join(word));
+        let (mut word, mut quote) = (String::new(), None);
+        loop {
+            match (letters.next(), quote) {
+                (None, Some(_)) => return None,
+                (None, None) => break,
+                (Some('\\'), _) => {
+                    let is_meant = |next: &char| {
+                        matches!(next, '"' | '\'' | '\\') || (*next == ' ' && quote.is_none())
+                    };
+                    word.push(letters.next_if(is_meant).unwrap_or('\\'));
+                }
+                (Some(' ' | '\t'), None) => break,
+                (Some(letter @ ('"' | '\'')), None) => quote = Some(letter),
+                (Some(letter), Some(open)) if letter == open => quote = None,
+                (Some(letter), _) => word.push(letter),
+            }
         }
+        words.push(word);
     }
 }
 
-/// The files that a pattern means, sorted. Only its last part may have wildcards.
+/// The files that a pattern means, sorted. Each of its parts may have wildcards.
 fn expand(stack: &Stack, pattern: &Path) -> Vec<PathBuf> {
-    let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
-        return Vec::new();
-    };
-    let wild = |name: &OsStr| name.as_encoded_bytes().iter().any(|b| b"*?".contains(b));
-    if !wild(name) {
-        return vec![pattern.to_owned()];
+    let is_wild = |name: &OsStr| name.as_encoded_bytes().iter().any(|b| b"*?[\\".contains(b));
+    let mut paths = vec![PathBuf::new()];
+    for part in pattern.components().map(|part| part.as_os_str()) {
+        if !is_wild(part) {
+            paths.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        let below = |folder: &PathBuf| {
+            let entries = fs::read_dir(stack.at(folder)).into_iter().flatten();
+            let names = entries.flatten().map(|entry| entry.file_name());
+            let meant = names.filter(|name| is_meant(part, name));
+            meant.map(|name| folder.join(name)).collect::<Vec<_>>()
+        };
+        paths = paths.iter().flat_map(below).take(MAX_LOOKED_AT).collect();
+        paths.sort();
     }
-    let entries = fs::read_dir(stack.at(folder)).into_iter().flatten();
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let meant = names.filter(|entry| matches(name, entry));
-    let mut paths: Vec<_> = meant.map(|entry| folder.join(entry)).collect();
-    paths.sort();
     paths
 }
 
@@ -116,10 +142,53 @@ mod tests {
             ("Include", &[]),
             ("#Include /x", &[]),
             ("Includes /x", &[]),
-            ("Include \"/x", &["/x"]),
+            // Quotes that are left open are an error to ssh.
+            ("Include \"/x", &[]),
+            (
+                "Include '/x y' \"it's\" a'b c'd",
+                &["/x y", "/etc/ssh/it's", "/etc/ssh/ab cd"],
+            ),
+            (
+                r"Include /a\ b 10\-c \'d 'e\ f'",
+                &["/a b", r"/etc/ssh/10\-c", "/etc/ssh/'d", r"/etc/ssh/e\ f"],
+            ),
+            ("Include a#b #c", &["/etc/ssh/a#b"]),
         ] {
             let wanted: Vec<_> = paths.iter().map(PathBuf::from).collect();
             assert_eq!(includes(line), wanted, "{line}");
+        }
+    }
+
+    #[test]
+    fn each_part_of_a_pattern_is_a_globs() {
+        let root = tempfile::tempdir().unwrap();
+        for file in [
+            "x.d/10-a.conf",
+            "x.d/b.conf",
+            "y.d/10-a.conf",
+            "x.d/.h.conf",
+            "f[1]",
+        ] {
+            let path = root.path().join("etc/ssh").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        for (pattern, files) in [
+            ("x.d/[0-9]*.conf", &["x.d/10-a.conf"][..]),
+            ("x.d/[[:alpha:]]*.conf", &["x.d/b.conf"]),
+            ("x.d/[!0-9]*", &["x.d/b.conf"]),
+            ("?.d/10-a.conf", &["x.d/10-a.conf", "y.d/10-a.conf"]),
+            (r"x.d/10\-a.conf", &["x.d/10-a.conf"]),
+            (r"f\[1\]", &["f[1]"]),
+            ("*.d/b.conf", &["x.d/b.conf", "y.d/b.conf"]),
+            ("x.d/{b,c}.conf", &["x.d/{b,c}.conf"]),
+        ] {
+            let base = Path::new("/etc/ssh");
+            let wanted: Vec<_> = files.iter().map(|file| base.join(file)).collect();
+            assert_eq!(expand(&stack, &base.join(pattern)), wanted, "{pattern}");
         }
     }
 
