@@ -4,7 +4,9 @@
 //! the program is there and does not work. What services keep there (databases, containers, mail, keys, the homes of
 //! their users) is never shown.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use super::{MEMORY_FOLDER_MB, Stack};
 use crate::sandbox::plan::{Access, Step};
@@ -19,6 +21,8 @@ const DATA: &[&str] = &[
     "/var/lib/coq",
     "/var/lib/emacsen-common",
     "/var/lib/octave",
+    // Whom TLS believes, on openSUSE.
+    "/var/lib/ca-certificates",
     // Formats, maps and fonts of TeX; character maps of Ghostscript; catalogs of XML and SGML; LibreOffice's settings.
     "/var/lib/texmf",
     "/var/lib/tex-common",
@@ -66,6 +70,15 @@ pub(super) fn is_shown(path: &Path) -> bool {
     DATA.iter().chain(own).any(|shown| path.starts_with(shown))
 }
 
+/// Where programs look for whom to believe.
+const TRUST: &[&str] = &["/etc/ssl", "/etc/pki", "/etc/ca-certificates"];
+
+/// How deep below those links are looked for, how many entries of each folder are, and how many places they may lead to.
+/// Each start of a dyno looks, and a folder of certificates that has more is none of links to elsewhere.
+const TRUST_DEPTH: usize = 3;
+const MAX_LOOKED_AT: usize = 64;
+const MAX_TRUST: usize = 32;
+
 impl Stack {
     /// The steps that make a dyno's `/var`; `/var/run` is `/run`.
     pub(super) fn var(&self) -> Vec<Step> {
@@ -86,6 +99,7 @@ impl Stack {
                     access: Access::ReadOnly,
                 }),
         );
+        steps.extend(self.trusted());
         let own = OWN.iter().filter(|(path, _)| there(path));
         steps.extend(own.map(|(path, mode)| Step::Memory {
             target: path.into(),
@@ -94,11 +108,57 @@ impl Stack {
         }));
         steps
     }
+
+    /// Where links among the certificates in `/etc` lead that a dyno does not see by itself, if all may read it. A
+    /// distribution keeps there what it makes of the certificates of packages and of the administrator.
+    fn trusted(&self) -> Vec<Step> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut folders: Vec<_> = TRUST.iter().map(|path| (PathBuf::from(path), 0)).collect();
+        while let Some((folder, depth)) = folders.pop() {
+            let entries = fs::read_dir(self.at(&folder)).into_iter().flatten();
+            for entry in entries.flatten().take(MAX_LOOKED_AT) {
+                let path = folder.join(entry.file_name());
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && depth < TRUST_DEPTH => {
+                        folders.push((path, depth + 1));
+                    }
+                    Ok(kind) if kind.is_symlink() => {
+                        let target = self.inside(&path);
+                        let known = DATA.iter().map(Path::new);
+                        let known = known.chain(found.iter().map(PathBuf::as_path));
+                        let seen = super::is_shown(&target)
+                            || known.into_iter().any(|known| target.starts_with(known));
+                        if !seen && target.starts_with("/var") && self.is_public(&target) {
+                            found.push(target);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        found.truncate(MAX_TRUST);
+        let bind = |target: PathBuf| Step::Bind {
+            source: self.at(&target),
+            target,
+            access: Access::ReadOnly,
+        };
+        found.into_iter().map(bind).collect()
+    }
+
+    /// Whether there is a file or folder that all may read.
+    fn is_public(&self, path: &Path) -> bool {
+        let metadata = fs::metadata(self.at(path));
+        metadata.is_ok_and(|it| {
+            let needed = if it.is_dir() { 0o005 } else { 0o004 };
+            (it.is_dir() || it.is_file()) && it.permissions().mode() & needed == needed
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -139,5 +199,44 @@ mod tests {
             targets(|step| matches!(step, Step::Memory { .. })),
             [Path::new("/var/lib/php/sessions")]
         );
+    }
+
+    #[test]
+    fn certificates_are_there_wherever_the_links_to_them_lead() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for folder in [
+            "etc/ssl/private",
+            "etc/pki/tls",
+            "usr/share/ca",
+            "var/lib/ca-certificates/pem",
+            "var/lib/trust/pem",
+            "var/lib/keys",
+            "run/trust",
+        ] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::set_permissions(at("var/lib/keys"), fs::Permissions::from_mode(0o700)).unwrap();
+        for (link, to) in [
+            ("etc/ssl/certs", "../../var/lib/ca-certificates/pem"),
+            ("etc/pki/tls/certs", "/var/lib/trust/pem"),
+            ("etc/pki/tls/again", "/var/lib/trust/pem"),
+            ("etc/ssl/ca", "/usr/share/ca"),
+            ("etc/ssl/private/keys", "/var/lib/keys"),
+            ("etc/ssl/gone", "/var/lib/gone"),
+            ("etc/ssl/run", "/run/trust"),
+        ] {
+            symlink(to, at(link)).unwrap();
+        }
+        let stack = Stack {
+            root: root.path().to_owned(),
+        };
+        let steps = stack.var();
+        let bound = steps
+            .iter()
+            .filter(|step| matches!(step, Step::Bind { .. }));
+        let bound: Vec<_> = bound.map(Step::target).collect();
+        let wanted = ["/var/lib/ca-certificates", "/var/lib/trust/pem"].map(Path::new);
+        assert_eq!(bound, wanted);
     }
 }

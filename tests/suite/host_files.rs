@@ -156,6 +156,46 @@ fn ssh_starts_where_its_configuration_includes_files() {
 }
 
 #[test]
+fn ssh_starts_whatever_patterns_and_quotes_its_configuration_includes_files_by() {
+    if lacks("ssh") {
+        return;
+    }
+    let Some(host) = changed(
+        r#"mkdir -p /etc/ssh/x.d /etc/ssh/y.d
+           printf '%s\n' 'Include /etc/ssh/x.d/[0-9]*.conf' 'Include /etc/ssh/*/z.conf' "Include '/etc/ssh/a b'" \
+             'Include /etc/ssh/x.d/b\-c.conf' > /etc/ssh/ssh_config
+           for file in x.d/1 y.d/z x.d/b-c; do printf 'Host %s\n HostName found.test\n' "$file" > "/etc/ssh/$file.conf"; done
+           printf 'Host quoted\n HostName found.test\n' > '/etc/ssh/a b'"#,
+    ) else {
+        return;
+    };
+    let app = host.plain_app();
+    let look =
+        "for host in x.d/1 y.d/z x.d/b-c quoted; do ssh -G \"$host\" | grep '^hostname'; done";
+    host.run(&app, &["-q", look])
+        .finish()
+        .succeeds()
+        .prints(&"hostname found.test\n".repeat(4));
+}
+
+#[test]
+fn certificates_are_in_a_dyno_wherever_etc_leads_to_them() {
+    let Some(host) = changed(
+        "rm -rf /etc/ssl; mkdir -p /etc/ssl /etc/pki/own /var/lib/ca-certificates/pem /var/lib/own/trust
+         echo one > /var/lib/ca-certificates/pem/a; ln -s ../../var/lib/ca-certificates/pem /etc/ssl/certs
+         echo two > /var/lib/own/trust/a; ln -s /var/lib/own/trust /etc/pki/own/certs; echo secret > /var/lib/own/key",
+    ) else {
+        return;
+    };
+    let app = host.plain_app();
+    let look = "cat /etc/ssl/certs/a /etc/pki/own/certs/a; ls /var/lib/own";
+    host.run(&app, &["-q", look])
+        .finish()
+        .succeeds()
+        .prints("one\ntwo\ntrust\n");
+}
+
+#[test]
 fn data_of_programs_is_in_a_dyno_and_that_of_services_is_not() {
     let Some(host) = changed(
         "for folder in gems texmf mysql docker php/sessions; do mkdir -p /var/lib/$folder; done
