@@ -20,6 +20,12 @@ const SCREENS: [u16; 3] = [47, 1047, 1049];
 /// The most modes that are kept in mind, and bytes of a sequence. No program has as many.
 const MOST: usize = 64;
 
+/// The most titles that a terminal puts aside: xterm's number.
+const MOST_TITLES: usize = 10;
+
+/// Ends a string, and whatever was begun.
+const END: &str = "\x1b\\";
+
 /// See the [module](self).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Modes {
@@ -44,6 +50,16 @@ pub struct Modes {
     keys_pushed: u16,
     /// They were set to something without that.
     keys_set: bool,
+    /// Colours of the terminal's own that are others now: text, background, cursor…, by the number of the command.
+    colours: BTreeSet<u16>,
+    /// So are some of the palette.
+    palette: bool,
+    /// Titles that were put aside, and which: the window's, the icon's, both.
+    titles: Vec<u16>,
+    /// A progress is shown.
+    progress: bool,
+    /// What follows is a link.
+    link: bool,
 }
 
 /// Where in a sequence the last byte was.
@@ -57,6 +73,8 @@ enum Place {
     Charset(u8),
     /// Behind `ESC [`: all that came since.
     Control(Vec<u8>),
+    /// Behind `ESC ]`: the command, as far as it is kept, up to BEL or ESC.
+    Command(Vec<u8>),
     /// In a string that the terminal does not show: up to BEL or ESC.
     Hidden,
 }
@@ -82,6 +100,19 @@ impl Modes {
             self.place = match (std::mem::take(&mut self.place), byte) {
                 (Place::Hidden, 0x07) => Place::Text,
                 (Place::Hidden, byte) if byte != 0x1b => Place::Hidden,
+                (Place::Command(command), 0x07 | 0x1b) => {
+                    self.command(&command);
+                    match byte {
+                        0x1b => Place::Escape,
+                        _ => Place::Text,
+                    }
+                }
+                (Place::Command(mut command), byte) if !matches!(byte, 0x18 | 0x1a) => {
+                    if command.len() < MOST {
+                        command.push(byte);
+                    }
+                    Place::Command(command)
+                }
                 (_, 0x1b) => Place::Escape,
                 // These end any sequence.
                 (_, 0x18 | 0x1a) => Place::Text,
@@ -106,7 +137,7 @@ impl Modes {
                 }
                 // Control characters in the middle are obeyed, and the sequence goes on.
                 (Place::Control(parts), _) => Place::Control(parts),
-                (Place::Text | Place::Hidden, _) => Place::Text,
+                (Place::Text | Place::Hidden | Place::Command(_), _) => Place::Text,
             };
         }
     }
@@ -114,7 +145,8 @@ impl Modes {
     fn escape(&mut self, byte: u8) -> Place {
         match byte {
             b'[' => return Place::Control(Vec::new()),
-            b']' | b'P' | b'X' | b'^' | b'_' => return Place::Hidden,
+            b']' => return Place::Command(Vec::new()),
+            b'P' | b'X' | b'^' | b'_' => return Place::Hidden,
             b' '..=b'/' => return Place::Charset(byte),
             b'=' => self.keypad = true,
             b'>' => self.keypad = false,
@@ -147,7 +179,11 @@ impl Modes {
             }
             (None, b"", b'h') if self.ansi.len() < MOST => self.ansi.extend(numbers),
             (None, b"", b'l') => self.ansi.retain(|number| !numbers.contains(number)),
-            (None, b"", b'm') => self.style = numbers.last() != Some(&0),
+            (None, b"", b'm') => self.style = styled(&numbers, self.style),
+            (None, b"", b't') if first == 22 && self.titles.len() < MOST_TITLES => {
+                self.titles.push(numbers.get(1).copied().unwrap_or(0));
+            }
+            (None, b"", b't') if first == 23 => drop(self.titles.pop()),
             (None, b"", b'r') => self.margins = !digits.is_empty(),
             (None, b" ", b'q') => self.cursor = first != 0,
             (None, b"!", b'p') => {
@@ -169,6 +205,30 @@ impl Modes {
         }
     }
 
+    /// A command of the operating system's, as xterm calls it: a number, and what it is about.
+    fn command(&mut self, command: &[u8]) {
+        let text = String::from_utf8_lossy(command);
+        let (number, rest) = text.split_once(';').unwrap_or((&text, ""));
+        match number.parse::<u16>() {
+            Ok(4) => self.palette |= rest.split(';').skip(1).step_by(2).any(|it| it != "?"),
+            Ok(104) => self.palette &= !rest.is_empty(),
+            Ok(8) => {
+                self.link = rest
+                    .split_once(';')
+                    .is_some_and(|(_, link)| !link.is_empty())
+            }
+            Ok(9) if rest.starts_with("4;") => self.progress = !rest.starts_with("4;0"),
+            // Each further colour is that of the next number.
+            Ok(first @ 10..=19) => {
+                let told = (first..=19).zip(rest.split(';'));
+                let set = told.filter(|(_, colour)| !matches!(*colour, "" | "?"));
+                self.colours.extend(set.map(|(number, _)| number));
+            }
+            Ok(number @ 110..=119) => drop(self.colours.remove(&(number - 100))),
+            _ => {}
+        }
+    }
+
     fn switch(&mut self, number: u16, on: bool) {
         if LEFT_ALONE.contains(&number) || (1034..=1046).contains(&number) {
             return;
@@ -183,6 +243,22 @@ impl Modes {
     /// What switches everything off that is on; empty if nothing is.
     pub fn off(&self) -> Vec<u8> {
         let mut off = String::new();
+        // Else it would be a part of what was begun and never ended.
+        if self.place != Place::Text {
+            off += END;
+        }
+        if self.link {
+            off += &format!("\x1b]8;;{END}");
+        }
+        for number in &self.colours {
+            off += &format!("\x1b]{}{END}", number + 100);
+        }
+        if self.palette {
+            off += &format!("\x1b]104{END}");
+        }
+        if self.progress {
+            off += &format!("\x1b]9;4;0{END}");
+        }
         let (screens, others): (Vec<u16>, Vec<u16>) = self
             .private
             .iter()
@@ -220,11 +296,29 @@ impl Modes {
                 off += sequence;
             }
         }
+        for which in self.titles.iter().rev() {
+            off += &format!("\x1b[23;{which}t");
+        }
         for number in screens {
             off += &format!("\x1b[?{number}l");
         }
         off.into_bytes()
     }
+}
+
+/// Whether text has a style after these numbers, if it was `styled` before them. The numbers of a colour mean nothing else.
+fn styled(numbers: &[u16], mut styled: bool) -> bool {
+    let mut rest = numbers;
+    while let [number, others @ ..] = rest {
+        let colour = match (number, others) {
+            (38 | 48 | 58, [5, ..]) => 2,
+            (38 | 48 | 58, [2, ..]) => 4,
+            _ => 0,
+        };
+        styled = *number != 0;
+        rest = others.get(colour..).unwrap_or_default();
+    }
+    styled
 }
 
 #[cfg(test)]
@@ -260,6 +354,26 @@ mod tests {
             ("\x1b[2;10r", "\x1b7\x1b[r\x1b8"),
             ("\x1b[4h", "\x1b[4l"),
             ("\x1b[5 q", "\x1b[0 q"),
+            ("\x1b[38;5;0m", "\x1b[m"),
+            ("\x1b[48;2;0;0;0m", "\x1b[m"),
+            ("\x1b[0;58;5;0;1m", "\x1b[m"),
+            ("\x1b]11;#000000\x07", "\x1b]111\x1b\\"),
+            ("\x1b]10;red;blue\x1b\\", "\x1b]110\x1b\\\x1b]111\x1b\\"),
+            (
+                "\x1b]12;red\x07\x1b]4;1;red\x07",
+                "\x1b]112\x1b\\\x1b]104\x1b\\",
+            ),
+            (
+                "\x1b[22;0t\x1b]0;a title\x07\x1b[22;2t",
+                "\x1b[23;2t\x1b[23;0t",
+            ),
+            ("\x1b]9;4;1;50\x07", "\x1b]9;4;0\x1b\\"),
+            ("\x1b]8;;https://example.test/\x1b\\a", "\x1b]8;;\x1b\\"),
+            // What is not finished would swallow what comes next.
+            ("\x1b]0;a title", "\x1b\\"),
+            ("\x1bPq#0", "\x1b\\"),
+            ("\x1b[38;5", "\x1b\\"),
+            ("\x1b[1m\x1b", "\x1b\\\x1b[m"),
         ] {
             assert_eq!(left_on(&[printed]), off, "{printed:?}");
         }
@@ -279,7 +393,10 @@ mod tests {
             "\x1b[?25l\x1b[?1h\x1b[1m\x1b[4h\x1b[!p",
             // What it is about is not what it seems.
             "\x1b]0;a title [?25l \x0e\x07",
-            "\x1b]8;;https://example.test/\x1b\\a link",
+            "\x1b]8;;https://example.test/\x1b\\a link\x1b]8;;\x1b\\",
+            "\x1b]11;#fff\x07\x1b]111\x07\x1b]10;?\x07\x1b]4;1;?\x07\x1b]4;1;red\x07\x1b]104\x07",
+            "\x1b]9;4;1;50\x07\x1b]9;4;0\x07\x1b]9;a note\x07\x1b[22;0t\x1b[23;0t",
+            "\x1b[38;5;0;0m\x1b[48;2;0;0;0m\x1b[0m",
             "\x1bP$q\"p\x1b\\\x1b[6n\x1b[c\x1b[2J\x1b[?1$p\x1b[?3h",
             "\x1b[?10\x18h\x1b)0\x1b#8",
         ] {
@@ -293,7 +410,8 @@ mod tests {
             text in proptest::collection::vec(prop_oneof![
                 Just("\x1b[?1049h".as_bytes().to_vec()),
                 Just("\x1b[?25l\x0e".as_bytes().to_vec()),
-                Just("\x1b]2;x\x1b\\".as_bytes().to_vec()),
+                Just("\x1b]2;x\x1b\\\x1b]11;#000\x07".as_bytes().to_vec()),
+                Just("\x1b[22;0t\x1b]8;;x\x07\x1b[38;5;0m".as_bytes().to_vec()),
                 proptest::collection::vec(any::<u8>(), 0..5),
                 "[\x1b\\[?;0-9hlmru>=]{0,8}".prop_map(String::into_bytes),
             ], 0..20),
@@ -307,7 +425,6 @@ mod tests {
             cut_up.feed(&text[cut..]);
             prop_assert_eq!(&whole, &cut_up);
             // What is printed to tidy up does.
-            whole.feed(b"\x18");
             whole.feed(&whole.off());
             prop_assert_eq!(whole.off(), b"");
         }
