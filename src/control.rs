@@ -234,6 +234,16 @@ pub enum ToInit {
     FindSockets { inodes: Vec<u64> },
 }
 
+/// By what it is known that shared memory was too small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shortage {
+    /// A process has died of SIGBUS.
+    BusError,
+    /// There is none left.
+    Full,
+}
+
 /// From init to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -254,6 +264,9 @@ pub enum FromInit {
         status: Exit,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
+        /// How short shared memory was, if it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shared_memory: Option<Shortage>,
     },
     /// Which of the sockets that were asked for are the dyno's.
     Sockets { ours: Vec<u64> },

@@ -7,12 +7,14 @@
 //!
 //! Without a PID namespace it is not number 1 but does the same, and ends the others itself.
 
+mod stopped;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -21,7 +23,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::control::{self, FromInit, Streams, ToInit};
+use crate::control::{self, FromInit, Shortage, Streams, ToInit};
 use crate::dyno::env::command_of;
 use crate::dyno::{Exit, TerminalSettings};
 use crate::fault::{self, caught};
@@ -31,6 +33,8 @@ use crate::sandbox::Place;
 use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::sys::signal::reset_all;
 use crate::unexecutable;
+
+use self::stopped::StopWatch;
 
 /// What a pipe may hold, in bytes. With less, bulk data waits for wake-ups; with more, it has left the processor's
 /// cache before it is read (measured: 64 KiB takes half as long again, 1 MiB a fifth). A refusal (the user has
@@ -45,16 +49,11 @@ struct Command {
     id: u32,
     pid: Pid,
     text: Option<ShellText>,
+    /// Its streams are a terminal.
+    on_terminal: bool,
 }
 
 type Commands = Vec<Command>;
-
-/// For how long a stop is looked for after what stops programs was typed, and how often: some programs tidy up first.
-const STOP_WATCH: Duration = Duration::from_secs(2);
-const STOP_LOOK: Duration = Duration::from_millis(100);
-
-/// Whose groups are looked at, and until when.
-type Watches = Vec<(u32, Instant)>;
 
 /// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
 pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
@@ -80,9 +79,11 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     };
     let child_ended = prepare(control).map_err(broken)?;
     fault::point("init ready");
-    let mut watches = Watches::new();
+    let (mut watch, mut bus_error) = (StopWatch::default(), false);
     loop {
-        let pause = (!watches.is_empty()).then_some(STOP_LOOK);
+        let on_terminal = commands.iter().filter(|command| command.on_terminal);
+        let on_terminal: Vec<_> = on_terminal.map(|it| (it.id, it.pid)).collect();
+        let pause = watch.pause(&on_terminal, Instant::now());
         let mut sources = [
             PollFd::from_borrowed_fd(control, PollFlags::IN),
             PollFd::new(&child_ended, PollFlags::IN),
@@ -92,7 +93,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
             Err(Errno::INTR) => continue,
             other => other.map_err(|error| broken(error.into()))?,
         };
-        for id in look_for_stops(&mut watches, &commands) {
+        for id in watch.look(&on_terminal, Instant::now()) {
             let _ = control::send(control, &FromInit::Stopped { id }, &[]);
         }
         let (supervisor_spoke, child_ended_now) = (
@@ -102,15 +103,23 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
         if child_ended_now {
             drain(&child_ended);
             fault::point("init reap");
-            let (ended, stopped) = reap(&mut commands);
-            for id in stopped {
+            let reaped = reap(&mut commands);
+            let ended = reaped.ended;
+            bus_error |= reaped.bus_error;
+            for id in reaped.stopped {
                 let _ = control::send(control, &FromInit::Stopped { id }, &[]);
             }
             // The dyno's own is the last word that anybody waits for.
             let over = ended.iter().any(|(command, _)| command.id == MAIN);
             for (Command { id, text, .. }, status) in ended {
                 let cause = text.and_then(|text| text.cause(status, &place.folder));
-                let exited = FromInit::Exited { id, status, cause };
+                let shared_memory = shortage(bus_error);
+                let exited = FromInit::Exited {
+                    id,
+                    status,
+                    cause,
+                    shared_memory,
+                };
                 let _ = control::send(control, &exited, &[]);
             }
             if over {
@@ -138,7 +147,13 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                         Ok(started) => {
                             let text = ShellText::of(&args, &env);
                             let pid = started.pid;
-                            commands.push(Command { id, pid, text });
+                            let on_terminal = matches!(streams.0, Streams::Terminal(_));
+                            commands.push(Command {
+                                id,
+                                pid,
+                                text,
+                                on_terminal,
+                            });
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
                             control::send(control, &FromInit::Started { id }, &fds)
                         }
@@ -181,12 +196,11 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     signal_command(&commands, id, Signal::INT);
                 }
                 Ok(Some((ToInit::Continue { id }, _))) => {
-                    watches.retain(|(watched, _)| *watched != id);
+                    watch.goes_on(id);
                     signal_command(&commands, id, Signal::CONT);
                 }
                 Ok(Some((ToInit::WatchForStop { id }, _))) => {
-                    watches.retain(|(watched, _)| *watched != id);
-                    watches.push((id, Instant::now() + STOP_WATCH));
+                    watch.typed(id, Instant::now());
                 }
                 Err(error) => return Err(broken(error.into())),
             }
@@ -251,57 +265,25 @@ fn drain(stream: &UnixStream) {
     while let Ok(64) = rustix::io::read(stream, &mut buffer) {}
 }
 
-/// Looks at the groups that are watched; those in which a process has stopped, which are watched no more.
-fn look_for_stops(watches: &mut Watches, commands: &Commands) -> Vec<u32> {
-    let now = Instant::now();
-    watches.retain(|(_, until)| *until > now);
-    let has_stopped = |id: u32| {
-        let command = commands.iter().find(|command| command.id == id);
-        command.is_some_and(|command| is_stopped(command.pid))
-    };
-    let stopped = watches
-        .iter()
-        .map(|(id, _)| *id)
-        .filter(|id| has_stopped(*id));
-    let stopped: Vec<_> = stopped.collect();
-    watches.retain(|(id, _)| !stopped.contains(id));
-    stopped
+/// What has become of children.
+#[derive(Default)]
+struct Reaped {
+    /// Commands that have ended, which are commands no more, and how.
+    ended: Vec<(Command, Exit)>,
+    /// The numbers of those that have stopped.
+    stopped: Vec<u32>,
+    /// One of them, or a process that they left behind, died of SIGBUS.
+    bus_error: bool,
 }
 
-/// Whether a process of this group is stopped, and not by a debugger. Not the first one: the kernel tells of that.
-fn is_stopped(group: Pid) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else {
-        return false;
-    };
-    let first = group.as_raw_nonzero().to_string();
-    let mut others = processes
-        .flatten()
-        .filter(|process| *process.file_name() != *first);
-    others.any(|process| {
-        let stat = std::fs::read(process.path().join("stat"));
-        stat.is_ok_and(|stat| group_if_stopped(&stat) == Some(group.as_raw_nonzero().get()))
-    })
-}
-
-/// The group of a stopped process, by its `stat`: the number, the name in parentheses, the state, the parent, the group.
-fn group_if_stopped(stat: &[u8]) -> Option<i32> {
-    let name_end = memchr::memrchr(b')', stat)?;
-    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    match rest.split_ascii_whitespace().take(3).collect::<Vec<_>>()[..] {
-        ["T", _, group] => group.parse().ok(),
-        _ => None,
-    }
-}
-
-/// Collects every child that has ended; the commands among them with their ends, which are commands no more, and the numbers
-/// of those that have stopped.
-fn reap(commands: &mut Commands) -> (Vec<(Command, Exit)>, Vec<u32>) {
-    let (mut ended, mut stopped) = (Vec::new(), Vec::new());
+/// Collects every child that has ended.
+fn reap(commands: &mut Commands) -> Reaped {
+    let mut reaped = Reaped::default();
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
     while let Ok(Some((pid, status))) = rustix::process::wait(options) {
         if status.stopped() {
             let command = commands.iter().find(|command| command.pid == pid);
-            stopped.extend(command.map(|command| command.id));
+            reaped.stopped.extend(command.map(|command| command.id));
             continue;
         }
         let exit = match (status.exit_status(), status.terminating_signal()) {
@@ -309,11 +291,26 @@ fn reap(commands: &mut Commands) -> (Vec<(Command, Exit)>, Vec<u32>) {
             (None, Some(signal)) => Exit::Signal(signal as u8),
             (None, None) => continue,
         };
+        reaped.bus_error |= exit.code() == BUS_ERROR;
         if let Some(index) = commands.iter().position(|command| command.pid == pid) {
-            ended.push((commands.swap_remove(index), exit));
+            reaped.ended.push((commands.swap_remove(index), exit));
         }
     }
-    (ended, stopped)
+    reaped
+}
+
+/// The status of what SIGBUS has ended, and of a shell whose last command it was.
+const BUS_ERROR: u8 = 128 + 7;
+
+/// Whether shared memory is short, as far as can be known: a program that writes to it when there is no more dies of SIGBUS,
+/// and most often it is a child of another one, which has its status.
+fn shortage(bus_error: bool) -> Option<Shortage> {
+    let full = rustix::fs::statvfs("/dev/shm").is_ok_and(|it| it.f_blocks > 0 && it.f_bavail == 0);
+    match (bus_error, full) {
+        (true, _) => Some(Shortage::BusError),
+        (false, true) => Some(Shortage::Full),
+        (false, false) => None,
+    }
 }
 
 struct Started {
@@ -477,24 +474,4 @@ fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<
     }
     reset_all();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stopped_process_is_told_by_its_state_whatever_its_name() {
-        for (stat, group) in [
-            ("7 (top) T 1 7 7 34816 7", Some(7)),
-            ("8 (a ) T 1 9) T 7 7 7", Some(7)),
-            ("7 (top) S 1 7 7", None),
-            // A debugger has it.
-            ("7 (top) t 1 7 7", None),
-            ("7 (top) T", None),
-            ("", None),
-        ] {
-            assert_eq!(group_if_stopped(stat.as_bytes()), group, "{stat}");
-        }
-    }
 }

@@ -30,10 +30,12 @@ use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::control::{self, DynoSpec, FromInit, FromSupervisor, Streams, ToInit, ToSupervisor};
+use crate::control::{
+    self, DynoSpec, FromInit, FromSupervisor, Shortage, Streams, ToInit, ToSupervisor,
+};
 use crate::dyno::env::shell_arguments;
 use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
-use crate::dyno::{DynoState, ExitRecord, Isolation, Origin, TerminalSettings};
+use crate::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
 use crate::frame::{Ended, Frame, Refusal, Up};
@@ -449,9 +451,11 @@ impl Supervisor {
                 id: MAIN,
                 status,
                 cause,
+                shared_memory,
             } => {
-                if let Some(cause) = cause {
-                    self.life.explain(not_executed(&cause));
+                let short = shared_memory.and_then(|it| self.short_of(it, status));
+                if let Some(why) = cause.map(|cause| not_executed(&cause)).or(short) {
+                    self.life.explain(why);
                 }
                 Event::Exited(status)
             }
@@ -482,8 +486,14 @@ impl Supervisor {
             FromInit::ExecFailed { id, message } => {
                 return self.inside.failed(id, message, &mut self.reactor);
             }
-            FromInit::Exited { id, status, cause } => {
-                let why = cause.map(|cause| not_executed(&cause));
+            FromInit::Exited {
+                id,
+                status,
+                cause,
+                shared_memory,
+            } => {
+                let short = shared_memory.and_then(|it| self.short_of(it, status));
+                let why = cause.map(|cause| not_executed(&cause)).or(short);
                 let ended = Ended { exit: status, why };
                 return self.inside.exited(id, ended, &mut self.reactor);
             }
@@ -713,13 +723,22 @@ impl Supervisor {
 
     /// What to say of an end that says nothing itself: a program that writes to shared memory when there is no more dies by
     /// a signal of which few know.
-    fn explanation(&self, text: &str) -> Option<String> {
-        let bus_error = text == "Process exited with status 135";
-        (bus_error && self.spec.isolation == Isolation::Namespaces).then(|| {
-            format!(
-                "Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds {} MB here (the setting shm_size)",
-                self.spec.shared_memory
-            )
+    fn short_of(&self, shared_memory: Shortage, exit: Exit) -> Option<String> {
+        let size = format!(
+            "/dev/shm holds {} MB here (the setting shm_size)",
+            self.spec.shared_memory
+        );
+        // Without walls it is the host's.
+        (self.spec.isolation == Isolation::Namespaces).then(|| match shared_memory {
+            Shortage::BusError if exit.code() == 135 => {
+                format!("Status 135 is SIGBUS, as when shared memory is full: {size}")
+            }
+            Shortage::BusError => {
+                format!("A process has died of SIGBUS, as when shared memory is full: {size}")
+            }
+            Shortage::Full => {
+                format!("Shared memory is full, and who writes more to it dies of SIGBUS: {size}")
+            }
         })
     }
 
@@ -729,9 +748,6 @@ impl Supervisor {
                 let mut line = Vec::new();
                 let (now, name) = (Timestamp::now(), &self.spec.name);
                 log_line::append(&mut line, now, Source::Heroku, name, text.as_bytes());
-                if let Some(more) = self.explanation(&text) {
-                    log_line::append(&mut line, now, Source::Heroku, name, more.as_bytes());
-                }
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {

@@ -12,7 +12,9 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, Once, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr,
+};
 
 pub use modes::Modes;
 
@@ -82,6 +84,15 @@ pub fn restore() {
         signal::ignore(Signal::TTOU);
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
     }
+}
+
+/// The key that stops programs in the user's terminal (`stty susp`), if one does.
+pub fn stop_key() -> Option<u8> {
+    let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = || tcgetattr(rustix::stdio::stdin()).ok();
+    let settings = saved.clone().or_else(now)?;
+    // 0 is none.
+    Some(settings.special_codes[SpecialCodeIndex::VSUSP]).filter(|key| *key != 0)
 }
 
 /// The most that was typed ahead and is asked for, in bytes: many times what a terminal keeps.

@@ -453,6 +453,8 @@ impl<'a> Session<'a> {
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
         let active = Arc::clone(&self.active);
         let job_control = self.job_control;
+        let stop_keys = [Some(STOP_KEY), terminal::stop_key()];
+        let stop_keys: Vec<u8> = stop_keys.into_iter().flatten().collect();
         spawn(move || {
             let mut escape = Escape::default();
             let mut escaped = false;
@@ -462,7 +464,7 @@ impl<'a> Session<'a> {
                 active.store(true, Ordering::Relaxed);
                 last = keys.last().copied();
                 escaped = typing && escape.typed(keys, Instant::now());
-                if job_control && keys.contains(&STOP_KEY) {
+                if job_control && keys.iter().any(|key| stop_keys.contains(key)) {
                     tell(&news, &waker, News::StopTyped);
                 }
                 (!escaped).then_some(())
@@ -635,7 +637,7 @@ fn tidy_up(screen: &Mutex<Screen>) {
 /// How long a terminal may take to take what switches its modes off.
 const LAST_MODES: Duration = Duration::from_millis(200);
 
-/// Ctrl-Z.
+/// Ctrl-Z, whatever stops programs in the user's terminal: many have it as a key of their own.
 const STOP_KEY: u8 = 0x1a;
 
 /// The exit code of a session whose terminal is gone: as if SIGHUP had ended it.

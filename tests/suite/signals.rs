@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::harness::{Host, Running, eventually};
+use crate::harness::{Host, Running, eventually, write};
 use crate::terminal::{CTRL_C, CTRL_Z, Terminal};
 
 /// `dyno ARGS` of a shell that ignores the signals of this name, as `nohup` and a script's `&` do.
@@ -218,5 +218,45 @@ fn the_command_line_stops_with_its_command_and_both_go_on() {
         terminal.type_keys("exit\r");
         terminal.exits(0);
     }
+    host.wait_until_clean();
+}
+
+#[test]
+fn a_child_that_stops_by_itself_or_by_a_key_of_the_users_own_stops_the_session() {
+    let host = Host::new();
+    let app = with_its_own_ctrl_z(&host);
+    write(&app.join("once.sh"), "kill -STOP $$\n");
+    let program = host.program();
+    let terminal = Terminal::start(&host, &app, &["bash", "--norc", "--noediting", "-i"]);
+    let prompt = || {
+        terminal.wait_for("the prompt", |screen| {
+            screen.contents().trim_end().ends_with("here>")
+        });
+    };
+    terminal.type_keys("stty susp ^Y; PS1='here> '\r");
+    prompt();
+    let run = |command: &str| {
+        terminal.type_keys(&format!(
+            "clear; {} run -q '{command}'\r",
+            program.display()
+        ));
+    };
+    run("sh once.sh; echo aft\"\"er");
+    terminal.wait_for_text("Stopped");
+    prompt();
+    terminal.type_keys("fg\r");
+    terminal.wait_for_line("after");
+    prompt();
+    run("sh stops.sh; exit $?");
+    terminal.wait_for_line("ready");
+    terminal.type_keys("\x19");
+    terminal.wait_for_text("Stopped");
+    prompt();
+    terminal.type_keys("fg\r");
+    terminal.wait_for_line("continued");
+    terminal.type_keys(CTRL_C);
+    prompt();
+    terminal.type_keys("exit\r");
+    terminal.exits(7);
     host.wait_until_clean();
 }

@@ -207,6 +207,22 @@ m = mmap.mmap(f, 4 << 20); m[:] = bytes(4 << 20)'";
     let log = host.dyno(&app, &["logs"]).finish().text();
     let explained = "heroku[run.1]: Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds 2 MB here";
     assert!(log.contains(explained), "{log}");
+    // Where it was a child, and its parent went on.
+    let child = python.trim_start_matches("exec ");
+    host.run(&app, &["-q", &format!("{child}; echo")])
+        .finish()
+        .succeeds();
+    let log = host.dyno(&app, &["logs"]).finish().text();
+    let explained = "heroku[run.2]: Shared memory is full, and who writes more to it dies of SIGBUS: /dev/shm holds 2 MB";
+    assert!(log.contains(explained), "{log}");
+    // Where it was left behind, and what it had taken is free again.
+    let command = format!(
+        "pid=$( ({child} > /dev/null & echo $!) ); while test -d /proc/$pid; do rm -f /dev/shm/a; done"
+    );
+    host.run(&app, &["-q", &command]).finish().succeeds();
+    let log = host.dyno(&app, &["logs"]).finish().text();
+    let explained = "heroku[run.3]: A process has died of SIGBUS, as when shared memory is full";
+    assert!(log.contains(explained), "{log}");
 }
 
 #[test]
@@ -240,4 +256,97 @@ fn what_lies_beside_a_bin_of_the_path_is_no_ones_to_read_but_an_installations() 
             ".fly/bin/fly\n.docker/bin/docker\nvenvs/a/bin/a\nlibrary\nhome = /usr/bin\n\
              .fly:\nbin\n\nvenvs/a:\nbin\nlib\npyvenv.cfg\n",
         );
+}
+
+#[test]
+fn packages_of_pythons_user_site_need_no_entry_of_the_path() {
+    let mut host = host_with_path(&[]);
+    let home = host.path().join("home");
+    for base in [".local", "own"] {
+        let library = home.join(base).join("lib/python3.9/site-packages/a.py");
+        write(&library, base);
+    }
+    let app = host.folder("plain");
+    let command = "cat $PYTHONUSERBASE/lib/python3.9/site-packages/a.py";
+    host.dyno(&app, &["deploy", "--no-web"]).finish().succeeds();
+    host.run(&app, &["-q", command]).finish().prints(".local");
+    host.set("PYTHONUSERBASE", home.join("own"));
+    host.dyno(&app, &["deploy", "--no-web"]).finish().succeeds();
+    host.run(&app, &["-q", command]).finish().prints("own");
+    host.set("PYTHONNOUSERSITE", "1");
+    host.dyno(&app, &["deploy", "--no-web"]).finish().succeeds();
+    host.run(&app, &["-q", "echo ${PYTHONUSERBASE-none}"])
+        .finish()
+        .prints("none\n");
+}
+
+#[test]
+fn an_update_or_another_spelling_of_the_path_is_no_loss() {
+    use std::os::unix::ffi::OsStringExt;
+    let mut host = host_with_path(&["home/.nvm/v18/bin"]);
+    let home = host.path().join("home");
+    for tool in [".nvm/v18/bin/node", ".nvm/v20/bin/node", ".local/bin/x"] {
+        program(&home.join(tool), tool);
+    }
+    let app = host.plain_app();
+    let mut odd = b"/srv/\xff:".to_vec();
+    odd.extend(home.join(".local/bin").into_os_string().into_vec());
+    odd.extend(format!(":{SYSTEM}").bytes());
+    let with_slash = format!("{}/.local/bin/:{SYSTEM}", home.display());
+    let paths = [
+        format!("{}/.nvm/v20/bin:{with_slash}", home.display()).into(),
+        format!(
+            "{}/.nvm/v20/bin:{}/.local/bin:{SYSTEM}",
+            home.display(),
+            home.display()
+        )
+        .into(),
+    ];
+    for path in paths {
+        host.set("PATH", std::ffi::OsString::clone(&path));
+        host.dyno(&app, &["deploy", "--no-web"])
+            .finish()
+            .succeeds()
+            .does_not_mention("warning");
+    }
+    // One entry that is no text costs the others nothing, and is told.
+    host.set("PATH", std::ffi::OsString::from_vec(odd));
+    host.dyno(&app, &["deploy", "--no-web"])
+        .finish()
+        .succeeds()
+        .mentions("of your PATH: its name is not UTF-8\n");
+    host.run(&app, &["-q", "x"])
+        .finish()
+        .prints(".local/bin/x\n");
+}
+
+#[test]
+fn what_the_path_names_in_the_app_or_leads_nowhere_is_there_or_told() {
+    let mut host = host_with_path(&["home/.local/bin"]);
+    let home = host.path().join("home");
+    let app = host.folder_of("shop", &[("Procfile", "job: devtool\n")]);
+    program(&app.join("node_modules/.bin/tool"), "a tool of the app");
+    program(&home.join("dev/tool/run.sh"), "devtool");
+    fs::create_dir_all(home.join(".local/bin")).unwrap();
+    symlink(
+        home.join("dev/tool/run.sh"),
+        home.join(".local/bin/devtool"),
+    )
+    .unwrap();
+    let path = format!("node_modules/.bin:{}/.local/bin:{SYSTEM}", home.display());
+    host.set("PATH", path);
+    let words = format!(
+        "warning: dynos do not have the program `devtool`: it leads to `{}`",
+        home.join("dev/tool/run.sh")
+            .canonicalize()
+            .unwrap()
+            .display()
+    );
+    host.dyno(&app, &["deploy", "--no-web"])
+        .finish()
+        .succeeds()
+        .mentions(&words);
+    host.run(&app, &["-q", "tool"])
+        .finish()
+        .prints("a tool of the app\n");
 }
