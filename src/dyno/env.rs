@@ -54,13 +54,18 @@ pub struct Sources<'a> {
 /// The environment: platform defaults, then `.env`, then config vars, then the request's; profile scripts may change it
 /// once more. `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
 pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
-    let mut path: Vec<&str> = sources.toolchains.path.iter().map(String::as_str).collect();
-    path.push(DEFAULT_PATH);
-    let path = path.join(":");
     let app = match sources.place {
         Place::Walls => "/app",
         Place::Folder { app, .. } => app,
     };
+    // What lies in the app is where the app is.
+    let at = |folder: &String| match folder.strip_prefix("/app") {
+        Some(inside) if inside.is_empty() || inside.starts_with('/') => format!("{app}{inside}"),
+        _ => folder.clone(),
+    };
+    let mut path: Vec<String> = sources.toolchains.path.iter().map(at).collect();
+    path.push(DEFAULT_PATH.to_owned());
+    let path = path.join(":");
     let defaults = [
         ("HOME", app),
         ("PWD", app),
@@ -80,6 +85,8 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         .collect();
     if let Place::Folder { temporary, .. } = sources.place {
         env.insert("TMPDIR".to_owned(), temporary.clone());
+        // Behind walls `/etc/passwd` says so. Here the host's may know no user of the dyno's number.
+        env.extend(["USER", "LOGNAME"].map(|name| (name.to_owned(), "dyno".to_owned())));
     }
     for layer in [
         &sources.toolchains.env,
@@ -217,7 +224,10 @@ mod tests {
             name: &name,
             place: &place,
             port: 20_001,
-            toolchains: &Toolchains::default(),
+            toolchains: &Toolchains {
+                path: vec!["/app/node_modules/.bin".into(), "/apple".into()],
+                ..Toolchains::default()
+            },
             dot_env: &map(&[("DYNO_ID", "4")]),
             config: &map(&[("DYNO_ID", "2"), ("PS1", r"it's \h")]),
             request: &map(&[("DYNO_ID", "3")]),
@@ -226,6 +236,12 @@ mod tests {
             ("HOME", "/state/dynos/1/scratch/app"),
             ("PWD", "/state/dynos/1/scratch/app"),
             ("TMPDIR", "/state/dynos/1/scratch/tmp"),
+            ("USER", "dyno"),
+            ("LOGNAME", "dyno"),
+            (
+                "PATH",
+                "/state/dynos/1/scratch/app/node_modules/.bin:/apple:/usr/local/bin:/usr/bin:/bin",
+            ),
             ("DYNO_ID", "1"),
             (
                 "PROMPT_COMMAND",
