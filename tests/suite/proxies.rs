@@ -126,7 +126,12 @@ fn an_address_in_utf8_reaches_the_program_as_it_was_sent() {
     }
     let host = Host::new();
     let router = odd(&host);
-    for target in ["/echo?q=zoë", "/echo/café/日本?x=😀", "/echo?q=%C3%AB"] {
+    for target in [
+        "/echo?q=zoë",
+        "/echo/café/日本?x=😀",
+        "/echo?q=%C3%AB",
+        "/echo?q=\u{85}",
+    ] {
         let answer = answer(router, "GET", target.as_bytes(), "");
         assert!(
             answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(target),
@@ -141,13 +146,7 @@ fn an_address_in_utf8_reaches_the_program_as_it_was_sent() {
             .any(|it| it.contains(line))
             .then_some(())
     });
-    for target in [
-        &b"/echo?q=\xe9"[..],
-        b"/a\xc2\x85b",
-        b"/a\x7fb",
-        b"/a\x01b",
-        b"/a b",
-    ] {
+    for target in [&b"/echo?q=\xe9"[..], b"/a\x7fb", b"/a\x01b", b"/a b"] {
         let answer = answer(router, "GET", target, "");
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target:?} {answer}");
     }
