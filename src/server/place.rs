@@ -1,16 +1,18 @@
 //! Takes the address that a part of the server listens on.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::net::{AddressFamily, sockopt};
 
 use crate::error::{UserError, tell};
-use crate::listener::who_has;
+use crate::listener::{Listeners, who_has};
 use crate::settings::Listen;
 
 /// A part of the server that listens.
@@ -38,7 +40,7 @@ impl Place {
             Listen::Off => return Ok(None),
             Listen::At(address) => {
                 let Self { part, option, .. } = self;
-                let listener = TcpListener::bind(address).map_err(|error| {
+                let listener = bind(address).map_err(|error| {
                     let why = match error.kind() {
                         ErrorKind::AddrInUse => {
                             format!("{} has that port", who_has(address.port()))
@@ -56,7 +58,7 @@ impl Place {
         let any = SocketAddr::new(address.ip(), 0);
         let mut last = None;
         for address in before.into_iter().chain([address, any]) {
-            match TcpListener::bind(address) {
+            match bind(address) {
                 Ok(listener) => return Ok(Some(listener)),
                 Err(error) => last = Some(error),
             }
@@ -82,6 +84,28 @@ impl Place {
     }
 }
 
+/// How long a connection in passing may have the port.
+const PASSING: Duration = Duration::from_secs(2);
+
+/// Listens there. A port on which nobody listens may be a client's for a moment: the kernel gives it to any that connects, and
+/// one that asks again and again while there is no server comes to be connected to itself.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let give_up = Instant::now() + PASSING;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse
+                    && address.port() != 0
+                    && Instant::now() < give_up
+                    && matches!(Listeners::open().on_port(address.port()), Ok(None)) =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// A socket of an earlier server, if it listens where this one is to.
 fn listening(left: OwnedFd, wish: Listen) -> Option<TcpListener> {
     let domain = sockopt::socket_domain(&left).ok()?;
@@ -101,7 +125,31 @@ fn listening(left: OwnedFd, wish: Listen) -> Option<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
+
+    #[test]
+    fn a_port_that_a_client_has_in_passing_is_waited_for() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(other.local_addr().unwrap()).unwrap();
+        let address = client.local_addr().unwrap();
+        assert!(TcpListener::bind(address).is_err());
+        let passing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            // Closed by the other side first, which has the port of its own to wait for.
+            drop(other.accept().unwrap());
+            thread::sleep(Duration::from_millis(50));
+            drop(client);
+        });
+        assert_eq!(bind(address).unwrap().local_addr().unwrap(), address);
+        passing.join().unwrap();
+        // Where somebody listens, that is said at once.
+        let began = Instant::now();
+        let there = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(bind(there.local_addr().unwrap()).is_err());
+        assert!(began.elapsed() < PASSING);
+    }
 
     #[test]
     fn a_socket_that_was_left_is_taken_if_it_listens_where_it_should() {
