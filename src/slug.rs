@@ -14,6 +14,7 @@ mod copy;
 mod gzip;
 mod ignore;
 mod inflate;
+mod lfs;
 mod links;
 mod members;
 mod pack;

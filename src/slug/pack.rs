@@ -16,6 +16,7 @@ use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
 use super::ignore::SlugIgnore;
+use super::lfs;
 use super::links::{LeadsOut, Links, leads_out};
 use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
@@ -186,7 +187,10 @@ fn pack_listed(
         packed_bytes: gzipped.bytes,
         warnings,
         leads_out: packer.leads_out,
-        uninstalled: uninstalled(dir, entries.iter().map(|entry| &*entry.path)),
+        uninstalled: uninstalled(dir, entries.iter().map(|entry| &*entry.path))
+            .into_iter()
+            .chain(lfs::pointers(root, &entries))
+            .collect(),
     })
 }
 
@@ -240,7 +244,7 @@ fn links(root: BorrowedFd<'_>, entries: &[Entry], limits: &Limits) -> anyhow::Re
         .collect()
 }
 
-fn is_file(entry: &Entry) -> bool {
+pub(super) fn is_file(entry: &Entry) -> bool {
     entry.file_type() == FileType::RegularFile
 }
 

@@ -1,0 +1,89 @@
+//! Files that are kept in Git LFS, and of which a folder or a pushed commit has only the pointers: a program that opens one
+//! finds three lines of text. Called by packing, which says so.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Mode, OFlags, openat};
+
+use super::pack::is_file;
+use super::shown;
+use super::walk::Entry;
+
+/// How a pointer begins, and its greatest size in bytes (the specification of Git LFS).
+const BEGINS: &[u8] = b"version https://git-lfs.github.com/spec/v";
+const POINTER: i64 = 1024;
+
+/// How much of a `.gitattributes` is read, in bytes.
+const MOST: u64 = 64 * 1024;
+
+/// One line for all pointers among the entries of a slug; none where no `.gitattributes` speaks of Git LFS.
+pub fn pointers(root: BorrowedFd<'_>, entries: &[Entry]) -> Option<String> {
+    let begin = |entry: &Entry, most: u64| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut bytes = Vec::new();
+        let file = openat(root, entry.path.as_slice(), flags, Mode::empty());
+        // What cannot be read is an error of packing itself.
+        if let Ok(file) = file {
+            let _ = File::from(file).take(most).read_to_end(&mut bytes);
+        }
+        bytes
+    };
+    let files = || entries.iter().filter(|entry| is_file(entry));
+    let is_attributes =
+        |entry: &&Entry| entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes");
+    let mut attributes = files().filter(is_attributes);
+    if !attributes.any(|it| memchr::memmem::find(&begin(it, MOST), b"filter=lfs").is_some()) {
+        return None;
+    }
+    let mut found = files()
+        .filter(|it| it.stat.st_size <= POINTER)
+        .filter(|it| begin(it, BEGINS.len() as u64) == BEGINS);
+    let first = shown(&found.next()?.path);
+    let (which, are) = match found.count() {
+        0 => (format!("`{first}`"), "is a pointer"),
+        1 => (format!("`{first}` and one more file"), "are pointers"),
+        more => (format!("`{first}` and {more} more files"), "are pointers"),
+    };
+    Some(format!(
+        "{which} {are} of Git LFS, not the contents: `git lfs pull` and `dyno deploy` bring those, `git push` does not"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Limits, pack};
+
+    #[test]
+    fn pointers_are_told_where_git_lfs_is_spoken_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n";
+        let told = || {
+            let limits = Limits::default();
+            let packed = pack(folder.path(), std::io::sink(), 1, &limits, &mut |_| {}).unwrap();
+            packed.uninstalled
+        };
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/b.bin"), pointer).unwrap();
+        fs::write(folder.path().join("c.bin"), pointer).unwrap();
+        assert!(told().is_empty());
+        fs::write(
+            folder.path().join(".gitattributes"),
+            "*.bin filter=lfs -text\n",
+        )
+        .unwrap();
+        let [line] = &told()[..] else {
+            panic!("{:?}", told())
+        };
+        assert!(
+            line.starts_with("`a/b.bin` and one more file are pointers of Git LFS"),
+            "{line}"
+        );
+        fs::write(folder.path().join("c.bin"), "contents").unwrap();
+        fs::write(folder.path().join("a/b.bin"), "contents").unwrap();
+        assert!(told().is_empty());
+    }
+}
