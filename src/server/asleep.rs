@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::tell;
 
-/// The line of the file, beside the apps' ids, that the next server of a service manager is not one that somebody asked for.
-const RESTARTED: &str = "restarted";
+/// How a line of the file begins, beside the apps' ids: in the boot that it names, the next server of a service manager is
+/// not one that somebody asked for. After a reboot it is.
+const RESTARTED: &str = "restarted in ";
 
 /// How soon a service manager starts a server again. Later than that, somebody does.
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -34,7 +35,12 @@ impl Asleep {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let mut apps: BTreeSet<_> = text.lines().map(str::to_owned).collect();
         let written = fs::metadata(&file).and_then(|file| file.modified()).ok();
-        let is_restarted = apps.remove(RESTARTED);
+        let mark = apps
+            .iter()
+            .find(|line| line.starts_with(RESTARTED))
+            .cloned();
+        let is_restarted = mark.as_ref() == Some(&restarted());
+        apps.retain(|line| Some(line) != mark.as_ref());
         Self {
             restarted_by: written
                 .filter(|_| is_restarted)
@@ -95,8 +101,8 @@ impl Asleep {
         let written = match self.apps.is_empty() {
             true => fs::remove_file(&self.file),
             false => {
-                let mark = self.restarted_by.map(|_| RESTARTED);
-                let ids = self.apps.iter().map(String::as_str);
+                let mark = self.restarted_by.map(|_| restarted());
+                let ids = self.apps.iter().cloned();
                 let lines: Vec<_> = ids.chain(mark).map(|line| format!("{line}\n")).collect();
                 fs::write(&self.file, lines.concat())
             }
@@ -107,6 +113,12 @@ impl Asleep {
             tell!("cannot write `{}`: {error}", self.file.display());
         }
     }
+}
+
+/// The line for this boot of the host.
+fn restarted() -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    format!("{RESTARTED}{}", boot.trim())
 }
 
 #[cfg(test)]
@@ -144,6 +156,12 @@ mod tests {
         read().begin(true, now);
         assert_eq!(read().count(), 1);
         // A restart that was asked for.
+        read().begin(true, now);
+        assert_eq!(read().count(), 0);
+        // A reboot, however soon.
+        stop();
+        let before = fs::read_to_string(&file).unwrap();
+        fs::write(&file, before.replace(&restarted(), "restarted in another")).unwrap();
         read().begin(true, now);
         assert_eq!(read().count(), 0);
         // Somebody, or a service that did not start it again by itself.
