@@ -424,7 +424,7 @@ pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
         let name = variable.strip_prefix("DYNO_")?;
         let mut others = OTHER_VARIABLES.iter();
         let near = others
-            .find(|other| strsim::osa_distance(other, variable) == 1)
+            .find(|other| name.len() <= SHOWN && strsim::osa_distance(other, variable) == 1)
             .map(|other| (*other).to_owned())
             .or_else(|| Some(nearest(&name.to_ascii_lowercase())?.variable()));
         let advice = match near {

@@ -433,15 +433,12 @@ pub(super) fn error(
         let error = UserError::new(format!("`dyno {command}` takes no `{unknown}`"));
         return Some(error.hint(typed(&joined, &rest[1..])));
     }
-    if command == "logs" && unknown.bytes().all(|byte| byte.is_ascii_digit()) {
-        let error = UserError::new(format!("`dyno logs` takes no `{unknown}`"));
-        return Some(error.hint(format!("`dyno logs -n {unknown}` shows so many lines")));
-    }
     if command == "logs" && !unknown.starts_with('-') {
-        let error = UserError::new(format!("`dyno logs` takes no `{unknown}`"));
-        return Some(error.hint(format!(
-            "`dyno logs -p {unknown}` shows lines of a process type or dyno"
-        )));
+        let hint = match unknown.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => format!("`dyno logs -n {unknown}` shows so many lines"),
+            false => format!("`dyno logs -p {unknown}` shows lines of a process type or dyno"),
+        };
+        return Some(UserError::new(format!("`dyno logs` takes no `{unknown}`")).hint(hint));
     }
     // By whichever of its names it was called.
     let name = cli.find_subcommand(command)?.get_name();

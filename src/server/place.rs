@@ -87,7 +87,7 @@ impl Place {
 /// How long a connection in passing may have the port.
 const PASSING: Duration = Duration::from_secs(2);
 
-/// Listens there. A port on which nobody listens may be a client's for a moment: the kernel gives it to any that connects, and
+/// Listens there. A port that no socket listens on may be a client's for a moment: the kernel gives it to any that connects, and
 /// one that asks again and again while there is no server comes to be connected to itself.
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let give_up = Instant::now() + PASSING;

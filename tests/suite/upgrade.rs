@@ -170,6 +170,16 @@ impl Visitors {
     }
 }
 
+/// The web dyno noticed nothing of what happened to servers.
+#[track_caller]
+fn web_was_started_once(host: &Host) {
+    let log = host.log_lines();
+    let starts = log
+        .iter()
+        .filter(|line| line.starts_with("heroku[web.1]: Starting process"));
+    assert_eq!(starts.count(), 1);
+}
+
 #[test]
 fn a_copy_of_the_program_is_the_same_build() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
@@ -228,12 +238,7 @@ fn a_newer_build_takes_over_under_load_and_refuses_nobody() {
         "{}",
         status.text()
     );
-    // Its dyno noticed nothing.
-    let log = host.log_lines();
-    let starts = log
-        .iter()
-        .filter(|line| line.starts_with("heroku[web.1]: Starting process"));
-    assert_eq!(starts.count(), 1);
+    web_was_started_once(&host);
 }
 
 #[test]
@@ -287,11 +292,7 @@ fn a_server_in_the_foreground_takes_over_from_one_of_a_command_and_refuses_nobod
         visitors.wait_for(50);
     });
     assert!(visitors.answered.load(Ordering::SeqCst) >= 200);
-    let log = host.log_lines();
-    let starts = log
-        .iter()
-        .filter(|line| line.starts_with("heroku[web.1]: Starting process"));
-    assert_eq!(starts.count(), 1);
+    web_was_started_once(&host);
 }
 
 #[test]
