@@ -1,7 +1,7 @@
 //! `dyno`: Heroku's dynos on one host.
 //!
 //! One binary plays four parts, chosen by its first argument: the command line, the server, the
-//! supervisor of one dyno, and that dyno's init. See `docs/architecture.md` for the rooms.
+//! supervisor of one dyno, and that dyno's init. See `docs/architecture.md` for the storeys.
 
 // They panic where a full disk or a reader that has left does not take it; `say!` and `tell!` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -11,64 +11,30 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use error::UserError;
-use sys::signal::{self, Signal};
+use kernel::sys::signal::{self, Signal};
 
-// Values and rules: no I/O, time is passed in.
-mod api;
-mod app;
-mod command_line;
-mod config_var;
-mod dot_env;
-mod dyno;
+// The storeys; `tests/suite/layers.rs` has their order.
 mod error;
 mod fault;
-mod formation;
-mod log_line;
-mod procfile;
-mod release;
-mod scheduler;
-mod settings;
-mod size;
-mod time_span;
-mod token;
-
-// One resource each.
-mod build;
-mod executable;
-mod handover;
-mod home;
-mod listener;
-mod log_file;
-mod open_files;
+mod model;
+// What is asked and answered, as types.
+mod api;
+mod kernel;
 mod pty;
+mod wire;
+// What is on disk.
+mod home;
+mod log_file;
 mod repository;
-mod sandbox;
 mod slug;
-mod stack;
 mod store;
-mod sys;
-mod tls;
-mod toolchain;
-mod unexecutable;
-
-// The wire.
-mod control;
-mod frame;
-mod http;
-mod pkt_line;
-mod reactor;
-mod stream;
-mod unix_socket;
-
 // The parts.
 mod bridge;
 mod cli;
-mod client;
-mod init;
 mod router;
+mod sandbox;
 mod server;
 mod supervisor;
-mod terminal;
 
 fn main() -> ExitCode {
     // Whoever started this may have had it ignored, and no end of a child would be heard of.
@@ -78,7 +44,7 @@ fn main() -> ExitCode {
         Some("__supervise") => supervisor::run().map(|()| 0),
         Some("__sandbox") => cli::sandbox::run(&args[1..]),
         Some("__git-hook") => cli::git_hook::run(&args[1..]),
-        Some("__slug") => slug::command::run(&args[1..]).map(|()| 0),
+        Some("__slug") => cli::slug_command::run(&args[1..]).map(|()| 0),
         _ => cli::run(),
     });
     let outcome = outcome.unwrap_or_else(|why| Err(failed(&why).into()));

@@ -15,7 +15,7 @@ use rustix::termios::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::TerminalSettings;
+use crate::model::dyno::TerminalSettings;
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

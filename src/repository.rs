@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::{Builder, TempDir};
 
-use crate::command_line::quote;
+use crate::model::command_line::quote;
 use crate::slug::remove_tree;
 
 /// The branches that are deployed when they are pushed (Heroku's).

@@ -9,7 +9,6 @@
 
 mod cache;
 mod classes;
-pub mod command;
 mod copy;
 mod gzip;
 mod ignore;

@@ -9,7 +9,7 @@
     unused_imports,
     reason = "the target needs the reading half only"
 )]
-#[path = "../../src"]
+#[path = "../../src/wire"]
 mod dyno {
     pub mod http;
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Identity;
 use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
-use crate::app::{self, AppName, Folder};
+use crate::model::app::{self, AppName, Folder};
 
 /// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

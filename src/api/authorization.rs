@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::{ApiError, Fields, Time};
-use crate::token::Token;
+use crate::model::token::Token;
 
 /// The longest time that a token may be good, in seconds: a hundred years.
 const LONGEST: u64 = 100 * 365 * 24 * 3600;

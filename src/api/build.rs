@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::account::Identity;
 use super::slug::digest;
 use super::{ApiError, Fields, Named, Time};
-use crate::release::Toolchains;
-use crate::release::build::{self, BuildSource, BuildStatus};
+use crate::model::release::Toolchains;
+use crate::model::release::build::{self, BuildSource, BuildStatus};
 
 /// The longest URL of a source, in bytes.
 const MAX_URL: usize = 4_000;

@@ -1,10 +1,10 @@
 //! The config vars resource: an object of names and values, both ways.
 
 use super::{ApiError, Fields};
-use crate::config_var::ConfigChange;
+use crate::model::config_var::ConfigChange;
 
 /// Reads the body of `PATCH /apps/A/config-vars`: a string sets, `null` removes. The response is the
-/// whole [`Config`](crate::config_var::Config).
+/// whole [`Config`](crate::model::config_var::Config).
 ///
 /// # Errors
 /// When a value is neither; whether names are good, the store says.

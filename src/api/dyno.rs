@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
-use crate::dyno::{self, Attach, DynoState, Exit, ONE_OFF, Origin};
-use crate::size::Size;
-use crate::{command_line, config_var};
+use crate::model::dyno::{self, Attach, DynoState, Exit, ONE_OFF, Origin};
+use crate::model::size::Size;
+use crate::model::{command_line, config_var};
 
 /// The longest `time_to_live` in seconds (Heroku's).
 pub const MAX_TIME_TO_LIVE: u32 = 86_400;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Named, fixed_id};
-use crate::size::Size;
+use crate::model::size::Size;
 
 /// A size of dynos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

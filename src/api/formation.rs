@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{ApiError, Fields, Named, Time, fixed_id};
-use crate::app;
 use crate::error::UserError;
-use crate::formation::{Entry, Update, Wanted, parse_amount};
-use crate::procfile::MAX_PROCESS_TYPES;
-use crate::size::{self, Size};
+use crate::model::app;
+use crate::model::formation::{Entry, Update, Wanted, parse_amount};
+use crate::model::procfile::MAX_PROCESS_TYPES;
+use crate::model::size::{self, Size};
 
 /// How many dynos a process type has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Identity;
 use super::app::{App, Places};
 use super::{ApiError, ExactTime, Fields};
-use crate::app::Folder;
+use crate::model::app::Folder;
 
 /// A folder's tie to its app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Link {
 
 impl Link {
     /// The resource of a link.
-    pub fn new(link: &crate::app::Link, owner: &Identity, places: &Places) -> Self {
+    pub fn new(link: &crate::model::app::Link, owner: &Identity, places: &Places) -> Self {
         Self {
             app: App::new(&link.app, owner, places),
             path: link.path.clone(),

@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ApiError;
-use crate::log_line::{Filter, Source};
+use crate::model::log_line::{Filter, Source};
 
 /// How many lines there are when nothing is said (Heroku's figure).
 pub const USUAL_LINES: u32 = 100;

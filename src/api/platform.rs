@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::{Named, Time, fixed_id};
-use crate::app::App;
+use crate::model::app::App;
 
 /// Where apps run: `GET /regions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::{ApiError, ExactTime, Fields, Named, Time};
-use crate::app::Folder;
-use crate::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
+use crate::model::app::Folder;
+use crate::model::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
 
 /// A release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
-use crate::settings::Row;
+use crate::model::settings::Row;
 
 /// A build of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub struct ReplaceServer {
 /// Which server this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerInfo {
-    /// Its [build](crate::executable::build).
+    /// Its [build](crate::kernel::executable::build).
     #[serde(flatten)]
     pub build: Build,
     /// Its process.

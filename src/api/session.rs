@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::app::App;
 use super::slug::check_process_types;
 use super::{ApiError, Fields};
-use crate::app::Folder;
-use crate::config_var::check_env;
-use crate::dyno::DynoName;
-use crate::formation::is_scalable;
-use crate::procfile::{MAX_PROCESS_TYPES, is_process_type_name};
-use crate::release::{ProcessTypes, Toolchains};
+use crate::model::app::Folder;
+use crate::model::config_var::check_env;
+use crate::model::dyno::DynoName;
+use crate::model::formation::is_scalable;
+use crate::model::procfile::{MAX_PROCESS_TYPES, is_process_type_name};
+use crate::model::release::{ProcessTypes, Toolchains};
 
 /// Between the first ports of two process types, foreman's figure: so many dynos a type may have.
 pub const PORTS_OF_TYPE: u32 = 100;

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Fields, Named, Time};
-use crate::command_line;
 use crate::error::{UserError, shown};
-use crate::procfile::{MAX_NAME, MAX_PROCESS_TYPES, is_process_type_name};
-use crate::release::{self, ProcessTypes};
+use crate::model::command_line;
+use crate::model::procfile::{MAX_NAME, MAX_PROCESS_TYPES, is_process_type_name};
+use crate::model::release::{self, ProcessTypes};
 
 /// A slug.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,13 +15,13 @@ use super::release::{CreateRelease, Deploy, PackedFolder};
 use super::slug::CreateSlug;
 use super::source::Source;
 use super::*;
-use crate::app::{AppName, Folder};
-use crate::config_var::Config;
-use crate::dyno::{Attach, DynoName, DynoState, Ended, Exit};
 use crate::error::UserError;
-use crate::formation::{Entry, Update, Wanted};
-use crate::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
-use crate::size::Size;
+use crate::model::app::{AppName, Folder};
+use crate::model::config_var::Config;
+use crate::model::dyno::{Attach, DynoName, DynoState, Ended, Exit};
+use crate::model::formation::{Entry, Update, Wanted};
+use crate::model::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
+use crate::model::size::Size;
 
 const ID: &str = "01234567-89ab-4def-8123-456789abcdef";
 
@@ -67,8 +67,8 @@ fn places() -> app::Places {
     }
 }
 
-fn app_of_store() -> crate::app::App {
-    crate::app::App {
+fn app_of_store() -> crate::model::app::App {
+    crate::model::app::App {
         id: ID.into(),
         name: AppName::parse("shop").unwrap(),
         created_at: Timestamp::UNIX_EPOCH,
@@ -80,8 +80,8 @@ fn app_of_store() -> crate::app::App {
     }
 }
 
-fn release_of_store() -> crate::release::Release {
-    crate::release::Release {
+fn release_of_store() -> crate::model::release::Release {
+    crate::model::release::Release {
         id: ID.into(),
         app_id: ID.into(),
         app_name: AppName::parse("shop").unwrap(),
@@ -99,8 +99,8 @@ fn release_of_store() -> crate::release::Release {
     }
 }
 
-fn dyno_of_store() -> crate::dyno::Dyno {
-    crate::dyno::Dyno {
+fn dyno_of_store() -> crate::model::dyno::Dyno {
+    crate::model::dyno::Dyno {
         id: ID.into(),
         app_id: ID.into(),
         app_name: AppName::parse("shop").unwrap(),
@@ -121,8 +121,8 @@ fn dyno_of_store() -> crate::dyno::Dyno {
     }
 }
 
-fn slug_of_store() -> crate::release::Slug {
-    crate::release::Slug {
+fn slug_of_store() -> crate::model::release::Slug {
+    crate::model::release::Slug {
         id: ID.into(),
         digest: Some("ab".repeat(32)),
         size: Some(5),
@@ -372,7 +372,7 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
 
 #[test]
 fn sizes_account_and_config_conform() {
-    for size in &crate::size::ALL {
+    for size in &crate::model::size::ALL {
         conforms("dyno-size", &dyno_size::DynoSize::new(size), true);
     }
     conforms("account", &Account::new(identity(), NOW), true);
@@ -399,7 +399,7 @@ fn the_client_reads_what_the_server_writes() {
     through(&release::Release::new(&release_of_store(), &identity()));
     through(&dyno::Dyno::new(&dyno_of_store(), None));
     through(&slug::Slug::new(&slug_of_store(), "/x".into()));
-    through(&usage::Usage::new(&crate::dyno::Usage {
+    through(&usage::Usage::new(&crate::model::dyno::Usage {
         app_id: ID.into(),
         app_name: AppName::parse("shop").unwrap(),
         destroyed: true,
@@ -412,7 +412,7 @@ fn the_client_reads_what_the_server_writes() {
     through(&dyno_size::DynoSize::new(Size::default_size()));
     through(&Account::new(identity(), NOW));
     let packed_at = Some(Timestamp::from_microsecond(1_500_000_000_123_456).unwrap());
-    let link = crate::app::Link {
+    let link = crate::model::app::Link {
         app: app_of_store(),
         path: "/src".into(),
         packed_at,
@@ -624,7 +624,8 @@ fn the_server_reads_what_the_client_writes() {
     assert_eq!(CreateDyno::parse(&body(&create_dyno)).unwrap(), create_dyno);
 
     let scale = ScaleFormation {
-        updates: crate::formation::parse_scale(&["web=2:2x", "worker+1", "clock-3"]).unwrap(),
+        updates: crate::model::formation::parse_scale(&["web=2:2x", "worker+1", "clock-3"])
+            .unwrap(),
     };
     assert_eq!(ScaleFormation::parse(&body(&scale)).unwrap(), scale);
     let update_app = UpdateApp {
@@ -663,7 +664,7 @@ fn the_server_reads_what_the_client_writes() {
 
 #[test]
 fn fixed_ids_are_uuids_of_their_own() {
-    let ids: Vec<_> = crate::size::ALL
+    let ids: Vec<_> = crate::model::size::ALL
         .iter()
         .map(|size| fixed_id("dyno-size", size.name))
         .collect();
@@ -674,13 +675,13 @@ fn fixed_ids_are_uuids_of_their_own() {
     assert_eq!(ids[0], fixed_id("dyno-size", "1X"));
 }
 
-fn build_of_store() -> crate::release::build::Build {
-    crate::release::build::Build {
+fn build_of_store() -> crate::model::release::build::Build {
+    crate::model::release::build::Build {
         id: ID.into(),
         app_id: ID.into(),
-        status: crate::release::build::BuildStatus::Pending,
+        status: crate::model::release::build::BuildStatus::Pending,
         user: "ada@example.org".into(),
-        source: crate::release::build::BuildSource {
+        source: crate::model::release::build::BuildSource {
             id: ID.into(),
             url: source_path(ID),
             ..Default::default()
@@ -701,7 +702,7 @@ fn sources_and_builds_are_herokus() {
     );
     let mut build = build_of_store();
     conforms("build", &Build::new(&build, &identity(), "/x".into()), true);
-    build.status = crate::release::build::BuildStatus::Failed;
+    build.status = crate::model::release::build::BuildStatus::Failed;
     build.source.commit = Some("1234abcd".into());
     build.source.digest = Some("ab".repeat(32));
     build.slug_id = Some(ID.into());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Named;
-use crate::dyno;
+use crate::model::dyno;
 
 /// The time of an app's dynos of one process type and size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

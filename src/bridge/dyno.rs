@@ -7,10 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::LocalModes;
 
-use crate::frame::{ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing};
+use crate::kernel::unix_socket;
 use crate::pty::{self, Size};
-use crate::reactor::{Interest, Reactor, Token};
-use crate::unix_socket;
+use crate::wire::frame::{
+    ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing,
+};
+use crate::wire::reactor::{Interest, Reactor, Token};
 
 /// What a supervisor says before its frames: the head of its answer to the request for an upgrade, in bytes.
 const LONGEST_HEAD: usize = 4096;

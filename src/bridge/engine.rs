@@ -21,8 +21,8 @@ use super::secrets::Secrets;
 use super::session::{Session, Step, Turn};
 use super::visitor::Visitor;
 use super::{FromBridge, Seat, Settings, ToBridge};
-use crate::reactor::{Event, Interest, Reactor, Token};
-use crate::stream::Stream;
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
+use crate::wire::stream::Stream;
 use door::Door;
 
 /// Pieces that a session moves before others have their turn: so much is as nothing to whoever waits for a key's echo.

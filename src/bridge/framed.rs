@@ -1,8 +1,8 @@
 //! An attached run of our own command line, from elsewhere: the command's streams in frames. No I/O.
 
 use super::protocol::{BEFORE, PIECE, Wishes};
-use crate::frame::streams::{Allowance, Credit, Decoder, PROTOCOL, Piece, Word, data_head};
-use crate::frame::{BadFrame, Frame, Up};
+use crate::wire::frame::streams::{Allowance, Credit, Decoder, PROTOCOL, Piece, Word, data_head};
+use crate::wire::frame::{BadFrame, Frame, Up};
 
 /// One session's conversation.
 #[derive(Debug, Default)]
@@ -94,7 +94,7 @@ impl Framed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::streams::WINDOW;
+    use crate::wire::frame::streams::WINDOW;
 
     #[test]
     fn a_client_that_sends_more_than_it_may_is_none() {
@@ -112,7 +112,7 @@ mod tests {
         for bad in [
             Word::Credit(0, 1),
             Word::End(1),
-            Word::Frame(Frame::Exit(crate::dyno::Exit::Status(0).into())),
+            Word::Frame(Frame::Exit(crate::model::dyno::Exit::Status(0).into())),
         ] {
             assert!(framed_says(&bad.encode()).is_err(), "{bad:?}");
         }

@@ -1,6 +1,6 @@
 //! Sessions whose client is not on this host, or cannot be handed a command's streams: the bridge moves their bytes.
 //!
-//! A thread with a [`Reactor`](crate::reactor::Reactor) of its own, which knows neither the store nor the server. To a
+//! A thread with a [`Reactor`](crate::wire::reactor::Reactor) of its own, which knows neither the store nor the server. To a
 //! dyno's supervisor it is what a local client is: it has a connection, on which come frames and the command's own
 //! streams. To its client it speaks as that wants it (`bridge/protocol.rs`): Heroku's CLI meets its dyno at the rendezvous
 //! (`bridge/rendezvous.rs`), our own gets the streams in frames (`bridge/framed.rs`). The server tells it whom to expect, and passes the connections that it makes on to
@@ -29,11 +29,11 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 use rustls::ServerConfig;
 
-use crate::control::ToSupervisor;
 use crate::error::tell;
 use crate::fault;
-use crate::reactor::{Reactor, Waker};
-use crate::stream::Stream;
+use crate::wire::control::ToSupervisor;
+use crate::wire::reactor::{Reactor, Waker};
+use crate::wire::stream::Stream;
 
 /// Times and limits.
 #[derive(Debug, Clone)]

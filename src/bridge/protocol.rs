@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::framed::Framed;
 use super::rendezvous::{GREETING, Rendezvous, marker};
 use crate::error::EXIT_DYNO_FAILED;
-use crate::frame::{BadFrame, Ended, Frame, Refusal, Up};
 use crate::pty::Size;
-use crate::stream::RECORD;
+use crate::wire::frame::{BadFrame, Ended, Frame, Refusal, Up};
+use crate::wire::stream::RECORD;
 
 /// Bytes that are left free before those that were read of the command, for what is said about them.
 pub(super) const BEFORE: usize = 5;

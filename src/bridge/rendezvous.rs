@@ -19,7 +19,7 @@
 use std::time::{Duration, Instant};
 
 use super::protocol::{BEFORE, Wishes};
-use crate::command_line::STATUS_MARKER;
+use crate::model::command_line::STATUS_MARKER;
 
 /// What the client throws away.
 pub(super) const GREETING: &[u8] = b"rendezvous\r\n";
@@ -215,7 +215,7 @@ pub(super) fn marker(status: u8) -> Vec<u8> {
 mod tests {
     use super::super::protocol::PIECE;
     use super::*;
-    use crate::stream::RECORD;
+    use crate::wire::stream::RECORD;
 
     const MOMENT: Duration = Duration::from_millis(1);
 

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::dyno::{Dyno, News};
 use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
-use crate::frame::Refusal;
 use crate::pty::Size;
-use crate::reactor::{Reactor, Token};
-use crate::stream::{RECORD, Stream};
+use crate::wire::frame::Refusal;
+use crate::wire::reactor::{Reactor, Token};
+use crate::wire::stream::{RECORD, Stream};
 
 /// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that time
 /// kept.

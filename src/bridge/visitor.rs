@@ -3,7 +3,7 @@
 use std::io;
 
 use super::secrets::LENGTH;
-use crate::stream::Stream;
+use crate::wire::stream::Stream;
 
 /// The longest first line, in bytes; ours is a tenth of it.
 const LONGEST_LINE: usize = 1024;

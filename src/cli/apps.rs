@@ -12,10 +12,10 @@ use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
 use crate::api::release::Release;
-use crate::app::AppName;
+use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};
-use crate::http::target;
-use crate::terminal;
+use crate::model::app::AppName;
+use crate::wire::http::target;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]

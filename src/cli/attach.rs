@@ -27,15 +27,15 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::streams::{self, End, Escape};
-use crate::dyno::Exit;
+use crate::cli::terminal::{self, Modes, RawMode};
 use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
 use crate::fault;
-use crate::frame::{self, Ended, Frame, Refusal};
+use crate::kernel::sys::signal::unless_ignored;
+use crate::kernel::unix_socket;
+use crate::model::dyno::Exit;
 use crate::pty;
-use crate::reactor::{Event, Reactor, Waker};
-use crate::sys::signal::unless_ignored;
-use crate::terminal::{self, Modes, RawMode};
-use crate::unix_socket;
+use crate::wire::frame::{self, Ended, Frame, Refusal};
+use crate::wire::reactor::{Event, Reactor, Waker};
 
 /// What the status line takes beside the command, in columns, a cut command's ellipsis included.
 const STATUS_COLUMNS: usize = "Running … attached to terminal... starting, scheduler.12345".len();

@@ -9,8 +9,8 @@ use super::context::Context;
 use super::{say, say_json};
 use crate::api::authorization::{Authorization, CreateAuthorization};
 use crate::error::{UserError, shown, tell};
-use crate::http::target;
-use crate::time_span;
+use crate::model::time_span;
+use crate::wire::http::target;
 
 /// Make a token for the API over TCP, list them, or revoke one
 ///

@@ -28,10 +28,10 @@ use serde::de::DeserializeOwned;
 
 use crate::api::error::ApiError;
 use crate::error::UserError;
-use crate::frame;
 use crate::home::Home;
-use crate::http::{BodyDecoder, RequestLine, ResponseHead};
-use crate::unix_socket;
+use crate::kernel::unix_socket;
+use crate::wire::frame;
+use crate::wire::http::{BodyDecoder, RequestLine, ResponseHead};
 
 use connection::{Connection, Payload, Sent, lost};
 pub use far::Far;
@@ -77,7 +77,7 @@ pub struct Answer {
 }
 
 /// A connection that speaks another protocol from now on, to whoever the server passed it on to.
-/// Read on with [`unix_socket::receive`](crate::unix_socket::receive): descriptors may come with any byte.
+/// Read on with [`unix_socket::receive`](crate::kernel::unix_socket::receive): descriptors may come with any byte.
 #[derive(Debug)]
 pub struct Upgraded {
     /// The connection; blocking.

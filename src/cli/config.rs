@@ -8,10 +8,10 @@ use clap::Args;
 use super::context::{Context, app_path};
 use super::{say, say_json};
 use crate::api::release::Release;
-use crate::command_line;
-use crate::config_var::{Config, ConfigChange};
 use crate::error::{UserError, tell};
-use crate::release::ReleaseStatus;
+use crate::model::command_line;
+use crate::model::config_var::{Config, ConfigChange};
+use crate::model::release::ReleaseStatus;
 
 /// Show the config vars.
 #[derive(Debug, Args)]

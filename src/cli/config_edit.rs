@@ -17,11 +17,11 @@ use tempfile::TempDir;
 
 use super::config;
 use super::context::{Context, app_path};
-use crate::config_var::{Config, ConfigChange};
-use crate::dot_env;
+use crate::cli::dot_env;
+use crate::cli::terminal;
 use crate::error::{UserError, tell, tell_part};
-use crate::sys::signal::unless_ignored;
-use crate::terminal;
+use crate::kernel::sys::signal::unless_ignored;
+use crate::model::config_var::{Config, ConfigChange};
 
 /// Edit the config vars in $VISUAL or $EDITOR; what changed is one new release.
 #[derive(Debug, Args)]

@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result};
 use super::Place;
 use crate::api::link::Link;
 use crate::api::server::ServerInfo;
-use crate::app::Folder;
-use crate::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
-use crate::client::{Client, Far};
+use crate::cli::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
+use crate::cli::client::{Client, Far};
 use crate::error::{UserError, tell};
 use crate::home::Home;
-use crate::http::target;
-use crate::settings::{self, Settings, Sourced};
+use crate::model::app::Folder;
+use crate::model::settings::{self, Settings, Sourced};
+use crate::wire::http::target;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Context {
     }
 
     /// The server; started if none runs, or, for who [starts none](Self::starting_none), an error that
-    /// [is a lost server's](crate::client::is_lost).
+    /// [is a lost server's](crate::cli::client::is_lost).
     ///
     /// # Errors
     /// Says why there is no server, or what is wrong with `config.toml`, with which none can start. One that runs goes on

@@ -26,16 +26,16 @@ use super::standing::{self, Standing};
 use crate::api::ExactTime;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
-use crate::command_line;
-use crate::dyno::env::DEFAULT_PATH;
+use crate::cli::terminal;
+use crate::cli::toolchain::{self, Found, Hollow, Kind, LeftOut, Loss, Person};
 use crate::error::{UserError, shown, tell, tell_part};
-use crate::http::target;
-use crate::procfile;
-use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
+use crate::model::command_line;
+use crate::model::dyno::env::DEFAULT_PATH;
+use crate::model::procfile;
+use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
+use crate::sandbox::stack::{Stack, is_shown};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
-use crate::stack::{Stack, is_shown};
-use crate::terminal;
-use crate::toolchain::{self, Found, Hollow, Kind, LeftOut, Loss, Person};
+use crate::wire::http::target;
 
 /// What the server takes a tarball as.
 pub const TARBALL: &str = "application/gzip";

@@ -5,12 +5,12 @@ use anyhow::Result;
 use super::context::Context;
 use super::say;
 use crate::api::server::ServerStatus;
-use crate::dyno::Isolation;
+use crate::cli::toolchain::{self, LeftOut, Person};
+use crate::model::dyno::Isolation;
+use crate::model::settings;
 use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::refusal::{self, Facts};
-use crate::settings;
-use crate::toolchain::{self, LeftOut, Person};
 
 /// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
 const NAMESPACES: &[(bool, &str)] = &[

@@ -11,8 +11,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::config_var::is_name;
 use crate::error::UserError;
+use crate::model::config_var::is_name;
 
 /// The largest file, in bytes. What all variables may take together is less.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -179,7 +179,7 @@ fn double_quoted<'a>(text: &'a str, value: &mut String) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command_line;
+    use crate::model::command_line;
     use proptest::prelude::*;
 
     proptest::proptest! {

@@ -11,9 +11,9 @@ use super::context::{Context, app_path};
 use super::say;
 use crate::api::app::App;
 use crate::api::repository::Repository;
-use crate::client::Far;
+use crate::cli::client::Far;
 use crate::error::{UserError, shown};
-use crate::tls;
+use crate::wire::tls;
 
 /// The first git whose `receive-pack` lets a hook of ours deploy what was pushed.
 pub const OLDEST: (u32, u32) = (2, 29);

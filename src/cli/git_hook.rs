@@ -21,8 +21,8 @@ use super::context::Context;
 use super::one_off::tell_isolation;
 use super::{Place, git};
 use crate::error::{UserError, shown, tell};
-use crate::pkt_line;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
+use crate::wire::pkt_line;
 
 /// How many branches one push may have deployed, to see that they are too many.
 const MOST_COMMANDS: usize = 16;
@@ -65,7 +65,7 @@ fn is_none(id: &str) -> bool {
 /// # Errors
 /// When git does not keep to its protocol; what is wrong with a push is told to whoever pushes.
 pub fn run(args: &[OsString]) -> Result<u8> {
-    let named = |hook: &str| crate::sys::title::set(&format!("dyno: {hook} hook"));
+    let named = |hook: &str| crate::kernel::sys::title::set(&format!("dyno: {hook} hook"));
     match args.first().and_then(|hook| hook.to_str()) {
         Some(hook @ "pre-receive") => {
             named(hook);

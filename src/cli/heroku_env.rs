@@ -12,10 +12,10 @@ use super::context::Context;
 use super::say;
 use crate::api::authorization::{Authorization, CreateAuthorization};
 use crate::api::server::Listening;
-use crate::command_line::quote;
+use crate::cli::terminal;
 use crate::error::tell;
-use crate::terminal;
-use crate::tls;
+use crate::model::command_line::quote;
+use crate::wire::tls;
 
 /// Set Heroku's command line up for this host: eval "$(dyno heroku:env)"
 ///

@@ -15,10 +15,10 @@ use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
 use crate::api::release::Release;
-use crate::client::is_lost;
-use crate::dyno::{DynoState, Exit};
+use crate::cli::client::is_lost;
 use crate::error::{UserError, tell, tell_part};
-use crate::release::{RELEASE_PHASE, ReleaseStatus};
+use crate::model::dyno::{DynoState, Exit};
+use crate::model::release::{RELEASE_PHASE, ReleaseStatus};
 
 /// Between two questions: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));

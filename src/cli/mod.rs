@@ -7,11 +7,13 @@ mod address;
 mod apps;
 mod attach;
 mod auth;
+mod client;
 mod config;
 mod config_edit;
 mod context;
 mod deploy;
 mod doctor;
+mod dot_env;
 mod git;
 pub mod git_hook;
 mod heroku_env;
@@ -35,9 +37,12 @@ mod serve;
 mod server_status;
 mod server_stop;
 mod settings;
+pub mod slug_command;
 mod standing;
 mod start;
 mod streams;
+mod terminal;
+mod toolchain;
 mod usage;
 mod wait;
 mod words;
@@ -81,7 +86,7 @@ fn not_printed(error: std::io::Error) -> std::io::Error {
 fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut json = String::new();
     for c in serde_json::to_string_pretty(value)?.chars() {
-        match crate::terminal::is_obeyed(c) && c != '\n' {
+        match crate::cli::terminal::is_obeyed(c) && c != '\n' {
             true => json += &format!("\\u{:04x}", u32::from(c)),
             false => json.push(c),
         }
@@ -93,7 +98,7 @@ fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 #[derive(Debug, Parser)]
 #[command(
     name = "dyno",
-    version = crate::executable::version(),
+    version = crate::kernel::executable::version(),
     max_term_width = 100,
     arg_required_else_help = true
 )]
@@ -420,7 +425,7 @@ fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> Use
         (ErrorKind::UnknownArgument, Some(word)) if is_word => {
             format!(
                 "{help}; an app is named by `-a {}`",
-                crate::command_line::quote(word)
+                crate::model::command_line::quote(word)
             )
         }
         _ => help,

@@ -18,12 +18,12 @@ use super::deploy::{self, Purpose};
 use super::new_app;
 use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
 use crate::api::link::Link;
-use crate::command_line;
-use crate::config_var::check_env_name;
 use crate::error::{UserError, tell};
-use crate::size::Size;
+use crate::model::command_line;
+use crate::model::config_var::check_env_name;
+use crate::model::size::Size;
+use crate::model::time_span;
 use crate::slug::{Elsewhere, procfile_elsewhere, tree_is_newer_than};
-use crate::time_span;
 
 /// How long the line before the dyno's may wait for the look at the folder. The dyno takes longer to be made.
 pub const WHILE_IT_STARTS: Duration = Duration::from_millis(1);

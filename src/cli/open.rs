@@ -10,8 +10,8 @@ use super::address::tunnel;
 use super::context::{Context, app_path};
 use super::say;
 use crate::api::app::App;
+use crate::cli::terminal;
 use crate::error::{UserError, tell};
-use crate::terminal;
 
 /// The longest path that is opened, in bytes.
 const MAX_PATH: usize = 4_000;

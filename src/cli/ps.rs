@@ -14,10 +14,10 @@ use super::ps_end::no_dynos_of;
 use super::{say, say_json, words};
 use crate::api::app::App;
 use crate::api::dyno::Dyno;
-use crate::dyno::{DynoName, Exit};
+use crate::cli::terminal;
 use crate::error::{UserError, tell};
-use crate::terminal;
-use crate::time_span;
+use crate::model::dyno::{DynoName, Exit};
+use crate::model::time_span;
 
 /// The narrowest terminal that lines are cut for.
 const NARROWEST: usize = 40;

@@ -12,9 +12,9 @@ use crate::api::app::App;
 use crate::api::dyno::{Dyno, Stopping};
 use crate::api::formation::Formation;
 use crate::api::release::Release;
-use crate::dyno::DynoName;
 use crate::error::{UserError, tell, tell_part};
-use crate::time_span;
+use crate::model::dyno::DynoName;
+use crate::model::time_span;
 
 /// How long a stop takes as a rule, at most. After that the person is told what it waits for.
 const SOON: Duration = Duration::from_secs(2);

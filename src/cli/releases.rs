@@ -10,11 +10,11 @@ use super::logs::show;
 use super::standing::Standing;
 use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
-use crate::config_var::Config;
+use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};
-use crate::http::target;
-use crate::release::ReleaseStatus;
-use crate::terminal;
+use crate::model::config_var::Config;
+use crate::model::release::ReleaseStatus;
+use crate::wire::http::target;
 
 /// How many releases are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 15;

@@ -9,9 +9,9 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use crate::api::app::{App, UpdateApp};
-use crate::app::AppName;
-use crate::client::Far;
+use crate::cli::client::Far;
 use crate::error::tell;
+use crate::model::app::AppName;
 
 /// Give an app another name.
 #[derive(Debug, Args)]

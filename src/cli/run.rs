@@ -10,9 +10,9 @@ use rustix::fs::{Stat, fstat};
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time, tell_isolation};
-use crate::dyno::Origin;
+use crate::cli::terminal::{self, terminfo};
+use crate::model::dyno::Origin;
 use crate::pty;
-use crate::terminal::{self, terminfo};
 
 /// Run a command in a one-off dyno.
 ///

@@ -13,8 +13,8 @@ use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, tell_isolation};
 use super::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
-use crate::dyno::DynoState;
 use crate::error::tell;
+use crate::model::dyno::DynoState;
 
 /// Run a command in a one-off dyno in the background; its output goes to the log.
 ///

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::control::{self, FromInit, Streams, ToInit};
-use crate::dyno::env::DEFAULT_PATH;
-use crate::init;
-use crate::init::MAIN;
+use crate::model::dyno::env::DEFAULT_PATH;
+use crate::sandbox::init;
+use crate::sandbox::init::MAIN;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::{Everybody, Place};
-use crate::stack::{AppTree, DynoTree, Stack, make_scratch};
+use crate::wire::control::{self, FromInit, Streams, ToInit};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {

@@ -7,8 +7,8 @@ use super::context::{Context, app_path};
 use super::say;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::error::{UserError, tell};
-use crate::formation::{Resize, Update, Wanted, parse_resize, parse_scale, words};
-use crate::size::Size;
+use crate::model::formation::{Resize, Update, Wanted, parse_resize, parse_scale, words};
+use crate::model::size::Size;
 
 const SCALED: &str = "\
 Without words it prints the formation in the form in which it takes it back:

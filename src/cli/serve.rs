@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Context;
-use crate::client::start;
+use crate::cli::client::start;
 use crate::error::tell;
-use crate::handover::Handover;
 use crate::server::service;
+use crate::wire::handover::Handover;
 
 /// Run the server in the foreground.
 ///

@@ -10,7 +10,7 @@ use jiff::{Timestamp, Unit};
 use super::context::Context;
 use super::say;
 use crate::api::server::{ServerStatus, StartedBy};
-use crate::time_span;
+use crate::model::time_span;
 
 /// The exit code when no server runs: that of `systemctl status`.
 const NOT_RUNNING: u8 = 3;
@@ -45,7 +45,7 @@ impl Show {
             say!("{}", serde_json::to_string_pretty(&json)?)?;
             return Ok(0);
         }
-        let ours = crate::executable::build();
+        let ours = crate::kernel::executable::build();
         let build = match () {
             () if server.build.is_newer_than(&ours) => ", of a newer build than this command",
             () if ours.is_newer_than(&server.build) => ", of an older build than this command",

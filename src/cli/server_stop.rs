@@ -97,7 +97,7 @@ impl Stop {
         if ends {
             let grace = Duration::try_from_secs_f64(stopping.stop_grace).unwrap_or_default();
             patience += grace;
-            let grace = crate::time_span::rough(grace);
+            let grace = crate::model::time_span::rough(grace);
             let dynos = list(&stopping.dynos);
             tell!("Ending {dynos} with SIGTERM, after {grace} with SIGKILL");
         }

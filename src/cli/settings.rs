@@ -8,7 +8,7 @@ use super::context::Context;
 use super::{say, say_json};
 use crate::api::server::{ServerInfo, SettingInfo};
 use crate::error::tell;
-use crate::settings::{Reader, Row, Setting};
+use crate::model::settings::{Reader, Row, Setting};
 
 /// Show every setting with its value and where that comes from
 ///

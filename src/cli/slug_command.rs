@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{DEFAULT_LEVEL, Limits, pack, unpack};
 use crate::error::{EXIT_USAGE, UserError};
+use crate::slug::{DEFAULT_LEVEL, Limits, pack, unpack};
 
 /// Runs `pack DIR FILE [LEVEL]` or `unpack FILE DIR`, and prints what came of it.
 ///

@@ -8,10 +8,10 @@ use super::context::{Context, app_path};
 use crate::api::formation::Formation;
 use crate::api::release::Release;
 use crate::api::slug::Slug;
-use crate::dyno::WEB;
 use crate::error::{UserError, tell};
-use crate::formation::{Turn, turns};
-use crate::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
+use crate::model::dyno::WEB;
+use crate::model::formation::{Turn, turns};
+use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -38,13 +38,13 @@ use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::api::logs::LogQuery;
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
-use crate::client::is_lost;
+use crate::cli::client::is_lost;
 use crate::error::{UserError, shown, tell, tell_part};
-use crate::formation::{Update, parse_amount};
-use crate::log_line;
-use crate::release::ProcessTypes;
+use crate::kernel::sys::signal::unless_ignored;
+use crate::model::formation::{Update, parse_amount};
+use crate::model::log_line;
+use crate::model::release::ProcessTypes;
 use crate::slug::{Elsewhere, procfile_elsewhere};
-use crate::sys::signal::unless_ignored;
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
 
@@ -426,7 +426,7 @@ impl Running {
     /// Asks whichever server there is. None: it says that there is no such thing any more.
     fn ask<T>(
         &mut self,
-        question: impl Fn(&mut crate::client::Client) -> Result<T>,
+        question: impl Fn(&mut crate::cli::client::Client) -> Result<T>,
     ) -> Result<Option<T>> {
         let began = Instant::now();
         loop {
@@ -499,7 +499,7 @@ impl Log {
 
     /// The port of a process, if it is one that is known beforehand.
     fn port_of(&self, process: &[u8]) -> Option<u16> {
-        let name: crate::dyno::DynoName = str::from_utf8(process).ok()?.parse().ok()?;
+        let name: crate::model::dyno::DynoName = str::from_utf8(process).ok()?.parse().ok()?;
         fixed_port(self.port, &self.order, &name)
     }
 }

@@ -18,8 +18,8 @@ use rustix::termios::{
 
 pub use modes::Modes;
 
+use crate::kernel::sys::signal::{self, Signal};
 use crate::pty::{self, Size};
-use crate::sys::signal::{self, Signal};
 
 /// What the terminal was before; empty when there is nothing to restore.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);

@@ -16,9 +16,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::dyno::env::DEFAULT_PATH;
-use crate::release::{MAX_TOOLCHAIN_FOLDERS, Toolchains};
-use crate::stack::is_shown;
+use crate::model::dyno::env::DEFAULT_PATH;
+use crate::model::release::{MAX_TOOLCHAIN_FOLDERS, Toolchains};
+use crate::sandbox::stack::is_shown;
 
 use self::known::{KNOWN, is_of_programs, with_neighbours};
 

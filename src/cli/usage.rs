@@ -9,7 +9,7 @@ use super::context::{Context, app_path};
 use super::{say, say_json};
 use crate::api::app::App;
 use crate::api::usage::Usage;
-use crate::time_span;
+use crate::model::time_span;
 
 /// Dyno time by app, process type and size; of all apps, unless -a names one.
 ///

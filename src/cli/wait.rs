@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use super::context::{Context, app_path};
 use crate::api::dyno::Dyno;
-use crate::dyno::EndReason;
 use crate::error::{EXIT_DYNO_FAILED, UserError};
+use crate::model::dyno::EndReason;
 
 /// How long a server may take to answer beyond the minute that a request waits for the end.
 const PATIENCE: Duration = Duration::from_secs(90);

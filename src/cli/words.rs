@@ -5,8 +5,8 @@
 use clap::CommandFactory;
 
 use super::Cli;
-use crate::command_line::quote;
 use crate::error::UserError;
+use crate::model::command_line::quote;
 
 /// Words that are no commands, or with `:*` all commands that begin so, and what to do instead.
 const WORDS: &[(&[&str], &str)] = &[

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 
 use super::Home;
 use crate::error::UserError;
-use crate::settings::{ConfigFile, LONGEST_FILE};
+use crate::model::settings::{ConfigFile, LONGEST_FILE};
 
 /// Its name in the state folder.
 pub const NAME: &str = "config.toml";

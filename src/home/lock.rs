@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use super::Home;
-use crate::sys::held::Held;
+use crate::kernel::sys::held::Held;
 
 /// The right to be the server; given back when dropped.
 #[derive(Debug)]

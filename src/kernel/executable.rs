@@ -2,7 +2,7 @@
 //! server it was started as says to its starter.
 //!
 //! Such a server has one end of a pair of sockets as its standard input. From it the server takes what an earlier one
-//! has left it (see [`handover`](crate::handover)); on it the server says, in one word, how the start went. The pair's end without
+//! has left it (see [`handover`](crate::wire::handover)); on it the server says, in one word, how the start went. The pair's end without
 //! a word means that it failed; the log says why.
 
 use std::ffi::OsStr;
@@ -44,7 +44,7 @@ static BUILT_AT: &str = concat!("dyno-built-at=", env!("DYNO_BUILT_AT"), ";");
 /// This build: what it is made of, and what tells it from others. A copy of the file is the same build.
 pub fn build() -> Build {
     // Where the linker was told to leave the note out, commit and time have to do.
-    let id = crate::sys::image::build_id().unwrap_or_default();
+    let id = crate::kernel::sys::image::build_id().unwrap_or_default();
     let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let digits = std::hint::black_box(BUILT_AT)
         .trim_start_matches(|char: char| !char.is_ascii_digit())

@@ -34,9 +34,8 @@ mod writer;
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::model::log_limits::LogLimits;
 
 pub use reader::LogReader;
 pub use retention::enforce;
@@ -50,26 +49,7 @@ const SEGMENTS: u64 = 16;
 /// longer (a power cut may leave zeros) is cut.
 const BLOCK: usize = 64 * 1024;
 
-/// How much of an app's log is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// How much of the disk it may take, in bytes.
-    pub bytes: u64,
-    /// How long a line is kept.
-    pub age: Duration,
-}
-
-impl Default for Limits {
-    /// 256 MiB, and a week.
-    fn default() -> Self {
-        Self {
-            bytes: 256 << 20,
-            age: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
-
-impl Limits {
+impl LogLimits {
     /// The size at which a segment is sealed, in bytes.
     fn segment(&self) -> u64 {
         (self.bytes / SEGMENTS).max(1)

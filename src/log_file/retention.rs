@@ -10,15 +10,16 @@ use memchr::memchr_iter;
 
 use super::folder::Folder;
 use super::writer::{self, LogWriter};
-use super::{BLOCK, Limits, SEGMENTS, search};
-use crate::log_line::{self, Source};
+use super::{BLOCK, SEGMENTS, search};
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, Source};
 
 /// The process that is given as the one that says it.
 const SPEAKER: &str = "logplex";
 
 /// Drops what is too old or too much of the log in `folder`. Writers see to the size themselves; this is for a log that
 /// nobody writes to, and for limits that were changed. A log that does not exist needs nothing.
-pub fn enforce(folder: &Path, limits: Limits) -> io::Result<()> {
+pub fn enforce(folder: &Path, limits: LogLimits) -> io::Result<()> {
     let Some(folder) = Folder::open(folder)? else {
         return Ok(());
     };
@@ -66,7 +67,11 @@ impl Dropped {
 
 /// Drops the oldest segments, as long as all together, with the newest at its full size, are too large, or the oldest is
 /// too old, and adds their lines to `dropped`. Whoever of several that are at it removes a segment counts its lines.
-pub fn make_room(folder: &Folder, limits: Limits, dropped: &mut Option<Dropped>) -> io::Result<()> {
+pub fn make_room(
+    folder: &Folder,
+    limits: LogLimits,
+    dropped: &mut Option<Dropped>,
+) -> io::Result<()> {
     let mut segments = folder.segments()?;
     segments.pop();
     let mut sealed = Vec::new();

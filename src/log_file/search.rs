@@ -11,7 +11,7 @@ use memchr::{memchr_iter, memrchr, memrchr_iter};
 use super::folder::Folder;
 use super::reader::line_start;
 use super::{BLOCK, Cursor};
-use crate::log_line;
+use crate::model::log_line;
 
 /// How far apart in time two lines may be of which the earlier stands later: a line gets its time before its writer waits
 /// its turn.

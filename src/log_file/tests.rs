@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::log_line::{self, Source};
+use crate::model::log_line::{self, Source};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Segments of so many bytes, and as many as there may be.
-fn segments_of(bytes: u64) -> Limits {
-    Limits {
+fn segments_of(bytes: u64) -> LogLimits {
+    LogLimits {
         bytes: bytes * SEGMENTS,
         age: WEEK,
     }
@@ -98,8 +98,8 @@ fn a_log_that_is_not_there_is_empty_and_may_come() {
     assert_eq!(end(&folder).unwrap(), Cursor::default());
     assert_eq!(last_lines(&folder, 3, |_| true).unwrap(), Cursor::default());
     assert_eq!(since(&folder, Timestamp::now()).unwrap(), Cursor::default());
-    enforce(&folder, Limits::default()).unwrap();
-    let mut writer = LogWriter::open(&folder, Limits::default()).unwrap();
+    enforce(&folder, LogLimits::default()).unwrap();
+    let mut writer = LogWriter::open(&folder, LogLimits::default()).unwrap();
     assert!(!reader.read(&mut text, 100).unwrap());
     writer.append(&line("run.1", "hello")).unwrap();
     assert!(reader.read(&mut text, 1).unwrap());
@@ -134,7 +134,7 @@ fn a_torn_line_swallows_no_other() {
 #[test]
 fn what_is_too_much_is_dropped_and_said() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = LogLimits {
         bytes: 32_000,
         age: WEEK,
     };
@@ -178,7 +178,7 @@ fn what_is_too_much_is_dropped_and_said() {
 #[test]
 fn what_is_too_old_is_dropped_even_if_nobody_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = LogLimits {
         bytes: 1 << 20,
         age: Duration::from_secs(160),
     };
@@ -229,7 +229,7 @@ fn what_is_too_old_is_dropped_even_if_nobody_writes() {
 fn a_log_that_somebody_keeps_locked_loses_lines_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let patience = Duration::from_millis(50);
-    let mut writer = LogWriter::open(folder.path(), Limits::default())
+    let mut writer = LogWriter::open(folder.path(), LogLimits::default())
         .unwrap()
         .with_patience(patience);
     let file = fs::File::open(folder.path().join("00000001.log")).unwrap();
@@ -264,7 +264,7 @@ fn no_line_is_lost_or_doubled_among_many_writers() {
     const WRITERS: usize = 4;
     const LINES: usize = 2000;
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
+    let limits = LogLimits {
         bytes: 1 << 30,
         age: WEEK,
     };

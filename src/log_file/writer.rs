@@ -12,10 +12,10 @@ use memchr::{memchr, memchr_iter, memrchr};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::Limits;
 use super::folder::Folder;
 use super::retention::{self, Dropped};
-use crate::log_line::{self, Source};
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, Source};
 
 /// How long a writer waits for the others. They hold the lock for as long as a write takes, which is long on a disk that
 /// is slow and has much to do.
@@ -28,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct LogWriter {
     folder: Folder,
-    limits: Limits,
+    limits: LogLimits,
     /// At how many bytes a segment is full.
     pub(super) segment_size: u64,
     segment: Segment,
@@ -53,12 +53,12 @@ struct Unwritten {
 
 impl LogWriter {
     /// Opens the log in `folder`, making it where it is missing.
-    pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
+    pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         Self::of(Folder::create(folder)?, limits)
     }
 
     /// The same for a folder that is open already.
-    pub(super) fn of(folder: Folder, limits: Limits) -> io::Result<Self> {
+    pub(super) fn of(folder: Folder, limits: LogLimits) -> io::Result<Self> {
         Ok(Self {
             segment: newest(&folder, 1)?,
             folder,

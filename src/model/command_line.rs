@@ -11,9 +11,9 @@
 //!
 //! `join` and `split_env` are the client's, `check` and `resolve` the server's.
 
-use crate::config_var;
 use crate::error::UserError;
-use crate::release::ProcessTypes;
+use crate::model::config_var;
+use crate::model::release::ProcessTypes;
 
 /// The longest command in bytes, process type replaced. Linux takes 128 KiB for one argument
 /// (`MAX_ARG_STRLEN`), its final NUL included; some of that is left for what surrounds the command.

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{UserError, shown};
-use crate::procfile::{MAX_NAME, is_process_type_name};
+use crate::model::procfile::{MAX_NAME, is_process_type_name};
 
 pub use limits::{Limits, Reached};
 pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};

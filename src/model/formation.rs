@@ -9,9 +9,9 @@ mod words;
 
 use jiff::Timestamp;
 
-use crate::dyno::ONE_OFF;
-use crate::release::ProcessTypes;
-use crate::size;
+use crate::model::dyno::ONE_OFF;
+use crate::model::release::ProcessTypes;
+use crate::model::size;
 
 pub use scale::{Refusal, Update, scaled};
 pub use turns::{Turn, turns};

@@ -17,9 +17,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::app::{AppName, MAX_PATH_BYTES};
-use crate::config_var;
 use crate::error::{UserError, shown};
+use crate::model::app::{AppName, MAX_PATH_BYTES};
+use crate::model::config_var;
 
 /// The number of a release within its app, from 1: `v3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::dyno::DynoName;
-use crate::dyno::life::StopReason;
-use crate::formation::Wanted;
+use crate::model::dyno::DynoName;
+use crate::model::dyno::life::StopReason;
+use crate::model::formation::Wanted;
 
 /// Time since 1970.
 pub type Moment = Duration;

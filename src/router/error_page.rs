@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use super::failure::Failure;
-use crate::http::Response;
-use crate::http::message::WriteOptions;
+use crate::wire::http::Response;
+use crate::wire::http::message::WriteOptions;
 
 /// How the answer is to be given.
 #[derive(Debug, Clone, Copy)]

@@ -10,8 +10,8 @@ use super::pool::Link;
 use super::relay::Relay;
 use super::settings::Settings;
 use super::table::{DynoKey, Wait};
-use crate::http::{Framing, HeadReader, RequestHead, ResponseHead};
-use crate::listener::Listener;
+use crate::kernel::listener::Listener;
+use crate::wire::http::{Framing, HeadReader, RequestHead, ResponseHead};
 
 /// See the [module](self).
 #[derive(Debug)]

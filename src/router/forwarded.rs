@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::RequestHead;
-use crate::settings::Network;
+use crate::model::settings::Network;
+use crate::wire::http::RequestHead;
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +187,7 @@ fn elements(head: &RequestHead) -> Vec<Element<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadReader, Limits};
+    use crate::wire::http::{HeadReader, Limits};
 
     fn request(fields: &[&str]) -> RequestHead {
         let text = format!(
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn of(trusted: &str, peer: &str, fields: &[&str]) -> Forwarded {
-        let sourced = crate::settings::networks_for_tests(trusted);
+        let sourced = crate::model::settings::networks_for_tests(trusted);
         Forwarded::of(&request(fields), peer.parse().unwrap(), 8080, &sourced)
     }
 

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::http::head::Version;
-use crate::http::{Framing, RequestHead, ResponseHead};
+use crate::wire::http::head::Version;
+use crate::wire::http::{Framing, RequestHead, ResponseHead};
 
 use super::forwarded::Forwarded;
 
@@ -330,7 +330,7 @@ pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadReader, Limits};
+    use crate::wire::http::{HeadReader, Limits};
 
     fn request(text: &str) -> RequestHead {
         let (head, _) = HeadReader::new(Limits::API)

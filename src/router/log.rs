@@ -14,8 +14,9 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use crate::error::tell;
-use crate::log_file::{Limits, LogWriter};
-use crate::log_line::{Prefix, Source};
+use crate::log_file::LogWriter;
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{Prefix, Source};
 
 /// How long a writer waits for others; meanwhile no request goes on.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -139,7 +140,7 @@ pub(super) struct Logs {
 #[derive(Debug)]
 struct AppLog {
     folder: PathBuf,
-    limits: Limits,
+    limits: LogLimits,
     writer: Option<LogWriter>,
     lines: Vec<u8>,
 }
@@ -159,7 +160,7 @@ impl Logs {
     }
 
     /// Where an app's log is.
-    pub fn set(&mut self, app: &Rc<str>, folder: PathBuf, limits: Limits) {
+    pub fn set(&mut self, app: &Rc<str>, folder: PathBuf, limits: LogLimits) {
         if let Some(log) = self.apps.get(app)
             && log.folder == folder
             && log.limits == limits
@@ -353,7 +354,7 @@ mod tests {
             method: &long,
             ..entry()
         };
-        assert!(text(&path).len() < crate::log_line::MAX_TEXT);
+        assert!(text(&path).len() < crate::model::log_line::MAX_TEXT);
     }
 
     #[test]
@@ -361,7 +362,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut logs = Logs::new(Duration::from_secs(1));
         let app: Rc<str> = "shop".into();
-        logs.set(&app, folder.path().into(), Limits::default());
+        logs.set(&app, folder.path().into(), LogLimits::default());
         let lines = || {
             std::fs::read_to_string(folder.path().join("00000001.log"))
                 .unwrap_or_default()

@@ -1,7 +1,7 @@
 //! The HTTP router: gives requests for `APP.localhost` to a random web dyno of that app that is up, and to nothing
 //! else.
 //!
-//! It has a thread and a [`Reactor`](crate::reactor::Reactor) of its own, and knows neither the store nor the server.
+//! It has a thread and a [`Reactor`](crate::wire::reactor::Reactor) of its own, and knows neither the store nor the server.
 //! What it knows of apps comes as whole snapshots ([`Route`]); what it has to say goes through a function that the
 //! server gives it ([`FromRouter`]). `router/table.rs` decides which dyno gets a request, `exchange.rs` what is awaited
 //! and until when, `headers.rs` what is said; `engine.rs` and the files under it move the bytes. `docs/router.md`
@@ -32,8 +32,8 @@ use crossbeam_channel::Sender;
 
 use crate::error::tell;
 use crate::fault;
-use crate::listener::Listener;
-use crate::reactor::{Reactor, Waker};
+use crate::kernel::listener::Listener;
+use crate::wire::reactor::{Reactor, Waker};
 
 pub use settings::Settings;
 
@@ -45,7 +45,7 @@ pub struct Route {
     /// The folder of its log.
     pub logs: PathBuf,
     /// How much of the log is kept.
-    pub log_limits: crate::log_file::Limits,
+    pub log_limits: crate::model::log_limits::LogLimits,
     /// Whether everybody is told that the app is being worked on (H80).
     pub maintenance: bool,
     /// No slug was released yet (H81).

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::table::DynoKey;
 use super::wire::Wire;
-use crate::reactor::Token;
+use crate::wire::reactor::Token;
 
 /// A connection to a dyno.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! A body on its way from one connection to another.
 
 use super::headers::Coding;
-use crate::http::chunk;
-use crate::http::{BodyDecoder, Decoded, Framing, Refusal};
+use crate::wire::http::chunk;
+use crate::wire::http::{BodyDecoder, Decoded, Framing, Refusal};
 
 /// Follows a body to its end, and writes it as the other side knows it.
 #[derive(Debug)]

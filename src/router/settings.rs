@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::http::Limits;
-use crate::settings::Network;
+use crate::model::settings::Network;
+use crate::wire::http::Limits;
 
 /// Times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
 #[derive(Debug, Clone)]

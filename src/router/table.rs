@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::failure::Failure;
 use super::{BackendState, Route};
-use crate::listener::Listener;
-use crate::reactor::Token;
+use crate::kernel::listener::Listener;
+use crate::wire::reactor::Token;
 
 /// A dyno, for as long as the router runs.
 pub(super) type DynoKey = u64;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
-use crate::sys::socket::unacknowledged;
+use crate::kernel::sys::socket::unacknowledged;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -23,16 +23,16 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::control::{self, FromInit, Shortage, Streams, ToInit};
-use crate::dyno::env::command_of;
-use crate::dyno::{Exit, TerminalSettings};
 use crate::fault::{self, caught};
-use crate::open_files;
+use crate::kernel::open_files;
+use crate::kernel::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
+use crate::kernel::sys::signal::reset_all;
+use crate::model::dyno::env::command_of;
+use crate::model::dyno::{Exit, TerminalSettings};
 use crate::pty;
 use crate::sandbox::Place;
-use crate::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
-use crate::sys::signal::reset_all;
-use crate::unexecutable;
+use crate::sandbox::unexecutable;
+use crate::wire::control::{self, FromInit, Shortage, Streams, ToInit};
 
 use self::stopped::StopWatch;
 
@@ -169,7 +169,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     said.map_err(|error| broken(error.into()))?;
                     fault::point("init started");
                     // From here on this process only waits.
-                    crate::sys::memory::release_program();
+                    crate::kernel::sys::memory::release_program();
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
                     let _ = place.everybody.signal(signal);
@@ -255,7 +255,7 @@ fn prepare(control: BorrowedFd<'_>) -> Result<UnixStream> {
     let (reader, writer) = UnixStream::pair()?;
     reader.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGCHLD, writer)?;
-    crate::sys::title::set("dyno: init");
+    crate::kernel::sys::title::set("dyno: init");
     control::send(control, &FromInit::Ready, &[]).context("the supervisor is gone")?;
     Ok(reader)
 }

@@ -39,11 +39,11 @@ use super::renew::Doors;
 use super::{Everybody, Launched};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
-use crate::sys::mount::{Attributes, add_attributes, map_ids};
-use crate::sys::process::{
+use crate::kernel::sys::mount::{Attributes, add_attributes, map_ids};
+use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
 };
-use crate::unix_socket;
+use crate::kernel::unix_socket;
 
 /// Where layers and contents wait until they are in place; gone before the dyno runs.
 const STAGING: &str = "/.dyno";

@@ -15,14 +15,17 @@
 //! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`; `refusal` says why
 //! it is not more.
 
+pub mod init;
 pub mod launch;
 pub mod offer;
 pub mod plan;
 pub mod probe;
 pub mod refusal;
 pub mod renew;
+pub mod stack;
 pub mod tempdir;
 pub mod tracked;
+pub mod unexecutable;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use crate::listener;
+use crate::kernel::listener;
 use renew::Doors;
 use tracked::Tracker;
 
@@ -135,8 +138,8 @@ impl Everybody {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         match self {
             Self::Namespace => {
-                let signal = crate::sys::signal::Signal::new(number).ok_or_else(invalid)?;
-                crate::sys::signal::signal_everybody_else(signal)
+                let signal = crate::kernel::sys::signal::Signal::new(number).ok_or_else(invalid)?;
+                crate::kernel::sys::signal::signal_everybody_else(signal)
             }
             Self::Tracked(tracker) => {
                 tracker.signal(Signal::from_named_raw(number).ok_or_else(invalid)?)

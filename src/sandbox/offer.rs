@@ -8,10 +8,10 @@ use std::fs;
 use super::plan::Ownership;
 use super::probe;
 use super::refusal::{self, Facts};
-use crate::dyno::Isolation;
 use crate::error::UserError;
 use crate::home::Home;
-use crate::settings::{self, Settings, UID_COUNT};
+use crate::model::dyno::Isolation;
+use crate::model::settings::{self, Settings, UID_COUNT};
 
 /// The highest id that distributions give to people; above lie those of containers, of services made on the fly, of
 /// nobody.

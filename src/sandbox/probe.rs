@@ -13,7 +13,7 @@ use super::plan::{Access, Owner, Ownership, Plan, Step};
 use super::refusal::{self, Facts};
 use super::tempdir::{self, Lodging};
 use super::tracked::Tracker;
-use crate::unix_socket;
+use crate::kernel::unix_socket;
 
 /// Host ids for a trial by root: nobody's.
 const NOBODY: u32 = 65_534;

@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::executable;
-use crate::sys::process::Refusal;
+use crate::kernel::executable;
+use crate::kernel::sys::process::Refusal;
 
 /// An overlay, as the type of a file system.
 const OVERLAYFS: u64 = 0x794c_7630;

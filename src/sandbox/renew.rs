@@ -21,7 +21,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::launch::{attach, cover, new_file_system};
 use super::plan::{INNER_ID, Owner, Step};
 use crate::fault::caught_or;
-use crate::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
+use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 
 /// A folder of the inside that is empty, and can be covered for a moment.
 const STAGING: &str = "/var/log";

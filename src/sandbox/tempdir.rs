@@ -17,11 +17,11 @@ use super::tracked::Tracker;
 use super::{Everybody, Launched};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
-use crate::slug::{Owner, copy_tree};
-use crate::sys::process::{
+use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
 };
-use crate::sys::signal::{Signal, ignore};
+use crate::kernel::sys::signal::{Signal, ignore};
+use crate::slug::{Owner, copy_tree};
 
 /// The app's folder in the dyno's: HOME and the working directory.
 const APP: &str = "app";

@@ -17,9 +17,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::dyno::env::MARK;
-use crate::listener;
-use crate::sys::held::Held;
+use crate::kernel::listener;
+use crate::kernel::sys::held::Held;
+use crate::model::dyno::env::MARK;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 /// How many generations a process may be away from the caller. Each costs a descriptor while it is looked at.

@@ -3,15 +3,15 @@
 use crate::api::error::ApiError;
 use crate::api::server::{ReplaceServer, ServerInfo};
 use crate::error::tell;
-use crate::handover;
-use crate::http::Response;
+use crate::wire::handover;
+use crate::wire::http::Response;
 
 use super::application::{Application, Ctx, Reply, Request, Via};
 
 /// The facts of this process.
 pub fn this_server(idle: bool) -> ServerInfo {
     ServerInfo {
-        build: crate::executable::build(),
+        build: crate::kernel::executable::build(),
         pid: std::process::id(),
         idle,
     }
@@ -77,7 +77,7 @@ fn hand_over<A: Application>() -> Reply<A> {
             handover::PROTOCOL
         );
         // A client that does not take it has gone, and this server stays.
-        let sent = crate::unix_socket::send(&connection, head.as_bytes(), &[])
+        let sent = crate::kernel::unix_socket::send(&connection, head.as_bytes(), &[])
             .and_then(|_| ctx.hand_over(&connection));
         if let Err(error) = sent {
             tell!("cannot make room for another build: {error}");

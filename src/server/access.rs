@@ -12,9 +12,9 @@ use super::application::Via;
 use super::signed_url::{Signer, Unsigned};
 use crate::api::ApiError;
 use crate::error::tell;
-use crate::http::RequestHead;
+use crate::model::token::{Token, TokenHash, credential};
 use crate::store::{Result as StoreResult, Store};
-use crate::token::{Token, TokenHash, credential};
+use crate::wire::http::RequestHead;
 
 /// How seldom the use of a token is written down.
 const USE_NOTED: SignedDuration = SignedDuration::from_mins(1);

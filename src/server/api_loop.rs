@@ -13,10 +13,10 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::api::error::ApiError;
 use crate::error::tell;
 use crate::fault::{self, caught};
-use crate::handover::{Handover, Part};
 use crate::home::lock::ServerLock;
-use crate::http::Response;
-use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::wire::handover::{Handover, Part};
+use crate::wire::http::Response;
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
 
 use super::application::{Application, Ctx, Finished, Heir, Job, More, Reply, Ticket, Upgrade};
 use super::body_stream::{BodyReader, PIECE, RoomBell};

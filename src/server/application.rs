@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::PipeFlags;
 
-use crate::handover::{Handover, Part};
-use crate::http::{RequestHead, Response};
-use crate::reactor::{Event, Reactor, Token};
-use crate::stream::Stream;
+use crate::wire::handover::{Handover, Part};
+use crate::wire::http::{RequestHead, Response};
+use crate::wire::reactor::{Event, Reactor, Token};
+use crate::wire::stream::Stream;
 
 use super::body_stream::BodyReader;
 use super::listener::{Listener, SocketFile};

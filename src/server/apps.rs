@@ -12,9 +12,9 @@ use crate::api::ApiError;
 use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
-use crate::app::{AppName, Folder};
-use crate::http::Response;
+use crate::model::app::{AppName, Folder};
 use crate::store::NameWish;
+use crate::wire::http::Response;
 
 /// `GET /apps` and `GET /users/U/apps`, by name.
 pub fn list(host: &Host, range: &str) -> Answer {

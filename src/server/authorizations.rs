@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::host::{Answer, Host};
 use crate::api::authorization::{Authorization, CreateAuthorization};
-use crate::http::Response;
+use crate::wire::http::Response;
 
 /// `GET /oauth/authorizations`
 pub fn list(host: &Host, now: Timestamp) -> Answer {

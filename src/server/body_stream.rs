@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use crate::reactor::{Token, Waker};
+use crate::wire::reactor::{Token, Waker};
 
 /// Bytes of one piece at most.
 pub(super) const PIECE: usize = 64 * 1024;

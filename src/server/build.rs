@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::command_line;
 use crate::error::{UserError, shown};
-use crate::procfile;
-use crate::release::{ProcessTypes, RELEASE_PHASE};
+use crate::model::command_line;
+use crate::model::procfile;
+use crate::model::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
     Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
     remove_tree, told_links,

@@ -1,7 +1,7 @@
 //! The builds that wait or run: each on a thread of its own, which tells the loop of every line and of its end.
 //!
 //! Their rows are the store's, their logs files named by their ids in one folder; the folder of a running one's source
-//! lies beside them. What they do is [`build::compile`](crate::build::compile)'s, what is released of it the service's.
+//! lies beside them. What they do is [`build::compile`](crate::server::build::compile)'s, what is released of it the service's.
 
 pub mod log;
 mod queue;
@@ -18,11 +18,11 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::build::{Bounds, Compiled, Failure, Line, Running, compile};
 use crate::error::tell;
-use crate::reactor::Waker;
-use crate::release::Toolchains;
+use crate::model::release::Toolchains;
+use crate::server::build::{Bounds, Compiled, Failure, Line, Running, compile};
 use crate::slug::{SlugCache, remove_tree};
+use crate::wire::reactor::Waker;
 use log::BuildLog;
 use queue::Queue;
 

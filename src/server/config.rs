@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::host::{Answer, Host};
 use crate::api::config_vars::parse_change;
-use crate::http::Response;
+use crate::wire::http::Response;
 
 /// `GET /apps/A/config-vars`
 pub fn info(host: &Host, app: &str) -> Answer {

@@ -11,13 +11,13 @@ use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
 use crate::api::error::ApiError;
-use crate::http::head::Version;
-use crate::http::message::WriteOptions;
-use crate::http::{
+use crate::wire::http::head::Version;
+use crate::wire::http::message::WriteOptions;
+use crate::wire::http::{
     BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk, phrase,
 };
-use crate::reactor::Token;
-use crate::stream::Stream;
+use crate::wire::reactor::Token;
+use crate::wire::stream::Stream;
 
 use super::application::{BodyPlan, More, Request, Ticket, Via};
 use super::body_stream::{BodyReader, RoomBell, body_stream};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::application::{Request, Ticket};
-use crate::http::Response;
+use crate::wire::http::Response;
 
 /// The longest `Request-Id` that is said back, in bytes. The Heroku CLI's grows with each request of a command, to some
 /// 7 kB.
@@ -124,7 +124,7 @@ mod tests {
 
     fn text(response: &Response) -> String {
         let mut bytes = Vec::new();
-        let options = crate::http::message::WriteOptions {
+        let options = crate::wire::http::message::WriteOptions {
             now: std::time::SystemTime::UNIX_EPOCH,
             close: false,
             head_only: false,

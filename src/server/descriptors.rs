@@ -2,7 +2,7 @@
 //! something: so many clients, so many dynos, and some for itself.
 
 use crate::error::UserError;
-use crate::open_files;
+use crate::kernel::open_files;
 
 /// For the server itself: its state, its log, the loop, the workers with what they unpack, supervisors that wait.
 const OWN: u64 = 64;

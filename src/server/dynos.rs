@@ -18,25 +18,25 @@ use super::lost::{self, Known};
 use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
-use crate::command_line;
-use crate::control::{DynoSpec, Streams, ToSupervisor};
-use crate::dyno::env::{Place, Sources, compose};
-use crate::dyno::life::{OfFormation, StopReason};
-use crate::dyno::{
+use crate::error::tell;
+use crate::kernel::listener::{self, Listener};
+use crate::model::command_line;
+use crate::model::dyno::env::{Place, Sources, compose};
+use crate::model::dyno::life::{OfFormation, StopReason};
+use crate::model::dyno::{
     Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits, Origin,
 };
-use crate::error::tell;
-use crate::listener::{self, Listener};
+use crate::model::release::Release;
+use crate::model::settings::{Settings, UID_COUNT};
 use crate::pty::Size;
-use crate::reactor::{Event, Reactor, Token};
-use crate::release::Release;
 use crate::sandbox::offer::{Chosen, Ids};
+use crate::sandbox::stack::Stack;
 use crate::sandbox::tempdir;
-use crate::settings::{Settings, UID_COUNT};
 use crate::slug::Lease;
-use crate::stack::Stack;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
+use crate::wire::control::{DynoSpec, Streams, ToSupervisor};
+use crate::wire::reactor::{Event, Reactor, Token};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";

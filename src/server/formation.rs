@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use super::host::{Answer, Host};
 use crate::api::ApiError;
 use crate::api::formation::{Formation, ScaleFormation, parse_update};
-use crate::app::App;
-use crate::dyno::Limits;
-use crate::formation::{Entry, Refusal, Update};
-use crate::http::Response;
+use crate::model::app::App;
+use crate::model::dyno::Limits;
+use crate::model::formation::{Entry, Refusal, Update};
 use crate::store::StoreError;
+use crate::wire::http::Response;
 
 /// `GET /apps/A/formation`
 pub fn list(host: &Host, app: &str) -> Answer {
@@ -110,7 +110,7 @@ fn one(entries: &[Entry], app: &App, which: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formation::Wanted;
+    use crate::model::formation::Wanted;
 
     #[test]
     fn the_log_names_every_process_type_in_alphabetical_order() {

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::dyno::{Dyno, DynoName, EndReason};
-use crate::scheduler::{BackOff, Beside, Crashes, Moment};
-use crate::settings::Settings;
+use crate::model::dyno::{Dyno, DynoName, EndReason};
+use crate::model::scheduler::{BackOff, Beside, Crashes, Moment};
+use crate::model::settings::Settings;
 
 /// What was lost sooner than this never lived.
 const ALIVE: Duration = Duration::from_secs(1);

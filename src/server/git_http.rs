@@ -20,9 +20,9 @@ use super::application::{Application, Ctx, More, Ticket};
 use super::body_stream::BodyReader;
 use super::routes::{Path as RoutePath, parameter};
 use crate::api::ApiError;
-use crate::http::{RequestHead, Response};
-use crate::pkt_line;
-use crate::reactor::{Event, Interest, Token};
+use crate::wire::http::{RequestHead, Response};
+use crate::wire::pkt_line;
+use crate::wire::reactor::{Event, Interest, Token};
 
 /// How many processes there are at once.
 const MOST: usize = 8;
@@ -434,8 +434,8 @@ fn bound_memory(child: &Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::HeadReader;
-    use crate::http::Limits;
+    use crate::wire::http::HeadReader;
+    use crate::wire::http::Limits;
 
     fn request(text: &str) -> Option<Result<GitRequest, ApiError>> {
         let text = format!("{text}Host: localhost\r\n\r\n");

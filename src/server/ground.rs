@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use crate::api::ApiError;
 use crate::api::session::fixed_port;
-use crate::control::Live;
-use crate::dyno::{DynoName, Isolation};
+use crate::model::dyno::{DynoName, Isolation};
 use crate::sandbox::offer::{Chosen, Ids};
+use crate::wire::control::Live;
 
 /// See the [module](self).
 #[derive(Debug)]

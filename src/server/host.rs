@@ -18,15 +18,16 @@ use crate::api::account::Identity;
 use crate::api::app::{self, Places};
 use crate::api::range::Range;
 use crate::api::{self, ApiError};
-use crate::app::App;
 use crate::error::{UserError, tell};
-use crate::http::Response;
-use crate::log_file::{self, LogWriter};
-use crate::log_line::{self, Source};
-use crate::release::{RELEASE_PHASE, Release};
-use crate::settings::Settings;
+use crate::log_file::LogWriter;
+use crate::model::app::App;
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, Source};
+use crate::model::release::{RELEASE_PHASE, Release};
+use crate::model::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
 use crate::store::{Store, StoreError};
+use crate::wire::http::Response;
 
 /// How long the server, which has others to serve, waits for those who write to the same log.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -155,8 +156,8 @@ impl Host {
     }
 
     /// How much of an app's log is kept.
-    pub fn log_limits(&self) -> log_file::Limits {
-        log_file::Limits {
+    pub fn log_limits(&self) -> LogLimits {
+        LogLimits {
             bytes: self.settings.log_limit,
             age: self.settings.log_age,
         }

@@ -12,8 +12,8 @@ use mio::{Interest, Token};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::error::tell;
-use crate::reactor::{Event, Reactor};
-use crate::stack::Stack;
+use crate::sandbox::stack::Stack;
+use crate::wire::reactor::{Event, Reactor};
 
 /// From a change to the word of it.
 const MOMENT: Duration = Duration::from_millis(50);

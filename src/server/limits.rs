@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http;
+use crate::wire::http;
 
 /// See the [module](self). Times are per phase and absolute: a byte now and then extends none.
 #[derive(Debug, Clone, Copy)]

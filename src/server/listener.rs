@@ -11,9 +11,9 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, sockopt};
 use rustls::ServerConfig;
 
-use crate::handover::Part;
-use crate::stream::Stream;
-use crate::unix_socket::{self, SocketType};
+use crate::kernel::unix_socket::{self, SocketType};
+use crate::wire::handover::Part;
+use crate::wire::stream::Stream;
 
 use super::application::Via;
 

@@ -8,8 +8,9 @@ use mio::Token;
 
 use super::application::{Application, Ctx};
 use crate::error::tell;
-use crate::log_file::{self, Limits};
-use crate::reactor::Reactor;
+use crate::log_file;
+use crate::model::log_limits::LogLimits;
+use crate::wire::reactor::Reactor;
 
 /// How many times a line is looked at before it is too old.
 const TIMES: u32 = 24;
@@ -21,13 +22,13 @@ const BETWEEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 #[derive(Debug)]
 pub struct LogKeeper {
     logs: PathBuf,
-    limits: Limits,
+    limits: LogLimits,
     token: Token,
 }
 
 impl LogKeeper {
     /// For the folders in `logs`; the first look is due at once.
-    pub fn new(logs: PathBuf, limits: Limits, reactor: &mut Reactor) -> Self {
+    pub fn new(logs: PathBuf, limits: LogLimits, reactor: &mut Reactor) -> Self {
         let token = reactor.token();
         reactor.set_deadline(token, Instant::now());
         Self {

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::host::Host;
-use crate::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::error::tell;
 use crate::log_file::{self, LogWriter};
-use crate::log_line::{self, Source};
+use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, Source};
 use crate::supervisor;
 
 /// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was
@@ -33,7 +34,7 @@ pub struct Known {
     /// Its state before it was lost.
     state: DynoState,
     logs: PathBuf,
-    limits: log_file::Limits,
+    limits: LogLimits,
 }
 
 impl Known {
@@ -154,14 +155,14 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::dyno::Exit;
+    use crate::model::dyno::Exit;
 
     fn known(logs: &Path, state: DynoState) -> Known {
         Known {
             name: "run.1".to_owned(),
             state,
             logs: logs.to_owned(),
-            limits: log_file::Limits::default(),
+            limits: LogLimits::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod apps;
 mod asleep;
 mod authorizations;
 pub mod body_stream;
+pub mod build;
 mod builds;
 mod config;
 mod connection;

@@ -12,8 +12,8 @@ use anyhow::Result;
 use rustix::net::{AddressFamily, sockopt};
 
 use crate::error::{UserError, tell};
-use crate::listener::{Listeners, who_has};
-use crate::settings::Listen;
+use crate::kernel::listener::{Listeners, who_has};
+use crate::model::settings::Listen;
 
 /// A part of the server that listens.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use crate::api::platform::{Collaborator, Region, Stack};
 use crate::api::usage::Usage;
 use crate::api::{ApiError, Time};
 use crate::error::shown;
-use crate::http::Response;
-use crate::size;
+use crate::model::size;
+use crate::wire::http::Response;
 
 /// Lists that have nothing in them, of the host.
 const NONE_OF_HOST: &[&str] = &[
@@ -104,7 +104,11 @@ fn no(what: &str, which: &str) -> Answer {
     Err(ApiError::not_found(format!("no {what} `{which}`")))
 }
 
-fn of_app(host: &Host, app: &str, answer: impl FnOnce(&crate::app::App) -> Answer) -> Answer {
+fn of_app(
+    host: &Host,
+    app: &str,
+    answer: impl FnOnce(&crate::model::app::App) -> Answer,
+) -> Answer {
     answer(&host.store.app(app)?)
 }
 

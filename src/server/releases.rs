@@ -9,12 +9,12 @@ use super::slugs::digest;
 use crate::api::ApiError;
 use crate::api::range::Range;
 use crate::api::release::CreateRelease;
-use crate::build::Running;
 use crate::error::tell;
-use crate::http::Response;
-use crate::release::{self, ReleaseStatus, Version};
+use crate::model::release::{self, ReleaseStatus, Version};
+use crate::server::build::Running;
 use crate::slug::{self, DEFAULT_LEVEL, Lease, Released, SlugCache, SlugId};
 use crate::store::{NewRelease, NewSlug, Packed, Store, StoreError};
+use crate::wire::http::Response;
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
 /// order (`version ..; order=desc, max=10`).

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::application::{Application, BodyPlan, Reply, Request};
 use super::host::{self, Host};
 use super::{apps, authorizations, config, formation, platform, releases, slugs, sources};
-use crate::http::{RequestHead, target};
+use crate::wire::http::{RequestHead, target};
 
 /// By how much a slug may pass its limit before the connection is closed on it, in bytes.
 const MARGIN: u64 = 4 << 20;

@@ -45,16 +45,16 @@ use super::supervisors::Remains;
 use crate::api::account::RateLimit;
 use crate::api::server::ServerInfo;
 use crate::api::server::StartedBy;
-use crate::dyno::Isolation;
 use crate::error::{UserError, tell};
-use crate::handover::Handover;
 use crate::home::Home;
-use crate::http::{RequestHead, Response};
-use crate::log_line::Source;
-use crate::reactor::{Event, Token};
+use crate::kernel::sys::signal::{Signal, ignore};
+use crate::model::dyno::Isolation;
+use crate::model::log_line::Source;
+use crate::model::settings::{Listen, Sourced};
 use crate::sandbox::offer::{self, Chosen};
-use crate::settings::{Listen, Sourced};
-use crate::sys::signal::{Signal, ignore};
+use crate::wire::handover::Handover;
+use crate::wire::http::{RequestHead, Response};
+use crate::wire::reactor::{Event, Token};
 use bridging::Bridging;
 use routing::Routing;
 
@@ -65,7 +65,7 @@ use routing::Routing;
 /// When another server runs, or the state cannot be used.
 pub fn run(home: &Home, sourced: Sourced, idle: bool, left: Handover) -> Result<()> {
     // A service manager, and whoever has typed `dyno server`, know it by that.
-    crate::sys::title::set(&crate::executable::server_title(home.path()));
+    crate::kernel::sys::title::set(&crate::kernel::executable::server_title(home.path()));
     let mut limits = Limits::default();
     let descriptors =
         Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;

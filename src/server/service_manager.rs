@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::error::tell;
-use crate::handover::{Handover, Part};
-use crate::unix_socket;
+use crate::kernel::unix_socket;
+use crate::wire::handover::{Handover, Part};
 
 /// Where to say it.
 #[derive(Debug, Default)]

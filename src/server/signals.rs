@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM};
 
-use crate::reactor::{Event, Interest, Reactor, Token};
-use crate::sys::signal::unless_ignored;
+use crate::kernel::sys::signal::unless_ignored;
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
 
 /// Turns the one into an event of the loop's. For the life of the process: the handler stays.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use super::application::{Application, Ctx, Reply, Request};
 use super::host::{Answer, Host, response, worker_error};
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
-use crate::http::Response;
-use crate::release;
+use crate::model::release;
 use crate::slug::SlugId;
 use crate::store::NewSlug;
+use crate::wire::http::Response;
 
 /// How long the address of a tarball is good.
 pub(super) const BLOB_TIME: Duration = Duration::from_secs(3600);

@@ -12,9 +12,9 @@ use super::slugs::{BLOB_TIME, digest as parsed};
 use crate::api::ApiError;
 use crate::api::build::source_path;
 use crate::api::source::Source;
-use crate::http::Response;
 use crate::slug::SlugId;
 use crate::store::Result as StoreResult;
+use crate::wire::http::Response;
 
 /// How long a source is kept (Heroku's).
 const KEPT: SignedDuration = SignedDuration::from_hours(1);

@@ -16,15 +16,15 @@ use rustix::fs::FileType;
 use rustix::io::retry_on_intr;
 
 use crate::error::{UserError, tell};
-use crate::executable::{HELD, PATH, READY};
 use crate::fault::{self, caught};
-use crate::handover::{Handover, Part};
 use crate::home::Home;
 use crate::home::lock::{ServerLock, last_holder};
-use crate::open_files;
-use crate::sys::process::exec;
-use crate::sys::title;
-use crate::unix_socket;
+use crate::kernel::executable::{HELD, PATH, READY};
+use crate::kernel::open_files;
+use crate::kernel::sys::process::exec;
+use crate::kernel::sys::title;
+use crate::kernel::unix_socket;
+use crate::wire::handover::{Handover, Part};
 
 use super::api_loop::ApiLoop;
 use super::application::{Application, Ctx};
@@ -161,7 +161,7 @@ fn already_running(home: &Home) -> UserError {
 fn become_daemon() -> io::Result<(Option<OwnedFd>, Handover)> {
     // Fails for the leader of a process group, which has nothing to leave.
     let _ = rustix::process::setsid();
-    crate::sys::process::close_all_but(&[]);
+    crate::kernel::sys::process::close_all_but(&[]);
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     if FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode) != FileType::Socket {

@@ -76,7 +76,7 @@ impl Usage {
         let pages: Option<u64> = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Ok(Self {
-            memory: pages.unwrap_or(0) * crate::sys::memory::page_size() as u64,
+            memory: pages.unwrap_or(0) * crate::kernel::sys::memory::page_size() as u64,
             // One of them is for the folder that is being read.
             descriptors: (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1),
             max_descriptors: limit.unwrap_or(u64::MAX),

@@ -23,15 +23,15 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
-use crate::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
-use crate::dyno::{DynoState, ExitRecord};
-use crate::executable;
 use crate::fault;
-use crate::listener::Listener;
-use crate::reactor::Reactor;
+use crate::kernel::executable;
+use crate::kernel::listener::Listener;
+use crate::kernel::sys::title;
+use crate::kernel::unix_socket::{self, SocketType};
+use crate::model::dyno::{DynoState, ExitRecord};
 use crate::supervisor::{self, Claim};
-use crate::sys::title;
-use crate::unix_socket::{self, SocketType};
+use crate::wire::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
+use crate::wire::reactor::Reactor;
 
 /// How long a supervisor's socket may be too busy to connect to; it accepts at once.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -16,9 +16,9 @@ use super::api_loop::ApiLoop;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use super::limits::Limits;
 use super::listener::ApiSocket;
-use crate::handover::Handover;
-use crate::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
-use crate::reactor::{Event, Interest, Token};
+use crate::wire::handover::Handover;
+use crate::wire::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
+use crate::wire::reactor::{Event, Interest, Token};
 
 mod streams;
 mod uploads;
@@ -224,7 +224,7 @@ struct Server {
 impl Server {
     fn start(limits: Limits) -> Self {
         // Both ends of every connection are this process's, beside what other tests have open.
-        crate::open_files::set_soft_limit(u64::MAX).unwrap();
+        crate::kernel::open_files::set_soft_limit(u64::MAX).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api.sock");
         let listener = ApiSocket::bind(path.clone()).unwrap();
@@ -317,7 +317,7 @@ impl Client {
     }
 
     fn response(&mut self) -> (u16, String) {
-        let mut heads = HeadReader::new(crate::http::Limits::API);
+        let mut heads = HeadReader::new(crate::wire::http::Limits::API);
         let (head, length) = loop {
             if let Some(found) = heads.response(&self.bytes, "GET").unwrap() {
                 break found;

@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use crate::reactor::Waker;
+use crate::wire::reactor::Waker;
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
@@ -94,7 +94,7 @@ impl<T: Send + 'static> Workers<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{Event, Reactor};
+    use crate::wire::reactor::{Event, Reactor};
 
     #[test]
     fn work_is_bounded_and_comes_back() {

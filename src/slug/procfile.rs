@@ -8,7 +8,7 @@ use std::thread;
 use super::Limits;
 use super::inflate::inflater;
 use super::members::Members;
-use crate::procfile::MAX_BYTES;
+use crate::model::procfile::MAX_BYTES;
 
 /// The Procfile of a tarball, if it has one; a little more than a Procfile may have of a larger one, so that it is
 /// noticed. Whether all the rest is a slug is found when it is unpacked.

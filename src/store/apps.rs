@@ -7,8 +7,8 @@ use super::columns::{Bits, Time};
 use super::folders::link;
 use super::releases::{self, Snapshot};
 use super::{Result, Store, StoreError, new_id, random};
-use crate::app::{App, AppName, Folder};
-use crate::release::Change;
+use crate::model::app::{App, AppName, Folder};
+use crate::model::release::Change;
 
 /// What name a new app shall have.
 #[derive(Debug, Clone)]

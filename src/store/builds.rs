@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::columns::Time;
 use super::releases::NewRelease;
 use super::{NewSlug, Result, Store, StoreError, apps, new_id, releases, slugs, sources};
-use crate::release::build::{Build, BuildSource, BuildStatus};
-use crate::release::{ProcessTypes, Release, Toolchains};
+use crate::model::release::build::{Build, BuildSource, BuildStatus};
+use crate::model::release::{ProcessTypes, Release, Toolchains};
 
 /// How many builds of an app are remembered beside those that wait or run.
 pub const KEPT_BUILDS: u32 = 100;

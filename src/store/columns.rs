@@ -6,10 +6,10 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::AppName;
-use crate::dyno::{Attach, DynoState};
-use crate::release::build::BuildStatus;
-use crate::release::{ReleaseStatus, Version};
+use crate::model::app::AppName;
+use crate::model::dyno::{Attach, DynoState};
+use crate::model::release::build::BuildStatus;
+use crate::model::release::{ReleaseStatus, Version};
 
 /// A time, as microseconds since 1970.
 pub(super) struct Time(pub(super) Timestamp);

@@ -5,11 +5,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_f
 
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases, usage};
-use crate::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
 use crate::error::{UserError, shown};
-use crate::procfile::{MAX_NAME, is_process_type_name};
-use crate::release::{RELEASE_PHASE, Release};
-use crate::size::Size;
+use crate::model::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
+use crate::model::procfile::{MAX_NAME, is_process_type_name};
+use crate::model::release::{RELEASE_PHASE, Release};
+use crate::model::size::Size;
 
 /// How many dynos one page of a list has at most; Heroku's figure.
 pub const PAGE: usize = 1_000;

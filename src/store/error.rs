@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use rusqlite::ffi;
 
 use crate::api::ApiError;
-use crate::app::AppName;
-use crate::dyno::Reached;
 use crate::error::UserError;
-use crate::formation::Refusal;
-use crate::release::Version;
+use crate::model::app::AppName;
+use crate::model::dyno::Reached;
+use crate::model::formation::Refusal;
+use crate::model::release::Version;
 
 /// Why a verb was not done. Nothing has changed then.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{Bits, Time};
 use super::{Result, Store};
-use crate::release::{self, Kept, Version};
+use crate::model::release::{self, Kept, Version};
 
 /// How long a slug may wait for its release: whoever has uploaded one is about to make it.
 const UNRELEASED: SignedDuration = SignedDuration::from_hours(24);

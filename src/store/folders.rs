@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{Bits, Time};
 use super::{Result, Store, apps, sessions};
-use crate::app::{Folder, Link};
+use crate::model::app::{Folder, Link};
 
 /// A folder that a slug was packed from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use rusqlite::{Connection, params};
 
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases};
-use crate::dyno::Limits;
-use crate::formation::{Entry, Update, Wanted, after_release, scaled};
-use crate::release::{ProcessTypes, Release};
+use crate::model::dyno::Limits;
+use crate::model::formation::{Entry, Update, Wanted, after_release, scaled};
+use crate::model::release::{ProcessTypes, Release};
 
 impl Store {
     /// The formation of an app, in the order of its Procfile; empty before the first deploy.

@@ -9,8 +9,8 @@ use super::columns::{Json, Time};
 use super::folders::{self, Packed};
 use super::formation::{self, follow_release};
 use super::{Result, Store, StoreError, apps, new_id, slugs};
-use crate::config_var::{self, Config, ConfigChange};
-use crate::release::{Change, RELEASE_PHASE, Release, ReleaseStatus, Toolchains, Version};
+use crate::model::config_var::{self, Config, ConfigChange};
+use crate::model::release::{Change, RELEASE_PHASE, Release, ReleaseStatus, Toolchains, Version};
 
 /// A deploy: which slug becomes a release.
 #[derive(Debug, Clone, Default)]

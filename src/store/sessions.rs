@@ -10,8 +10,8 @@ use super::columns::{Bits, Json, Time};
 use super::formation::note_scaled;
 use super::releases::{self, Snapshot};
 use super::{NameWish, Result, Store, apps, new_id};
-use crate::app::{App, Folder};
-use crate::release::{ProcessTypes, Toolchains};
+use crate::model::app::{App, Folder};
+use crate::model::release::{ProcessTypes, Toolchains};
 
 /// A short-lived app that is asked for.
 #[derive(Debug)]

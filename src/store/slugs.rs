@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{Bits, Json, Time};
 use super::{Result, Store, StoreError, apps, new_id};
-use crate::release::{ProcessTypes, Slug};
+use crate::model::release::{ProcessTypes, Slug};
 
 /// What is said of a slug before its tarball comes.
 #[derive(Debug, Clone, Default)]

@@ -18,12 +18,12 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::app::{App, AppName, Folder};
-use crate::config_var::{Config, ConfigChange};
-use crate::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
-use crate::release::{Release, ReleaseStatus, Toolchains, Version};
-use crate::settings::Settings;
-use crate::size::Size;
+use crate::model::app::{App, AppName, Folder};
+use crate::model::config_var::{Config, ConfigChange};
+use crate::model::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
+use crate::model::release::{Release, ReleaseStatus, Toolchains, Version};
+use crate::model::settings::Settings;
+use crate::model::size::Size;
 
 const USER: &str = "ada@example.org";
 

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, random};
 use crate::error::UserError;
-use crate::token::{Secret, Token, TokenHash};
+use crate::model::token::{Secret, Token, TokenHash};
 
 /// How many there may be: each request compares with all of them.
 pub const MOST: usize = 1_000;

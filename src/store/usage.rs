@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::columns::{Bits, Time};
 use super::{Result, Store};
-use crate::dyno::Usage;
+use crate::model::dyno::Usage;
 
 impl Store {
     /// All dyno time until `now`: by app (destroyed ones last), process type and size.

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{SCRATCH, TRACKED};
-use crate::control::{DynoSpec, Live};
-use crate::dyno::Isolation;
 use crate::error::tell;
-use crate::init;
+use crate::model::dyno::Isolation;
+use crate::sandbox::init;
 use crate::sandbox::plan::{LiveOwnership, Owner, Ownership, Plan};
+use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::tempdir::{self, App, Lodging};
 use crate::sandbox::tracked::Tracker;
 use crate::sandbox::{Everybody, Launched, Place, launch};
-use crate::stack::{AppTree, DynoTree, Stack, make_scratch};
+use crate::wire::control::{DynoSpec, Live};
 
 /// Makes the dyno's folders and its sandbox; init says when the inside is ready. Init keeps `lock` as long as it lives.
 ///

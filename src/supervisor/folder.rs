@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::build::end_strays;
-use crate::dyno::{DynoState, EndReason, Exit, ExitRecord};
+use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
 const EXIT_RECORD: &str = "exit.json";

@@ -11,12 +11,12 @@ use mio::{Interest, Token};
 
 use super::session::Session;
 use super::stops::Stops;
-use crate::control::{self, Streams, ToInit};
-use crate::dyno::Exit;
-use crate::frame::{Ended, Frame, Refusal, Up};
-use crate::init::MAIN;
-use crate::reactor::Reactor;
+use crate::model::dyno::Exit;
 use crate::sandbox::Launched;
+use crate::sandbox::init::MAIN;
+use crate::wire::control::{self, Streams, ToInit};
+use crate::wire::frame::{Ended, Frame, Refusal, Up};
+use crate::wire::reactor::Reactor;
 
 /// How many there may be at a time.
 const MAX_COMMANDS: usize = 64;

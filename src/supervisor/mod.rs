@@ -30,25 +30,25 @@ use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use crate::control::{
-    self, DynoSpec, FromInit, FromSupervisor, Shortage, Streams, ToInit, ToSupervisor,
-};
-use crate::dyno::env::shell_arguments;
-use crate::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
-use crate::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::error::tell;
 use crate::fault::{self, caught, caught_or};
-use crate::frame::{Ended, Frame, Refusal, Up};
-use crate::init::MAIN;
-use crate::listener::{self, Listener};
+use crate::kernel::listener::{self, Listener};
+use crate::kernel::open_files;
+use crate::kernel::sys::signal::{Signal, ignore};
+use crate::kernel::unix_socket::{self, SocketType};
 use crate::log_file::LogWriter;
-use crate::log_line::{self, Source};
-use crate::open_files;
-use crate::reactor::{self, Reactor};
+use crate::model::dyno::env::shell_arguments;
+use crate::model::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
+use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
+use crate::model::log_line::{self, Source};
 use crate::sandbox::Launched;
-use crate::stack::Stack;
-use crate::sys::signal::{Signal, ignore};
-use crate::unix_socket::{self, SocketType};
+use crate::sandbox::init::MAIN;
+use crate::sandbox::stack::Stack;
+use crate::wire::control::{
+    self, DynoSpec, FromInit, FromSupervisor, Shortage, Streams, ToInit, ToSupervisor,
+};
+use crate::wire::frame::{Ended, Frame, Refusal, Up};
+use crate::wire::reactor::{self, Reactor};
 
 pub use build::end_strays;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
@@ -80,7 +80,7 @@ const OPEN_FILES: u64 = 512;
 pub fn run() -> Result<()> {
     // Out of the reach of signals that a terminal sends to the server's group.
     let _ = rustix::process::setsid();
-    crate::sys::title::set(WAITING);
+    crate::kernel::sys::title::set(WAITING);
     rustix::process::chdir("/")?;
     open_files::set_soft_limit(OPEN_FILES)?;
     // A file that may not grow is an error like a full disk, and no reason to die.
@@ -94,7 +94,7 @@ pub fn run() -> Result<()> {
     let spec = fds.next().context("no spec came along")?;
     let _port = fds.next();
     let spec = read_spec(spec)?;
-    crate::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
+    crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
     let folder = spec.folder.clone();
     let patience = spec
         .attached
@@ -310,7 +310,7 @@ impl Supervisor {
                 self.dispatch(*event)?;
             }
             if std::mem::take(&mut self.settled) {
-                crate::sys::memory::release_program();
+                crate::kernel::sys::memory::release_program();
             }
         }
         Ok(())

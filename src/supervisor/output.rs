@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::log_line::{Prefix, Source, Splitter};
+use crate::kernel::sys::memory;
+use crate::model::log_line::{Prefix, Source, Splitter};
 use crate::pty;
-use crate::reactor::Reactor;
-use crate::sys::memory;
+use crate::wire::reactor::Reactor;
 
 /// What is read of one stream before the others have their turn, in bytes: all that its pipe can hold.
 const FULL: usize = 256 * 1024;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use mio::Token;
 
-use crate::listener::{Listener, Listeners};
-use crate::reactor::Reactor;
+use crate::kernel::listener::{Listener, Listeners};
+use crate::wire::reactor::Reactor;
 
 /// How many addresses are named.
 const MOST_SHOWN: usize = 5;

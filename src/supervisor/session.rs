@@ -5,8 +5,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use crate::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, PROTOCOL, STOP_TYPED, closed_stream};
-use crate::unix_socket;
+use crate::kernel::unix_socket;
+use crate::wire::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, PROTOCOL, STOP_TYPED, closed_stream};
 
 /// What a client may have said since it was last heard, in bytes. Ours says a few in all; whoever says more would keep
 /// the supervisor from everything else.

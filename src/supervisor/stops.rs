@@ -5,8 +5,8 @@
 //! that was asked for by a signal, and another one ends it.
 
 use super::session::{News, Session};
-use crate::control::{Streams, ToInit};
-use crate::frame::Frame;
+use crate::wire::control::{Streams, ToInit};
+use crate::wire::frame::Frame;
 
 /// See the [module](self).
 #[derive(Debug)]

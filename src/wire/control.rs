@@ -15,12 +15,12 @@ use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::life::{OfFormation, StopReason};
-use crate::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
-use crate::listener::Listener;
-use crate::log_file::Limits as LogLimits;
+use crate::kernel::listener::Listener;
+use crate::kernel::unix_socket;
+use crate::model::dyno::life::{OfFormation, StopReason};
+use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
+use crate::model::log_limits::LogLimits;
 use crate::pty::Size;
-use crate::unix_socket;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;

@@ -12,7 +12,7 @@ pub mod streams;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dyno::Exit;
+use crate::model::dyno::Exit;
 
 /// The protocol's name in `Upgrade:`; a change that an older side could misread gets a new number.
 pub const PROTOCOL: &str = "dyno-attach/1";

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::FdFlags;
 
-use crate::unix_socket;
+use crate::kernel::unix_socket;
 
 /// What a connection speaks on which a server is to leave its parts.
 pub const PROTOCOL: &str = "dyno-handover/1";
@@ -170,7 +170,7 @@ impl Handover {
         if pid != std::process::id().to_string() {
             return Self::default();
         }
-        let fds = crate::sys::process::take_passed_fds(count);
+        let fds = crate::kernel::sys::process::take_passed_fds(count);
         for fd in &fds {
             let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
         }

@@ -2,7 +2,7 @@
 //!
 //! A server has a certificate from a CA of its own (`tls/authority.rs`), made once in the state folder, or one from
 //! files that somebody else keeps up to date. Either is renewed while the server runs (`tls/keeper.rs`). All that comes
-//! out are rustls' configurations; bytes are moved by [`stream`](crate::stream).
+//! out are rustls' configurations; bytes are moved by [`stream`](crate::wire::stream).
 
 mod authority;
 mod keeper;
@@ -18,7 +18,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::error::UserError;
-use crate::settings::Settings;
+use crate::model::settings::Settings;
 use authority::Authority;
 use keeper::{Files, Keeper, Source};
 

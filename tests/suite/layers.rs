@@ -1,5 +1,5 @@
-//! The layers of the source tree: what a room may know. Values know nothing below them, only the parts know everyone;
-//! an import that runs up the layers fails here. (`docs/architecture.md` describes the rooms.)
+//! The storeys of the source tree, from the bottom up: a file may use what is on its own storey and below, never what is
+//! above. This list is the only place that says the order; `docs/architecture.md` says what each storey is for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,67 +7,39 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::root;
 
-/// From the bottom up. A room may import from its own layer and from those before it.
-const LAYERS: &[(&str, &[&str])] = &[
-    // What everything else is written in: the one kind of error, and the kernel's calls.
-    ("ground", &["error", "fault", "sys", "unix_socket"]),
-    (
-        "values and rules",
-        &[
-            "api",
-            "app",
-            "command_line",
-            "config_var",
-            "dot_env",
-            "dyno",
-            "formation",
-            "log_line",
-            "procfile",
-            "release",
-            "scheduler",
-            "settings",
-            "size",
-            "time_span",
-            "token",
-        ],
-    ),
-    (
-        "one resource each",
-        &[
-            "build",
-            "executable",
-            "handover",
-            "home",
-            "listener",
-            "log_file",
-            "open_files",
-            "pty",
-            "repository",
-            "sandbox",
-            "slug",
-            "stack",
-            "store",
-            "tls",
-            "toolchain",
-            "unexecutable",
-        ],
-    ),
-    (
-        "the wire",
-        &["control", "frame", "http", "pkt_line", "reactor", "stream"],
-    ),
-    (
-        "parts that know no other part",
-        &["bridge", "client", "init", "router", "terminal"],
-    ),
-    ("the supervisor", &["supervisor"]),
-    ("the server", &["server"]),
-    ("the command line", &["cli"]),
-    ("the program", &["main"]),
+/// Entries of `src`, without `.rs`.
+const STOREYS: &[&[&str]] = &[
+    &["error", "fault"],
+    &["model"],
+    &["api"],
+    &["kernel", "pty"],
+    &["wire"],
+    &["home", "log_file", "repository", "slug", "store"],
+    &["sandbox"],
+    &["supervisor"],
+    &["router"],
+    &["bridge"],
+    &["server"],
+    &["cli"],
+    &["main"],
 ];
 
-fn layer(room: &str) -> Option<usize> {
-    LAYERS.iter().position(|(_, rooms)| rooms.contains(&room))
+/// What a file of `model` must not name: the disk, the kernel, a clock, a socket, a process.
+const NOT_IN_THE_MODEL: &[&str] = &[
+    "std::fs",
+    "std::os",
+    "std::process",
+    "rustix",
+    "mio::",
+    "::now()",
+    "TcpStream",
+    "TcpListener",
+    "UnixStream",
+    "UdpSocket",
+];
+
+fn storey(room: &str) -> Option<usize> {
+    STOREYS.iter().position(|rooms| rooms.contains(&room))
 }
 
 /// Every Rust file below `folder`.
@@ -84,66 +56,123 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Room, imported room, and where, for every `crate::…` outside of tests.
-fn imports() -> Vec<(String, String, String)> {
+/// A file of the program without its comments and its tests.
+struct Source {
+    /// Below `src`.
+    path: PathBuf,
+    /// Line by line.
+    code: Vec<String>,
+}
+
+fn program() -> Vec<Source> {
     let src = root().join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    let mut imports = Vec::new();
-    for file in files {
-        let path = file.strip_prefix(&src).unwrap();
-        let is_test = |part: &std::ffi::OsStr| part == "tests" || part == "tests.rs";
-        if path.iter().any(is_test) {
-            continue;
-        }
-        let first = path.iter().next().unwrap().to_str().unwrap();
-        let room = first.trim_end_matches(".rs").to_owned();
+    let is_test = |part: &std::ffi::OsStr| part == "tests" || part == "tests.rs";
+    let read = |file: PathBuf| {
+        let path = file.strip_prefix(&src).unwrap().to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        // A room's tests stand last in its file, and may look around.
+        // A file's tests stand last in it, and may look around.
         let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
-        for (number, line) in text.lines().enumerate() {
-            let code = line.split("//").next().unwrap();
-            for imported in code.split("crate::").skip(1) {
-                let end = imported
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(imported.len());
-                let place = format!("src/{}:{}", path.display(), number + 1);
-                imports.push((room.clone(), imported[..end].to_owned(), place));
+        let code = text
+            .lines()
+            .map(|line| line.split("//").next().unwrap().to_owned());
+        Source {
+            path,
+            code: code.collect(),
+        }
+    };
+    let program: Vec<_> = files.into_iter().map(read).collect();
+    assert!(program.len() > 100, "the sources were not found");
+    let tests = |source: &Source| source.path.iter().any(is_test);
+    program
+        .into_iter()
+        .filter(|source| !tests(source))
+        .collect()
+}
+
+/// The first names of what follows a `prefix` such as `crate::` in `text`: one, or those of a group in braces.
+fn names(text: &str) -> Vec<String> {
+    let word = |text: &str| {
+        let letters = text
+            .trim_start()
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_');
+        letters.collect::<String>()
+    };
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![word(text)];
+    };
+    let (mut depth, mut found, mut begins) = (0, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && !c.is_whitespace() => {
+                found.push(word(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Room, imported room, and where, for every `crate::…` outside of tests.
+fn imports() -> Vec<(String, String, String)> {
+    let mut imports = Vec::new();
+    for source in program() {
+        let first = source.path.iter().next().unwrap().to_str().unwrap();
+        let room = first.trim_end_matches(".rs");
+        let text = source.code.join("\n");
+        for (at, _) in text.match_indices("crate::") {
+            let line = text[..at].matches('\n').count() + 1;
+            let place = format!("src/{}:{line}", source.path.display());
+            for imported in names(&text[at + "crate::".len()..]) {
+                imports.push((room.to_owned(), imported, place.clone()));
             }
         }
     }
-    assert!(imports.len() > 50, "the sources were not found");
+    assert!(imports.len() > 50, "the imports were not found");
     imports
 }
 
 #[test]
-fn every_room_has_its_layer() {
+fn the_names_of_an_import_are_found_in_a_group_too() {
+    assert_eq!(names("model::app;"), ["model"]);
+    assert_eq!(
+        names("{\n    api::{self, app},\n    model,\n};"),
+        ["api", "model"]
+    );
+}
+
+#[test]
+fn every_room_has_its_storey() {
     let mut rooms = BTreeSet::new();
     for entry in fs::read_dir(root().join("src")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         rooms.insert(name.trim_end_matches(".rs").to_owned());
     }
-    let homeless: Vec<_> = rooms.iter().filter(|room| layer(room).is_none()).collect();
-    assert!(homeless.is_empty(), "give them a layer here: {homeless:?}");
-    let gone: Vec<_> = LAYERS
+    let homeless: Vec<_> = rooms.iter().filter(|room| storey(room).is_none()).collect();
+    assert!(homeless.is_empty(), "give them a storey here: {homeless:?}");
+    let gone: Vec<_> = STOREYS
         .iter()
-        .flat_map(|(_, rooms)| *rooms)
+        .flat_map(|rooms| *rooms)
         .filter(|room| !rooms.contains(**room))
         .collect();
     assert!(gone.is_empty(), "not there any more: {gone:?}");
 }
 
 #[test]
-fn no_import_runs_up_the_layers() {
+fn no_import_runs_up_the_storeys() {
     let mut wrong = Vec::new();
     for (room, imported, place) in imports() {
-        if let (Some(own), Some(other)) = (layer(&room), layer(&imported))
+        if let (Some(own), Some(other)) = (storey(&room), storey(&imported))
             && other > own
         {
-            wrong.push(format!(
-                "{place}: `{room}` ({}) imports `{imported}` ({})",
-                LAYERS[own].0, LAYERS[other].0
-            ));
+            wrong.push(format!("{place}: `{room}` imports `{imported}` from above"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -153,7 +182,7 @@ fn no_import_runs_up_the_layers() {
 fn no_two_rooms_import_each_other() {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (room, imported, _) in imports() {
-        if room != imported && layer(&imported).is_some() {
+        if room != imported && storey(&imported).is_some() {
             known.entry(room).or_default().insert(imported);
         }
     }
@@ -178,13 +207,30 @@ fn no_two_rooms_import_each_other() {
 }
 
 #[test]
+fn the_model_knows_neither_disk_nor_kernel_nor_clock() {
+    let mut wrong = Vec::new();
+    for source in program() {
+        if !source.path.starts_with("model") {
+            continue;
+        }
+        for (number, line) in source.code.iter().enumerate() {
+            for name in NOT_IN_THE_MODEL.iter().filter(|name| line.contains(**name)) {
+                let place = format!("src/{}:{}", source.path.display(), number + 1);
+                wrong.push(format!("{place}: `{name}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn unsafe_code_lives_in_one_room() {
     let src = root().join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
     for file in files {
         let path = file.strip_prefix(&src).unwrap();
-        let allowed = path.starts_with("sys") || path == Path::new("sys.rs");
+        let allowed = path.starts_with("kernel/sys") || path == Path::new("kernel/sys.rs");
         let text = fs::read_to_string(&file).unwrap();
         let found = text
             .lines()

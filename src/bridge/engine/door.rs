@@ -18,8 +18,8 @@ use crate::bridge::Rendezvous;
 use crate::bridge::protocol::Protocol;
 use crate::bridge::visitor::{Heard, Visitor};
 use crate::error::tell;
-use crate::reactor::{Event, Interest, Reactor, Token};
-use crate::stream::Stream;
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
+use crate::wire::stream::Stream;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;

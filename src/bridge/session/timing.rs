@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{LINGER, Phase, Session, Turn};
 use crate::bridge::protocol::Outcome;
 use crate::error::EXIT_DYNO_FAILED;
-use crate::frame::Refusal;
-use crate::sys::socket::unacknowledged;
+use crate::kernel::sys::socket::unacknowledged;
+use crate::wire::frame::Refusal;
 
 /// How long output may take to end when the command has: somebody outside of its dyno may keep it open.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);

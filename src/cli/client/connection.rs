@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::transport::Transport;
 use super::{Answer, Place};
-use crate::http::{BodyDecoder, Decoded, HeadReader, Limits, ResponseHead, chunk};
+use crate::wire::http::{BodyDecoder, Decoded, HeadReader, Limits, ResponseHead, chunk};
 
 /// Bytes of a response's body at most.
 const MAX_BODY: usize = 64 << 20;
@@ -194,7 +194,7 @@ impl Connection {
     }
 }
 
-fn malformed(refusal: crate::http::Refusal) -> anyhow::Error {
+fn malformed(refusal: crate::wire::http::Refusal) -> anyhow::Error {
     anyhow::Error::new(refusal).context("the server's answer is malformed")
 }
 

@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 
 use super::transport::FarSocket;
 use crate::error::{UserError, shown};
-use crate::stream::Stream;
-use crate::tls;
+use crate::wire::stream::Stream;
+use crate::wire::tls;
 
 /// Where servers listen unless somebody says otherwise.
 const PORT: u16 = 5001;

@@ -1,6 +1,6 @@
 //! An attached run on a server elsewhere. To the command line it looks like one on this host: there is a connection to what
 //! stands for the dyno's supervisor, and the command's streams come along with `Up`. A thread moves their bytes in
-//! [frames](crate::frame::streams) over the one connection that there is.
+//! [frames](crate::wire::frame::streams) over the one connection that there is.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
-use crate::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
-use crate::frame::{CONTINUE, Frame, RESIZE, Refusal, STOP_TYPED, Up, closed_stream};
+use crate::kernel::unix_socket;
 use crate::pty::Size;
-use crate::reactor::{Event, Interest, Reactor, Token};
-use crate::stream::Stream;
-use crate::unix_socket;
+use crate::wire::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
+use crate::wire::frame::{CONTINUE, Frame, RESIZE, Refusal, STOP_TYPED, Up, closed_stream};
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
+use crate::wire::stream::Stream;
 
 /// What is read at a time, in bytes.
 const PIECE: usize = 16 * 1024;

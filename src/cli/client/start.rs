@@ -22,11 +22,11 @@ use crate::api::server::{
     Build, ReplaceServer, ServerInfo, ServerStatus, StartedBy, StopServer, StoppingServer,
 };
 use crate::error::{UserError, tell};
-use crate::executable::{self, HELD, READY};
-use crate::handover::{self, Handover, Part};
 use crate::home::Home;
 use crate::home::lock::{Holder, last_holder};
-use crate::unix_socket;
+use crate::kernel::executable::{self, HELD, READY};
+use crate::kernel::unix_socket;
+use crate::wire::handover::{self, Handover, Part};
 
 use super::Client;
 
@@ -59,7 +59,7 @@ impl Default for Launch {
     /// This very program, as a server that leaves when there is nothing to do.
     fn default() -> Self {
         Self {
-            program: crate::executable::PATH.into(),
+            program: crate::kernel::executable::PATH.into(),
             args: vec!["server".into(), "--idle".into()],
         }
     }

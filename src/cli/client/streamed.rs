@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::connection::{Connection, lost};
-use crate::http::BodyDecoder;
+use crate::wire::http::BodyDecoder;
 
 /// A response that comes bit by bit, for as long as the server likes.
 #[derive(Debug)]

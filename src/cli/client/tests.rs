@@ -17,12 +17,12 @@ use super::start::{Launch, connect_or_start};
 use super::*;
 use crate::api::server::{Build, ReplaceServer, ServerInfo};
 use crate::error::tell;
-use crate::handover::Handover;
 use crate::home::Home;
-use crate::http::{RequestHead, Response};
+use crate::kernel::unix_socket;
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use crate::server::{about, limits, startup};
-use crate::unix_socket;
+use crate::wire::handover::Handover;
+use crate::wire::http::{RequestHead, Response};
 
 /// How long anything may take that is waited for here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -412,7 +412,7 @@ fn a_silent_server_is_given_up() {
 
 /// Runs a test of this file as a server of its own, in the place of `dyno server --idle`.
 fn launch(test: &str) -> Launch {
-    let name = format!("client::tests::{test}");
+    let name = format!("cli::client::tests::{test}");
     let args = [name.as_str(), "--exact", "--ignored", "--nocapture"];
     Launch {
         program: std::env::current_exe().unwrap(),
@@ -551,7 +551,7 @@ fn an_idle_server_of_an_older_build_is_replaced_and_leaves_its_socket() {
     let launch = launch("server_process");
     let mut client = connect_or_start(&old.home, &launch).unwrap();
     let new: ServerInfo = client.get("/server").unwrap();
-    assert_eq!(new.build, crate::executable::build());
+    assert_eq!(new.build, crate::kernel::executable::build());
     assert_ne!(new.pid, std::process::id());
     assert_eq!(
         std::fs::metadata(old.home.api_socket()).unwrap().ino(),

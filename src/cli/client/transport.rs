@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 
-use crate::stream::Stream;
-use crate::unix_socket::{self, SocketType};
+use crate::kernel::unix_socket::{self, SocketType};
+use crate::wire::stream::Stream;
 
 /// How much is read before anybody asks, in bytes.
 const AHEAD: usize = 64 * 1024;

@@ -12,15 +12,15 @@ use crate::api::MAX_TEXT;
 use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
+use crate::cli::client::is_lost;
 use crate::cli::context::{Context, app_path};
 use crate::cli::deploy::tell_of_lost_toolchains;
 use crate::cli::launch;
-use crate::client::is_lost;
+use crate::cli::toolchain::{self, Person};
 use crate::error::{tell, tell_part};
-use crate::release::Toolchains;
-use crate::release::build::BuildStatus;
+use crate::model::release::Toolchains;
+use crate::model::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
-use crate::toolchain::{self, Person};
 
 /// Between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(50);

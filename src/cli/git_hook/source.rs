@@ -24,9 +24,9 @@ use crate::cli::context::Context;
 use crate::cli::deploy::TARBALL;
 use crate::cli::pieces::pieces;
 use crate::error::{UserError, shown, tell};
-use crate::http::target;
 use crate::repository::Repositories;
 use crate::slug::{self, Limits, Times};
+use crate::wire::http::target;
 
 /// Between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use super::print::Printer;
 use crate::api::logs::LogQuery;
 use crate::cli::context::Context;
 use crate::error::tell;
-use crate::log_line::{self, Source};
+use crate::model::log_line::{self, Source};
 
 /// How many lines are looked through for the start.
 const SEARCHED: u32 = 2_000;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::log_line::{self, Line, Source};
-use crate::terminal;
+use crate::cli::terminal;
+use crate::model::log_line::{self, Line, Source};
 
 const RESET: &str = "\x1b[0m";
 const RED: &str = "\x1b[31m";

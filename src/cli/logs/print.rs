@@ -11,9 +11,9 @@ use signal_hook::iterator::Signals;
 
 use super::paint::Painter;
 use crate::cli::not_printed;
-use crate::log_line;
-use crate::sys::signal::unless_ignored;
-use crate::terminal;
+use crate::cli::terminal;
+use crate::kernel::sys::signal::unless_ignored;
+use crate::model::log_line;
 
 /// What is painted before it is written, in bytes: so that much is seen at once.
 const BATCH: usize = 16 * 1024;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::api::session::{CreateSession, Session};
+use crate::cli::client::{Streamed, is_lost, is_unavailable};
 use crate::cli::context::Context;
-use crate::client::{Streamed, is_lost, is_unavailable};
 use crate::error::UserError;
 
 /// How long a server that is gone is waited for before another is started: whoever replaces it has that much time. Less than

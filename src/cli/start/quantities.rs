@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::api::session::PORTS_OF_TYPE;
 use crate::error::{UserError, shown};
-use crate::formation::is_scalable;
-use crate::release::ProcessTypes;
+use crate::model::formation::is_scalable;
+use crate::model::release::ProcessTypes;
 
 /// How much of a word that makes no sense is shown, in characters.
 const SHOWN: usize = 60;

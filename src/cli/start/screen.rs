@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use super::watch::{Change, how};
 use crate::cli::logs::show;
 use crate::cli::not_printed;
-use crate::log_line::{Line, Source};
-use crate::terminal;
+use crate::cli::terminal;
+use crate::model::log_line::{Line, Source};
 
 const RESET: &str = "\x1b[0m";
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rustix::fs::OFlags;
 
-use crate::config_var::check_env;
-use crate::dot_env;
+use crate::cli::dot_env;
 use crate::error::UserError;
+use crate::model::config_var::check_env;
 
 /// The first port, foreman's.
 pub const FIRST_PORT: u16 = 5000;

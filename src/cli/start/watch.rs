@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::log_line::{Line, Source};
+use crate::model::log_line::{Line, Source};
 
 /// The status of SIGTERM's end; what was asked to end may end so.
 const TERMINATED: u8 = 143;

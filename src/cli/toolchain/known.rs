@@ -5,7 +5,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::stack::is_shown;
+use crate::sandbox::stack::is_shown;
 
 /// What a well-known folder of a home brings with it.
 pub(super) struct Known {

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Toolchains;
-use crate::dyno::env::DEFAULT_PATH;
-use crate::stack::is_shown;
+use crate::model::dyno::env::DEFAULT_PATH;
+use crate::sandbox::stack::is_shown;
 
 /// How many programs of a folder are looked at.
 const MAX_LOOKED_AT: usize = 1_000;

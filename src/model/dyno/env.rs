@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::DynoName;
-use crate::config_var::Config;
-use crate::release::Toolchains;
+use crate::model::config_var::Config;
+use crate::model::release::Toolchains;
 
 /// The prompt of an interactive shell: `~ $`, as on Heroku.
 pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033[00m\]";

@@ -892,6 +892,4 @@ fn state_change(from: DynoState, to: DynoState) -> Action {
 }
 
 #[cfg(test)]
-mod diagram;
-#[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::settings::Settings;
-use crate::size::Size;
+use crate::model::settings::Settings;
+use crate::model::size::Size;
 
 /// See the [module](self); each at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use signal_hook::low_level::signal_name;
 
 use super::{DynoName, DynoState};
-use crate::app::AppName;
-use crate::release::Version;
+use crate::model::app::AppName;
+use crate::model::release::Version;
 
 /// How a dyno is tied to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

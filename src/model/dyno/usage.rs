@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::app::AppName;
+use crate::model::app::AppName;
 
 /// The time of an app's dynos of one process type and size, from when each was asked for to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]

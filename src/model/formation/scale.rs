@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{Entry, Wanted, is_scalable};
 use crate::error::shown;
-use crate::procfile::MAX_NAME;
-use crate::size::Size;
+use crate::model::procfile::MAX_NAME;
+use crate::model::size::Size;
 
 /// The most dynos of one process type that can be asked for; how many there may be in all is a setting, `max_dynos`,
 /// which goes up to this.
@@ -211,7 +211,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::settings::Sourced;
+    use crate::model::settings::Sourced;
 
     fn entry(process_type: &str, quantity: u32) -> Entry {
         Entry {

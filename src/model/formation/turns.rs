@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::release::ProcessTypes;
+use crate::model::release::ProcessTypes;
 
 /// What becomes of the dynos of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use super::Wanted;
 use super::scale::{Amount, MAX_QUANTITY, Update};
 use crate::error::{UserError, shown};
-use crate::procfile::is_process_type_name;
-use crate::size::Size;
+use crate::model::procfile::is_process_type_name;
+use crate::model::size::Size;
 
 /// How much of a word that makes no sense is shown.
 const SHOWN: usize = 60;
@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::size;
+    use crate::model::size;
 
     fn read(words: &[&str]) -> Vec<(String, Option<Amount>, Option<&'static str>)> {
         let updates = parse_scale(words).unwrap();

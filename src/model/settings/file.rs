@@ -85,7 +85,7 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::{Source, Sourced};
+    use crate::model::settings::{Source, Sourced};
 
     use super::*;
 

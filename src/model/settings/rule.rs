@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::time_span;
+use crate::model::time_span;
 
 const MIB: u64 = 1 << 20;
 

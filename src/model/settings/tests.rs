@@ -134,7 +134,7 @@ fn the_docs_list_every_setting() {
         "<!-- the table, made from the code -->\n",
         "<!-- end of the table -->\n",
     );
-    let page = include_str!("../../docs/settings.md");
+    let page = include_str!("../../../docs/settings.md");
     let (before, rest) = page.split_once(begin).expect("where the table begins");
     let (_, after) = rest.split_once(end).expect("where the table ends");
     let mut table = "\n| name | default | from, to | what it is |\n|---|---|---|---|\n".to_owned();

@@ -8,7 +8,7 @@ use rustix::net::SocketFlags;
 
 use super::clients::Client;
 use super::{Engine, TICK};
-use crate::reactor::{Interest, Token};
+use crate::wire::reactor::{Interest, Token};
 
 /// Connections accepted before others get their turn.
 const BATCH: usize = 64;
@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn bar_door(&mut self) {
         if let Some(listener) = &self.door.listener {
             // Without that, whoever comes in the moment before the socket is closed sees a reset.
-            let _ = crate::sys::socket::let_no_more_connect(listener);
+            let _ = crate::kernel::sys::socket::let_no_more_connect(listener);
         }
     }
 

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
 
 use super::{Engine, Lent, Step, Token};
-use crate::http::{HeadReader, Refusal, RequestHead};
 use crate::router::error_page::{self, Manner};
 use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
@@ -16,6 +15,7 @@ use crate::router::pool::Link;
 use crate::router::relay::Relay;
 use crate::router::settings::Settings;
 use crate::router::wire::{Read, Wire};
+use crate::wire::http::{HeadReader, Refusal, RequestHead};
 
 /// Steps of one connection before others get their turn.
 const BUDGET: usize = 16;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::clients::Client;
 use super::{Engine, Step, Token};
-use crate::http::head::Version;
 use crate::router::error_page::{self, Manner};
 use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::headers;
 use crate::router::log::Entry;
+use crate::wire::http::head::Version;
 
 impl Engine {
     /// The client has gone: so is the connection to the dyno, which thereby learns of it.

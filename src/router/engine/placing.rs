@@ -9,13 +9,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::clients::Client;
 use super::{Engine, Holder, Lent, Step, TICK, Token};
-use crate::reactor::Interest;
 use crate::router::FromRouter;
 use crate::router::exchange::{Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::pool::Link;
 use crate::router::table::{Choice, DynoKey, Wait};
 use crate::router::wire::Wire;
+use crate::wire::reactor::Interest;
 
 impl Engine {
     /// Looks for a dyno.

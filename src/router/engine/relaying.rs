@@ -5,14 +5,14 @@
 
 use super::clients::Client;
 use super::{Engine, Holder, Lent, Step};
-use crate::http::head::Version;
-use crate::http::{HeadReader, Refusal, ResponseHead};
 use crate::router::exchange::{Answer, Ends, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::headers::{self, Added, Coding};
 use crate::router::pool::Link;
 use crate::router::relay::Relay;
 use crate::router::wire::Read;
+use crate::wire::http::head::Version;
+use crate::wire::http::{HeadReader, Refusal, ResponseHead};
 
 /// Reads from one side before the other gets its turn.
 const READS: usize = 2;

@@ -324,7 +324,7 @@ fn full() -> (TcpListener, Vec<TcpStream>, Listener) {
     while let Ok(client) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
         clients.push(client);
     }
-    let inode = crate::listener::inode_of(listener.try_clone().unwrap().into()).unwrap();
+    let inode = crate::kernel::listener::inode_of(listener.try_clone().unwrap().into()).unwrap();
     (listener, clients, Listener { address, inode })
 }
 

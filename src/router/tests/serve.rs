@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::super::{Backend, BackendState, Route, Router, Settings, ToRouter};
-use crate::listener::{Listener, Listeners};
+use crate::kernel::listener::{Listener, Listeners};
 
 /// `DYNO_ROUTER=127.0.0.1:8080 DYNO_BACKEND=127.0.0.1:9000 DYNO_SECONDS=60`: serves `bench.localhost` from a program
 /// that listens already.

@@ -9,8 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tempfile::TempDir;
 
 use super::super::*;
-use crate::http::{BodyDecoder, Decoded, Framing, HeadReader, Limits};
-use crate::listener::inode_of;
+use crate::kernel::listener::inode_of;
+use crate::wire::http::{BodyDecoder, Decoded, Framing, HeadReader, Limits};
 
 /// How long anything may take before it counts as not happening.
 pub const PATIENCE: Duration = Duration::from_secs(20);

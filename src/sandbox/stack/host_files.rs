@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Stack, is_shown, ssh};
-use crate::dyno::env::PROMPT;
+use crate::model::dyno::env::PROMPT;
 use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, Step};
 
 /// Names of this host.

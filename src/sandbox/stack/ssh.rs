@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Stack, is_shown};
-use crate::sys::pattern::is_meant;
+use crate::kernel::sys::pattern::is_meant;
 
 /// The system's configuration; what it includes is relative to its folder.
 const CONFIG: &str = "/etc/ssh/ssh_config";

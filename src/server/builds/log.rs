@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::build::Line;
 use crate::error::shown;
+use crate::server::build::Line;
 
 /// Characters of a line.
 const LONGEST_LINE: usize = 2_000;

@@ -1,7 +1,7 @@
 //! A request's body on its way to a worker.
 
-use crate::http::{BodyDecoder, Decoded, Refusal};
 use crate::server::body_stream::{BodySender, NotSent};
+use crate::wire::http::{BodyDecoder, Decoded, Refusal};
 
 /// How many bytes a body may have.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::stream::Stream;
+use crate::wire::stream::Stream;
 
 /// See the [module](self).
 pub(super) struct Wire {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::reactor::{Event, Interest, Reactor, Token};
+use crate::wire::reactor::{Event, Interest, Reactor, Token};
 
 /// Between two looks at logs that the kernel does not watch for us.
 const LOOK: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::logs::{EVENT_STREAM, put_record};
 use crate::log_file::Cursor;
-use crate::log_line;
+use crate::model::log_line;
 
 /// How soon a client may come again, when it has got all that it asked for. Heroku's stays for just that time.
 const AT_ONCE: Duration = Duration::from_millis(1);

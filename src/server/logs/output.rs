@@ -6,9 +6,9 @@ use super::form::Form;
 use super::{Logs, find_and_begin};
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
-use crate::http::Response;
-use crate::log_line::Source;
-use crate::release::ReleaseStatus;
+use crate::model::log_line::Source;
+use crate::model::release::ReleaseStatus;
+use crate::wire::http::Response;
 
 /// `GET /apps/A/releases/R/output`: ends with the release phase.
 ///

@@ -18,8 +18,8 @@ use super::{Logs, Reader, place, query};
 use crate::api::ApiError;
 use crate::api::log_session::{CreateLogSession, LogSession};
 use crate::api::logs::{EVENT_STREAM, LogQuery};
-use crate::http::{Response, target};
 use crate::log_file::Cursor;
+use crate::wire::http::{Response, target};
 
 /// How long the address of a session is good.
 const GOOD_FOR: Duration = Duration::from_secs(5 * 60);

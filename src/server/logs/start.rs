@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::api::logs::{LogQuery, USUAL_LINES};
 use crate::log_file::{self, Cursor};
-use crate::log_line::Filter;
+use crate::model::log_line::Filter;
 
 /// What is known before the log was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use memchr::memrchr;
 use super::form::{Form, KEEP_ALIVE};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
-use crate::log_line::{self, Filter, Source};
+use crate::model::log_line::{self, Filter, Source};
 use crate::server::application::More;
 
 /// Bytes that are read of a log at a time.

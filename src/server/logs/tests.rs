@@ -9,11 +9,12 @@ use super::form::Form;
 use super::start::{Found, Start};
 use super::tail::{Tail, Until};
 use crate::api::logs::{LogQuery, Record};
-use crate::log_file::{Cursor, Limits, LogWriter};
-use crate::log_line::{self, Filter, Source};
+use crate::log_file::{Cursor, LogWriter};
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, Filter, Source};
 use crate::server::application::More;
 
-const EVERYTHING: Limits = Limits {
+const EVERYTHING: LogLimits = LogLimits {
     bytes: 256 << 20,
     age: std::time::Duration::from_secs(7 * 24 * 3600),
 };
@@ -33,7 +34,7 @@ fn lines(process: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
     lines
 }
 
-fn write(folder: &Path, limits: Limits, lines: &[u8]) {
+fn write(folder: &Path, limits: LogLimits, lines: &[u8]) {
     LogWriter::open(folder, limits)
         .unwrap()
         .append(lines)
@@ -272,7 +273,7 @@ fn who_waits_for_a_rare_line_is_told_how_far_it_is() {
 
 #[test]
 fn lines_that_were_dropped_unread_are_told_of() {
-    let little = Limits {
+    let little = LogLimits {
         bytes: 16 * 1024,
         ..EVERYTHING
     };

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::handover::Handover;
-use crate::http::Response;
+use crate::model::settings::Settings;
 use crate::server::api_loop::ApiLoop;
 use crate::server::application::Ctx;
 use crate::server::application::Via;
 use crate::server::limits::Limits;
 use crate::server::listener::ApiSocket;
-use crate::settings::Settings;
 use crate::slug::{self, Progress};
+use crate::wire::handover::Handover;
+use crate::wire::http::Response;
 
 /// A server that knows no dynos.
 struct Without(Host);

@@ -8,7 +8,7 @@ use super::super::courtesy;
 use super::super::routes;
 use super::Service;
 use crate::api::{ApiError, Fields};
-use crate::http::RequestHead;
+use crate::wire::http::RequestHead;
 
 impl Service {
     /// Whether a request may be let in; it costs nothing yet. Of one that will not be, the body is not taken: no stranger

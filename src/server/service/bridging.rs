@@ -13,12 +13,12 @@ use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::bridge::{self, Bridge, FromBridge, Rendezvous, Seat, ToBridge, secrets};
-use crate::control::ToSupervisor;
 use crate::error::tell;
-use crate::handover::Part;
-use crate::settings::{self, Listen};
-use crate::stream::Stream;
-use crate::tls::{self, Certificate};
+use crate::model::settings::{self, Listen};
+use crate::wire::control::ToSupervisor;
+use crate::wire::handover::Part;
+use crate::wire::stream::Stream;
+use crate::wire::tls::{self, Certificate};
 
 /// The name of the file in the state folder that says where the rendezvous was. It is there from when somebody asked for
 /// one, so the next server has it, too.

@@ -18,17 +18,17 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
-use crate::build::{Bounds, Compiled, Failure, Line};
 use crate::error::{UserError, tell};
-use crate::formation::{Turn, turns};
-use crate::http::Response;
-use crate::log_line::Source;
-use crate::release::build::{self, BuildStatus};
-use crate::release::{Release, ReleaseStatus};
+use crate::model::formation::{Turn, turns};
+use crate::model::log_line::Source;
+use crate::model::release::build::{self, BuildStatus};
+use crate::model::release::{Release, ReleaseStatus};
+use crate::model::time_span;
+use crate::sandbox::stack::Stack;
+use crate::server::build::{Bounds, Compiled, Failure, Line};
 use crate::slug::DEFAULT_LEVEL;
-use crate::stack::Stack;
 use crate::store::{Built, Result as StoreResult, StoreError};
-use crate::time_span;
+use crate::wire::http::Response;
 
 /// How long the address of a build's log is good.
 const OUTPUT_TIME: Duration = Duration::from_secs(24 * 3600);

@@ -17,16 +17,16 @@ use crate::api::Time;
 use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
 use crate::api::range::Range;
 use crate::bridge::Seat;
-use crate::command_line;
-use crate::control::ToSupervisor;
-use crate::dyno::life::StopReason;
-use crate::dyno::{self, DynoState, EndReason};
 use crate::error::{shown, tell};
-use crate::frame::{PROTOCOL, streams};
-use crate::http::{RequestHead, Response};
-use crate::procfile::MAX_NAME;
+use crate::model::command_line;
+use crate::model::dyno::life::StopReason;
+use crate::model::dyno::{self, DynoState, EndReason};
+use crate::model::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
-use crate::stream::Stream;
+use crate::wire::control::ToSupervisor;
+use crate::wire::frame::{PROTOCOL, streams};
+use crate::wire::http::{RequestHead, Response};
+use crate::wire::stream::Stream;
 
 impl Service {
     pub(super) fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {

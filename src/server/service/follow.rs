@@ -1,5 +1,5 @@
 //! Makes dynos follow the formation, and releases their release phase: looks at what there is, has the
-//! [scheduler](crate::scheduler) decide, and does it.
+//! [scheduler](crate::model::scheduler) decide, and does it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use super::super::formation;
 use super::super::formations::{self, cycle_at};
 use super::super::slugs::digest;
 use super::{Destroying, Service};
-use crate::dyno::life::StopReason;
-use crate::dyno::{Dyno, DynoName, DynoState, EndReason};
 use crate::error::tell;
-use crate::log_line::Source;
-use crate::release::{RELEASE_PHASE, Release, ReleaseStatus};
-use crate::scheduler::{Beside, Change, Present, Situation, plan};
-use crate::size;
+use crate::model::dyno::life::StopReason;
+use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
+use crate::model::log_line::Source;
+use crate::model::release::{RELEASE_PHASE, Release, ReleaseStatus};
+use crate::model::scheduler::{Beside, Change, Present, Situation, plan};
+use crate::model::size;
 use crate::slug::Lease;
 use crate::store::{NewFormationDyno, Result as StoreResult, StoreErrorKind};
 

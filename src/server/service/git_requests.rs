@@ -12,9 +12,9 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::repository::Repository;
 use crate::error::tell;
-use crate::executable;
-use crate::http::Response;
+use crate::kernel::executable;
 use crate::repository::{Bounds, FROM_AFAR, Repositories};
+use crate::wire::http::Response;
 
 /// How long it may take to say what branches there are.
 const REFS_TIME: Duration = Duration::from_secs(60);

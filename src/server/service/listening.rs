@@ -14,10 +14,10 @@ use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::server::Listening;
-use crate::handover::Part;
-use crate::http::Response;
-use crate::settings::{self, Listen, Settings};
-use crate::tls::{self, Certificate};
+use crate::model::settings::{self, Listen, Settings};
+use crate::wire::handover::Part;
+use crate::wire::http::Response;
+use crate::wire::tls::{self, Certificate};
 
 /// The name of the file in the state folder that says where the API listened. It is there from when somebody asked for that,
 /// so the next server listens, too.

@@ -11,13 +11,13 @@ use crossbeam_channel::{Receiver, unbounded};
 use super::super::application::{Ctx, Heir};
 use super::super::place::Place;
 use super::Service;
-use crate::dyno::life::StopReason;
-use crate::dyno::{Dyno, DynoState};
 use crate::error::tell;
-use crate::handover::Part;
+use crate::model::dyno::life::StopReason;
+use crate::model::dyno::{Dyno, DynoState};
+use crate::model::settings::Settings;
 use crate::router::{self, Backend, BackendState, FromRouter, Leave, Route, Router, ToRouter};
-use crate::settings::Settings;
 use crate::store::{Result as StoreResult, StoreErrorKind};
+use crate::wire::handover::Part;
 
 /// The name of the file in the state folder that says where the last router listened: the next one is to be found there,
 /// too.

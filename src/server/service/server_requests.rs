@@ -10,7 +10,7 @@ use super::super::status::Usage;
 use super::Service;
 use crate::api::server::{ServerStatus, SettingInfo, StopServer, StoppingServer};
 use crate::api::{ApiError, Time};
-use crate::http::Response;
+use crate::wire::http::Response;
 
 impl Service {
     /// Answers a request below `/server`, beside those of [`about`](super::super::about).

@@ -16,13 +16,13 @@ use super::routing::Routing;
 use crate::api::ApiError;
 use crate::api::dyno::Stopping;
 use crate::api::session::{CreateSession, PORTS_OF_TYPE, Session, StopSession};
-use crate::app::{self, AppName, Folder};
-use crate::dyno::{DynoName, WEB};
 use crate::error::tell;
-use crate::http::Response;
-use crate::listener::{claim_port, who_has};
-use crate::scheduler::BackOff;
+use crate::kernel::listener::{claim_port, who_has};
+use crate::model::app::{self, AppName, Folder};
+use crate::model::dyno::{DynoName, WEB};
+use crate::model::scheduler::BackOff;
 use crate::store::{NameWish, NewLive, NewSession};
+use crate::wire::http::Response;
 
 /// How often another first port is looked for, each so many further on as a process type has.
 const MOST_MOVES: u16 = 50;

@@ -1,8 +1,8 @@
 //! Sources and builds.
 
 use super::*;
-use crate::release::ProcessTypes;
-use crate::release::build::{Build, BuildSource, BuildStatus};
+use crate::model::release::ProcessTypes;
+use crate::model::release::build::{Build, BuildSource, BuildStatus};
 use crate::store::builds::KEPT_BUILDS;
 
 fn digest(character: char) -> String {

@@ -1,7 +1,7 @@
 //! What is wanted of each process type.
 
 use super::*;
-use crate::formation::{Entry, Refusal, parse_scale, words};
+use crate::model::formation::{Entry, Refusal, parse_scale, words};
 
 fn limits(dynos: u32) -> Limits {
     Limits {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::release::{ProcessTypes, ReleaseStatus};
+use crate::model::release::{ProcessTypes, ReleaseStatus};
 
 fn folder(path: &str) -> Folder {
     Folder {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::dyno::Usage;
+use crate::model::dyno::Usage;
 
 /// `shop run 1X: 2 (1 alive) 5 s` for each line.
 fn lines(usage: &[Usage]) -> Vec<String> {

@@ -245,8 +245,8 @@ impl Credit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dyno::Exit;
-    use crate::frame::Up;
+    use crate::model::dyno::Exit;
+    use crate::wire::frame::Up;
 
     fn words() -> Vec<Word> {
         vec![

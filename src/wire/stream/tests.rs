@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::*;
-use crate::tls::{self, Certificate};
+use crate::wire::tls::{self, Certificate};
 
 struct Configs {
     server: Arc<ServerConfig>,

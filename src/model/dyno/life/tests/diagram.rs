@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::*;
+use super::super::*;
 
 /// Set to have the document written anew instead of compared.
 const REWRITE: &str = "DYNO_REWRITE_DOCS";
@@ -213,8 +213,8 @@ fn document() -> String {
     format!(
         "# The life of a dyno\n\n\
          A dyno that leaves has written its exit record, has told the server, and has removed what it wrote. \
-         Made from the code's own rules (`src/dyno/life.rs`) by trying every event in every state that can be reached; \
-         `{REWRITE}=1 cargo test --bin dyno life::diagram` makes it anew. The times are Heroku's, and settings.\n\n\
+         Made from the code's own rules (`src/model/dyno/life.rs`) by trying every event in every state that can be reached; \
+         `{REWRITE}=1 cargo test --bin dyno diagram` makes it anew. The times are Heroku's, and settings.\n\n\
          ## Attached: `dyno run`\n\n{}\n{}\n\
          ## Detached: `dyno run:detached`\n\n{}\n{}\n\
          ## Of the formation: `web.1`\n\n\

@@ -1,0 +1,8 @@
+//! What the program asks of Linux, one file for each thing: system calls that no crate has (`sys`, with all unsafe code),
+//! Unix sockets that pass descriptors, listening sockets and their owners, open files, the program's own executable.
+
+pub mod executable;
+pub mod listener;
+pub mod open_files;
+pub mod sys;
+pub mod unix_socket;

@@ -1,0 +1,19 @@
+//! Values and rules: what an app, a release, a formation, a dyno and its life are, and what follows from what.
+//!
+//! Nothing in here reads a file, a clock or a socket: time is passed in, and what to do is returned. So every rule of the
+//! platform can be tested by itself, and is. `tests/suite/layers.rs` holds the wall.
+
+pub mod app;
+pub mod command_line;
+pub mod config_var;
+pub mod dyno;
+pub mod formation;
+pub mod log_limits;
+pub mod log_line;
+pub mod procfile;
+pub mod release;
+pub mod scheduler;
+pub mod settings;
+pub mod size;
+pub mod time_span;
+pub mod token;
