@@ -4,8 +4,8 @@
 //! `DYNO_SOAK_SEED`; and how long it goes on, at least: `DYNO_SOAK_RUNS` runs, `DYNO_SOAK_SECONDS` seconds,
 //! `DYNO_SOAK_KILLS` kills. `DYNO_SOAK_AT_ONCE` run at a time.
 
-#[path = "../suite/harness.rs"]
-#[allow(dead_code, reason = "the suite needs more of it")]
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the suite needs more of it")]
 mod harness;
 
 mod chaos;

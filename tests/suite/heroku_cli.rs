@@ -88,11 +88,11 @@ impl Heroku {
     }
 
     /// A command that is about to be started, in a folder that means no app.
-    fn command(&self, args: &[&str]) -> crate::harness::Dyno<'_> {
+    fn command(&self, args: &[&str]) -> crate::harness::Command<'_> {
         self.command_in(&self.host.path(), args)
     }
 
-    fn command_in(&self, folder: &Path, args: &[&str]) -> crate::harness::Dyno<'_> {
+    fn command_in(&self, folder: &Path, args: &[&str]) -> crate::harness::Command<'_> {
         let command = self.host.program_of(&self.program, folder, args);
         command.patience(PATIENCE)
     }

@@ -4,6 +4,8 @@
 //! `DYNO_TEST_BIN` names another binary to test, `DYNO_TEST_ROOT` another place to find `tests/apps` and `src` in:
 //! so the same test program can be run by a user who cannot reach the checkout.
 
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the soak needs more of it")]
 mod harness;
 mod heroku_client;
 mod small_disk;

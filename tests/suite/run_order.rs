@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use crate::harness::{Dyno, Host};
+use crate::harness::{Command, Host};
 
 /// Writes to both in turn; a line to each in every round.
 const IN_TURN: &str = "for i in $(seq 300); do echo step $i; echo error $i >&2; done";
@@ -16,7 +16,7 @@ fn in_turn() -> String {
 }
 
 /// What `dyno` writes into one pipe.
-fn into_a_pipe(dyno: Dyno<'_>) -> String {
+fn into_a_pipe(dyno: Command<'_>) -> String {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let running = dyno
         .stdout(writer.try_clone().unwrap())
@@ -29,7 +29,7 @@ fn into_a_pipe(dyno: Dyno<'_>) -> String {
 }
 
 /// What `dyno` writes into one file.
-fn into_a_file(dyno: Dyno<'_>, path: &Path) -> String {
+fn into_a_file(dyno: Command<'_>, path: &Path) -> String {
     let file = File::create(path).unwrap();
     dyno.stdout(file.try_clone().unwrap())
         .stderr(file)
