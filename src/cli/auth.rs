@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::Context;
-use super::{say, say_json};
+use super::output::{say, say_json};
 use crate::api::authorization::{Authorization, CreateAuthorization};
 use crate::error::{UserError, shown, tell};
 use crate::model::time_span;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::Place;
+use super::target::Target;
 use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::cli::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
@@ -42,15 +42,15 @@ pub struct Context {
 
 impl Context {
     /// Goes to the folder that was asked for, and reads the environment.
-    pub fn new(place: Place) -> Result<Self> {
-        for directory in &place.directory {
+    pub fn new(target: Target) -> Result<Self> {
+        for directory in &target.directory {
             env::set_current_dir(directory).map_err(|error| {
                 UserError::new(format!("cannot go to `{}`: {error}", directory.display()))
                     .hint("-C takes a folder")
             })?;
         }
-        let app_given = place.app.is_some() || !place.directory.is_empty();
-        let app = place
+        let app_given = target.app.is_some() || !target.directory.is_empty();
+        let app = target
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
         let variables = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
@@ -59,7 +59,7 @@ impl Context {
             tell!("warning: {told}");
         }
         let home = Home::of_process()?;
-        let far = far(place.tls_ca, &home)?;
+        let far = far(target.tls_ca, &home)?;
         let (sourced, misconfigured) = match settings_of(&home) {
             Ok(sourced) => (sourced, None),
             // An environment that makes no sense is an error here.

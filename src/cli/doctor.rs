@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::context::Context;
-use super::say;
+use super::output::say;
 use crate::api::server::ServerStatus;
 use crate::cli::toolchain::{self, LeftOut, Person};
 use crate::model::dyno::Isolation;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::say;
+use super::output::say;
 use crate::api::app::App;
 use crate::api::repository::Repository;
 use crate::cli::client::Far;

@@ -18,8 +18,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::context::Context;
+use super::git;
 use super::one_off::tell_isolation;
-use super::{Place, git};
+use super::target::Target;
 use crate::error::{UserError, shown, tell};
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 use crate::wire::pkt_line;
@@ -171,12 +172,12 @@ fn take_standard_output() -> io::Result<File> {
 /// was told.
 fn deploy(update: &Update) -> Result<Update, String> {
     let pushed = Repository::of_process().and_then(|repository| {
-        let place = Place {
+        let target = Target {
             tls_ca: None,
             app: Some(repository.app_id.clone()),
             directory: Vec::new(),
         };
-        let context = Context::new(place)?;
+        let context = Context::new(target)?;
         let mut context = match std::env::var_os(FROM_AFAR) {
             // This process has the bounds of what the server runs for clients, which a next server would hand on.
             Some(_) => context.starting_none(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::context::Context;
-use super::say;
+use super::output::say;
 use crate::api::authorization::{Authorization, CreateAuthorization};
 use crate::api::server::Listening;
 use crate::cli::terminal;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::context::{Context, app_path};
-use super::say;
+use super::output::say;
 use crate::api::app::{App, UpdateApp};
 use crate::error::tell;
 

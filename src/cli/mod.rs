@@ -23,6 +23,7 @@ mod maintenance;
 mod new_app;
 mod one_off;
 mod open;
+mod output;
 mod pieces;
 mod ps;
 mod ps_end;
@@ -41,58 +42,20 @@ pub mod slug_command;
 mod standing;
 mod start;
 mod streams;
+mod target;
 mod terminal;
 mod toolchain;
 mod usage;
+mod usage_error;
 mod wait;
 mod words;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-
-use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
+use crate::error::{EXIT_USAGE, UserError};
 use context::Context;
-
-/// Prints a line of a command's result. Unlike `println!`, it leaves a full disk or a reader that has left for `main`
-/// to see.
-macro_rules! say {
-    ($($text:tt)*) => {
-        std::io::Write::write_fmt(
-            &mut std::io::stdout().lock(),
-            format_args!("{}\n", format_args!($($text)*)),
-        )
-        .map_err($crate::cli::not_printed)
-    };
-}
-use say;
-
-/// Why standard output does not take what a command prints. A reader that has left is told by the error's kind.
-fn not_printed(error: std::io::Error) -> std::io::Error {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        return error;
-    }
-    let place = std::fs::read_link("/proc/self/fd/1");
-    let place = place.map_or(String::new(), |place| format!(" (`{}`)", place.display()));
-    let message = format!("cannot write to standard output{place}: {error}");
-    let told = UserError::new(message).hint("send it elsewhere, or make room there");
-    std::io::Error::new(error.kind(), told)
-}
-
-/// Prints a result as JSON for people and programs. What a terminal would obey is written as an escape, which means the
-/// same.
-fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut json = String::new();
-    for c in serde_json::to_string_pretty(value)?.chars() {
-        match crate::cli::terminal::is_obeyed(c) && c != '\n' {
-            true => json += &format!("\\u{:04x}", u32::from(c)),
-            false => json.push(c),
-        }
-    }
-    Ok(say!("{json}")?)
-}
+use target::Target;
+use usage_error::{is_help, usage_error, with_run_exit_code};
 
 /// Heroku's dynos on this host.
 #[derive(Debug, Parser)]
@@ -104,23 +67,9 @@ fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 )]
 struct Cli {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where and on what a command works.
-#[derive(Debug, Clone, Args)]
-struct Place {
-    /// The app; else $DYNO_APP, else the one this folder is linked to
-    #[arg(short, long, global = true, value_name = "NAME")]
-    app: Option<String>,
-    /// Go to this folder first; may be repeated, each from where the last one led
-    #[arg(short = 'C', global = true, value_name = "DIR")]
-    directory: Vec<PathBuf>,
-    /// With $DYNO_HOST, the CA of the server's certificate, in PEM; else $DYNO_TLS_CA, else those of this host
-    #[arg(long, global = true, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -294,16 +243,18 @@ pub fn run() -> anyhow::Result<u8> {
     let parsed = definition()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
-    let Cli { place, command } = match parsed {
+    let Cli { target, command } = match parsed {
         Ok(cli) => cli,
         // Help and version are "errors" to clap, too; it knows where they belong.
         Err(error) if is_help(&error) => {
             error.print()?;
             return Ok(error.exit_code() as u8);
         }
-        Err(error) => return Err(usage_error(&error, std::env::args_os().skip(1)).into()),
+        Err(error) => {
+            return Err(usage_error(&error, &Cli::command(), std::env::args_os().skip(1)).into());
+        }
     };
-    if let (Some(name), true) = (command.without_app(), place.app.is_some()) {
+    if let (Some(name), true) = (command.without_app(), target.app.is_some()) {
         return Err(UserError::new(format!(
             "-a has no meaning for `dyno {name}`, which is about no app"
         ))
@@ -320,7 +271,7 @@ pub fn run() -> anyhow::Result<u8> {
         Command::PsWait(wait) => wait.is_for_dyno(),
         _ => false,
     };
-    let done = Context::new(place).and_then(|context| {
+    let done = Context::new(target).and_then(|context| {
         if let Some(name) = command.is_of_this_host() {
             context.check_near(name)?;
         }
@@ -382,74 +333,10 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn is_help(error: &clap::Error) -> bool {
-    !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-}
-
-/// A command line that makes no sense, in the one shape of all errors. That of `run` must not end like a command.
-fn usage_error(error: &clap::Error, args: impl Iterator<Item = OsString>) -> UserError {
-    let rendered = error.render().to_string();
-    let mut paragraphs = rendered
-        .split("\n\n")
-        .map(str::trim)
-        .filter(|text| !text.is_empty());
-    let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let message = paragraphs.next().map(lines).unwrap_or_default();
-    // That a word may be passed as a value is no help where no value is taken.
-    let tip = paragraphs
-        .find_map(|text| text.strip_prefix("tip: ").map(lines))
-        .filter(|tip| !tip.starts_with("to pass ") && !tip.contains("'--help'"));
-    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
-    let argument = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => Some(argument.as_str()),
-        _ => None,
-    };
-    let words = match error.kind() {
-        ErrorKind::InvalidSubcommand => words::error(&args, None, false),
-        ErrorKind::UnknownArgument => words::error(&args, argument, false),
-        ErrorKind::InvalidValue => {
-            let missing_app = argument.is_some_and(|argument| argument.starts_with("--app "));
-            words::error(&args, None, missing_app)
-        }
-        _ => None,
-    };
-    let known = Cli::command();
-    let command = args.iter().find(|arg| known.find_subcommand(arg).is_some());
-    let runs = command.is_some_and(|command| command.starts_with("run") || command == "ps:wait");
-    let help = match command {
-        Some(command) => format!("`dyno {command} --help` shows what it takes"),
-        None => "`dyno --help` lists the commands".to_owned(),
-    };
-    let is_word = argument.is_some_and(|argument| !argument.starts_with('-'));
-    let help = match (error.kind(), argument) {
-        (ErrorKind::UnknownArgument, Some(word)) if is_word => {
-            format!(
-                "{help}; an app is named by `-a {}`",
-                crate::model::command_line::quote(word)
-            )
-        }
-        _ => help,
-    };
-    let error = words.unwrap_or_else(|| {
-        UserError::new(message.trim_start_matches("error: ")).hint(tip.unwrap_or(help))
-    });
-    error.exit_code(if runs { EXIT_DYNO_FAILED } else { EXIT_USAGE })
-}
-
-/// Whatever goes wrong before a command of the user's runs must not look like that command's status.
-fn with_run_exit_code(error: anyhow::Error) -> anyhow::Error {
-    let user = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<UserError>())
-        .cloned();
-    let user = user.unwrap_or_else(|| UserError::new(format!("{error:#}")));
-    let code = user.exit_code.unwrap_or(EXIT_DYNO_FAILED);
-    user.exit_code(code).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::EXIT_DYNO_FAILED;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -468,7 +355,7 @@ mod tests {
                 let matches = definition().try_get_matches_from(words).unwrap();
                 let cli = Cli::from_arg_matches(&matches).unwrap();
                 assert_eq!(cli.command.without_app(), Some(*name));
-                assert_eq!(cli.place.app.as_deref(), Some("x"), "{words:?}");
+                assert_eq!(cli.target.app.as_deref(), Some("x"), "{words:?}");
             }
         }
         assert!(help("ps").contains("--app"));
@@ -478,7 +365,7 @@ mod tests {
     fn a_command_line_without_sense_is_an_error_with_a_hint() {
         let error = |words: &[&str]| {
             let clap = Cli::try_parse_from([&["dyno"], words].concat()).unwrap_err();
-            usage_error(&clap, words.iter().map(OsString::from))
+            usage_error(&clap, &Cli::command(), words.iter().map(Into::into))
         };
         let run = error(&["run", "--no-such", "ls"]);
         assert_eq!(run.message, "unexpected argument '--no-such' found");

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::address::tunnel;
 use super::context::{Context, app_path};
-use super::say;
+use super::output::say;
 use crate::api::app::App;
 use crate::cli::terminal;
 use crate::error::{UserError, tell};

@@ -10,8 +10,9 @@ use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
 use super::one_off::tell_isolation;
+use super::output::{say, say_json};
 use super::ps_end::no_dynos_of;
-use super::{say, say_json, words};
+use super::words;
 use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::cli::terminal;

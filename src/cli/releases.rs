@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use super::logs::show;
+use super::output::{say, say_json};
 use super::standing::Standing;
-use super::{say, say_json};
 use crate::api::release::{CreateRelease, Release};
 use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};

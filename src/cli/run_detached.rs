@@ -10,7 +10,7 @@ use super::attach::{StatusLine, timeout_awaiting_process};
 use super::context::Context;
 use super::logs::follow_dyno;
 use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, tell_isolation};
-use super::say;
+use super::output::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
 use crate::error::tell;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::say;
+use super::output::say;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::error::{UserError, tell};
 use crate::model::formation::{Resize, Update, Wanted, parse_resize, parse_scale, words};

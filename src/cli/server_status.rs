@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
 use super::context::Context;
-use super::say;
+use super::output::say;
 use crate::api::server::{ServerStatus, StartedBy};
 use crate::model::time_span;
 

@@ -5,7 +5,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use super::{say, say_json};
+use super::output::{say, say_json};
 use crate::api::server::{ServerInfo, SettingInfo};
 use crate::error::tell;
 use crate::model::settings::{Reader, Row, Setting};

@@ -27,12 +27,12 @@ use jiff::tz::TimeZone;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Place;
 use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
 use super::logs::follow;
 use super::one_off::tell_isolation;
+use super::target::Target;
 use crate::api::app::App;
 use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
@@ -205,7 +205,7 @@ fn procfile(root: &Path) -> Result<ProcessTypes> {
 
 /// What a thread of its own needs to talk to the server about the app.
 fn of_app(session: &Session) -> Result<Context> {
-    Context::new(Place {
+    Context::new(Target {
         tls_ca: None,
         app: Some(session.app.id.clone()),
         directory: Vec::new(),

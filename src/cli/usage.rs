@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::{say, say_json};
+use super::output::{say, say_json};
 use crate::api::app::App;
 use crate::api::usage::Usage;
 use crate::model::time_span;

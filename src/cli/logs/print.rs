@@ -10,7 +10,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
 use super::paint::Painter;
-use crate::cli::not_printed;
+use crate::cli::output::not_printed;
 use crate::cli::terminal;
 use crate::kernel::sys::signal::unless_ignored;
 use crate::model::log_line;

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::watch::{Change, how};
 use crate::cli::logs::show;
-use crate::cli::not_printed;
+use crate::cli::output::not_printed;
 use crate::cli::terminal;
 use crate::model::log_line::{Line, Source};
 
