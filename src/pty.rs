@@ -1,7 +1,7 @@
 //! Pseudo-terminals: open, resize, read until hang-up.
 //!
 //! A dyno's terminal is opened by its init in the dyno's own devpts, so that `tty` inside names a
-//! device that exists there; the master's descriptor is then handed out to whoever is attached.
+//! device that exists there; the master's descriptor is then passed to the client that is attached.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -85,7 +85,7 @@ const LOCAL: LocalModes = LocalModes::ISIG
     .union(LocalModes::ECHOCTL)
     .union(LocalModes::ECHOKE);
 
-/// The settings of `terminal`, if it is one.
+/// The settings of `terminal`; None if it is no terminal.
 pub fn settings(terminal: impl AsFd) -> Option<TerminalSettings> {
     let settings = tcgetattr(terminal).ok()?;
     Some(TerminalSettings {
@@ -97,7 +97,7 @@ pub fn settings(terminal: impl AsFd) -> Option<TerminalSettings> {
     })
 }
 
-/// Gives these settings to `terminal`; what they do not speak of stays.
+/// Gives these settings to `terminal`; settings that they do not have stay.
 pub fn set(terminal: impl AsFd, told: &TerminalSettings) -> io::Result<()> {
     let terminal = terminal.as_fd();
     let mut settings = tcgetattr(terminal)?;
@@ -110,7 +110,7 @@ pub fn set(terminal: impl AsFd, told: &TerminalSettings) -> io::Result<()> {
     for (place, key) in KEYS.into_iter().zip(&told.keys) {
         settings.special_codes[place] = *key;
     }
-    // A speed that no line has changes nothing.
+    // A speed that the kernel does not know changes nothing.
     let _ = settings.set_speed(told.speed);
     Ok(tcsetattr(terminal, OptionalActions::Now, &settings)?)
 }
@@ -120,7 +120,7 @@ pub fn set(terminal: impl AsFd, told: &TerminalSettings) -> io::Result<()> {
 pub struct Pair {
     /// The end that shows what programs write and types what they read.
     pub master: OwnedFd,
-    /// The end that programs have as their terminal. Not a controlling terminal yet.
+    /// The end that programs have as their terminal; it is no process's controlling terminal yet.
     pub slave: OwnedFd,
 }
 
@@ -134,14 +134,14 @@ pub fn open(size: Size) -> io::Result<Pair> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let slave = rustix::fs::open(name, flags, Mode::empty())?;
     resize(&master, size)?;
-    // The kernel's default is the one thing that no terminal of today has: the erase key takes a byte and not a character.
+    // By the kernel's default the erase key removes a byte, not a character; every terminal of today sets this.
     let mut settings = tcgetattr(&slave)?;
     settings.input_modes |= InputModes::IUTF8;
     tcsetattr(&slave, OptionalActions::Now, &settings)?;
     Ok(Pair { master, slave })
 }
 
-/// Tells the terminal its size; its foreground programs get `SIGWINCH` if that changed it.
+/// Sets the size of the terminal; its foreground programs get `SIGWINCH` if that changed it.
 pub fn resize(terminal: impl AsFd, size: Size) -> io::Result<()> {
     let size = Winsize {
         ws_col: size.columns,
@@ -152,7 +152,7 @@ pub fn resize(terminal: impl AsFd, size: Size) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(terminal, size)?)
 }
 
-/// The size of the terminal, if `terminal` is one that knows it.
+/// The size of `terminal`; None if it is no terminal, or has no size.
 pub fn size(terminal: impl AsFd) -> Option<Size> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some(Size {
@@ -161,8 +161,8 @@ pub fn size(terminal: impl AsFd) -> Option<Size> {
     })
 }
 
-/// Reads; 0 means that nobody will write any more. The kernel says that of a master with EIO, and all
-/// that was written before has been read by then.
+/// Reads into `buffer`; 0 means that no process has the other end open any more. (For a master the kernel says that
+/// with EIO, after all that was written has been read.)
 pub fn read(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     match rustix::io::read(stream, buffer) {
         Err(Errno::IO) => Ok(0),

@@ -1,9 +1,8 @@
-//! This program's own file: which build it is, the path to start it again by, and the words that a
-//! server it was started as says to its starter.
-//!
-//! Such a server has one end of a pair of sockets as its standard input. From it the server takes what an earlier one
-//! has left it (see [`handover`](crate::wire::handover)); on it the server says, in one word, how the start went. The pair's end without
-//! a word means that it failed; the log says why.
+//! This program's own file: which build it is, the path to start it again by, and the words by which a server tells the
+//! //! process that started it how the start went. A server that a command started has one end of a pair of sockets as
+//! its standard input. From it the server takes what an earlier server handed over (see
+//! [`handover`](crate::wire::handover)), and on it says, in one word, how the start went. A pair that ends without a
+//! word means that the start failed; the log says why.
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,15 +12,15 @@ use std::sync::OnceLock;
 
 use crate::api::server::Build;
 
-/// The file that this process runs, even if another was put in its place since.
+/// The file that this process runs, even if another file has been put in its place since.
 pub const PATH: &str = "/proc/self/exe";
 
-/// What the server of this state folder is called among processes.
+/// The process title of the server of this state folder.
 pub fn server_title(home: &Path) -> String {
     format!("dyno: server {}", home.display())
 }
 
-/// Where this program is, for others to run it. If another was put in its place since, that one is there.
+/// The path of this program's file, for other processes to run it. If a newer file has been put there since, that one is run.
 ///
 /// # Errors
 /// When `/proc` is not there.
@@ -33,9 +32,9 @@ pub fn program() -> io::Result<PathBuf> {
     Ok(OsStr::from_bytes(text).into())
 }
 
-/// The word for "I listen".
+/// The server's word for "I am listening".
 pub const READY: &[u8] = b"ready";
-/// The word for "another server holds the lock".
+/// The server's word for "another server holds the lock".
 pub const HELD: &[u8] = b"held";
 
 /// When the sources of this build were last changed, as `build.rs` found; digits alone, so that it can be found in the file.
@@ -43,7 +42,7 @@ static BUILT_AT: &str = concat!("dyno-built-at=", env!("DYNO_BUILT_AT"), ";");
 
 /// This build: what it is made of, and what tells it from others. A copy of the file is the same build.
 pub fn build() -> Build {
-    // Where the linker was told to leave the note out, commit and time have to do.
+    // Without a build id from the linker, version and time have to do.
     let id = crate::kernel::sys::image::build_id().unwrap_or_default();
     let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let digits = std::hint::black_box(BUILT_AT)

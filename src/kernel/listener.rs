@@ -1,9 +1,8 @@
-//! Who listens on a TCP port of this host: which socket gets a connection that is made to it now.
-//!
-//! A port says nothing about whose it is: the program that was given it may be slow, and another one quicker. So a
-//! dyno is up, and gets requests, only if the socket behind its port is one that a process of the dyno has open. The
-//! kernel is asked for just that socket (`NETLINK_SOCK_DIAG`, about 5 µs, measured), or, where it has no such
-//! service, `/proc/net/tcp` is read, which has the listening sockets first.
+//! Who listens on a TCP port of this host: which socket gets a connection that is made to it now. A port does not say
+//! which program listens on it: a program of the host may be quicker than the dyno that was given the port. So a dyno
+//! is up, and gets requests, only if a process of the dyno has the socket behind its port open. The kernel is asked for
+//! just that socket (`NETLINK_SOCK_DIAG`, about 5 µs, measured), or, where it has no such service, `/proc/net/tcp` is
+//! read, which lists the listening sockets first.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -18,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
 };
 
-/// Numbers of the kernel's (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
+/// Constants of the kernel (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
@@ -27,8 +26,8 @@ const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 const TCP_LISTEN: u8 = 10;
 
-/// Bytes of `struct nlmsghdr`, `struct inet_diag_sockid` and `struct inet_diag_msg`, and where in the last the state
-/// and the inode are.
+/// Sizes in bytes of `struct nlmsghdr`, `struct inet_diag_sockid` and `struct inet_diag_msg`, and the offsets of the
+/// state and the inode in the last.
 const HEADER: usize = 16;
 const SOCKET_ID: usize = 48;
 const ANSWER: usize = 72;
@@ -51,7 +50,7 @@ pub struct Listener {
     pub inode: u64,
 }
 
-/// A way to ask.
+/// A way to ask which sockets listen: the kernel's socket service, or `/proc`.
 #[derive(Debug)]
 pub struct Listeners {
     /// None: by reading `/proc`.
@@ -59,7 +58,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Finds out which way there is.
+    /// Finds out which of the two this host offers.
     pub fn open() -> Self {
         let asked = || -> io::Result<Self> {
             let kind = SocketType::RAW;
@@ -69,7 +68,7 @@ impl Listeners {
             let asking = Self {
                 socket: Some(socket),
             };
-            // "No such socket" and "no such service" are one answer; so it is asked for one that there is.
+            // "No such socket" and "no such service" are one answer, so the kernel is asked for a socket that exists.
             let known = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             match asking.at(known.local_addr()?)? {
                 Some(_) => Ok(asking),
@@ -79,7 +78,7 @@ impl Listeners {
         asked().unwrap_or(Self { socket: None })
     }
 
-    /// The socket that gets connections to this port of the loopback interface, of IPv4 or else of IPv6.
+    /// The socket that gets connections to this port of the loopback interface, over IPv4 or else over IPv6.
     ///
     /// # Errors
     /// When the kernel does not answer.
@@ -94,8 +93,9 @@ impl Listeners {
         Ok(None)
     }
 
-    /// Whether some process of this host still has the socket open that is connected from `from` to `to`. One that was
-    /// only shut down for writing is open; one that was closed is not, though its other end is told the same of both.
+    /// Whether a process of this host still has the socket open that is connected from `from` to `to`. A socket that
+    /// was only shut down for writing is open; one that was closed is not, although its peer sees the same end of file
+    /// in both cases.
     ///
     /// # Errors
     /// When the kernel does not answer, or there is only `/proc` to ask.
@@ -133,7 +133,7 @@ fn exchange(socket: &OwnedFd, question: &[u8; QUESTION]) -> io::Result<Vec<u8>> 
     Ok(answer.get(..length).unwrap_or_default().to_vec())
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the socket at `source` that is connected to `peer`, if to any.
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for the socket at `source`, connected to `peer` if there is one.
 fn request(source: SocketAddr, peer: Option<SocketAddr>, states: u32) -> [u8; QUESTION] {
     let mut bytes = [0; QUESTION];
     let mut at = 0;
@@ -144,7 +144,7 @@ fn request(source: SocketAddr, peer: Option<SocketAddr>, states: u32) -> [u8; QU
     put(&(QUESTION as u32).to_ne_bytes());
     put(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     put(&NLM_F_REQUEST.to_ne_bytes());
-    // Sequence number and sender, which nobody looks at.
+    // Sequence number and sender, which are not used.
     put(&[0; 8]);
     let family = if source.is_ipv4() { AF_INET } else { AF_INET6 };
     put(&[family, IPPROTO_TCP, 0, 0]);
@@ -168,15 +168,15 @@ fn octets(ip: IpAddr) -> [u8; 16] {
     octets
 }
 
-/// What the kernel tells of a socket.
+/// What the kernel says about a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
     state: u8,
-    /// 0: no process has it open any more.
+    /// 0 when no process has the socket open any more.
     inode: u64,
 }
 
-/// None if this is no answer; within, the socket if there is one.
+/// The socket in the kernel's answer, or `Some(None)` if there is no such socket; None if these bytes are no answer.
 fn understand(answer: &[u8]) -> Option<Option<Found>> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let body = answer.get(HEADER..)?;
@@ -195,7 +195,7 @@ fn understand(answer: &[u8]) -> Option<Option<Found>> {
 }
 
 fn read_tables(address: SocketAddr) -> io::Result<Option<u64>> {
-    // A socket of IPv6 may get connections of IPv4, too.
+    // An IPv6 socket may accept IPv4 connections, too.
     for (table, of_v6) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
         if address.is_ipv6() && !of_v6 {
             continue;
@@ -217,7 +217,7 @@ fn read_tables(address: SocketAddr) -> io::Result<Option<u64>> {
     Ok(None)
 }
 
-/// Sockets that listen on this host, at most so many: of IPv4 and of IPv6.
+/// The sockets that listen on this host, IPv4 and IPv6, `most` at most.
 pub fn all(most: usize) -> Vec<Listener> {
     let mut found = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -232,14 +232,14 @@ pub fn all(most: usize) -> Vec<Listener> {
     found
 }
 
-/// Address and inode of a line of these tables; None when the listening ones are over.
+/// Address and inode of a line of `/proc/net/tcp` or `tcp6`; None for a socket that does not listen: all that follow do not.
 fn listening(line: &str) -> Option<(SocketAddr, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let local = fields.nth(1)?;
     let state = fields.nth(1)?;
     let inode = fields.nth(5)?.parse().ok()?;
     let (ip, port) = local.split_once(':')?;
-    // Words of 32 bits as the host has them in memory.
+    // Words of 32 bits in the host's byte order.
     let words = (0..ip.len() / 8)
         .map(|n| u32::from_str_radix(ip.get(8 * n..8 * n + 8)?, 16).ok())
         .collect::<Option<Vec<u32>>>()?;
@@ -258,13 +258,14 @@ fn takes(local: SocketAddr, address: SocketAddr) -> bool {
     local.port() == address.port() && (plain.is_unspecified() || plain == address.ip())
 }
 
-/// The right to a port, among all servers of a network namespace; given back when the last copy is closed.
+/// Reserves a port against all other servers of this network namespace, until the last copy of the descriptor is closed.
 ///
-/// A program that was given a port takes its time to listen on it, and until then nobody can see that it is taken. So
-/// whoever gives one away holds a name of the kernel's that is as wide as the ports are: an abstract Unix socket.
+/// A program takes a while to listen on the port it was given, and until then the port looks free. So the server that
+/// gives a port to a dyno holds an abstract Unix socket with the port in its name: those names are per network
+/// namespace, as ports are.
 ///
 /// # Errors
-/// `AddrInUse` while somebody has it, or listens on it.
+/// `AddrInUse` while another server has reserved the port, or a program listens on it.
 pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let claim = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
@@ -283,8 +284,8 @@ pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
     Ok(claim)
 }
 
-/// Whether a process of `/proc` as it is mounted at `processes` has the socket of this inode open. What may not be
-/// looked into has it not.
+/// Whether a process listed in `processes`, where `/proc` is mounted, has the socket of this inode open. A process that
+/// the caller may not inspect counts as not having it.
 pub fn is_open_in(processes: &Path, inode: u64) -> bool {
     let wanted = link_to(inode);
     let entries = std::fs::read_dir(processes).into_iter().flatten().flatten();
@@ -297,7 +298,8 @@ pub fn is_open_in(processes: &Path, inode: u64) -> bool {
         .any(|process| has_open(&process, &wanted))
 }
 
-/// Which process listens on this port of the loopback interface: its number, and its name or, of one of ours, its title. None if that is not to be seen.
+/// Which process listens on this port of the loopback interface: its pid, and its name or, for a process of dyno, its
+/// title. None if the caller may not see it.
 pub fn process_on(port: u16) -> Option<(u32, String)> {
     let socket = link_to(Listeners::open().on_port(port).ok()??.inode);
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
@@ -306,7 +308,7 @@ pub fn process_on(port: u16) -> Option<(u32, String)> {
         Some((number, entry.path()))
     });
     let (number, process) = numbered.find(|(_, process)| has_open(process, &socket))?;
-    // A process of ours has its title there, of which the kernel's short name is but the beginning.
+    // A process of dyno has its full title in its arguments; the kernel's short name has only the beginning.
     let line = File::open(process.join("cmdline"))
         .and_then(|line| {
             let mut bytes = Vec::new();
@@ -322,7 +324,8 @@ pub fn process_on(port: u16) -> Option<(u32, String)> {
     Some((number, name.trim_end().to_owned()))
 }
 
-/// Who has a port, in words for people: `process 4711 (nginx)`, `process 4711 (dyno: server /home/ada/.dyno)`, or `another program`.
+/// The process that has a port, for messages: `process 4711 (nginx)`, `process 4711 (dyno: server /home/ada/.dyno)`, or
+/// `another program`.
 pub fn who_has(port: u16) -> String {
     match process_on(port) {
         Some((number, name)) => format!("process {number} ({name})"),

@@ -5,16 +5,16 @@ use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The soft limit and the hard one; what is unlimited is the greatest number.
+/// The soft limit and the hard limit on open files; unlimited is `u64::MAX`.
 pub fn limits() -> (u64, u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX))
 }
 
-/// The soft limit that this process was started with, once that was changed.
+/// The soft limit that this process was started with; empty until it is changed.
 static BEFORE: OnceLock<u64> = OnceLock::new();
 
-/// Sets the soft limit back to what this process was started with.
+/// Sets the soft limit on open files back to what this process was started with.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -22,7 +22,7 @@ pub fn restore_soft_limit() -> io::Result<()> {
     BEFORE.get().map_or(Ok(()), |limit| set_soft_limit(*limit))
 }
 
-/// Sets the soft limit, to the hard one if that is lower. Children inherit it.
+/// Sets the soft limit on open files, to the hard limit if that is lower. Children inherit it.
 ///
 /// # Errors
 /// When the kernel refuses: its own limit on all processes may be lower than the hard one.

@@ -1,8 +1,9 @@
 //! Unix sockets: listening and connecting at paths of any length, who is at the other end, and
 //! file descriptors sent along with bytes.
 //!
-//! Only what `std` and `mio` do not offer. Used for the API, for the supervisors' control sockets
-//! and for attach, where the server passes a client's connection on and a dyno its pipes.
+//! Only what `std` and `mio` do not offer. Used for the API, for the supervisors' control sockets and for attach, where
+//! the server passes a client's connection to the supervisor, and the supervisor passes the command's pipes to the
+//! client.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -24,10 +25,10 @@ pub const MAX_FDS: usize = 8;
 /// Bytes of `sockaddr_un.sun_path`, with the zero at its end.
 const MAX_PATH: usize = 108;
 
-/// Listens at `path`, where nothing may be. The socket is non-blocking.
+/// Listens at `path`, where no file may exist. The socket is non-blocking.
 ///
 /// # Errors
-/// `EADDRINUSE` if something is there, even if nobody listens on it any more.
+/// `EADDRINUSE` if a file exists there, even a socket that no process listens on any more.
 pub fn listen(path: &Path, kind: SocketType, backlog: i32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
@@ -49,7 +50,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
 /// backlog is full.
 ///
 /// # Errors
-/// `NotFound` if nothing is there, `ConnectionRefused` if nobody listens on it any more,
+/// `NotFound` if there is no file at `path`, `ConnectionRefused` if no process listens on it any more,
 /// `WouldBlock` if patience ran out.
 pub fn connect(path: &Path, kind: SocketType, patience: Duration) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
@@ -60,7 +61,7 @@ pub fn connect(path: &Path, kind: SocketType, patience: Duration) -> io::Result<
     Ok(socket)
 }
 
-/// The user who made the other end, even if the connection was passed on since.
+/// The uid of the process that made the other end, even if the connection has been passed on since.
 ///
 /// # Errors
 /// When `socket` is not a connected Unix socket.
@@ -68,7 +69,7 @@ pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
     Ok(sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
-/// The process that made the other end, or that began to listen for it. It may have ended since.
+/// The pid of the process that made the other end, or that began to listen for it. It may have ended since.
 ///
 /// # Errors
 /// When `socket` is not a connected Unix socket.

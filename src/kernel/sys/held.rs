@@ -1,5 +1,5 @@
-//! A process that is held, so that what is done to it reaches no other: by a pidfd, or, where a filter of system calls refuses
-//! those, by its folder in `/proc`.
+//! A process that is held by a pidfd, so that a signal never reaches another process that has got its number; or, where
+//! a filter of system calls refuses pidfds, by its folder in `/proc`.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-/// Between two looks at a process whose end is waited for without a pidfd.
+/// Pause between two looks at a process whose end is waited for without a pidfd.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The longest beginning of a `stat` that is read, in bytes: a name of at most 64 and a state.
@@ -26,13 +26,14 @@ pub struct Held {
 #[derive(Debug)]
 enum By {
     Pidfd(OwnedFd),
-    /// Nothing can be read in it any more once the process was collected, whoever has its number then. From a look there to a signal to the
-    /// number it is a few microseconds, in which all other numbers would have to be used up.
+    /// The process's folder in `/proc`. Nothing can be read in it any more once the process has been reaped, even if
+    /// its number has been given to another process. Between a look there and a signal to the number are a few
+    /// microseconds, in which all other numbers would have to be used up.
     Folder(OwnedFd),
 }
 
 impl Held {
-    /// Takes hold of the process of this number; None if there is none.
+    /// Takes hold of the process with this pid; None if there is none.
     ///
     /// # Errors
     /// When descriptors have run out.
@@ -59,7 +60,7 @@ impl Held {
         }
     }
 
-    /// Sends it a signal. One that has ended gets none.
+    /// Sends the process a signal. A process that has ended gets none.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -67,7 +68,7 @@ impl Held {
         if let By::Pidfd(pidfd) = &self.by {
             match rustix::process::pidfd_send_signal(pidfd, signal) {
                 Ok(()) | Err(Errno::SRCH) => return Ok(()),
-                // A filter's refusal looks like the kernel's: then the number will say which it is.
+                // A filter's refusal looks like the kernel's; the signal by number, below, shows which it is.
                 Err(Errno::NOSYS | Errno::PERM) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -81,7 +82,7 @@ impl Held {
         }
     }
 
-    /// Waits until it has ended, which it has before it is collected; false if it has not within `patience`.
+    /// Waits until the process has ended, whether or not it has been reaped; false if it has not ended within `patience`.
     ///
     /// # Errors
     /// When memory has run out.
@@ -106,7 +107,7 @@ impl Held {
     }
 }
 
-/// Whether the process of this folder has no thread any more that runs.
+/// Whether the process of this folder in `/proc` has no running thread any more.
 fn has_ended(folder: &OwnedFd) -> bool {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut stat = [0; STAT];

@@ -1,13 +1,13 @@
-//! What the linker says of this program, read from where it was loaded: it costs no file.
+//! What the linker has noted about this program, read from memory, without opening its file.
 
 use std::ffi::c_void;
 use std::slice;
 
-/// The note's type for a hash of the contents, and whose it is (elf(5)).
+/// Type and owner of the note that has a hash of the contents (elf(5)).
 const BUILD_ID: u32 = 3;
 const OWNER: &[u8] = b"GNU\0";
 
-/// The hash of this program's contents that its linker has put into it; None if it has not.
+/// The hash of this program's contents that the linker has put into it; None if the linker has put none.
 pub fn build_id() -> Option<Vec<u8>> {
     let mut found: Option<Vec<u8>> = None;
     // SAFETY: `look` is called before this returns, with the pointer to `found`, which nothing else uses meanwhile.

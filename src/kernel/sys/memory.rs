@@ -1,9 +1,8 @@
 //! Giving memory back that an idle process does not need.
 
-/// Lets go of the pages of this program's own code and constants. They are the file's, unchanged, and stay in
-/// the page cache; what is needed again is mapped again, page fault by page fault. For a process that
-/// has done its work and will now wait for hours: it counts with a few pages instead of with
-/// everything that its start has touched.
+/// Unmaps the pages of this program's code and constants; what is needed again comes back by page faults, from the page
+/// cache. For a process that will now wait for hours: its resident memory is then a few pages instead of all that its
+/// start has touched.
 pub fn release_program() {
     unsafe extern "C" {
         /// The linker's: where the program begins, and where its code ends.
@@ -26,8 +25,8 @@ pub fn release_program() {
 
 /// The size of a page, in bytes.
 ///
-/// The C library has had it since the program was loaded. (rustix asks the kernel, by a call of Linux 6.4 or else by
-/// `/proc/self/auxv`, and panics where it has neither: that file is closed to a process that is not dumpable.)
+/// From the C library, which knows it since the program was loaded. rustix asks the kernel, by a call of Linux 6.4 or
+/// else by `/proc/self/auxv`, and panics where neither works: a process that is not dumpable may not read that file.
 pub fn page_size() -> usize {
     // SAFETY: takes no memory of ours.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -37,7 +36,7 @@ pub fn page_size() -> usize {
         .unwrap_or(4096)
 }
 
-/// Gives the kernel back what of the heap is free. For a process that needed much for a while.
+/// Gives the free part of the heap back to the kernel. For a process that needed much memory for a while.
 pub fn release_heap() {
     // SAFETY: takes no memory of ours; the allocator locks itself.
     unsafe { libc::malloc_trim(0) };

@@ -22,7 +22,7 @@ impl Attributes {
     pub const NO_EXEC: Self = Self(0x8);
     const ID_MAPPED: Self = Self(0x0010_0000);
 
-    /// Both.
+    /// The attributes of both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -2,11 +2,11 @@
 
 use std::ffi::{CString, OsStr};
 
-/// With more stars the C library may take for ever.
+/// The most `*` in a pattern: with more, the C library's matching takes exponential time.
 const MAX_STARS: usize = 8;
 
-/// Whether `name`, one part of a path, is meant by `pattern`: `*`, `?`, `[0-9]`, `[[:digit:]]`, a backslash. As for a shell,
-/// what begins with a dot has to be asked for by one.
+/// Whether `name`, one part of a path, matches `pattern`: `*`, `?`, `[0-9]`, `[[:digit:]]`, a backslash. As in a shell,
+/// a leading dot is matched only by a dot.
 pub fn is_meant(pattern: &OsStr, name: &OsStr) -> bool {
     let bytes = |text: &OsStr| CString::new(text.as_encoded_bytes());
     let stars = pattern

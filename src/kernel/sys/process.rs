@@ -1,4 +1,4 @@
-//! Making processes: clone into namespaces, exec, and ending without ceremony.
+//! Processes: clone into namespaces, exec, descriptors that survive it, and an exit without destructors.
 
 use std::ffi::CString;
 use std::io;
@@ -9,12 +9,12 @@ use rustix::process::Pid;
 
 const SYS_CLONE3: libc::c_long = 435;
 
-/// Namespaces a process is born into.
+/// The new namespaces that a process is started in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Namespaces(u64);
 
 impl Namespaces {
-    /// None: a plain fork.
+    /// No new namespace: a plain fork.
     pub const NONE: Self = Self(0);
     /// User ids and capabilities.
     pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
@@ -29,7 +29,7 @@ impl Namespaces {
     /// The view of the cgroup tree.
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
 
-    /// Both.
+    /// The namespaces of both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -40,9 +40,9 @@ impl Namespaces {
 pub enum Side {
     /// The new process.
     Child,
-    /// The caller, with the child's number and a descriptor that names it without a race.
+    /// The caller, with the child's pid and pidfd.
     Parent {
-        /// The child's number in the caller's namespace; good for `/proc/PID` until it is reaped.
+        /// The child's pid in the caller's PID namespace; valid for `/proc/PID` until the child is reaped.
         pid: Pid,
         /// The child's pidfd: readable when it has ended.
         pidfd: OwnedFd,
@@ -51,11 +51,10 @@ pub enum Side {
 
 /// Forks into new namespaces.
 ///
-/// Only for a process with a single thread: the child of one with more may use nothing that allocates
-/// or locks, which no caller here could promise. So that is checked, and an error.
+/// Only for a process with a single thread, which is checked: the child of a process with more may use nothing that
+/// allocates or locks, which no caller here could promise.
 ///
-/// What a container's filter of system calls refuses is done by older calls, which may all be allowed: `clone3` by
-/// `clone`, and that by `fork`.
+/// Where a container's filter of system calls refuses `clone3`, `clone` is tried, and then `fork`.
 ///
 /// # Errors
 /// [`Refusal`] says which call was refused last, and whether `clone3` was there at all.
@@ -98,13 +97,13 @@ fn has_one_thread() -> io::Result<bool> {
     Ok(tasks.metadata()?.nlink() == 3 || tasks.read_dir()?.count() == 1)
 }
 
-/// Why there is no process.
+/// Why no process could be made.
 #[derive(Debug)]
 pub struct Refusal {
-    /// What the last call that was tried came back with.
+    /// The error of the last call that was tried.
     pub error: io::Error,
-    /// `clone3` is said not to exist. The kernels that dynos run on have it (Linux 5.3), so a filter of system calls says
-    /// that.
+    /// `clone3` failed as if it did not exist. All kernels that dyno supports have it (Linux 5.3), so a filter of
+    /// system calls answered.
     pub clone3_filtered: bool,
 }
 
@@ -141,7 +140,7 @@ enum Call {
     Clone3,
     /// With a pidfd, Linux 5.2.
     Clone,
-    /// And the child's pidfd by `pidfd_open` (Linux 5.3): safe, since its number is its own until it is waited for.
+    /// `fork`, and the child's pidfd by `pidfd_open` (Linux 5.3): safe, since the child keeps its pid until it is reaped.
     Fork,
 }
 
@@ -200,7 +199,7 @@ impl Call {
     }
 }
 
-/// The pidfd of a child that was forked. Without one it could not be waited for: then it is ended.
+/// The pidfd of a child that was forked. If there is none, the child, which could not be waited for, is killed.
 fn name_child(pid: Pid) -> io::Result<OwnedFd> {
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|error| {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -209,7 +208,7 @@ fn name_child(pid: Pid) -> io::Result<OwnedFd> {
     })
 }
 
-/// Becomes another program; returns only if that failed.
+/// Executes another program in this process; returns only if that failed.
 ///
 /// `path` is not searched for. Descriptors without close-on-exec stay open.
 pub fn exec(path: &CString, argv: &[CString], env: &[CString]) -> io::Error {
@@ -245,7 +244,7 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
     }
 }
 
-/// The same for descriptors from `first` to `last`, where Linux 5.9's call is refused.
+/// Closes the descriptors from `first` to `last` one by one, where `close_range` (Linux 5.9) is refused.
 fn close_one_by_one(first: u32, last: u32) {
     let open: Vec<u32> = std::fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -256,14 +255,13 @@ fn close_one_by_one(first: u32, last: u32) {
         .into_iter()
         .filter(|number| (first..=last).contains(number))
     {
-        // SAFETY: as for the whole range. One of them was that of the folder, which is closed already: that is no more
-        // than an error.
+        // SAFETY: as for the whole range. One of them was that of the folder, which is closed already and only gives an error.
         unsafe { libc::close(number as libc::c_int) };
     }
 }
 
-/// The descriptors that a service manager has passed to this process: `count` from 3 on (sd_listen_fds(3)). Those that are
-/// not open are left out. To be called once, before this process has opened any.
+/// The `count` descriptors from 3 on that a service manager has passed to this process (sd_listen_fds(3)). Numbers that
+/// are not open are left out. To be called once, before this process has opened any descriptor.
 pub fn take_passed_fds(count: usize) -> Vec<OwnedFd> {
     let last = 3 + i32::try_from(count).unwrap_or(0).min(1024);
     let is_open = |fd: &i32| {
@@ -275,7 +273,7 @@ pub fn take_passed_fds(count: usize) -> Vec<OwnedFd> {
     open.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
-/// Leaves the session keyring that was inherited for an empty one. A kernel without keyrings has nothing to leave.
+/// Replaces the inherited session keyring of this process by an empty one. Does nothing on a kernel without keyrings.
 pub fn leave_session_keyring() {
     const JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: with this operation and a null name the call takes no memory of ours.

@@ -1,4 +1,4 @@
-//! Signals: dispositions, the mask, and "everybody in this PID namespace".
+//! Signals: dispositions, the mask, and a signal to all other processes of a PID namespace.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use std::io;
 pub struct Signal(i32);
 
 impl Signal {
-    /// A child has ended. Who ignores it has no children to wait for.
+    /// A child has ended. The kernel reaps the children of a process that ignores it.
     pub const CHLD: Self = Self(libc::SIGCHLD);
     /// Wrote to a terminal from the background.
     pub const TTOU: Self = Self(libc::SIGTTOU);
@@ -21,9 +21,8 @@ impl Signal {
     }
 }
 
-/// Sends `signal` to every process in this PID namespace but the caller, those with a session of
-/// their own included. Only PID 1 of a namespace may mean "everybody"; anyone else is refused here,
-/// since on the host it would be everything its user runs.
+/// Sends `signal` to every process in this PID namespace but the caller, those with a session of their own included. An
+/// error in any process but PID 1: on the host, the signal would reach everything that its user runs.
 pub fn signal_everybody_else(signal: Signal) -> io::Result<()> {
     if std::process::id() != 1 {
         return Err(io::Error::other("only PID 1 may signal everybody"));
@@ -32,7 +31,7 @@ pub fn signal_everybody_else(signal: Signal) -> io::Result<()> {
     match unsafe { libc::kill(-1, signal.0) } {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {
-            // Nobody else is left.
+            // No other process is left.
             error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             error => Err(error),
         },
@@ -40,7 +39,7 @@ pub fn signal_everybody_else(signal: Signal) -> io::Result<()> {
 }
 
 /// Gives every signal its default action and unblocks all of them: ignored signals and the mask
-/// survive exec, and a program must not inherit ours. Call in the child, before exec.
+/// survive exec, and a dyno's program must not inherit this program's. Call in the child, before exec.
 pub fn reset_all() {
     for number in 1..=libc::SIGRTMAX() {
         // SAFETY: SIG_DFL is a valid action for any signal; those that cannot be set (KILL, STOP, the
@@ -55,7 +54,7 @@ pub fn reset_all() {
     }
 }
 
-/// Whether this process ignores `signal`; it may have inherited that.
+/// Whether this process ignores `signal`, as its parent may have set it up.
 fn is_ignored(signal: Signal) -> bool {
     // SAFETY: an all-zero sigaction is a valid one.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -64,8 +63,8 @@ fn is_ignored(signal: Signal) -> bool {
     asked == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Those of `numbers` that a command may handle as its own: those that it ignored from the start, as `nohup` or a script's
-/// `&` had it do, stay ignored.
+/// Those of `numbers` that this process does not ignore. What was ignored from the start, as by `nohup` or a script's
+/// `&`, is to stay ignored.
 pub fn unless_ignored(numbers: impl IntoIterator<Item = i32>) -> impl Iterator<Item = i32> {
     let ignored = |number: &i32| Signal::new(*number).is_some_and(is_ignored);
     numbers.into_iter().filter(move |number| !ignored(number))

@@ -1,12 +1,12 @@
-//! What the kernel knows of a connection and no call of `rustix` asks for.
+//! Socket calls that `rustix` does not have.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// How many bytes that were written to a TCP socket the other side's kernel has not acknowledged.
+/// How many bytes written to a TCP socket have not been acknowledged by the other side's kernel.
 ///
 /// # Errors
-/// When it is no such socket, or listens.
+/// When `socket` is not a connected TCP socket.
 pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     let fd = socket.as_fd().as_raw_fd();
@@ -19,11 +19,11 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     }
 }
 
-/// Has a TCP socket that listens drop what asks for a new connection; those that are half made are completed. Whoever asks
-/// tries again a second later by itself.
+/// Has a listening TCP socket drop the packets that ask for a new connection; handshakes that have begun are completed.
+/// A client's kernel asks again a second later, and may then reach another socket.
 ///
 /// # Errors
-/// When the kernel takes no filter; some take them from root alone.
+/// When the kernel refuses the filter; some allow filters to root alone.
 pub fn let_no_more_connect(listener: impl AsFd) -> io::Result<()> {
     const SYN: u32 = 0x02;
     let code = |code: u32, jt, jf, k| libc::sock_filter {

@@ -12,8 +12,8 @@ static STARTED_WITH: OnceLock<Vec<OsString>> = OnceLock::new();
 /// Bytes of the short name, without its zero (prctl(2), `PR_SET_NAME`).
 const SHORT: usize = 15;
 
-/// Names this process: in full in the place of its arguments, for which [`arguments`] is to be asked from here on, if it has
-/// room there, and in short for the list of processes. A fork has the name, too, until it takes another.
+/// Sets this process's title: in full over its arguments, if there is room, and its first bytes as the short name. From
+/// then on only [`arguments`] has the arguments. A fork inherits the title.
 pub fn set(title: &str) {
     let mut end = title.len().min(SHORT);
     while !title.is_char_boundary(end) {
@@ -26,7 +26,7 @@ pub fn set(title: &str) {
     let Some((start, length)) = *ARGUMENTS.get_or_init(area) else {
         return;
     };
-    // The kernel takes a last byte that is not zero for one that goes on in the environment.
+    // If the last byte is not zero, the kernel reads on into the environment.
     if title.len() >= length || title.contains('\0') {
         return;
     }
@@ -44,7 +44,7 @@ pub fn with_room(title: &str) -> String {
     format!("{title:<150}")
 }
 
-/// The arguments that the process was started with, whatever it is called by now.
+/// The arguments that the process was started with, also after [`set`].
 pub fn arguments() -> &'static [OsString] {
     STARTED_WITH.get_or_init(|| std::env::args_os().collect())
 }
