@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-/// Prints a line on standard error. Unlike `eprintln!`, it lives on when that cannot take it: the log of a server whose
-/// disk is full is no reason to lose a dyno.
+/// Prints a line on standard error. Unlike `eprintln!` it ignores a failure to write, so a full disk under the server's
+/// log costs no dyno.
 macro_rules! tell {
     ($($text:tt)*) => {
         $crate::error::tell_part!("{}\n", format_args!($($text)*))
@@ -15,23 +15,23 @@ macro_rules! tell {
 }
 pub(crate) use tell;
 
-/// The same without a line feed.
+/// Like `tell!`, without a line feed.
 macro_rules! tell_part {
     ($($text:tt)*) => {{
         let text = format!($($text)*);
-        // In one piece, between the lines of others who write there.
+        // In one write, so that lines of other processes do not come in between.
         let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
     }};
 }
 pub(crate) use tell_part;
 
-/// dyno itself failed (as opposed to the command it ran). Same figure as `docker run` and `env`.
+/// Exit code when dyno itself failed, rather than the command that it ran; as in `docker run` and `env`.
 pub const EXIT_DYNO_FAILED: u8 = 125;
 
-/// Every other command's failure.
+/// Exit code of a failed command of dyno that runs no command of an app.
 pub const EXIT_FAILED: u8 = 1;
 
-/// The command line made no sense (what clap uses too).
+/// Exit code when the command line is not valid (as clap has it).
 pub const EXIT_USAGE: u8 = 2;
 
 /// An error with advice. Printed as `error: MESSAGE` and, if there is one, `hint: HINT`.
@@ -78,8 +78,8 @@ impl fmt::Display for UserError {
 
 impl std::error::Error for UserError {}
 
-/// The beginning of what somebody wrote, fit for a message: at most `longest` characters on one line, none
-/// of which a terminal would obey.
+/// The beginning of foreign text, safe to print in a message: one line of at most `longest` characters, without control
+/// characters.
 pub fn shown(text: &[u8], longest: usize) -> String {
     let text = String::from_utf8_lossy(text);
     let harmless = |c: char| {

@@ -1,15 +1,15 @@
-//! What goes wrong in this program itself. A panic is caught where a part's work begins and becomes an error in words, so
-//! that it is never mistaken for the end of a dyno's command.
+//! Panics of this program. A panic is caught where a part's work begins and becomes an error with a message, so that it
+//! is never mistaken for the end of a dyno's command.
 //!
 //! In debug builds a test can have each part panic at a named [`point`]: `DYNO_TEST_PANIC` in the environment of the
 //! server names it. Commands never have that environment, and a release build has no such points.
 
 use std::panic::{self, AssertUnwindSafe};
 
-/// What `work` returns; if it panicked, which the panic hook has reported, the words of the panic.
+/// What `work` returns, or, if it panicked, the panic's message; the panic hook has already printed it.
 ///
 /// # Errors
-/// The words of the panic. What `work` was in the middle of is the caller's to judge.
+/// The panic's message. Whether what `work` changed half-way can still be used is for the caller to judge.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let words = panic
@@ -20,15 +20,15 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The same for what can fail by itself, too.
+/// Like [`caught`], for `work` that returns a `Result`.
 ///
 /// # Errors
-/// What `work` says, or the words of its panic.
+/// The error of `work`, or the message of its panic.
 pub fn caught_or<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     caught(work).unwrap_or_else(|panic| Err(anyhow::Error::msg(panic)))
 }
 
-/// Where a test has the program panic, once in each process.
+/// A named place at which a test can make the program panic, once in each process.
 pub fn point(name: impl std::fmt::Display) {
     #[cfg(debug_assertions)]
     armed::point(&name);
@@ -36,7 +36,7 @@ pub fn point(name: impl std::fmt::Display) {
     let _ = name;
 }
 
-/// The variable that names a point, if there are any in this build.
+/// The environment variable that names the point to panic at; None in a release build, which has no points.
 pub fn variable() -> Option<&'static std::ffi::OsStr> {
     #[cfg(debug_assertions)]
     return Some(std::ffi::OsStr::new(armed::VARIABLE));
@@ -44,7 +44,7 @@ pub fn variable() -> Option<&'static std::ffi::OsStr> {
     None
 }
 
-/// What a process that is started with an empty environment must be given, so that the points in it are known.
+/// The variable and its value, if set, for a process that is started with an otherwise empty environment.
 pub fn inherited() -> Option<(&'static std::ffi::OsStr, std::ffi::OsString)> {
     let name = variable()?;
     std::env::var_os(name).map(|value| (name, value))

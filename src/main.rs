@@ -3,7 +3,7 @@
 //! One binary plays four parts, chosen by its first argument: the command line, the server, the
 //! supervisor of one dyno, and that dyno's init. See `docs/architecture.md` for the storeys.
 
-// They panic where a full disk or a reader that has left does not take it; `say!` and `tell!` do not.
+// `println!` and `eprintln!` panic when the disk is full or the reader has left; `say!` and `tell!` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::ffi::OsString;
@@ -37,7 +37,7 @@ mod server;
 mod supervisor;
 
 fn main() -> ExitCode {
-    // Whoever started this may have had it ignored, and no end of a child would be heard of.
+    // If the parent had this process ignore SIGCHLD, it would not be told when a child ends.
     signal::reset(Signal::CHLD);
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = fault::caught(|| match args.first().and_then(|part| part.to_str()) {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     ExitCode::from(outcome.unwrap_or_else(|error| report(&error)))
 }
 
-/// The status of a panic, 101, could be taken for that of a command in a dyno.
+/// A panic as an error that exits with 125: a panic's own status, 101, could be taken for that of a command in a dyno.
 fn failed(why: &str) -> UserError {
     UserError::new(format!("dyno itself has failed: {why}"))
         .hint("this is a mistake in dyno; a dyno that was started goes on, as `dyno ps` shows")
@@ -66,7 +66,7 @@ fn report(error: &anyhow::Error) -> u8 {
             Some(error) => error.get_ref()?.downcast_ref::<UserError>(),
             None => cause.downcast_ref::<UserError>(),
         });
-    // The broken pipe of `dyno logs | head` is nobody's error.
+    // A broken pipe, as of `dyno logs | head`, is no error.
     let broken_pipe = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
