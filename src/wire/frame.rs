@@ -1,12 +1,12 @@
-//! What a dyno's supervisor tells the client that is attached to it.
+//! What a dyno's supervisor and its attached client tell each other.
 //!
-//! On a local connection the client is handed the command's streams themselves, as descriptors that come
-//! with [`Frame::Up`]: the supervisor relays no byte, and a pipe through a dyno is as fast as a pipe.
-//! Frames carry the rest. Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON.
-//! A client says single bytes: `1` or `2` when it no longer reads that output of the command, which then is to get its
-//! broken pipe; `a` now and then when bytes went through since it said so last, for only it sees them; `i` to interrupt a
-//! command without a terminal; `c` when a stopped one is to go on, and `z` when what stops programs was typed, if `Up` says
-//! that this is understood. Closing the connection is the hang-up.
+//! On a local connection the client is handed the command's streams themselves, as descriptors that come with
+//! [`Frame::Up`]: the supervisor relays no byte, and a pipe through a dyno is as fast as a pipe. Frames carry the rest.
+//! Each is a kind (u8), a length (u32, big-endian) and that many bytes of JSON. A client sends single bytes: `1` or `2`
+//! when it no longer reads that output of the command, which then gets a broken pipe; `a` now and then while bytes go
+//! through, which only the client sees; `i` to interrupt a command without a terminal; `c` to continue a stopped
+//! command, and `z` when Ctrl-Z was typed, if `Up` says that the supervisor understands these. When the client closes
+//! the connection, the command is hung up.
 
 pub mod streams;
 
@@ -27,7 +27,7 @@ pub fn closing(stream: usize) -> u8 {
     if stream == 1 { b'1' } else { b'2' }
 }
 
-/// What that byte says; nothing, if it is another one.
+/// The output (1 or 2) that a client closes with this byte; None for any other byte.
 pub fn closed_stream(byte: u8) -> Option<usize> {
     match byte {
         b'1' => Some(1),
@@ -42,39 +42,39 @@ pub const ACTIVE: u8 = b'a';
 /// The byte by which a client says that the command is to be interrupted, as by Ctrl-C.
 pub const INTERRUPT: u8 = b'i';
 
-/// The byte by which a client says that the command, which has stopped, is to go on.
+/// The byte by which a client says that the stopped command is to be continued.
 pub const CONTINUE: u8 = b'c';
 
-/// The byte by which a client says that Ctrl-Z was typed: see whether it stops something.
+/// The byte by which a client says that Ctrl-Z was typed, so that the supervisor looks whether it stops a process.
 pub const STOP_TYPED: u8 = b'z';
 
-/// The byte by which the client of a relayed run says that its window has another size: columns and lines follow, each a
-/// u16, big-endian. On this host it tells the terminal itself.
+/// The byte by which a client elsewhere says that its window has a new size: columns and lines follow, each a u16,
+/// big-endian. A client on this host resizes the terminal itself.
 pub const RESIZE: u8 = b'w';
 
 /// One message of a supervisor to its client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
-    /// The command runs. Comes with its streams: the terminal's master, or the other ends of stdin, stdout and
-    /// stderr, in this order.
+    /// The command runs. Comes with its streams as descriptors: the terminal's master, or the other ends of stdin,
+    /// stdout and stderr, in this order.
     Up(Up),
-    /// The command has stopped, and waits for [`CONTINUE`]. Said only where `Up` has announced it.
+    /// The command has stopped, and waits for [`CONTINUE`]. Sent only if `Up` has `job_control`.
     Stopped,
     /// The command has ended; nothing follows, but what it wrote may still be on its way.
     Exit(Ended),
-    /// There is no command for this client, or none any more; nothing follows.
+    /// The client gets no command, or its connection to it is closed; nothing follows.
     Error(Refusal),
 }
 
-/// See [`Frame::Up`].
+/// That the command runs, and how the client is connected to it: see [`Frame::Up`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Up {
-    /// One terminal rather than three pipes.
+    /// The streams are one terminal rather than pipes.
     pub terminal: bool,
-    /// Two pipes rather than three: stdout's is stderr's, too.
+    /// There are two pipes rather than three: stdout and stderr share one.
     #[serde(default)]
     pub one_output: bool,
-    /// The client hears of stops, and may say [`CONTINUE`] and [`STOP_TYPED`].
+    /// The client is told when the command stops, and may send [`CONTINUE`] and [`STOP_TYPED`].
     #[serde(default)]
     pub job_control: bool,
     /// After how many seconds without [`ACTIVE`] the connection is closed; 0: never.
@@ -82,13 +82,14 @@ pub struct Up {
     pub idle_timeout: f64,
 }
 
-/// See [`Frame::Exit`]. On the wire it is the exit alone where there is no more to say, as it always was.
+/// How the command has ended: see [`Frame::Exit`]. On the wire it is `exit` alone where there is no `why`, as older
+/// builds have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireEnd", into = "WireEnd")]
 pub struct Ended {
-    /// How.
+    /// Its status, or the signal that ended it.
     pub exit: Exit,
-    /// What that does not say, for a person: why the command could not be executed, or was ended.
+    /// Why the command could not be executed, or was ended, for the person at the terminal.
     pub why: Option<String>,
 }
 
@@ -126,21 +127,21 @@ impl From<Ended> for WireEnd {
     }
 }
 
-/// See [`Frame::Error`].
+/// Why there is no command, or none any more: see [`Frame::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Why, for a person.
+    /// Why, for the person at the terminal.
     pub message: String,
     /// What to do next.
     #[serde(default)]
     pub hint: Option<String>,
-    /// What the client is to exit with, if not with what means that dyno itself failed.
+    /// The client's exit code, if not that of a failure of dyno itself (125).
     #[serde(default)]
     pub exit_code: Option<u8>,
 }
 
 impl Refusal {
-    /// One that says why, and no more.
+    /// A refusal with a message alone.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -149,13 +150,14 @@ impl Refusal {
         }
     }
 
-    /// With advice.
+    /// Adds a hint what to do next.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The end of a connection that was idle for `seconds`. The command gets SIGHUP, and the client exits as if it had.
+    /// The refusal that closes a connection that was idle for `seconds`. The command gets SIGHUP, and the client exits
+    /// as after a SIGHUP.
     pub fn idle(seconds: f64) -> Self {
         Self {
             message: format!("the connection was closed after {seconds} s without input or output"),
@@ -165,12 +167,12 @@ impl Refusal {
     }
 }
 
-/// What is no frame.
+/// Bytes that are no frame, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadFrame(&'static str);
 
 impl BadFrame {
-    /// What is none for this reason.
+    /// The error with this reason.
     pub fn because(why: &'static str) -> Self {
         Self(why)
     }
@@ -185,14 +187,14 @@ impl std::fmt::Display for BadFrame {
 impl std::error::Error for BadFrame {}
 
 impl Frame {
-    /// The bytes on the wire. A refusal's text is cut to the bound.
+    /// The frame's bytes on the wire. A refusal's message is cut to [`MAX_PAYLOAD`].
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
             Self::Up(up) => (b'U', serde_json::to_vec(up)),
             Self::Stopped => (b'S', Ok(Vec::new())),
             Self::Exit(exit) => (b'X', serde_json::to_vec(exit)),
             Self::Error(refusal) => {
-                // Six bytes is the longest that JSON makes of one.
+                // JSON makes at most six bytes of one.
                 let message = refusal
                     .message
                     .chars()

@@ -1,9 +1,10 @@
-//! What one server leaves to the next: the sockets that clients connect to, and the lock, so that nobody is refused in
-//! between.
+//! What one server hands over to the next: the sockets that clients connect to, and the lock, so that no client is
+//! refused in between.
 //!
-//! A server that makes room for a newer build sends these to the command that asked, with a pipe that ends once it has let
-//! go of the state; the command starts the next server with a socket as its standard input, and sends them on. A service
-//! manager keeps the sockets while there is no server at all, and passes them by the protocol of `sd_listen_fds(3)`.
+//! A server that is replaced by a newer build sends these to the command that asked, with a pipe that ends once the
+//! server no longer uses the state; the command starts the next server with a socket as its standard input, and sends
+//! them on. A service manager keeps the sockets while there is no server at all, and passes them by the protocol of
+//! `sd_listen_fds(3)`.
 //!
 //! A message is a line, the parts' names with blanks between them, and the descriptors come with its first byte.
 
@@ -14,10 +15,10 @@ use rustix::io::FdFlags;
 
 use crate::kernel::unix_socket;
 
-/// What a connection speaks on which a server is to leave its parts.
+/// The protocol's name in `Upgrade:` of the request that has a server hand over its parts.
 pub const PROTOCOL: &str = "dyno-handover/1";
 
-/// The longest line.
+/// The longest line of part names, in bytes.
 const LONGEST: usize = 256;
 
 /// Something that is handed over.
@@ -31,9 +32,9 @@ pub enum Part {
     Api,
     /// The router's socket.
     Router,
-    /// The API's, over TCP.
+    /// The API's TCP socket.
     Listen,
-    /// The rendezvous'.
+    /// The rendezvous's TCP socket.
     Rendezvous,
 }
 
@@ -50,7 +51,7 @@ impl Part {
         Self::Rendezvous,
     ];
 
-    /// Its name, as a service manager is told and tells.
+    /// The part's name on the wire and towards the service manager.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lock => "lock",
@@ -93,7 +94,7 @@ impl Handover {
         Some(self.parts.swap_remove(at).1)
     }
 
-    /// A part.
+    /// The descriptor of a part, if it is there.
     pub fn get(&self, part: Part) -> Option<&OwnedFd> {
         let there = self.parts.iter().find(|(there, _)| *there == part);
         there.map(|(_, fd)| fd)
@@ -104,7 +105,7 @@ impl Handover {
         self.get(part).is_some()
     }
 
-    /// Sends all parts over a Unix socket, after what the receiver is to read before them.
+    /// Sends all parts over a Unix socket.
     ///
     /// # Errors
     /// As [`unix_socket::send`]; also when the socket does not take it at once.
@@ -118,7 +119,7 @@ impl Handover {
         }
     }
 
-    /// Receives what [`send`](Self::send) sent. `line` and `fds` are what has come of it already.
+    /// Receives what [`send`](Self::send) sent. `line` and `fds` are what has already been received of it.
     ///
     /// # Errors
     /// When the sender has gone before the end, or what came is no such message.
@@ -141,8 +142,8 @@ impl Handover {
         Self::of(line.split_ascii_whitespace(), fds).ok_or(io::ErrorKind::InvalidData.into())
     }
 
-    /// Parts by name. One that is not known is closed: another build may hand over more. None if there are not as many names as
-    /// descriptors.
+    /// Parts by name. A part with an unknown name is closed: another build may hand over more. None if there are not as
+    /// many names as descriptors.
     fn of<'a>(names: impl Iterator<Item = &'a str>, fds: Vec<OwnedFd>) -> Option<Self> {
         let names: Vec<_> = names.collect();
         let mut parts = Self::default();
@@ -157,8 +158,7 @@ impl Handover {
         Some(parts)
     }
 
-    /// What the service manager that has started this process kept for it, if it did: see `sd_listen_fds(3)`. To be called
-    /// once, early.
+    /// The parts that the service manager has passed to this process, if any: see `sd_listen_fds(3)`. To be called once, early.
     pub fn of_service_manager() -> Self {
         let variable = |name| std::env::var(name).ok();
         let (Some(pid), Some(count)) = (variable("LISTEN_PID"), variable("LISTEN_FDS")) else {
@@ -176,7 +176,7 @@ impl Handover {
         }
         let names = variable("LISTEN_FDNAMES").unwrap_or_default();
         let mut parts = Self::of(names.split(':'), fds).unwrap_or_default();
-        // The lock is nobody's to keep.
+        // A service manager keeps sockets alone: a lock from it is dropped.
         parts.parts.retain(|(part, _)| Part::SOCKETS.contains(part));
         parts
     }

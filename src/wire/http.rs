@@ -23,7 +23,7 @@ pub use body::{BodyDecoder, Decoded};
 pub use head::{Framing, HeadReader, RequestHead, ResponseHead};
 pub use message::{RequestLine, Response, phrase};
 
-/// How long the head of a message may be.
+/// Bounds on the head of an HTTP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the first line and of each header line, without its CRLF.
@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The API's, in both directions: lines of 8 KiB, heads of 64 KiB, 100 header lines.
+    /// The bounds of the API, for requests and responses: lines of 8 KiB, heads of 64 KiB, 100 header lines.
     pub const API: Self = Self {
         line: 8 * 1024,
         head: 64 * 1024,
@@ -43,29 +43,29 @@ impl Limits {
     };
 }
 
-/// A message that is not taken. To a request the answer is [`status`](Self::status), and the
-/// connection ends: where the next message would begin is anybody's guess.
+/// A message that is refused. A request is answered with [`status`](Self::status), and its connection is closed, since
+/// it is not known where the next message would begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The status to answer with. Means nothing for a refused response.
     pub status: u16,
-    /// What is wrong with the message; where a bound is passed, which.
+    /// What is wrong with the message; if it passes a bound, which one.
     pub why: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// `400 Bad Request`, the usual one.
+    /// A refusal with `400 Bad Request`.
     pub(crate) const fn bad(why: &'static str) -> Self {
         Self::new(400, why)
     }
 
-    /// Any other status.
+    /// A refusal with any other status.
     pub(crate) const fn new(status: u16, why: &'static str) -> Self {
         let why = Cow::Borrowed(why);
         Self { status, why }
     }
 
-    /// More than `most`, which is the bound.
+    /// A refusal because `what` passes its bound `most`.
     pub(crate) fn over(status: u16, what: &str, most: impl fmt::Display) -> Self {
         let why = Cow::Owned(format!("too many {what}: {most} at most"));
         Self { status, why }

@@ -1,6 +1,6 @@
 //! Bytes between processes: HTTP/1.1, TLS, git's packet lines, and what server, supervisor, PID 1 and client tell each other.
 //!
-//! Nothing in here knows what a request means, or who asks.
+//! Nothing in here knows what a request means, or which user sent it.
 
 pub mod control;
 pub mod frame;

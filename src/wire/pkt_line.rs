@@ -1,7 +1,7 @@
 //! Git's packet lines (gitprotocol-common(5)): four hexadecimal digits that say how long the packet is, with themselves,
 //! and then its bytes. `0000` is a flush, which ends a section.
 //!
-//! What git and one of its hooks say to each other comes so, and the first line of a repository's refs over HTTP.
+//! Git and its `proc-receive` hook talk in such packets, and a repository's refs over HTTP begin with one.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -11,7 +11,7 @@ const LONGEST: usize = 65_520;
 /// What ends a section.
 pub const FLUSH: &[u8] = b"0000";
 
-/// `payload` as a packet. It is cut off beyond what one may hold.
+/// `payload` as a packet, cut to what one packet can hold.
 pub fn packet(payload: &[u8]) -> Vec<u8> {
     let payload = &payload[..payload.len().min(LONGEST - 4)];
     let mut packet = format!("{:04x}", payload.len() + 4).into_bytes();
@@ -22,7 +22,7 @@ pub fn packet(payload: &[u8]) -> Vec<u8> {
 /// The payload of the next packet, without a line feed at its end; None for a flush.
 ///
 /// # Errors
-/// When what comes is no packet, or breaks off.
+/// When the bytes are no packet, or end before it is complete.
 pub fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
@@ -53,7 +53,7 @@ pub fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 /// The payloads of a section, up to its flush, of at most `most` packets.
 ///
 /// # Errors
-/// As [`read`], and when there are more.
+/// As [`read`], and when the section has more packets.
 pub fn read_section(from: &mut impl Read, most: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut section = Vec::new();
     while let Some(payload) = read(from)? {

@@ -5,9 +5,9 @@
 //! of tokens to call again. It knows nothing of what the tokens stand for: its owner calls
 //! [`poll`](Reactor::poll), gets a list of [`Event`]s and matches on its own tables.
 //!
-//! mio is edge-triggered: an event comes once per change. Whoever stops before the system call said
-//! `WouldBlock` (a budget was spent, a queue was full) gets no second event, and must remember that
-//! and ask for another turn with [`again`](Reactor::again).
+//! mio is edge-triggered: an event comes once per change. An owner that stops before the system call said `WouldBlock`
+//! (a budget was spent, a queue was full) gets no second event, and must ask for another turn with
+//! [`again`](Reactor::again).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -36,8 +36,8 @@ pub enum Event {
         readable: bool,
         /// Write what is queued.
         writable: bool,
-        /// The other side will send nothing after what can be read now: whoever has read less than was asked for
-        /// must read once more, for the end, of which no other event will tell.
+        /// The other side will send nothing after what can be read now. A read that returned less than was asked for
+        /// must be repeated until it returns the end: no other event will announce it.
         end: bool,
         /// The other side is gone for good in both directions. Read what is left, then close.
         hangup: bool,
@@ -64,7 +64,7 @@ impl Waker {
     }
 }
 
-/// See the [module](self).
+/// Watches descriptors, deadlines and tokens to call again: see the [module](self).
 #[derive(Debug)]
 pub struct Reactor {
     poll: mio::Poll,
@@ -93,10 +93,10 @@ impl Reactor {
         })
     }
 
-    /// A token that was never given before, for a descriptor, a deadline or both.
+    /// A new token, for a descriptor, a deadline or both.
     ///
     /// Tokens are never reused, so an event that was queued for a closed descriptor can never be
-    /// taken for one of its successor: its owner finds the token in no table and ignores it.
+    /// taken for one of its successor: the owner finds the token in no table and ignores the event.
     pub fn token(&mut self) -> Token {
         self.last_token += 1;
         Token(self.last_token)
@@ -112,7 +112,7 @@ impl Reactor {
             .register(&mut SourceFd(&fd.as_fd().as_raw_fd()), token, interest)
     }
 
-    /// Stops watching `fd` and forgets the token's deadline and its wish to be called again.
+    /// Stops watching `fd` and [forgets](Self::forget) the token.
     ///
     /// To be called before the descriptor is closed or given away: a duplicate of it elsewhere
     /// would keep the events coming.
@@ -126,7 +126,7 @@ impl Reactor {
             .deregister(&mut SourceFd(&fd.as_fd().as_raw_fd()))
     }
 
-    /// Forgets the token's deadline and its wish to be called again.
+    /// Cancels the token's deadline, and its [`Event::Again`] if one is due.
     pub fn forget(&mut self, token: Token) {
         self.deadlines.cancel(token);
         self.again.remove(&token);
@@ -152,10 +152,10 @@ impl Reactor {
         self.waker.clone()
     }
 
-    /// Waits for the next events and puts them in the place of what is in `events`.
+    /// Waits for the next events and replaces the contents of `events` by them.
     ///
-    /// Descriptors come first, then those who asked to be called again, then deadlines: bytes that
-    /// came in time count, even if we were late to look. The list may be empty, after a signal.
+    /// Descriptors come first, then the tokens to call again, then deadlines: bytes that came in time count, even if
+    /// the loop was late to look. The list may be empty, after a signal.
     ///
     /// # Errors
     /// When epoll itself fails, which only a bug can cause.
@@ -190,8 +190,8 @@ impl Reactor {
     }
 }
 
-/// One event of mio's, with the readings that its users would otherwise forget: end of file, hang-up
-/// and error are all found by reading, and a failed connect is found by writing.
+/// One event of mio, with `readable` set at end of file, hang-up and error, which are found by reading, and `writable`
+/// after a failed connect, which is found by writing.
 fn translate(event: &mio::event::Event) -> Event {
     if event.token() == WAKER {
         return Event::Woken;

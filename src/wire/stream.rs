@@ -1,5 +1,5 @@
-//! A stream of bytes over a socket that does not block, in the clear or over TLS: one interface for whoever serves or
-//! is served over either.
+//! A stream of bytes over a socket that does not block, in the clear or over TLS: one interface for servers and clients
+//! of both.
 //!
 //! It knows no reactor. Its owner watches [`socket`](Stream::socket) for reading and writing, hands what the kernel says
 //! to [`note`](Stream::note), and after that, in any order, [`read`](Stream::read)s until that would block and
@@ -7,7 +7,7 @@
 //! writes), so both are to be called after any event, whatever the event was; that is all there is to know of TLS.
 //!
 //! - **Readiness** is remembered here and taken back only when a call would block, so an owner whose budget is spent
-//!   just comes back in another turn.
+//!   can go on in another turn.
 //! - **Memory is bounded.** Nothing is read that was not asked for, but for one record (16 KiB). [`write`](Stream::write)
 //!   takes nothing while something that was written before is unsent, and 64 KiB at most; so that much waits here.
 //! - **Records.** As each write begins only when all before it is sent, bytes of one write never share a TLS record
@@ -31,10 +31,10 @@ pub const RECORD: usize = 16 * 1024;
 /// How many bytes a write takes at most over TLS.
 const PIECE: usize = 4 * RECORD;
 
-/// The first byte that a TLS client sends: the type of a handshake record. No other protocol of ours begins with it.
+/// The first byte that a TLS client sends: the type of a handshake record. No other protocol that dyno serves begins with it.
 const HANDSHAKE: u8 = 0x16;
 
-/// See the [module](self).
+/// A stream of bytes over a non-blocking socket, in the clear or over TLS: see the [module](self).
 #[derive(Debug)]
 pub struct Stream {
     socket: OwnedFd,
@@ -54,7 +54,7 @@ enum Layer {
     Undecided(Arc<ServerConfig>),
     Tls {
         connection: Box<Connection>,
-        /// Something was written before the handshake was over, which rustls keeps until then.
+        /// Bytes were written before the end of the handshake; rustls keeps them until then.
         early: bool,
     },
 }
@@ -72,7 +72,7 @@ impl Stream {
         Self::new(socket, Layer::Plain)
     }
 
-    /// The server's side of a client that speaks TLS.
+    /// The server's side of a connection over TLS.
     ///
     /// # Errors
     /// When the configuration is of no use, which only a bug can cause.
@@ -81,7 +81,7 @@ impl Stream {
         Ok(Self::new(socket, Layer::tls(connection.into())))
     }
 
-    /// The server's side of a client that speaks TLS or not, which its first byte tells.
+    /// The server's side of a connection with or without TLS; the client's first byte decides.
     pub fn accept_either(socket: OwnedFd, config: Arc<ServerConfig>) -> Self {
         Self::new(socket, Layer::Undecided(config))
     }
@@ -110,12 +110,12 @@ impl Stream {
         }
     }
 
-    /// What is to be watched.
+    /// The socket, to be watched for reading and writing.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// The socket of a stream in the clear, to be given to somebody else; over TLS it is worth nothing without the keys.
+    /// The socket of a stream in the clear, to be passed to another process; over TLS it is useless without the keys.
     ///
     /// # Errors
     /// The stream itself, over TLS.
@@ -126,19 +126,18 @@ impl Stream {
         }
     }
 
-    /// Remembers what the kernel said.
+    /// Remembers that the kernel said the socket can be read or written.
     pub fn note(&mut self, readable: bool, writable: bool) {
         self.readable |= readable;
         self.writable |= writable;
     }
 
-    /// Whether the bytes are encrypted on their way. Not known, and false, before the first was read of a client that
-    /// may do either.
+    /// Whether the bytes are encrypted. False until the first byte of a client that may use TLS or not was read.
     pub fn is_encrypted(&self) -> bool {
         matches!(self.layer, Layer::Tls { .. })
     }
 
-    /// Whether the other side is still to prove that it speaks TLS.
+    /// Whether the TLS handshake is not complete yet.
     pub fn is_handshaking(&self) -> bool {
         match &self.layer {
             Layer::Plain => false,
@@ -147,11 +146,11 @@ impl Stream {
         }
     }
 
-    /// Reads what is there; 0 at the end, also one that came without `close_notify`.
+    /// Reads what has arrived; 0 at the end, also at one without `close_notify`.
     ///
     /// # Errors
-    /// `WouldBlock` until there is another event. `Interrupted` when what was read made no byte yet: call again, in this
-    /// turn or the next. `InvalidData` for what is no TLS; else as `read(2)`.
+    /// `WouldBlock` until the next event. `Interrupted` when what was read gave no byte yet: call again, in this turn
+    /// or the next. `InvalidData` if the other side does not speak valid TLS; else as `read(2)`.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Layer::Undecided(config) = &self.layer {
             let config = Arc::clone(config);
@@ -184,16 +183,16 @@ impl Stream {
         }
     }
 
-    /// Takes bytes to be sent and sends what the socket takes of them; over TLS all of up to [`RECORD`] bytes or none.
+    /// Sends bytes and returns how many were taken; over TLS, up to [`RECORD`] bytes are taken whole or not at all.
     ///
     /// # Errors
-    /// `WouldBlock` while something that was written before is not sent. Else as `send(2)`; there is no signal.
+    /// `WouldBlock` while bytes of an earlier write are unsent. Else as `send(2)`, without a signal.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
         if matches!(self.layer, Layer::Undecided(_)) {
-            // Who is spoken to before having said anything is told in the clear.
+            // A client that has sent nothing yet is answered in the clear.
             self.layer = Layer::Plain;
         }
         if matches!(self.layer, Layer::Plain) {
@@ -222,10 +221,10 @@ impl Stream {
         }
     }
 
-    /// Sends what was not sent.
+    /// Sends what is left of earlier writes.
     ///
     /// # Errors
-    /// `WouldBlock` if something is left. Else as `send(2)`.
+    /// `WouldBlock` if some of it is still unsent. Else as `send(2)`.
     pub fn flush(&mut self) -> io::Result<()> {
         self.send_records()?;
         if let Layer::Tls { connection, early } = &mut self.layer {
@@ -236,7 +235,7 @@ impl Stream {
         }
         if self.closing == Closing::Asked {
             self.closing = Closing::Done;
-            // The other side may be gone, which reading tells.
+            // If the other side is gone, reading will say so.
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         }
         Ok(())
@@ -273,13 +272,13 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads once from the socket, and answers what TLS itself wants answered.
+    /// Reads once from the socket, and sends the answers that TLS itself asks for.
     fn take_record(&mut self) -> io::Result<()> {
         let Layer::Tls { connection, .. } = &mut self.layer else {
             return Ok(());
         };
         if !self.readable {
-            // Even so there may be something to be said.
+            // TLS may still have an alert to send.
             self.send_or_wait()?;
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -295,7 +294,7 @@ impl Stream {
         }
         let processed = connection.process_new_packets();
         if let Err(error) = processed {
-            // The other side is told why, if it listens.
+            // Tries to tell the other side why.
             let _ = self.send_records();
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
@@ -309,7 +308,7 @@ impl Stream {
         }
     }
 
-    /// Sends what was written before; what waits for the handshake is no reason to take no more.
+    /// Sends what was written before; bytes that wait for the handshake do not count as unsent.
     fn flush_or_start(&mut self) -> io::Result<()> {
         self.send_records()?;
         match &self.layer {

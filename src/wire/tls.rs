@@ -1,8 +1,8 @@
-//! What a server shows its clients to prove who it is, and what a client believes.
+//! The TLS configuration of servers and clients: certificates, and the CAs that a client trusts.
 //!
 //! A server has a certificate from a CA of its own (`tls/authority.rs`), made once in the state folder, or one from
-//! files that somebody else keeps up to date. Either is renewed while the server runs (`tls/keeper.rs`). All that comes
-//! out are rustls' configurations; bytes are moved by [`stream`](crate::wire::stream).
+//! files that another program keeps up to date. Both are renewed while the server runs (`tls/keeper.rs`). This module
+//! only makes configurations for rustls; bytes are moved by [`stream`](crate::wire::stream).
 
 mod authority;
 mod keeper;
@@ -34,7 +34,7 @@ pub enum Certificate {
     /// From the CA in the state folder, for `localhost`, `127.0.0.1`, `::1`, the host's name, and these names or
     /// addresses.
     Own(Vec<String>),
-    /// These files, in PEM: the certificate with what leads to its CA, and its key. Read anew when they change.
+    /// These files, in PEM: the certificate with its chain, and its key. Read again when they change.
     Files {
         /// The certificates, the server's own first.
         cert: PathBuf,
@@ -44,7 +44,7 @@ pub enum Certificate {
 }
 
 impl Certificate {
-    /// What the settings say.
+    /// The certificate that the settings name.
     ///
     /// # Errors
     /// When there is a certificate without a key, or a key without a certificate.
@@ -64,10 +64,10 @@ impl Certificate {
     }
 }
 
-/// What a server with the state folder `home` is to be configured with.
+/// The TLS configuration of a server with the state folder `home`.
 ///
 /// # Errors
-/// When files cannot be read, written or understood, or do not belong together.
+/// When files cannot be read, written or parsed, or the key is not the certificate's.
 pub fn server_config(
     home: &Path,
     certificate: &Certificate,
@@ -88,14 +88,13 @@ pub fn server_config(
         .map_err(unusable)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(keeper));
-    // Clients come once: a session that could be resumed would cost memory here and bytes there.
+    // Most clients connect once; session tickets would only cost memory and bytes.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
 
-/// The certificate of the CA in the state folder `home`, for those who are to believe this server; made if it is not
-/// there.
+/// The file of the CA in the state folder `home`, for clients that are to trust this server; made if it is not there.
 ///
 /// # Errors
 /// As [`server_config`].
@@ -103,16 +102,16 @@ pub fn ca_file(home: &Path) -> Result<PathBuf, UserError> {
     Authority::open(&home.join(FOLDER)).map(|_| ca_path(home))
 }
 
-/// Where that is, whether it was made or not.
+/// The path of the CA's certificate in the state folder `home`, whether it exists or not.
 pub fn ca_path(home: &Path) -> PathBuf {
     home.join(FOLDER).join(authority::CERTIFICATE)
 }
 
-/// What a client is to be configured with. It believes the CAs in the file `only`; without one, those that this host
-/// believes, and the one in the state folder `home` if there is one.
+/// The TLS configuration of a client. It trusts the CAs in the file `only`; without one, those that this host trusts,
+/// and the CA in the state folder `home` if there is one.
 ///
 /// # Errors
-/// When the file has no certificate, or when there is nobody to be believed.
+/// When the file has no certificate, or no CA is found at all.
 pub fn client_config(only: Option<&Path>, home: &Path) -> Result<Arc<ClientConfig>, UserError> {
     let mut roots = RootCertStore::empty();
     match only {
@@ -146,7 +145,7 @@ pub fn client_config(only: Option<&Path>, home: &Path) -> Result<Arc<ClientConfi
 /// The name or address that a server's certificate must be for; no brackets around an IPv6 address.
 ///
 /// # Errors
-/// When it can be neither.
+/// When `host` is no valid name or address.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, UserError> {
     ServerName::try_from(host.to_owned()).map_err(|_| {
         UserError::new(format!("`{host}` is neither a host's name nor an address"))
@@ -184,7 +183,7 @@ fn no_certificate(file: &Path) -> UserError {
     )
 }
 
-/// What cannot happen with what the program is made of, in words all the same.
+/// The error for a rustls configuration that is refused, which only a bug can cause.
 fn unusable(error: impl std::fmt::Display) -> UserError {
     UserError::new(format!("TLS is of no use here: {error}"))
 }

@@ -1,19 +1,19 @@
-//! The frames of an attached run whose client is elsewhere: the command's streams themselves, beside what a supervisor tells.
+//! The frames between the bridge and a client elsewhere: the bytes of the command's streams, beside the supervisor's frames.
 //!
-//! Each has the head of [`Frame`](super::Frame)s: a kind (u8) and a length (u32, big-endian). A stream has its number in the
-//! command. What may be on its way of each stream is bounded by its reader: [`WINDOW`] bytes to begin with, and as many
-//! more as it says that it has passed on. So one that is full holds up no other, no frame waits behind it, and nobody has to
-//! keep more than that.
+//! Each has the head of [`Frame`](super::Frame)s: a kind (u8) and a length (u32, big-endian). A stream has the number
+//! that it has in the command. The reader of a stream bounds how many of its bytes may be unread: [`WINDOW`] to begin
+//! with, and as many more as it says that it has passed on. So a stream whose reader is slow holds up no other stream
+//! or frame, and neither side has to keep more than that.
 //!
 //! | kind | from | payload | meaning |
 //! |---|---|---|---|
-//! | `0` | client | bytes | for the command's input |
-//! | `1`, `2` | bridge | bytes | of its output (all that its terminal shows), of its errors |
+//! | `0` | client | bytes | the command's input |
+//! | `1`, `2` | bridge | bytes | its output (with a terminal, all that it shows), its error output |
 //! | `e` | both | number (u8) | nothing follows in this stream |
-//! | `c` | both | number (u8), bytes (u32) | so much more may be sent of it |
+//! | `c` | both | number (u8), bytes (u32) | so many more bytes of this stream may be sent |
 //! | `w` | client | columns, lines (u16 each) | the window's size |
 //! | `x` | client | number (u8) | this output is not read any more |
-//! | `j` | client | `c` or `z` | what its byte of that name says to a supervisor on the client's own host |
+//! | `j` | client | `c` or `z` | [`CONTINUE`](super::CONTINUE) or [`STOP_TYPED`](super::STOP_TYPED), for the supervisor |
 //! | `U`, `S`, `X`, `E` | bridge | JSON | as [`Frame`](super::Frame) has them |
 
 use super::{BadFrame, CONTINUE, Frame, HEADER, MAX_PAYLOAD, STOP_TYPED};
@@ -22,28 +22,28 @@ use crate::pty::Size;
 /// The protocol's name in `Upgrade:`.
 pub const PROTOCOL: &str = "dyno-streams/1";
 
-/// How many bytes of a stream may be on their way that nobody has asked for.
+/// How many bytes of a stream may be sent before the reader grants more.
 pub const WINDOW: usize = 128 * 1024;
 
-/// The longest frame that is neither a stream's bytes nor a supervisor's word.
+/// The longest payload of a frame that has neither a stream's bytes nor a supervisor's frame, in bytes.
 const LONGEST_WORD: usize = 8;
 
-/// What one side says, beside bytes.
+/// A frame that carries no bytes of a stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Word {
     /// Nothing follows in this stream.
     End(u8),
-    /// So much more may be sent of this stream.
+    /// So many more bytes of this stream may be sent.
     Credit(u8, u32),
     /// The window has this size.
     Window(Size),
     /// This output is not read any more.
     Unread(u8),
-    /// The command, which has stopped, is to go on.
+    /// The stopped command is to be continued.
     Continue,
-    /// What stops programs was typed.
+    /// Ctrl-Z was typed.
     StopTyped,
-    /// A supervisor's word.
+    /// A frame of the supervisor.
     Frame(Frame),
 }
 
@@ -67,7 +67,7 @@ impl Word {
     }
 }
 
-/// What goes before so many bytes of a stream; [`MAX_PAYLOAD`] at most.
+/// The head of a frame with `length` bytes of stream `number`; [`MAX_PAYLOAD`] at most.
 pub fn data_head(number: u8, length: usize) -> [u8; HEADER] {
     head(b'0' + number, length)
 }
@@ -77,16 +77,16 @@ fn head(kind: u8, length: usize) -> [u8; HEADER] {
     [kind, a, b, c, d]
 }
 
-/// What was found in the bytes that came.
+/// What [`Decoder::next`] found in the received bytes.
 #[derive(Debug, PartialEq)]
 pub enum Piece<'a> {
     /// Bytes of a stream; more of the same frame may follow.
     Data(u8, &'a [u8]),
-    /// A word.
+    /// A frame that is no stream's bytes, whole.
     Word(Word),
 }
 
-/// Takes what comes apart. Keeps nothing but the beginning of a word.
+/// Takes the received bytes apart. Keeps nothing but the beginning of a [`Word`].
 #[derive(Debug, Default)]
 pub struct Decoder {
     held: Vec<u8>,
@@ -95,7 +95,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The next piece of `bytes`, which go on behind it; None when they are used up.
+    /// Takes the next piece off the front of `bytes`; None when they are used up.
     ///
     /// # Errors
     /// When they cannot become a frame whatever follows.
@@ -143,7 +143,7 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes until so many are held.
+    /// Takes bytes until `wanted` are held; false if there are fewer.
     fn hold(&mut self, bytes: &mut &[u8], wanted: usize) -> bool {
         let missing = wanted.saturating_sub(self.held.len()).min(bytes.len());
         let (taken, rest) = bytes.split_at(missing);
@@ -174,7 +174,7 @@ fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
     }
 }
 
-/// The reader's side of one stream's window: what the other side may still send, and what it is to be told.
+/// The reader's side of one stream's window: how much the other side may still send, and when it is granted more.
 #[derive(Debug)]
 pub struct Allowance {
     left: usize,
@@ -191,10 +191,10 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// So many bytes have come.
+    /// Counts `bytes` that were received.
     ///
     /// # Errors
-    /// When they are more than were allowed.
+    /// When the other side sent more than was granted.
     pub fn take(&mut self, bytes: usize) -> Result<(), BadFrame> {
         self.left = self
             .left
@@ -203,7 +203,7 @@ impl Allowance {
         Ok(())
     }
 
-    /// So many have been passed on. What the other side is to be told, now and then.
+    /// Counts `bytes` that were passed on; returns the [`Word::Credit`] to send when enough have gathered.
     pub fn pass_on(&mut self, number: u8, bytes: usize) -> Option<Word> {
         self.passed_on += bytes;
         if self.passed_on < WINDOW / 2 {
@@ -231,12 +231,12 @@ impl Credit {
         self.0
     }
 
-    /// So many were sent.
+    /// Counts bytes that were sent.
     pub fn spend(&mut self, bytes: usize) {
         self.0 = self.0.saturating_sub(bytes);
     }
 
-    /// So many more may be sent; never more than all that may be on its way.
+    /// Adds what the reader granted; the sum never exceeds [`WINDOW`].
     pub fn grant(&mut self, bytes: u32) {
         self.0 = self.0.saturating_add(bytes as usize).min(WINDOW);
     }

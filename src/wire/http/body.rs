@@ -1,4 +1,4 @@
-//! Bodies, whatever their framing: one decoder that says what is data and where the end is.
+//! Bodies of every framing: one decoder that says what is data and where the end is.
 
 use super::chunk::ChunkDecoder;
 use super::{Framing, Refusal};
@@ -60,7 +60,7 @@ impl BodyDecoder {
         Ok(Decoded::Data(data))
     }
 
-    /// Whether nothing more belongs to the body. Of chunks that is known once their last line was decoded.
+    /// Whether the body is complete; for chunks, once their last line was decoded.
     pub fn is_complete(&self) -> bool {
         match &self.0 {
             State::Length { left } => *left == 0,
@@ -69,7 +69,7 @@ impl BodyDecoder {
         }
     }
 
-    /// The other side has closed before [`End`](Decoded::End): whether that is the end.
+    /// Whether a connection that was closed before [`End`](Decoded::End) completes the body.
     pub fn ends_at_close(&self) -> bool {
         matches!(self.0, State::UntilClose)
     }

@@ -11,7 +11,7 @@ use super::body::Decoded;
 
 /// Hexadecimal digits of a chunk's size; that many always fit in a `u64`.
 const MAX_SIZE_DIGITS: u8 = 16;
-/// Bytes of one chunk's extension. Nobody uses them; a chunk of one byte could carry kilobytes.
+/// Bytes of one chunk's extension. No client needs them; a chunk of one byte could carry kilobytes.
 const MAX_EXTENSION: u16 = 256;
 /// Bytes of all trailer lines.
 const MAX_TRAILERS: u16 = 8 * 1024;
@@ -64,7 +64,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// Takes from the front of `input` what belongs together. Data is given as it lies there.
+    /// Takes the next piece from the front of `input`, without copying data.
     ///
     /// # Errors
     /// A malformed body; the connection is of no further use.

@@ -23,7 +23,7 @@ impl Span {
         &whole[self.start as usize..self.end as usize]
     }
 
-    /// For spans that the parser found to be UTF-8.
+    /// The bytes as text; only for spans that the parser found to be UTF-8.
     pub fn text(self, whole: &[u8]) -> &str {
         std::str::from_utf8(self.bytes(whole)).unwrap_or_default()
     }
@@ -85,8 +85,7 @@ impl Fields {
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// The declared length of the body. Given twice it is refused even when both agree: some party
-    /// on the way may have joined them in another manner.
+    /// The declared length of the body. Two lengths are refused even if they agree: a proxy may have read them differently.
     pub(super) fn content_length(&self) -> Result<Option<u64>, Refusal> {
         let mut values = self.all("content-length");
         let Some(value) = values.next() else {

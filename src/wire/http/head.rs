@@ -5,7 +5,7 @@ use super::fields::{Fields, Span};
 use super::lines::{Extent, LineScanner};
 use super::{Limits, Refusal};
 
-/// The version of a message; there are no others on this wire.
+/// The version of a message; all others are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0: no chunks, no `100 Continue`, closes by default.
@@ -62,7 +62,7 @@ impl RequestHead {
         split_query(without_authority(self.target())).0
     }
 
-    /// The target without the authority that it may have.
+    /// The target without scheme and authority.
     pub fn path_and_query(&self) -> &str {
         without_authority(self.target())
     }
@@ -122,7 +122,7 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// What follows the status in the first line, for people who read along.
     pub fn reason(&self) -> &[u8] {
-        // `HTTP/1.1 200`: the parser has seen it.
+        // After `HTTP/1.1 200`, which the parser has checked.
         let rest = self.fields.head.get(12..).unwrap_or_default();
         let end = memchr::memchr(b'\r', rest).unwrap_or(0);
         rest[..end].trim_ascii_start()
@@ -187,7 +187,8 @@ impl HeadReader {
         Ok(Some((head, extent.end)))
     }
 
-    /// The same for the response to a request with `method`, on which its framing depends.
+    /// The response at the front of `buffer` to a request with `method`, on which its framing depends; else as
+    /// [`request`](Self::request).
     ///
     /// # Errors
     /// A malformed response; the reader and the connection are of no further use.
@@ -297,7 +298,7 @@ fn response_framing(
     })
 }
 
-/// The forms of RFC 9112 section 3.2, without `CONNECT`, which nobody here proxies for.
+/// The forms of RFC 9112 section 3.2, without `CONNECT`, which is not supported.
 fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     if method == "CONNECT" {
         return Err(Refusal::new(405, "CONNECT is not supported"));
@@ -305,8 +306,8 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     let known_form = target.starts_with('/')
         || authority(target).is_some()
         || (target == "*" && method == "OPTIONS");
-    // What is beyond ASCII is not the URI grammar's, but browsers and scripts send it, and servers take it, whichever
-    // character it is. It is UTF-8: the parser has looked.
+    // The URI grammar has ASCII alone, but browsers and scripts send other characters, and servers accept them. The
+    // parser has checked that they are UTF-8.
     if !known_form || target.chars().any(|c| c.is_ascii_control()) || target.contains('#') {
         return Err(Refusal::bad("malformed request target"));
     }
@@ -332,9 +333,8 @@ fn check_host(fields: &Fields, version: Version, target: &str) -> Result<(), Ref
     }
 }
 
-/// A name or address, with a port or without. Names are what DNS and container networks use:
-/// letters, digits, `-`, `.`, `_`; percent-encoding and the rest of the URI grammar serve nobody
-/// but those who want two parties to read two different names.
+/// A name or address, with a port or without. Names are what DNS and container networks use: letters, digits, `-`, `.`,
+/// `_`; percent-encoding and the rest of the URI grammar only help to have two parties read two different names.
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host {
         [b'[', rest @ ..] => {
@@ -366,7 +366,7 @@ fn is_host(host: &[u8]) -> bool {
         }
     };
     let port = match port {
-        // A port that is said to be there and is empty is the usual one (RFC 3986, 3.2.3).
+        // An empty port is the default port (RFC 3986, 3.2.3).
         [] | [b':'] => return !name.is_empty(),
         [b':', digits @ ..] => digits,
         _ => return false,

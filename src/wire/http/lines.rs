@@ -5,7 +5,7 @@
 
 use super::{Limits, Refusal};
 
-/// The place up to which a buffer has been looked at.
+/// The position up to which a buffer has been scanned.
 #[derive(Debug, Default)]
 pub(super) struct LineScanner {
     /// Bytes seen.
@@ -27,7 +27,7 @@ pub(super) struct Extent {
 }
 
 impl LineScanner {
-    /// Looks at what is new in `buffer`, which holds everything since the last message.
+    /// Scans what is new in `buffer`, which holds everything since the last message.
     pub fn scan(&mut self, buffer: &[u8], limits: Limits) -> Result<Option<Extent>, Refusal> {
         for (at, &byte) in buffer.iter().enumerate().skip(self.seen) {
             self.seen = at + 1;

@@ -1,4 +1,4 @@
-//! Messages to be written: a response of the server, the head of a client's request.
+//! Messages to be written: a server's response, the head of a client's request.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// A response that is held in memory as a whole, or the head of one whose body comes bit by bit.
+/// A response that is held in memory as a whole, or the head of one whose body is streamed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     status: u16,
@@ -28,8 +28,7 @@ impl Response {
 
     /// A response with `value` as its JSON body.
     ///
-    /// A value that has no JSON form (a map with keys that are no strings) is a bug of the caller's,
-    /// and becomes a 500 without a body.
+    /// A value without a JSON form (a map whose keys are no strings) is a bug of the caller, and becomes a 500 without a body.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::new(status)
@@ -46,7 +45,7 @@ impl Response {
         self
     }
 
-    /// Puts `body` in place of the one it had.
+    /// Replaces the body.
     #[must_use]
     pub fn body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
@@ -58,8 +57,8 @@ impl Response {
         &self.body
     }
 
-    /// Has the end of a body that comes bit by bit be the end of the connection, whatever the client knows: it takes a
-    /// body that breaks off for a whole one.
+    /// Has a streamed body end with the connection instead of in chunks, even for a client that knows chunks, which
+    /// then takes a body that breaks off for a complete one.
     #[must_use]
     pub fn until_closed(mut self) -> Self {
         self.until_closed = true;
@@ -86,8 +85,8 @@ impl Response {
         }
     }
 
-    /// Appends the head alone, of a message whose body comes bit by bit: in [chunks](super::chunk), or, for a
-    /// client that knows no chunks, until the connection ends.
+    /// Appends the head alone, of a message whose body is streamed: in [chunks](super::chunk), or else until the
+    /// connection ends.
     pub fn write_head(&self, options: WriteOptions, chunked: bool, out: &mut Vec<u8>) {
         let framing = chunked.then_some("Transfer-Encoding: chunked\r\n");
         self.put_head(options, framing, out);
@@ -110,14 +109,14 @@ impl Response {
     }
 }
 
-/// What a response's form depends on beside itself.
+/// What the bytes of a response depend on, beside the response itself.
 #[derive(Debug, Clone, Copy)]
 pub struct WriteOptions {
     /// For `Date`.
     pub now: SystemTime,
-    /// The connection ends after it.
+    /// The connection is closed after the response.
     pub close: bool,
-    /// It answers a `HEAD`: all of it but the body.
+    /// It answers a `HEAD`: the body is left out.
     pub head_only: bool,
 }
 
@@ -128,8 +127,8 @@ pub struct RequestLine {
 }
 
 impl RequestLine {
-    /// Begins with `METHOD TARGET HTTP/1.1` and `Host`. All three come from this program, or were
-    /// percent-encoded by it; what could end the line is replaced all the same.
+    /// A head that begins with `METHOD TARGET HTTP/1.1` and `Host`. Control characters are replaced, so that none can
+    /// end a line.
     pub fn new(method: &str, target: &str, host: &str) -> Self {
         let mut head = Vec::with_capacity(256);
         let target: String = target
@@ -160,7 +159,7 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-/// Values may hold what a user typed: a control character in one must not begin a new line.
+/// Appends a field. A value may hold what a user typed: a control character in it must not begin a new line.
 fn put_field(out: &mut Vec<u8>, name: &str, value: &str) {
     put(out, format_args!("{name}: "));
     out.extend(
@@ -171,7 +170,7 @@ fn put_field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The reason phrase of a status, for people who read along; nobody else may rely on it.
+/// The reason phrase of a status, for people; programs must not rely on it.
 pub fn phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",

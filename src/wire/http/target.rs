@@ -16,7 +16,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// What [`encode`] was given; None for a broken escape or bytes that are no UTF-8.
+/// Undoes [`encode`]; None for a broken escape or bytes that are not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -34,8 +34,7 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
-/// The target that an address means, whichever name it gives the server: `/logs?lines=5` of
-/// `https://localhost:5001/logs?lines=5`. A target means itself.
+/// The target in an address: `/logs?lines=5` of `https://localhost:5001/logs?lines=5`. A target is returned as it is.
 pub fn of_url(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("://").filter(|_| !url.starts_with('/')) else {
         return url;

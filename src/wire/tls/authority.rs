@@ -1,8 +1,8 @@
-//! The CA of one state folder, made once: `tls/ca.pem`, to be handed out, and `tls/ca-key.pem`, for its owner alone.
+//! The CA of one state folder, made once: `tls/ca.pem`, which clients get, and `tls/ca-key.pem`, which only its owner can read.
 //!
-//! The key is all that counts. Everything else about the CA follows from it or is fixed, so a certificate that was lost is
-//! made again and those who believe the old one believe what is signed. Both files are written aside and renamed; of two
-//! processes that make the key at once, the second takes the first one's.
+//! Everything about the CA but its key is fixed or follows from the key, so a lost certificate can be made again, and
+//! clients that trust the old one trust what the CA signs. Both files are written under another name and renamed; of
+//! two processes that make the key at once, the second takes the first one's.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Write};
@@ -30,13 +30,13 @@ pub(super) const CERTIFICATE: &str = "ca.pem";
 /// The file of its key.
 const KEY: &str = "ca-key.pem";
 
-/// For how many days a server's certificate is good.
+/// For how many days a server's certificate is valid.
 pub(super) const DAYS: i64 = 90;
 
 /// By how many days a client's clock may be behind.
 const DAYS_BEHIND: i64 = 2;
 
-/// See the [module](self).
+/// The CA of one state folder: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -81,7 +81,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for a server, good from a little before `now`, and its key, which is kept nowhere.
+    /// A new certificate for a server, valid from a little before `now`, and its key, which is not stored.
     pub fn issue(&self, names: &[String], now: SystemTime) -> Result<CertifiedKey, UserError> {
         let key = KeyPair::generate().map_err(unusable)?;
         let names = all_names(names);
@@ -101,10 +101,10 @@ impl Authority {
     }
 }
 
-/// What the certificate of the CA says: nothing that changes, so that it is the same CA whenever it is made.
+/// The contents of the CA's certificate: nothing that changes, so that it is the same CA whenever the certificate is made.
 fn parameters(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
-    // Two CAs that somebody believes are not to have the same name.
+    // Two CAs that a client trusts must not have one name.
     let print: String = Sha256::digest(key.subject_public_key_info())
         .iter()
         .take(4)
@@ -139,7 +139,7 @@ fn is_of(pem: &[u8], key: &KeyPair) -> bool {
     })
 }
 
-/// What a server's certificate is for, each once.
+/// The names and addresses in a server's certificate, each once.
 fn all_names(more: &[String]) -> Vec<String> {
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy().to_lowercase();
@@ -168,7 +168,7 @@ fn day(now: SystemTime, days: i64) -> Result<(i32, u8, u8), UserError> {
     Ok((date.year().into(), month, day))
 }
 
-/// Writes a file that only its owner may read, unless it is there.
+/// Writes a file that only its owner may read, unless it exists.
 fn write_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut aside = tempfile::NamedTempFile::new_in(folder)?;
     aside.write_all(content)?;
@@ -179,7 +179,7 @@ fn write_once(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes a file that everybody may read who gets there, in place of what is there.
+/// Replaces a file that every user may read who can reach the folder.
 fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut aside = tempfile::NamedTempFile::new_in(folder)?;
     aside.write_all(content)?;
@@ -193,7 +193,7 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     sync(folder)
 }
 
-/// Has the names in a folder survive a power cut.
+/// Has the names in a folder survive a power failure.
 fn sync(folder: &Path) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }

@@ -1,4 +1,4 @@
-//! A server's certificate while the server runs, which may be for years: it is looked at when a client comes.
+//! Renews a server's certificate while the server runs, which may be for years; checked when a client connects.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,10 +15,10 @@ use super::authority::{Authority, DAYS};
 use super::{provider, read_certificates, read_pem};
 use crate::error::{UserError, tell};
 
-/// After how long our own certificate is replaced: long before it ends.
+/// After how long a certificate of the server's own CA is replaced: long before it expires.
 const RENEWED_AFTER: Duration = Duration::from_secs(DAYS as u64 / 3 * 24 * 3600);
 
-/// How long files are not looked at again.
+/// How long to wait before the files are looked at again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where the certificate comes from.
@@ -38,7 +38,7 @@ pub(super) struct Files {
 /// What tells one version of both files from another: device, inode, size, time in seconds and nanoseconds.
 type Stamps = [Option<(u64, u64, u64, i64, i64)>; 2];
 
-/// See the [module](self).
+/// A server's certificate, and where the next one comes from: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Keeper {
     source: Source,
@@ -48,7 +48,7 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 struct Current {
     key: Arc<CertifiedKey>,
-    /// When it was made, or last looked whether it is what the files have.
+    /// When it was made, or last compared with the files.
     at: SystemTime,
     stamps: Stamps,
 }
@@ -64,7 +64,7 @@ impl Keeper {
         })
     }
 
-    /// What is shown to a client that comes `now`.
+    /// The certificate for a client that connects `now`.
     pub fn at(&self, now: SystemTime) -> Arc<CertifiedKey> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back makes the time until now unknown.
@@ -101,7 +101,7 @@ impl Source {
         let (key, stamps) = match self {
             Self::Own(authority, names) => (authority.issue(names, now)?, Stamps::default()),
             Self::Files(files) => {
-                // Before: what changes meanwhile is looked at again.
+                // Taken before reading: what changes meanwhile is read again.
                 let stamps = files.stamps();
                 (files.read()?, stamps)
             }
