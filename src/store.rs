@@ -1,11 +1,10 @@
 //! The state of the host: apps, slugs, builds, releases, config, formations, dynos, linked folders, in one
 //! SQLite file.
 //!
-//! The server opens it, alone; everybody else asks the server. A verb is one method and one
-//! transaction, and when it returns, the change survives a power cut. Nothing here looks at the
-//! clock, at processes or at other files: times are handed in, and a dyno's row is what others said
-//! about it. The rules are those of the value modules; what only a look at all rows can tell (a name
-//! is taken, a number was used) is here.
+//! Only the server opens it; all other processes ask the server. A verb is one method and one transaction, and when it
+//! returns, the change survives a power failure. Nothing here looks at the clock, at processes or at other files: the
+//! caller passes times in, and a dyno's row has what its supervisor reported. The rules are in `model`; what takes a
+//! look at all rows (whether a name is taken or a number was used) is here.
 
 mod apps;
 mod builds;
@@ -41,7 +40,7 @@ pub use releases::NewRelease;
 pub use sessions::{NewLive, NewSession, Session};
 pub use slugs::NewSlug;
 
-/// What every verb returns.
+/// The result of every verb of the [`Store`].
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Each schema change, in order; none is ever edited once it was released.
@@ -55,7 +54,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0007_builds.sql")),
 ];
 
-/// The open state.
+/// The open database of a state folder.
 pub struct Store {
     connection: Connection,
 }
@@ -67,7 +66,7 @@ impl Store {
     /// When the file cannot be used, or a newer dyno made it.
     pub fn open(path: &Path) -> Result<Self> {
         let mut connection = Connection::open(path)?;
-        // Only a person with a shell on the file can hold it.
+        // Only a person who has opened the file with another program can hold the lock.
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -85,7 +84,7 @@ impl Store {
         Ok(Self { connection })
     }
 
-    /// The uuid of the account that owns everything here, and since when it is known: since the first question.
+    /// The uuid of the account that owns everything here, and when it was made: at the first call.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -108,7 +107,7 @@ impl Store {
         })
     }
 
-    /// Runs `verb` in one transaction: all of it counts once this returns `Ok`, else nothing.
+    /// Runs `verb` in one transaction: all of its changes are kept if this returns `Ok`, else none.
     fn write<T>(&mut self, verb: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         // Immediate: the verb decides by what it reads, so nothing may change in between.
         let transaction = self

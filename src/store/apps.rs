@@ -10,19 +10,19 @@ use super::{Result, Store, StoreError, new_id, random};
 use crate::model::app::{App, AppName, Folder};
 use crate::model::release::Change;
 
-/// What name a new app shall have.
+/// The name that is asked for a new app.
 #[derive(Debug, Clone)]
 pub enum NameWish {
-    /// This one or none.
+    /// This name; an error if it is taken.
     Exactly(AppName),
-    /// This one, or with the first free number behind it.
+    /// This name, with the first free number appended if it is taken.
     Like(AppName),
-    /// Any.
+    /// A generated name.
     Any,
 }
 
 impl Store {
-    /// Makes an app with its first release, and links `folder` to it.
+    /// Creates an app with its first release, and links `folder` to it.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`].
@@ -56,7 +56,7 @@ impl Store {
         Ok(apps)
     }
 
-    /// The app of this name or id.
+    /// The app with this name or id.
     ///
     /// # Errors
     /// [`StoreError::NoApp`].
@@ -64,7 +64,7 @@ impl Store {
         find(&self.connection, name_or_id)
     }
 
-    /// Closes an app to visitors, or opens it again.
+    /// Switches maintenance mode of an app on or off.
     ///
     /// # Errors
     /// [`StoreError::NoApp`].
@@ -80,7 +80,7 @@ impl Store {
         })
     }
 
-    /// Gives an app another name. Everything that is its own stays so.
+    /// Renames an app. Its id and everything that belongs to it stay.
     ///
     /// # Errors
     /// [`StoreError::NoApp`], [`StoreError::NameTaken`].
@@ -98,8 +98,8 @@ impl Store {
         })
     }
 
-    /// Forgets an app and all that belongs to it. Its dynos are to be stopped before. A slug that
-    /// another app has released stays.
+    /// Deletes an app and all that belongs to it. The caller stops its dynos before. A slug that another app has
+    /// released stays.
     ///
     /// # Errors
     /// [`StoreError::NoApp`].
@@ -121,7 +121,7 @@ impl Store {
     }
 }
 
-/// Makes an app with its first release.
+/// Inserts an app and its first release.
 pub(super) fn insert(
     connection: &Connection,
     wish: &NameWish,
@@ -174,7 +174,7 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
     maintenance
     FROM apps";
 
-/// The app of this name or id. No name looks like an id: that has too many characters.
+/// The app with this name or id. No name looks like an id, which is too long for one.
 pub(super) fn find(connection: &Connection, name_or_id: &str) -> Result<App> {
     connection
         .prepare_cached(&format!("{SELECT} WHERE name = ?1 OR id = ?1"))?

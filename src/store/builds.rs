@@ -11,28 +11,28 @@ use super::{NewSlug, Result, Store, StoreError, apps, new_id, releases, slugs, s
 use crate::model::release::build::{Build, BuildSource, BuildStatus};
 use crate::model::release::{ProcessTypes, Release, Toolchains};
 
-/// How many builds of an app are remembered beside those that wait or run.
+/// How many ended builds of an app are kept.
 pub const KEPT_BUILDS: u32 = 100;
 
-/// What came of a build.
+/// The result of a build that succeeded.
 #[derive(Debug)]
 pub struct Built {
-    /// The digest of its slug's tarball.
+    /// The SHA-256 of the slug's tarball.
     pub digest: String,
-    /// Bytes of that.
+    /// The tarball's size in bytes.
     pub size: u64,
-    /// What it can run.
+    /// The process types of its Procfile.
     pub process_types: ProcessTypes,
-    /// What its deployer's toolchains are. None: those of the app's newest release.
+    /// The toolchains of the user who deploys. None: those of the app's newest release.
     pub toolchains: Option<Toolchains>,
 }
 
 impl Store {
-    /// Notes that somebody wants a build of a source whose tarball is there. The oldest that have ended are forgotten.
+    /// Adds a pending build of a source whose tarball has arrived. Deletes the oldest ended builds beyond [`KEPT_BUILDS`].
     ///
     /// # Errors
     /// [`StoreError::NoApp`], [`StoreError::NoSource`], [`StoreError::SourceNotUploaded`], and
-    /// [`StoreError::OtherDigest`] when it has not the digest that it was said to have.
+    /// [`StoreError::OtherDigest`] when the tarball's digest is not the announced one.
     pub fn create_build(
         &mut self,
         app_id: &str,
@@ -75,7 +75,7 @@ impl Store {
         })
     }
 
-    /// Makes a slug and a release of what came of a build, which has succeeded by that.
+    /// Makes a slug and a release from a build's result, and marks the build as succeeded.
     ///
     /// # Errors
     /// [`StoreError::NoBuild`], also when it was cancelled meanwhile; [`StoreError::NoApp`].
@@ -118,7 +118,7 @@ impl Store {
         })
     }
 
-    /// Notes that a build has failed, unless it has ended before.
+    /// Marks a build as failed, unless it has ended already.
     ///
     /// # Errors
     /// [`StoreError::NoBuild`].
@@ -148,7 +148,7 @@ impl Store {
         Ok(builds)
     }
 
-    /// The builds of an app that are remembered, the oldest first.
+    /// The builds of an app that are kept, the oldest first.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -162,7 +162,7 @@ impl Store {
         Ok(builds)
     }
 
-    /// The build of this id.
+    /// The build with this id.
     ///
     /// # Errors
     /// [`StoreError::NoBuild`].
@@ -170,7 +170,7 @@ impl Store {
         find(&self.connection, id)
     }
 
-    /// The ids of all that are remembered.
+    /// The ids of all builds that are kept, of all apps.
     ///
     /// # Errors
     /// When the state cannot be read.

@@ -1,4 +1,4 @@
-//! How values become columns and come back. A column that makes no sense is an error, never a guess.
+//! How values become columns and come back. A column with a value that is not valid is an error, never a guess.
 
 use jiff::Timestamp;
 use rusqlite::ToSql;

@@ -14,39 +14,39 @@ use crate::model::size::Size;
 /// How many dynos one page of a list has at most; Heroku's figure.
 pub const PAGE: usize = 1_000;
 
-/// How many bytes the commands of one page have, roughly: one more dyno is added below this.
+/// About how many bytes of commands one page has: a page is full once it has passed this.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// Some of an app's dynos, the oldest first.
 #[derive(Debug)]
 pub struct DynoPage {
-    /// The dynos.
+    /// The dynos of this page.
     pub dynos: Vec<Dyno>,
-    /// Where the next page begins, if there is one.
+    /// Where the next page begins; None on the last page.
     pub next: Option<i64>,
 }
 
 /// A one-off dyno that is asked for.
 #[derive(Debug, Clone)]
 pub struct NewDyno {
-    /// What its name begins with, `run` as a rule.
+    /// Its process type, with which its name begins: `run` as a rule.
     pub process_type: String,
-    /// The command as it was given.
+    /// The command as the user gave it.
     pub command: String,
     /// Its size.
     pub size: &'static Size,
-    /// How it is tied to a client.
+    /// Whether a client attaches to it.
     pub attach: Attach,
-    /// How many dynos the app may have alive.
+    /// How many live dynos the app may have.
     pub limits: Limits,
 }
 
-/// A dyno of the formation, or of a release phase, that is to start.
+/// A dyno of the formation, or of a release phase, that is to be started.
 #[derive(Debug, Clone)]
 pub struct NewFormationDyno<'a> {
     /// The release that it runs.
     pub release: &'a Release,
-    /// Its name. None: the next of the release phase.
+    /// Its name. None: the next name of the release phase.
     pub name: Option<DynoName>,
     /// The process type's command.
     pub command: &'a str,
@@ -55,7 +55,7 @@ pub struct NewFormationDyno<'a> {
 }
 
 impl Store {
-    /// Gives a dyno that the server starts by itself its row.
+    /// Adds the row of a dyno that the server itself starts.
     ///
     /// # Errors
     /// When the state cannot be written; when the release is gone.
@@ -103,7 +103,8 @@ impl Store {
         Ok(dynos)
     }
 
-    /// The last dynos of a name on a release, the newest first, as long as they crashed: at most `max`.
+    /// The newest dynos with this name on this release that crashed, back to the first that did not, the newest first;
+    /// at most `max`.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -133,8 +134,8 @@ impl Store {
         Ok(dynos.into_iter().take_while(crashed).collect())
     }
 
-    /// Of the dynos of the same type that were retired, those that had not ended when this one was made: their names, and
-    /// whether they have ended by now.
+    /// The retired dynos of the type of `dyno` that had not ended when it was made: their names, and whether they have
+    /// ended by now.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -160,14 +161,14 @@ impl Store {
         Ok(leavers)
     }
 
-    /// Gives a one-off dyno its number and its row, `starting`, on the app's current release.
+    /// Adds the row of a one-off dyno, with its number, in state `starting`, on the app's current release.
     ///
-    /// A number is never given twice to dynos of one type in the life of an app.
+    /// Numbers of a process type are never used twice in the life of an app.
     ///
     /// # Errors
-    /// [`StoreError::NoApp`]; [`StoreError::NotDeployed`]; [`StoreError::TypeOfFormation`], because
-    /// such a dyno would be taken for one of the formation and a `web.1` would get requests;
-    /// [`StoreError::TooManyDynos`]; [`StoreError::Rule`] for a bad type.
+    /// [`StoreError::NoApp`]; [`StoreError::NotDeployed`]; [`StoreError::TypeOfFormation`], because such a dyno would
+    /// look like one of the formation, and a `web.1` would get requests; [`StoreError::TooManyDynos`];
+    /// [`StoreError::Rule`] for a bad type.
     pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
         let process_type = &new.process_type;
         if !is_process_type_name(process_type) {
@@ -181,7 +182,7 @@ impl Store {
             if release.slug_id.is_none() {
                 return Err(StoreError::NotDeployed(release.app_name));
             }
-            // A Procfile may have a `run` of its own; one-offs are not to fail for that.
+            // A Procfile may have a type `run`; one-off dynos must work all the same.
             if process_type != ONE_OFF && release.process_types.get(process_type).is_some() {
                 return Err(StoreError::TypeOfFormation(
                     release.app_name,
@@ -220,7 +221,7 @@ impl Store {
         })
     }
 
-    /// How many dynos an app has alive that count for its limits.
+    /// How many live dynos of an app count towards its limits.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -234,8 +235,7 @@ impl Store {
             .query_row([app_id], |row| row.get(0))?)
     }
 
-    /// Notes that a dyno's state changed. A dyno that has ended, or was retired, stays as it is: word of its life may
-    /// come late.
+    /// Stores a dyno's new state. A dyno that has ended or was retired stays as it is: a supervisor's message may come late.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -251,8 +251,8 @@ impl Store {
         })
     }
 
-    /// Notes the end of a dyno; only the first end counts, and one that was retired has not crashed, however it ended.
-    /// Of the app's ended dynos the last `keep` are remembered, at least this one.
+    /// Stores the end of a dyno; only the first end counts, and a retired dyno has not crashed, however it ended.
+    /// Deletes the app's older ended dynos but for the last `keep`, and never this one.
     ///
     /// # Errors
     /// [`StoreError::NoDyno`].
@@ -299,7 +299,7 @@ impl Store {
     /// # Errors
     /// When the state cannot be read.
     pub fn live_dynos(&self, app_id: Option<&str>) -> Result<Vec<Dyno>> {
-        // With and without an app they are two statements: one for both could use no index.
+        // Two statements, with and without an app: one for both could use no index.
         let of_app = app_id.map_or("", |_| "AND dynos.app_id = ?1");
         let mut statement = self.connection.prepare_cached(&select(
             "dynos INDEXED BY dynos_alive",
@@ -311,7 +311,7 @@ impl Store {
         Ok(dynos)
     }
 
-    /// Dynos of an app, the oldest first: those that are alive, or with `ended` all that are remembered. At most
+    /// Dynos of an app, the oldest first: the live ones, or with `ended` also the ended ones that are kept. At most
     /// `max` and [`PAGE`] of them, and fewer when their commands are long; `after` is where the last page ended.
     ///
     /// # Errors
@@ -323,11 +323,10 @@ impl Store {
         after: Option<i64>,
         max: usize,
     ) -> Result<DynoPage> {
-        // Both have the rows of an app in the order of their places, so that a page costs what is on it.
+        // Both indexes have an app's rows in the order of their places, so that a page costs only what is on it.
         let (index, alive) = match ended {
             true => ("dynos_of_app", ""),
-            // One whose command has ended is only being cleared away, and in the place of one that was retired is
-            // another.
+            // Left out: a dyno whose command has ended, which is being cleaned up, and a retired one, which has a successor.
             false => (
                 "dynos_by_end",
                 "AND ended_at IS NULL AND state NOT IN ('complete', 'down')",
@@ -351,7 +350,7 @@ impl Store {
         Ok(DynoPage { dynos, next: None })
     }
 
-    /// The dyno of this id, of whatever app, alive or ended.
+    /// The dyno with this id, of any app, alive or ended.
     ///
     /// # Errors
     /// [`StoreError::NoDyno`].
@@ -359,7 +358,7 @@ impl Store {
         find(&self.connection, id)
     }
 
-    /// The dyno of this name or id, alive or ended. Of several with one name it is the newest.
+    /// The app's dyno with this name or id, alive or ended; the newest if several have this name.
     ///
     /// # Errors
     /// [`StoreError::NoDyno`].
@@ -382,7 +381,7 @@ impl Store {
     }
 }
 
-/// The next number of a type; none is given twice.
+/// The next unused number of a process type.
 fn next_number(connection: &Connection, app_id: &str, process_type: &str) -> Result<u32> {
     Ok(connection
         .prepare_cached(
@@ -392,7 +391,7 @@ fn next_number(connection: &Connection, app_id: &str, process_type: &str) -> Res
         .query_row([app_id, process_type], |row| row.get(0))?)
 }
 
-/// What a new dyno's row has.
+/// The values of a new dyno's row.
 struct Birth<'a> {
     app_id: &'a str,
     release_id: &'a str,
@@ -426,7 +425,7 @@ fn insert(connection: &Connection, birth: &Birth<'_>, now: Timestamp) -> Result<
     find(connection, &id)
 }
 
-/// Forgets all but the last `keep` ended dynos of an app. Their numbers stay used.
+/// Deletes all but the last `keep` ended dynos of an app. Their numbers stay used.
 fn prune(transaction: &Transaction<'_>, app_id: &str, keep: u32) -> Result<()> {
     transaction
         .prepare_cached(

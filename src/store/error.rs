@@ -1,4 +1,4 @@
-//! What can go wrong with a verb, in words for a person.
+//! Why a verb of the store fails, as a message for the user.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::model::dyno::Reached;
 use crate::model::formation::Refusal;
 use crate::model::release::Version;
 
-/// Why a verb was not done. Nothing has changed then.
+/// Why a verb failed. It has changed nothing.
 #[derive(Debug)]
 pub enum StoreError {
     /// No app has this name or id.
@@ -23,9 +23,9 @@ pub enum StoreError {
     NoSlug(String),
     /// No source has this id, or it is too old.
     NoSource(String),
-    /// No build has this id, or it is forgotten.
+    /// No build has this id, or it is no longer kept.
     NoBuild(String),
-    /// As many sources as there may be wait to be built.
+    /// As many sources as allowed wait to be built.
     TooManySources(u32),
     /// The source's tarball has not arrived.
     SourceNotUploaded,
@@ -46,43 +46,43 @@ pub enum StoreError {
         /// As arrived.
         actual: String,
     },
-    /// The release cannot be gone back to: it failed, or there was nothing to run.
+    /// No rollback to this release is possible: it failed, or has no slug.
     NotEligible(AppName, Version),
-    /// The release is too old: its slug is gone.
+    /// No rollback to this release is possible: it is too old, and its slug is deleted.
     Expired(AppName, Version),
     /// The release is the current one.
     AlreadyCurrent(AppName, Version),
-    /// The app has as many dynos as it may have.
+    /// The app has as many dynos as allowed.
     TooManyDynos(AppName, Reached),
-    /// One-off dynos cannot have the type of formation dynos.
+    /// A one-off dyno cannot have a process type of the formation.
     TypeOfFormation(AppName, String),
-    /// The formation cannot be changed so.
+    /// The change of the formation is refused.
     Formation(AppName, Refusal),
     /// A value breaks a rule.
     Rule(UserError),
-    /// A newer dyno made the state.
+    /// A newer version of this program made the database.
     Newer(PathBuf),
-    /// The disk is full, or refuses to be written.
+    /// The disk is full, or cannot be written to.
     Full,
     /// SQLite or the kernel failed in another way.
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// The sorts of [`StoreError`] that a caller treats alike.
+/// The kinds of [`StoreError`] that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// What was named does not exist.
     NotFound,
     /// What was asked for is not possible.
     Refused,
-    /// There is no room.
+    /// The disk is full.
     Full,
-    /// It is not the caller's fault.
+    /// The database or the host failed.
     Broken,
 }
 
 impl StoreError {
-    /// Which sort it is.
+    /// The kind of this error.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
             Self::NoApp(_)

@@ -1,4 +1,4 @@
-//! Releases that are too old to go back to: which, and what goes with them.
+//! Releases that are too old for a rollback: which, and which slugs are deleted with them.
 
 use std::collections::BTreeSet;
 
@@ -9,24 +9,24 @@ use super::columns::{Bits, Time};
 use super::{Result, Store};
 use crate::model::release::{self, Kept, Version};
 
-/// How long a slug may wait for its release: whoever has uploaded one is about to make it.
+/// How long an uploaded slug is kept without a release: its client is about to make one.
 const UNRELEASED: SignedDuration = SignedDuration::from_hours(24);
 
-/// What has expired.
+/// The releases that have expired, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expired {
-    /// The oldest and the newest of the releases.
+    /// The oldest and the newest of them.
     pub versions: (Version, Version),
-    /// How many slugs belong to no release any more.
+    /// How many slugs were deleted with them.
     pub slugs: usize,
-    /// The bytes of their tarballs.
+    /// The sizes of their tarballs together, in bytes.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Lets an app's releases expire beyond its newest `keep`, but for those that are [needed](release::expired). Their
-    /// rows stay, without slug and config. Slugs that no release has any more are forgotten, and so are those that never
-    /// had one for a day.
+    /// Expires an app's releases beyond its newest `keep`, but for those that are [needed](release::expired). Their
+    /// rows stay, without slug and config. Slugs of no release any more are deleted, and so are those that have waited
+    /// for a release for a day.
     ///
     /// # Errors
     /// When the state cannot be read or written.
@@ -86,8 +86,8 @@ fn candidates(connection: &Connection, app_id: &str) -> Result<Vec<Kept>> {
     Ok(releases.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Forgets those slugs that no release has: of `let_go`, and of the app those that have waited for one too long. How many,
-/// and their bytes.
+/// Deletes slugs of no release: those of `let_go`, and those of the app that have waited for one too long. Returns how
+/// many, and their bytes.
 fn forget_slugs(
     connection: &Connection,
     app_id: &str,

@@ -1,7 +1,6 @@
-//! Table `folders`: which folder is which app's.
+//! Table `folders`: which folder is linked to which app.
 //!
-//! A folder is the same as long as it has the same path and inode. One that was moved is another, as
-//! inodes are used again.
+//! A folder is known by its path and inode together. One that was moved counts as another folder, since inodes are reused.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -13,14 +12,15 @@ use crate::model::app::{Folder, Link};
 /// A folder that a slug was packed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
-    /// Which.
+    /// Its path and inode.
     pub folder: Folder,
-    /// When reading it began: what is younger is not in the slug.
+    /// When reading it began: later changes are not in the slug.
     pub at: Timestamp,
 }
 
 impl Store {
-    /// Makes a folder an app's, whosever it was. One that was the app's under another path brings along what is known of it.
+    /// Links a folder to an app, in place of an earlier link. A folder that was linked to this app under another path
+    /// keeps the time of its last deploy.
     ///
     /// # Errors
     /// [`NoApp`](super::StoreError::NoApp).
@@ -32,7 +32,7 @@ impl Store {
         })
     }
 
-    /// Makes the folder of this path nobody's. Says whether it was somebody's.
+    /// Removes the link of the folder at this path; false if there is none.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -45,8 +45,8 @@ impl Store {
         })
     }
 
-    /// The link of the first of these folders that has one. Given a folder and then the ones above
-    /// it, the nearest wins. A folder that `dyno start` runs in means that app, whatever it is linked to.
+    /// The link of the first of these folders that has one: given a folder and then those above it, the nearest link. A
+    /// folder in which `dyno start` runs stands for that app, whatever it is linked to.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -73,8 +73,8 @@ impl Store {
 }
 
 impl Store {
-    /// The links of folders with the number of this one, under other paths, and when they were made, the newest first:
-    /// either this folder was there before, or its number was used before.
+    /// The links of folders with this folder's inode under other paths, and when they were made, the newest first:
+    /// either this folder has moved, or its inode has been reused.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -110,8 +110,8 @@ impl Store {
     }
 }
 
-/// Notes that a slug of the app was packed from a folder, and links it if it is nobody's: a deploy
-/// to another app than the linked one does not change whose folder it is.
+/// Stores that a slug of the app was packed from a folder, and links the folder if it has no link. A deploy to another
+/// app than the linked one does not change the link.
 pub(super) fn note_packed(
     connection: &Connection,
     app_id: &str,
@@ -124,7 +124,7 @@ pub(super) fn note_packed(
     }
 }
 
-/// Links a folder to an app; `packed_at` is none when nothing was packed from it for this app yet.
+/// Links a folder to an app; `packed_at` is None if no slug was packed from it for this app yet.
 pub(super) fn link(
     connection: &Connection,
     app_id: &str,
@@ -145,7 +145,7 @@ pub(super) fn link(
     Ok(())
 }
 
-/// When a slug of the app was packed from this folder, wherever it was then.
+/// When a slug of the app was last packed from this folder under any path.
 fn packed_elsewhere(
     connection: &Connection,
     app_id: &str,

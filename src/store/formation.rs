@@ -19,8 +19,8 @@ impl Store {
         entries(&self.connection, &release)
     }
 
-    /// Changes how many dynos of which size are wanted: all `updates` or none. The formation before and after, in the
-    /// order of the Procfile.
+    /// Changes quantities and sizes: all `updates` or none. Returns the formation before and after, in the order of the
+    /// Procfile.
     ///
     /// # Errors
     /// [`NoApp`](StoreError::NoApp), [`Formation`](StoreError::Formation).
@@ -50,7 +50,7 @@ impl Store {
     }
 }
 
-/// The formation that the current release has.
+/// The formation of the current release.
 fn entries(connection: &Connection, release: &Release) -> Result<Vec<Entry>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, quantity, size, created_at, updated_at FROM formation \
@@ -78,13 +78,12 @@ fn entries(connection: &Connection, release: &Release) -> Result<Vec<Entry>> {
         .collect()
 }
 
-/// What `apps.formed` says: nobody has asked for a formation; somebody has, and no release has counted since; there is
-/// one, or was.
+/// The values of `apps.formed`: no formation was asked for; one was, and no release has succeeded since; there is one, or was.
 const UNFORMED: u8 = 0;
 const ASKED_FOR: u8 = 1;
 const FORMED: u8 = 2;
 
-/// Notes that from here on the formation is what somebody asked for, whatever is deployed.
+/// Marks that the formation was scaled by a user, so that deploys do not change its quantities.
 pub(super) fn note_scaled(connection: &Connection, app_id: &str) -> Result<()> {
     connection
         .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1")?
@@ -92,7 +91,7 @@ pub(super) fn note_scaled(connection: &Connection, app_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Notes that somebody deploys, so that the next release that counts brings a formation.
+/// Marks that the app was deployed, so that the next release that succeeds gets a formation.
 pub(super) fn note_formed(connection: &Connection, app_id: &str) -> Result<()> {
     connection
         .prepare_cached("UPDATE apps SET formed = ?2 WHERE id = ?1 AND formed = ?3")?
@@ -127,7 +126,7 @@ pub(super) fn follow_release(
             .execute(params![app_id, FORMED])?;
     }
     let after = after_release(&before, types, first_deploy);
-    // The entry of a type that is gone stays, for the day when it is back: no release shows it until then.
+    // The entry of a process type that is gone stays, in case a later release has the type again; until then it is not shown.
     let is_replaced = |known: &&Wanted| {
         let mut after = after.iter();
         after.any(|wanted| wanted.process_type == known.process_type && wanted != *known)

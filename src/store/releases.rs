@@ -1,4 +1,4 @@
-//! Table `releases`, and with it config: an app's config is that of its newest release.
+//! Table `releases`, with the config vars: an app's config is that of its newest release.
 
 use std::ops::RangeInclusive;
 
@@ -17,17 +17,17 @@ use crate::model::release::{Change, RELEASE_PHASE, Release, ReleaseStatus, Toolc
 pub struct NewRelease {
     /// A slug whose tarball has arrived.
     pub slug_id: String,
-    /// What to say of it; Heroku's `Deploy SHA8` if nothing.
+    /// Its description; None: Heroku's `Deploy SHA8`.
     pub description: Option<String>,
-    /// What its deployer's toolchains are. None: those of the app's newest release.
+    /// The toolchains of the user who deploys. None: those of the app's newest release.
     pub toolchains: Option<Toolchains>,
-    /// The folder that it was packed from.
+    /// The folder that the slug was packed from.
     pub packed: Option<Packed>,
-    /// Nobody asked for a deploy: a command that needs one made it on its way.
+    /// The deploy was made by a command that needs one, such as `dyno run`: no web dynos are started for it.
     pub by_the_way: bool,
 }
 
-/// What a release is made of.
+/// The parts of a release: slug, config and toolchains.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     slug_id: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// A slug, without config.
+    /// A slug with an empty config.
     pub(super) fn of_slug(slug_id: String, toolchains: Toolchains) -> Self {
         Self {
             slug_id: Some(slug_id),
@@ -47,7 +47,7 @@ impl Snapshot {
 }
 
 impl Store {
-    /// Makes a slug the current release of an app, with the config as it is.
+    /// Makes a release of a slug, with the app's config.
     ///
     /// # Errors
     /// [`StoreError::NoApp`], [`StoreError::NoSlug`], [`StoreError::NotUploaded`].
@@ -61,9 +61,9 @@ impl Store {
         self.write(|transaction| create(transaction, app_id, new, user, now))
     }
 
-    /// Makes a release of the slug, config and toolchains of an earlier one, named by version (`v3`,
-    /// `3`) or id. Like Heroku, only of one that succeeded and had a slug; unlike Heroku, not of the
-    /// current one, since that would change nothing. With `slug`, that is what it runs instead of the earlier one's.
+    /// Makes a release of the slug, config and toolchains of an earlier one, named by version (`v3`, `3`) or id. Like
+    /// Heroku, only of one that succeeded and had a slug; unlike Heroku, not of the current one, since that would
+    /// change nothing. With `slug`, the new release has that slug instead of the earlier release's.
     ///
     /// # Errors
     /// [`StoreError::NoApp`], [`StoreError::NoRelease`], [`StoreError::NotEligible`], [`StoreError::Expired`],
@@ -94,8 +94,8 @@ impl Store {
         })
     }
 
-    /// Notes how the release phase of a release has ended. One that succeeded is what the app runs from now on, unless
-    /// a newer one is.
+    /// Stores how the release phase of a release has ended. A release that succeeded becomes the current one, unless a
+    /// newer one is.
     ///
     /// # Errors
     /// [`StoreError::NoRelease`], [`StoreError::NoApp`].
@@ -139,8 +139,7 @@ impl Store {
         Ok(releases)
     }
 
-    /// Changes config, which makes a release if it does change anything. Gives the whole new config
-    /// and that release.
+    /// Changes config vars and makes a release if that changes anything. Returns the whole new config and that release.
     ///
     /// # Errors
     /// [`StoreError::NoApp`]; [`StoreError::Rule`] for a bad name or too much.
@@ -188,8 +187,7 @@ impl Store {
         Ok(snapshot(&self.connection, release_id)?.config)
     }
 
-    /// The first `max` of an app's releases with these versions, in the order that is asked for, and whether there are
-    /// more.
+    /// The first `max` of an app's releases with these versions, in the given order, and whether there are more.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -225,7 +223,7 @@ impl Store {
         find(&self.connection, app_id, version_or_id)
     }
 
-    /// What an app runs now: its newest release that succeeded. It may have no slug yet.
+    /// The release that an app runs: its newest one that succeeded. It may have no slug yet.
     ///
     /// # Errors
     /// [`StoreError::NoApp`].
@@ -277,7 +275,7 @@ pub(super) fn current(connection: &Connection, app_id: &str) -> Result<Release> 
         .ok_or_else(|| StoreError::NoApp(app_id.to_owned()))
 }
 
-/// Adds the next release of an app. It is what the app runs at once, unless it has a release phase.
+/// Adds the next release of an app. It becomes the current one at once, unless it has a release phase.
 pub(super) fn insert(
     connection: &Connection,
     app_id: &str,
@@ -343,7 +341,7 @@ fn find(connection: &Connection, app_id: &str, version_or_id: &str) -> Result<Re
     }
 }
 
-/// What the next release goes on from: the config as it was asked for last, and the newest slug that did not fail.
+/// What the next release is based on: the newest config, and the newest slug whose release did not fail.
 fn newest_snapshot(connection: &Connection, app_id: &str) -> Result<Snapshot> {
     connection
         .prepare_cached(

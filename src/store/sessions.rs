@@ -1,5 +1,5 @@
-//! Table `sessions`: the short-lived apps of `dyno start`. What their dynos get of the environment is not here: it is
-//! nobody's to store.
+//! Table `sessions`: the short-lived apps of `dyno start`. The variables that their dynos get from the command's `.env`
+//! are not stored.
 
 use std::collections::BTreeMap;
 
@@ -13,43 +13,43 @@ use super::{NameWish, Result, Store, apps, new_id};
 use crate::model::app::{App, Folder};
 use crate::model::release::{ProcessTypes, Toolchains};
 
-/// A short-lived app that is asked for.
+/// The app that a `dyno start` asks for.
 #[derive(Debug)]
 pub struct NewSession<'a> {
-    /// What its app is called.
+    /// The name for its app.
     pub name: NameWish,
-    /// The folder that means it.
+    /// The folder that stands for the app while it runs.
     pub folder: &'a Folder,
-    /// What runs in the folder itself; none if a slug will be released.
+    /// What runs in the folder itself; None if a slug will be released.
     pub live: Option<NewLive<'a>>,
 }
 
-/// What runs in a folder, without a slug.
+/// A release that runs in a folder, without a slug.
 #[derive(Debug)]
 pub struct NewLive<'a> {
-    /// What the Procfile names.
+    /// The process types of the Procfile.
     pub process_types: &'a ProcessTypes,
-    /// Where its programs are.
+    /// The toolchains of the user who starts it.
     pub toolchains: &'a Toolchains,
-    /// How many of each there shall be; none of those that are not named.
+    /// The number of dynos of each process type; 0 for those that are not named.
     pub formation: &'a BTreeMap<String, u32>,
 }
 
-/// A short-lived app.
+/// The app of a `dyno start`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// A uuid, which only whoever started it is told.
+    /// A uuid, which only the command that started it is told.
     pub id: String,
     /// Its app.
     pub app_id: String,
     /// The canonical path of its folder.
     pub path: String,
-    /// The dynos work in the folder itself.
+    /// Whether the dynos work in the folder itself.
     pub live: bool,
 }
 
 impl Store {
-    /// Makes a short-lived app. A live one has a release at once, of a slug that will never have a tarball.
+    /// Creates the app of a `dyno start`. With `live`, it has a release at once, of an empty slug without a tarball.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`](super::StoreError::NameTaken); when the folder has one already.
@@ -82,7 +82,7 @@ impl Store {
         })
     }
 
-    /// All of them.
+    /// The apps of all `dyno start`s that run.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -94,7 +94,7 @@ impl Store {
         Ok(sessions)
     }
 
-    /// The one whose app this is.
+    /// The `dyno start` that this app belongs to; None for any other app.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -111,7 +111,7 @@ fn run_live(
     now: Timestamp,
 ) -> Result<()> {
     let slug = new_id()?;
-    // Of no bytes: to whoever looks, the app is deployed.
+    // An uploaded slug of no bytes, so that the app counts as deployed.
     connection
         .prepare_cached("INSERT INTO slugs VALUES (?1, ?2, NULL, ?3, 0, ?4, NULL, NULL, ?5, ?5)")?
         .execute(params![
@@ -133,7 +133,7 @@ fn run_live(
     note_scaled(connection, app_id)
 }
 
-/// The app of the session that runs in this folder.
+/// The app of the `dyno start` that runs in this folder.
 pub(super) fn app_in(connection: &Connection, folder: &Folder) -> Result<Option<String>> {
     Ok(connection
         .prepare_cached("SELECT app_id FROM sessions WHERE path = ?1 AND inode = ?2")?

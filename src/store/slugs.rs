@@ -9,21 +9,21 @@ use super::columns::{Bits, Json, Time};
 use super::{Result, Store, StoreError, apps, new_id};
 use crate::model::release::{ProcessTypes, Slug};
 
-/// What is said of a slug before its tarball comes.
+/// The description of a slug whose tarball is still to be uploaded.
 #[derive(Debug, Clone, Default)]
 pub struct NewSlug {
-    /// What the Procfile names.
+    /// The process types of the Procfile.
     pub process_types: ProcessTypes,
-    /// The digest that the tarball will have, if known: the upload is held against it.
+    /// The digest that the tarball will have, if known: an upload with another digest is refused.
     pub digest: Option<String>,
-    /// The commit it was made from.
+    /// The commit that it was made from.
     pub commit: Option<String>,
-    /// That commit's first line.
+    /// The first line of that commit's message.
     pub commit_description: Option<String>,
 }
 
 impl Store {
-    /// Announces a slug of an app.
+    /// Adds a slug of an app, without its tarball.
     ///
     /// # Errors
     /// [`StoreError::NoApp`].
@@ -31,11 +31,11 @@ impl Store {
         self.write(|transaction| insert(transaction, app_id, new, now))
     }
 
-    /// Notes that the slug's tarball is there, `size` bytes long.
+    /// Stores that the slug's tarball has arrived, `size` bytes long.
     ///
     /// # Errors
-    /// [`StoreError::NoSlug`], and [`StoreError::OtherDigest`] when another was announced or has
-    /// arrived before: a slug never changes.
+    /// [`StoreError::NoSlug`], and [`StoreError::OtherDigest`] when another digest was announced or has arrived before:
+    /// a slug never changes.
     pub fn slug_uploaded(
         &mut self,
         id: &str,
@@ -46,7 +46,7 @@ impl Store {
         self.write(|transaction| note_uploaded(transaction, id, digest, size, now))
     }
 
-    /// The slug of this id.
+    /// The slug with this id.
     ///
     /// # Errors
     /// [`StoreError::NoSlug`].
@@ -54,7 +54,7 @@ impl Store {
         find(&self.connection, id)
     }
 
-    /// Forgets a slug that turned out to be none, unless a release runs it.
+    /// Deletes a slug whose tarball turned out not to be valid, unless a release has it.
     ///
     /// # Errors
     /// When the state cannot be written.

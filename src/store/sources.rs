@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id};
 
-/// A place for a source's tarball.
+/// A source tarball that is or will be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// A uuid.
@@ -18,7 +18,7 @@ pub struct Source {
 }
 
 impl Store {
-    /// Makes a place for a tarball, if there are fewer than `most` of them.
+    /// Adds a source, whose tarball is to be uploaded, if there are fewer than `most` of them.
     ///
     /// # Errors
     /// [`StoreError::TooManySources`].
@@ -38,7 +38,7 @@ impl Store {
         })
     }
 
-    /// The source of this id.
+    /// The source with this id.
     ///
     /// # Errors
     /// [`StoreError::NoSource`].
@@ -46,7 +46,7 @@ impl Store {
         find(&self.connection, id)
     }
 
-    /// Notes that a source's tarball is there. As with slugs, another one cannot take its place.
+    /// Stores that a source's tarball has arrived. It cannot be replaced by another one later.
     ///
     /// # Errors
     /// [`StoreError::NoSource`], [`StoreError::OtherDigest`].
@@ -66,7 +66,7 @@ impl Store {
         })
     }
 
-    /// Forgets a source, unless it is still to be built.
+    /// Deletes a source, unless it is still to be built.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -79,7 +79,7 @@ impl Store {
         })
     }
 
-    /// Forgets the sources that are older than `time` and not still to be built.
+    /// Deletes the sources that are older than `time`, unless they are still to be built.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -94,7 +94,7 @@ impl Store {
         })
     }
 
-    /// The digests of all that have arrived: the tarballs to keep.
+    /// The digests of all sources that have arrived: the tarballs to keep.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -109,7 +109,7 @@ impl Store {
     }
 }
 
-/// No build that waits or runs needs it.
+/// SQL: no build that waits or runs needs the source.
 const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM builds \
      WHERE source_id = sources.id AND status = 'pending')";
 

@@ -8,14 +8,14 @@ use super::{Result, Store, StoreError, new_id, random};
 use crate::error::UserError;
 use crate::model::token::{Secret, Token, TokenHash};
 
-/// How many there may be: each request compares with all of them.
+/// The most tokens: each request is compared with all of them.
 pub const MOST: usize = 1_000;
 
 impl Store {
-    /// Makes a token. The secret is not kept, and cannot be had again.
+    /// Creates a token. The secret is not stored, and cannot be shown again.
     ///
     /// # Errors
-    /// When there are [`MOST`], or the state cannot be written.
+    /// When there are [`MOST`] already, or the state cannot be written.
     pub fn create_token(
         &mut self,
         description: &str,
@@ -62,7 +62,7 @@ impl Store {
         Ok((token, secret))
     }
 
-    /// All of them, the oldest first.
+    /// All tokens, the oldest first.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -77,7 +77,7 @@ impl Store {
         Ok(tokens)
     }
 
-    /// Forgets a token, which is good for nothing from then on.
+    /// Deletes a token, which is refused from then on.
     ///
     /// # Errors
     /// [`StoreError::NoToken`].
@@ -93,7 +93,7 @@ impl Store {
         })
     }
 
-    /// Notes that a token was used.
+    /// Stores when a token was last used.
     ///
     /// # Errors
     /// When the state cannot be written.
@@ -106,7 +106,7 @@ impl Store {
         })
     }
 
-    /// The key that [signed URLs](crate::server) are signed with, made at the first question.
+    /// The key that [signed URLs](crate::server) are signed with, made at the first call.
     ///
     /// # Errors
     /// When the state cannot be read or written.

@@ -1,4 +1,4 @@
-//! Table `usage`: the time of dynos that have ended. Beside it counts what is alive.
+//! Table `usage`: the time of dynos that have ended. The time of live dynos is added when it is asked for.
 
 use std::time::Duration;
 
