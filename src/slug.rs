@@ -1,11 +1,11 @@
 //! Slugs: an app's files as one gzipped tarball, and as the tree a dyno runs on.
 //!
-//! This room packs a directory ([`pack`]), keeps tarballs and their unpacked trees ([`SlugCache`])
-//! and unpacks tarballs of any origin without trusting them ([`unpack`]). A slug is named by what it
-//! is, the SHA-256 of its tarball ([`SlugId`]), and its members lie under `./app/`, as Heroku's do.
-//! It knows nothing of apps and releases, and mounts nothing: the store remembers which release has
-//! which slug, the sandbox puts a tree under `/app`. Called by the CLI (packing), by the server
-//! (receiving, unpacking, evicting), by builds ([`Source`]), by the sandbox ([`copy_tree`]) and by whoever ends a dyno ([`remove_tree`]).
+//! This room packs a directory ([`pack`]), keeps tarballs and their unpacked trees ([`SlugCache`]) and unpacks tarballs
+//! of any origin without trusting them ([`unpack`]). A slug is named by its content, the SHA-256 of its tarball
+//! ([`SlugId`]), and its members lie under `./app/`, as Heroku's do. It knows nothing of apps and releases, and mounts
+//! nothing: the store remembers which release has which slug, the sandbox puts a tree under `/app`. Called by the CLI
+//! (packing), by the server (receiving, unpacking, evicting), by builds ([`Source`]), by the sandbox ([`copy_tree`])
+//! and by all who delete a dyno's files ([`remove_tree`]).
 
 mod cache;
 mod classes;
@@ -47,7 +47,7 @@ pub use times::{Released, Times};
 pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 
-/// The gzip level used unless a setting says otherwise; that of `gzip` itself.
+/// The default gzip level, as of `gzip` itself.
 pub const DEFAULT_LEVEL: u32 = 6;
 
 /// A slug's name: the SHA-256 of its tarball. Written as 64 lower-case hexadecimal digits.
@@ -105,7 +105,7 @@ impl FromStr for SlugId {
     }
 }
 
-/// How large a slug may get. Packing and unpacking share them, so what one writes the other takes.
+/// Bounds on a slug, the same for packing and unpacking, so that what was packed can be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Members of the tarball, and directories it implies without naming them.
@@ -177,10 +177,10 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// How the words for a tarball that is no slug begin.
+/// The beginning of the error for a tarball that is no slug.
 const BAD_SLUG: &str = "bad slug: ";
 
-/// A tarball that is no slug: corrupt, hostile, or something else altogether.
+/// The error for a tarball that is no slug: corrupt, hostile, or another kind of file.
 fn bad_slug(why: impl fmt::Display) -> anyhow::Error {
     UserError::new(format!("{BAD_SLUG}{why}"))
         .hint("a slug is a .tgz whose members lie under ./app, as `dyno deploy` and `tar` make it")
@@ -193,7 +193,7 @@ fn over_limit(what: impl fmt::Display, limit: u64) -> anyhow::Error {
         .into()
 }
 
-/// A failed system call: ``cannot read `lib/a.rb`: Permission denied``.
+/// The error for a failed system call: ``cannot read `lib/a.rb`: Permission denied``.
 fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow::Error {
     use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, StorageFull};
     let error = error.into();
@@ -211,7 +211,7 @@ fn failed(action: impl fmt::Display, error: impl Into<std::io::Error>) -> anyhow
     }
 }
 
-/// A path's bytes, fit for a message: no control characters, and not endless.
+/// A path for a message: without control characters, and shortened if it is long.
 fn shown(path: &[u8]) -> String {
     crate::error::shown(path, 200)
 }

@@ -1,9 +1,9 @@
-//! Patterns as git understands them, spelled out for a reader that knows more and less: classes of characters as POSIX
-//! writes them, `[[:upper:]]`, become ranges, and braces, which are alternatives to it, letters.
+//! Rewrites git's patterns for the matching library, which has no POSIX character classes and gives braces a meaning:
+//! `[[:upper:]]` becomes a range, and braces are escaped.
 
 use std::borrow::Cow;
 
-/// What is in a class, as ranges; none of them begins with a character that means something at the beginning of a set.
+/// The characters of a class, as ranges; none begins with a character that is special at the beginning of a set.
 fn ranges(class: &str) -> Option<&'static str> {
     Some(match class {
         "alnum" => "0-9A-Za-z",
@@ -22,16 +22,16 @@ fn ranges(class: &str) -> Option<&'static str> {
     })
 }
 
-/// The name of the class that a set goes on with. What does not end with `:]` at the next bracket is letters.
+/// The name of the class at the beginning of `rest`. Without `:]` at the next bracket it is no class, but characters.
 fn class(rest: &str) -> Option<&str> {
     let inside = rest.strip_prefix("[:")?;
     inside[..inside.find(']')?].strip_suffix(':')
 }
 
-/// The same pattern without classes, and with braces that stand for themselves.
+/// The pattern without classes, and with braces escaped.
 ///
 /// # Errors
-/// It matches nothing: says why.
+/// Why the pattern matches nothing.
 pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
     if !pattern.contains("[:") && !pattern.contains(['{', '}']) {
         return Ok(Cow::Borrowed(pattern));
@@ -41,7 +41,7 @@ pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
     let mut in_set = false;
     while let Some(next) = rest.chars().next() {
         let taken = if next == '\\' {
-            // With what it takes the meaning from.
+            // The backslash, with the character that it escapes.
             let escaped = rest[1..].chars().next().map_or(0, char::len_utf8);
             1 + escaped
         } else if !in_set && next == '[' {

@@ -1,7 +1,7 @@
 //! Copying an unpacked slug: for a dyno that has no overlay to write to.
 //!
-//! The tree was made by [`unpack`](super::unpack) and is trusted as far as its owner is: whoever may write to it may as
-//! well write to the copy. Nothing is synced, since the copy goes with its dyno. Called by the sandbox.
+//! The tree was made by [`unpack`](super::unpack) and is trusted as its owner is: a user who may write to it may write
+//! to the copy, too. Nothing is synced, since the copy is deleted with its dyno. Called by the sandbox.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,13 +21,13 @@ use super::{Limits, Owner, failed, shown};
 /// the file system can, the copies share their blocks. With an `owner` everything belongs to it, which takes root.
 ///
 /// # Errors
-/// Something cannot be read or written. What was copied until then stays.
+/// A file cannot be read or written. What was copied until then stays.
 pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result<()> {
     let root = open_root(from)?;
     let mut tree = Tree::create(to, owner)?;
     let mode = fstat(&root).map_err(|error| failed("examine the slug", error))?;
     tree.directory(&[], mode.st_mode)?;
-    // Files of several names, by their number, and the name that was copied.
+    // Files with several names: inode, and the name that was copied.
     let mut linked: HashMap<u64, Vec<u8>> = HashMap::new();
     walk(
         root.as_fd(),
@@ -63,7 +63,7 @@ pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result
                         }
                     }
                 }
-                // No slug holds anything else.
+                // A slug holds nothing else.
                 _ => {}
             }
             Ok(ControlFlow::Continue(()))
@@ -71,7 +71,7 @@ pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result
     )
 }
 
-/// Opens a file for reading, permitting ourselves to for that moment if its mode does not.
+/// Opens a file for reading; if its mode forbids that, changes the mode for that moment.
 fn open_file(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<OwnedFd> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |access| openat(root, entry.path.as_slice(), flags | access, Mode::empty());

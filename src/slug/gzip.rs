@@ -1,10 +1,10 @@
 //! Gzip on every core: one stream, deflated in independent blocks.
 //!
-//! The producer fills blocks of a fixed size on the calling thread; workers deflate them; a sink
-//! thread puts them together in order and hashes what it writes. Every block but the last ends with
-//! a sync flush, which ends on a byte, so that blocks deflated apart may stand side by side in one
-//! ordinary gzip member. Where a block ends depends on the bytes alone, and no block sees another, so
-//! the number of threads leaves no trace in the result. Used by [`pack`](super::pack).
+//! The producer fills blocks of a fixed size on the calling thread; workers deflate them; a sink thread puts them
+//! together in order and hashes what it writes. Every block but the last ends with a sync flush, which ends on a byte,
+//! so that blocks deflated apart may stand side by side in one ordinary gzip member. Where a block ends depends on the
+//! bytes alone, and no block sees another, so the result does not depend on the number of threads. Used by
+//! [`pack`](super::pack).
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -16,16 +16,16 @@ use sha2::{Digest as _, Sha256};
 
 use super::{SlugId, failed};
 
-/// Bytes deflated as one piece. Forgetting the 32 KiB window this seldom costs well under 1 %.
+/// Bytes deflated as one piece. A new 32 KiB window per MiB costs well under 1 % of size.
 const BLOCK: usize = 1024 * 1024;
 
-/// More threads than this only wait for the one that reads the files.
+/// The most threads that deflate: more would only wait for the thread that reads the files.
 const MAX_WORKERS: usize = 16;
 
-/// No flags, no time, no name, unknown file system: nothing that would differ between machines.
+/// The gzip header: no flags, no time, no name, unknown file system, so nothing that differs between machines.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// What went into the stream and what came of it.
+/// The digest of the gzip stream, and its size in bytes.
 #[derive(Debug)]
 pub(super) struct Gzipped {
     pub(super) id: SlugId,
@@ -47,7 +47,7 @@ struct Deflated {
 /// Gzips what `produce` writes into `out`, at `level` (0 to 9).
 ///
 /// # Errors
-/// That of `produce`, or `out` cannot be written to.
+/// The error of `produce`, or that `out` cannot be written to.
 pub(super) fn gzip<T>(
     out: impl Write + Send,
     level: u32,
@@ -57,7 +57,7 @@ pub(super) fn gzip<T>(
         .map_or(1, usize::from)
         .min(MAX_WORKERS);
     let (jobs, work) = bounded::<Job>(workers);
-    // In the order of the stream: where to wait for each block. The bound is that on memory, too.
+    // One receiver for each block, in the order of the stream. The bound also limits memory.
     let (order, in_order) = bounded::<Receiver<Deflated>>(2 * workers);
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -80,7 +80,7 @@ pub(super) fn gzip<T>(
         let written = sink
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // The sink's error first: when it is gone, the producer only knows that nobody takes blocks.
+        // The sink's error first: without the sink, the producer only knows that its blocks are not taken.
         let gzipped = written.map_err(|error| failed("write the tarball", error))?;
         Ok((produced?, gzipped))
     })
@@ -162,7 +162,7 @@ fn deflate_blocks(work: &Receiver<Job>, level: u32) {
         let mut crc = Crc::new();
         crc.update(&block);
         let bytes = deflate(&mut deflater, &block, is_last);
-        // Nobody waits for it any more: the sink failed and has said why.
+        // The block is not wanted any more: the sink failed and has said why.
         let _ = done.send(Deflated {
             bytes,
             crc,
@@ -196,7 +196,7 @@ fn deflate(deflater: &mut Compress, block: &[u8], is_last: bool) -> Vec<u8> {
     }
 }
 
-/// Writes the blocks in order. When the producer gives up midway the stream just ends, unfinished.
+/// Writes the blocks in order. If the producer fails midway, the stream ends incomplete.
 fn write_stream(
     mut out: impl Write,
     in_order: &Receiver<Receiver<Deflated>>,

@@ -1,13 +1,13 @@
 //! `.slugignore`: which files of an app's directory stay out of its slug.
 //!
-//! The patterns are gitignore's, read from the one file at the root, with Heroku's difference: there
-//! is no `!` negation (facts, section 9). A line that begins with `!` is passed over and the caller
-//! is told, since whoever wrote it expects a file that will be missing. Whatever the patterns say,
-//! nothing named `.git` is packed, at any depth: history is no part of an app, and the `.git` file of
-//! a submodule points at what is not there. The `.slugignore` itself is packed like any other file.
+//! The patterns are gitignore's, read from the one file at the root, with Heroku's difference: there is no `!` negation
+//! (facts, section 9). A line that begins with `!` is skipped with a warning, since its author expects a file that will
+//! be missing. Whatever the patterns say, nothing named `.git` is packed, at any depth: history is no part of an app,
+//! and the `.git` file of a submodule points at what is not there. The `.slugignore` itself is packed like any other
+//! file.
 //!
-//! A `.env` is what its author has on this machine, secrets among it, unless they share it with the app's source. Its
-//! `.gitignore` tells: what is kept out of the one is kept out of the other.
+//! A `.env` belongs to its author's machine and may have secrets, unless it is part of the app's source. The
+//! `.gitignore` decides: a `.env` that git ignores is not packed either.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -32,12 +32,12 @@ const DOT_ENV: &str = ".env";
 /// The largest `.slugignore`, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The patterns of one app's directory.
+/// The ignore patterns of one app's directory.
 #[derive(Debug)]
 pub(super) struct SlugIgnore {
     patterns: Gitignore,
     without_dot_env: bool,
-    /// What the author of the file should know, one line each.
+    /// Warnings for the file's author, one line each.
     pub(super) warnings: Vec<String>,
 }
 
@@ -57,14 +57,14 @@ impl SlugIgnore {
         Ok(rules)
     }
 
-    /// Leaves a `.env` out if `gitignore` does, and says what becomes of it.
+    /// Ignores a `.env` if `gitignore` does, with a warning.
     fn look_at_dot_env(&mut self, gitignore: &[u8]) {
         if self.ignores(DOT_ENV.as_bytes(), false) {
             return;
         }
         let mut builder = GitignoreBuilder::new("");
         for line in String::from_utf8_lossy(gitignore).lines() {
-            // What makes no sense to us may make some to git; it is not our file.
+            // A pattern that is not understood here is skipped: the file is git's.
             let _ = builder.add_line(None, &classes::spelled_out(line).unwrap_or_default());
         }
         self.without_dot_env = builder
@@ -89,7 +89,7 @@ impl SlugIgnore {
             );
         }
         let text = std::str::from_utf8(text).ok();
-        // UTF-16 without a mark is UTF-8 as well, of letters with nothing in between.
+        // UTF-16 without a byte order mark can be valid UTF-8, with NULs between the letters.
         let text = text.filter(|text| !text.contains('\0'));
         let text = text.ok_or_else(|| UserError::new(format!("`{NAME}` is not UTF-8")))?;
         let mut builder = GitignoreBuilder::new("");
@@ -105,7 +105,7 @@ impl SlugIgnore {
                 let added = builder.add_line(None, &spelled_out);
                 added.map(drop).map_err(|error| error.to_string())
             });
-            // As git has it.
+            // As in git.
             if let Err(why) = added {
                 warnings.push(format!(
                     "{NAME} line {number}, `{line}`, matches nothing: {why}"
@@ -122,7 +122,7 @@ impl SlugIgnore {
         })
     }
 
-    /// Whether the entry at `path`, relative to the root, stays out. Its parents were asked before.
+    /// Whether the entry at `path`, relative to the root, is ignored. The caller has asked for its parents before.
     pub(super) fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next();
         name == Some(b".git")
@@ -134,7 +134,7 @@ impl SlugIgnore {
     }
 }
 
-/// The beginning of a file in the app's directory, up to a little more than it may have. None if there is no such file.
+/// The beginning of a file in the app's directory, up to one byte more than is allowed. None if there is no such file.
 fn read(root: BorrowedFd<'_>, name: &str) -> std::io::Result<Option<Vec<u8>>> {
     // NONBLOCK: should it be a FIFO, opening must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -144,7 +144,7 @@ fn read(root: BorrowedFd<'_>, name: &str) -> std::io::Result<Option<Vec<u8>>> {
             std::fs::File::from(file)
                 .take(MAX_BYTES + 1)
                 .read_to_end(&mut text)?;
-            // Editors on Windows put a byte order mark there; it is no part of the first pattern, to git neither.
+            // Editors on Windows write a byte order mark; it is no part of the first pattern, as in git.
             if text.starts_with(BOM) {
                 text.drain(..BOM.len());
             }

@@ -1,8 +1,8 @@
 //! Inflating on a thread of its own: the tar stream of a slug, a chunk at a time.
 //!
-//! A few buffers go round between the thread that inflates and the one that unpacks, so each may be
-//! a little ahead and neither far. What is wrong with the gzip is said here; how much it may inflate
-//! to is watched by the reader, [`Members`](super::members::Members). Used by unpacking.
+//! A few buffers circulate between the thread that inflates and the one that unpacks, which bounds how far one is
+//! ahead. Errors of the gzip stream arise here; the reader, [`Members`](super::members::Members), bounds how much is
+//! inflated. Used by unpacking.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
@@ -17,7 +17,7 @@ const CHUNK: usize = 256 * 1024;
 
 const CHUNKS: usize = 8;
 
-/// The reader's end. Dropping it ends the other one.
+/// The reader's end. Dropping it ends the [`Inflater`].
 #[derive(Debug)]
 pub(super) struct Inflated {
     chunks: Receiver<io::Result<Vec<u8>>>,
@@ -26,14 +26,14 @@ pub(super) struct Inflated {
     used: usize,
 }
 
-/// What the inflating thread runs.
+/// The end of the thread that inflates: see [`run`](Self::run).
 #[derive(Debug)]
 pub(super) struct Inflater {
     chunks: Sender<io::Result<Vec<u8>>>,
     spent: Receiver<Vec<u8>>,
 }
 
-/// Both ends.
+/// A connected pair of both ends.
 pub(super) fn inflater() -> (Inflater, Inflated) {
     let (to_reader, chunks) = bounded(CHUNKS);
     let (spent, to_inflater) = bounded(CHUNKS);
@@ -57,10 +57,10 @@ pub(super) fn inflater() -> (Inflater, Inflated) {
 }
 
 impl Inflater {
-    /// Inflates `tarball` to its end, its first error, or until nobody reads any more.
+    /// Inflates `tarball` to its end, its first error, or until the reader's end is dropped.
     pub(super) fn run(self, tarball: impl Read) {
         if let Err(error) = self.inflate(BufReader::with_capacity(CHUNK, tarball)) {
-            // Nobody may be left to hear it.
+            // The reader may be gone.
             let _ = self.chunks.send(Err(error));
         }
     }
@@ -97,7 +97,7 @@ impl Inflater {
     }
 }
 
-/// Looks at the first byte ahead; that there is one is for the decoder to say.
+/// An error with the text `otherwise` if the first byte is not gzip's; the decoder reports an empty stream.
 fn expect_gzip(tarball: &mut impl BufRead, otherwise: &'static str) -> io::Result<()> {
     match tarball.fill_buf()? {
         [] | [0x1f, ..] => Ok(()),
@@ -106,7 +106,7 @@ fn expect_gzip(tarball: &mut impl BufRead, otherwise: &'static str) -> io::Resul
 }
 
 impl Inflated {
-    /// The bytes at hand, at least one unless the stream is at its end.
+    /// The inflated bytes that are next, at least one unless the stream is at its end.
     pub(super) fn fill(&mut self) -> anyhow::Result<&[u8]> {
         if self.used == self.chunk.len() {
             let next = match self.chunks.recv() {
@@ -116,14 +116,14 @@ impl Inflated {
             let spent = std::mem::replace(&mut self.chunk, next);
             self.used = 0;
             if !spent.is_empty() {
-                // The inflater is gone once it has come to the end.
+                // The inflater may have ended.
                 let _ = self.spent.send(spent);
             }
         }
         Ok(&self.chunk[self.used..])
     }
 
-    /// Passes over `count` of the bytes at hand.
+    /// Takes `count` bytes off what [`fill`](Self::fill) showed.
     pub(super) fn consume(&mut self, count: usize) {
         self.used += count;
         debug_assert!(self.used <= self.chunk.len());
@@ -133,7 +133,7 @@ impl Inflated {
 fn explain(error: &io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => bad_slug("the gzip stream is truncated"),
-        // What flate2 says of anything that deflate or gzip do not allow.
+        // The kind that flate2 gives all errors in the data.
         ErrorKind::InvalidInput => bad_slug(format!("the gzip stream is corrupt ({error})")),
         ErrorKind::InvalidData => bad_slug(error),
         _ => UserError::new(format!("cannot read the slug: {error}")).into(),

@@ -1,5 +1,5 @@
-//! Files that are kept in Git LFS, and of which a folder or a pushed commit has only the pointers: a program that opens one
-//! finds three lines of text. Called by packing, which says so.
+//! Finds files of Git LFS of which a folder or a pushed commit has only the pointer: a program that opens one finds
+//! three lines of text. Called by packing, which warns about them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,20 +11,20 @@ use super::pack::is_file;
 use super::shown;
 use super::walk::Entry;
 
-/// How a pointer begins, and its greatest size in bytes (the specification of Git LFS).
+/// The beginning of a pointer, and its greatest size in bytes (the specification of Git LFS).
 const BEGINS: &[u8] = b"version https://git-lfs.github.com/spec/v";
 const POINTER: i64 = 1024;
 
 /// How much of a `.gitattributes` is read, in bytes.
 const MOST: u64 = 64 * 1024;
 
-/// One line for all pointers among the entries of a slug; none where no `.gitattributes` speaks of Git LFS.
+/// A warning about all pointers among the entries of a slug; None if there are none, or no `.gitattributes` mentions Git LFS.
 pub fn pointers(root: BorrowedFd<'_>, entries: &[Entry]) -> Option<String> {
     let begin = |entry: &Entry, most: u64| {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut bytes = Vec::new();
         let file = openat(root, entry.path.as_slice(), flags, Mode::empty());
-        // What cannot be read is an error of packing itself.
+        // A file that cannot be read is an error of packing itself.
         if let Ok(file) = file {
             let _ = File::from(file).take(most).read_to_end(&mut bytes);
         }

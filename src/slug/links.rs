@@ -1,23 +1,23 @@
-//! Symlinks of an app's folder that will lead nowhere in a dyno, where the folder is `/app` and what was beside it is not.
+//! Symlinks of an app's folder that will be broken in a dyno, where the folder is `/app` and its siblings do not exist.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-/// How many symlinks the kernel follows on the way of one path.
+/// How many symlinks the kernel follows in resolving one path.
 const MAX_HOPS: usize = 40;
 
-/// The symlinks of an app's folder: what each says, by its path in the folder.
+/// The symlinks of an app's folder: the target of each, by its path in the folder.
 #[derive(Debug, Default)]
 pub(super) struct Links(BTreeMap<Vec<u8>, Vec<u8>>);
 
 /// Where a symlink leads in a dyno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// To this path below `/app`, which is none itself; nothing need be there.
+    /// To this path below `/app`, which is no symlink itself, and need not exist.
     InApp(Vec<u8>),
-    /// To this absolute path; what symlinks there are on its way outside of `/app` is not looked at.
+    /// To this absolute path; symlinks on its way outside of `/app` are not followed.
     Outside(PathBuf),
 }
 
@@ -28,17 +28,17 @@ impl FromIterator<(Vec<u8>, Vec<u8>)> for Links {
 }
 
 impl Links {
-    /// Each symlink's path, and what it says.
+    /// Each symlink's path and target.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter().map(|(path, target)| (&**path, &**target))
     }
 
-    /// What the symlink at `path` says.
+    /// The target of the symlink at `path`.
     pub(super) fn target(&self, path: &[u8]) -> Option<&[u8]> {
         self.0.get(path).map(Vec::as_slice)
     }
 
-    /// Where the symlink at `path` leads in a dyno, whose `/app` the folder is. None if it leads round in a circle.
+    /// Where the symlink at `path` leads in a dyno, in which the folder is `/app`. None if it leads in a circle.
     pub(super) fn place(&self, path: &[u8]) -> Option<Place> {
         let parts = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|&byte| byte == b'/')
@@ -82,7 +82,7 @@ impl Links {
     }
 }
 
-/// The path below `/app` that these names make.
+/// The path below `/app` with these components.
 fn below_app(names: &[Vec<u8>]) -> Option<Vec<u8>> {
     let (first, rest) = names.split_first()?;
     (first == b"app").then(|| rest.join(&b'/'))
@@ -91,20 +91,20 @@ fn below_app(names: &[Vec<u8>]) -> Option<Vec<u8>> {
 /// A symlink that leads out of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadsOut {
-    /// Where it is in the folder.
+    /// Its path in the folder.
     pub path: PathBuf,
-    /// What it says.
+    /// Its target, as written in the link.
     pub target: PathBuf,
-    /// Where that is in a dyno.
+    /// The absolute path that the target means in a dyno.
     pub place: PathBuf,
-    /// It goes up and out of the folder, and so means one place here and another in a dyno.
+    /// The target is relative and leaves the folder, so it means different places here and in a dyno.
     pub strays: bool,
 }
 
 /// How many links are named at most.
 const SHOWN: usize = 5;
 
-/// A line for each link that leads where no dyno can follow, for whoever deploys the folder they are in.
+/// A warning for each link that is broken in a dyno, for the user who deploys the folder.
 pub fn told(links: &[LeadsOut]) -> Vec<String> {
     let path = |path: &Path| super::shown(path.as_os_str().as_encoded_bytes());
     let line = |link: &LeadsOut| {
@@ -122,15 +122,14 @@ pub fn told(links: &[LeadsOut]) -> Vec<String> {
     lines
 }
 
-/// The symlink at `path` if it leads out of the folder, which is `root` here: perhaps to what a dyno has as well.
-/// `root` is absolute.
+/// The symlink at `path` if it leads out of the folder `root`, perhaps to a file that a dyno has, too. `root` is absolute.
 pub(super) fn leads_out(root: &Path, links: &Links, path: &[u8]) -> Option<LeadsOut> {
     let Place::Outside(place) = links.place(path)? else {
         return None;
     };
     let target = Path::new(OsStr::from_bytes(links.target(path)?));
     let path = Path::new(OsStr::from_bytes(path));
-    // Above the root of all there is nothing: what is left stays out.
+    // `..` above `/` stays outside.
     let here = normalized(&root.join(path.parent()?), target);
     let here = here.unwrap_or_else(|| PathBuf::from("/"));
     Some(LeadsOut {
@@ -141,7 +140,7 @@ pub(super) fn leads_out(root: &Path, links: &Links, path: &[u8]) -> Option<Leads
     })
 }
 
-/// The path that `target` is from the folder `from`, without looking at any file.
+/// The path of `target`, seen from the folder `from`, without looking at any file.
 fn normalized(from: &Path, target: &Path) -> Option<PathBuf> {
     let mut at = from.to_owned();
     for part in target.components() {

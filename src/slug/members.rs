@@ -1,10 +1,9 @@
 //! The members of a tarball, one after the other, with bounded memory.
 //!
-//! Reads what GNU tar, POSIX pax and the old formats write: long names and targets by GNU members or
-//! pax records, sizes beyond the header. Numbers and fields of a header are the `tar` crate's
-//! business; its archive reader is not used, because it reads a long name of any length into memory.
-//! Sparse files and multi-volume archives are refused. Whether a member's name is acceptable is
-//! decided by [`unpack`](super::unpack).
+//! Reads what GNU tar, POSIX pax and the old formats write: long names and targets by GNU members or pax records, sizes
+//! beyond the header. The `tar` crate parses the fields of a header; its archive reader is not used, because it reads a
+//! long name of any length into memory. Sparse files and multi-volume archives are refused. Whether a member's name is
+//! acceptable is decided by [`unpack`](super::unpack).
 
 use tar::{EntryType, Header};
 
@@ -13,15 +12,15 @@ use super::{Limits, bad_slug, over_limit};
 
 const RECORD: usize = 512;
 
-/// The most bytes of one pax header. Its long values are extended attributes, which we ignore.
+/// The most bytes of one pax header. Its long values are extended attributes, which are ignored.
 const MAX_PAX_BYTES: u64 = 1024 * 1024;
 
 /// One file, directory or link. Its contents are read with [`Members::contents`].
 #[derive(Debug)]
 pub(super) struct Member {
-    /// As written in the tarball, not checked in any way.
+    /// The name as written in the tarball, unchecked.
     pub(super) name: Vec<u8>,
-    /// Of a symlink or hard link; otherwise without meaning.
+    /// The target of a symlink or hard link; otherwise unused.
     pub(super) target: Vec<u8>,
     pub(super) kind: EntryType,
     pub(super) mode: u32,
@@ -30,7 +29,7 @@ pub(super) struct Member {
     pub(super) size: u64,
 }
 
-/// What members before a member said about it.
+/// The values that preceding extension members give for a member.
 #[derive(Debug, Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -38,14 +37,14 @@ struct Extensions {
     size: Option<u64>,
 }
 
-/// The reader.
+/// Reads the members of a tarball: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Members<'a> {
     stream: Inflated,
     limits: &'a Limits,
-    /// Bytes of the stream that were taken.
+    /// Bytes of the stream that were consumed.
     position: u64,
-    /// Of the current member: contents, then padding.
+    /// Bytes of the current member that are left: contents, then padding.
     contents_left: u64,
     padding_left: u64,
 }
@@ -61,15 +60,15 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The next member. `None` is the end, and then everything up to the end of the gzip stream was
-    /// read, with its checksum.
+    /// The next member. `None` at the end, after everything up to the end of the gzip stream was read and its checksum
+    /// was right.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Member>> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_rest()?;
             let start = self.position;
             let Some(record) = self.record()? else {
-                // GNU tar does not insist on the two empty records either; gzip guards the end.
+                // As in GNU tar, the two empty records need not be there: gzip's checksum proves that the stream is complete.
                 return if start > 0 {
                     Ok(None)
                 } else {
@@ -114,7 +113,7 @@ impl<'a> Members<'a> {
                 let text = self.take_contents(MAX_PAX_BYTES, "bytes in one pax header")?;
                 extensions.read_pax(&text)?;
             } else if kind.is_pax_global_extensions() {
-                // `git archive` puts the commit there. Defaults for names and sizes nobody writes.
+                // `git archive` puts the commit there. No known program writes defaults for names and sizes.
             } else {
                 return Ok(Some(Member {
                     name: extensions
@@ -128,7 +127,7 @@ impl<'a> Members<'a> {
                     }),
                     kind,
                     mode: header.mode().map_err(bad_number)?,
-                    // A time before 1970 is not worth an error.
+                    // A time before 1970 becomes 0.
                     mtime: header.mtime().unwrap_or(0),
                     size,
                 }));
@@ -151,7 +150,7 @@ impl<'a> Members<'a> {
         Ok(&piece[..count])
     }
 
-    /// Passes over `count` bytes of what [`contents`](Self::contents) showed.
+    /// Takes `count` bytes off what [`contents`](Self::contents) showed.
     pub(super) fn consume(&mut self, count: usize) {
         self.stream.consume(count);
         self.contents_left -= count as u64;

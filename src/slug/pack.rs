@@ -1,10 +1,10 @@
 //! Packing: an app's directory becomes a slug.
 //!
-//! The tarball says nothing about the machine it was made on. Members are sorted bytewise by path,
-//! have no owner, and keep only their permission bits; a hard link is stored as the file it is. Files have
-//! [times](super::times), since these are content to caches, directories and symlinks a fixed one. So the same tree
-//! gives the same digest anywhere, at one level and with one version of the compressor, and deploying it again costs
-//! nothing. Names that do not fit into a tar header are stored as GNU tar does it. Called by the CLI.
+//! The tarball does not depend on the machine it is made on. Members are sorted bytewise by path, have no owner, and
+//! keep only their permission bits; a hard link is stored as a file. Files have [times](super::times), since caches
+//! depend on them; directories and symlinks have a fixed one. So a tree has one digest on every machine, for one gzip
+//! level and one version of the compressor, and deploying it again uploads nothing. Names that do not fit into a tar
+//! header are stored as GNU tar does it. Called by the CLI.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ use super::walk::{Entry, open_root, walk};
 use super::{Limits, SlugId, failed, over_limit, shown};
 use crate::error::UserError;
 
-/// The time of what is no file, 1985-10-26 08:15 UTC: the one that npm gives its packages.
+/// The time of directories and symlinks, 1985-10-26 08:15 UTC, as npm gives it to its packages.
 const FIXED_TIME: u64 = 499_162_500;
 
 /// The end of a tarball.
@@ -41,18 +41,18 @@ pub struct Packed {
     pub content_bytes: u64,
     /// Bytes of the tarball.
     pub packed_bytes: u64,
-    /// What was left out although nobody asked for it, one line each.
+    /// Warnings about files that were left out without being ignored, one line each.
     pub warnings: Vec<String>,
     /// Symlinks that lead out of the directory.
     pub leads_out: Vec<LeadsOut>,
-    /// What it names as needed and does not hold, one line each.
+    /// Warnings about dependencies that it names and does not hold, one line each.
     pub uninstalled: Vec<String>,
 }
 
 /// How far packing has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of file contents taken in.
+    /// Bytes of file contents that were read.
     pub done: u64,
     /// Bytes of file contents altogether.
     pub total: u64,
@@ -77,8 +77,8 @@ pub fn pack(
 /// `progress` is called on this thread, after every file and every MiB of a larger one.
 ///
 /// # Errors
-/// Something cannot be read or written, changes while it is packed, or passes one of the `limits`.
-/// What was written until then is no slug.
+/// A file cannot be read or written, changes while it is packed, or passes one of the `limits`. What was written until
+/// then is no slug.
 pub fn pack_dated(
     dir: &Path,
     times: &Times<'_>,
@@ -105,7 +105,7 @@ pub fn pack_dated(
     Ok(packed)
 }
 
-/// Packs a slug's tree once more, all of it, with other times for its files; None if they have the `times` already.
+/// Packs all of a slug's tree again, with other times for its files; None if they have the `times` already.
 ///
 /// # Errors
 /// As [`pack_dated`].
@@ -172,7 +172,7 @@ fn pack_listed(
         leads_out: Vec::new(),
     };
     let ((), gzipped) = gzip(out, level, |blocks| {
-        // The root's own mode tells how the directory was made, not what the app is.
+        // The root's mode is not kept: it depends on how the directory was made.
         append_header(blocks, EntryType::Directory, b"./app/", b"", 0o755, 0)?;
         for entry in &entries {
             packer.append(blocks, entry)?;
@@ -194,7 +194,7 @@ fn pack_listed(
     })
 }
 
-/// The entries to pack, in order, and a warning for each that no slug can hold.
+/// The entries to pack, in order, and a warning for each entry that a slug cannot hold.
 fn list(
     root: BorrowedFd<'_>,
     skips: impl Fn(&[u8], bool) -> bool,
@@ -255,7 +255,7 @@ struct Packer<'a> {
     limits: &'a Limits,
     progress: &'a mut dyn FnMut(Progress),
     at: Progress,
-    /// Where the root is.
+    /// The root's path.
     place: PathBuf,
     leads_out: Vec<LeadsOut>,
 }
@@ -277,7 +277,7 @@ impl Packer<'_> {
             }
             _ => {
                 let size = entry.stat.st_size as u64;
-                // Before the contents are read, not after: it may be the one file of a terabyte.
+                // Checked before the contents are read: it may be a file of a terabyte.
                 self.limits.check_bytes(blocks.bytes() + size)?;
                 let mut header = header(EntryType::Regular, mode, size);
                 header.set_mtime(self.clock.of(entry));
@@ -297,7 +297,7 @@ impl Packer<'_> {
     ) -> anyhow::Result<()> {
         let unreadable =
             |error: std::io::Error| failed(format_args!("read `{}`", shown(&entry.path)), error);
-        // Should another kind of file have taken its place: a symlink is refused, a FIFO not waited for.
+        // If another kind of file has taken its place, a symlink is refused and a FIFO is not waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(self.root, entry.path.as_slice(), flags, Mode::empty())
             .map_err(|error| unreadable(error.into()))?;
@@ -323,7 +323,7 @@ impl Packer<'_> {
     }
 }
 
-/// The header of a member that is no file, preceded by its name and target where they do not fit into it.
+/// Writes the header of a member that is no file, preceded by its name and target if they do not fit into it.
 fn append_header(
     blocks: &mut Blocks,
     kind: EntryType,
@@ -364,7 +364,7 @@ fn append(
     blocks.write(header.as_bytes())
 }
 
-/// A member before a member, which holds the name that is too long for the latter's header.
+/// Writes a GNU extension member with a name or target that is too long for the next member's header.
 fn append_long(blocks: &mut Blocks, kind: EntryType, text: &[u8]) -> std::io::Result<()> {
     let size = text.len() as u64 + 1;
     append_header(blocks, kind, b"././@LongLink", b"", 0, size)?;
@@ -373,14 +373,14 @@ fn append_long(blocks: &mut Blocks, kind: EntryType, text: &[u8]) -> std::io::Re
     pad(blocks, size)
 }
 
-/// Copies as much of `text` as fits; whether that was all.
+/// Copies as much of `text` as fits; false if it does not fit whole.
 fn fit(field: &mut [u8], text: &[u8]) -> bool {
     let count = text.len().min(field.len());
     field[..count].copy_from_slice(&text[..count]);
     count == text.len()
 }
 
-/// A member's contents fill whole records of 512 bytes.
+/// Pads a member's contents to whole records of 512 bytes.
 fn pad(blocks: &mut Blocks, size: u64) -> std::io::Result<()> {
     blocks.write(&[0; 511][..(size.next_multiple_of(512) - size) as usize])
 }

@@ -1,4 +1,4 @@
-//! The Procfile inside a ready slug: for one made elsewhere, it says what the slug can run.
+//! The Procfile inside a packed slug, which gives the process types of a slug that was made elsewhere.
 
 use std::fs;
 use std::io::Read;
@@ -10,11 +10,11 @@ use super::inflate::inflater;
 use super::members::Members;
 use crate::model::procfile::MAX_BYTES;
 
-/// The Procfile of a tarball, if it has one; a little more than a Procfile may have of a larger one, so that it is
-/// noticed. Whether all the rest is a slug is found when it is unpacked.
+/// The Procfile of a tarball, if it has one; of one that is too large, one byte more than is allowed. The rest of the
+/// tarball is checked when it is unpacked.
 ///
 /// # Errors
-/// It is no gzipped tar as far as it was read, or passes one of the bounds.
+/// The tarball is no gzipped tar as far as it was read, or passes one of the bounds.
 pub fn procfile_of(tarball: impl Read + Send) -> anyhow::Result<Option<Vec<u8>>> {
     let limits = Limits::default();
     let (inflater, inflated) = inflater();
@@ -24,7 +24,7 @@ pub fn procfile_of(tarball: impl Read + Send) -> anyhow::Result<Option<Vec<u8>>>
     })
 }
 
-/// Where a person may have put a Procfile that is not at the root.
+/// A file that may be meant as the Procfile, where the root has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Elsewhere {
     /// At the root, under this name.
@@ -33,7 +33,7 @@ pub enum Elsewhere {
     Below(PathBuf),
 }
 
-/// How many entries of a folder are looked at: the answer is a courtesy.
+/// How many entries of a folder are looked at: the answer only makes a hint.
 const GLANCE: usize = 1000;
 
 /// Looks for the Procfile of a root that has none: under a name that differs in case, or has an ending, or in a folder
@@ -50,7 +50,7 @@ pub fn procfile_elsewhere(root: &Path) -> Option<Elsewhere> {
         .partition(|(_, kind)| kind.is_dir());
     let is_meant = |name: &str| {
         let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
-        // One of that very name is no file.
+        // An entry named `Procfile` exactly is a directory or the like.
         stem.eq_ignore_ascii_case("Procfile") && name != "Procfile" && !name.ends_with(".dev")
     };
     let named = others.into_iter().map(|(name, _)| name);
@@ -62,7 +62,7 @@ pub fn procfile_elsewhere(root: &Path) -> Option<Elsewhere> {
     below.min().map(Elsewhere::Below)
 }
 
-/// Takes the members, whose end is the inflater's too.
+/// Finds the Procfile. Takes the members, so that the inflater ends when this returns.
 fn find(mut members: Members<'_>, limits: &Limits) -> anyhow::Result<Option<Vec<u8>>> {
     let mut seen = 0;
     while let Some(member) = members.next()? {

@@ -1,8 +1,9 @@
-//! A source tarball: what somebody else packed in their own way, unpacked for a build.
+//! A source tarball, packed by any program, unpacked for a build.
 //!
-//! Code hosts put everything below one folder named after the commit; `git archive` and `tar` need not. So a folder that
-//! is all there is at the top means itself. Files that the build reads by name (`Procfile`, `.slugignore`) may be symlinks
-//! to others of the tree, but to nothing outside: what they say is shown to whoever sent the tarball. Called by builds.
+//! Code hosts put everything below one folder named after the commit; `git archive` and `tar` need not. So a folder
+//! that is the only entry at the top is taken as the root. Files that the build reads by name (`Procfile`,
+//! `.slugignore`) may be symlinks to others of the tree, but not out of it: their contents are shown to the client that
+//! sent the tarball. Called by builds.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -12,7 +13,7 @@ use super::unpack::unpack_source;
 use super::{BAD_SLUG, Limits, failed};
 use crate::error::UserError;
 
-/// Files that packing reads for what they say.
+/// Files whose contents packing reads.
 const READ_BY_PACKING: [&str; 2] = [".slugignore", ".gitignore"];
 
 /// An unpacked source.
@@ -22,11 +23,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// Unpacks `tarball` into `dest`, a directory that does not exist yet, whose parents are nobody else's to change.
+    /// Unpacks `tarball` into `dest`, a directory that does not exist yet, whose parents no other user can change.
     ///
     /// # Errors
-    /// The tarball cannot be read or makes no sense, passes one of the `limits`, cannot be written, or has a symlink out
-    /// of itself where a file is to be read. Then nothing is left.
+    /// The tarball cannot be read or is not valid, passes one of the `limits`, cannot be written, or has a symlink out
+    /// of the tree where a file is to be read. Then nothing is left.
     pub fn unpack(tarball: impl Read + Send, dest: &Path, limits: &Limits) -> anyhow::Result<Self> {
         unpack_source(tarball, dest, limits).map_err(of_source)?;
         let unpacked = Self::at(dest);
@@ -46,7 +47,7 @@ impl Source {
             _ => None,
         };
         let root = match only {
-            // Not of a symlink: that would be another file's.
+            // The entry's own type, not that of a symlink's target.
             Some(entry) if entry.file_type().map_err(unreadable)?.is_dir() => entry.path(),
             _ => dest,
         };
@@ -65,7 +66,7 @@ impl Source {
     /// The beginning of a file at the root, of at most `max_bytes`. None if there is no such file.
     ///
     /// # Errors
-    /// It leads out of the source, or cannot be read.
+    /// The file is a symlink out of the source, or cannot be read.
     pub fn read(&self, name: &str, max_bytes: u64) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(path) = self.inside(name)? else {
             return Ok(None);
@@ -77,7 +78,7 @@ impl Source {
         Ok(Some(text))
     }
 
-    /// Where a file at the root really is. None if there is no such file.
+    /// The path of a file at the root, with symlinks resolved. None if there is no such file.
     fn inside(&self, name: &str) -> anyhow::Result<Option<PathBuf>> {
         let path = match self.root.join(name).canonicalize() {
             Ok(path) => path,
@@ -92,7 +93,7 @@ impl Source {
     }
 }
 
-/// The same of a source: its members need not lie anywhere.
+/// The error for a source instead of a slug.
 fn of_source(error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<UserError>() {
         Ok(error) => match error.message.strip_prefix(BAD_SLUG) {
@@ -105,7 +106,7 @@ fn of_source(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Reads on only as long as `go_on` says so.
+/// A reader `R` that ends with an error once `F` returns false.
 #[derive(Debug)]
 pub struct WhileWanted<R, F>(pub R, pub F);
 

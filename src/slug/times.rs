@@ -1,13 +1,17 @@
-//! Which time each file of a slug has.
+//! The modification time of each file of a slug.
 //!
-//! Times are content to caches. A web server tells by a page's time, or by its time and size, whether a visitor's copy
-//! of it is still good; Python tells so whether bytecode belongs to its source. So a file keeps its own time, to the
-//! second, which is what a tarball and both of those count in. Two things are done about times that would lie. At no
-//! path is anything older than in the release before, and other contents are newer than what was there. What was not
-//! there in the release before, or is reached by a symlink that said something else, may have been there earlier still:
-//! it is newer than that release itself, of which nothing can be newer. And where a source has one time for all
-//! its files, as `git archive` makes it, that one says nothing of any of them: what has not changed keeps the time that
-//! it had. A source of Python's whose bytecode names its own time keeps that, whatever was before. Called by packing.
+//! Caches depend on times. A web server decides by a page's time, or by time and size, whether a visitor's copy is
+//! still valid; Python decides so whether bytecode belongs to its source. So a file keeps its own time, in whole
+//! seconds, which is what a tarball and both of those use. Times that would mislead a cache are replaced:
+//!
+//! - At no path is a file older than in the release before, and a file with other contents is newer.
+//! - A file that was not in the release before, or is reached by a symlink with another target, may have been in an
+//!   earlier release: it gets a time after the release before, which is newer than any of its files.
+//! - If all files of a source have one time, as `git archive` makes it, that time is no information: a file that has
+//!   not changed keeps the time that it had.
+//! - A Python source whose bytecode names its own time keeps that time in any case.
+//!
+//! Called by packing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -25,27 +29,27 @@ use super::walk::{Entry, open_root, walk};
 /// Where the times of a slug's files come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times<'a> {
-    /// All files have this one, in seconds since 1970, instead of their own.
+    /// The time of all files, in seconds since 1970, instead of their own.
     pub one: Option<u64>,
-    /// What the app runs so far.
+    /// The app's release so far.
     pub before: Option<Released<'a>>,
-    /// Whether a single time that all files have says nothing of them.
+    /// Whether a time that all files share is to be ignored.
     pub one_says_nothing: bool,
 }
 
-/// A release as it matters to the times of the next one.
+/// The release before, for the times of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released<'a> {
-    /// Its slug's tree, if it is there. It may vanish meanwhile.
+    /// The tree of its slug. It may be deleted meanwhile.
     pub tree: &'a Path,
     /// When it was made, in seconds since 1970.
     pub at: u64,
 }
 
-/// What the release before has at a file's path.
+/// What the release before had at a file's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Was {
-    /// Nothing that depends on it: there is no such release, or what it has is older and may be the one or the other.
+    /// No constraint: there is no such release, or its file is older than this one.
     Older,
     /// No regular file.
     Absent,
@@ -55,8 +59,8 @@ enum Was {
     },
 }
 
-/// The time of a file whose own is `own`. `says_nothing`: that one is no more than a guess. `floor` is newer than
-/// anything that was ever released.
+/// The time of a file whose own time is `own`; with `says_nothing`, that time is ignored if possible. `floor` is newer
+/// than any file that was ever released.
 fn date(own: u64, was: Was, floor: u64, says_nothing: bool) -> u64 {
     match was {
         Was::There { mtime, same: true } if says_nothing => mtime,
@@ -67,22 +71,22 @@ fn date(own: u64, was: Was, floor: u64, says_nothing: bool) -> u64 {
     }
 }
 
-/// The times of one slug.
+/// Decides the times of one slug's files.
 #[derive(Debug)]
 pub(super) struct Clock<'a> {
     one: Option<u64>,
     before: Option<OwnedFd>,
-    /// Newer than the release before.
+    /// A time after the release before.
     floor: u64,
     says_nothing: bool,
     root: BorrowedFd<'a>,
-    /// What is reached by a symlink that was not there before or said something else.
+    /// Paths that are reached by a symlink that is new or has a new target.
     relinked: HashSet<Vec<u8>>,
     bytecode: BTreeSet<Vec<u8>>,
 }
 
 impl<'a> Clock<'a> {
-    /// For the `entries` of the directory `root`, whose symlinks are `links`.
+    /// The clock for the `entries` of the directory `root`, whose symlinks are `links`.
     pub(super) fn new(
         times: &Times<'_>,
         root: BorrowedFd<'a>,
@@ -153,7 +157,7 @@ impl<'a> Clock<'a> {
         if own > mtime && !self.says_nothing {
             return Was::Older;
         }
-        // What cannot be read is taken for changed: then it is fetched once more, and no harm is done.
+        // A file that cannot be read counts as changed: at worst, visitors fetch it once more.
         let same = stat.st_size == entry.stat.st_size
             && open_beneath(self.root, &entry.path)
                 .is_some_and(|(ours, _)| are_alike(file, ours).unwrap_or(false));
@@ -170,7 +174,7 @@ impl<'a> Clock<'a> {
                 || folders.any(|folder| self.relinked.contains(folder)))
     }
 
-    /// Whether there is bytecode of the source at `path` that is good as long as the source's time is `own`.
+    /// Whether there is bytecode for the source at `path` that names `own` as the source's time.
     fn bytecode_names(&self, path: &[u8], own: u64) -> bool {
         let Some(stem) = path.strip_suffix(b"py") else {
             return false;
@@ -184,7 +188,7 @@ impl<'a> Clock<'a> {
         compiled
             .take_while(|path| path.starts_with(&begin))
             .any(|path| {
-                // A magic number, flags that are 0 if a time follows, that time, the source's size.
+                // A magic number, flags that are 0 if a time follows, the source's time and its size.
                 let mut header = [0; 16];
                 let file = open_beneath(self.root, path).map(|(file, _)| File::from(file));
                 file.is_some_and(|mut file| file.read_exact(&mut header).is_ok())
@@ -194,12 +198,12 @@ impl<'a> Clock<'a> {
     }
 }
 
-/// A time that no file of the release of the `tree` has, made at `at`, and none of an earlier one. A few may be a little
-/// newer than their release, if several came about within one second.
+/// A time newer than that of any file in the `tree` of the release made at `at`, or in an earlier release. (Files can
+/// be a little newer than their release, if several releases were made within one second.)
 fn floor(tree: BorrowedFd<'_>, at: u64) -> u64 {
     const LITTLE: u64 = 60;
     let mut newest = at;
-    // What cannot be walked counts as far as it was.
+    // A walk that fails counts as far as it came.
     let _ = walk(
         tree,
         |_, _| false,
@@ -215,19 +219,19 @@ fn floor(tree: BorrowedFd<'_>, at: u64) -> u64 {
     newest.saturating_add(1)
 }
 
-/// A file's time in whole seconds. One before 1970 is no time that a slug can hold.
+/// A file's time in whole seconds; 0 for one before 1970, which a slug cannot hold.
 fn seconds(stat: &Stat) -> u64 {
     u64::try_from(stat.st_mtime).unwrap_or(0)
 }
 
-/// Opens a regular file, and follows no symlink on the way: a tree may hold some that lead anywhere.
+/// Opens a regular file below `root` without following symlinks, which may lead anywhere.
 fn open_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Option<(OwnedFd, Stat)> {
     let file = enter(root, path, OFlags::RDONLY)?;
     let stat = fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some((file, stat))
 }
 
-/// What the symlink at `path` says; None if there is none. None is followed on the way.
+/// The target of the symlink at `path`; None if there is none. No symlink on the way is followed.
 fn link_beneath(root: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
     let link = enter(root, path, OFlags::PATH)?;
     Some(readlinkat(&link, c"", Vec::new()).ok()?.into_bytes())

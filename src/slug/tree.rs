@@ -1,10 +1,9 @@
-//! The tree that a tarball is unpacked into, which nothing written to it can leave.
+//! The tree that a tarball is unpacked into; no member can be written outside of it.
 //!
-//! Every name is resolved from the descriptor of the directory it lies in, one component at a time
-//! and without following symlinks; the way there stays open, since members of one directory mostly
-//! follow each other. What exists under a name gives way to what comes later, and is never written
-//! through. Names arrive here already split into components, none of them `.`, `..` or empty. Used by
-//! [`unpack`](super::unpack).
+//! Every name is resolved from the descriptor of the directory it lies in, one component at a time and without
+//! following symlinks; the directories of the last path stay open, since members of one directory mostly follow each
+//! other. A later member replaces an earlier one of its name, and is never written through it. Names arrive here
+//! already split into components, none of them `.`, `..` or empty. Used by [`unpack`](super::unpack).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +16,7 @@ use rustix::io::Errno;
 use super::remove::remove_at;
 use super::{Owner, bad_slug, failed, shown};
 
-/// Of directories that the tarball implies but does not name.
+/// The mode of directories that the tarball implies but does not name.
 const IMPLIED_MODE: u32 = 0o755;
 
 const OPEN_DIRECTORY: OFlags = OFlags::RDONLY
@@ -32,10 +31,10 @@ pub(super) type Components<'a> = [&'a [u8]];
 #[derive(Debug)]
 pub(super) struct Tree {
     root: OwnedFd,
-    /// The way to the directory used last: each component and its descriptor.
+    /// The path of the directory used last: each component and its descriptor.
     way: Vec<(Vec<u8>, OwnedFd)>,
     owner: Option<Owner>,
-    /// Directories made without being asked for by name.
+    /// How many directories were made that the tarball does not name.
     implied: u64,
 }
 
@@ -61,14 +60,14 @@ impl Tree {
         Ok(tree)
     }
 
-    /// How many directories there are that the tarball did not name.
+    /// How many directories were made that the tarball does not name.
     pub(super) fn implied(&self) -> u64 {
         self.implied
     }
 
-    /// A directory; no components mean the root. One that exists gets the mode and keeps its entries.
+    /// Makes a directory, or the root if there are no components. One that exists gets the mode and keeps its entries.
     pub(super) fn directory(&mut self, path: &Components<'_>, mode: u32) -> anyhow::Result<()> {
-        // Without these nothing could be put into it, nor could the tree be removed.
+        // Without these bits nothing could be put into it, nor could the tree be removed.
         let mode = mode | 0o700;
         let Some((name, parents)) = path.split_last() else {
             return self
@@ -91,7 +90,7 @@ impl Tree {
         Ok(())
     }
 
-    /// A new, empty file, to be written and then given to [`finish`](Self::finish).
+    /// Makes an empty file, to be written and then passed to [`finish`](Self::finish).
     pub(super) fn file(&mut self, path: &Components<'_>) -> anyhow::Result<OwnedFd> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -136,14 +135,14 @@ impl Tree {
         })
     }
 
-    /// Another name for `target`, a file (or symlink, which is not followed) of this tree.
+    /// Makes another name for `target`, a file (or symlink, which is not followed) of this tree.
     pub(super) fn hard_link(
         &mut self,
         path: &Components<'_>,
         target: &Components<'_>,
     ) -> anyhow::Result<()> {
         if path == target {
-            // Making room for the name would take the file away.
+            // The name is the target itself: replacing it would delete the file.
             return Ok(());
         }
         let no_target = || {
@@ -172,7 +171,7 @@ impl Tree {
         })
     }
 
-    /// Makes sure that what was unpacked survives a power cut.
+    /// Writes the tree to the disk, so that it survives a power failure.
     pub(super) fn sync(&self) -> rustix::io::Result<()> {
         rustix::fs::syncfs(&self.root)
     }
@@ -188,7 +187,7 @@ impl Tree {
             .map_err(|error| unpacking(path, error))
     }
 
-    /// Goes to the directory at `path`, making what is missing on the way.
+    /// Enters the directory at `path`, making missing directories on the way.
     fn enter(&mut self, path: &Components<'_>) -> anyhow::Result<()> {
         let known = self
             .way
@@ -220,7 +219,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes a directory that has no member of its own, or not yet.
+    /// Makes a directory that has no member of its own, or none yet.
     fn imply(&self, at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
         mkdirat(at, name, Mode::RWXU)?;
         let directory = openat(at, name, OPEN_DIRECTORY, Mode::empty())?;
@@ -235,17 +234,17 @@ impl Tree {
             .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd())
     }
 
-    /// Owner and mode; in this order, because chown may take bits of the mode away.
+    /// Sets owner and mode; in this order, because chown may clear bits of the mode.
     fn settle(&self, fd: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
         if let Some(Owner { uid, gid }) = self.owner {
             fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        // Not left to the umask of whoever started us.
+        // The umask must not matter.
         fchmod(fd, Mode::from_raw_mode(mode & 0o777))
     }
 }
 
-/// Calls `make`, and once more with `true` when what had the name already was removed.
+/// Calls `make`; if the name is taken, removes what has it, and calls `make` again with `true`.
 fn make_anew<T>(
     parent: BorrowedFd<'_>,
     name: &[u8],

@@ -1,8 +1,8 @@
-//! What an app's folder says it needs, and does not have: nothing installs it here.
+//! Dependencies that an app's folder names and does not hold: dyno does not install any.
 //!
-//! Other platforms run a package manager when they build. Here the host is the stack, so what is missing is noticed when a
-//! dyno starts, unless a deploy says so. Manifests at the root are read, and in the folders that commands of the Procfile
-//! go to; of all else what counts is whether it is in the slug. Called by packing.
+//! Other platforms run a package manager in a build. Here the host is the stack, so that without a warning at deploy, a
+//! missing dependency would be noticed only when a dyno starts. The manifests at the root and in the folders that the
+//! Procfile's commands `cd` to are read; for everything else only its path counts. Called by packing.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,16 +16,16 @@ use toml::de::{DeTable, DeValue};
 /// How much of a manifest is read, in bytes.
 const MOST: u64 = 1 << 20;
 
-/// How many folders are looked at beside the root.
+/// The most folders that are looked at beside the root.
 const MOST_FOLDERS: usize = 10;
 
-/// A kind of app that a package manager is for.
+/// A kind of app, by its package manager.
 struct Kind {
-    /// What says what it needs; the first one that is there is named.
+    /// The files that name its dependencies; the first that exists is named in the warning.
     manifests: &'static [&'static str],
-    /// One of these is there once it is installed in the folder.
+    /// One of these exists once the dependencies are installed in the folder.
     installed: &'static [&'static str],
-    /// What installs it there.
+    /// The command that installs them there.
     with: &'static str,
 }
 
@@ -97,8 +97,7 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// A line for each kind of dependencies that the folder `root` names and the slug, whose entries these `paths` are, does
-/// not hold.
+/// A warning for each kind of dependencies that the folder `root` names and the slug, with these `paths`, does not hold.
 pub(super) fn uninstalled<'a>(root: &Path, paths: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let mut paths: Vec<&str> = paths.filter_map(|path| str::from_utf8(path).ok()).collect();
     paths.sort_unstable();
@@ -114,7 +113,7 @@ pub(super) fn uninstalled<'a>(root: &Path, paths: impl Iterator<Item = &'a [u8]>
     missing.collect()
 }
 
-/// The folders that the commands of a Procfile go to, each with a slash behind it.
+/// The folders that the commands of a Procfile `cd` to, each with a slash at its end.
 fn entered(procfile: &str) -> BTreeSet<String> {
     let words: Vec<_> = procfile.split_whitespace().collect();
     let folders = words.windows(2).filter(|pair| pair[0] == "cd");
@@ -126,10 +125,10 @@ fn entered(procfile: &str) -> BTreeSet<String> {
     inside.map(|folder| format!("{folder}/")).collect()
 }
 
-/// What to say of one kind in the folder `below` the root, if something is.
+/// The warning about one kind in the folder `below` the root, if there is one.
 fn lacking(root: &Path, below: &str, paths: &[&str], kind: &Kind) -> Option<String> {
     let folder = root.join(below);
-    // Those in `place`, relative to it.
+    // The paths in `place`, relative to it.
     let within = |place: &str| {
         let place = format!("{below}{place}");
         let from = paths.partition_point(|path| *path < &*place);
@@ -162,7 +161,7 @@ fn lacking(root: &Path, below: &str, paths: &[&str], kind: &Kind) -> Option<Stri
             let name = path.strip_prefix("bin/").unwrap_or(path);
             !name.contains('/') && is_program(path)
         }),
-        // What begins with a dot is the package manager's own.
+        // A path that begins with a dot is the package manager's own.
         path => {
             is_there(path) && !folder.join(path).is_dir()
                 || within(&format!("{path}/")).any(|path| !path.starts_with('.'))
@@ -176,7 +175,7 @@ fn lacking(root: &Path, below: &str, paths: &[&str], kind: &Kind) -> Option<Stri
     })
 }
 
-/// Whether a manifest is there and names anything.
+/// Whether a manifest exists and names any dependency.
 fn needs_something(root: &Path, name: &str) -> bool {
     let Some(text) = read(&root.join(name)) else {
         return false;
@@ -188,7 +187,7 @@ fn needs_something(root: &Path, name: &str) -> bool {
                 let needed = package[what].as_object();
                 needed.is_some_and(|needed| !needed.is_empty())
             };
-            // What is started so as a rule comes with them.
+            // Programs that are started so usually come with the dependencies.
             names("dependencies")
                 || (names("devDependencies") && package["scripts"]["start"].is_string())
         }),
@@ -209,7 +208,7 @@ fn needs_something(root: &Path, name: &str) -> bool {
     }
 }
 
-/// What a table of TOML has under keys within each other.
+/// The value of a TOML table under a path of keys.
 fn value<'t, 'i>(table: &'t DeTable<'i>, keys: &[&str]) -> Option<&'t DeValue<'i>> {
     let (first, rest) = keys.split_first()?;
     let found = table.get(*first)?.get_ref();

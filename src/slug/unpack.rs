@@ -1,10 +1,9 @@
 //! Unpacking: a tarball of any origin becomes the tree that dynos run on, or that a slug is made of.
 //!
 //! Of a slug, members below `./app/` (or `app/`) are unpacked and others passed over, as Heroku does; of a source, all
-//! are. Nothing in the tarball is trusted: not its names, which [`Tree`] keeps inside, not its sizes, which the
-//! limits bound, not its end. It is all or nothing: after an error the destination does not exist.
-//! One thread inflates, the calling one writes, and nothing is synced before the end. Called by the
-//! server, through the [cache](super::SlugCache).
+//! are. The tarball is not trusted: [`Tree`] keeps its names inside, the limits bound its sizes, and its end is
+//! checked. After an error the destination does not exist. One thread inflates, the calling one writes, and nothing is
+//! synced before the end. Called by the server, through the [cache](super::SlugCache).
 
 use std::io::Read;
 use std::path::Path;
@@ -26,9 +25,9 @@ pub struct Unpacked {
 
 /// Unpacks `tarball` into `dest`, a directory that does not exist yet.
 ///
-/// With an `owner` everything belongs to it afterwards, which takes root. Permission bits are kept,
-/// setuid, setgid and sticky bits are not, and directories always let their owner in. Files keep
-/// their times. When it returns, the tree is on the disk.
+/// With an `owner`, which only root may give, everything belongs to it afterwards. Permission bits are kept; setuid,
+/// setgid and sticky bits are not, and directories always let their owner in. Files keep their times. When it returns,
+/// the tree is on the disk.
 ///
 /// # Errors
 /// The tarball cannot be read or is no slug, passes one of the `limits`, or the tree cannot be
@@ -46,8 +45,8 @@ pub fn unpack(
     unpack_as(Layout::Slug, tarball, dest, owner, limits, sync)
 }
 
-/// Unpacks all of `tarball`, which is no slug yet, into `dest`, a directory that does not exist yet. The same rules hold;
-/// but the tree is for a moment only, and need not be on the disk.
+/// Unpacks all of a source `tarball` into `dest`, a directory that does not exist yet, by the rules of [`unpack`], but
+/// without waiting for the disk: the tree is temporary.
 ///
 /// # Errors
 /// As [`unpack`].
@@ -124,7 +123,7 @@ fn unpack_members(
     Ok(unpacked)
 }
 
-/// Returns the bytes of its contents.
+/// Unpacks one member; returns the bytes of its contents.
 fn unpack_member(
     layout: Layout,
     member: &Member,

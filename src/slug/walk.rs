@@ -1,4 +1,4 @@
-//! The walk over an app's directory: every entry that belongs into its slug.
+//! The walk over an app's directory: every entry that belongs in its slug.
 //!
 //! One directory at a time, opened from the root's descriptor and read through its own, so no more
 //! than two descriptors are open however deep the tree is. Directories come before what is in them;
@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use super::ignore::SlugIgnore;
 use super::{Limits, failed, shown};
 
-/// One file, directory or symlink of the app, or something that can be none of these in a slug.
+/// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Relative to the root: no leading and no trailing slash.
@@ -39,8 +39,8 @@ pub(super) fn open_root(dir: &Path) -> anyhow::Result<rustix::fd::OwnedFd> {
     .map_err(|error| failed(format_args!("open `{}`", dir.display()), error))
 }
 
-/// Calls `visit` with every entry below `root` but those that `skips` (given path, and whether it is a directory), until
-/// it breaks off.
+/// Calls `visit` with every entry below `root` for which `skips` (of the path, and whether it is a directory) is false,
+/// until `visit` breaks off.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
     skips: impl Fn(&[u8], bool) -> bool,
@@ -93,18 +93,16 @@ pub(super) fn walk(
 
 /// Whether anything that a slug of `dir` would hold was changed after `time`.
 ///
-/// Contents, modes and names count, by ctime, which every change sets to the moment of it; a removed file shows in its
-/// directory. An mtime is what a program says it is, and may lie in the future for ever; so may a ctime of a clock that went
-/// ahead, which says nothing either. Looks
-/// at `max_entries` entries at most and then says no: the answer is a courtesy to the person at the
-/// terminal and must not cost them more than a moment.
+/// Contents, modes and names count, by ctime, which the kernel sets at every change; a removed file shows in its
+/// directory. A program can set an mtime to any time. A ctime in the future, of a clock that was ahead, is ignored.
+/// Looks at `max_entries` entries at most and then says no: the answer only makes a hint, and must not take long.
 ///
 /// # Errors
 /// The directory, one below it or its `.slugignore` cannot be read.
 pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> anyhow::Result<bool> {
     let root = open_root(dir)?;
     let ignore = SlugIgnore::read(root.as_fd())?;
-    // A little ahead: a file may be changed while this looks.
+    // A little in the future: a file may change during the walk.
     let soon = SystemTime::now() + Duration::from_secs(1);
     let [time, now] = [time, soon].map(|time| {
         let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
