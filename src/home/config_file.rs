@@ -17,7 +17,7 @@ impl Home {
     /// The settings file; None if there is none.
     ///
     /// # Errors
-    /// When it cannot be read, is no file of text, or too long.
+    /// When it cannot be read, is no text file, or is too long.
     pub fn config_file(&self) -> Result<Option<ConfigFile>, UserError> {
         let path = self.path().join(NAME).display().to_string();
         match self.config_text() {
@@ -31,7 +31,7 @@ impl Home {
     }
 
     fn config_text(&self) -> io::Result<String> {
-        // Opening a pipe that somebody put there must not wait for a writer.
+        // Opening must not wait if it is a FIFO.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits() as i32)

@@ -1,5 +1,5 @@
-//! Whether a server runs: it holds `server.lock` as long as it lives, and the kernel lets go of the
-//! lock when it dies, however it dies.
+//! Whether a server runs: it holds `server.lock` as long as it lives, and the kernel releases the lock when the process
+//! ends, in whichever way.
 //!
 //! The file's content, the server's pid, is for error messages alone: only the lock counts.
 
@@ -16,14 +16,14 @@ use rustix::process::{Pid, Signal};
 use super::Home;
 use crate::kernel::sys::held::Held;
 
-/// The right to be the server; given back when dropped.
+/// The lock of the state folder, held by its server; released when dropped.
 #[derive(Debug)]
 pub struct ServerLock {
     file: File,
 }
 
 impl ServerLock {
-    /// Takes the lock; None if somebody has it.
+    /// Takes the lock; None if another process has it.
     ///
     /// # Errors
     /// When the file cannot be made or written.
@@ -42,8 +42,7 @@ impl ServerLock {
         Ok(Some(lock))
     }
 
-    /// The lock as an earlier holder has left it; None if it is that of another folder, or of a file that is not there any
-    /// more.
+    /// The lock that an earlier server handed over; None if it is another folder's, or its file has been removed.
     pub fn left(fd: OwnedFd, home: &Home) -> Option<Self> {
         let file = File::from(fd);
         let (theirs, ours) = (
@@ -54,18 +53,18 @@ impl ServerLock {
         same.then_some(Self { file })
     }
 
-    /// Writes down who has the lock.
+    /// Writes this process's pid into the file.
     ///
     /// # Errors
     /// When the disk is full.
     pub fn sign(&self) -> io::Result<()> {
-        // The position in the file is shared with whoever had it before.
+        // The file position is shared with the server that handed the lock over.
         self.file.set_len(0)?;
         self.file
             .write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }
 
-    /// The lock for the next server: it is held until both are closed.
+    /// A copy for the next server: the lock is held until both are closed.
     ///
     /// # Errors
     /// When descriptors have run out.
@@ -74,16 +73,16 @@ impl ServerLock {
     }
 }
 
-/// The process that holds the lock, proven: a number alone might be another process's by now.
+/// The process that holds the lock, by a pidfd: a pid alone might be another process's by now.
 #[derive(Debug)]
 pub struct Holder {
-    /// Its number, for people.
+    /// Its pid, for messages.
     pub pid: u32,
     process: Held,
 }
 
 impl Holder {
-    /// The holder; None if nobody holds the lock, or nobody whom this user may look at.
+    /// The holder; None if no process holds the lock, or none that this user may inspect.
     ///
     /// # Errors
     /// When descriptors have run out.
@@ -97,26 +96,26 @@ impl Holder {
         let Some(process) = Held::take(number)? else {
             return Ok(None);
         };
-        // Now the number cannot change hands unseen: if that process has the lock, it is the one that was opened.
+        // The process is held by now: if the process with this pid has the lock and has not ended, it is the one that is held.
         let proven = has_lock(pid, home) && !process.has_ended_within(Duration::ZERO)?;
         Ok(proven.then_some(Self { pid, process }))
     }
 
-    /// Asks it to leave.
+    /// Asks the server to leave, by SIGTERM.
     ///
     /// # Errors
-    /// When it may not be asked. One that has left is none.
+    /// When this user may not signal it. A server that has already left is no error.
     pub fn terminate(&self) -> io::Result<()> {
         self.process.signal(Signal::TERM)
     }
 
-    /// Asks it to look after its socket, which may have been removed. By a signal that means nothing to a process that
-    /// does not wait for it, such as a server that is just starting.
+    /// Asks the server to make its socket anew, which may have been removed. The signal is one that is ignored by
+    /// default, so it does no harm to a server that is just starting.
     pub fn remind(&self) {
         let _ = self.process.signal(Signal::CONT);
     }
 
-    /// Waits until it has ended; false if it has not within `patience`.
+    /// Waits until the server has ended; false if it has not ended within `patience`.
     ///
     /// # Errors
     /// When memory has run out.
@@ -125,7 +124,7 @@ impl Holder {
     }
 }
 
-/// Whether the kernel says that process `pid` has the lock on the very file.
+/// Whether, by the kernel's list of locks, process `pid` has the lock.
 fn has_lock(pid: u32, home: &Home) -> bool {
     let (Ok(lock), Ok(fds)) = (
         std::fs::metadata(home.server_lock()),
@@ -142,7 +141,7 @@ fn has_lock(pid: u32, home: &Home) -> bool {
     })
 }
 
-/// Who held the lock last; the holder, if there is one.
+/// The pid of the server that holds the lock, or held it last.
 pub fn last_holder(home: &Home) -> Option<u32> {
     std::fs::read_to_string(home.server_lock())
         .ok()?

@@ -1,7 +1,7 @@
-//! The folder that holds all state of one host's dynos: where it is, whose it is, and the names of
-//! what the server keeps at its top. What lies inside each of them is their own rooms' business.
+//! The state folder, which holds all state of one host's dynos: where it is, which user it belongs to, and the names at
+//! its top.
 //!
-//! Command line and server both find each other through it.
+//! Command line and server find each other through it.
 
 pub mod config_file;
 pub mod lock;
@@ -17,13 +17,13 @@ use crate::slug::SlugId;
 /// The folder of the dynos' folders.
 const DYNOS: &str = "dynos";
 
-/// The mode of a folder for its owner alone.
+/// The mode of a folder that only its owner can use.
 const PRIVATE: u32 = 0o700;
 
-/// The mode of a folder that others can get through but not look into.
+/// The mode of a folder that other users can pass through but not list.
 const PASSABLE: u32 = 0o711;
 
-/// `$DYNO_HOME`, or what stands for it.
+/// The state folder: `$DYNO_HOME`, or its default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
     path: PathBuf,
@@ -33,7 +33,7 @@ impl Home {
     /// The folder of this process's user and environment, made if it is missing.
     ///
     /// # Errors
-    /// When there is no telling where it should be, when it cannot be made, or as [`open`](Self::open).
+    /// When the environment does not say where it is, when it cannot be made, or as [`open`](Self::open).
     pub fn of_process() -> anyhow::Result<Self> {
         let root = rustix::process::geteuid().is_root();
         let path = locate(|name| std::env::var_os(name), root)?;
@@ -58,7 +58,7 @@ impl Home {
             let hint = "it would be another folder wherever you are: write it from `/` on";
             return Err(UserError::new(message).hint(hint).into());
         }
-        // A root server's dynos are other users, who have to get through those above it: an image may have no `/var`.
+        // Dynos of a root server run as other users, who have to pass through the folders above; some images have no `/var`.
         for (folder, mode) in [(path.parent(), PASSABLE), (Some(path), PRIVATE)] {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(mode);
@@ -94,13 +94,13 @@ impl Home {
         &self.path
     }
 
-    /// Whether other users get through.
+    /// Whether other users can pass through the state folder.
     pub fn is_passable(&self) -> bool {
         std::fs::metadata(&self.path).is_ok_and(|folder| folder.mode() & 0o777 == PASSABLE)
     }
 
-    /// Has other users, which dynos may be, get through to the dynos' folders, or not any more. Through, and nowhere else:
-    /// everything else in here becomes private by itself.
+    /// Lets other users, as which dynos may run, pass through to the dynos' folders, or stops that. Everything else in
+    /// the state folder is made private.
     ///
     /// # Errors
     /// When modes cannot be changed.
@@ -126,44 +126,44 @@ impl Home {
         Ok(())
     }
 
-    /// What to say of a file of the state that cannot be written.
+    /// The error for a file of the state that cannot be written.
     pub fn not_written(file: &Path, error: &std::io::Error) -> UserError {
         UserError::new(format!("cannot write `{}`: {error}", file.display()))
             .hint("the state of dyno needs a disk that takes it: make it writable and make room, or set DYNO_HOME to another folder")
     }
 
-    /// The socket of the API. That it exists does not mean that somebody listens.
+    /// The path of the API's socket. It can exist without a server that listens.
     pub fn api_socket(&self) -> PathBuf {
         self.path.join("api.sock")
     }
 
-    /// The lock that says whether a server runs.
+    /// The path of the server's lock.
     pub fn server_lock(&self) -> PathBuf {
         self.path.join("server.lock")
     }
 
-    /// Why dynos are kept apart by less than namespaces, if they are and nobody asked for it; the server writes it.
+    /// The file in which the server notes why dynos do not get namespaces, if that was not configured.
     pub fn isolation_note(&self) -> PathBuf {
         self.path.join("isolation")
     }
 
-    /// What of that has been told to a person.
+    /// The file with the part of that note that has been shown to the user.
     pub fn isolation_told(&self) -> PathBuf {
         self.path.join("isolation.told")
     }
 
-    /// The tree of a slug, if it was unpacked.
+    /// The path of a slug's tree, which exists if the slug was unpacked.
     pub fn slug_tree(&self, digest: SlugId) -> PathBuf {
         self.path.join("slugs").join(digest.to_string())
     }
 
-    /// What a server that the command line has started says.
+    /// The log of a server that the command line has started.
     pub fn server_log(&self) -> PathBuf {
         self.path.join("server.log")
     }
 }
 
-/// Where the folder is, for a user with this environment.
+/// The path of the state folder for a user with this environment.
 fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf, UserError> {
     let folder = |name| {
         env(name)
@@ -189,16 +189,16 @@ fn locate(env: impl Fn(&str) -> Option<OsString>, root: bool) -> Result<PathBuf,
     }
 }
 
-/// Whether nothing in `path` would be shut away by making it private.
+/// Whether `path` is a state folder or empty, so that making it private hides no foreign file.
 fn is_ours_or_empty(path: &Path) -> std::io::Result<bool> {
     const OURS: [&str; 4] = ["server.log", "server.lock", "state.db", "api.sock"];
-    // Settings may be there before anything else.
+    // The settings may be written before anything else.
     let strange = |entry: std::io::Result<DirEntry>| match entry {
         Ok(entry) => entry.file_name() != config_file::NAME,
         Err(_) => true,
     };
     let empty = !std::fs::read_dir(path)?.any(strange);
-    // In this order: what another command makes meanwhile begins with one of these.
+    // Checked in this order, since another command may be making the state folder meanwhile.
     Ok(empty || OURS.iter().any(|name| path.join(name).exists()))
 }
 
