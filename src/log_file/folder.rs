@@ -1,4 +1,4 @@
-//! The folder of a log: which segments there are, by their names.
+//! The folder of a log, and its segments by number.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -10,18 +10,18 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// See the [module](self). Held by descriptor: what is removed and made anew under the same path is another.
+/// The folder of a log, held by a descriptor: a folder that is made anew at its path is another one.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens it; `None` if it is not there.
+    /// Opens the folder; `None` if there is none.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         found(rustix::fs::open(path, flags, Mode::empty())).map(|fd| fd.map(Self))
     }
 
-    /// Opens it, and makes it where it is missing.
+    /// Opens the folder, and makes it if it is missing.
     pub fn create(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -33,7 +33,7 @@ impl Folder {
     /// The numbers of its segments, in order.
     pub fn segments(&self) -> io::Result<Vec<u64>> {
         let Some(entries) = found(Dir::read_from(&self.0))? else {
-            // Removed while we have it open.
+            // The folder has been removed meanwhile.
             return Ok(Vec::new());
         };
         let mut numbers = Vec::new();
@@ -44,22 +44,22 @@ impl Folder {
         Ok(numbers)
     }
 
-    /// Opens a segment for reading; `None` if it is not there.
+    /// Opens a segment for reading; `None` if there is none with this number.
     pub fn reader(&self, number: u64) -> io::Result<Option<File>> {
         found(self.open_segment(number, OFlags::RDONLY))
     }
 
-    /// Opens a segment for appending; `None` if it is not there.
+    /// Opens a segment for appending; `None` if there is none with this number.
     pub fn appender(&self, number: u64) -> io::Result<Option<File>> {
         found(self.open_segment(number, OFlags::RDWR | OFlags::APPEND))
     }
 
-    /// Makes a segment, if it is not there, and opens it for appending.
+    /// Opens a segment for appending, and makes it if there is none.
     pub fn make(&self, number: u64) -> io::Result<File> {
         Ok(self.open_segment(number, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE)?)
     }
 
-    /// What is known of a segment; `None` if it is not there.
+    /// The segment's `stat`; `None` if there is none with this number.
     pub fn stat(&self, number: u64) -> io::Result<Option<Stat>> {
         found(rustix::fs::statat(
             &self.0,
@@ -68,7 +68,7 @@ impl Folder {
         ))
     }
 
-    /// Removes a segment; false if somebody else has.
+    /// Removes a segment; false if another process has already.
     pub fn remove(&self, number: u64) -> io::Result<bool> {
         found(rustix::fs::unlinkat(
             &self.0,
@@ -88,7 +88,7 @@ fn name(number: u64) -> String {
     format!("{number:08}.log")
 }
 
-/// The number of a segment of this name. Whatever else lies in the folder is none of ours.
+/// The number in a segment's name; None for any other file.
 fn number(file: &CStr) -> Option<u64> {
     let file = file.to_str().ok()?;
     let parsed = file.strip_suffix(".log")?.parse().ok()?;

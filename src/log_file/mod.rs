@@ -1,28 +1,30 @@
 //! An app's log on disk: whole lines, appended by many processes at once, read by a cursor.
 //!
-//! The log is a folder of numbered segments, `00000001.log`, `00000002.log`, …: plain text, and all the state there is.
-//! Lines are only ever appended, and only to the newest segment; that a segment has a successor is what
-//! seals it. All rests on one rule:
+//! The log is a folder of numbered segments, `00000001.log`, `00000002.log`, …: plain text, without any other state.
+//! Lines are only ever appended, and only to the newest segment; a segment is sealed once it has a successor.
+//! Everything follows from one rule:
 //!
-//! **Whoever appends to a segment, or makes its successor, holds the lock (`flock`) on it, and has looked, under the
-//! lock, whether the successor is there.**
+//! **A process that appends to a segment, or makes its successor, holds the lock (`flock`) on it, and has checked,
+//! under the lock, whether the successor exists.**
 //!
-//! - So once a successor is seen, what is in a segment is final. A reader that has come to the end of one looks for the
-//!   successor, reads once more, and goes on. A cursor (segment, offset) means the same line for ever, in any process.
+//! - So once a successor exists, a segment does not change. A reader that has come to the end of one looks for the
+//!   successor, reads once more, and goes on. A cursor (segment, offset) points to one line for ever, in any process.
 //! - Making the successor is one system call, so there is no state in between to be repaired: after a crash at any
-//!   point, either it is there or it is not, and the next writer goes on from there. The kernel drops the locks of the dead.
-//! - Segments are dropped oldest first, and the newest never is. A writer that was away so long that its segment was
-//!   dropped together with the successor sees that its file has no name any more.
-//! - A writer that was killed in the middle of a line leaves a torn one. The next one sees that the last byte is no line
-//!   feed, and begins with one. (To cut the torn line off would change bytes that a reader may be reading.)
+//!   point the successor either exists or not, and the next writer goes on from there. The kernel releases the locks of
+//!   a process that has ended.
+//! - Segments are dropped oldest first, and the newest never is. A writer whose segment was dropped together with the
+//!   successor sees that its file has no name any more.
+//! - A writer that was killed in the middle of a line leaves an incomplete one. The next writer sees that the last byte
+//!   is no line feed, and begins with one. (To cut the incomplete line off would change bytes that a reader may be
+//!   reading.)
 //!
-//! The kernel lets one process at a time write to a file in any case, so the lock takes no speed away, and it is held
-//! for one batch of lines. Since a process that was stopped (SIGSTOP, a debugger) keeps it, nobody
-//! waits for it for ever: lines that cannot be written, for this reason or because the disk is full, are lost, counted,
-//! and told of in the log as soon as it can be written to again. No dyno is ever held up for good by its log.
+//! The kernel lets one process at a time write to a file in any case, so the lock, which is held for one batch of
+//! lines, costs no speed. Since a process that was stopped (SIGSTOP, a debugger) keeps it, a writer waits for a limited
+//! time: lines that cannot be written, for this reason or because the disk is full, are lost, and a line in the log
+//! says how many as soon as it can be written to again. So no dyno is ever blocked for good by its log.
 //!
-//! `log_file/writer.rs` appends, `retention.rs` drops, `reader.rs` follows, `search.rs` finds where to begin, `folder.rs`
-//! knows the names.
+//! `log_file/writer.rs` appends, `retention.rs` drops, `reader.rs` follows, `search.rs` finds where to begin,
+//! `folder.rs` names the segments.
 
 mod folder;
 mod reader;
@@ -42,11 +44,11 @@ pub use retention::enforce;
 pub use search::{end, last_lines, since};
 pub use writer::LogWriter;
 
-/// How many segments a full log has: what is dropped at a time is this part of it.
+/// How many segments a full log has; one segment is dropped at a time.
 const SEGMENTS: u64 = 16;
 
-/// What is read in one go, and so the longest line that a reader takes for one. Lines of ours are far shorter; what is
-/// longer (a power cut may leave zeros) is cut.
+/// How many bytes are read at once, and so the longest line: what is longer (a power failure may leave zeros) is cut.
+/// Log lines are far shorter.
 const BLOCK: usize = 64 * 1024;
 
 impl LogLimits {
@@ -56,12 +58,12 @@ impl LogLimits {
     }
 }
 
-/// A place between two lines of a log. The default is before the oldest line, whichever that is.
+/// A position between two lines of a log. The default is before the oldest line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// The segment's number, from 1; 0 is before all.
+    /// The segment's number, from 1; 0 is before all segments.
     pub segment: u64,
-    /// How many bytes of it lie before.
+    /// Bytes from the beginning of the segment.
     pub offset: u64,
 }
 

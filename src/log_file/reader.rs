@@ -1,4 +1,4 @@
-//! Follows a log from a cursor on.
+//! Reads a log from a cursor on, across segments.
 
 use std::fs::File;
 use std::io;
@@ -13,19 +13,18 @@ use super::{BLOCK, Cursor};
 /// Lines that were dropped before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where the first of them was.
+    /// The cursor of the first of them.
     pub from: Cursor,
-    /// Where reading went on.
+    /// The cursor at which reading went on.
     pub to: Cursor,
 }
 
-/// One reader of an app's log. It follows the log from segment to segment, and never waits: who wants to follow what
-/// is still to be written asks again.
+/// One reader of an app's log. It goes from segment to segment, and never waits: to follow the log, the caller asks again.
 #[derive(Debug)]
 pub struct LogReader {
     path: PathBuf,
     folder: Option<Folder>,
-    /// Behind the last line that was given.
+    /// The cursor after the last line that was read.
     at: Cursor,
     /// The segment of `at`.
     file: Option<File>,
@@ -33,11 +32,10 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// A reader of the log in `folder` from `cursor` on; from the oldest line there is without one. A log that is not
-    /// there yet is empty.
+    /// A reader of the log in `folder` from `cursor` on, or else from the oldest line. A log that does not exist yet is empty.
     ///
     /// # Errors
-    /// When the folder cannot be looked into.
+    /// When the folder cannot be opened.
     pub fn open(folder: &Path, cursor: Option<Cursor>) -> io::Result<Self> {
         Ok(Self {
             path: folder.to_owned(),
@@ -48,24 +46,23 @@ impl LogReader {
         })
     }
 
-    /// Behind the last line that was given.
-    pub fn cursor(&self) -> Cursor {
+    /// The cursor after the last line that was read. The cursor after the last line that was read.
+ pub fn cursor(&self) -> Cursor {
         self.at
     }
 
-    /// Lines that were dropped before they were read, since the last call.
+    /// The lines that were dropped before they could be read, since the last call.
     pub fn take_skipped(&mut self) -> Option<Skipped> {
         self.skipped.take()
     }
 
-    /// Appends the next lines to `into`: whole ones, and of them about `max` bytes at most. False when there is nothing
-    /// more at present.
+    /// Appends the next whole lines to `into`, about `max` bytes at most. False when there are no more at present.
     pub fn read(&mut self, into: &mut Vec<u8>, max: usize) -> io::Result<bool> {
         while self.enter()? {
             if self.read_segment(into, max, false)? {
                 return Ok(true);
             }
-            // What is in the segment is all there will ever be once its successor is seen. So that comes first.
+            // A segment is complete once its successor exists, so look for the successor before reading.
             let (Some(folder), Some(file)) = (&self.folder, &self.file) else {
                 break;
             };
@@ -81,13 +78,13 @@ impl LogReader {
             } else if file.metadata()?.nlink() > 0 {
                 return Ok(false);
             }
-            // Else it was dropped, and its successor with it.
+            // Otherwise the segment was dropped, and its successor with it.
             self.file = None;
         }
         Ok(false)
     }
 
-    /// Opens the segment of the cursor, or the oldest one, if it is gone. False if there is none.
+    /// Opens the segment of the cursor, or the oldest one if that was dropped. False if there is none.
     fn enter(&mut self) -> io::Result<bool> {
         if self.file.is_some() {
             return Ok(true);
@@ -104,7 +101,7 @@ impl LogReader {
             return Ok(true);
         }
         while let Some(&oldest) = folder.segments()?.first() {
-            // It may just be dropped, too.
+            // This one may be dropped meanwhile, too.
             if let Some(file) = folder.reader(oldest)? {
                 let to = Cursor {
                     segment: oldest,
@@ -122,7 +119,7 @@ impl LogReader {
         Ok(false)
     }
 
-    /// Reads whole lines of this segment. If it is `sealed`, what is left at its end is a line, too.
+    /// Reads whole lines of this segment. If it is `sealed`, an incomplete line at its end counts, too.
     fn read_segment(&mut self, into: &mut Vec<u8>, max: usize, sealed: bool) -> io::Result<bool> {
         let Some(file) = &self.file else {
             return Ok(false);
@@ -140,11 +137,11 @@ impl LogReader {
             };
             let whole = memrchr(b'\n', &into[begin..begin + read]).map(|end| end + 1);
             if whole.is_none() && read == wanted && read < BLOCK {
-                // A line longer than what was asked for.
+                // The line is longer than what was asked for.
                 wanted = BLOCK;
                 continue;
             }
-            // Torn, or no line at all: it is given as one, so that there is an end to it.
+            // An incomplete or overlong line is returned as a line.
             let torn = whole.is_none() && read > 0 && (sealed || read >= BLOCK);
             let count = if torn { read } else { whole.unwrap_or(0) };
             into.truncate(begin + count);
@@ -157,7 +154,7 @@ impl LogReader {
     }
 }
 
-/// The first beginning of a line from `offset` on: `offset` itself, if it is a cursor of ours.
+/// The first beginning of a line from `offset` on: `offset` itself, if it is at one, as every cursor is.
 pub fn line_start(file: &File, offset: u64) -> io::Result<u64> {
     let size = file.metadata()?.size();
     if offset == 0 || offset >= size {

@@ -1,4 +1,4 @@
-//! What of a log is kept, and what is said of the rest.
+//! Drops the oldest lines of a log, and leaves a line that says so.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,16 +14,16 @@ use super::{BLOCK, SEGMENTS, search};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Source};
 
-/// The process that is given as the one that says it.
+/// The process named in that line.
 const SPEAKER: &str = "logplex";
 
-/// Drops what is too old or too much of the log in `folder`. Writers see to the size themselves; this is for a log that
-/// nobody writes to, and for limits that were changed. A log that does not exist needs nothing.
+/// Drops the lines of the log in `folder` that are too old or too many. Writers keep to the size themselves; this is
+/// for a log without a writer, and for changed limits. A log that does not exist is no error.
 pub fn enforce(folder: &Path, limits: LogLimits) -> io::Result<()> {
     let Some(folder) = Folder::open(folder)? else {
         return Ok(());
     };
-    // Only a sealed segment is ever dropped, and only as a whole. So one gets lines of a part of the time only.
+    // Only whole sealed segments are dropped, so a segment is sealed once its lines span a part of the time.
     let before = Timestamp::now()
         .checked_sub(limits.age / SEGMENTS as u32)
         .map_or(String::new(), log_line::time);
@@ -42,15 +42,15 @@ pub fn enforce(folder: &Path, limits: LogLimits) -> io::Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dropped {
     lines: u64,
-    /// The time of the first, as it stood there.
+    /// The time of the first, as in the line.
     since: String,
-    /// Nothing but what was once said of others.
+    /// The only line was itself a notice of dropped lines.
     only_a_notice: bool,
 }
 
 impl Dropped {
-    /// The line that says so. None if that was all there was to drop: else a log that nobody writes to would for ever
-    /// say that the last thing it said is gone.
+    /// The line that says how many were dropped. None if only such a line was: else a log without a writer would
+    /// announce for ever that its last notice was dropped.
     pub fn notice(&self, at: Timestamp) -> Option<Vec<u8>> {
         if self.only_a_notice {
             return None;
@@ -65,8 +65,9 @@ impl Dropped {
     }
 }
 
-/// Drops the oldest segments, as long as all together, with the newest at its full size, are too large, or the oldest is
-/// too old, and adds their lines to `dropped`. Whoever of several that are at it removes a segment counts its lines.
+/// Drops the oldest segments as long as all together, with the newest at its full size, are too large, or the oldest is
+/// too old, and adds their lines to `dropped`. If several processes do so at once, the one that removes a segment
+/// counts its lines.
 pub fn make_room(
     folder: &Folder,
     limits: LogLimits,

@@ -1,4 +1,4 @@
-//! Where in a log to begin reading.
+//! Finds the cursor in a log at which to begin reading.
 
 use std::fs::File;
 use std::io;
@@ -13,17 +13,16 @@ use super::reader::line_start;
 use super::{BLOCK, Cursor};
 use crate::model::log_line;
 
-/// How far apart in time two lines may be of which the earlier stands later: a line gets its time before its writer waits
-/// its turn.
+/// How much later a line may stand after one with a later time: a line gets its time before its writer waits for the lock.
 const DISORDER: SignedDuration = SignedDuration::from_secs(2);
 
-/// Behind the last line of the log in `folder`. A log that is not there is empty.
+/// The cursor after the last line of the log in `folder`. A log that does not exist is empty.
 pub fn end(folder: &Path) -> io::Result<Cursor> {
     last_lines(folder, 0, |_| true)
 }
 
-/// Where the last `count` of those lines begin that `matches` wants; where the first of them begins, if there are fewer;
-/// the end of the log, if there are none. The lines in between that it does not want have to be passed over again.
+/// The cursor of the last `count` lines for which `matches` is true; of the first such line if there are fewer; the end
+/// of the log if there are none. The caller has to filter the lines from there on again.
 ///
 /// The log is read backwards, in blocks, no farther than needed.
 pub fn last_lines(
@@ -42,7 +41,7 @@ pub fn last_lines(
         };
         let mut end = file.metadata()?.size();
         if found.is_none() {
-            // What has no end yet is no line.
+            // A line without a line feed is still being written.
             end = whole_until(&file, end, &mut block)?;
             found = Some(Cursor {
                 segment,
@@ -65,7 +64,7 @@ pub fn last_lines(
                 }
                 line_end = feed + 1;
             }
-            // The beginning of the first line lies in the block before, unless there is none, or the line is no line.
+            // The beginning of the first line is in the block before, unless there is none, or the line is longer than a block.
             if start == 0 || line_end == block.len() && block.len() == BLOCK {
                 if missing > 0 && matches(&block[..line_end]) {
                     missing -= 1;
@@ -85,7 +84,7 @@ pub fn last_lines(
     Ok(found.unwrap_or_default())
 }
 
-/// Behind the last line feed before `end`.
+/// The offset after the last line feed before `end`.
 fn whole_until(file: &File, end: u64, block: &mut [u8]) -> io::Result<u64> {
     let start = end.saturating_sub(block.len() as u64);
     let block = &mut block[..(end - start) as usize];
@@ -93,7 +92,7 @@ fn whole_until(file: &File, end: u64, block: &mut [u8]) -> io::Result<u64> {
     Ok(memrchr(b'\n', block).map_or(start, |feed| start + feed as u64 + 1))
 }
 
-/// Where the first line begins that was written at `time` or later; the end of the log, if there is none.
+/// The cursor of the first line that was written at `time` or later; the end of the log if there is none.
 ///
 /// Lines stand almost in the order of their times, so only a few have to be looked at.
 pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
@@ -104,10 +103,10 @@ pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
     let wanted = log_line::time(time);
     let early = log_line::time(time.saturating_sub(DISORDER).unwrap_or(Timestamp::MIN));
     let mut block = vec![0; BLOCK];
-    // What is wanted may begin in the last segment that begins early.
+    // The line may be in the last segment whose first line is too early.
     let segments = folder.segments()?;
     let begins_early = |&segment: &u64| {
-        // One that was dropped meanwhile was the oldest.
+        // A segment that was dropped meanwhile was the oldest.
         folder.reader(segment).is_ok_and(|file| {
             file.is_none_or(|file| {
                 first_line(&file, 0, &mut block, |_| true)
@@ -120,7 +119,7 @@ pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
         let Some(file) = folder.reader(segment)? else {
             continue;
         };
-        // The line at `low` is early, or the first; the one at `high`, or behind it, is not, or there is none.
+        // The line at `low` is too early, or the first; the next line from `high` on is not, or does not exist.
         let (mut low, mut high) = (0, file.metadata()?.size());
         while high - low > BLOCK as u64 {
             let middle = low + (high - low) / 2;
@@ -137,14 +136,14 @@ pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
     end(path)
 }
 
-/// The time of the first line of a segment, as it stands there.
+/// The time of the first line of a segment, as in the line.
 pub fn first_time(file: &File) -> io::Result<Option<String>> {
     let first = first_line(file, 0, &mut vec![0; BLOCK], |_| true)?;
     Ok(first.map(|(_, time)| time))
 }
 
-/// The first line from the line at `offset` on whose time is wanted: where it begins, and its time. What has no time is
-/// passed over.
+/// The first line from the line at `offset` on whose time `wanted` accepts: its offset and its time. Lines without a
+/// time are skipped.
 fn first_line(
     file: &File,
     mut offset: u64,
@@ -163,7 +162,7 @@ fn first_line(
             }
             begin = feed + 1;
         }
-        // A block without a line feed is no line.
+        // A block without a line feed is skipped whole.
         let passed = if begin == 0 { read } else { begin };
         if passed == 0 || begin == 0 && read < block.len() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Appends to a log. See `log_file.rs` for the rule that all writers keep.
+//! Appends to a log, by the rule in the [parent module](super).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,8 +17,8 @@ use super::retention::{self, Dropped};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Source};
 
-/// How long a writer waits for the others. They hold the lock for as long as a write takes, which is long on a disk that
-/// is slow and has much to do.
+/// How long a writer waits for the lock. Other writers hold it for as long as a write takes, which is long on a slow,
+/// busy disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest pause between two tries for the lock.
@@ -29,13 +29,13 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 pub struct LogWriter {
     folder: Folder,
     limits: LogLimits,
-    /// At how many bytes a segment is full.
+    /// The size at which a segment is sealed, in bytes.
     pub(super) segment_size: u64,
     segment: Segment,
-    /// Lines that could not be written, and since when.
+    /// How many lines could not be written, and since when.
     lost: Option<(u64, Timestamp)>,
     patience: Duration,
-    /// Somebody had the lock for longer than they should, so they probably still have it.
+    /// Another process held the lock for longer than [`PATIENCE`], and probably still does.
     stuck: bool,
 }
 
@@ -45,19 +45,19 @@ struct Segment {
     file: File,
 }
 
-/// Why lines were not written, and how many bytes of them were not.
+/// Why lines were not written, and how many bytes of them.
 struct Unwritten {
     error: io::Error,
     bytes: usize,
 }
 
 impl LogWriter {
-    /// Opens the log in `folder`, making it where it is missing.
+    /// Opens the log in `folder`, and makes it if it is missing.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
         Self::of(Folder::create(folder)?, limits)
     }
 
-    /// The same for a folder that is open already.
+    /// A writer for a folder that is open already.
     pub(super) fn of(folder: Folder, limits: LogLimits) -> io::Result<Self> {
         Ok(Self {
             segment: newest(&folder, 1)?,
@@ -70,18 +70,18 @@ impl LogWriter {
         })
     }
 
-    /// Waits for other writers no longer than this; what cannot be written by then is lost.
+    /// Sets how long to wait for other writers; lines that cannot be written by then are lost.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Appends `lines`, which must be whole lines. Older ones are dropped where they take too much room. Without any, it
-    /// is only said what was lost before, if something was.
+    /// Appends `lines`, which must be whole lines, and drops old lines that take too much room. With no lines, it only
+    /// writes how many were lost before, if any.
     ///
     /// # Errors
-    /// When some could not be written. How many will be said in the log itself as soon as that is possible again; there
-    /// is nothing else for the caller to do.
+    /// When some could not be written. The log will say how many as soon as it can be written to; the caller need not
+    /// do anything.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut dropped = None;
         let result = self
@@ -98,12 +98,12 @@ impl LogWriter {
         })
     }
 
-    /// How many lines could not be written, and are not told of in the log yet.
+    /// How many lines could not be written, of which the log does not say so yet.
     pub fn lost(&self) -> u64 {
         self.lost.map_or(0, |(count, _)| count)
     }
 
-    /// Says what could not be written before.
+    /// Writes the line that says how many were lost.
     fn tell_lost(&mut self) -> Result<(), Unwritten> {
         let Some((count, since)) = self.lost else {
             return Ok(());
@@ -121,7 +121,7 @@ impl LogWriter {
             text.as_bytes(),
         );
         self.put(&line, &mut None).map_err(|unwritten| Unwritten {
-            // Not even that: so all that was to come after it is lost.
+            // If that fails, all lines after it are lost.
             bytes: usize::MAX,
             ..unwritten
         })?;
@@ -140,7 +140,7 @@ impl LogWriter {
                 }
                 Progress::Full => {
                     self.segment = newest(&self.folder, self.segment.number + 1).map_err(failed)?;
-                    // What cannot be dropped now is when the next segment is full.
+                    // What cannot be dropped now is dropped when the next segment is full.
                     let _ = retention::make_room(&self.folder, self.limits, dropped);
                 }
             }
@@ -157,7 +157,7 @@ impl LogWriter {
         self.wait_for_lock().map_err(failed)?;
         let _lock = Lock(&self.segment.file);
         let Segment { number, file } = &self.segment;
-        // In this order: whoever drops a successor has dropped its predecessor before.
+        // Checked in this order: segments are dropped oldest first.
         if self.folder.stat(number + 1).map_err(failed)?.is_some() {
             return Ok(Progress::Sealed);
         }
@@ -171,7 +171,7 @@ impl LogWriter {
             if there.size() > 0 && self.folder.make(number + 1).is_ok() {
                 return Ok(Progress::Full);
             }
-            // One line larger than a segment; or there is no room for a new file, but perhaps still in this one.
+            // A line that is larger than a segment; or the disk has no room for a new file, but perhaps in this one.
             fitting = memchr(b'\n', lines).map_or(lines.len(), |end| end + 1);
         }
         if is_torn(file, there.size()).map_err(failed)? {
@@ -211,18 +211,18 @@ impl LogWriter {
     }
 }
 
-/// What came of a try to write.
+/// The result of a try to write.
 enum Progress {
-    /// So many bytes have been written.
+    /// This many bytes have been written.
     Written(usize),
-    /// Somebody has sealed the segment: there are newer ones.
+    /// Another process has sealed the segment: there are newer ones.
     Sealed,
-    /// We have.
+    /// This writer has sealed the segment.
     Full,
 }
 
-/// A held lock. It is let go of by name: closing the file would not do while a child that is just being started has a
-/// copy of the descriptor.
+/// A held lock. It is released explicitly: closing the file would not release it while a child that is just being
+/// started has a copy of the descriptor.
 struct Lock<'a>(&'a File);
 
 impl Drop for Lock<'_> {
@@ -231,22 +231,22 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// The newest segment, to be number `least` if there is none at all.
+/// The newest segment; if there is none, makes number `least`.
 fn newest(folder: &Folder, least: u64) -> io::Result<Segment> {
     loop {
         let Some(&number) = folder.segments()?.last() else {
-            // Others may begin at another number; the next turn finds the one that counts.
+            // Other processes may begin at another number; the next turn finds the newest.
             folder.make(least)?;
             continue;
         };
-        // It may have been dropped since; then there are newer ones.
+        // It may have been dropped meanwhile; then there are newer ones.
         if let Some(file) = folder.appender(number)? {
             return Ok(Segment { number, file });
         }
     }
 }
 
-/// Seals the newest segment, if `wanted` says so of it and nobody is just writing to it.
+/// Seals the newest segment, if `wanted` is true of it and no process is just writing to it.
 pub fn seal_newest(
     folder: &Folder,
     wanted: impl FnOnce(&File) -> io::Result<bool>,
@@ -266,14 +266,14 @@ pub fn seal_newest(
         Err(error) => return Err(error.into()),
     }
     let _lock = Lock(&file);
-    // Somebody may have done it before, and its successors may even be gone with it.
+    // Another process may have sealed it before, and its successors may even have been dropped with it.
     if folder.stat(number + 1)?.is_none() && file.metadata()?.nlink() > 0 {
         folder.make(number + 1)?;
     }
     Ok(())
 }
 
-/// How many bytes of `lines` are whole lines within `room`.
+/// The length of the whole lines at the beginning of `lines` that fit into `room` bytes.
 fn whole_lines(lines: &[u8], room: u64) -> usize {
     match usize::try_from(room) {
         Ok(room) if room < lines.len() => memrchr(b'\n', &lines[..room]).map_or(0, |end| end + 1),
@@ -281,7 +281,7 @@ fn whole_lines(lines: &[u8], room: u64) -> usize {
     }
 }
 
-/// Whether the last line of a file has no end.
+/// Whether a file's last line has no line feed.
 fn is_torn(file: &File, size: u64) -> io::Result<bool> {
     let mut last = [b'\n'];
     if size > 0 {
@@ -290,7 +290,7 @@ fn is_torn(file: &File, size: u64) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// Writes all, or says how much it did write.
+/// Writes all bytes; an error says how many were written.
 fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
     let mut written = 0;
     while written < bytes.len() {
