@@ -1,10 +1,10 @@
-//! The git repositories that apps are pushed to: `git/APP.git` in the state folder, bare, with a configuration and hooks
-//! of ours.
+//! The git repositories that apps are pushed to: `git/APP.git` in the state folder, bare, with a configuration and
+//! hooks that this program writes.
 //!
-//! They are made without running git, and made anew as far as files of ours are concerned whenever somebody asks for one:
-//! so what another version of this program wrote, or somebody changed by mistake, is put right. What git keeps there
-//! (`objects`, `refs`, `HEAD`) is git's. The hooks are one script for all repositories, which runs this program; where that
-//! is, a server writes down whenever it starts. Pushing, and what a push leads to, are the hooks' business.
+//! They are made without running git. Configuration and hooks are written again at every use, so that what another
+//! version wrote, or a user changed by mistake, is repaired; git's own files (`objects`, `refs`, `HEAD`) are not
+//! touched. The hooks are one script for all repositories, which runs this program; the server writes its path into the
+//! script at each start. What a push does is in `cli/git_hook`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
@@ -20,27 +20,28 @@ use crate::slug::remove_tree;
 /// The branches that are deployed when they are pushed (Heroku's).
 pub const DEPLOYED: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 
-/// What git makes of `v1:main` if `v1` is a tag and there is no branch `main` yet. The branch is meant.
+/// What git makes of `git push v1:main` if `v1` is a tag and there is no branch `main` yet; the branch is meant.
 pub const MEANT: [&str; 2] = ["refs/tags/main", "refs/tags/master"];
 
 /// The hooks that git is to run.
 const HOOKS: [&str; 2] = ["pre-receive", "proc-receive"];
 
-/// The file in a repository that says whose it is: an app may be destroyed, and another get its name.
+/// The file in a repository that has its app's id: an app may be destroyed, and another one get its name.
 const OWNER: &str = "dyno-app";
 
 /// The file in a repository that is locked by the push that deploys.
 const LOCK: &str = "dyno.lock";
 
-/// Set for the git that a server runs for a client elsewhere: what is installed where that runs is not the client's.
+/// The environment variable of the git that the server runs for a client elsewhere: the toolchains of the server's host
+/// are not the client's.
 pub const FROM_AFAR: &str = "DYNO_PUSH_FROM_AFAR";
 
 const TEMPORARY: &str = ".tmp-";
 
-/// What git keeps to in a repository.
+/// Limits that git enforces in a repository.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The biggest pack that is taken, in bytes.
+    /// The largest pack that is accepted, in bytes.
     pub pack_bytes: u64,
 }
 
@@ -51,19 +52,19 @@ pub struct Repositories {
 }
 
 impl Repositories {
-    /// Those in the state folder `home`.
+    /// The repositories in the state folder `home`.
     pub fn new(home: &Path) -> Self {
         Self {
             folder: home.join("git"),
         }
     }
 
-    /// Where the repository of an app is, if it has one.
+    /// The path of an app's repository, whether it exists or not.
     pub fn path(&self, app: &str) -> PathBuf {
         self.folder.join(format!("{app}.git"))
     }
 
-    /// The repository of the app that has this name and id. It is made if there is none, or put right.
+    /// The repository of the app with this name and id. Made if there is none, else repaired.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -87,7 +88,7 @@ impl Repositories {
             self.settle(&made, bounds)?;
             match fs::rename(&made, &path) {
                 Ok(()) => return Ok(path),
-                // Somebody else was faster.
+                // Another process was faster.
                 Err(error) if path.join(OWNER).exists() => drop(error),
                 Err(error) => return Err(error),
             }
@@ -96,7 +97,7 @@ impl Repositories {
         Ok(path)
     }
 
-    /// Writes what is ours of a repository.
+    /// Writes the configuration and hooks of a repository.
     fn settle(&self, path: &Path, bounds: Bounds) -> io::Result<()> {
         let hooks = self.hooks();
         let hooks = hooks
@@ -110,8 +111,8 @@ impl Repositories {
         write_aside(&path.join("info/attributes"), ATTRIBUTES.as_bytes(), 0o600)
     }
 
-    /// Takes the repository of the app of this id out of the way, if it has one: another app may get its name. It is gone
-    /// when what is returned is dropped.
+    /// Renames the repository of the app with this id, if it has one, since another app may get its name. It is deleted
+    /// when the result is dropped.
     ///
     /// # Errors
     /// When that is not possible.
@@ -131,7 +132,7 @@ impl Repositories {
         Ok(None)
     }
 
-    /// Has the repository of an app follow its new name, if it has one.
+    /// Renames an app's repository, if it has one, after the app was renamed.
     ///
     /// # Errors
     /// When that is not possible.
@@ -140,18 +141,18 @@ impl Repositories {
         if owner_of(&path).as_deref() != Some(app_id) {
             return Ok(());
         }
-        // One that another app of that name has left behind.
+        // A repository that an earlier app of that name has left behind.
         if let Some(other) = owner_of(&self.path(new)) {
             self.set_aside(&other)?;
         }
         fs::rename(path, self.path(new))
     }
 
-    /// What a server does when it starts: has the hooks run `program`, and removes what others left half done. Nothing if
-    /// nobody has pushed yet.
+    /// For the start of a server: has the hooks run `program`, and removes what interrupted processes left half done.
+    /// Does nothing if no repository exists yet.
     ///
     /// # Errors
-    /// When something cannot be written or removed.
+    /// When a file cannot be written or removed.
     pub fn take_over(&self, program: &Path) -> io::Result<()> {
         if !self.folder.exists() {
             return Ok(());
@@ -175,7 +176,7 @@ impl Repositories {
         Ok(())
     }
 
-    /// A folder beside the repositories, for a moment.
+    /// A temporary folder beside the repositories.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -200,7 +201,7 @@ impl Repositories {
         let script = script(&home.to_string_lossy(), &program.to_string_lossy());
         for hook in HOOKS {
             let path = folder.join(hook);
-            // Not while it is being run, if it is right.
+            // A script that is right is not rewritten: it may be running.
             if fs::read(&path).ok().as_deref() != Some(script.as_bytes()) {
                 write_aside(&path, script.as_bytes(), 0o700)?;
             }
@@ -209,7 +210,7 @@ impl Repositories {
     }
 }
 
-/// A folder that nobody sweeps as long as this lives, and that is gone afterwards.
+/// A temporary folder, which is not swept as long as this lives, and is deleted afterwards.
 #[derive(Debug)]
 pub struct Temporary {
     folder: TempDir,
@@ -217,7 +218,7 @@ pub struct Temporary {
 }
 
 impl Temporary {
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -229,7 +230,7 @@ pub fn owner_of(path: &Path) -> Option<String> {
     Some(owner.trim().to_owned())
 }
 
-/// Holds the repository at `path` for one push. None if another has it; then `wait` is called before it is waited for.
+/// Locks the repository at `path` for one push. If another push has the lock, calls `wait` and then waits for it.
 ///
 /// # Errors
 /// When there is no such repository.
@@ -247,7 +248,7 @@ pub fn lock(path: &Path, wait: impl FnOnce()) -> io::Result<File> {
     Ok(file)
 }
 
-/// What git itself would make for `init --bare`.
+/// Makes the files of `git init --bare`.
 fn make(path: &Path, app_id: &str) -> io::Result<()> {
     for folder in [
         "",
@@ -267,7 +268,7 @@ fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a file that is there as a whole or not at all.
+/// Writes a file under a temporary name and renames it, so that it is never seen incomplete.
 fn write_aside(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let mut file = Builder::new()
@@ -279,11 +280,11 @@ fn write_aside(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Built is what was committed: nothing is left out or filled in, as it would be for an archive that is published.
+/// The attributes for `git archive`: the files are built as committed, without `export-ignore` and `export-subst`.
 const ATTRIBUTES: &str = "* -export-ignore -export-subst\n";
 
-/// The configuration of a repository. Objects are checked when they come, since everything that is made of them relies
-/// on it; but not for what old tools got wrong and nobody can mend any more.
+/// The configuration of a repository. Objects are checked when they are received, but not for faults that old tools
+/// made and that can no longer be corrected.
 fn config(hooks: &str, bounds: Bounds) -> String {
     let Bounds { pack_bytes } = bounds;
     let hooks = hooks.replace('\\', "\\\\").replace('"', "\\\"");
@@ -328,7 +329,7 @@ fn config(hooks: &str, bounds: Bounds) -> String {
     )
 }
 
-/// The hook: this program, if it is where it was, else the one in the `PATH`.
+/// The hook script: runs this program at its path, or else the one in the `PATH`.
 fn script(home: &str, program: &str) -> String {
     let (home, program) = (quote(home), quote(program));
     format!(
