@@ -1,11 +1,11 @@
-//! PID 1 of a dyno: starts the command, passes signals on, reaps, tells how it ended.
+//! PID 1 of a dyno: starts the command, passes signals on, reaps, and reports how the command ended.
 //!
-//! It is a fork of the supervisor behind the sandbox's walls, without any capability, and it alone
-//! talks to the supervisor. It leaves when the command has ended, whoever else is still there: the
-//! kernel then ends all of them. It leaves, too, when the supervisor is gone. Beside the dyno's own command
-//! (number 0) it starts others while that runs, for `dyno run:inside`.
+//! It is a fork of the supervisor behind the sandbox's walls, without any capability, and it alone talks to the
+//! supervisor. It exits when the command has ended, and the kernel then kills all other processes of the dyno. It also
+//! exits when the supervisor is gone. Beside the dyno's own command (number 0) it starts others while that runs, for
+//! `dyno run:inside`.
 //!
-//! Without a PID namespace it is not number 1 but does the same, and ends the others itself.
+//! Without a PID namespace it is not number 1, and kills the other processes itself.
 
 mod stopped;
 
@@ -36,9 +36,9 @@ use crate::wire::control::{self, FromInit, Shortage, Streams, ToInit};
 
 use self::stopped::StopWatch;
 
-/// What a pipe may hold, in bytes. With less, bulk data waits for wake-ups; with more, it has left the processor's
-/// cache before it is read (measured: 64 KiB takes half as long again, 1 MiB a fifth). A refusal (the user has
-/// many pipes already) leaves the kernel's size.
+/// The size of the command's pipes, in bytes. With less, bulk data waits for wake-ups; with more, it has left the
+/// processor's cache before it is read (measured: 64 KiB takes half as long again, 1 MiB a fifth longer). If the kernel
+/// refuses (the user has many pipes already), its default size stays.
 const PIPE_SIZE: usize = 256 * 1024;
 
 /// The number of the dyno's own command.
@@ -49,7 +49,7 @@ struct Command {
     id: u32,
     pid: Pid,
     text: Option<ShellText>,
-    /// Its streams are a terminal.
+    /// Whether its streams are a terminal.
     on_terminal: bool,
 }
 
@@ -109,7 +109,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
             for id in reaped.stopped {
                 let _ = control::send(control, &FromInit::Stopped { id }, &[]);
             }
-            // The dyno's own is the last word that anybody waits for.
+            // Once the dyno's own command has ended, nothing else matters.
             let over = ended.iter().any(|(command, _)| command.id == MAIN);
             for (Command { id, text, .. }, status) in ended {
                 let cause = text.and_then(|text| text.cause(status, &place.folder));
@@ -208,7 +208,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
     }
 }
 
-/// What is kept of a command, for when it cannot be executed.
+/// What is remembered of a command, to explain why it could not be executed.
 struct ShellText {
     command: String,
     path: Option<String>,
@@ -227,7 +227,7 @@ impl ShellText {
         })
     }
 
-    /// What is wrong with the program that it names, if that is why it ended so.
+    /// What is wrong with a program that the command names, if that explains its exit.
     fn cause(&self, exit: Exit, folder: &Path) -> Option<String> {
         let Exit::Status(status) = exit else {
             return None;
@@ -243,14 +243,14 @@ impl ShellText {
 
 /// Signals the process group of one command, if that runs still.
 fn signal_command(commands: &Commands, id: u32, signal: Signal) {
-    // Not yet waited for, so the number cannot be anybody else's.
+    // It has not been reaped, so no other process can have its pid.
     if let Some(command) = commands.iter().find(|command| command.id == id) {
         let _ = rustix::process::kill_process_group(command.pid, signal);
     }
 }
 
-/// Nothing of the supervisor's is kept but the control socket and the dyno's lock; the kernel tells of
-/// ended children through the stream that is returned.
+/// Closes all of the supervisor's descriptors but the control socket and the dyno's lock. The returned stream is
+/// readable when a child has ended.
 fn prepare(control: BorrowedFd<'_>) -> Result<UnixStream> {
     let (reader, writer) = UnixStream::pair()?;
     reader.set_nonblocking(true)?;
@@ -265,18 +265,18 @@ fn drain(stream: &UnixStream) {
     while let Ok(64) = rustix::io::read(stream, &mut buffer) {}
 }
 
-/// What has become of children.
+/// What [`reap`] found.
 #[derive(Default)]
 struct Reaped {
-    /// Commands that have ended, which are commands no more, and how.
+    /// Commands that have ended, and how.
     ended: Vec<(Command, Exit)>,
-    /// The numbers of those that have stopped.
+    /// The numbers of commands that have stopped.
     stopped: Vec<u32>,
-    /// One of them, or a process that they left behind, died of SIGBUS.
+    /// Whether a child, or an orphan that PID 1 adopted, died of SIGBUS.
     bus_error: bool,
 }
 
-/// Collects every child that has ended.
+/// Reaps every child that has ended.
 fn reap(commands: &mut Commands) -> Reaped {
     let mut reaped = Reaped::default();
     let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
@@ -299,11 +299,11 @@ fn reap(commands: &mut Commands) -> Reaped {
     reaped
 }
 
-/// The status of what SIGBUS has ended, and of a shell whose last command it was.
+/// The exit code of a process that died of SIGBUS, and of a shell whose last command did.
 const BUS_ERROR: u8 = 128 + 7;
 
-/// Whether shared memory is short, as far as can be known: a program that writes to it when there is no more dies of SIGBUS,
-/// and most often it is a child of another one, which has its status.
+/// Whether shared memory was too small, as far as can be known: a program that writes to it when it is full dies of
+/// SIGBUS, and its parent often exits with that status.
 fn shortage(bus_error: bool) -> Option<Shortage> {
     let full = rustix::fs::statvfs("/dev/shm").is_ok_and(|it| it.f_blocks > 0 && it.f_bavail == 0);
     match (bus_error, full) {
@@ -315,11 +315,11 @@ fn shortage(bus_error: bool) -> Option<Shortage> {
 
 struct Started {
     pid: Pid,
-    /// The ends that the client gets: the master, or stdin, stdout, stderr.
+    /// The ends for the client: the master, or stdin, stdout and stderr.
     ours: Vec<OwnedFd>,
 }
 
-/// What becomes of 0, 1 and 2 of the command.
+/// The descriptors that become 0, 1 and 2 of the command.
 enum Theirs {
     Terminal(OwnedFd),
     Three([OwnedFd; 3]),
@@ -345,12 +345,12 @@ fn start(
         .map(|(name, value)| text(&format!("{name}={value}")))
         .collect::<Result<Vec<_>>>()?;
     let (ours, theirs) = open(streams).context("cannot make the command's streams")?;
-    // Closed by a successful exec; else it says why there was none.
+    // Closed by a successful exec; else it carries the error.
     let (outcome, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     match clone_process(Namespaces::NONE).context("cannot start a process")? {
         Side::Child => {
             drop(outcome);
-            // Nothing may unwind beyond here: there is one PID 1.
+            // A panic must not unwind beyond here, into the code of PID 1.
             let error = caught(|| match enter(&theirs, folder, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
@@ -384,7 +384,7 @@ fn start(
 fn cannot_execute(program: &Path) -> String {
     let program = program.display();
     match program.to_string().as_str() {
-        // What is taken where there is no bash.
+        // The shell where there is no bash.
         "/bin/sh" => "cannot execute `/bin/sh` (commands take a shell: bash or sh)".to_owned(),
         program => format!("cannot execute `{program}`"),
     }
@@ -403,7 +403,7 @@ fn open(
     match streams {
         Streams::Terminal(size) => {
             let pair = pty::open(size)?;
-            // What cannot be taken over is no reason not to run.
+            // Settings that the terminal refuses do not matter.
             let _ = settings.map(|settings| pty::set(&pair.slave, settings));
             Ok((vec![pair.master], Theirs::Terminal(pair.slave)))
         }
@@ -446,8 +446,8 @@ fn open(
     }
 }
 
-/// The command's process, just before exec: a session and terminal of its own, its streams, its folder,
-/// and none of our signal settings.
+/// Prepares the command's process for exec: a session and terminal of its own, its streams, its folder, and default
+/// signal handling.
 fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
     fault::point("init enter");
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
@@ -468,7 +468,7 @@ fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<
         Theirs::Unchanged => {}
     }
     rustix::process::chdir(folder)?;
-    // Last, since it may be lower than what is open.
+    // Last, since it may be lower than the number of open descriptors.
     if let Some(limit) = open_files {
         open_files::set_soft_limit(limit)?;
     }

@@ -4,9 +4,9 @@
 //! order is what makes them possible:
 //!
 //! 1. wait until the parent has written the id maps;
-//! 2. as the user it was born as, which may look into private folders: take hold of everything that comes
-//!    from the host, as detached mounts with their final flags;
-//! 3. become the dyno's user, make an empty root, and let go of the host's;
+//! 2. as the launcher's user, which may read private folders: open everything that comes from the host, as detached
+//! mounts with their final flags;
+//! 3. become the dyno's user, make an empty root, and unmount the host's;
 //! 4. put the pieces in place, by paths that can only mean the new root;
 //! 5. give up every capability for good.
 //!
@@ -45,13 +45,13 @@ use crate::kernel::sys::process::{
 };
 use crate::kernel::unix_socket;
 
-/// Where layers and contents wait until they are in place; gone before the dyno runs.
+/// Where layers and file contents are kept until they are in place; removed before the dyno runs.
 const STAGING: &str = "/.dyno";
 
-/// The parent's word that the id maps are written.
+/// The parent's message that the id maps are written.
 const GO: &[u8] = b"go";
 
-/// The same, and the overlay comes along.
+/// The parent's message that the id maps are written, with a ready overlay as a descriptor.
 const GO_WHOLE: &[u8] = b"go, whole";
 
 const NAMESPACES: Namespaces = Namespaces::USER
@@ -63,9 +63,9 @@ const NAMESPACES: Namespaces = Namespaces::USER
 
 /// Starts `inside` as PID 1 of a new sandbox built from `plan`.
 ///
-/// Returns as soon as the child can go on alone. `inside` is given the outcome of the set-up and must tell it
-/// over its end of the pair; what it returns is PID 1's exit status. Of the caller's descriptors it has only
-/// 0 to 2 and `keep`. The sandbox dies with the calling process.
+/// Returns as soon as the child no longer needs the parent. `inside` gets the result of the set-up, must report it over
+/// its end of the pair, and returns PID 1's exit status. Of the caller's descriptors the child keeps only 0 to 2 and
+/// `keep`. The sandbox is killed when the calling process ends.
 ///
 /// # Errors
 /// The plan is invalid, or the kernel refuses the namespaces (the message says which step).
@@ -90,9 +90,9 @@ pub fn launch(
         Side::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
             close_all_but(&kept);
-            // Closed already: dropping it would close whatever has that number by then.
+            // Closed already: dropping it would close another descriptor that has got its number.
             std::mem::forget(ours);
-            // Nothing may unwind beyond here: what called us is the parent's, and must not go on twice.
+            // A panic must not unwind beyond here: the callers are copies of the parent's, and must not run twice.
             let outcome = caught_or(|| set_up(plan, theirs.as_fd()));
             exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
@@ -110,7 +110,7 @@ pub fn launch(
     }
 }
 
-/// The parent's part: id maps, the id-mapped lower tree, and the word to go on.
+/// The parent's part: id maps, the id-mapped lower tree, and the message to go on.
 fn release(plan: &Plan, launched: &Launched) -> Result<()> {
     let process = format!("/proc/{}", launched.pid.as_raw_nonzero());
     if !plan.owner.privileged {
@@ -141,7 +141,7 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
             && plan.owner.privileged
         {
             let tree = match detach(lower, false) {
-                // Root of a container may have no mounts of its own here; the dyno's namespace may.
+                // Root of a container may not be allowed to mount here, while the dyno's own namespace is.
                 Err(_) if *ownership == Ownership::Same => continue,
                 tree => tree?,
             };
@@ -175,9 +175,9 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
     Ok(())
 }
 
-/// An overlay in which a folder of the slug can be renamed, and a hard link to a file of it is that file. It keeps what it
-/// needs for that in attributes that only root of the initial user namespace may use; what the dyno may do is restricted here.
-/// Older kernels (6.1) take no layer that is attached nowhere.
+/// Mounts an overlay with full semantics: a folder of the slug can be renamed, and hard links stay one file. That takes
+/// attributes that only root of the initial user namespace may use, so the parent mounts it and restricts what the dyno
+/// may do. Older kernels (6.1) refuse a detached mount as a layer.
 fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
     let everyone = fs::read_to_string("/proc/self/uid_map")?;
     if !everyone.split_whitespace().eq(["0", "0", "4294967295"]) {
@@ -185,7 +185,7 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let scratch = rustix::fs::open(scratch, flags, Mode::empty())?;
-    // By number, so that no character of a real path can be taken for syntax.
+    // By descriptor number, so that no character of a real path can be taken for syntax.
     let [lower, scratch] = [lower, &scratch].map(|folder| {
         let number = std::os::fd::AsRawFd::as_raw_fd(folder);
         format!("/proc/self/fd/{number}")
@@ -200,7 +200,7 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
         ("volatile", OsStr::new("")),
     ];
     let mount = new_file_system("overlay", &options, MountAttrFlags::empty())?;
-    // What the upper layer's file system cannot do makes the kernel mount it so, without an error.
+    // If the upper layer's file system lacks a feature, the kernel mounts read-only, without an error.
     let state = rustix::fs::fstatvfs(&mount)?;
     if state.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         bail!("it would be read-only");
@@ -208,7 +208,7 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Makes an overlay's work folder anew: one that was tried leaves marks in it, with which the next one would be read-only.
+/// Makes an overlay's work folder anew: a failed try leaves marks in it that would make the next overlay read-only.
 fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
     let work = scratch.join("work");
     crate::slug::remove_tree(&work)?;
@@ -220,8 +220,8 @@ fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
     )?)
 }
 
-/// The mount of a folder of root's whose files are the dyno's inside. What the dyno may do is restricted here, since
-/// the parent made the mount.
+/// A mount of root's folder that shows root's files as the dyno's. What the dyno may do is restricted here, since the
+/// parent makes the mount.
 fn map_from_root(folder: &Path, owner: Owner) -> Result<OwnedFd> {
     let tree = detach(folder, false)?;
     let restricted = Attributes::NO_SUID.and(Attributes::NO_DEVICES);
@@ -233,9 +233,9 @@ fn map_from_root(folder: &Path, owner: Owner) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// A user namespace, of nobody's, in which root's ids stand for the dyno's on the host.
+/// A user namespace that no process uses, in which root's ids are mapped to the dyno's host ids.
 fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
-    // A namespace comes with a process; this one waits until it is killed, or its end of the pair is the last one.
+    // A namespace needs a process to make it; this one waits until it is killed, or the other end of the pair is closed.
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -303,7 +303,7 @@ fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
     give_up_privilege().context("cannot give up privilege")
 }
 
-/// What came along, and whether the overlay is among it.
+/// Waits for the parent's message; returns its descriptors, and whether the overlay is among them.
 fn await_release(control: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, bool)> {
     let (mut word, mut fds) = ([0u8; 2 * GO_WHOLE.len()], Vec::new());
     let length = unix_socket::receive(control, &mut word, &mut fds)
@@ -315,11 +315,11 @@ fn await_release(control: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, bool)> {
     }
 }
 
-/// What a step needs from outside, held while the outside is still there.
+/// What a step needs from the host, opened while the host's root is still reachable.
 enum Piece {
     /// Nothing.
     Nothing,
-    /// One mount, not attached anywhere yet.
+    /// A detached mount.
     Mount { mount: OwnedFd, folder: bool },
     /// The layers of an overlay.
     Layers { lower: OwnedFd, scratch: OwnedFd },
@@ -369,8 +369,8 @@ fn take_hold(
                 folder: true,
             })
         }
-        // The kernel lets a user namespace mount proc only while another one is in full view, so it
-        // has to come before the host's root goes.
+        // The kernel lets a user namespace mount proc only while another proc is fully visible, so this comes before
+        // the host's root is unmounted.
         Step::Processes { .. } => {
             let mount = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)
                 .with_context(|| {
@@ -412,7 +412,7 @@ fn take_hold(
     }
 }
 
-/// A private copy of the mount at `source`, attached nowhere.
+/// A private, detached copy of the mount at `source`.
 fn detach(source: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
@@ -427,7 +427,7 @@ fn become_owner(plan: &Plan) -> Result<()> {
     let (gid, uid) = (Gid::from_raw(INNER_ID), Uid::from_raw(INNER_ID));
     rustix::thread::set_thread_res_gid(gid, gid, gid).context("cannot become the dyno's group")?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).context("cannot become the dyno's user")?;
-    // Keys of whoever started the server, passwords and tickets among them, are not the dyno's.
+    // The session keyring of the user who started the server may hold passwords and tickets.
     leave_session_keyring();
     // Changing ids clears the parent-death signal, so it can only be set now; a supervisor that died
     // before is seen as the end of the control socket.
@@ -439,12 +439,12 @@ fn become_owner(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// An empty memory file system as `/`, the host's root let go of. The result is the root mount.
+/// Makes an empty memory file system the root and unmounts the host's. Returns the root mount.
 fn new_root() -> Result<OwnedFd> {
     let options: [(&str, &OsStr); 2] = [("mode", OsStr::new("0755")), ("size", OsStr::new("4m"))];
     let root = new_file_system("tmpfs", &options, MountAttrFlags::empty())
         .context("cannot make the root tree")?;
-    // Over the host's root itself, which is the one folder that is there for certain.
+    // Over the host's root itself, the only folder that certainly exists.
     move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .context("cannot attach the root tree")?;
     rustix::process::fchdir(&root)?;
@@ -453,8 +453,8 @@ fn new_root() -> Result<OwnedFd> {
         Ok(()) => {
             unmount(".", UnmountFlags::DETACH).context("cannot let go of the host's root")?;
         }
-        // The initial memory file system of the kernel cannot be moved away. It stays below the new root, where no
-        // path leads: what is on top of it could only be taken off with a capability.
+        // The kernel's initial memory file system cannot be moved away. It stays below the new root, where no path
+        // leads: unmounting what covers it would take a capability.
         Err(Errno::INVAL) => rustix::process::chroot(".").context("cannot change root")?,
         Err(error) => return Err(error).context("cannot change root"),
     }
@@ -462,7 +462,7 @@ fn new_root() -> Result<OwnedFd> {
     Ok(root)
 }
 
-/// Nothing can be added to the root tree any more. The mount is our own, so that Linux before 5.12 may do it the classic way.
+/// Makes the root tree read-only. On Linux before 5.12 by a remount, which this namespace may do with its own mount.
 fn make_read_only(root: OwnedFd) -> io::Result<()> {
     match add_attributes(&root, Attributes::READ_ONLY, false) {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
@@ -483,7 +483,7 @@ pub(super) fn new_file_system(
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // Only a name, for `mount` and `df` inside.
+    // The name that `mount` and `df` show inside.
     fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in options {
         if value.is_empty() {
@@ -559,7 +559,7 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
     }
 }
 
-/// Puts a file at `target`. It is written `aside` and bound, since what it covers may be on a read-only mount.
+/// Puts a file at `target`: written to `aside` and bind-mounted, since the file that it covers may be on a read-only mount.
 pub(super) fn cover(aside: &Path, target: &Path, contents: &str) -> Result<()> {
     fs::write(aside, contents)?;
     let mount = detach(aside, false)?;
@@ -582,7 +582,7 @@ fn overlay(lower: &OwnedFd, scratch: &OwnedFd, target: &Path) -> Result<()> {
         ("workdir", work.as_os_str()),
         // A user namespace may not use the trusted.* attributes.
         ("userxattr", OsStr::new("")),
-        // The upper layer is thrown away with the dyno: nothing gains from waiting for the disk.
+        // The upper layer is deleted with the dyno, so it need not be synced.
         ("volatile", OsStr::new("")),
     ];
     let mount = new_file_system("overlay", &options, MountAttrFlags::empty())
@@ -593,7 +593,7 @@ fn overlay(lower: &OwnedFd, scratch: &OwnedFd, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Attaches a detached mount, making the folder or file it covers where it is not there.
+/// Attaches a detached mount, and makes the folder or file that it covers if that is missing.
 pub(super) fn attach(mount: &OwnedFd, target: &Path, folder: bool) -> Result<()> {
     if folder {
         make_folder(target, 0o755)?;
@@ -617,16 +617,16 @@ fn make_folder(target: &Path, mode: u32) -> Result<()> {
     }
     make_parents(target)?;
     fs::create_dir(target)?;
-    // Not by mkdir's mode, which the umask would cut.
+    // Not by mkdir's mode, which the umask would reduce.
     Ok(fs::set_permissions(
         target,
         fs::Permissions::from_mode(mode),
     )?)
 }
 
-/// Has the numbers of the dyno's processes begin anywhere. The command of every dyno would have the same small one, so
-/// that a PID file which an earlier dyno left behind, in a folder that outlives it or a slug, would name a process that
-/// lives. Best effort: a kernel without `CONFIG_CHECKPOINT_RESTORE` has no such file, and counts from 2.
+/// Has the pids of the dyno's processes begin at a random number. Else every dyno's command would have one small pid,
+/// and a PID file left behind by an earlier dyno would name a live process. Best effort: a kernel without
+/// `CONFIG_CHECKPOINT_RESTORE` has no such file, and counts from 2.
 fn spread_process_numbers() {
     let spread = || -> Option<()> {
         let most: u32 = fs::read_to_string("/proc/sys/kernel/pid_max")
@@ -642,21 +642,20 @@ fn spread_process_numbers() {
     let _ = spread();
 }
 
-/// The number that the command's comes after, of those that the kernel gives anew when it has been through all of them:
-/// below `most`, and above the few hundred that it keeps for the beginning.
+/// The pid before the command's: below `most`, and above the first 300, which the kernel does not reuse.
 fn last_number(random: u32, most: u32) -> Option<u32> {
     const KEPT: u32 = 300;
     let count = most.checked_sub(KEPT + 1).filter(|count| *count > 0)?;
     Some(KEPT + random % count)
 }
 
-/// Leaves this process, and everything it will ever start, without a capability to gain or use.
+/// Takes all capabilities from this process and all that it will start, with no way to gain one.
 fn give_up_privilege() -> rustix::io::Result<()> {
     empty_bounding_set()?;
     give_up_capabilities()
 }
 
-/// No program that is executed from now on can bring a capability.
+/// Empties the bounding set: no program that is executed from now on gains a capability.
 ///
 /// # Errors
 /// When the caller lacks the capability for this.
@@ -672,7 +671,7 @@ pub(super) fn empty_bounding_set() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// The caller has no capability any more, and no program that it executes gives it one.
+/// Drops all capabilities of the caller, and sets `no_new_privs`.
 pub(super) fn give_up_capabilities() -> rustix::io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     let none = CapabilitySet::empty();

@@ -1,19 +1,19 @@
-//! A dyno's walls: from a plan, which is data and validated whole, to a process that is PID 1 behind them.
+//! A dyno's isolation: from a plan, which is data and validated as a whole, to a process that is PID 1 of new namespaces.
 //!
-//! `plan` says what the inside looks like and refuses what makes no sense; `launch` makes the
-//! namespaces and gives the new PID 1 its root tree. Neither knows what a dyno is: the supervisor makes
-//! the plan (with `stack`), and hands over the function that PID 1 is to run.
+//! `plan` describes the inside and refuses invalid descriptions; `launch` makes the namespaces and gives the new PID 1
+//! its root tree. Neither knows what a dyno is: the supervisor makes the plan (with `stack`), and passes the function
+//! that PID 1 runs.
 //!
 //! The rules that hold for every plan (measured reasons in `docs/architecture.md`):
 //! - the command never runs as uid 0 of its user namespace, nor with any capability;
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
-//! `renew` changes files of a sandbox that lives.
+//! `renew` replaces files in a running sandbox.
 //!
-//! Where there are no namespaces to be had, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
-//! processes as well as may be. `offer` tries out which of the two a host allows, with `probe`; `refusal` says why
-//! it is not more.
+//! Where the host allows no namespaces, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
+//! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `refusal` explains why
+//! it does not allow more.
 
 pub mod init;
 pub mod launch;
@@ -40,18 +40,18 @@ use tracked::Tracker;
 /// A sandbox whose init is being set up or runs.
 #[derive(Debug)]
 pub struct Launched {
-    /// Init in the caller's numbering; a child of the caller.
+    /// Init's pid in the caller's PID namespace; a child of the caller.
     pub pid: Pid,
     /// Readable when init has ended.
     pub pidfd: OwnedFd,
-    /// The caller's end of a SEQPACKET pair; the other end is what `inside` is given.
+    /// The caller's end of a SEQPACKET pair; `inside` gets the other end.
     pub control: OwnedFd,
-    /// The way in, behind walls.
+    /// The namespaces, to replace files inside; None without namespaces.
     pub doors: Option<Doors>,
     everybody: Everybody,
-    /// Nobody is left.
+    /// Whether all processes of the sandbox have ended.
     ended: bool,
-    /// How init left, once that is known.
+    /// How init exited, once that is known.
     left: Option<WaitStatus>,
 }
 
@@ -68,15 +68,15 @@ impl Launched {
         }
     }
 
-    /// Kills init, and so everything inside, if there is a PID namespace.
+    /// Kills init; in a PID namespace, the kernel then kills all other processes.
     pub fn kill(&self) {
-        // Where a filter knows no pidfds, the number will do: init is our child, and has not been waited for.
+        // Where a filter refuses pidfds, the pid is safe: init is a child, and has not been reaped.
         if rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL).is_err() && !self.ended {
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         }
     }
 
-    /// What was wrong with the way in which init left, if anything was: it leaves with its last word, or by SIGKILL.
+    /// What was wrong with init's exit, if anything was. It should exit after its last message, or by SIGKILL.
     pub fn misfortune(&self) -> Option<String> {
         const KILL: i32 = Signal::KILL.as_raw();
         let left = self.left?;
@@ -87,11 +87,11 @@ impl Launched {
         }
     }
 
-    /// Collects init, and sees to it that nobody outlives it. Where there is a PID namespace the kernel does; else init
-    /// is killed if it has not left, and then whoever it has not ended itself.
+    /// Reaps init, and makes sure that no process of the sandbox outlives it. In a PID namespace the kernel does that;
+    /// else init is killed if it still runs, and then the processes that it has not killed itself.
     ///
     /// # Errors
-    /// When somebody is still there after a few seconds.
+    /// When a process is still alive after a few seconds.
     pub fn end(&mut self) -> io::Result<()> {
         self.doors = None;
         if std::mem::replace(&mut self.ended, true) {
@@ -107,7 +107,7 @@ impl Launched {
             rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
         });
         match waited {
-            // It has left by itself, as the last one.
+            // It exited by itself, as the last process.
             Ok(Some((_, status))) if status.exit_status() == Some(0) => {
                 self.left = Some(status);
                 Ok(())
@@ -120,17 +120,17 @@ impl Launched {
     }
 }
 
-/// Everybody in a sandbox, as init reaches them.
+/// All processes of a sandbox, and how init signals them.
 #[derive(Debug, Clone)]
 pub enum Everybody {
-    /// A PID namespace whose PID 1 init is: it signals all with one call, and when it leaves the kernel ends all.
+    /// A PID namespace with init as PID 1: it signals all with one call, and when it exits, the kernel kills them.
     Namespace,
-    /// Processes like any others of the host.
+    /// Without a PID namespace: processes that are found in the host's `/proc`.
     Tracked(Tracker),
 }
 
 impl Everybody {
-    /// Sends the signal with this number to all but the caller, which is init.
+    /// Sends the signal with this number to all processes but the caller, which is init.
     ///
     /// # Errors
     /// When there is no such signal, or `/proc` cannot be read.
@@ -147,7 +147,7 @@ impl Everybody {
         }
     }
 
-    /// Whether one of them has the socket of this inode open.
+    /// Whether one of the processes has the socket of this inode open.
     pub fn has_socket(&self, inode: u64) -> bool {
         match self {
             Self::Namespace => listener::is_open_in(Path::new("/proc"), inode),
@@ -155,10 +155,10 @@ impl Everybody {
         }
     }
 
-    /// Ends all but the caller, which is init and about to leave, or survived it.
+    /// Kills all processes but the caller, which is init before its exit, or the supervisor after it.
     ///
     /// # Errors
-    /// When somebody is still there after a few seconds.
+    /// When a process is still alive after a few seconds.
     pub fn end(&self) -> io::Result<()> {
         match self {
             Self::Namespace => Ok(()),
@@ -167,11 +167,11 @@ impl Everybody {
     }
 }
 
-/// What init needs to know of where it is.
+/// What init needs to know about its sandbox.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// The app's folder, as a path of the inside: where commands begin.
+    /// The app's folder, as a path inside: the working directory of commands.
     pub folder: PathBuf,
-    /// Whom it is in charge of.
+    /// The processes that init signals.
     pub everybody: Everybody,
 }

@@ -1,4 +1,4 @@
-//! Which isolation dynos get on this host: what it allows is tried out, what is wished for is kept to.
+//! Which isolation dynos get on this host, by trying out what it allows, within the settings.
 //!
 //! Called by the server when it starts, and by `dyno doctor`.
 
@@ -13,39 +13,38 @@ use crate::home::Home;
 use crate::model::dyno::Isolation;
 use crate::model::settings::{self, Settings, UID_COUNT};
 
-/// The highest id that distributions give to people; above lie those of containers, of services made on the fly, of
-/// nobody.
+/// The highest id that distributions give to people; above are those of containers, of dynamic services, and of `nobody`.
 const LAST_PERSON: u32 = 59_999;
 
-/// The lowest id that is none of the system's.
+/// The lowest id that distributions give to people.
 const FIRST_PERSON: u32 = 1_000;
 
-/// Who dynos are to the host.
+/// The host users that dynos run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
     /// The server's user.
     Own((u32, u32)),
-    /// One other, the same for all.
+    /// One other user for all dynos.
     Shared((u32, u32)),
-    /// Each dyno one of the [`UID_COUNT`] from this one on; the first itself is nobody's.
+    /// For each dyno one of the [`UID_COUNT`] ids after this one; this id itself is not used.
     Each(u32),
 }
 
-/// What dynos get.
+/// The isolation that dynos get on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
     /// How they are kept apart.
     pub isolation: Isolation,
-    /// Who they are.
+    /// The host users that they run as.
     pub ids: Ids,
-    /// Slugs' files are mapped to each dyno's uid, and belong to the inner user on disk.
+    /// Whether the files of slugs belong to the inner user on disk, and are mapped to each dyno's uid.
     pub id_mapped: bool,
-    /// Why it is not more than this. None if it is all that there is, or was asked for.
+    /// Why dynos do not get more. None if they get all there is, or what the settings ask for.
     pub because: Option<String>,
 }
 
 impl Chosen {
-    /// Who the trees of slugs belong to on disk, if not to the server's user.
+    /// The owner of slugs' trees on disk, if it is not the server's user.
     pub fn tree_owner(&self) -> Option<(u32, u32)> {
         let inner = super::plan::INNER_ID;
         match (self.isolation, self.ids) {
@@ -55,7 +54,7 @@ impl Chosen {
         }
     }
 
-    /// Whether dynos are other users, who have to get through the state folder to their own.
+    /// Whether dynos run as other users, which have to pass through the state folder to their own folders.
     pub fn lets_through(&self) -> bool {
         self.isolation == Isolation::Tempdir && !matches!(self.ids, Ids::Own(_))
     }
@@ -75,10 +74,10 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// Tries out what there is, the strongest first, with trials in `home`, of which nothing stays.
+/// Tries out the kinds of isolation, the strongest first, in temporary folders in `home`.
 ///
 /// # Errors
-/// When the settings insist on what cannot be had.
+/// When the settings demand what this host does not allow.
 pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
     let refusal = match settings.isolation {
         settings::Isolation::Tempdir => None,
@@ -111,7 +110,7 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
         because,
     };
     let try_out = |ownership| match probe::run(home.path(), ownership) {
-        // A full disk says nothing about the kernel.
+        // A full disk makes the trial fail, whatever the kernel allows.
         Err(_) if is_full(home) => Ok(()),
         Err(why) => Err(format!("{why:#}")),
         Ok(()) => Ok(()),
@@ -135,10 +134,10 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
     Ok(chosen(Ids::Shared((base, base)), false, because))
 }
 
-/// Whether this root has the host uids that dynos in namespaces, or each in a folder, need.
+/// Checks that this root has the host ids from `base` on that dynos need to run as one user each.
 ///
 /// # Errors
-/// Why not.
+/// Why it has not.
 pub fn enough_ids(base: u32) -> Result<(), String> {
     let maps = [id_map("uid"), id_map("gid")];
     if maps.iter().all(|map| has_ids(map, base, UID_COUNT)) {
@@ -149,7 +148,7 @@ pub fn enough_ids(base: u32) -> Result<(), String> {
     ))
 }
 
-/// Who dynos without namespaces are; and if that is root, why.
+/// The users that dynos without namespaces run as; and if that is root, why.
 fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
     if !is_root() {
         return (Ids::Own(own_ids()), None);
@@ -197,7 +196,7 @@ fn is_full(home: &Home) -> bool {
     rustix::fs::statvfs(home.path()).is_ok_and(|disk| disk.f_bavail == 0 || disk.f_favail == 0)
 }
 
-/// The ids that this process's user namespace has: first and count of each range.
+/// The ids of this process's user namespace: first id and count of each range.
 fn id_map(kind: &str) -> Vec<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/self/{kind}_map"));
     parse_id_map(&text.unwrap_or_default())
@@ -220,7 +219,7 @@ fn has_ids(map: &[(u64, u64)], first: u32, count: u32) -> bool {
         .any(|&(inner, count)| inner <= first && end <= inner + count)
 }
 
-/// The highest number that is an id here, as user and as group, and nobody's.
+/// The highest id that exists here as user and group and that no account uses.
 fn spare_id(uids: &[(u64, u64)], gids: &[(u64, u64)], passwd: &str) -> Option<u32> {
     let taken: Vec<u32> = passwd
         .lines()

@@ -8,16 +8,16 @@ use std::path::{Component, Path, PathBuf};
 /// The uid and gid of the user `dyno` inside every dyno.
 pub const INNER_ID: u32 = 1000;
 
-/// More mounts than any stack has; a plan beyond it is a mistake.
+/// The most steps of a plan: no stack needs as many, so more is a mistake.
 const MAX_STEPS: usize = 512;
 
 /// The longest file content a plan may carry, in bytes.
 pub const MAX_CONTENTS: usize = 512 * 1024;
 
-/// A dyno's inside.
+/// What the inside of a dyno looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Who the dyno is to the host.
+    /// The host ids that the dyno runs as.
     pub owner: Owner,
     /// The UTS host name.
     pub hostname: String,
@@ -25,7 +25,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-/// The host's ids behind [`INNER_ID`].
+/// The host ids that [`INNER_ID`] is mapped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// Host uid.
@@ -57,7 +57,7 @@ pub enum Step {
     Symlink { target: PathBuf, to: PathBuf },
     /// A read-only file with these contents: new, or over a file of the stack.
     File { target: PathBuf, contents: String },
-    /// A tree (or file) of the host.
+    /// A tree or file of the host, bind-mounted.
     Bind {
         source: PathBuf,
         target: PathBuf,
@@ -81,9 +81,9 @@ pub enum Step {
         target: PathBuf,
         ownership: Ownership,
     },
-    /// What is at `of` inside, at another path, too.
+    /// The mount at `of`, at a second path inside.
     Again { of: PathBuf, target: PathBuf },
-    /// A folder of the host's own user, writable: no copy, the folder itself.
+    /// A folder of the host's user itself, writable, not a copy.
     Live {
         source: PathBuf,
         target: PathBuf,
@@ -91,17 +91,17 @@ pub enum Step {
     },
 }
 
-/// How the files of a live folder come to belong to the dyno's user.
+/// How the files of a linked folder are made to belong to the dyno's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveOwnership {
     /// They already belong to [`Owner::uid`].
     Same,
-    /// They belong to root on disk, which the dyno never is: the mount shows them as the dyno's, and what the dyno makes
-    /// there is root's on disk. Whatever else is mounted below is not shown (Linux 5.12, root).
+    /// They belong to root on disk, as which no dyno runs: the mount shows them as the dyno's, and new files belong to
+    /// root on disk. Other mounts below the folder are not shown (Linux 5.12, root).
     MappedFromRoot,
 }
 
-/// How files of an overlay's lower tree come to belong to the dyno's user.
+/// How the files of an overlay's lower tree are made to belong to the dyno's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
     /// They already belong to [`Owner::uid`].
@@ -110,7 +110,7 @@ pub enum Ownership {
     IdMapped,
 }
 
-/// A plan that makes no sense: a mistake of ours or a name that nobody expected.
+/// Why a plan is not valid, by a bug or an unexpected file name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadPlan(pub String);
 
@@ -123,7 +123,7 @@ impl std::fmt::Display for BadPlan {
 impl std::error::Error for BadPlan {}
 
 impl Step {
-    /// Where the step works inside the dyno.
+    /// The path inside the dyno that the step makes.
     pub fn target(&self) -> &Path {
         match self {
             Self::Folder { target, .. }
@@ -204,7 +204,7 @@ impl Plan {
     }
 }
 
-/// `/a/b`, never `/`, `a`, `/a/../b` or `/a/./b`.
+/// Whether `path` is like `/a/b`, not `/`, `a`, `/a/../b` or `/a/./b`.
 fn is_plain_absolute(path: &Path) -> bool {
     let mut components = path.components();
     components.next() == Some(Component::RootDir)

@@ -1,4 +1,4 @@
-//! Tries a sandbox out: whether this host offers one, and if not, what stands in the way.
+//! Tries out whether this host allows a sandbox, and if not, which step fails.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -15,18 +15,18 @@ use super::tempdir::{self, Lodging};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
 
-/// Host ids for a trial by root: nobody's.
+/// Host ids for a trial by root: those of `nobody`.
 const NOBODY: u32 = 65_534;
 
-/// The longest word of a trial's init, in bytes.
+/// The longest message of a trial's init, in bytes.
 const MAX_WORDS: usize = 4096;
 
 /// One thing that a sandbox needs of its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Namespaces, with an id map written.
+    /// Namespaces, with an id map.
     UserNamespaces,
-    /// Mounts that are made detached, given their flags and put in place (Linux 5.12).
+    /// Mounts that are made detached, given flags and then attached (Linux 5.12).
     Mounts,
     /// A `/proc` of its own.
     Processes,
@@ -37,14 +37,13 @@ pub enum Need {
 }
 
 impl Need {
-    /// Whether files have to belong to the dyno's user for it.
+    /// Whether the trial needs files that belong to the dyno's user.
     fn has_files(self) -> bool {
         matches!(self, Self::Overlay | Self::IdMapping)
     }
 }
 
-/// Builds a small sandbox with all that a dyno needs, its overlay in `within`, and takes it down again; a few
-/// milliseconds.
+/// Builds a small sandbox with all that a dyno needs, its overlay in `within`, and removes it; takes a few milliseconds.
 ///
 /// # Errors
 /// The step that failed, and why.
@@ -56,7 +55,7 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
     meets(within, &[Need::Mounts, Need::Processes, overlay])
 }
 
-/// The same for some needs alone.
+/// Builds a small sandbox with only these needs, and removes it.
 ///
 /// # Errors
 /// The step that failed, and why.
@@ -94,7 +93,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     finish(launch(&plan, &[], say)?, &folder)
 }
 
-/// Has a dyno in a folder of its own tried out, as a user of these host ids (the caller's own if None).
+/// Tries out a dyno without namespaces, in a folder, as the user with these host ids (the caller's own if None).
 ///
 /// # Errors
 /// The step that failed, and why.
@@ -107,7 +106,7 @@ pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
         folder: &folder.path().join("scratch"),
         owner,
     };
-    // Nobody's: the trial starts nothing.
+    // The trial starts no processes to track.
     let tracker = Tracker::new("probe", NOBODY);
     finish(tempdir::launch(&lodging, &tracker, &[], say)?, &folder)
 }
@@ -158,13 +157,13 @@ fn steps(need: Need, folder: &Path) -> Vec<Step> {
     }
 }
 
-/// A folder of the host's system, on its own file system: an image may be without some of them.
+/// A system folder of the host on the root's file system; some images lack some of them.
 fn system_folder() -> Option<&'static Path> {
     let mut folders = ["/usr", "/bin", "/etc"].into_iter().map(Path::new);
     folders.find(|folder| folder.is_dir())
 }
 
-/// Hears the trial's init and clears up.
+/// Receives the message of the trial's init and cleans up.
 fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
     let (mut words, mut length) = ([0u8; MAX_WORDS], 0);
     if let Ok(count) = unix_socket::receive(&launched.control, &mut words, &mut Vec::new()) {
@@ -185,7 +184,7 @@ fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
     }
 }
 
-/// The kernel's number for it, or 0.
+/// The errno in an error's chain, or 0.
 fn errno(error: &anyhow::Error) -> i32 {
     let mut causes = error.chain();
     let number = causes.find_map(|cause| {
@@ -197,7 +196,7 @@ fn errno(error: &anyhow::Error) -> i32 {
     number.unwrap_or(0)
 }
 
-/// The trial's init: tells how it went, as the number and the words of what failed, and leaves.
+/// The trial's init: sends the errno and the message of what failed, and exits.
 fn say(set_up: Result<()>, control: OwnedFd) -> u8 {
     let words = set_up.map_or_else(
         |error| format!("{} {error:#}", errno(&error)),

@@ -1,7 +1,7 @@
-//! Why a host gives no namespaces, in words that are true of it, and what to do about that. An errno alone says little:
-//! in a container EPERM and ENOSYS are a filter's, on Ubuntu EACCES is AppArmor's, and the kernel has all that is asked for.
+//! Explains why a host allows no namespaces, and what to do about that. An errno alone says little: in a container,
+//! EPERM and ENOSYS come from a filter, on Ubuntu, EACCES comes from AppArmor, while the kernel has all that is needed.
 //!
-//! [`Facts::gather`] looks; [`why`], [`why_step`] and [`remedies`] decide, from what it saw.
+//! [`Facts::gather`] looks at the host; [`why`], [`why_step`] and [`remedies`] are pure.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,13 @@ use std::path::Path;
 use crate::kernel::executable;
 use crate::kernel::sys::process::Refusal;
 
-/// An overlay, as the type of a file system.
+/// The file system type of an overlay (statfs(2)).
 const OVERLAYFS: u64 = 0x794c_7630;
 
-/// A memory file system.
+/// The file system type of a memory file system.
 const TMPFS: u64 = 0x0102_1994;
 
-/// Namespaces that a dyno has, each with its file in `/proc/self/ns` and the option that the kernel is built with.
+/// The namespaces that a dyno needs: the file in `/proc/self/ns` and the kernel's build option of each.
 const KINDS: &[(&str, &str)] = &[
     ("user", "CONFIG_USER_NS"),
     ("mnt", "CONFIG_NAMESPACES"),
@@ -25,20 +25,20 @@ const KINDS: &[(&str, &str)] = &[
     ("cgroup", "CONFIG_CGROUPS"),
 ];
 
-/// What is in the way of a sandbox, if it is there.
+/// What this host has that can forbid a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Which kind of container this is: `docker`, `podman`, `lxc`.
+    /// The kind of container that this process is in: `docker`, `podman`, `lxc`.
     pub container: Option<String>,
-    /// The root is a folder of the host's.
+    /// The root is a chroot.
     pub chroot: bool,
-    /// A filter of system calls (seccomp) is around this process.
+    /// This process has a filter of system calls (seccomp).
     pub filtered: bool,
     /// This process has CAP_SYS_ADMIN.
     pub privileged: bool,
-    /// The option of the kernel for a kind of namespace that it does not have.
+    /// The build option of a namespace that the kernel lacks.
     pub built_without: Option<&'static str>,
-    /// The limits on namespaces that are 0, as sysctl names them.
+    /// The limits on namespaces that are 0, by their sysctl names.
     pub zeros: Vec<String>,
     /// `user.max_user_namespaces`.
     pub limit: Option<u64>,
@@ -46,16 +46,16 @@ pub struct Facts {
     pub only_root: bool,
     /// `kernel.apparmor_restrict_unprivileged_userns` is 1 (Ubuntu 23.10 and newer).
     pub apparmor: bool,
-    /// The state folder is on an overlay, which cannot hold another one's upper layer.
+    /// The state folder is on an overlay, which cannot hold another overlay's upper layer.
     pub state_on_overlay: bool,
-    /// It is on a memory file system.
+    /// The state folder is on a memory file system.
     pub state_on_tmpfs: bool,
-    /// Linux, as major and minor number.
+    /// The kernel's major and minor version.
     pub kernel: (u32, u32),
 }
 
 impl Facts {
-    /// Looks at this host, with the state in `state`.
+    /// Looks at this host, with the state folder at `state`.
     pub fn gather(state: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let is = |path: &str, value: &str| text(path).trim() == value;
@@ -101,7 +101,7 @@ impl Facts {
     }
 }
 
-/// What the refusal of a process with namespaces of its own means.
+/// Explains why the kernel refused a process with namespaces of its own.
 pub fn why(refusal: &Refusal, facts: &Facts) -> String {
     let error = &refusal.error;
     let errno = error.raw_os_error().unwrap_or(0);
@@ -110,7 +110,7 @@ pub fn why(refusal: &Refusal, facts: &Facts) -> String {
         return format!("this kernel was built without {option}: {error}");
     }
     match errno {
-        // The kernel says "no space left on device".
+        // A limit, which the kernel's message "no space left on device" hides.
         libc::ENOSPC | libc::EUSERS => match (facts.zeros.first(), facts.limit) {
             (Some(limit), _) => format!("no user namespaces may be made here: {limit} is 0"),
             (None, limit) => {
@@ -148,7 +148,7 @@ pub fn why(refusal: &Refusal, facts: &Facts) -> String {
 const APPARMOR: &str = "AppArmor gives user namespaces no privilege here, but to programs that have a profile for it \
     (kernel.apparmor_restrict_unprivileged_userns is 1)";
 
-/// What it means that a step in making a sandbox was refused, which `words` tell: more, if the facts say more.
+/// Explains why a step in making a sandbox was refused: `words`, with what the facts add.
 pub fn why_step(words: &str, errno: i32, facts: &Facts) -> String {
     let (major, minor) = facts.kernel;
     match errno {
@@ -170,7 +170,7 @@ pub fn why_step(words: &str, errno: i32, facts: &Facts) -> String {
     }
 }
 
-/// What would give namespaces here, or more of a sandbox; one line each, some with lines of their own below.
+/// What would allow namespaces here, or more of a sandbox; one entry each, some of several lines.
 pub fn remedies(facts: &Facts) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(option) = facts.built_without {
@@ -233,7 +233,7 @@ pub fn remedies(facts: &Facts) -> Vec<String> {
     lines
 }
 
-/// Why dynos share a uid: there are no id-mapped mounts, for a reason that `why` tells in the kernel's words.
+/// Explains why dynos share a uid: there are no id-mapped mounts, for the kernel's reason `why`.
 pub fn why_shared_uid(why: &str, facts: &Facts) -> String {
     let needs = match facts.state_on_tmpfs {
         _ if !facts.privileged => {
@@ -246,7 +246,7 @@ pub fn why_shared_uid(why: &str, facts: &Facts) -> String {
     format!("all dynos share one host uid, for want of id-mapped mounts, {needs}: {why}")
 }
 
-/// The AppArmor profile with which `program` may make user namespaces: it restricts nothing.
+/// The AppArmor profile that lets `program` make user namespaces, and restricts nothing.
 pub fn profile(program: &Path) -> String {
     format!(
         "abi <abi/4.0>,\n\
@@ -283,16 +283,16 @@ fn container() -> Option<String> {
         .filter(|kind| !kind.is_empty() && kind.len() < 32)
 }
 
-/// Whether no mount is at the root, as `mountinfo` shows it.
+/// Whether the root is no mount point, by `mountinfo`.
 fn is_chroot(mountinfo: &str) -> bool {
     !mountinfo.is_empty() && !mount_points(mountinfo).any(|point| point == "/")
 }
 
-/// What is mounted below `/proc`, over parts of it: the kernel gives a user namespace no `/proc` of its own then.
+/// The mounts over parts of `/proc`: with these, the kernel refuses a user namespace its own `/proc`.
 pub fn covered_parts(mountinfo: &str) -> Vec<&str> {
     mount_points(mountinfo)
         .filter(|point| point.starts_with("/proc/"))
-        // An empty folder for a file system of its own, which hides nothing.
+        // A mount on an empty folder, which hides nothing.
         .filter(|point| *point != "/proc/sys/fs/binfmt_misc")
         .collect()
 }

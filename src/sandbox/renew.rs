@@ -1,11 +1,12 @@
-//! Puts files that cover the stack's in their places anew, in a sandbox that lives.
+//! Replaces the files that cover the stack's in a running sandbox.
 //!
-//! What a dyno knows of the host by such a file, its names and its name servers, changes with the host. And when the host
-//! replaces a file that one covers, as `useradd` does with `/etc/passwd`, the kernel takes the cover off.
+//! A dyno has copies of files of the host, such as its names and name servers, which change while the dyno runs. And
+//! when the host replaces a covered file, as `useradd` does with `/etc/passwd`, the kernel removes the bind mount that
+//! covers it.
 //!
-//! A child of the supervisor enters the sandbox's namespaces by descriptors taken before PID 1 became private. Inside
-//! it has the privilege of the namespace's maker, and outside none: what a hostile dyno makes of a path that it works on
-//! can only be of the dyno's own.
+//! A child of the supervisor enters the sandbox's namespaces by descriptors taken before PID 1 became private. Inside,
+//! it has the privilege of the namespace's maker, and outside none: a hostile dyno that changes a path meanwhile can
+//! only redirect it within the dyno.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,21 +24,21 @@ use super::plan::{INNER_ID, Owner, Step};
 use crate::fault::caught_or;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 
-/// A folder of the inside that is empty, and can be covered for a moment.
+/// An empty folder inside that can be mounted over for a moment.
 const STAGING: &str = "/var/log";
 
-/// The way into a sandbox.
+/// The namespaces of a running sandbox, and which of its files are covered.
 #[derive(Debug)]
 pub struct Doors {
     user: OwnedFd,
     mounts: OwnedFd,
     owner: Owner,
-    /// Where files are, as of the last time.
+    /// The paths of the files that cover others at present.
     covered: Vec<PathBuf>,
 }
 
 impl Doors {
-    /// Those of the process `pid`, which must not be private yet. `steps` are what its sandbox is made by.
+    /// Opens the namespaces of the process `pid`, which must still be dumpable. `steps` are those of its sandbox's plan.
     ///
     /// # Errors
     /// When the process is gone.
@@ -57,11 +58,11 @@ impl Doors {
         })
     }
 
-    /// Puts `files` in their places, and takes away those that were put before. Waits for it, which takes about a
-    /// millisecond; a moment long a reader may find what is below a cover.
+    /// Mounts `files` and unmounts those that were mounted before. Takes about a millisecond, in which a reader may see
+    /// the covered file.
     ///
     /// # Errors
-    /// When one of them could not be put there; the others are.
+    /// When one of them could not be mounted; the others are.
     pub fn renew(&mut self, files: &[Step]) -> Result<()> {
         let Side::Parent { pid, .. } = clone_process(Namespaces::NONE)? else {
             close_all_but(&[self.user.as_fd(), self.mounts.as_fd()]);
@@ -86,7 +87,7 @@ impl Doors {
         rustix::thread::set_thread_res_uid(uid, uid, uid)?;
         move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        // Their namesakes in the folders of the stack may have been replaced, and are not covered any more.
+        // A file that the host has replaced is not covered any more.
         for target in &self.covered {
             let _ = unmount(target, UnmountFlags::DETACH);
         }

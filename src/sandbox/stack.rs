@@ -1,8 +1,8 @@
-//! The root tree under a dyno: the stack's system folders, toolchains, and the files we generate.
+//! The root tree of a dyno: the stack's system folders, toolchains, and generated files.
 //!
-//! The stack is the host's own `/usr`, `/etc` and so on by default, so that a command that works on
-//! the host works in a dyno. Homes, the state folder and everything else of the host are not there.
-//! Only the supervisor asks; the answer is a list of sandbox steps, made by reading the stack's folders.
+//! The stack is the host's own `/usr`, `/etc` and so on, so that a command that works on the host works in a dyno. Home
+//! folders, the state folder and everything else of the host are not there. The result is a list of sandbox steps, made
+//! by reading the stack's folders. Called by the supervisor.
 //!
 //! `stack/host_files.rs` makes the files that cover the stack's, `stack/ssh.rs` those of them that ssh reads;
 //! `stack/var.rs` is `/var`.
@@ -18,11 +18,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::sandbox::plan::{Access, LiveOwnership, Ownership, Step};
 
-/// Top-level folders that make up a system: what is there is taken, what is not is not missed.
-/// `lib*` beyond these are found by name.
+/// Top-level folders that make up a system; each is optional. `lib*` beyond these are found by name.
 const SYSTEM_FOLDERS: &[&str] = &["usr", "bin", "sbin", "etc", "opt", "nix", "gnu"];
 
-/// Where Nix' daemon listens, below a folder that a dyno sees; what it builds for one it would build for a dyno.
+/// Where Nix's daemon listens, below a folder that a dyno sees. Hidden: the daemon would accept builds from a dyno.
 const NIX_DAEMON: &str = "/nix/var/nix/daemon-socket";
 
 /// Devices that any program may expect.
@@ -31,23 +30,23 @@ const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Memory that `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;
 
-/// The tree of programs under a dyno.
+/// The system folders that dynos run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stack {
     /// Its root on the host; `/` for the host's own.
     pub root: PathBuf,
 }
 
-/// What one dyno adds to the stack.
+/// What a dyno's root tree has beside the stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynoTree<'a> {
     /// What is at `/app`.
     pub app: AppTree<'a>,
-    /// What the dyno may write to; see [`make_scratch`].
+    /// The folder for what the dyno writes; see [`make_scratch`].
     pub scratch: &'a Path,
     /// The host name inside.
     pub hostname: &'a str,
-    /// Folders that must not be seen even where they lie below a system folder: state and homes.
+    /// Folders that are hidden even below a system folder: state folder and home folders.
     pub hidden: &'a [PathBuf],
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: &'a [PathBuf],
@@ -62,23 +61,23 @@ pub enum AppTree<'a> {
     Slug {
         /// Its tree.
         tree: &'a Path,
-        /// Where it is seen beside `/app`: its old path, if something in it has that in it.
+        /// A second path beside `/app`: the path of the folder it was packed from, if files in it contain that path.
         path: Option<&'a Path>,
-        /// Who owns the files of it.
+        /// How its files are owned.
         ownership: Ownership,
     },
-    /// A folder of the user's itself. It is seen under its own path, too: programs that were installed into it, as into a
-    /// virtual environment, have that path in them.
+    /// A folder of the user itself, without a copy. It is also at its own path, which programs installed in it, as in a
+    /// virtual environment, contain.
     Live {
         /// Its canonical path.
         folder: &'a Path,
-        /// Who owns the files of it.
+        /// How its files are owned.
         ownership: LiveOwnership,
     },
 }
 
-/// Makes a dyno's scratch folder, all of it belonging to `owner` (host uid and gid) if that is somebody else.
-/// It must belong to the dyno's user itself: the overlay is mounted by that user.
+/// Makes a dyno's scratch folder, which belongs to `owner` (host uid and gid), or else to the caller. It must belong to
+/// the dyno's user, which mounts the overlay.
 pub fn make_scratch(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     let make = |folder: &Path, mode: u32| {
         fs::create_dir(folder)?;
@@ -100,14 +99,14 @@ pub fn make_scratch(folder: &Path, owner: Option<(u32, u32)>) -> io::Result<()> 
 }
 
 impl Stack {
-    /// The host itself.
+    /// The stack of the host itself.
     pub fn host() -> Self {
         Self {
             root: PathBuf::from("/"),
         }
     }
 
-    /// The shell that runs commands: the stack's bash, else its sh.
+    /// The shell that runs commands: the stack's bash, or else its sh.
     pub fn shell(&self) -> &'static Path {
         let there = |path: &&str| self.root.join(path.trim_start_matches('/')).exists();
         Path::new(
@@ -142,7 +141,7 @@ impl Stack {
             .iter()
             .partition(|folder| app_path.is_some_and(|app| folder.starts_with(app)));
         steps.extend(others.into_iter().map(|folder| toolchain(folder)));
-        // A toolchain may lie above the state, and would show it.
+        // A toolchain may contain the state folder, which it must not show.
         let shown = dyno.hidden.iter().filter(|hidden| {
             let mut toolchains = dyno.toolchains.iter();
             toolchains.any(|toolchain| hidden.starts_with(toolchain))
@@ -158,7 +157,7 @@ impl Stack {
                 ownership,
             }),
             AppTree::Live { folder, ownership } => {
-                // Below `/app` it would be a mount in the user's own folder.
+                // Below `/app` it would make a mount point in the user's own folder.
                 let own = Some(folder).filter(|folder| !folder.starts_with("/app"));
                 for target in own.into_iter().chain([Path::new("/app")]) {
                     steps.push(Step::Live {
@@ -174,7 +173,7 @@ impl Stack {
                 of: "/app".into(),
                 target: path.to_owned(),
             });
-            // What the slug has is the release's; what it has not, as it was left out of it, is the host's.
+            // A toolchain folder inside the app's folder is taken from the slug if it is in it, else from the host.
             let left_out = of_app.into_iter().filter(|folder| {
                 let inside = folder.strip_prefix(path).unwrap_or(folder);
                 !tree.join(inside).exists()
@@ -211,7 +210,7 @@ impl Stack {
 }
 
 impl DynoTree<'_> {
-    /// Where the slug is seen beside `/app`, if that can be: below a folder that is read-only there must be one already.
+    /// The slug's second path beside `/app`, if it is possible: in a read-only folder, the mount point must exist.
     fn app_path(&self) -> Option<&Path> {
         let AppTree::Slug { path, .. } = self.app else {
             return None;
@@ -231,7 +230,7 @@ impl DynoTree<'_> {
     }
 }
 
-/// A toolchain, at its path.
+/// The step that mounts a toolchain at its path.
 fn toolchain(folder: &Path) -> Step {
     Step::Bind {
         source: folder.to_owned(),
@@ -240,13 +239,13 @@ fn toolchain(folder: &Path) -> Step {
     }
 }
 
-/// Whether the top-level name `name` is of a folder that a dyno sees.
+/// Whether the top-level folder `name` is one that a dyno sees.
 fn is_system_folder(name: &Path) -> bool {
     name.to_str()
         .is_some_and(|name| SYSTEM_FOLDERS.contains(&name) || name.starts_with("lib"))
 }
 
-/// Whether a dyno sees what the host has at `path`, by its system folders alone.
+/// Whether a dyno sees the host's `path` as part of a system folder.
 pub fn is_shown(path: &Path) -> bool {
     let mut parts = path.components();
     parts.next() == Some(Component::RootDir)
@@ -254,7 +253,7 @@ pub fn is_shown(path: &Path) -> bool {
 }
 
 impl Stack {
-    /// Whether a dyno has something at `path` from its beginning, toolchains and `/app` apart.
+    /// Whether a new dyno has a file at `path`, apart from toolchains and `/app`.
     pub fn has(&self, path: &Path) -> bool {
         path.starts_with("/proc")
             || path.starts_with("/dev")
@@ -262,12 +261,12 @@ impl Stack {
     }
 }
 
-/// Covers each of `folders` that a bound folder would show: read-only is not enough, since a
-/// socket there could still be connected to.
+/// Covers each of `folders` that a bound folder would show: read-only is not enough, since a process could still
+/// connect to a socket there.
 fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
     for folder in folders {
         let shown = steps.iter().any(|step| match step {
-            // The dyno's own /tmp shows nothing of the host's.
+            // A dyno's /tmp is its own.
             Step::Bind {
                 target,
                 access: Access::ReadOnly,
@@ -281,7 +280,7 @@ fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
     }
 }
 
-/// An empty folder in the place of one that must not be seen.
+/// The step that covers a hidden folder by an empty one.
 fn covered(folder: &Path) -> Step {
     Step::Memory {
         target: folder.to_owned(),

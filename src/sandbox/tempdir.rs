@@ -1,8 +1,8 @@
-//! A dyno without walls: a copy of its slug in a folder of its own, and processes that are kept track of.
+//! A dyno without namespaces: a copy of its slug in a folder of its own, and processes that are tracked.
 //!
-//! For hosts that give no namespaces. What it promises and what not is in `docs/isolation.md`. The command can gain no
-//! privilege, as behind walls: no capability, `no_new_privs`. It runs as the server's user, or, if that is root and
-//! has other ids to give, as another.
+//! For hosts that allow no namespaces; `docs/isolation.md` says what such a dyno promises. As with namespaces, the
+//! command can gain no privilege: no capability, `no_new_privs`. It runs as the server's user, or, if that is root and
+//! has other ids, as another user.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,13 +23,13 @@ use crate::kernel::sys::process::{
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::slug::{Owner, copy_tree};
 
-/// The app's folder in the dyno's: HOME and the working directory.
+/// The app's folder in the dyno's folder: HOME and the working directory.
 const APP: &str = "app";
 
 /// The dyno's folder for temporary files: TMPDIR.
 const TEMPORARY: &str = "tmp";
 
-/// Signals that an init which is no PID 1 has to ignore like one.
+/// Signals that init must ignore, as the kernel does for a PID 1.
 const IGNORED: [i32; 12] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -45,44 +45,44 @@ const IGNORED: [i32; 12] = [
     libc::SIGIO,
 ];
 
-/// Where a dyno lives.
+/// The folder and user of a dyno without namespaces.
 #[derive(Debug, Clone, Copy)]
 pub struct Lodging<'a> {
-    /// What the app's folder is made of.
+    /// Where the files of the app's folder come from.
     pub app: App<'a>,
-    /// The dyno's own folder, which does not exist yet; everything of the dyno's is in it.
+    /// The dyno's own folder, which does not exist yet; all that the dyno owns is in it.
     pub folder: &'a Path,
-    /// Host uid and gid of the dyno, if they are not the caller's. Takes root.
+    /// Host uid and gid of the dyno, if they are not the caller's; only for root.
     pub owner: Option<(u32, u32)>,
 }
 
-/// What the app's folder is made of.
+/// Where the files of the app's folder come from.
 #[derive(Debug, Clone, Copy)]
 pub enum App<'a> {
     /// A copy of this unpacked slug.
     Copy(&'a Path),
-    /// This folder of the user's itself.
+    /// This folder of the user itself, without a copy.
     Live(&'a Path),
 }
 
-/// The app's folder of a dyno that lives in `folder`, unless it is a live one.
+/// The copy of the slug in the dyno's own folder.
 pub fn app_folder(folder: &Path) -> PathBuf {
     folder.join(APP)
 }
 
-/// The folder for temporary files of a dyno that lives in `folder`.
+/// The folder for temporary files in the dyno's own folder.
 pub fn temporary_folder(folder: &Path) -> PathBuf {
     folder.join(TEMPORARY)
 }
 
-/// Starts `inside` as the init of a dyno in `lodging`, whose processes `tracker` knows.
+/// Starts `inside` as the init of a dyno in `lodging`, whose processes `tracker` finds.
 ///
-/// Returns as soon as the child can go on alone: it copies the slug by itself. `inside` is given the outcome of the
-/// set-up and must tell it over its end of the pair; what it returns is init's exit status. Of the caller's
-/// descriptors it has only 0 to 2 and `keep`. It is to leave when the other end of the pair is closed.
+/// Returns as soon as the child no longer needs the parent; the child copies the slug. `inside` gets the result of the
+/// set-up, must report it over its end of the pair, and returns init's exit status. Of the caller's descriptors the
+/// child keeps only 0 to 2 and `keep`. It must exit when the other end of the pair is closed.
 ///
 /// # Errors
-/// When there can be no process.
+/// When no process can be made.
 pub fn launch(
     lodging: &Lodging<'_>,
     tracker: &Tracker,
@@ -96,15 +96,15 @@ pub fn launch(
         None,
     )
     .context("cannot make a control socket")?;
-    // So that whoever outlives init comes to us.
+    // So that processes that outlive init become children of this one.
     Tracker::become_subreaper().context("cannot become a subreaper")?;
     match clone_process(Namespaces::NONE).map_err(|error| anyhow!("no process: {error}"))? {
         Side::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
             close_all_but(&kept);
-            // Closed already: dropping it would close whatever has that number by then.
+            // Closed already: dropping it would close another descriptor that has got its number.
             std::mem::forget(ours);
-            // As behind walls: nothing may unwind beyond here.
+            // A panic must not unwind beyond here, into copies of the parent's callers.
             let outcome = caught_or(|| set_up(lodging));
             exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
@@ -132,7 +132,7 @@ fn set_up(lodging: &Lodging<'_>) -> Result<()> {
         let uid = rustix::process::geteuid().as_raw();
         format!("user {uid} cannot go to `{}`", app.display())
     })?;
-    // Not a folder that somebody may want to remove.
+    // Not in a folder that may be removed.
     rustix::process::chdir("/")?;
     Ok(())
 }
@@ -148,7 +148,7 @@ fn furnish(lodging: &Lodging<'_>) -> Result<()> {
     };
     let parent = lodging.folder.parent().context("a dyno in no folder")?;
     if owner.is_some() {
-        // The way to it, no more: what else is in there is private by its own mode.
+        // Other users can only pass through: what else is in there is private by its own mode.
         fs::set_permissions(parent, fs::Permissions::from_mode(0o711))
             .with_context(|| format!("cannot open `{}` for the dyno", parent.display()))?;
     }
@@ -163,9 +163,9 @@ fn furnish(lodging: &Lodging<'_>) -> Result<()> {
     }
 }
 
-/// Becomes the dyno's user, without privilege or a way to gain any.
+/// Becomes the dyno's user, without any privilege or a way to gain one.
 fn settle_down(owner: Option<(u32, u32)>) -> Result<()> {
-    // Only who has the capability for it can give this up, and who has not gains nothing from it.
+    // It takes a capability to empty the bounding set; without capabilities the set does not matter.
     let _ = super::launch::empty_bounding_set();
     if let Some((uid, gid)) = owner {
         let (gid, uid) = (Gid::from_raw(gid), Uid::from_raw(uid));
@@ -175,7 +175,7 @@ fn settle_down(owner: Option<(u32, u32)>) -> Result<()> {
         rustix::thread::set_thread_res_uid(uid, uid, uid)
             .with_context(|| format!("cannot become user {uid}"))?;
     }
-    // Keys of whoever started the server, passwords and tickets among them, are not the dyno's.
+    // The session keyring of the user who started the server may hold passwords and tickets.
     leave_session_keyring();
     super::launch::give_up_capabilities().context("cannot give up privilege")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));

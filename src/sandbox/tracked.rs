@@ -1,12 +1,12 @@
-//! Everybody in a dyno that has no PID namespace: found in `/proc`, and signalled so that nobody else is hit.
+//! The processes of a dyno without a PID namespace: found in `/proc`, and signalled so that no other process is hit.
 //!
-//! A process belongs to the dyno if it descends from the caller, which is a subreaper, so that nothing started below it
-//! gets out of its reach by a double fork or a session of its own; or if it is the dyno's user's and the environment
-//! that it was started with has the dyno's mark, `DYNO_ID=<id>`. The second finds what lost its parents with a killed
-//! supervisor. What has both cleared its environment and lost its parents is out of reach.
+//! A process belongs to the dyno if it descends from the caller, which is a subreaper, so that a double fork or a
+//! session of its own does not separate it; or if it runs as the dyno's user and was started with the dyno's mark,
+//! `DYNO_ID=<id>`, in its environment. The second finds processes that lost their parents when a supervisor was killed.
+//! A process that has both cleared its environment and lost its parents is not found.
 //!
-//! A number in `/proc` may be another process's by the time that it is used. So a process is [taken hold of](Held)
-//! first and looked at afterwards; if it is still alive after the look, the look was at the one that is held.
+//! A pid from `/proc` may be another process's by the time it is used. So a process is first [held](Held) and then
+//! looked at; if it is still alive afterwards, the look was at the held process.
 //!
 //! Used by init (signals), by the supervisor (the end of a dyno), and by the server when a supervisor was killed.
 
@@ -22,19 +22,19 @@ use crate::kernel::sys::held::Held;
 use crate::model::dyno::env::MARK;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-/// How many generations a process may be away from the caller. Each costs a descriptor while it is looked at.
+/// The most generations between a process and the caller. Each takes a descriptor during the search.
 const MAX_GENERATIONS: u32 = 128;
 
-/// The longest environment that is looked through, in bytes: more than the kernel takes by default.
+/// The longest environment that is searched, in bytes: more than the kernel allows by default.
 const MAX_ENVIRONMENT: u64 = 8 * 1024 * 1024;
 
-/// How long everybody may take to end after SIGKILL, and whoever is born meanwhile to be found.
+/// How long all processes may take to end after SIGKILL, with those that are forked meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait for one killed process before the next look.
 const ONE_END: Duration = Duration::from_millis(100);
 
-/// How long a process may be between two programs: it has mapped the new one, and its environment is not there yet.
+/// How long a process may be in the middle of an exec, when its environment cannot be read yet.
 const ONE_EXEC: Duration = Duration::from_millis(2);
 
 /// The processes of one dyno.
@@ -42,14 +42,14 @@ const ONE_EXEC: Duration = Duration::from_millis(2);
 pub struct Tracker {
     /// `DYNO_ID=<id>`.
     mark: Vec<u8>,
-    /// The dyno's user: nobody else's process is looked into for the mark.
+    /// The dyno's user: only its processes are searched for the mark.
     uid: u32,
-    /// Whether the caller's descendants belong, too.
+    /// Whether the caller's descendants belong to the dyno, too.
     descendants: bool,
 }
 
 impl Tracker {
-    /// For init and supervisor of the dyno `id`, which runs as the host's user `uid`.
+    /// The tracker for init and supervisor of the dyno `id`, which runs as the host's user `uid`.
     pub fn new(id: &str, uid: u32) -> Self {
         Self {
             mark: format!("{MARK}={id}").into_bytes(),
@@ -58,7 +58,7 @@ impl Tracker {
         }
     }
 
-    /// For anybody else: by the mark alone.
+    /// The tracker for any other caller: by the mark alone.
     pub fn of_strays(id: &str, uid: u32) -> Self {
         Self {
             descendants: false,
@@ -66,14 +66,14 @@ impl Tracker {
         }
     }
 
-    /// Makes the calling process the one that orphans below it go to, and so keeps them in its reach.
+    /// Makes the calling process a subreaper: orphaned descendants become its children.
     pub fn become_subreaper() -> io::Result<()> {
         Ok(rustix::process::set_child_subreaper(Some(
             rustix::process::getpid(),
         ))?)
     }
 
-    /// Sends `signal` to everybody in the dyno but the caller. Who is born meanwhile may miss it.
+    /// Sends `signal` to all processes of the dyno but the caller. A process that is forked meanwhile may miss it.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         for pid in self.members()? {
             if let Some(process) = self.hold(pid) {
@@ -88,7 +88,7 @@ impl Tracker {
         let socket = listener::link_to(inode);
         let opens = |pid: Pid| {
             let folder = format!("/proc/{}", pid.as_raw_nonzero());
-            // Held, it is the one that was looked at.
+            // Held, so that it is the process that was looked at.
             self.hold(pid).is_some_and(|held| {
                 listener::has_open(Path::new(&folder), &socket) && is_alive(&held)
             })
@@ -97,10 +97,10 @@ impl Tracker {
             .is_ok_and(|members| members.into_iter().any(opens))
     }
 
-    /// Kills everybody in the dyno but the caller, until nobody is left.
+    /// Kills all processes of the dyno but the caller, until none is left.
     ///
     /// # Errors
-    /// When somebody still is after a few seconds: faster at forking than this at killing, or stuck in the kernel.
+    /// When one is still alive after a few seconds: the dyno forks faster than this kills, or a process is stuck in the kernel.
     pub fn end(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut looked_again = self.descendants;
@@ -117,7 +117,7 @@ impl Tracker {
                 if looked_again {
                     return Ok(());
                 }
-                // In the middle of an exec a process has no environment to be seen.
+                // In the middle of an exec, a process shows no environment.
                 std::thread::sleep(ONE_EXEC);
                 looked_again = true;
                 continue;
@@ -125,19 +125,19 @@ impl Tracker {
             if Instant::now() > deadline {
                 return Err(io::Error::other("processes of the dyno outlive SIGKILL"));
             }
-            // Whoever is still on the way out is met again in the next round.
+            // A process that has not ended yet is found again in the next round.
             let _ = last.has_ended_within(ONE_END);
         }
     }
 
-    /// Collects ended children, for a caller whose every child is the dyno's.
+    /// Reaps ended children, for a caller all of whose children belong to the dyno.
     fn reap(&self) {
         if self.descendants {
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         }
     }
 
-    /// The numbers of all processes that seem to belong, at one glance.
+    /// The pids of all processes that seem to belong to the dyno, from one pass over `/proc`.
     fn members(&self) -> io::Result<Vec<Pid>> {
         let own = rustix::process::getpid();
         let mut parents = HashMap::new();
@@ -161,14 +161,14 @@ impl Tracker {
         Ok(parents.into_keys().filter(belongs).collect())
     }
 
-    /// Takes hold of a process, if it belongs and any thread of it lives.
+    /// Holds a process, if it belongs to the dyno and a thread of it is alive.
     fn hold(&self, pid: Pid) -> Option<Held> {
         let process = Held::take(pid).ok()??;
         let belongs = (self.descendants && descends(pid, 0)) || self.is_marked(pid);
         (belongs && is_alive(&process)).then_some(process)
     }
 
-    /// Whether it is the dyno's user's and was started with the mark. What cannot be looked into is not.
+    /// Whether the process runs as the dyno's user and was started with the mark; false if it cannot be inspected.
     fn is_marked(&self, pid: Pid) -> bool {
         let folder = format!("/proc/{}", pid.as_raw_nonzero());
         let own = fs::metadata(&folder).is_ok_and(|folder| folder.uid() == self.uid);
@@ -185,7 +185,7 @@ fn has_mark(environment: &[u8], mark: &[u8]) -> bool {
     environment.split(|&byte| byte == 0).any(|one| one == mark)
 }
 
-/// Everybody below `root` in a table of parents.
+/// All descendants of `root` in a table of parents.
 fn descendants(parents: &HashMap<Pid, Pid>, root: Pid) -> HashSet<Pid> {
     let mut children: HashMap<Pid, Vec<Pid>> = HashMap::new();
     for (&pid, &parent) in parents {
@@ -194,7 +194,7 @@ fn descendants(parents: &HashMap<Pid, Pid>, root: Pid) -> HashSet<Pid> {
     let (mut found, mut pending) = (HashSet::new(), vec![root]);
     while let Some(pid) = pending.pop() {
         for &child in children.get(&pid).into_iter().flatten() {
-            // What was read at different moments may form a circle.
+            // Entries that were read at different times may form a circle.
             if child != root && found.insert(child) {
                 pending.push(child);
             }
@@ -203,7 +203,7 @@ fn descendants(parents: &HashMap<Pid, Pid>, root: Pid) -> HashSet<Pid> {
     found
 }
 
-/// Whether a process, held by the caller, is below this one. Each on the way up is held while it is looked at.
+/// Whether a process, held by the caller, descends from this one. Each ancestor is held while it is looked at.
 fn descends(pid: Pid, generation: u32) -> bool {
     let Some(parent) = parent_of(pid) else {
         return false;
@@ -217,18 +217,18 @@ fn descends(pid: Pid, generation: u32) -> bool {
     let Ok(Some(held)) = Held::take(parent) else {
         return false;
     };
-    // Asked again: only now is it certain that the number means the one that is held.
+    // Asked again: only now is it certain that the pid means the held process.
     parent_of(pid) == Some(parent) && descends(parent, generation + 1) && is_alive(&held)
 }
 
-/// The parent of a process; one that has ended has it until it is collected.
+/// The parent of a process; an ended process has one until it is reaped.
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     parse_parent(&stat).and_then(Pid::from_raw)
 }
 
-/// The parent's number in a `/proc/PID/stat`. The name in parentheses may hold anything, parentheses too. The state
-/// does not count: a process whose first thread has ended looks like one that has, while its other threads run.
+/// The parent's number in a `/proc/PID/stat`. The name in parentheses may contain parentheses. The state is not looked
+/// at: a process whose first thread has ended looks like a zombie while its other threads run.
 fn parse_parent(stat: &[u8]) -> Option<i32> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;

@@ -1,9 +1,9 @@
-//! Why the shell could not execute a program: what a status of 126 or 127 is about.
+//! Explains why the shell could not execute a program, after an exit status of 126 or 127.
 //!
-//! The shell says `not found` of a script whose interpreter is missing, and `Permission denied` of a folder. [`cause`] is
-//! pure: from the command's text and what is to be seen of the files that it names it makes the sentence that the platform
-//! adds. It is silent where it is not sure: of a program whose name only the running shell knew, and where nothing is
-//! wrong with any. Called by init, which looks at the files as the command saw them ([`look`]).
+//! The shell says `not found` of a script whose interpreter is missing, and `Permission denied` of a folder. [`cause`]
+//! is pure: from the command's text and the files that it names it makes the sentence that the platform adds. It
+//! returns None where it is not sure: for a program whose name only the running shell knew, and where nothing is wrong
+//! with any program. Called by init, which looks at the files as the command saw them ([`look`]).
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,19 +12,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::StatVfsMountFlags;
 
-/// The statuses by which a shell says that it could not execute a program, or found none.
+/// The exit statuses of a shell that could not execute a program, or did not find it.
 const STATUSES: [u8; 2] = [126, 127];
 
-/// How much of a file is looked at: an interpreter's line has at most 255 bytes, a program's headers are at its beginning.
+/// How many bytes of a file are read: an interpreter line has at most 255 bytes, and a program's headers are at its beginning.
 const HEAD: usize = 4096;
 
-/// How often an interpreter's own interpreter is looked at.
+/// How many interpreters of interpreters are looked at.
 const DEPTH: usize = 4;
 
 /// How many programs of a command are looked at.
 const PROGRAMS: usize = 16;
 
-/// Numbers of the ELF format: the machines that are known by name, and what says where a program's loader is.
+/// Constants of the ELF format: the machines with names, and the header that names a program's loader.
 const MACHINES: [(u16, &str); 7] = [
     (3, "i386"),
     (40, "arm"),
@@ -36,7 +36,7 @@ const MACHINES: [(u16, &str); 7] = [
 ];
 const PT_INTERP: u32 = 3;
 
-/// This host's machine, if the kernel has a number for it that is known here.
+/// This host's machine in the ELF format, if it is one of [`MACHINES`].
 const HERE: Option<u16> = if cfg!(target_arch = "x86_64") {
     Some(62)
 } else if cfg!(target_arch = "aarch64") {
@@ -45,13 +45,13 @@ const HERE: Option<u16> = if cfg!(target_arch = "x86_64") {
     None
 };
 
-/// Words before a program that are none, or run another one that follows.
+/// Words before a program's name that are keywords, or that run the program that follows.
 const PREFIXES: [&str; 16] = [
     "exec", "command", "builtin", "env", "nohup", "setsid", "time", "if", "then", "else", "elif",
     "while", "until", "do", "!", "{",
 ];
 
-/// Words that the shell knows itself, as far as anybody begins a command with them.
+/// Builtins of the shell with which a command may begin.
 const BUILTINS: [&str; 40] = [
     ".", ":", "[", "[[", "alias", "bg", "break", "case", "cd", "continue", "declare", "done",
     "echo", "esac", "eval", "exit", "export", "false", "fg", "fi", "for", "function", "hash",
@@ -59,25 +59,25 @@ const BUILTINS: [&str; 40] = [
     "test", "trap", "true", "type", "ulimit", "umask",
 ];
 
-/// Words of the shell's that are builtins, too.
+/// More builtins of the shell.
 const MORE_BUILTINS: [&str; 6] = ["unset", "wait", "}", "times", "shopt", "let"];
 
-/// What is to be seen of a path.
+/// What [`look`] sees at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// There is nothing.
+    /// No file.
     Nothing,
-    /// Whoever looks may not.
+    /// The caller may not look at it.
     Hidden,
     /// A folder.
     Folder,
     /// A file.
     File {
-        /// It may be executed, as its mode says.
+        /// Its mode allows execution.
         executable: bool,
-        /// Nothing may be executed on its mount.
+        /// Its mount forbids execution.
         no_exec: bool,
-        /// How it begins.
+        /// Its first bytes.
         head: Vec<u8>,
     },
 }
@@ -89,11 +89,11 @@ pub struct Run<'a> {
     pub command: &'a str,
     /// The value of `PATH`. None: it is not known, since the slug's profile may have changed it.
     pub path: Option<&'a str>,
-    /// Where it began.
+    /// The working directory at its start.
     pub folder: &'a Path,
 }
 
-/// What to say of a command that ended with `status`; nothing if nothing is known to be wrong with what it names.
+/// Why a command ended with `status`: what is wrong with a program that it names. None if nothing is known to be wrong.
 pub fn cause(run: Run<'_>, status: u8, look: impl Fn(&Path) -> Seen) -> Option<String> {
     if !STATUSES.contains(&status) {
         return None;
@@ -106,7 +106,7 @@ pub fn cause(run: Run<'_>, status: u8, look: impl Fn(&Path) -> Seen) -> Option<S
         .find_map(|program| files.wrong_with(program))
 }
 
-/// What is to be seen of a path in this process's view.
+/// What this process sees at a path.
 pub fn look(path: &Path) -> Seen {
     let about = match fs::metadata(path) {
         Ok(about) => about,
@@ -117,7 +117,7 @@ pub fn look(path: &Path) -> Seen {
         return Seen::Folder;
     }
     let mut head = Vec::new();
-    // A pipe would have no end.
+    // Reading a FIFO would not end.
     if about.is_file()
         && let Ok(file) = File::open(path)
     {
@@ -146,7 +146,7 @@ impl Files<'_> {
         }
     }
 
-    /// The file that a word names: nothing if there is none, and None if that cannot be told.
+    /// The file that a word names: `Some(None)` if there is none, and None if that cannot be told.
     fn find(&self, program: &str) -> Option<Option<PathBuf>> {
         if program.contains('/') {
             let path = self.run.folder.join(program);
@@ -212,7 +212,7 @@ impl Files<'_> {
         Some(format!("{shown} is a program for {other}"))
     }
 
-    /// `line` is what follows `#!`.
+    /// What is wrong with the interpreter that a script names; `line` is what follows `#!`.
     fn wrong_with_interpreter(&self, line: &[u8], shown: &str, depth: usize) -> Option<String> {
         let line = line.split(|byte| *byte == b'\n').next()?;
         let line = String::from_utf8_lossy(line);
@@ -274,7 +274,7 @@ impl Files<'_> {
             )
         };
         let (machine, here) = (number(18, 2)? as u16, HERE?);
-        // A kernel of 64 bits may take programs of 32.
+        // A 64-bit x86 kernel may run 32-bit programs.
         let foreign = machine != here && (here, machine) != (62, 3);
         if foreign {
             let name = |number| {
@@ -315,19 +315,19 @@ impl Files<'_> {
     }
 }
 
-/// A word between backquotes, fit for a line of a log or a terminal.
+/// A word in backquotes, without control characters, for a log or a terminal.
 fn shown(word: &str) -> String {
     format!("`{}`", crate::error::shown(word.as_bytes(), 200))
 }
 
-/// The programs that the simple commands of a shell text name, in order, as far as they can be told without running it.
-/// None where nothing can be told: it defines functions, or changes what names mean.
+/// The programs that the simple commands of a shell text name, in order, as far as they are known without running it.
+/// None where that is not known: the text defines functions, or changes what names mean.
 fn programs(text: &str) -> Option<Vec<String>> {
     let mut programs = Vec::new();
     for command in simple_commands(text)? {
         let mut after_env = false;
         for word in command {
-            // What only the running shell knew may be anything.
+            // A word that only the running shell knew may be any program.
             let Some(word) = word else { break };
             if let Some((name, _)) = assignment(&word) {
                 if name == "PATH" {
@@ -339,13 +339,13 @@ fn programs(text: &str) -> Option<Vec<String>> {
                 after_env |= word == "env";
                 continue;
             }
-            // An option of one of these may have a value of its own.
+            // An option of one of these words may take a value.
             if word.starts_with('-') {
                 break;
             }
             if word == "cd" || word == "eval" || word == "." || word == "source" || word == "alias"
             {
-                // What follows is found elsewhere, or is something else.
+                // What follows may be found elsewhere, or be no program.
                 return Some(programs);
             }
             let builtin = BUILTINS.contains(&&*word) || MORE_BUILTINS.contains(&&*word);
@@ -391,19 +391,19 @@ fn simple_commands(text: &str) -> Option<Vec<Vec<Option<String>>>> {
             }
         }
         match next {
-            // What follows is a here-document's text at first; where it ends is more than is understood here.
+            // The text of a here-document follows, whose end is not found here.
             Some('\n') if before_text => {
                 commands.push(command);
                 return Some(commands);
             }
             None | Some(';' | '|' | '\n') => commands.push(std::mem::take(&mut command)),
-            // A function, a subshell, a substitution: more than is understood here.
+            // A function, a subshell or a substitution, which are not parsed here.
             Some('(' | ')') => return None,
             Some('&') if matches!(characters.peek(), Some('>')) => {}
             Some('&') if target => {}
             Some('&') => commands.push(std::mem::take(&mut command)),
             Some('<') if characters.next_if_eq(&'<').is_some() => {
-                // With one more it is a word of its own.
+                // `<<<` takes a word instead of a text.
                 before_text |= characters.next_if_eq(&'<').is_none();
                 target = true;
             }

@@ -1,39 +1,39 @@
-//! Looking for processes of a command on a terminal that have stopped without being its first one, of which the kernel
-//! tells init nothing.
+//! Finds processes of a command on a terminal that have stopped and are not its first process: the kernel does not tell
+//! init about those.
 //!
-//! Where the first process, a shell without job control, does nothing but wait for them, the session would be dead. It is
-//! looked at often for a while after what stops programs was typed, and else now and then: a program may stop itself.
+//! If the first process, a shell without job control, only waits for them, the session would hang. The watch looks
+//! often for a while after Ctrl-Z was typed, and else now and then: a program may stop itself.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-/// For how long a stop is looked for after what stops programs was typed, and how often: some programs tidy up first.
+/// For how long a stop is looked for after Ctrl-Z was typed, and how often: some programs tidy up first.
 const TYPED: Duration = Duration::from_secs(2);
 const TYPED_LOOK: Duration = Duration::from_millis(100);
 
-/// How often a command that waits is looked at otherwise.
+/// How often a waiting command is looked at otherwise.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// See the [module](self).
+/// Remembers what was typed and found: see the [module](self).
 #[derive(Debug, Default)]
 pub struct StopWatch {
-    /// Whose user has typed it, and until when that counts.
+    /// The commands in whose terminal Ctrl-Z was typed, and until when that counts.
     typed: Vec<(u32, Instant)>,
-    /// Who was found stopped, and has not gone on since.
+    /// The commands that were found stopped and have not been continued since.
     told: Vec<u32>,
     glanced: Option<Instant>,
 }
 
 impl StopWatch {
-    /// What stops programs was typed to this command.
+    /// Notes that Ctrl-Z was typed in the terminal of this command.
     pub fn typed(&mut self, id: u32, now: Instant) {
         self.goes_on(id);
         self.typed.push((id, now + TYPED));
     }
 
-    /// This command was made to go on.
+    /// Notes that this command was continued.
     pub fn goes_on(&mut self, id: u32) {
         self.typed.retain(|(typed, _)| *typed != id);
         self.told.retain(|told| *told != id);
@@ -48,7 +48,7 @@ impl StopWatch {
         (!commands.is_empty()).then(|| glance.saturating_duration_since(now))
     }
 
-    /// Looks at commands, numbers and first processes; those that have newly been found stopped.
+    /// Looks at commands, given by number and first process; returns those that are newly found stopped.
     pub fn look(&mut self, commands: &[(u32, Pid)], now: Instant) -> Vec<u32> {
         self.typed.retain(|(_, until)| *until > now);
         self.told
@@ -73,7 +73,7 @@ impl StopWatch {
     }
 }
 
-/// A process, as its `stat` has it.
+/// A process, by its `stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     pid: i32,
@@ -81,13 +81,13 @@ struct Seen {
     group: i32,
     /// Stopped, and not by a debugger.
     stopped: bool,
-    /// Neither runs nor is dead.
+    /// It sleeps: it neither runs nor has ended.
     sleeps: bool,
-    /// The group that is in the foreground of its terminal.
+    /// The foreground process group of its terminal.
     foreground: i32,
 }
 
-/// The number, the name in parentheses, the state, the parent, the group, the session, the terminal, its foreground group.
+/// Parses pid, name in parentheses, state, parent, group, session, terminal, and the terminal's foreground group.
 fn parse(stat: &[u8]) -> Option<Seen> {
     let name_end = memchr::memrchr(b')', stat)?;
     let pid = std::str::from_utf8(stat.split(|byte| *byte == b' ').next()?).ok()?;
@@ -115,13 +115,13 @@ fn processes() -> Vec<Seen> {
     stats.filter_map(|stat| parse(&stat)).collect()
 }
 
-/// Whether a process of the group of `first` has stopped. Not the first one: the kernel tells of that.
+/// Whether a process of the group of `first` has stopped, other than `first`, about which the kernel tells init.
 fn is_stopped(first: i32, processes: &[Seen]) -> bool {
     let mut others = processes.iter().filter(|it| it.pid != first);
     others.any(|it| it.group == first && it.stopped)
 }
 
-/// Whether `first` is worth a look at all processes: it sleeps, is in the foreground, and has children, where the kernel says.
+/// Whether to look at all processes for `first`: it sleeps, is in the foreground, and has children, as far as the kernel says.
 fn may_wait(first: i32) -> bool {
     let stat = fs::read(format!("/proc/{first}/stat")).unwrap_or_default();
     let waits = parse(&stat).is_some_and(|it| it.sleeps && it.foreground == first);
@@ -129,8 +129,8 @@ fn may_wait(first: i32) -> bool {
     waits && children().map_or(true, |children| !children.is_empty())
 }
 
-/// Whether in the group of `first` there are but stopped processes and those that wait for them, so that nothing will ever
-/// happen. A script that has stopped a child of its own, and does something else, does not wait.
+/// Whether the group of `first` has only stopped processes and those that wait for them, so that the session hangs. A
+/// script that has stopped a child itself and does something else does not wait.
 fn waits_in_vain(first: i32, processes: &[Seen], waits: impl Fn(i32) -> bool) -> bool {
     let group: Vec<&Seen> = processes.iter().filter(|it| it.group == first).collect();
     let waits_for_one =
@@ -142,7 +142,7 @@ fn waits_in_vain(first: i32, processes: &[Seen], waits: impl Fn(i32) -> bool) ->
         })
 }
 
-/// Whether a process waits for children. Where the kernel does not say what it sleeps in, it may.
+/// Whether a process waits for children; true if the kernel does not say what it sleeps in.
 fn waits(pid: i32) -> bool {
     let place = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     let unknown = ["", "0"].contains(&place.trim());

@@ -1,5 +1,5 @@
-//! The files that tell the inside of a dyno who and where it is: users, host name, names and name servers, and what ssh
-//! reads. They cover the stack's, and change with the host's while the dyno lives.
+//! Generated files of a dyno that depend on the host: users, host name, names and name servers, and what ssh reads.
+//! They cover the stack's files, and are renewed when the host's change.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,12 +15,11 @@ const HOSTS: &str = "/etc/hosts";
 /// Name servers: often a link into `/run`, which is private in a dyno.
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// How many links one path may lead through, as for the kernel.
+/// How many symlinks are followed in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
 impl Stack {
-    /// The files, as steps. `/etc` is read-only, so only those that the stack has can be covered; the others are not
-    /// looked for there either.
+    /// The steps that put the files in place. `/etc` is read-only, so only files that the stack has are covered.
     pub fn host_files(&self, hostname: &str) -> Vec<Step> {
         let shell = self.shell().display();
         let mut files: Vec<(PathBuf, String)> = [
@@ -37,7 +36,7 @@ impl Stack {
                 format!("root:x:0:\ntty:x:5:\ndyno:x:{INNER_ID}:\nnogroup:x:65534:\n"),
             ),
             ("/etc/hostname", format!("{hostname}\n")),
-            // Debian's sets a prompt of its own over the environment's.
+            // Debian's file would override the environment's prompt.
             (
                 "/etc/bash.bashrc",
                 format!("[ -z \"$PS1\" ] || PS1='{PROMPT}'\n"),
@@ -47,11 +46,11 @@ impl Stack {
         .filter(|(path, _)| self.at(Path::new(path)).is_file())
         .map(|(path, contents)| (self.inside(Path::new(path)), contents))
         .collect();
-        // One that is longer stays as it is: the names in it are worth more than the dyno's own.
+        // A longer file stays as it is: the names in it matter more than the dyno's own.
         if let Some(text) = self.read(Path::new(HOSTS)) {
             files.push((self.inside(Path::new(HOSTS)), hosts(&text, hostname)));
         }
-        // Another than a link is in the folder that the dyno sees.
+        // If it is no link, it is in a folder that the dyno sees.
         let resolver = Path::new(RESOLVER);
         if self.at(resolver).is_symlink()
             && let Some(contents) = self.read(resolver)
@@ -65,8 +64,7 @@ impl Stack {
             .collect()
     }
 
-    /// The folders and files of the host that say when one of the files may have to change: each on the way to it, and
-    /// the file.
+    /// The files of the host to watch for changes, with the folders and links on their paths.
     pub fn watched(&self) -> Vec<PathBuf> {
         let mut watched = Vec::new();
         let fixed = [
@@ -81,7 +79,7 @@ impl Stack {
         let included = ssh::included(self).into_iter().map(|(path, _)| path);
         for path in fixed.into_iter().map(PathBuf::from).chain(included) {
             let file = resolve(&self.root, &path, |on_the_way| {
-                // A link counts by its own name, too: what it leads to may have another.
+                // A link is watched by its own name, too, since its target may have another.
                 let paths = on_the_way.parent().into_iter().chain([on_the_way]);
                 watched.extend(paths.map(|path| self.at(path)));
                 true
@@ -93,29 +91,29 @@ impl Stack {
         watched
     }
 
-    /// Where the path of the inside is on the host.
+    /// The path on the host of a path inside.
     pub(super) fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Where `path` leads inside a dyno: through links of folders that it sees, and from there on as it is written.
+    /// `path` inside a dyno, with the symlinks resolved that are in folders that the dyno sees.
     pub(super) fn inside(&self, path: &Path) -> PathBuf {
         resolve(&self.root, path, is_shown)
     }
 
-    /// The text of a file, unless there is none or it is too long to be shown.
+    /// The text of a file of the stack; None if there is none or it is too long.
     pub(super) fn read(&self, path: &Path) -> Option<String> {
         let path = self.at(path);
         let fits = fs::metadata(&path)
             .is_ok_and(|it| it.is_file() && it.len() <= (MAX_CONTENTS / 2) as u64);
         let text = fits.then(|| fs::read(&path).ok())??;
-        // Bytes that are no text may become longer ones.
+        // Bytes that are no UTF-8 become longer.
         Some(String::from_utf8_lossy(&text).into_owned()).filter(|it| it.len() <= MAX_CONTENTS / 2)
     }
 }
 
-/// Follows the links of `path` below `root` where `may_look` at a path, and takes the rest as it is written. `may_look`
-/// is asked about each path on the way, links among them.
+/// Resolves the symlinks of `path` below `root` as far as `may_look` allows, and leaves the rest as written. `may_look`
+/// is called with each path on the way.
 fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) -> PathBuf {
     let parts = |path: &Path| -> Vec<OsString> {
         let parts = path.components().rev();
@@ -148,8 +146,8 @@ fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) ->
     done
 }
 
-/// The host's `/etc/hosts` with the dyno's own name. What it has of `localhost` stays: a second line of it would be a
-/// second address to programs that listen on all of them.
+/// The host's `/etc/hosts` with the dyno's own name. Its lines for `localhost` stay: one more would be a second address
+/// to programs that listen on all of them.
 fn hosts(of_host: &str, hostname: &str) -> String {
     let knows_localhost = of_host.lines().any(|line| {
         let names = line.split('#').next().unwrap_or_default();
@@ -166,7 +164,7 @@ fn hosts(of_host: &str, hostname: &str) -> String {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    // Last, so that 127.0.0.1 is still `localhost` to those who ask for its name.
+    // Last, so that a lookup of 127.0.0.1 still gives `localhost`.
     text.push_str(&format!("127.0.0.1 {hostname}\n"));
     text
 }

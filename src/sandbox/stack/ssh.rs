@@ -1,9 +1,9 @@
-//! What ssh refuses to read in a dyno unless it is the dyno's.
+//! Copies of ssh's configuration files that belong to the dyno.
 //!
 //! OpenSSH demands that a file which its configuration includes belongs to root or to the user. In a dyno's user
-//! namespace the host's root is nobody, so `ssh`, `scp` and `git` over ssh would not start wherever a distribution includes a
-//! file, as Fedora, RHEL, and Debian and Ubuntu with a new systemd do. Copies of the dyno's own cover those files.
-//! `ssh_config` itself is not checked.
+//! namespace the host's root is `nobody`, so `ssh`, `scp` and `git` over ssh would not start wherever a distribution
+//! includes a file, as Fedora, RHEL, and Debian and Ubuntu with a new systemd do. So copies that belong to the dyno
+//! cover those files. `ssh_config` itself is not checked.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,19 +12,19 @@ use std::path::{Path, PathBuf};
 use super::{Stack, is_shown};
 use crate::kernel::sys::pattern::is_meant;
 
-/// The system's configuration; what it includes is relative to its folder.
+/// The system's configuration; relative includes are below its folder.
 const CONFIG: &str = "/etc/ssh/ssh_config";
 
-/// How deep files include others, as OpenSSH has it.
+/// How deep includes may be nested, as in OpenSSH.
 const MAX_DEPTH: usize = 16;
 
-/// More files than any host includes.
+/// The most included files: more than any host has.
 const MAX_FILES: usize = 64;
 
-/// How many paths one pattern may mean.
+/// The most paths that one pattern is compared with.
 const MAX_LOOKED_AT: usize = 1_024;
 
-/// The files that ssh's configuration includes, by their paths inside, with their contents.
+/// The files that ssh's configuration includes: path inside, and contents.
 pub(super) fn included(stack: &Stack) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     if let Some(text) = stack.read(Path::new(CONFIG)) {
@@ -62,13 +62,13 @@ fn includes(line: &str) -> Vec<PathBuf> {
     }
     let rest = rest.trim_start();
     let words = words(rest.strip_prefix('=').unwrap_or(rest)).unwrap_or_default();
-    // The dyno's own home is another matter.
+    // Paths in the user's home are not the system's.
     let paths = words.iter().filter(|word| !word.starts_with('~'));
     paths.map(|word| Path::new("/etc/ssh").join(word)).collect()
 }
 
-/// The words of a line, up to a comment, in OpenSSH's way: in quotes of either kind, and a backslash counts before those,
-/// itself, and a space. None where quotes are left open, which ssh refuses.
+/// The words of a line, up to a comment, as OpenSSH splits them: with quotes of both kinds, and a backslash before a
+/// quote, a backslash or a space. None if a quote is not closed, which ssh refuses.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut letters) = (Vec::new(), line.chars().peekable());
     loop {
@@ -100,7 +100,7 @@ fn words(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// The files that a pattern means, sorted. Each of its parts may have wildcards.
+/// The files that match a pattern, sorted. Each part of the path may have wildcards.
 fn expand(stack: &Stack, pattern: &Path) -> Vec<PathBuf> {
     let is_wild = |name: &OsStr| name.as_encoded_bytes().iter().any(|b| b"*?[\\".contains(b));
     let mut paths = vec![PathBuf::new()];

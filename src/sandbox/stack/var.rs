@@ -1,8 +1,8 @@
-//! What a dyno has of `/var`: data that belongs to programs of `/usr`, and folders of its own for what they write.
+//! A dyno's `/var`: data that belongs to programs in `/usr`, and folders of its own that they write to.
 //!
-//! Distributions keep parts of programs in `/var/lib`, since they are made when a package is installed: without them
-//! the program is there and does not work. What services keep there (databases, containers, mail, keys, the homes of
-//! their users) is never shown.
+//! Distributions keep parts of programs in `/var/lib` that are made when a package is installed, and without which the
+//! program does not work. What services keep there (databases, containers, mail, keys, the homes of their users) is
+//! never shown.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ const DATA: &[&str] = &[
     "/var/lib/coq",
     "/var/lib/emacsen-common",
     "/var/lib/octave",
-    // Whom TLS believes, on openSUSE.
+    // The trusted CAs on openSUSE.
     "/var/lib/ca-certificates",
     // Formats, maps and fonts of TeX; character maps of Ghostscript; catalogs of XML and SGML; LibreOffice's settings.
     "/var/lib/texmf",
@@ -42,19 +42,19 @@ const DATA: &[&str] = &[
     // Rules and signatures of scanners.
     "/var/lib/clamav",
     "/var/lib/spamassassin",
-    // Which packages there are: `dpkg -s`, `rpm -q` and the like.
+    // The installed packages, for `dpkg -s`, `rpm -q` and the like.
     "/var/lib/dpkg",
     "/var/lib/rpm",
     "/var/lib/pacman",
     "/var/lib/alternatives",
-    // Guix' profiles are links from here into /gnu; its daemon's socket is beside them.
+    // Guix's profiles are links from here into /gnu; its daemon's socket is beside them.
     "/var/guix/profiles",
     // Without it each program that draws text reads all fonts first.
     "/var/cache/fontconfig",
 ];
 
-/// Folders that the stack's programs write to as any user, and what mode they have: empty ones of the dyno's own, where the
-/// stack has them.
+/// Folders that the stack's programs write to as any user, with their modes: where the stack has them, a dyno has empty
+/// ones of its own.
 const OWN: &[(&str, u16)] = &[
     // PHP's sessions, on Debian and Ubuntu, and on Fedora.
     ("/var/lib/php/sessions", 0o700),
@@ -70,11 +70,11 @@ pub(super) fn is_shown(path: &Path) -> bool {
     DATA.iter().chain(own).any(|shown| path.starts_with(shown))
 }
 
-/// Where programs look for whom to believe.
+/// Where programs look for trusted CAs.
 const TRUST: &[&str] = &["/etc/ssl", "/etc/pki", "/etc/ca-certificates"];
 
-/// How deep below those links are looked for, how many entries of each folder are, and how many places they may lead to.
-/// Each start of a dyno looks, and a folder of certificates that has more is none of links to elsewhere.
+/// How deep below those folders links are looked for, how many entries of a folder are read, and how many targets are
+/// kept. This bounds the work at each start of a dyno.
 const TRUST_DEPTH: usize = 3;
 const MAX_LOOKED_AT: usize = 64;
 const MAX_TRUST: usize = 32;
@@ -109,8 +109,8 @@ impl Stack {
         steps
     }
 
-    /// Where links among the certificates in `/etc` lead that a dyno does not see by itself, if all may read it. A
-    /// distribution keeps there what it makes of the certificates of packages and of the administrator.
+    /// The targets of links among the certificates in `/etc` that are outside of what a dyno sees, if every user may
+    /// read them. Distributions collect the certificates of packages and of the administrator there.
     fn trusted(&self) -> Vec<Step> {
         let mut found: Vec<PathBuf> = Vec::new();
         let mut folders: Vec<_> = TRUST.iter().map(|path| (PathBuf::from(path), 0)).collect();
@@ -146,7 +146,7 @@ impl Stack {
         found.into_iter().map(bind).collect()
     }
 
-    /// Whether there is a file or folder that all may read.
+    /// Whether there is a file or folder at `path` that every user may read.
     fn is_public(&self, path: &Path) -> bool {
         let metadata = fs::metadata(self.at(path));
         metadata.is_ok_and(|it| {
