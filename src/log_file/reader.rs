@@ -47,7 +47,7 @@ impl LogReader {
     }
 
     /// The cursor after the last line that was read. The cursor after the last line that was read.
- pub fn cursor(&self) -> Cursor {
+    pub fn cursor(&self) -> Cursor {
         self.at
     }
 

@@ -1,8 +1,8 @@
-//! The router's loop: who is called when. See `engine/clients.rs` for the clients' side, `engine/placing.rs` for the
-//! way to a dyno, `engine/relaying.rs` for the bytes in between.
+//! The router's loop, which passes each event on. See `engine/clients.rs` for the clients' side, `engine/placing.rs`
+//! for the way to a dyno, `engine/relaying.rs` for the bytes in between.
 //!
-//! A client's connection is what is driven; the connection to a dyno that serves it belongs to it, and goes with it.
-//! After any event [`drive`](Engine::drive) goes on as far as the sockets let it.
+//! The loop drives the connections of clients; a connection to the dyno that serves a client belongs to that client's.
+//! After any event, [`drive`](Engine::drive) goes on as far as the sockets allow.
 
 mod accepting;
 mod clients;
@@ -32,14 +32,14 @@ use accepting::Door;
 use clients::Client;
 use leaving::Leaving;
 
-/// Bytes that are read at a time; as many wait in memory at most, for whoever is slow.
+/// Bytes that are read at a time, and the most that wait in memory for a slow receiver.
 const SCRATCH: usize = 64 * 1024;
 /// Connections that wait to be accepted; the kernel's own bound may be lower.
 const BACKLOG: i32 = 4096;
-/// How often those who wait are looked after, beside when there is a reason.
+/// How often waiting requests are looked at without another reason.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What a router is made of.
+/// What a router is started with.
 pub(super) struct Start {
     pub listener: TcpListener,
     pub settings: Settings,
@@ -48,7 +48,7 @@ pub(super) struct Start {
     pub inbox: Receiver<ToRouter>,
 }
 
-/// See the [module](self).
+/// The state of the router's thread: see the [module](self).
 pub(super) struct Engine {
     settings: Settings,
     tell: Box<dyn Fn(FromRouter) + Send>,
@@ -57,7 +57,7 @@ pub(super) struct Engine {
     door: Door,
     address: SocketAddr,
     clients: Map<Box<Client>>,
-    /// Who has the connection to a dyno.
+    /// What each connection to a dyno is used for.
     links: Map<Holder>,
     state: State,
     listeners: Listeners,
@@ -68,33 +68,33 @@ pub(super) struct Engine {
     wall: Option<SystemTime>,
     tick: Token,
     log_tick: Token,
-    /// How it leaves, once it was told to.
+    /// How far its end is, once it was told to leave.
     leaving: Option<Leaving>,
     leave_tick: Token,
     lent: Lent,
 }
 
-/// What belongs to the thread it is used on.
+/// What only the router's own thread uses.
 struct State {
     table: Table,
     pool: Pool,
     logs: Logs,
-    /// Apps whose dynos may have time for those who wait.
+    /// Apps whose dynos may have room for waiting requests.
     released: Vec<Rc<str>>,
     /// A request was put back to the front of the queue.
     put_back: bool,
 }
 
-/// Buffers that whoever is driven has for the time being.
+/// Buffers that are lent to the connection that is being driven.
 #[derive(Debug, Default)]
 struct Lent {
-    /// Where reads go.
+    /// The buffer that reads fill.
     scratch: Vec<u8>,
-    /// Where writes are put together.
+    /// The buffer in which writes are put together.
     out: Vec<u8>,
 }
 
-/// Who has a connection to a dyno.
+/// What a connection to a dyno is used for.
 #[derive(Debug, Clone, Copy)]
 enum Holder {
     Client(Token),
@@ -103,7 +103,7 @@ enum Holder {
 
 type Map<T> = HashMap<Token, T, BuildHasherDefault<TokenHasher>>;
 
-/// Tokens are counted up, by nobody but us: they need no mixing against those who choose them.
+/// A hasher for tokens, which this program counts up itself: no client can choose them to collide.
 #[derive(Debug, Default)]
 struct TokenHasher(u64);
 
@@ -127,12 +127,12 @@ impl Hasher for TokenHasher {
     }
 }
 
-/// Whether a connection goes on.
+/// Whether a connection can go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// There is more to be done now.
     Go,
-    /// Until the next event.
+    /// Nothing can be done before the next event.
     Wait,
     Close,
 }
@@ -142,13 +142,13 @@ pub(super) fn run(start: Start, seed: u64) -> io::Result<()> {
     Engine::new(start, seed)?.run()
 }
 
-/// Makes the socket ready, so that what can fail does so before there is a thread.
+/// Prepares the socket before there is a thread, so that the caller gets the errors.
 pub(super) fn prepare(start: &Start) -> Result<u64> {
     start
         .listener
         .set_nonblocking(true)
         .context("cannot make the router's socket non-blocking")?;
-    // Those who come while no server is there wait in the kernel's queue; 128 is what the library asks for.
+    // Clients that connect while no server runs wait in the kernel's queue; the library's default is 128.
     let _ = rustix::net::listen(&start.listener, BACKLOG);
     // Connections inherit it from the listening socket (tcp(7)).
     let _ = rustix::net::sockopt::set_tcp_nodelay(&start.listener, true);
@@ -258,7 +258,7 @@ impl Engine {
         }
     }
 
-    /// Something has happened to a connection that serves a client.
+    /// An event of a connection to a dyno that serves a client.
     fn hear_dyno(&mut self, client: Token, link: Token, event: Event) {
         let there = self.clients.get_mut(&client);
         if let Some(held) = there.and_then(|client| client.link(link)) {
@@ -277,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// Something has happened to a connection without a request: nothing that could happen is of any good.
+    /// An event of an idle connection to a dyno: whatever it is, the connection cannot be used any more.
     fn hear_idle(&mut self, dyno: DynoKey, link: Token, event: Event) {
         let pool = &mut self.state.pool;
         match event {
@@ -310,7 +310,7 @@ impl Engine {
         self.reactor.forget(link.token);
     }
 
-    /// Takes in what the server has to say.
+    /// Takes the messages of the server.
     fn listen_to_owner(&mut self) -> io::Result<()> {
         use crossbeam_channel::TryRecvError;
         loop {
@@ -374,12 +374,12 @@ impl Engine {
         }
     }
 
-    /// The time of day, the same for a whole turn.
+    /// The time of day, read once in a turn.
     fn wall(&mut self) -> SystemTime {
         *self.wall.get_or_insert_with(SystemTime::now)
     }
 
-    /// A number that nobody need be kept from guessing (splitmix64).
+    /// A random number that may be guessed (splitmix64).
     fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.random;

@@ -1,4 +1,4 @@
-//! The page that people see when no dyno has answered.
+//! The page that a client gets when no dyno has answered.
 
 use std::time::SystemTime;
 
@@ -6,18 +6,18 @@ use super::failure::Failure;
 use crate::wire::http::Response;
 use crate::wire::http::message::WriteOptions;
 
-/// How the answer is to be given.
+/// How the response is to be written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner<'a> {
     /// The app's name, where one is known.
     pub app: Option<&'a str>,
     /// The request's id, for finding the line in the log.
     pub request_id: Option<&'a str>,
-    /// The connection ends after it.
+    /// The connection is closed after it.
     pub close: bool,
-    /// The client may keep the connection only if it is told so.
+    /// The client speaks HTTP/1.0, and keeps the connection only if it is told so.
     pub http10: bool,
-    /// It was a `HEAD`.
+    /// The request was a `HEAD`.
     pub head_only: bool,
     pub now: SystemTime,
 }
@@ -67,7 +67,7 @@ pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) {
     response.body(page.into_bytes()).write(options, out);
 }
 
-/// What stands in backquotes, as code.
+/// Text in backquotes becomes `<code>`.
 fn marked(text: &str) -> String {
     let mut marked = String::new();
     for (at, part) in text.split('`').enumerate() {

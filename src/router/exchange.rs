@@ -1,4 +1,4 @@
-//! One request and its response: what is known of it, what it waits for, and until when.
+//! One request and its response: its state, what it waits for, and until when.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -13,72 +13,72 @@ use super::table::{DynoKey, Wait};
 use crate::kernel::listener::Listener;
 use crate::wire::http::{Framing, HeadReader, RequestHead, ResponseHead};
 
-/// See the [module](self).
+/// One request and its response: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub head: RequestHead,
-    /// None: no app of this name, and so no log.
+    /// The app; None if there is none of this name, and so no log.
     pub app: Option<Rc<str>>,
     pub request_id: String,
     pub forwarded: Forwarded,
     pub started: Instant,
-    /// The same as milliseconds since 1970.
+    /// When the request came, in milliseconds since 1970.
     pub started_ms: u128,
     pub stage: Stage,
-    /// The dyno it went to last, and its name.
+    /// The dyno that it was last sent to, and its name.
     pub dyno: Option<(DynoKey, Rc<str>)>,
-    /// The dyno that counts it among its requests in flight.
+    /// The dyno among whose requests in flight it is counted.
     pub held: Option<DynoKey>,
-    /// How long it took to connect.
+    /// How long the connection to the dyno took.
     pub connect: Option<Duration>,
-    /// Dynos that did not take it.
+    /// Dynos that did not accept it.
     pub tried: Vec<DynoKey>,
-    /// The last of them was too slow, rather than unwilling.
+    /// The last of them did not answer in time, rather than refuse.
     pub timed_out: bool,
-    /// It stood in the queue, for this, since then; so it goes before those who still do.
+    /// It has just been taken from the queue: why it waited, and since when. It is placed before requests that still wait.
     pub woken: Option<(Wait, Instant)>,
-    /// It has stood in the queue before, so it goes to the front if it must once more.
+    /// It has waited in the queue before, so it goes to the front if it must wait again.
     pub queued: bool,
-    /// Only a new connection will do.
+    /// It must not be sent over a pooled connection.
     pub fresh: bool,
     /// The request's body.
     pub upload: Relay,
-    /// The dyno takes nothing more of it.
+    /// The dyno reads no more of the request's body.
     pub upload_refused: bool,
-    /// The client was told to send its body, or did so unasked.
+    /// The client was told to send the body, or has begun to send it.
     pub continued: bool,
     pub answer: Answer,
-    /// When a byte went either way.
+    /// When a byte last went either way.
     pub progress: Instant,
-    /// When it was last asked whether a client that has ended its side is there.
+    /// When the kernel was last asked whether a client that has ended its side is still there.
     pub looked: Option<Instant>,
-    /// The status that was sent; 0 before that.
+    /// The status that was sent to the client; 0 before that.
     pub status: u16,
-    /// Of the body, to the client.
+    /// Bytes of the body that were sent to the client.
     pub bytes: u64,
-    /// The client's connection ends after it.
+    /// The client's connection is closed after the response.
     pub close: bool,
     pub failure: Option<Failure>,
 }
 
-/// How far a request is.
+/// The stage of a request.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// It has no dyno yet.
     Placing,
-    /// It stands in its app's queue.
+    /// It waits in its app's queue.
     Waiting { why: Wait, since: Instant },
-    /// A connection is being made.
+    /// A connection to a dyno is being made.
     Connecting {
         link: Link,
         listener: Listener,
         since: Instant,
     },
-    /// Dyno and client talk.
+    /// Request and response are being relayed.
     Relaying(Link),
-    /// They talk in a protocol that is none of ours.
+    /// The connection has been upgraded: bytes of another protocol are relayed.
     Tunnel { link: Link, ends: Ends },
-    /// The last bytes go out to the client.
+    /// The last bytes are being sent to the client.
     Finishing,
 }
 
@@ -89,12 +89,12 @@ pub(super) struct Ends {
     pub dyno: bool,
 }
 
-/// How far the response is.
+/// The stage of the response.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Its head has not come, or not all of it.
+    /// Its head has not come whole.
     Head {
-        /// What came so far, and what was seen of that.
+        /// The bytes so far, and the reader's state.
         partial: Option<(Vec<u8>, Box<HeadReader>)>,
     },
     /// Its body is coming.
@@ -102,7 +102,7 @@ pub(super) enum Answer {
 }
 
 impl Exchange {
-    /// Whether it may be sent twice: it changes nothing, or the same, and nothing of it is used up.
+    /// Whether the request may be sent twice: its method is idempotent, and it has no body and asks for no upgrade.
     pub fn is_repeatable(&self) -> bool {
         let idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
         idempotent.contains(&self.head.method())
@@ -110,7 +110,7 @@ impl Exchange {
             && !headers::upgrades(&self.head)
     }
 
-    /// Until when its present stage may last, and what it fails with then.
+    /// The deadline of the present stage, and the failure when it passes.
     pub fn deadline(&self, client_is_flushed: bool, settings: &Settings) -> (Instant, Failure) {
         let (rolling, first) = (settings.rolling_time, settings.first_byte_time);
         match &self.stage {
@@ -137,13 +137,13 @@ impl Exchange {
         }
     }
 
-    /// The dyno can do nothing before the client has sent more of the body.
+    /// Whether the dyno waits for more of the body from the client.
     fn waits_for_client(&self, link: &Link) -> bool {
         let asked = self.continued || !self.head.expect_continue;
         !self.upload.is_done() && !self.upload_refused && link.wire.is_flushed() && asked
     }
 
-    /// Whether there is some of the request's body that the dyno does not take.
+    /// Whether a part of the request's body waits because the dyno does not read it.
     pub fn upload_is_stuck(&self) -> bool {
         match &self.stage {
             Stage::Relaying(link) => !self.upload.is_done() && !link.wire.is_flushed(),
@@ -151,7 +151,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the answer has begun, and nobody knows when it will be over.
+    /// Whether the response has begun and has no foreseeable end.
     pub fn is_endless_now(&self) -> bool {
         match self.stage {
             Stage::Tunnel { .. } => true,
@@ -160,7 +160,7 @@ impl Exchange {
         }
     }
 
-    /// Whether nobody knows when the response will be over: it does not hold a dyno back that is to end.
+    /// Whether the response has no foreseeable end, such as a stream of events: a dyno that is to stop does not wait for it.
     pub fn is_endless(head: &ResponseHead) -> bool {
         let events = b"text/event-stream";
         head.fields.all("content-type").any(|value| {

@@ -1,52 +1,52 @@
-//! What can go wrong with a request: Heroku's H codes, and what is said of each.
+//! Why a request fails: Heroku's H codes, with the text of each for the log and the page.
 
 use std::borrow::Cow;
 
-/// Why a request is not answered by a dyno, or not to its end.
+/// Why a request gets no complete response from a dyno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No such app. Not Heroku's; nobody's log has it.
+    /// There is no such app. Not a code of Heroku's, and in no app's log.
     NoApp,
     /// Every web dyno has crashed.
     H10,
     /// Too many requests wait.
     H11,
-    /// No byte of a response in time.
+    /// The dyno sent no byte of a response in time.
     H12,
-    /// The dyno took the request, and closed.
+    /// The dyno closed the connection without a response.
     H13,
     /// There is no web dyno.
     H14,
-    /// The dyno fell silent in the middle of a response.
+    /// The dyno stopped sending in the middle of a response.
     H15,
-    /// The response is none.
+    /// The response is not valid HTTP.
     H17,
-    /// The dyno closed in the middle of a response.
+    /// The dyno closed the connection in the middle of a response.
     H18,
     /// No dyno accepted a connection in time.
     H19,
-    /// No dyno is up, and none was in time.
+    /// No dyno is up, and none came up in time.
     H20,
     /// The dynos refuse connections.
     H21,
-    /// The response is one that is not passed on; in words.
+    /// The response passes a limit of the router, which the text names.
     H25(&'static str),
-    /// The request is one that is not passed on.
+    /// The request is not valid, or passes a limit of the router.
     H26 {
         /// The status it is answered with.
         status: u16,
         /// What is wrong with it.
         cause: Cow<'static, str>,
     },
-    /// The client left.
+    /// The client closed the connection.
     H27,
-    /// The client fell silent, or does not read.
+    /// The client stopped sending, or does not read.
     H28,
-    /// The app is being worked on.
+    /// The app is in maintenance mode.
     H80,
     /// The app has no slug.
     H81,
-    /// The router itself cannot go on: it is out of descriptors or ports, say.
+    /// The router itself failed: it is out of descriptors or ports, for example.
     H99,
 }
 
@@ -76,7 +76,7 @@ impl Failure {
         }
     }
 
-    /// The words for it in the log: `desc`.
+    /// The text in the log line's `desc`.
     pub fn description(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::NoApp => "No such app",
@@ -112,7 +112,7 @@ impl Failure {
         }
     }
 
-    /// How the line in the log begins.
+    /// The log line's `at`.
     pub fn level(&self) -> &'static str {
         match self {
             Self::H18 => "sock=backend at=error",

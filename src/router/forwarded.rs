@@ -1,28 +1,28 @@
-//! What is known of a request before it came to the router: who asked first, and whether over TLS.
+//! What trusted proxies say about a request: the client's address, and whether it came over TLS.
 //!
-//! A client could say anything of that. So it counts only from proxies that are trusted, and what a program could take for
-//! the same under another name is passed on only if it does not say something else.
+//! A client could claim anything, so these header fields count only from trusted proxies. Fields of other names that
+//! programs read for the purpose are passed on only if they agree.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::settings::Network;
 use crate::wire::http::RequestHead;
 
-/// See the [module](self).
+/// Where a request comes from: see the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Forwarded {
-    /// The whole of `X-Forwarded-For`. The last one is the client: the first from the right that is no trusted proxy.
+    /// The value of `X-Forwarded-For`. Its last address is the client's: the first from the right that is no trusted proxy.
     pub chain: String,
-    /// The client speaks TLS.
+    /// Whether the client speaks TLS.
     pub is_https: bool,
-    /// The port that the client came to.
+    /// The port that the client connected to.
     pub port: u16,
-    /// The request has come from a trusted proxy.
+    /// Whether the request came from a trusted proxy.
     is_trusted: bool,
 }
 
 impl Forwarded {
-    /// Of a request that `peer` has made to the router's `port`.
+    /// Where a request comes from that `peer` has sent to the router's `port`.
     pub fn of(head: &RequestHead, peer: IpAddr, port: u16, trusted: &[Network]) -> Self {
         let is_proxy = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let peer = peer.to_canonical();
@@ -38,13 +38,13 @@ impl Forwarded {
         }
         let before = hops.len();
         hops.push(peer.to_string());
-        // How many there are up to the one that nobody trusted stands behind.
+        // The number of hops up to the first from the right that is not trusted.
         let client = hops
             .iter()
             .rposition(|hop| !address(hop).is_some_and(is_proxy));
         let kept = client.unwrap_or(0) + 1;
         hops.truncate(kept);
-        // What each proxy says of the one before it: of the client's, if there are as many words as hops.
+        // Each proxy adds a word about the hop before it. The client's counts if there are as many words as hops.
         let said = |words: &[String]| {
             let of_client = words.get(kept - 1).filter(|_| words.len() == before);
             of_client.or(words.last()).cloned()
@@ -86,9 +86,9 @@ impl Forwarded {
         }
     }
 
-    /// Whether a field that the router does not write itself may go on.
+    /// Whether a header field that the router does not write itself is passed on.
     pub fn passes(&self, name: &str, value: &[u8]) -> bool {
-        // Most are none of these.
+        // Quick test: most fields are none of these.
         let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
         if !matches!(first, Some(b'x' | b'f')) {
             return true;
@@ -111,7 +111,7 @@ impl Forwarded {
     }
 }
 
-/// Other names under which programs look for `X-Forwarded-Proto`.
+/// Other header fields that programs read like `X-Forwarded-Proto`.
 const ALIASES: [&str; 6] = [
     "x-forwarded-ssl",
     "x-forwarded-protocol",
@@ -121,7 +121,7 @@ const ALIASES: [&str; 6] = [
     "front-end-https",
 ];
 
-/// What a word says of TLS; None if nothing.
+/// Whether a word means TLS; None if it says nothing about that.
 fn is_https(word: &str) -> Option<bool> {
     match &*word.to_ascii_lowercase() {
         "https" | "wss" | "on" | "ssl" | "1" => Some(true),
@@ -130,7 +130,7 @@ fn is_https(word: &str) -> Option<bool> {
     }
 }
 
-/// The words of all fields of this name.
+/// The list items of all fields of this name.
 fn list(head: &RequestHead, name: &str) -> Vec<String> {
     let values = head
         .fields
@@ -143,7 +143,7 @@ fn list(head: &RequestHead, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The address that a hop is written as, with a port or without.
+/// The address in a hop, which may have a port.
 fn address(hop: &str) -> Option<IpAddr> {
     let bare = hop
         .strip_prefix('[')
@@ -153,7 +153,7 @@ fn address(hop: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(with_port)
 }
 
-/// What one proxy says in `Forwarded` (RFC 7239).
+/// One proxy's element of `Forwarded` (RFC 7239).
 struct Element<'a>(Vec<(&'a str, &'a str)>);
 
 impl Element<'_> {

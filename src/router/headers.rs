@@ -1,8 +1,8 @@
-//! Heads as they are passed on: what is added, what is left out, and who is asked for.
+//! Heads as they are passed on: which fields are added and left out, and which app a request is for.
 //!
-//! Header fields that are about one connection stop here (RFC 9110 section 7.6.1), with the ones that `Connection`
-//! names. Fields that only the router may set are never taken from a client, nor under a name with `_` in the place of
-//! `-`, which programs behind CGI's naming cannot tell apart.
+//! Header fields about one connection are not passed on (RFC 9110 section 7.6.1), nor are those that `Connection`
+//! names. Fields that only the router may set are removed from a client's request, also with `_` in place of `-`, which
+//! look alike to programs that get CGI variables.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -13,26 +13,26 @@ use crate::wire::http::{Framing, RequestHead, ResponseHead};
 
 use super::forwarded::Forwarded;
 
-/// Longest `X-Request-Id` that is taken over (Heroku's figure).
+/// The longest `X-Request-Id` of a client that is kept, in bytes (Heroku's figure).
 const MAX_REQUEST_ID: usize = 200;
-/// Heroku's router in `Via`; programs look for it to know that they are behind one.
+/// `Via` with the name of Heroku's router, by which programs know that they are behind it.
 const VIA: &[u8] = b"Via: 1.1 vegur\r\n";
 
 /// What the router adds to a request.
 #[derive(Debug)]
 pub(super) struct Added<'a> {
-    /// Where it comes from.
+    /// Where the request comes from.
     pub forwarded: &'a Forwarded,
     pub request_id: &'a str,
     /// When the request came, as milliseconds since 1970.
     pub start: u128,
     /// How long it took to connect to the dyno.
     pub connect: Duration,
-    /// How long the request has been here.
+    /// The time since the request came.
     pub total: Duration,
 }
 
-/// What is to be done with a header field of a request.
+/// What is done with a header field of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Pass,
@@ -43,7 +43,7 @@ fn is(name: &str, other: &str) -> bool {
     name.eq_ignore_ascii_case(other)
 }
 
-/// Fields about one connection.
+/// Whether a field is about one connection only.
 fn is_hop_by_hop(name: &str) -> bool {
     match name.len() {
         2 => is(name, "te"),
@@ -58,7 +58,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// Fields of a request that the router writes itself, under any spelling that a program could take for theirs.
+/// Whether the router itself writes this field of a request, in any spelling that programs cannot tell apart.
 fn is_ours(name: &str) -> bool {
     match name.len() {
         12 => same(name, "connect-time") || same(name, "x-request-id"),
@@ -79,7 +79,7 @@ fn same(name: &str, other: &str) -> bool {
     name.bytes().map(folded).eq(other.bytes())
 }
 
-/// Whether `Connection` names the field, and may: what says where a message ends, and whose it is, stays.
+/// Whether `Connection` names the field for removal. Fields that say where a message ends, and which host it is for, stay.
 fn is_named(connection: &[&[u8]], name: &str) -> bool {
     let named = connection
         .iter()
@@ -98,8 +98,7 @@ fn fate(name: &str, connection: &[&[u8]], of_request: bool) -> Fate {
     }
 }
 
-/// Whether the request may turn the connection into one of another protocol. HTTP/2 may not: requests inside of it
-/// would be nobody's to see.
+/// Whether the request may upgrade the connection. Not to HTTP/2, whose requests the router could not see.
 pub(super) fn upgrades(head: &RequestHead) -> bool {
     let http2 = |value: &[u8]| {
         value
@@ -109,7 +108,7 @@ pub(super) fn upgrades(head: &RequestHead) -> bool {
     head.upgrade && head.framing == Framing::None && !head.fields.all("upgrade").any(http2)
 }
 
-/// Appends the head of the request as the dyno gets it.
+/// Appends the head of the request for the dyno.
 pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method().as_bytes());
     out.push(b' ');
@@ -147,14 +146,14 @@ pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec
     out.extend_from_slice(b"\r\n");
 }
 
-/// How a response's body goes on to the client.
+/// How a response's body is sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// In the bytes it came in.
+    /// As the bytes that came.
     Raw,
-    /// As chunks of our own.
+    /// In new chunks.
     Chunks,
-    /// The data alone; its end is the connection's.
+    /// The data alone, which ends with the connection.
     Data,
 }
 
@@ -168,7 +167,7 @@ pub(super) fn coding(framing: Framing, client: Version) -> Coding {
     }
 }
 
-/// Appends the head of a response as the client gets it. `close`: no other request is welcome.
+/// Appends the head of a response for the client. With `close`, the connection is closed after it.
 pub(super) fn write_response(head: &ResponseHead, client: Version, close: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number_alone(out, head.status.into());
@@ -231,13 +230,13 @@ fn number_alone(out: &mut Vec<u8>, value: u128) {
     let _ = write!(out, "{value}");
 }
 
-/// The target as a server, not a proxy, is asked for it.
+/// The target in origin form, as it is sent to a server.
 fn origin_form(head: &RequestHead) -> Cow<'_, str> {
     let target = head.target();
     if target.starts_with('/') || target == "*" {
         return target.into();
     }
-    // An absolute one; its authority is the same as `Host` (checked when the head was read).
+    // An absolute target; that its authority equals `Host` was checked when the head was read.
     let rest = target.split_once("://").map_or("", |(_, rest)| rest);
     match rest.find(['/', '?']) {
         Some(at) if rest[at..].starts_with('/') => rest[at..].into(),
@@ -247,7 +246,7 @@ fn origin_form(head: &RequestHead) -> Cow<'_, str> {
     }
 }
 
-/// The host that is asked for, without its port.
+/// The host that the request is for, without its port.
 pub(super) fn host(head: &RequestHead) -> &str {
     let host = head.fields.get("host").unwrap_or_default();
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -270,7 +269,7 @@ pub(super) fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
     })
 }
 
-/// The client's `X-Request-Id`, if it is one that can be taken over.
+/// The client's `X-Request-Id`, if it can be kept.
 pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+/=.".contains(&byte);
     head.fields
@@ -292,16 +291,16 @@ pub(super) fn uuid(high: u64, low: u64) -> String {
     )
 }
 
-/// What can be told of a request that was refused, for people who look for it.
+/// What is known of a request that was refused, for the log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Guess<'a> {
     pub method: &'a str,
     pub path: &'a str,
-    /// Without its port; empty if there is none, or more than one.
+    /// The host without its port; empty if there is none, or more than one.
     pub host: &'a str,
 }
 
-/// Looks through what there is of a request.
+/// Finds out what it can from the bytes of a request.
 pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let mut lines = bytes.split(|byte| *byte == b'\n');

@@ -1,4 +1,4 @@
-//! The router's lines in the apps' logs: how one reads, and when they are written.
+//! The router's lines in the apps' logs: their text, and when they are written.
 //!
 //! `heroku[router]: at=info method=GET path="/" host=… request_id=… fwd="…" dyno=web.1 connect=1ms service=18ms
 //! status=200 bytes=13 protocol=http`, as Heroku has it. Lines are written together: the first of a quiet time at the
@@ -18,37 +18,37 @@ use crate::log_file::LogWriter;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{Prefix, Source};
 
-/// How long a writer waits for others; meanwhile no request goes on.
+/// How long the router waits for another writer of a log; all requests stand still meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Logs that are kept open.
+/// The most logs that are kept open.
 const MAX_OPEN: usize = 64;
-/// The longest texts of a line, so that all of them together fit.
+/// The longest texts of a line, in bytes, so that all together fit.
 const MAX_METHOD: usize = 32;
 const MAX_PATH: usize = 7000;
 const MAX_HOST: usize = 255;
 const MAX_FORWARDED: usize = 1000;
-/// Lines that wait, in bytes, before they are written at once.
+/// How many bytes of lines may wait before they are written at once.
 const MAX_WAITING: usize = 256 * 1024;
 
-/// What is said of a request.
+/// What a log line says about a request.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
-    /// None: all went well.
+    /// Why it failed; None if it did not.
     pub failure: Option<&'a Failure>,
     pub method: &'a str,
-    /// With the query.
+    /// The path, with the query.
     pub path: &'a str,
     pub host: &'a str,
     pub request_id: &'a str,
     pub forwarded_for: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
-    /// The dyno's name, if it came to one.
+    /// The dyno's name, if the request was sent to one.
     pub dyno: Option<&'a str>,
     pub connect: Option<Duration>,
     pub service: Option<Duration>,
     pub status: u16,
-    /// Of the body, as the client got it.
+    /// Bytes of the body that the client got.
     pub bytes: u64,
 }
 
@@ -105,7 +105,7 @@ fn milliseconds(time: Option<Duration>, out: &mut String) {
     }
 }
 
-/// Text that can end neither the line nor the quotes, and has `most` bytes at most.
+/// Appends text of at most `most` bytes, so that it can end neither the line nor the quotes.
 fn quote(text: &str, most: usize, out: &mut String) {
     let begin = out.len();
     for c in text.chars() {
@@ -128,7 +128,7 @@ fn quote(text: &str, most: usize, out: &mut String) {
 #[derive(Debug)]
 pub(super) struct Logs {
     apps: HashMap<Rc<str>, AppLog>,
-    /// Apps with lines that wait.
+    /// Apps with lines that are not written yet.
     waiting: Vec<Rc<str>>,
     open: usize,
     interval: Duration,
@@ -146,7 +146,7 @@ struct AppLog {
 }
 
 impl Logs {
-    /// Lines are written once per `interval` at most.
+    /// Logs whose lines are written once per `interval` at most.
     pub fn new(interval: Duration) -> Self {
         Self {
             apps: HashMap::new(),
@@ -159,7 +159,7 @@ impl Logs {
         }
     }
 
-    /// Where an app's log is.
+    /// Sets the folder and limits of an app's log.
     pub fn set(&mut self, app: &Rc<str>, folder: PathBuf, limits: LogLimits) {
         if let Some(log) = self.apps.get(app)
             && log.folder == folder
@@ -177,7 +177,7 @@ impl Logs {
         self.apps.insert(app.clone(), log);
     }
 
-    /// The app is gone, and its log with it.
+    /// Forgets the log of an app that was destroyed.
     pub fn remove(&mut self, app: &str) {
         if let Some(log) = self.apps.remove(app)
             && log.writer.is_some()
@@ -186,7 +186,7 @@ impl Logs {
         }
     }
 
-    /// A turn of the loop has begun: times are another.
+    /// Begins a turn of the loop, in which lines get a new time.
     pub fn begin_turn(&mut self) {
         self.prefix = None;
     }
@@ -211,7 +211,7 @@ impl Logs {
         prefix.append(&mut log.lines, self.text.as_bytes());
     }
 
-    /// Writes what waits, if it is time. The result is when it will be, if that is later.
+    /// Writes the waiting lines, if it is time; else returns when it will be.
     pub fn write(&mut self, now: Instant) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -232,7 +232,7 @@ impl Logs {
         None
     }
 
-    /// Writes all that waits.
+    /// Writes all waiting lines.
     pub fn write_all(&mut self) {
         for app in std::mem::take(&mut self.waiting) {
             let Some(log) = self.apps.get_mut(&app) else {
@@ -248,7 +248,7 @@ impl Logs {
                 }
             }
             if let Some(writer) = &mut log.writer {
-                // What is lost is counted, and said in the log as soon as that is possible.
+                // Lines that are lost are counted, and the log says so later.
                 let _ = writer.append(&log.lines);
             }
             log.lines.clear();

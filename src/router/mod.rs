@@ -1,11 +1,10 @@
-//! The HTTP router: gives requests for `APP.localhost` to a random web dyno of that app that is up, and to nothing
-//! else.
+//! The HTTP router: sends requests for `APP.localhost` to a random web dyno of that app that is up.
 //!
-//! It has a thread and a [`Reactor`](crate::wire::reactor::Reactor) of its own, and knows neither the store nor the server.
-//! What it knows of apps comes as whole snapshots ([`Route`]); what it has to say goes through a function that the
-//! server gives it ([`FromRouter`]). `router/table.rs` decides which dyno gets a request, `exchange.rs` what is awaited
-//! and until when, `headers.rs` what is said; `engine.rs` and the files under it move the bytes. `docs/router.md`
-//! tells users what to expect.
+//! It has a thread and a [`Reactor`](crate::wire::reactor::Reactor) of its own, and knows neither the store nor the
+//! server. The server tells it about apps in whole snapshots ([`Route`]); it reports through a function that the server
+//! passes ([`FromRouter`]). `router/table.rs` decides which dyno gets a request, `exchange.rs` what a request waits for
+//! and until when, `headers.rs` the heads; `engine.rs` and the files under it move the bytes. `docs/router.md` is for
+//! users.
 
 mod engine;
 mod error_page;
@@ -37,7 +36,7 @@ use crate::wire::reactor::{Reactor, Waker};
 
 pub use settings::Settings;
 
-/// What the router knows of one app: always a whole snapshot.
+/// What the router knows about one app: always a whole snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The app's name, which is the first label of its host name.
@@ -46,83 +45,82 @@ pub struct Route {
     pub logs: PathBuf,
     /// How much of the log is kept.
     pub log_limits: crate::model::log_limits::LogLimits,
-    /// Whether everybody is told that the app is being worked on (H80).
+    /// Whether the app is in maintenance mode (H80).
     pub maintenance: bool,
-    /// No slug was released yet (H81).
+    /// Whether no slug was released yet (H81).
     pub blank: bool,
     /// Its web dynos, in any order.
     pub backends: Vec<Backend>,
 }
 
-/// A web dyno.
+/// A web dyno that requests are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// Its id, which no other dyno ever has.
+    /// The dyno's id, a uuid.
     pub dyno: String,
-    /// Its name, such as `web.1`, which its successor has too.
+    /// The dyno's name, such as `web.1`, which its successor will have, too.
     pub name: String,
-    /// What may be asked of it.
+    /// Whether it gets requests.
     pub state: BackendState,
 }
 
-/// What may be asked of a web dyno.
+/// Whether a web dyno gets requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackendState {
-    /// Nobody listens on its port yet. Requests wait for it.
+    /// It does not listen on its port yet. Requests wait for it.
     Starting,
     /// It gets requests, through this socket and no other.
     Up(Listener),
-    /// It gets no new request; those that it has go on. [`FromRouter::Drained`] tells when there are none.
+    /// It gets no new requests; those in flight go on. [`FromRouter::Drained`] says when there are none.
     Draining(Listener),
-    /// It ended, and was not started again yet.
+    /// It crashed, and was not restarted yet.
     Crashed,
 }
 
-/// What the router is told.
+/// A message of the server to the router.
 #[derive(Debug)]
 pub enum ToRouter {
-    /// All there is to know of an app, in place of what was known. Requests in flight are not disturbed.
+    /// A new snapshot of an app. Requests in flight are not disturbed.
     App {
         /// The app's name.
         app: String,
-        /// None: there is no such app.
+        /// The snapshot; None if there is no such app any more.
         route: Option<Route>,
     },
-    /// It has been told of every app: clients may come in. Until then they wait to be accepted, for to be told that there
-    /// is no such app would be wrong.
+    /// All apps have been sent, so clients can be accepted. Before that, the router would answer that there is no such app.
     Ready,
-    /// To let nobody in any more, and to end when those who are there have their answers, or after a while.
+    /// To accept no more clients, and to end when those that are connected have their responses, or after a while.
     Leave(Leave),
 }
 
-/// What becomes of the socket when the router leaves, and of those who have just come.
+/// What becomes of the listening socket, and of clients that have just connected, when the router leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
-    /// It is closed: those who have come are served, all others are refused. [`Settings::leave_time`] is what there is.
+    /// It is closed: clients that have connected are served, all others are refused. Takes [`Settings::leave_time`] at most.
     ForGood,
-    /// The service manager has it: those who come wait for the next router, which starts when this one has ended. The
-    /// time is the same.
+    /// The service manager keeps it: new clients wait for the next router, which starts when this one has ended. Takes
+    /// [`Settings::leave_time`] at most.
     ToManager,
-    /// Another router has it: this one may take [`Settings::succeeded_time`].
+    /// Another router has it. Takes [`Settings::succeeded_time`] at most.
     ToSuccessor,
 }
 
-/// What the router tells.
+/// A message of the router to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromRouter {
-    /// A draining dyno has no request in flight any more. Connections that speak another protocol by now (WebSockets),
-    /// and streams of events, do not count: they end with the dyno.
+    /// A draining dyno has no request in flight any more. Upgraded connections (WebSockets) and streams of events do
+    /// not count: they end with the dyno.
     Drained {
-        /// Its id.
+        /// The dyno's id.
         dyno: String,
     },
-    /// The socket behind a dyno's port is not the one that the route names. Its supervisor knows whose it is; until
-    /// there is a new snapshot the dyno gets no request.
+    /// The socket behind a dyno's port is not the one that the route names. The dyno gets no request until a new
+    /// snapshot comes; its supervisor can find out which process the socket belongs to.
     Doubted {
-        /// Its id.
+        /// The dyno's id.
         dyno: String,
     },
-    /// The router has ended, though nobody told it to: by a mistake of its own. Somebody is to start another.
+    /// The router has failed and ended. The server is to start another.
     Ended,
 }
 
@@ -136,10 +134,10 @@ pub struct Router {
 }
 
 impl Router {
-    /// Serves the connections that are made to `listener`. `tell` is called on the router's thread, and must be quick.
+    /// Serves the connections that are made to `listener`. `tell` is called on the router's thread, and must not block.
     ///
     /// # Errors
-    /// When the socket is of no use, or the kernel gives no descriptors or no thread.
+    /// When the socket cannot be used, or the kernel gives no descriptors or no thread.
     pub fn start(
         listener: TcpListener,
         settings: Settings,
@@ -164,7 +162,7 @@ impl Router {
         let thread = std::thread::Builder::new()
             .name("router".into())
             .spawn(move || {
-                // Nothing of it is looked at after a panic, which has been told already.
+                // After a panic, which has been printed, its state is not used any more.
                 match fault::caught(|| engine::run(start, seed)) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the router has ended: {error}"),
@@ -181,25 +179,25 @@ impl Router {
         })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Tells it something; what was told first counts first.
+    /// Sends the router a message; messages are handled in order.
     pub fn send(&self, message: ToRouter) {
-        // A router that has ended needs to know nothing.
+        // A router that has ended needs no messages.
         let _ = self.sender.send(message);
         self.waker.wake();
     }
 
-    /// The same by name.
+    /// Drops the router.
     #[cfg(test)]
     pub fn stop(mut self) {
         self.end();
     }
 
-    /// Has it leave, without waiting for it.
+    /// Tells the router to leave, without waiting until it has.
     pub fn leave(&self, leave: Leave) {
         self.send(ToRouter::Leave(leave));
     }

@@ -1,4 +1,4 @@
-//! Connections to dynos that have no request at the moment.
+//! Idle connections to dynos.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ pub(super) struct Link {
     pub wire: Wire,
     pub token: Token,
     pub dyno: DynoKey,
-    /// It has served a request before; so the dyno may have closed it just now.
+    /// It has served a request before, so the dyno may be closing it.
     pub used: bool,
-    /// Since when it has no request.
+    /// Since when it is idle.
     pub since: Instant,
-    /// The reactor has a deadline for it.
+    /// Whether the reactor has a deadline for it.
     pub armed: bool,
 }
 
-/// The idle ones, per dyno. The one that was used last is taken first, so that those that are too many grow old.
+/// The idle connections of each dyno. The one that was used last is taken first, so that superfluous ones expire.
 #[derive(Debug, Default)]
 pub(super) struct Pool(HashMap<DynoKey, Vec<Link>>);
 
 impl Pool {
-    /// Keeps a connection; it is given back if there are `most` already.
+    /// Keeps a connection; returns it if there are `most` already.
     pub fn put(&mut self, link: Link, most: usize) -> Option<Link> {
         let links = self.0.entry(link.dyno).or_default();
         if links.len() >= most {
@@ -36,7 +36,7 @@ impl Pool {
         None
     }
 
-    /// A connection to `dyno` that was in use no longer ago than `age`, if one is given.
+    /// Takes a connection to `dyno`; with `age`, only one that was in use no longer ago than that.
     pub fn take(&mut self, dyno: DynoKey, now: Instant, age: Option<Duration>) -> Option<Link> {
         let links = self.0.get_mut(&dyno)?;
         let last = links.last()?;
@@ -46,25 +46,25 @@ impl Pool {
         }
     }
 
-    /// Takes one out by its token.
+    /// Takes the connection with this token out.
     pub fn remove(&mut self, dyno: DynoKey, token: Token) -> Option<Link> {
         let links = self.0.get_mut(&dyno)?;
         let at = links.iter().position(|link| link.token == token)?;
         Some(links.remove(at))
     }
 
-    /// One of them, by its token.
+    /// The connection with this token.
     pub fn get_mut(&mut self, dyno: DynoKey, token: Token) -> Option<&mut Link> {
         let mut links = self.0.get_mut(&dyno)?.iter_mut();
         links.find(|link| link.token == token)
     }
 
-    /// Takes all to `dyno` out.
+    /// Takes all connections to `dyno` out.
     pub fn purge(&mut self, dyno: DynoKey) -> Vec<Link> {
         self.0.remove(&dyno).unwrap_or_default()
     }
 
-    /// How many there are.
+    /// The number of idle connections to `dyno`.
     #[cfg(test)]
     pub fn len(&self, dyno: DynoKey) -> usize {
         self.0.get(&dyno).map_or(0, Vec::len)

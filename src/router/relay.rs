@@ -4,7 +4,7 @@ use super::headers::Coding;
 use crate::wire::http::chunk;
 use crate::wire::http::{BodyDecoder, Decoded, Framing, Refusal};
 
-/// Follows a body to its end, and writes it as the other side knows it.
+/// Follows a body to its end, and writes it in the receiver's framing.
 #[derive(Debug)]
 pub(super) struct Relay {
     decoder: BodyDecoder,
@@ -13,7 +13,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// At the beginning of a body that comes with this framing.
+    /// A relay for a body with this framing, sent on with this coding.
     pub fn new(framing: Framing, coding: Coding) -> Self {
         Self {
             decoder: BodyDecoder::new(framing),
@@ -22,8 +22,8 @@ impl Relay {
         }
     }
 
-    /// The body of a request. Chunks are written anew: what clients put into extensions and trailers may mean something
-    /// to a program, and nothing to those who watch over it.
+    /// A relay for the body of a request. Chunks are written anew, without extensions and trailers, which could mean
+    /// something to a program and escape a proxy.
     pub fn of_request(framing: Framing) -> Self {
         Self::new(
             framing,
@@ -34,8 +34,8 @@ impl Relay {
         )
     }
 
-    /// Takes from the front of `input` what belongs to the body, and adds its length to `bytes`. What can go on as it
-    /// came is the result; else it was appended to `out`, and nothing is the result.
+    /// Takes the body's bytes off the front of `input`, and adds their length to `bytes`. Returns bytes that can be
+    /// sent as they are; if they have to be rewritten, appends them to `out` and returns none.
     ///
     /// # Errors
     /// A malformed body.
@@ -76,7 +76,7 @@ impl Relay {
         }
     }
 
-    /// The connection has ended. Whether that is the end of the body.
+    /// Notes that the connection has ended; true if that completes the body.
     pub fn close(&mut self, out: &mut Vec<u8>) -> bool {
         if self.decoder.ends_at_close() {
             self.end(out);
@@ -84,12 +84,12 @@ impl Relay {
         self.done
     }
 
-    /// The whole body was passed on.
+    /// Whether the whole body was passed on.
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// The client knows the end of the body only by that of the connection.
+    /// Whether the client learns of the body's end only by that of the connection.
     pub fn ends_with_connection(&self) -> bool {
         self.coding == Coding::Data
     }

@@ -1,63 +1,63 @@
-//! Every time and limit of the router.
+//! The router's times and limits.
 
 use std::time::Duration;
 
 use crate::model::settings::Network;
 use crate::wire::http::Limits;
 
-/// Times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
+/// The router's times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What follows the app's name in a host name.
+    /// The domain below which each app has a host name.
     pub domain: String,
-    /// Proxies whose word counts for where a request comes from.
+    /// Proxies whose `X-Forwarded-*` fields are trusted.
     pub trusted: Vec<Network>,
-    /// For a dyno to accept a connection (H19).
+    /// How long a dyno may take to accept a connection (H19).
     pub connect_time: Duration,
     /// How many dynos are tried for one request.
     pub tries: usize,
-    /// How long a dyno that refused a connection is passed over.
+    /// How long a dyno that refused a connection gets no requests.
     pub refused_time: Duration,
-    /// From the whole request until the first byte of the response (H12).
+    /// The most time from the end of the request to the first byte of the response (H12).
     pub first_byte_time: Duration,
-    /// After that, without a byte either way (H15, H28).
+    /// After that, the most time without a byte either way (H15, H28).
     pub rolling_time: Duration,
-    /// For a starting dyno to be up (H20).
+    /// How long a request waits for a starting dyno to be up (H20).
     pub boot_time: Duration,
-    /// Requests that one dyno has at once.
+    /// The most requests that one dyno has at a time.
     pub active_per_dyno: u32,
-    /// Requests of one app that wait, for a dyno to be up or to have time; more are refused (H11).
+    /// The most requests of one app that wait for a dyno; more are refused (H11).
     pub waiting_per_app: usize,
-    /// For the head of a request, from its first byte, however many come.
+    /// How long the head of a request may take, from its first byte.
     pub head_time: Duration,
-    /// How long a client's connection is kept without a request.
+    /// How long an idle connection of a client is kept.
     pub idle_time: Duration,
-    /// How long a client may take to read a last response.
+    /// How long a client may take to read the last response of its connection.
     pub linger_time: Duration,
-    /// How long a connection to a dyno is kept without a request.
+    /// How long an idle connection to a dyno is kept.
     pub pooled_time: Duration,
-    /// How long after a request its connection may serve one that must not be sent twice. Programs close connections
-    /// that were idle for two seconds or more, and a request might cross with that.
+    /// How long after a request its connection may be used for a request that must not be sent twice. Programs close
+    /// connections after two idle seconds or more, and a request could be lost at that moment.
     pub pooled_fresh_time: Duration,
-    /// Connections kept without a request, per dyno.
+    /// The most idle connections to one dyno.
     pub pooled_per_dyno: usize,
-    /// Connections of clients.
+    /// The most connections of clients.
     pub clients: usize,
-    /// The head of a request.
+    /// Bounds on the head of a request.
     pub request_head: Limits,
-    /// The head of a response.
+    /// Bounds on the head of a response.
     pub response_head: Limits,
-    /// Lines are written to an app's log this often at most.
+    /// The shortest time between two writes to an app's log.
     pub log_interval: Duration,
-    /// How long a router that leaves waits for the answers that are on their way.
+    /// How long a router that leaves waits for responses in progress.
     pub leave_time: Duration,
-    /// The same of one whose socket another router has.
+    /// How long a router waits for responses in progress when another router has its socket.
     pub succeeded_time: Duration,
-    /// How long a client of a router that leaves may be silent before it is taken for one that asks nothing.
+    /// How long a client of a leaving router may be silent before it counts as idle.
     pub quiet_time: Duration,
-    /// How long those who are about to be connected may take for that once no more are let in.
+    /// How long clients whose handshake has begun may take to connect, once no more are accepted.
     pub shut_time: Duration,
-    /// How often it is asked whether a client that has ended its side is still there.
+    /// How often the kernel is asked whether a client that has ended its side is still there.
     pub gone_interval: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of apps and their web dynos, and which dyno gets a request. No I/O: time and chance are passed in.
+//! The apps and their web dynos, and the choice of the dyno for a request. No I/O: time and random numbers are passed in.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use super::{BackendState, Route};
 use crate::kernel::listener::Listener;
 use crate::wire::reactor::Token;
 
-/// A dyno, for as long as the router runs.
+/// The number of a dyno within one router; never reused.
 pub(super) type DynoKey = u64;
 
-/// See the [module](self).
+/// The apps and their web dynos: see the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Table {
     apps: HashMap<Rc<str>, App>,
@@ -25,7 +25,7 @@ struct App {
     maintenance: bool,
     blank: bool,
     dynos: Vec<DynoKey>,
-    /// Clients whose requests wait, in the order they came.
+    /// Clients whose requests wait, in their order.
     waiting: VecDeque<Token>,
 }
 
@@ -34,24 +34,24 @@ struct Dyno {
     id: String,
     name: Rc<str>,
     app: Rc<str>,
-    /// None: it is in no route any more, but has requests in flight.
+    /// None if it is in no route any more, but has requests in flight.
     state: Option<BackendState>,
     /// Requests in flight.
     active: u32,
-    /// It did not accept connections, and is passed over until then.
+    /// It refused a connection, and gets no requests until then.
     refused_until: Option<Instant>,
-    /// Somebody else has its port.
+    /// Another process has its port.
     doubted: bool,
-    /// It was said that it is drained.
+    /// Whether the server was told that it is drained.
     told: bool,
 }
 
 /// Why a request waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// For a dyno to be up.
+    /// No dyno is up yet.
     Boot,
-    /// For a dyno to have less to do.
+    /// All dynos have as many requests as allowed.
     Busy,
 }
 
@@ -63,26 +63,26 @@ pub(super) enum Choice {
     Fail(Failure),
 }
 
-/// What a new snapshot asks for.
+/// What is to be done after a new snapshot.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// Dynos whose idle connections are of no use any more.
+    /// Dynos whose idle connections are to be closed.
     pub purge: Vec<DynoKey>,
-    /// Ids of those that are drained already.
+    /// Ids of draining dynos that have no requests.
     pub drained: Vec<String>,
 }
 
-/// What a dyno that has one request less asks for.
+/// What is to be done after a request of a dyno has ended.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Released {
-    /// Its id, if it is drained now.
+    /// The dyno's id, if it is drained now.
     pub drained: Option<String>,
-    /// It is in no route, and has no request any more: nothing of it is to be kept.
+    /// Whether the dyno is in no route and has no request any more, so that its connections are to be closed.
     pub gone: bool,
 }
 
 impl Table {
-    /// Takes a snapshot in.
+    /// Replaces what is known of an app by a new snapshot.
     pub fn update(&mut self, app: &Rc<str>, route: Option<&Route>) -> Changes {
         let mut changes = Changes::default();
         let before = self.apps.remove(app);
@@ -159,7 +159,8 @@ impl Table {
         self.apps.get_key_value(name).map(|(name, _)| name)
     }
 
-    /// Where a request for `app` goes that has been to `tried` in vain. `most`: requests that one dyno has at once.
+    /// Chooses the dyno for a request for `app` that the dynos in `tried` have not accepted. `most` is the limit on
+    /// requests of one dyno.
     pub fn choose(
         &self,
         app: &str,
@@ -199,8 +200,8 @@ impl Table {
         if any(|dyno| dyno.state == Some(BackendState::Starting)) {
             return Choice::Wait(Wait::Boot);
         }
-        // All of those that are up are passed over. Rather than to fail unseen, one is tried before its time; but never
-        // one whose port somebody else has.
+        // All dynos that are up refused lately. Rather than fail at once, one is tried again early; but never one whose
+        // port another process has.
         let again = || {
             dynos().filter(|(key, dyno)| {
                 dyno.is_up() && !dyno.doubted && dyno.active < most && !tried.contains(key)
@@ -226,24 +227,24 @@ impl Table {
         }
     }
 
-    /// Name of a dyno.
+    /// The name of a dyno.
     pub fn name(&self, key: DynoKey) -> Option<&Rc<str>> {
         self.dynos.get(&key).map(|dyno| &dyno.name)
     }
 
-    /// App of a dyno.
+    /// The app of a dyno.
     pub fn app_of(&self, key: DynoKey) -> Option<&Rc<str>> {
         self.dynos.get(&key).map(|dyno| &dyno.app)
     }
 
-    /// A dyno has one request more.
+    /// Counts a new request of a dyno.
     pub fn take(&mut self, key: DynoKey) {
         if let Some(dyno) = self.dynos.get_mut(&key) {
             dyno.active += 1;
         }
     }
 
-    /// A dyno has one request less.
+    /// Counts the end of a request of a dyno.
     pub fn release(&mut self, key: DynoKey) -> Released {
         let Some(dyno) = self.dynos.get_mut(&key) else {
             return Released::default();
@@ -257,21 +258,21 @@ impl Table {
         Released { drained, gone }
     }
 
-    /// A dyno did not accept a connection.
+    /// Notes that a dyno refused a connection: it gets no requests until then.
     pub fn refused(&mut self, key: DynoKey, until: Instant) {
         if let Some(dyno) = self.dynos.get_mut(&key) {
             dyno.refused_until = Some(until);
         }
     }
 
-    /// A dyno's port is somebody else's. Its id, if that is news.
+    /// Notes that another process has a dyno's port; returns the dyno's id if that was not known.
     pub fn doubt(&mut self, key: DynoKey) -> Option<String> {
         let dyno = self.dynos.get_mut(&key)?;
         dyno.refused_until = None;
         (!std::mem::replace(&mut dyno.doubted, true)).then(|| dyno.id.clone())
     }
 
-    /// Lets a client's request wait, if not `most` do; `front`: before the others.
+    /// Queues a client's request, with `front` before all others; false if `most` wait already.
     pub fn wait(&mut self, app: &str, client: Token, front: bool, most: usize) -> bool {
         let Some(app) = self.apps.get_mut(app) else {
             return false;
@@ -293,18 +294,18 @@ impl Table {
             .is_some_and(|app| !app.waiting.is_empty())
     }
 
-    /// Apps for which requests wait.
+    /// Apps with waiting requests.
     pub fn apps_with_waiting(&self) -> Vec<Rc<str>> {
         let waited_for = self.apps.iter().filter(|(_, app)| !app.waiting.is_empty());
         waited_for.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The client whose request has waited longest; it waits no more.
+    /// Takes the client whose request is first out of the queue.
     pub fn next_waiting(&mut self, app: &str) -> Option<Token> {
         self.apps.get_mut(app)?.waiting.pop_front()
     }
 
-    /// A client waits no more.
+    /// Takes a client's request out of the queue.
     pub fn stop_waiting(&mut self, app: &str, client: Token) {
         if let Some(app) = self.apps.get_mut(app)
             && let Some(at) = app.waiting.iter().position(|other| *other == client)
@@ -313,7 +314,7 @@ impl Table {
         }
     }
 
-    /// All that wait for this app, to be told that it is gone.
+    /// Takes all of an app's requests out of the queue.
     pub fn all_waiting(&mut self, app: &str) -> Vec<Token> {
         self.apps
             .get_mut(app)

@@ -1,4 +1,4 @@
-//! A socket of the router's, what the kernel last said of it, and what is still to be written to it.
+//! A socket of the router with its readiness, and the bytes that are still to be written to it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,36 +7,36 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::kernel::sys::socket::unacknowledged;
 
-/// See the [module](self).
+/// A non-blocking socket with its readiness and unsent bytes: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: OwnedFd,
-    /// What the kernel last said; taken back only when a call would block.
+    /// The readiness that the kernel reported; cleared only when a call would block.
     readable: bool,
     writable: bool,
-    /// The other side has ended: what was read does not say that nothing is left.
+    /// The other side has ended, so a short read does not mean that nothing is left.
     end: bool,
-    /// All was read, to the end.
+    /// All was read, up to the end.
     drained: bool,
-    /// It is gone in both directions.
+    /// Both directions are closed.
     hangup: bool,
     output: Vec<u8>,
     written: usize,
 }
 
-/// What an attempt to read came to.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Read {
     Bytes(usize),
     Blocked,
     /// The other side has closed.
     End,
-    /// The connection was reset, or worse.
+    /// The connection was reset, or failed otherwise.
     Broken,
 }
 
 impl Wire {
-    /// `socket` is non-blocking, and is watched for reading and writing.
+    /// A wire over `socket`, which is non-blocking and watched for reading and writing.
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -50,7 +50,7 @@ impl Wire {
         }
     }
 
-    /// The same for a connection that is still being made: nothing can be written yet.
+    /// A wire over a socket that is still connecting: nothing can be written yet.
     pub fn connecting(socket: OwnedFd) -> Self {
         Self {
             writable: false,
@@ -62,7 +62,7 @@ impl Wire {
         self.socket.as_fd()
     }
 
-    /// Remembers what the kernel said.
+    /// Stores the readiness that the kernel reported.
     pub fn note(&mut self, readable: bool, writable: bool, end: bool, hangup: bool) {
         self.readable |= readable;
         self.writable |= writable;
@@ -70,7 +70,7 @@ impl Wire {
         self.hangup |= hangup;
     }
 
-    /// There may be something to read, an end for example.
+    /// Whether there may be bytes or an end to read.
     pub fn is_readable(&self) -> bool {
         self.readable
     }
@@ -79,7 +79,7 @@ impl Wire {
         self.writable
     }
 
-    /// The other side will send nothing any more, beside what can be read now.
+    /// Whether the other side will send nothing beside what can be read now.
     pub fn has_ended(&self) -> bool {
         self.end || self.drained
     }
@@ -88,7 +88,7 @@ impl Wire {
         self.hangup
     }
 
-    /// Reads once. After a read that got less than it asked for nothing is left, which saves the call that says so.
+    /// Reads once. A short read means that nothing is left, which saves a system call.
     pub fn read(&mut self, into: &mut [u8]) -> Read {
         if self.drained {
             return Read::End;
@@ -120,14 +120,14 @@ impl Wire {
         }
     }
 
-    /// Whether a connection that should be silent is: no byte to be read, no end.
+    /// Whether an idle connection has neither a byte nor an end to read.
     pub fn is_silent(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let answer = rustix::net::recv(&self.socket, &mut [0u8; 1][..], flags);
         !self.end && matches!(answer, Err(Errno::AGAIN))
     }
 
-    /// Writes `bytes` after what waits already; what the socket does not take is kept.
+    /// Writes `bytes` after those that wait already; what the socket does not take is kept.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         self.flush()?;
         while self.output.is_empty() && self.writable && !bytes.is_empty() {
@@ -138,7 +138,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes what waits; true if something went out.
+    /// Writes the bytes that wait; true if any were written.
     pub fn flush(&mut self) -> Result<bool, Errno> {
         let mut moved = false;
         while self.writable && !self.output.is_empty() {
@@ -149,7 +149,7 @@ impl Wire {
             moved |= length > 0;
             self.written += length;
             if self.written == self.output.len() {
-                // Whoever waits for nothing holds no memory.
+                // An empty buffer keeps no memory.
                 (self.output, self.written) = (Vec::new(), 0);
             }
         }
@@ -177,16 +177,15 @@ impl Wire {
         }
     }
 
-    /// Whether the other side, which has closed, did so without having read all that was written to it.
+    /// Whether the other side closed the connection without having read all that was written to it.
     ///
-    /// The kernel there is the witness. Bytes that come to a socket that was closed are not acknowledged, and a socket
-    /// that is closed over bytes which nobody has read says so by a reset. What was read was acknowledged, with the end
-    /// at the latest.
+    /// By the other side's kernel: bytes that arrive at a closed socket are not acknowledged, and a socket that is
+    /// closed with unread bytes sends a reset. Bytes that were read were acknowledged, with the end at the latest.
     pub fn was_not_read(&self, end: Read) -> bool {
         end == Read::Broken || unacknowledged(&self.socket).map_or(true, |bytes| bytes > 0)
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts the socket down for writing.
     pub fn shut_down(&self) {
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }

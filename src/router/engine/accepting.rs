@@ -1,4 +1,4 @@
-//! New connections: how many, and whose place they take when there are too many.
+//! Accepts connections of clients, and closes idle ones when there are too many.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,25 +10,25 @@ use super::clients::Client;
 use super::{Engine, TICK};
 use crate::wire::reactor::{Interest, Token};
 
-/// Connections accepted before others get their turn.
+/// The most connections accepted in one turn.
 const BATCH: usize = 64;
-/// Idle connections closed at once when there are too many, so that it need not be looked for one each time.
+/// How many idle connections are closed at once when there are too many, so that they need not be searched each time.
 const EVICTED: usize = 64;
 
 /// The listening socket.
 #[derive(Debug)]
 pub(super) struct Door {
-    /// None: nobody is let in any more.
+    /// None once no client is accepted any more.
     listener: Option<TcpListener>,
     pub token: Token,
-    /// Nobody is let in before somebody leaves.
+    /// Whether accepting is suspended until a client leaves.
     closed: bool,
-    /// It is watched for who comes.
+    /// Whether the reactor watches the socket.
     watched: bool,
 }
 
 impl Door {
-    /// `listener` is non-blocking.
+    /// A door over `listener`, which is non-blocking.
     pub fn new(listener: TcpListener, token: Token) -> Self {
         Self {
             listener: Some(listener),
@@ -38,19 +38,19 @@ impl Door {
         }
     }
 
-    /// Somebody may still be let in.
+    /// Whether clients can still be accepted, now or later.
     pub fn is_open(&self) -> bool {
         self.listener.is_some()
     }
 
-    /// Those who come are let in.
+    /// Whether clients are accepted now.
     pub fn lets_in(&self) -> bool {
         self.is_open() && self.watched
     }
 }
 
 impl Engine {
-    /// Clients may come. Those who have come already are told of at once.
+    /// Begins to accept clients, those that have already connected first.
     pub(super) fn let_clients_in(&mut self) -> io::Result<()> {
         if let Some(listener) = &self.door.listener
             && !self.door.watched
@@ -62,15 +62,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody can join those who wait to be let in any more.
+    /// Lets no new client into the queue of connections to accept.
     pub(super) fn bar_door(&mut self) {
         if let Some(listener) = &self.door.listener {
-            // Without that, whoever comes in the moment before the socket is closed sees a reset.
+            // Without this, a client that connects right before the socket is closed gets a reset.
             let _ = crate::kernel::sys::socket::let_no_more_connect(listener);
         }
     }
 
-    /// Nobody is let in any more. Whoever has not been accepted yet sees a reset, unless another process has the socket.
+    /// Closes the listening socket. A client that has not been accepted yet gets a reset, unless another process has
+    /// the socket.
     pub(super) fn shut_door(&mut self) {
         if let Some(listener) = self.door.listener.take()
             && self.door.watched
@@ -79,7 +80,7 @@ impl Engine {
         }
     }
 
-    /// Takes new connections in.
+    /// Accepts new connections.
     pub(super) fn accept(&mut self) {
         for _ in 0..BATCH {
             if self.clients.len() >= self.settings.clients && !self.evict() {
@@ -104,32 +105,32 @@ impl Engine {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    // Whoever waits is served as soon as one of us can be spared.
+                    // The waiting client is accepted as soon as an idle connection can be closed.
                     if !self.evict() {
                         return self.close_door();
                     }
                 }
-                // A connection that has ended before it began.
+                // The client has closed the connection before it was accepted.
                 Err(_) => {}
             }
         }
         self.reactor.again(self.door.token);
     }
 
-    /// The descriptors may be short for reasons of others; so it is tried again even if nobody leaves.
+    /// Suspends accepting. Retried after a while even if no client leaves: other processes may have used up the descriptors.
     fn close_door(&mut self) {
         self.door.closed = true;
         self.reactor.set_deadline(self.tick, self.now + TICK);
     }
 
-    /// Somebody has left.
+    /// Resumes accepting after a client has left.
     pub(super) fn open_door(&mut self) {
         if std::mem::take(&mut self.door.closed) {
             self.reactor.again(self.door.token);
         }
     }
 
-    /// Closes the connections that have been idle longest. False if none is.
+    /// Closes the connections that have been idle longest; false if none is idle.
     fn evict(&mut self) -> bool {
         let idle = self.clients.iter().filter(|(_, client)| client.is_idle());
         let mut idle: Vec<_> = idle.map(|(token, client)| (client.since, *token)).collect();

@@ -1,4 +1,4 @@
-//! A client's connection: heads of requests come in, responses go out, and what is not there in time is given up.
+//! A client's connection: reads requests, sends responses, and enforces deadlines.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -17,42 +17,41 @@ use crate::router::settings::Settings;
 use crate::router::wire::{Read, Wire};
 use crate::wire::http::{HeadReader, Refusal, RequestHead};
 
-/// Steps of one connection before others get their turn.
+/// The most steps of one connection in a turn.
 const BUDGET: usize = 16;
 
 /// A connection of a client. An idle one has this, its entry in two tables and a deadline, and no buffer.
 pub(super) struct Client {
     pub wire: Wire,
     peer: SocketAddr,
-    /// What was read and belongs to nothing yet.
+    /// Bytes that were read and not used yet.
     pub input: Vec<u8>,
     phase: Phase,
-    /// When the phase began, as far as that counts.
+    /// When the phase began, for phases with a deadline.
     pub since: Instant,
-    /// The deadline that the reactor has. It may be earlier than the true one, which is then set when it has come: most
-    /// are put off before they do.
+    /// The deadline that the reactor has. It may be earlier than the real one, which is set when it passes: most
+    /// deadlines are put off before they pass.
     armed: Option<Instant>,
 }
 
-/// What becomes of a client when the router leaves.
+/// What is done with a client when the router leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtLeave {
-    /// It gets the answer that it waits for.
+    /// It waits for a response, and gets it.
     IsAnswered,
-    /// It waits for none. Its next request may be on the way.
+    /// It waits for none; its next request may be on the way.
     MayAsk,
-    /// It waits for one that nobody knows the end of, or is to have no other.
+    /// Its response has no foreseeable end, or is over: the connection is closed.
     Parts,
 }
 
 enum Phase {
-    /// Nothing of a request has come.
+    /// No byte of a request has come.
     Idle,
-    /// Something of its head has.
+    /// A part of its head has come.
     Head(Box<HeadReader>),
     Exchange(Box<Exchange>),
-    /// We are done. To close at once would throw away what the client has not read yet, if something of its own is
-    /// still unread.
+    /// The last response was sent. To close at once could discard it, if bytes of the client are still unread.
     Lingering {
         shut: bool,
     },
@@ -70,12 +69,12 @@ impl Client {
         }
     }
 
-    /// Nothing has begun that would be lost.
+    /// Whether the connection can be closed without losing anything.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Idle) && !self.wire.is_readable()
     }
 
-    /// What becomes of it when the router leaves. One that is waited for has its last request.
+    /// What is done with the client when the router leaves. A request in progress becomes its last.
     pub fn at_leave(&self) -> AtLeave {
         match &self.phase {
             Phase::Idle if self.is_idle() => AtLeave::MayAsk,
@@ -115,7 +114,7 @@ impl Client {
 }
 
 impl Engine {
-    /// Goes on with a client as far as possible.
+    /// Drives a client's connection as far as possible.
     pub(super) fn drive(&mut self, token: Token) {
         let Some(mut client) = self.clients.remove(&token) else {
             return;
@@ -149,10 +148,9 @@ impl Engine {
         true
     }
 
-    /// Sees to it that the reactor calls no later than the client's deadline.
+    /// Makes sure that the reactor has a deadline no later than the client's.
     pub(super) fn arm(&mut self, token: Token, client: &mut Client) {
-        // No earlier than the first of those that are common, so that a connection which only ever serves one request
-        // sets one.
+        // Set to the earliest of the common deadlines, so that a connection with one request sets only one.
         let until = client.deadline(&self.settings);
         let until = until.min(self.now + self.settings.first_byte_time);
         if client.armed.is_none_or(|armed| until < armed) {
@@ -161,14 +159,14 @@ impl Engine {
         }
     }
 
-    /// Closes a client's connection, with all that belongs to it.
+    /// Closes a client's connection, and its connection to a dyno.
     pub(super) fn part_with(&mut self, token: Token, client: Box<Client>) {
         self.reactor.forget(token);
         drop(client);
         self.open_door();
     }
 
-    /// A deadline was called, perhaps not the true one any more.
+    /// A deadline has passed, which may not be the client's present one.
     pub(super) fn expire(&mut self, token: Token) {
         let Some(mut client) = self.clients.remove(&token) else {
             return;
@@ -224,7 +222,7 @@ impl Engine {
                 Read::End | Read::Broken => return Step::Close,
             }
         }
-        // What comes whole is read where it lies.
+        // A head that comes whole is parsed without a copy.
         let kept = match is_first {
             true => Vec::new(),
             false => {
@@ -258,7 +256,7 @@ impl Engine {
         Step::Go
     }
 
-    /// A request is there.
+    /// Begins a request whose head has come.
     fn begin(&mut self, client: &mut Client, head: RequestHead) {
         let name = headers::app(headers::host(&head), &self.settings.domain);
         let app = name.and_then(|name| self.state.table.app(&name).cloned());
@@ -304,7 +302,7 @@ impl Engine {
         client.phase = Phase::Exchange(exchange);
     }
 
-    /// Answers what is no request, and lets the connection end. `bytes` are what there is of it.
+    /// Answers a request that is refused, and closes the connection. `bytes` are those of the request so far.
     fn refuse(&mut self, client: &mut Client, refusal: Refusal, bytes: &[u8]) {
         let failure = Failure::H26 {
             status: refusal.status,
@@ -323,7 +321,7 @@ impl Engine {
         let _ = client.wire.send(&out);
         client.phase = Phase::Lingering { shut: false };
         client.since = self.now;
-        // Whom it was meant for is a guess, but good enough for a line in a log.
+        // Its host is a guess, good enough for a log line.
         let guess = headers::guess(bytes);
         let name = headers::app(guess.host, &self.settings.domain);
         if let Some(app) = name.and_then(|name| self.state.table.app(&name).cloned()) {
@@ -375,17 +373,17 @@ impl Engine {
         step
     }
 
-    /// A client that has ended its side may still want the answer; or it has gone, which looks the same from here. And
-    /// the end of one whose upload the dyno does not take lies behind bytes that nobody reads.
-    /// But where it is on this host, the kernel knows whether a process still has its socket. From elsewhere, one that
-    /// has ended its side is taken to be gone, as most programs mean it; any other is there.
+    /// Whether the client is gone. A client that has ended its side may still want the response, or may have gone, and
+    /// the end of a client whose upload is stuck comes after unread bytes. For a client on this host, the kernel knows
+    /// whether a process still has its socket open. A client elsewhere that has ended its side counts as gone, as most
+    /// programs mean it.
     fn has_left(&self, client: &Client, exchange: &mut Exchange) -> bool {
         let has_ended = client.wire.has_ended();
         if !has_ended && !exchange.upload_is_stuck() {
             exchange.looked = None;
             return false;
         }
-        // An upload that is stuck is so for a moment, most of the time.
+        // A stuck upload is mostly stuck for a moment only.
         let looked = exchange.looked.or((!has_ended).then_some(self.now));
         if looked.is_some_and(|looked| self.now < looked + self.settings.gone_interval) {
             exchange.looked = looked;
@@ -396,14 +394,14 @@ impl Engine {
         let ours = ours.ok().and_then(|ours| SocketAddr::try_from(ours).ok());
         match ours {
             Some(ours) if client.peer.ip() == ours.ip() || client.peer.ip().is_loopback() => {
-                // Without an answer the client gets the benefit of the doubt.
+                // If the kernel does not answer, the client counts as present.
                 !self.listeners.is_open(client.peer, ours).unwrap_or(true)
             }
             _ => has_ended,
         }
     }
 
-    /// The router leaves: an answer without an end has it now.
+    /// Ends a response without a foreseeable end, since the router leaves.
     pub(super) fn interrupt_endless(&mut self, client: &mut Client) {
         if let Phase::Exchange(mut exchange) = std::mem::replace(&mut client.phase, Phase::Idle) {
             self.abandon_link(&mut exchange);
@@ -411,7 +409,7 @@ impl Engine {
         }
     }
 
-    /// The router has waited long enough for this client's answer.
+    /// Ends a client's connection when the router that leaves has waited long enough.
     pub(super) fn cut_off(&mut self, token: Token, failure: Failure) {
         let Some(mut client) = self.clients.remove(&token) else {
             return;
@@ -439,15 +437,15 @@ impl Engine {
         }
     }
 
-    /// The whole response is out.
+    /// The whole response has been sent.
     fn finish(&mut self, client: &mut Client, exchange: &Exchange) -> Step {
         self.log(exchange);
         client.since = self.now;
-        // One that was not told that this is the last response may be about to ask again.
+        // A client that was not told that this is the last response may send another request.
         if !exchange.close {
             if client.input.is_empty() {
                 client.input = Vec::new();
-                // What has not come yet would only be asked for in vain.
+                // Reading is only worth a try if the kernel reported bytes.
                 return match client.wire.is_readable() {
                     true => Step::Go,
                     false => Step::Wait,
@@ -464,7 +462,7 @@ impl Engine {
         Step::Go
     }
 
-    /// Has a client's request look for a dyno once more.
+    /// Has a client's waiting request look for a dyno again.
     pub(super) fn wake(&mut self, token: Token) {
         if let Some(client) = self.clients.get_mut(&token)
             && let Phase::Exchange(exchange) = &mut client.phase
@@ -477,7 +475,7 @@ impl Engine {
     }
 }
 
-/// Reads and forgets until the client has closed as well.
+/// Reads and discards bytes until the client has closed as well.
 fn linger(client: &mut Client, mut shut: bool, lent: &mut Lent) -> Step {
     if client.wire.flush().is_err() {
         return Step::Close;

@@ -1,4 +1,4 @@
-//! How requests end that do not end well, and what is said of each that has ended.
+//! How requests fail, and the log line of every request.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::router::log::Entry;
 use crate::wire::http::head::Version;
 
 impl Engine {
-    /// The client has gone: so is the connection to the dyno, which thereby learns of it.
+    /// The client has gone: closes the connection to the dyno, which so learns of it.
     pub(super) fn interrupt(&mut self, exchange: &mut Exchange) -> Step {
         self.abandon_link(exchange);
-        // The end of a tunnel is nobody's fault, and a failure is not the client's.
+        // The end of an upgraded connection is no failure, and a failure that was sent is not the client's.
         if exchange.status != 101 {
             exchange.failure.get_or_insert(Failure::H27);
         }
@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// Time is up. False if the connection has ended with it.
+    /// The deadline of the present stage has passed. False if the connection ended with it.
     pub(super) fn time_out(
         &mut self,
         token: Token,
@@ -51,7 +51,7 @@ impl Engine {
         self.fail(client, exchange, failure) != Step::Close
     }
 
-    /// Ends a request that cannot go on: with a page if nothing of a response was sent, else with the connection.
+    /// Ends a request that failed: with an error page if no byte of a response was sent, else by closing the connection.
     pub(super) fn fail(
         &mut self,
         client: &mut Client,
@@ -66,7 +66,7 @@ impl Engine {
         if let Answer::Body { relay, .. } = &exchange.answer
             && relay.ends_with_connection()
         {
-            // An orderly end would look like that of the response; so it is a reset.
+            // An orderly end would look like the end of the response, so the connection is reset.
             let now = Some(Duration::ZERO);
             let _ = rustix::net::sockopt::set_socket_linger(client.wire.socket(), now);
         }
@@ -75,7 +75,7 @@ impl Engine {
         Step::Close
     }
 
-    /// Writes the page that says what has failed.
+    /// Sends the error page.
     pub(super) fn answer_failure(
         &mut self,
         client: &mut Client,
@@ -99,11 +99,11 @@ impl Engine {
         exchange.failure = Some(failure);
         exchange.stage = Stage::Finishing;
         exchange.progress = self.now;
-        // An error is found again when it is flushed.
+        // An error shows again at the next flush.
         let _ = client.wire.send(&out);
     }
 
-    /// Lets go of the connection to the dyno, if there is one; it cannot be used again.
+    /// Closes the connection to the dyno, if there is one.
     pub(super) fn abandon_link(&mut self, exchange: &mut Exchange) {
         match std::mem::replace(&mut exchange.stage, Stage::Finishing) {
             Stage::Connecting { link, .. } | Stage::Relaying(link) | Stage::Tunnel { link, .. } => {
@@ -114,7 +114,7 @@ impl Engine {
         self.let_go(exchange);
     }
 
-    /// The dyno has nothing to do with the request any more.
+    /// Counts the request as ended for its dyno.
     pub(super) fn let_go(&mut self, exchange: &mut Exchange) {
         if let Some(dyno) = exchange.held.take() {
             self.release(dyno);

@@ -1,4 +1,5 @@
-//! The router's end: nobody is let in any more, those who wait for an answer get it, and after a while the rest is cut off.
+//! The router's end: no client is accepted any more, waiting clients get their responses, and after a while the rest is
+//! cut off.
 
 use std::time::Instant;
 
@@ -7,18 +8,18 @@ use super::clients::AtLeave;
 use crate::router::Leave;
 use crate::router::failure::Failure;
 
-/// How far the router is with its end.
+/// The times of the router's end.
 #[derive(Debug)]
 pub(super) struct Leaving {
     since: Instant,
-    /// When the rest is cut off.
+    /// When the remaining connections are cut off.
     by: Instant,
-    /// Until then those who are half connected may come in.
+    /// Until when clients whose handshake has begun are still accepted.
     shut_at: Instant,
 }
 
 impl Engine {
-    /// Has begun to leave.
+    /// Begins to leave.
     pub(super) fn leave(&mut self, leave: Leave) {
         if self.leaving.is_some() {
             return;
@@ -45,7 +46,7 @@ impl Engine {
         self.part_with_all(|client| client.at_leave() == AtLeave::Parts);
     }
 
-    /// Whether it is time to end: everybody is gone, or has been waited for long enough.
+    /// Whether the router can end: all clients have gone, or it has waited long enough.
     pub(super) fn has_left_all(&mut self) -> bool {
         let Some(Leaving { since, by, shut_at }) = self.leaving else {
             return false;
@@ -54,14 +55,14 @@ impl Engine {
             return false;
         }
         if self.door.is_open() {
-            // The last of those who had come before it was barred.
+            // The last clients that connected before.
             self.accept();
             self.shut_door();
         }
         if self.now >= by {
             let tokens: Vec<_> = self.clients.keys().copied().collect();
             for token in tokens {
-                // A last try to write what there is: for most, the page that says what has happened.
+                // A last try to write what is unsent: for most, the error page.
                 self.cut_off(token, Failure::H99);
                 self.drive(token);
             }
@@ -80,7 +81,7 @@ impl Engine {
         self.clients.is_empty()
     }
 
-    /// Closes some clients' connections. Those that were in the middle of something are logged.
+    /// Closes some clients' connections. Requests that were in progress are logged.
     fn part_with_all(&mut self, which: impl Fn(&super::Client) -> bool) {
         let tokens = self.clients.iter().filter(|(_, client)| which(client));
         let tokens: Vec<_> = tokens.map(|(token, _)| *token).collect();

@@ -1,4 +1,4 @@
-//! The way of a request to a dyno: which one, over which connection, and what if it does not take it.
+//! Finds a dyno for a request and a connection to it, and another dyno if that one refuses.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use crate::router::wire::Wire;
 use crate::wire::reactor::Interest;
 
 impl Engine {
-    /// Looks for a dyno.
+    /// Looks for a dyno for a request.
     pub(super) fn place(
         &mut self,
         token: Token,
@@ -66,7 +66,7 @@ impl Engine {
             return self.fail(client, exchange, Failure::H11);
         }
         exchange.stage = Stage::Waiting { why, since };
-        // Not every reason to look again is an event: a dyno that refused is tried again after a while.
+        // A dyno that refused is tried again after a while, without an event.
         self.reactor.set_deadline(self.tick, self.now + TICK);
         Step::Wait
     }
@@ -131,8 +131,8 @@ impl Engine {
         }
     }
 
-    /// A connection that waits for a request to this dyno. One that may not be repeated gets only one that was in use
-    /// a moment ago, and that the dyno has not closed.
+    /// An idle connection to this dyno. A request that must not be sent twice gets only one that was in use a moment
+    /// ago and that the dyno has not closed.
     fn pooled(&mut self, dyno: DynoKey, exchange: &Exchange) -> Option<Link> {
         let repeatable = exchange.is_repeatable();
         let age = (!repeatable).then_some(self.settings.pooled_fresh_time);
@@ -144,7 +144,7 @@ impl Engine {
         None
     }
 
-    /// A connection was made, or was not.
+    /// Goes on when a connection to a dyno was made, or failed.
     pub(super) fn connect(
         &mut self,
         client: &mut Client,
@@ -185,13 +185,13 @@ impl Engine {
             return Step::Go;
         }
         if self.state.table.listener(dyno) != Some(listener) {
-            // Meanwhile it is not to get requests any more, or listens elsewhere.
+            // Meanwhile the dyno is to get no requests any more, or has another socket.
             self.close_link(link);
             self.let_go(exchange);
             return Step::Go;
         }
-        // Only now: whoever listens here has listened since before the connection was made, as inodes are not used
-        // twice while the first is there.
+        // Checked only now: this socket has listened since before the connection was made, as an inode is not reused
+        // while it exists.
         match self.listeners.at(listener.address) {
             Ok(Some(inode)) if inode == listener.inode => {}
             answer => {
@@ -215,7 +215,7 @@ impl Engine {
         self.send_request(client, exchange, lent)
     }
 
-    /// The dyno did not take the connection: it is passed over for a while, and the request goes to another.
+    /// The dyno refused the connection: it gets no requests for a while, and the request goes to another.
     pub(super) fn turned_away(&mut self, exchange: &mut Exchange) {
         let dyno = exchange.held;
         self.abandon_link(exchange);
@@ -228,7 +228,7 @@ impl Engine {
         }
     }
 
-    /// Serves those who wait, as far as there are dynos that have time.
+    /// Places waiting requests, as far as dynos have room for them.
     pub(super) fn serve_waiting(&mut self) {
         while let Some(app) = self.state.released.pop() {
             self.state.put_back = false;
@@ -240,7 +240,7 @@ impl Engine {
         }
     }
 
-    /// Has all who wait looked after, now and again.
+    /// Looks at all waiting requests again, at each tick.
     pub(super) fn look_after_waiting(&mut self) {
         self.open_door();
         let apps = self.state.table.apps_with_waiting();
@@ -251,7 +251,7 @@ impl Engine {
     }
 }
 
-/// What it is called when no dyno has taken a request.
+/// The failure of a request that no dyno has accepted.
 fn not_taken(exchange: &Exchange) -> Failure {
     match exchange.timed_out {
         true => Failure::H19,
@@ -259,7 +259,7 @@ fn not_taken(exchange: &Exchange) -> Failure {
     }
 }
 
-/// A connection that is being made.
+/// Begins a non-blocking connection.
 fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,

@@ -1,7 +1,7 @@
-//! The bytes between a client and the dyno that serves it.
+//! Moves the bytes between a client and the dyno that serves it.
 //!
-//! What was read is written at once; what the other side does not take is kept, and until it has gone out nothing more
-//! is read. So either side can be as slow as it likes, and costs one buffer.
+//! Bytes are written as soon as they are read; what the receiver does not take is kept, and nothing more is read until
+//! it is sent. So a slow side costs one buffer.
 
 use super::clients::Client;
 use super::{Engine, Holder, Lent, Step};
@@ -14,18 +14,18 @@ use crate::router::wire::Read;
 use crate::wire::http::head::Version;
 use crate::wire::http::{HeadReader, Refusal, ResponseHead};
 
-/// Reads from one side before the other gets its turn.
+/// The most reads from one side before the other has its turn.
 const READS: usize = 2;
 
-/// What became of a response's bytes.
+/// What came of reading from the dyno.
 enum Heard {
-    /// More are to come.
+    /// More bytes are to come.
     More,
-    /// It is complete; whether another request may use the connection.
+    /// The response is complete.
     Complete {
         reusable: bool,
     },
-    /// From here on it is another protocol.
+    /// The dyno has switched to another protocol.
     Switched,
     Failed(Failure),
     /// The client has gone.
@@ -33,7 +33,7 @@ enum Heard {
 }
 
 impl Engine {
-    /// Sends the head of a request, with as much of its body as there is.
+    /// Sends the head of a request, with as much of its body as has come.
     pub(super) fn send_request(
         &mut self,
         client: &mut Client,
@@ -69,14 +69,14 @@ impl Engine {
         if let Stage::Relaying(link) = &mut exchange.stage
             && link.wire.send(out).is_err()
         {
-            // Perhaps it has answered before it closed; reading will tell.
+            // The dyno may have answered before it closed; reading will tell.
             exchange.upload_refused = true;
             link.wire.note(true, false, true, false);
         }
         Step::Go
     }
 
-    /// Passes on what there is, both ways.
+    /// Relays bytes both ways.
     pub(super) fn relay(
         &mut self,
         client: &mut Client,
@@ -151,7 +151,7 @@ impl Engine {
         }
     }
 
-    /// Keeps a connection for the next request, or closes it.
+    /// Puts a connection into the pool if it is reusable, or closes it.
     fn put_away(&mut self, mut link: Link, reusable: bool) {
         let wanted = self.state.table.listener(link.dyno).is_some();
         if !reusable || !wanted || link.wire.has_ended() || link.wire.is_readable() {
@@ -169,9 +169,8 @@ impl Engine {
         }
     }
 
-    /// Whether the dyno has closed a connection that had served before, without a word and without having seen the
-    /// request: the two have crossed. A dyno that has read the request may have done what it asks for, and died of it;
-    /// to ask another one would be to do it twice.
+    /// Whether the dyno closed a pooled connection without having read the request, at the moment it was sent. If the
+    /// dyno has read the request, it may have acted on it, and sending it again could do so twice.
     fn is_stale(&self, exchange: &Exchange, link: &Link, end: Read) -> bool {
         let unanswered = matches!(exchange.answer, Answer::Head { partial: None });
         let unread = exchange.upload_refused || link.wire.was_not_read(end);
@@ -183,7 +182,7 @@ impl Engine {
             && unread
     }
 
-    /// Sends a request once more, over a new connection.
+    /// Sends a request again, over a new connection.
     fn repeat(&mut self, exchange: &mut Exchange, link: Link) -> Step {
         self.close_link(link);
         self.let_go(exchange);
@@ -193,7 +192,7 @@ impl Engine {
         Step::Go
     }
 
-    /// Passes the request's body on. `again` is set if there may be more of it at once.
+    /// Relays the request's body. Sets `again` if more of it may be read at once.
     fn pass_request(
         &mut self,
         client: &mut Client,
@@ -214,7 +213,7 @@ impl Engine {
             let length = match client.wire.read(&mut lent.scratch) {
                 Read::Bytes(length) => length,
                 Read::Blocked => return Ok(()),
-                // Without the rest of it the request is worth nothing.
+                // The rest of the request will not come.
                 Read::End | Read::Broken => return Err(Failure::H27),
             };
             (exchange.progress, exchange.continued) = (self.now, true);
@@ -232,7 +231,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes in what the dyno says.
+    /// Reads the dyno's response.
     fn hear(
         &mut self,
         client: &mut Client,
@@ -274,7 +273,7 @@ impl Engine {
                         if left > 0
                             && let Some(heads) = seen
                         {
-                            // What came in many pieces is not copied for each.
+                            // A head that comes in many pieces is not copied for each.
                             let kept = match whole.is_empty() {
                                 true => input.to_vec(),
                                 false => {
@@ -311,14 +310,14 @@ impl Engine {
         match (sent, relay.is_done()) {
             (Err(_), _) => Heard::Unheard,
             (Ok(()), false) => Heard::More,
-            // What follows the response is an answer to nothing.
+            // Bytes after the response belong to no request.
             (Ok(()), true) => Heard::Complete {
                 reusable: *keep_alive && input.is_empty(),
             },
         }
     }
 
-    /// Writes the head of the response.
+    /// Sends the head of the response to the client.
     fn begin_response(
         &mut self,
         client: &Client,
@@ -328,7 +327,7 @@ impl Engine {
     ) {
         let version = exchange.head.version;
         let coding = headers::coding(head.framing, version);
-        // A request that is answered before its end was read leaves the connection in the middle of it.
+        // If the response comes before the request was read to its end, the connection cannot be reused.
         exchange.close |= coding == Coding::Data
             || !exchange.upload.is_done()
             || client.wire.is_hung_up()
@@ -344,7 +343,7 @@ impl Engine {
         }
     }
 
-    /// The dyno goes over to another protocol.
+    /// Switches to another protocol, as the dyno agreed.
     fn switch(
         &mut self,
         client: &mut Client,
@@ -366,7 +365,7 @@ impl Engine {
         }
     }
 
-    /// The dyno has closed, orderly or not.
+    /// The dyno has closed the connection, orderly or not.
     fn hear_end(&mut self, client: &mut Client, exchange: &mut Exchange, orderly: bool) -> Heard {
         let Answer::Body { relay, .. } = &mut exchange.answer else {
             return Heard::Failed(Failure::H13);
@@ -381,7 +380,7 @@ impl Engine {
         }
     }
 
-    /// Passes on what both sides say in a protocol of their own. Either may end its side first.
+    /// Relays the bytes of an upgraded connection. Either side may end first.
     pub(super) fn tunnel(
         &mut self,
         client: &mut Client,
@@ -449,7 +448,7 @@ fn bad_request(refusal: Refusal) -> Failure {
     }
 }
 
-/// What it is called when a response is refused. The bounds are restrictions of the router's; the rest is no HTTP.
+/// The failure for a response that is refused: H25 for a limit of the router, else H17.
 fn bad_response(refusal: &Refusal) -> Failure {
     match (refusal.status, &*refusal.why) {
         (414, _) => Failure::H25("oversized status line"),
