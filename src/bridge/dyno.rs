@@ -1,4 +1,5 @@
-//! The dyno's side of a session: the connection to its supervisor, as a local client has it, and the command's streams.
+//! The dyno's side of a session: the connection to its supervisor, like that of a client on this host, and the
+//! command's streams.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,27 +15,27 @@ use crate::wire::frame::{
 };
 use crate::wire::reactor::{Interest, Reactor, Token};
 
-/// What a supervisor says before its frames: the head of its answer to the request for an upgrade, in bytes.
+/// The longest head of the supervisor's response to the upgrade request, in bytes.
 const LONGEST_HEAD: usize = 4096;
 
-/// See the [module](self).
+/// The dyno's side of a session: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Dyno {
     supervisor: OwnedFd,
     token: Token,
-    /// What it has said that is not understood yet.
+    /// Received bytes that are not decoded yet.
     received: Vec<u8>,
     fds: Vec<OwnedFd>,
     head_read: bool,
     readable: bool,
-    /// It says nothing any more.
+    /// Whether the supervisor has closed the connection.
     closed: bool,
     terminal: bool,
-    /// For its streams, in their order.
+    /// The tokens of the streams, in their order.
     tokens: [Token; 3],
     input: Option<usize>,
     streams: [Option<Stream>; 3],
-    /// Outputs that have ended since somebody asked.
+    /// Outputs that have ended since the last call of [`ended`](Self::ended).
     ended: Vec<u8>,
 }
 
@@ -47,18 +48,18 @@ struct Stream {
     writable: bool,
 }
 
-/// What a supervisor has said.
+/// A message of the supervisor.
 #[derive(Debug)]
 pub(super) enum News {
-    /// The command runs, and its streams are here.
+    /// The command runs, and its streams have come.
     Up(Up),
-    /// It has stopped.
+    /// The command has stopped.
     Stopped,
-    /// It has ended.
+    /// The command has ended.
     Exit(Ended),
-    /// There is none, or none any more.
+    /// There is no command, or none any more.
     Error(Refusal),
-    /// The supervisor is gone without having said why.
+    /// The supervisor has ended without a message.
     Lost,
 }
 
@@ -89,7 +90,7 @@ impl Dyno {
         })
     }
 
-    /// Remembers what the kernel said of one of its descriptors.
+    /// Stores the readiness that the kernel reported for one of its descriptors.
     pub fn note(&mut self, token: Token, readable: bool, writable: bool) {
         if token == self.token {
             self.readable |= readable;
@@ -101,7 +102,7 @@ impl Dyno {
         }
     }
 
-    /// The next thing that the supervisor has said.
+    /// The next message of the supervisor.
     pub fn hear(&mut self, reactor: &mut Reactor) -> Option<News> {
         if self.closed {
             return None;
@@ -155,7 +156,7 @@ impl Dyno {
         Ok(Some(frame))
     }
 
-    /// A terminal; or pipes for input and output, and perhaps one for errors alone.
+    /// Takes the command's streams: a terminal; or pipes for input and output, and perhaps one for errors.
     fn take_streams(&mut self, up: &Up, reactor: &Reactor) -> io::Result<()> {
         let fds = std::mem::take(&mut self.fds);
         let fits = if up.terminal {
@@ -186,17 +187,17 @@ impl Dyno {
         Ok(())
     }
 
-    /// Whether the command has an input that takes something.
+    /// Whether the command has an open input.
     pub fn has_input(&self) -> bool {
         self.input.is_some()
     }
 
-    /// Whether something of the command's output is still to be read.
+    /// Whether the command's output has not ended yet.
     pub fn has_output(&self) -> bool {
         self.streams.iter().flatten().any(|stream| stream.is_output)
     }
 
-    /// Whether the command has a terminal that reads lines, at this moment.
+    /// Whether the command's terminal, if it has one, is in canonical mode at this moment.
     pub fn reads_lines(&self) -> bool {
         let master = self.streams[0].as_ref().filter(|_| self.terminal);
         master
@@ -204,7 +205,7 @@ impl Dyno {
             .is_some_and(|modes| modes.local_modes.contains(LocalModes::ICANON))
     }
 
-    /// Gives the command input; how many bytes it took. An input that takes no more is closed.
+    /// Writes to the command's input; returns how many bytes it took. Closes an input that the command no longer reads.
     pub fn write(&mut self, bytes: &[u8], reactor: &mut Reactor) -> usize {
         let Some(stream) = self.input.and_then(|index| self.streams[index].as_mut()) else {
             return bytes.len();
@@ -225,7 +226,7 @@ impl Dyno {
         }
     }
 
-    /// Nothing follows. A terminal stays open: it has its own way to say so.
+    /// Closes the command's input, unless it is a terminal, in which a character says so.
     pub fn close_input(&mut self, reactor: &mut Reactor) {
         self.input = None;
         if !self.terminal {
@@ -233,8 +234,8 @@ impl Dyno {
         }
     }
 
-    /// Reads some output, of as much as there is `room` for by its number: which, and how much. None if there is none
-    /// now. An output that has ended is gone.
+    /// Reads from an output, as much as `room` (of its number) allows: its number, and how many bytes. None if there
+    /// are none at present. Closes an output that has ended.
     pub fn read(
         &mut self,
         buffer: &mut [u8],
@@ -256,7 +257,7 @@ impl Dyno {
                     Ok(length) => return Some((number, length)),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        // A terminal says so, too, while another reader is just leaving it, and makes no second event.
+                        // A terminal also reports the end while another reader is just closing it, and makes no second event.
                         stream.readable = is_ready(&stream.fd);
                         if stream.readable {
                             reactor.again(self.token);
@@ -270,7 +271,7 @@ impl Dyno {
         None
     }
 
-    /// The number of an output: a terminal has one, for all that is to be seen.
+    /// The number of an output: 1 for a terminal, which has all output.
     fn number(&self, index: usize) -> u8 {
         if self.terminal { 1 } else { index as u8 }
     }
@@ -280,12 +281,12 @@ impl Dyno {
         self.close(index, reactor);
     }
 
-    /// An output that has ended, each once.
+    /// The number of an output that has ended; each is returned once.
     pub fn ended(&mut self) -> Option<u8> {
         self.ended.pop()
     }
 
-    /// Nobody reads this output any more. The command gets its broken pipe.
+    /// Closes an output that the client no longer reads, so that the command gets a broken pipe.
     pub fn leave_output(&mut self, number: u8, reactor: &mut Reactor) {
         if !self.terminal && (1..=2).contains(&number) {
             let _ = rustix::io::write(&self.supervisor, &[closing(number.into())]);
@@ -293,29 +294,29 @@ impl Dyno {
         }
     }
 
-    /// The command's terminal, if it has one, has another size.
+    /// Resizes the command's terminal, if it has one.
     pub fn resize(&self, size: Size) {
         if let Some(master) = self.streams[0].as_ref().filter(|_| self.terminal) {
             let _ = pty::resize(&master.fd, size);
         }
     }
 
-    /// The command is to be interrupted.
+    /// Has the supervisor interrupt the command.
     pub fn interrupt(&self) {
         let _ = rustix::io::write(&self.supervisor, &[INTERRUPT]);
     }
 
-    /// The command, which has stopped, is to go on.
+    /// Has the supervisor continue the stopped command.
     pub fn go_on(&self) {
         let _ = rustix::io::write(&self.supervisor, &[CONTINUE]);
     }
 
-    /// What stops programs was typed.
+    /// Tells the supervisor that Ctrl-Z was typed.
     pub fn watch_for_stop(&self) {
         let _ = rustix::io::write(&self.supervisor, &[STOP_TYPED]);
     }
 
-    /// Bytes went through.
+    /// Tells the supervisor that bytes went through.
     pub fn tell_active(&self) {
         let _ = rustix::io::write(&self.supervisor, &[ACTIVE]);
     }
@@ -329,7 +330,7 @@ impl Dyno {
         }
     }
 
-    /// Leaves it: the hang-up, if its command still runs.
+    /// Closes the connection; the supervisor hangs the command up if it still runs.
     pub fn leave(mut self, reactor: &mut Reactor) {
         for index in 0..self.streams.len() {
             self.close(index, reactor);
@@ -338,7 +339,7 @@ impl Dyno {
     }
 }
 
-/// Whether a read would not wait, at this moment.
+/// Whether a read would return at once.
 fn is_ready(fd: &OwnedFd) -> bool {
     let mut sources = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
     rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -1,7 +1,7 @@
-//! The bridge's loop: who is called when.
+//! The bridge's loop, which passes each event on.
 //!
-//! A session is known by the token of its client. What belongs to its dyno has tokens of its own, all of which lead to the
-//! session; after any event it is driven on, for as long as its budget lasts.
+//! A session is identified by the token of its client. The descriptors of its dyno have tokens of their own, which lead
+//! to the session; after any event the session is driven, within its budget.
 
 mod door;
 
@@ -25,23 +25,23 @@ use crate::wire::reactor::{Event, Interest, Reactor, Token};
 use crate::wire::stream::Stream;
 use door::Door;
 
-/// Pieces that a session moves before others have their turn: so much is as nothing to whoever waits for a key's echo.
+/// The most pieces that a session moves in one turn: so few that no one notices it in the echo of a key.
 const PIECES_PER_TURN: u32 = 8;
 
-/// How long those who are told that the bridge leaves may take to be told.
+/// How long clients may take to receive the last message when the bridge leaves.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// What a bridge is made of.
+/// What a bridge is started with.
 pub(super) struct Start {
     pub settings: Settings,
     pub tell: Box<dyn Fn(FromBridge) + Send>,
     pub reactor: Reactor,
     pub inbox: Receiver<ToBridge>,
-    /// How many sessions there are, for others to know.
+    /// The number of sessions, for other threads.
     pub count: Arc<AtomicUsize>,
 }
 
-/// See the [module](self).
+/// The state of the bridge's thread: see the [module](self).
 pub(super) struct Engine {
     settings: Settings,
     tell: Box<dyn Fn(FromBridge) + Send>,
@@ -49,20 +49,20 @@ pub(super) struct Engine {
     inbox: Receiver<ToBridge>,
     count: Arc<AtomicUsize>,
     door: Option<Door>,
-    /// The oldest first: tokens are counted up.
+    /// Visitors, the oldest first: tokens are counted up.
     visitors: BTreeMap<Token, Visitor>,
     secrets: Secrets<Seat>,
-    /// Its deadline is that of the next secret to be forgotten.
+    /// The token whose deadline is the next expiry of a secret.
     secrets_token: Token,
     sessions: HashMap<Token, Held>,
-    /// Whose session a descriptor or deadline belongs to.
+    /// The session that a descriptor or deadline belongs to.
     parts: HashMap<Token, Token>,
     scratch: Box<[u8]>,
     /// When this turn began.
     now: Instant,
-    /// Visitors that may be listened to in this turn.
+    /// How many reads from visitors are left in this turn.
     listens: u32,
-    /// Until when it leaves, once it was told to.
+    /// When the bridge ends at the latest, once it was told to leave.
     leave_by: Option<Instant>,
     leave_token: Token,
 }
@@ -103,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// Runs until it is told to leave.
+    /// Runs until the server tells it to leave.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::new();
         while !self.has_left() {
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// A client that has come by way of the API.
+    /// Begins a session with a client whose connection came to the API.
     fn adopt(&mut self, client: Stream, early: &[u8], seat: Seat) {
         if self.sessions.len() >= self.settings.sessions {
             return;
@@ -193,8 +193,8 @@ impl Engine {
         }
     }
 
-    /// Makes the connection of a session to its dyno, and has its other end passed on. The session goes on from the
-    /// client's `stream`, which is watched by `client` already, and what that has sent.
+    /// Begins a session: makes its connection to the dyno, and has the server pass the other end to the supervisor. The
+    /// client's `stream` is already watched with the token `client`; `early` is what it has sent.
     fn begin(
         &mut self,
         client: Token,
@@ -217,7 +217,7 @@ impl Engine {
         for part in held.dyno.iter().chain([&held.timer]) {
             self.parts.insert(*part, client);
         }
-        // What makes no sense from the beginning is as good as nobody there.
+        // A client whose first bytes are not valid is dropped.
         held.session.take(early, self.now, &mut self.reactor)?;
         self.sessions.insert(client, held);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
@@ -229,7 +229,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a session go on as far as it can.
+    /// Drives a session as far as possible.
     fn drive(&mut self, key: Token) {
         let Some(held) = self.sessions.get_mut(&key) else {
             return;
@@ -265,7 +265,7 @@ impl Engine {
         (self.tell)(FromBridge::Left);
     }
 
-    /// Nobody is let in any more, and everybody who is there is told.
+    /// Accepts no more visitors, and tells all clients that the bridge leaves.
     fn leave(&mut self) {
         if self.leave_by.is_some() {
             return;

@@ -1,22 +1,22 @@
-//! An attached run of our own command line, from elsewhere: the command's streams in frames. No I/O.
+//! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
 use super::protocol::{BEFORE, PIECE, Wishes};
 use crate::wire::frame::streams::{Allowance, Credit, Decoder, PROTOCOL, Piece, Word, data_head};
 use crate::wire::frame::{BadFrame, Frame, Up};
 
-/// One session's conversation.
+/// The state of one session's protocol.
 #[derive(Debug, Default)]
 pub(super) struct Framed {
     decoder: Decoder,
-    /// What the client may send of the command's input.
+    /// How much of the command's input the client may send.
     input: Allowance,
     input_ended: bool,
-    /// What may be sent of its outputs.
+    /// How much of each output may be sent.
     outputs: [Credit; 2],
 }
 
 impl Framed {
-    /// The answer to the request for this protocol.
+    /// The response to the upgrade request.
     pub fn opening() -> Vec<u8> {
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n"
@@ -24,15 +24,15 @@ impl Framed {
         .into_bytes()
     }
 
-    /// The command runs.
+    /// The frame that says that the command runs.
     pub fn up(up: &Up) -> Vec<u8> {
         Frame::Up(up.clone()).encode()
     }
 
-    /// Takes what the client has sent; what is for the command is appended to `stdin`.
+    /// Takes bytes from the client; those for the command are appended to `stdin`.
     ///
     /// # Errors
-    /// When it makes no sense, or is more than was allowed.
+    /// When they are not valid, or more than was granted.
     pub fn input(&mut self, mut bytes: &[u8], stdin: &mut Vec<u8>) -> Result<Wishes, BadFrame> {
         let mut wishes = Wishes::default();
         while let Some(piece) = self.decoder.next(&mut bytes)? {
@@ -59,24 +59,24 @@ impl Framed {
         Ok(wishes)
     }
 
-    /// The command, or nobody, has taken so much of its input: what the client is told.
+    /// The frames that grant the client more input, after `bytes` were written to the command or discarded.
     pub fn given(&mut self, bytes: usize) -> Vec<u8> {
         let word = self.input.pass_on(0, bytes);
         word.map_or(Vec::new(), |word| word.encode())
     }
 
-    /// How much may be read of an output.
+    /// How many bytes of an output may be sent.
     pub fn room(&self, number: u8) -> usize {
         let output = self.outputs.get(usize::from(number).wrapping_sub(1));
         output.map_or(0, |credit| credit.left().min(PIECE))
     }
 
-    /// Whether there is an output that nothing may be read of.
+    /// Whether the client has granted nothing for some output.
     pub fn is_held_up(&self) -> bool {
         self.outputs.iter().any(|credit| credit.left() == 0)
     }
 
-    /// Makes a frame of what was read of an output: `length` bytes in `buffer`, from [`BEFORE`] on.
+    /// The frame with bytes of an output: `length` bytes in `buffer`, from [`BEFORE`] on.
     pub fn output<'a>(&mut self, number: u8, buffer: &'a mut [u8], length: usize) -> &'a [u8] {
         if let Some(credit) = self.outputs.get_mut(usize::from(number).wrapping_sub(1)) {
             credit.spend(length);
@@ -85,7 +85,7 @@ impl Framed {
         &buffer[..BEFORE + length]
     }
 
-    /// An output has ended.
+    /// The frame that says that an output has ended.
     pub fn output_ended(number: u8) -> Vec<u8> {
         Word::End(number).encode()
     }

@@ -1,13 +1,14 @@
-//! Sessions whose client is not on this host, or cannot be handed a command's streams: the bridge moves their bytes.
+//! Sessions whose client is elsewhere, or cannot take the command's streams as descriptors: the bridge moves their bytes.
 //!
-//! A thread with a [`Reactor`](crate::wire::reactor::Reactor) of its own, which knows neither the store nor the server. To a
-//! dyno's supervisor it is what a local client is: it has a connection, on which come frames and the command's own
-//! streams. To its client it speaks as that wants it (`bridge/protocol.rs`): Heroku's CLI meets its dyno at the rendezvous
-//! (`bridge/rendezvous.rs`), our own gets the streams in frames (`bridge/framed.rs`). The server tells it whom to expect, and passes the connections that it makes on to
-//! supervisors.
+//! A thread with a [`Reactor`](crate::wire::reactor::Reactor) of its own, which knows neither the store nor the server.
+//! To a dyno's supervisor it is a client on this host: it has a connection with frames and the command's own streams.
+//! To its client it speaks one of two protocols (`bridge/protocol.rs`): Heroku's CLI connects to the rendezvous
+//! (`bridge/rendezvous.rs`), dyno's own command line gets the streams in frames (`bridge/framed.rs`). The server tells
+//! it which clients to expect, and passes its connections to supervisors.
 //!
-//! `bridge/visitor.rs` is whoever has not said the secret yet, `secrets.rs` what that may be, `session.rs` one session (`session/timing.rs` its times),
-//! `dyno.rs` its dyno's side; `engine.rs` is the loop. `docs/rendezvous.md` tells users what to expect.
+//! `bridge/visitor.rs` is a connection that has not sent a secret yet, `secrets.rs` the secrets, `session.rs` one
+//! session (`session/timing.rs` its times), `dyno.rs` its dyno's side; `engine.rs` is the loop. `docs/rendezvous.md` is
+//! for users.
 
 mod dyno;
 mod engine;
@@ -35,18 +36,18 @@ use crate::wire::control::ToSupervisor;
 use crate::wire::reactor::{Reactor, Waker};
 use crate::wire::stream::Stream;
 
-/// Times and limits.
+/// The bridge's times and limits.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Sessions at once, of all kinds.
+    /// The most sessions at a time.
     pub sessions: usize,
-    /// Visitors at once who have not said a secret; of more, those go who have been there longest.
+    /// The most visitors at a time; beyond that, the oldest are dropped.
     pub visitors: usize,
-    /// How long a visitor may take for TLS.
+    /// How long a visitor's TLS handshake may take.
     pub handshake_time: Duration,
-    /// How long one may take for the secret after that: a person may type it.
+    /// How long a visitor may take after that to send the secret, which a person may type.
     pub secret_time: Duration,
-    /// How long a command may take to run once its client is there.
+    /// How long the start of the command may take once its client has come.
     pub start_time: Duration,
 }
 
@@ -62,82 +63,82 @@ impl Default for Settings {
     }
 }
 
-/// Where Heroku's CLI comes to.
+/// The address to which Heroku's CLI connects.
 #[derive(Debug)]
 pub struct Rendezvous {
     /// The listening socket.
     pub listener: TcpListener,
-    /// What is shown to those who come.
+    /// The TLS configuration for its clients.
     pub tls: Arc<ServerConfig>,
 }
 
-/// What is to be done with a session's dyno.
+/// The dyno of a session, and what to ask its supervisor.
 #[derive(Debug, Clone)]
 pub struct Seat {
     /// The dyno's id.
     pub dyno: String,
-    /// What its supervisor is asked: to attach the client to its command, or to run another one inside.
+    /// The request to its supervisor: to attach the client to the dyno's command, or to run another command inside.
     pub ask: ToSupervisor,
-    /// The client wants to be told the command's exit status.
+    /// Whether the client wants the command's exit status.
     pub wants_status: bool,
 }
 
-/// What the bridge is told.
+/// A message of the server to the bridge.
 #[derive(Debug)]
 pub enum ToBridge {
-    /// Clients may come to this rendezvous; to one.
+    /// Accept clients at this rendezvous; there is one at most.
     Open(Rendezvous),
-    /// Somebody may come with this secret.
+    /// Accept one client with this secret.
     Expect {
-        /// From [`secrets::fresh`].
+        /// The secret, from [`secrets::fresh`].
         secret: String,
-        /// From then on nobody may.
+        /// When the secret expires.
         until: Instant,
-        /// What for.
+        /// What the client gets.
         seat: Seat,
     },
-    /// A client of our own has asked for its dyno's streams over the API.
+    /// Serve a client that has asked for a dyno's streams over the API.
     Adopt {
-        /// Its connection, watched by nobody.
+        /// Its connection, which no reactor watches.
         client: Stream,
-        /// What it has sent already.
+        /// The bytes that it has already sent.
         early: Vec<u8>,
-        /// What it wants.
+        /// What the client gets.
         seat: Seat,
     },
-    /// All sessions end, and so does the bridge.
+    /// End all sessions and the bridge.
     Leave,
 }
 
-/// What the bridge tells.
+/// A message of the bridge to the server.
 #[derive(Debug)]
 pub enum FromBridge {
-    /// A client has come for this seat: the connection is to be passed on to the dyno's supervisor.
+    /// A session has begun: its connection is to be passed to the dyno's supervisor.
     Arrived {
-        /// Which one.
+        /// The dyno, and what to ask its supervisor.
         seat: Seat,
-        /// The end of the connection that is the supervisor's.
+        /// The supervisor's end of the connection.
         connection: OwnedFd,
     },
-    /// A session is over.
+    /// A session has ended.
     Left,
-    /// The bridge has ended, though nobody told it to: by a mistake of its own. Somebody is to start another.
+    /// The bridge has failed and ended. The server is to start another.
     Ended,
 }
 
-/// A running bridge. Dropping it ends its sessions, and waits until their clients have been told.
+/// A running bridge. Dropping it ends its sessions, and waits until their clients have been told so.
 #[derive(Debug)]
 pub struct Bridge {
     sender: Sender<ToBridge>,
     waker: Waker,
-    /// Sessions at this moment.
+    /// The present number of sessions.
     sessions: Arc<AtomicUsize>,
     most: usize,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Bridge {
-    /// A bridge without sessions. `tell` is called on its thread, and must be quick.
+    /// A bridge without sessions. `tell` is called on its thread, and must not block.
     ///
     /// # Errors
     /// When the kernel gives no descriptors or no thread.
@@ -164,13 +165,13 @@ impl Bridge {
         let thread = std::thread::Builder::new()
             .name("bridge".into())
             .spawn(move || {
-                // Nothing of it is looked at after a panic, which has been told already.
+                // After a panic, which has been printed, its state is not used any more.
                 match fault::caught(|| engine.run()) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the bridge has ended: {error}"),
                     Err(_) => {}
                 }
-                // Another one is to have its address.
+                // The next bridge needs its address.
                 drop(engine);
                 count.store(0, Ordering::Relaxed);
                 tell_end(FromBridge::Ended);
@@ -185,24 +186,24 @@ impl Bridge {
         })
     }
 
-    /// How many sessions there are.
+    /// The present number of sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Whether there may be one more.
+    /// Whether one more session is allowed.
     pub fn has_room(&self) -> bool {
         self.sessions() < self.most
     }
 
-    /// Tells it something; what was told first counts first.
+    /// Sends the bridge a message; messages are handled in order.
     pub fn send(&self, message: ToBridge) {
-        // A bridge that has ended needs to know nothing.
+        // A bridge that has ended needs no messages.
         let _ = self.sender.send(message);
         self.waker.wake();
     }
 
-    /// Has it end its sessions, without waiting for that.
+    /// Tells the bridge to leave, without waiting until it has.
     pub fn leave(&self) {
         self.send(ToBridge::Leave);
     }

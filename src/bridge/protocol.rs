@@ -1,4 +1,4 @@
-//! What is said to a client, and what it says: one interface for those who do it differently.
+//! The protocol of a session with its client: one interface for the rendezvous and for frames.
 
 use std::time::Instant;
 
@@ -9,54 +9,54 @@ use crate::pty::Size;
 use crate::wire::frame::{BadFrame, Ended, Frame, Refusal, Up};
 use crate::wire::stream::RECORD;
 
-/// Bytes that are left free before those that were read of the command, for what is said about them.
+/// Bytes that are left free before those read from the command, for a frame's head.
 pub(super) const BEFORE: usize = 5;
 
-/// The most that is read at a time: with what is said about it, one record.
+/// The most bytes that are read at a time: with the head, one TLS record.
 pub(super) const PIECE: usize = RECORD - BEFORE;
 
-/// What the client wants, beside the bytes that are the command's.
+/// What the client asked for, beside bytes for the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Wishes {
-    /// Nothing follows: with pipes, the command's input is to be closed once it has all before.
+    /// Its input has ended: with pipes, the command's input is to be closed once all bytes before are written.
     pub end: bool,
-    /// The command is to be interrupted, as by Ctrl-C.
+    /// Interrupt the command, as by Ctrl-C.
     pub interrupt: bool,
-    /// The command, which has stopped, is to go on.
+    /// Continue the stopped command.
     pub go_on: bool,
-    /// What stops programs was typed.
+    /// Ctrl-Z was typed.
     pub watch_for_stop: bool,
-    /// The window has another size.
+    /// The window has this new size.
     pub window: Option<Size>,
-    /// It does not read these outputs any more: the first, the second.
+    /// Which outputs it no longer reads: the first, the second.
     pub unread: [bool; 2],
 }
 
-/// How a session ends.
+/// How a session ends, as its client is told.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
-    /// The command has.
+    /// The command has ended.
     Exit(Ended),
-    /// There is none, or none any more.
+    /// There is no command, or none any more.
     Error(Refusal),
 }
 
-/// How one client is spoken to.
+/// The protocol of one session.
 #[derive(Debug)]
 pub(super) enum Protocol {
-    /// As Heroku's CLI wants it.
+    /// That of Heroku's CLI.
     Rendezvous {
-        /// From the greeting on.
+        /// Its state, from the greeting on.
         session: Option<Rendezvous>,
-        /// It wants the command's exit status.
+        /// Whether the client wants the command's exit status.
         wants_status: bool,
     },
-    /// As our own wants it.
+    /// That of dyno's own command line.
     Framed(Framed),
 }
 
 impl Protocol {
-    /// What is said at once.
+    /// The first bytes for the client.
     pub fn opening(&self) -> Vec<u8> {
         match self {
             Self::Rendezvous { .. } => Vec::new(),
@@ -64,13 +64,13 @@ impl Protocol {
         }
     }
 
-    /// Whether the client's words are to be heard before the command runs, and while it takes no input: what is for the
-    /// command is bounded then by what the client may send.
+    /// Whether to read from the client even before the command runs and while it takes no input: true if the protocol
+    /// bounds the input that has to be kept.
     pub fn is_always_heard(&self) -> bool {
         matches!(self, Self::Framed(_))
     }
 
-    /// The command runs: what the client is told.
+    /// The bytes that tell the client that the command runs.
     pub fn up(&mut self, up: &Up, now: Instant) -> Vec<u8> {
         match self {
             Self::Rendezvous { session, .. } => {
@@ -81,10 +81,10 @@ impl Protocol {
         }
     }
 
-    /// Takes what the client has sent; what is for the command is appended to `stdin`.
+    /// Takes bytes from the client; those for the command are appended to `stdin`.
     ///
     /// # Errors
-    /// When it makes no sense.
+    /// When they are not valid.
     pub fn input(
         &mut self,
         bytes: &[u8],
@@ -96,14 +96,14 @@ impl Protocol {
                 if let Some(session) = session {
                     session.input(bytes, now, stdin);
                 }
-                // Only a pause tells what it wants.
+                // What it asks for shows only after a pause.
                 Ok(Wishes::default())
             }
             Self::Framed(framed) => framed.input(bytes, stdin),
         }
     }
 
-    /// The command, or nobody, has taken so much of its input: what the client is told.
+    /// The bytes that grant the client more input, after `bytes` were written to the command or discarded.
     pub fn given(&mut self, bytes: usize) -> Vec<u8> {
         match self {
             Self::Rendezvous { .. } => Vec::new(),
@@ -111,7 +111,7 @@ impl Protocol {
         }
     }
 
-    /// Takes what the client has sent when there is no command for it any more.
+    /// Takes bytes from the client when there is no command for them any more.
     pub fn late_input(&mut self, bytes: &[u8]) {
         if let Self::Rendezvous {
             session: Some(session),
@@ -122,7 +122,7 @@ impl Protocol {
         }
     }
 
-    /// Until when the session must not end, though all is said.
+    /// Until when the session must not end, even if all is sent.
     pub fn settles_at(&self) -> Option<Instant> {
         match self {
             Self::Rendezvous { session, .. } => session.as_ref()?.settles_at(),
@@ -130,7 +130,7 @@ impl Protocol {
         }
     }
 
-    /// How much of an output of the command's may be read.
+    /// How many bytes of an output may be read from the command.
     pub fn room(&self, number: u8) -> usize {
         match self {
             Self::Rendezvous { .. } => PIECE,
@@ -138,7 +138,7 @@ impl Protocol {
         }
     }
 
-    /// Whether the client takes nothing of some output at the moment.
+    /// Whether the client takes nothing of some output at present.
     pub fn is_held_up(&self) -> bool {
         match self {
             Self::Rendezvous { .. } => false,
@@ -146,8 +146,7 @@ impl Protocol {
         }
     }
 
-    /// What the client is sent of an output: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if that is to wait for
-    /// more.
+    /// The bytes to send for an output: of `length` bytes in `buffer`, from [`BEFORE`] on. Empty if they are to wait for more.
     pub fn output<'a>(
         &mut self,
         number: u8,
@@ -163,7 +162,7 @@ impl Protocol {
         }
     }
 
-    /// The command has stopped: what the client is told, if it knows of that.
+    /// The bytes that tell the client that the command has stopped; None if the protocol cannot say so.
     pub fn stopped(&self) -> Option<Vec<u8>> {
         match self {
             Self::Rendezvous { .. } => None,
@@ -171,7 +170,7 @@ impl Protocol {
         }
     }
 
-    /// An output has ended: what the client is told.
+    /// The bytes that tell the client that an output has ended.
     pub fn output_ended(&self, number: u8) -> Vec<u8> {
         match self {
             Self::Rendezvous { .. } => Vec::new(),
@@ -179,7 +178,7 @@ impl Protocol {
         }
     }
 
-    /// When [`pause_over`](Self::pause_over) has something to do.
+    /// When [`pause_over`](Self::pause_over) is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Rendezvous { session, .. } => session.as_ref()?.deadline(),
@@ -187,8 +186,8 @@ impl Protocol {
         }
     }
 
-    /// Nothing has come for a while: what is to be sent, and what the client wants. `canonical`: the command's terminal
-    /// reads lines.
+    /// Called when no bytes have come for a while: returns what is to be sent, and what the client asked for.
+    /// `canonical` says that the command's terminal is in canonical mode.
     pub fn pause_over(
         &mut self,
         now: Instant,
@@ -204,7 +203,7 @@ impl Protocol {
         }
     }
 
-    /// The last that is said, in pieces that are records of their own.
+    /// The last bytes for the client, in pieces that are TLS records of their own.
     pub fn end(&mut self, outcome: &Outcome, now: Instant) -> Vec<Vec<u8>> {
         match self {
             Self::Rendezvous {
@@ -214,7 +213,7 @@ impl Protocol {
                 let mut last = Vec::new();
                 match session {
                     Some(session) => last.push(session.last_output().to_vec()),
-                    // The first record is thrown away, whatever it is.
+                    // The client discards the first record, whatever it is.
                     None => {
                         *session = Some(Rendezvous::new(false, now));
                         last.push(GREETING.to_vec());
@@ -247,7 +246,7 @@ impl Protocol {
     }
 }
 
-/// An error as the command line prints it, for a terminal that may be raw.
+/// An error as the command line prints it, for a terminal that may be in raw mode.
 fn in_words(refusal: &Refusal) -> String {
     let mut words = format!("error: {}\r\n", refusal.message);
     if let Some(hint) = &refusal.hint {
@@ -256,7 +255,7 @@ fn in_words(refusal: &Refusal) -> String {
     one_record(&words)
 }
 
-/// What the command line says of an end, for the same terminal.
+/// The command line's note about why a command ended, for a terminal that may be in raw mode.
 fn told(why: &str) -> String {
     one_record(&format!("dyno: {why}\r\n"))
 }

@@ -1,60 +1,60 @@
-//! Rendezvous as Heroku's CLI speaks it: raw bytes both ways after one line of greeting. No I/O; time is passed in.
+//! The rendezvous protocol of Heroku's CLI: raw bytes both ways after one line of greeting. No I/O; time is passed in.
 //!
 //! What the client does, and what follows from it:
 //!
-//! - It throws the first TLS record away, whatever is in it. So the greeting is one of its own.
-//! - It looks for the exit marker in each record, and takes a line away that is nothing else. So the marker is a record
+//! - It discards the first TLS record, whatever is in it. So the greeting is a record of its own.
+//! - It looks for the exit marker in each record, and removes a line that is nothing else. So the marker is a record
 //!   of its own, too, and needs no line feed before it.
-//! - It makes `\n` of each `\r\n` within a record, if its output is no terminal. So no record ends between the two: a
-//!   `\r` at the end waits for what follows, for a moment.
-//! - It fails if it has something to say when we have said that nothing follows: its 0x04, most likely, which it sends as
-//!   soon as it has had the greeting. So a command that is quick does not end its session before that has come, or could
-//!   have. (A status that is not 0 it takes at once, and leaves.)
-//! - It has no way to say that its input has ended but the byte 0x04, which it sends once. So with pipes, a 0x04 that
-//!   nothing follows for a moment is the end, and any other is data. A terminal takes it for the end only at the
+//! - It turns each `\r\n` within a record into `\n`, if its output is no terminal. So no record ends between the two: a
+//!   `\r` at the end waits a moment for what follows.
+//! - It fails if it still has to send a byte after the bridge has closed: most likely its 0x04, which it sends right
+//!   after the greeting. So the session of a quick command does not end before that byte has come, or could have. (At a
+//!   status other than 0 it leaves at once.)
+//! - It has no way to say that its input has ended but the byte 0x04, which it sends once. So with pipes, a 0x04 after
+//!   which nothing comes for a moment is the end, and any other is data. A terminal reads it as the end only at the
 //!   beginning of a line; after text that came from a pipe it gets it twice.
 //! - It does not say whether its input is a keyboard, which it may be though its output is no terminal. With pipes, a
-//!   Ctrl-C that nothing follows for a moment interrupts the command, and such an Enter is a line feed.
+//!   Ctrl-C after which nothing comes for a moment interrupts the command, and such an Enter is a line feed.
 
 use std::time::{Duration, Instant};
 
 use super::protocol::{BEFORE, Wishes};
 use crate::model::command_line::STATUS_MARKER;
 
-/// What the client throws away.
+/// The greeting, which the client discards.
 pub(super) const GREETING: &[u8] = b"rendezvous\r\n";
 
 /// Ctrl-C and Ctrl-D, as a terminal in raw mode sends them.
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 
-/// How long a byte waits for what may follow it. Those that were sent together come together, or almost.
+/// How long a byte waits for what may follow it. Bytes that are sent together arrive almost together.
 pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long after the greeting a session lasts at least if the client has not said that its input has ended. One whose
-/// output is a terminal has a keyboard, most likely, and says nothing.
+/// How long after the greeting a session lasts at least, unless the client has said that its input has ended. A client
+/// on a terminal most likely has a keyboard and does not say so.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 pub(super) const SETTLE_TERMINAL: Duration = Duration::from_millis(250);
 
-/// One session's conversation, from the greeting on.
+/// The state of one session's protocol, from the greeting on.
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     terminal: bool,
-    /// When the greeting was said, until the client's input has ended.
+    /// When the greeting was sent; None once the client's input has ended.
     greeted: Option<Instant>,
-    /// A `\r` of the command's, since when it waits.
+    /// Since when a `\r` of the command waits.
     held: Option<Instant>,
-    /// What the client has sent last, if that is more than data when nothing follows.
+    /// The client's last bytes, if they have a meaning when nothing follows.
     tail: Option<Tail>,
-    /// Nothing more is for the command.
+    /// Whether the command's input has ended.
     over: bool,
-    /// When the last bytes came from the client, and how many came without a pause until then.
+    /// When the client's last bytes came, and how many came without a pause until then.
     burst: Option<(Instant, usize)>,
-    /// The last byte that the terminal was given.
+    /// The last byte that was written to the terminal.
     typed: Option<u8>,
 }
 
-/// Bytes at the end of what the client has sent, and since when they are that.
+/// The client's last bytes, and since when they are the last.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     byte: u8,
@@ -63,7 +63,7 @@ struct Tail {
 }
 
 impl Rendezvous {
-    /// The conversation with the client of a command that has a terminal, or pipes. It begins with the [`GREETING`].
+    /// The protocol for a command with a terminal or with pipes. Begins with the [`GREETING`].
     pub fn new(terminal: bool, now: Instant) -> Self {
         Self {
             terminal,
@@ -76,7 +76,7 @@ impl Rendezvous {
         }
     }
 
-    /// Takes what the client has sent; what is for the command is appended to `stdin`.
+    /// Takes bytes from the client; those for the command are appended to `stdin`.
     pub fn input(&mut self, bytes: &[u8], now: Instant, stdin: &mut Vec<u8>) {
         self.note_end(bytes);
         let Some(&last) = bytes.last().filter(|_| !self.over) else {
@@ -87,7 +87,7 @@ impl Rendezvous {
             return self.type_in(bytes, last, now, stdin);
         }
         if let Some(tail) = before {
-            // Something has followed it: it was data.
+            // More bytes have followed, so it was data.
             stdin.extend(std::iter::repeat_n(tail.byte, tail.count));
         }
         let count = match last {
@@ -105,7 +105,7 @@ impl Rendezvous {
         }
     }
 
-    /// Looks whether bytes that nobody else wants say that the client's input has ended.
+    /// Looks whether bytes that are otherwise discarded say that the client's input has ended.
     pub fn note_end(&mut self, bytes: &[u8]) {
         if bytes.ends_with(&[END]) {
             self.greeted = None;
@@ -122,7 +122,7 @@ impl Rendezvous {
         self.greeted.map(|greeted| greeted + settle)
     }
 
-    /// The same for a terminal, which gets every byte at once.
+    /// Takes bytes for a terminal, which gets every byte at once.
     fn type_in(&mut self, bytes: &[u8], last: u8, now: Instant, stdin: &mut Vec<u8>) {
         stdin.extend_from_slice(bytes);
         let burst = match self.burst {
@@ -135,7 +135,7 @@ impl Rendezvous {
             _ => self.typed,
         };
         self.typed = Some(last);
-        // From a keyboard it comes alone; there it means what the terminal takes it for.
+        // From a keyboard it comes alone, and the terminal interprets it.
         let is_piped = burst > 2;
         if last == END && is_piped && !matches!(before, Some(b'\n' | b'\r' | END)) {
             self.tail = Some(Tail {
@@ -146,8 +146,8 @@ impl Rendezvous {
         }
     }
 
-    /// Makes the next record of what the command wrote: `length` bytes in `buffer`, from [`BEFORE`] on. Empty if it is to
-    /// wait for more.
+    /// The next record with the command's output: of `length` bytes in `buffer`, from [`BEFORE`] on. Empty if they are
+    /// to wait for more.
     pub fn output<'a>(&mut self, buffer: &'a mut [u8], length: usize, now: Instant) -> &'a [u8] {
         let mut begin = BEFORE;
         let mut end = BEFORE + length;
@@ -165,7 +165,7 @@ impl Rendezvous {
         &buffer[begin..end]
     }
 
-    /// What is left of the command's output when it has ended.
+    /// The rest of the command's output when it has ended.
     pub fn last_output(&mut self) -> &'static [u8] {
         match self.held.take() {
             Some(_) => b"\r",
@@ -173,15 +173,15 @@ impl Rendezvous {
         }
     }
 
-    /// When [`pause_over`](Self::pause_over) has something to do.
+    /// When [`pause_over`](Self::pause_over) is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         let tail = self.tail.map(|tail| tail.since);
         let since = [self.held, tail].into_iter().flatten().min();
         since.map(|since| since + PAUSE)
     }
 
-    /// Nothing has come for a while: what is to be sent, and what the client wants. `canonical`: the command's terminal
-    /// reads lines.
+    /// Called when no bytes have come for a while: returns what is to be sent, and what the client asked for.
+    /// `canonical` says that the command's terminal is in canonical mode.
     pub fn pause_over(
         &mut self,
         now: Instant,
@@ -206,7 +206,7 @@ impl Rendezvous {
     }
 }
 
-/// The exit marker, which is to be a record of its own.
+/// The exit marker, which must be a TLS record of its own.
 pub(super) fn marker(status: u8) -> Vec<u8> {
     format!("{STATUS_MARKER}{status}\n").into_bytes()
 }

@@ -1,4 +1,4 @@
-//! The secrets by which clients are known: each is long, random, good for one session and for a short time.
+//! The secrets that admit clients: long, random, and valid for one session and a short time.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,13 +7,13 @@ use std::time::Instant;
 use rustix::rand::GetRandomFlags;
 use sha2::{Digest, Sha256};
 
-/// Random bytes of a secret: twice as many as nobody could guess.
+/// Random bytes of a secret: half as many could not be guessed.
 const BYTES: usize = 32;
 
-/// How long a secret is as text.
+/// The length of a secret as text.
 pub(super) const LENGTH: usize = 2 * BYTES;
 
-/// A new secret, as text that may be part of a URL.
+/// A new secret, as text that can be part of a URL.
 ///
 /// # Errors
 /// When the kernel gives no random numbers.
@@ -26,10 +26,10 @@ pub fn fresh() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What is kept of a secret. To look for one takes a time that tells nothing of those there are.
+/// The hash that is kept of a secret, so that the time of a lookup says nothing about the secrets.
 type Print = [u8; 32];
 
-/// Those that somebody may come with, and what each is for.
+/// The valid secrets, and the purpose of each.
 #[derive(Debug)]
 pub(super) struct Secrets<T> {
     expected: HashMap<Print, (Instant, T)>,
@@ -44,24 +44,24 @@ impl<T> Default for Secrets<T> {
 }
 
 impl<T> Secrets<T> {
-    /// Somebody may come with `secret` until then.
+    /// Makes `secret` valid until then.
     pub fn expect(&mut self, secret: &str, until: Instant, purpose: T) {
         self.expected
             .insert(print(secret.as_bytes()), (until, purpose));
     }
 
-    /// Somebody has come with this. What it was for, once and in time.
+    /// Uses a secret up: returns its purpose if it is valid.
     pub fn take(&mut self, secret: &[u8], now: Instant) -> Option<T> {
         let (until, purpose) = self.expected.remove(&print(secret))?;
         (now < until).then_some(purpose)
     }
 
-    /// Forgets those that nobody came with.
+    /// Deletes the expired secrets.
     pub fn expire(&mut self, now: Instant) {
         self.expected.retain(|_, (until, _)| now < *until);
     }
 
-    /// When the next one is to be forgotten.
+    /// When the next secret expires.
     pub fn deadline(&self) -> Option<Instant> {
         self.expected.values().map(|(until, _)| *until).min()
     }

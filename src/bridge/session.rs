@@ -1,7 +1,7 @@
-//! One session: a client's stream on one side, a dyno on the other, and at most a piece of what either has sent.
+//! One session: a client's stream on one side, a dyno on the other, and about one piece of unsent bytes for each.
 //!
-//! [`drive`](Session::drive) goes on as far as both sides let it, for as long as its budget lasts. Nothing is read that the
-//! other side has no room for, so a slow client holds its command up and nobody else, and the same the other way.
+//! [`drive`](Session::drive) goes on as far as both sides allow, within its budget. Nothing is read that the other side
+//! has no room for, so a slow client blocks only its own command, and a slow command only its client.
 
 mod timing;
 
@@ -15,29 +15,29 @@ use crate::wire::frame::Refusal;
 use crate::wire::reactor::{Reactor, Token};
 use crate::wire::stream::{RECORD, Stream};
 
-/// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that time
-/// kept.
+/// How many times the supervisor is told of activity in the time that the connection may be idle, which makes that time
+/// exact to this fraction.
 const REPORTS_PER_IDLE_TIME: u32 = 8;
 
-/// The shortest time between two such reports.
+/// The shortest time between two reports of activity.
 const SHORTEST_REPORT: Duration = Duration::from_millis(10);
 
-/// How long a client may take to notice that the session is over, while it may still be sending.
+/// How long a client may take to close its side after the end of the session.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How long a client may take nothing of the last output, where connections may be idle for ever.
+/// How long a client may take none of the last output, where connections may be idle for ever.
 const LONGEST_STALL: Duration = Duration::from_secs(3600);
 
-/// How many pieces may wait for a client that is still given anything to say more about.
+/// The most unsent pieces with which more is still read from the client, as each of its frames may need a reply.
 const MOST_UNSENT: usize = 16;
 
-/// What a turn of the loop lends to a session.
+/// What the loop lends to a session for one turn.
 pub(super) struct Turn<'a> {
     pub now: Instant,
     pub reactor: &'a mut Reactor,
-    /// Where reads go: [`BEFORE`] bytes and a piece.
+    /// The buffer that reads fill: [`BEFORE`] bytes and a piece.
     pub scratch: &'a mut [u8],
-    /// Pieces that may be moved before others have their turn.
+    /// How many pieces may still be moved in this turn.
     pub budget: u32,
 }
 
@@ -48,53 +48,53 @@ pub(super) enum Step {
     Wait,
     /// It has more to do, in the next turn.
     Again,
-    /// It is over.
+    /// It has ended.
     Over,
 }
 
-/// See the [module](self).
+/// One session: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Session {
     client: Stream,
-    /// The client will send no more, though not all may have been read.
+    /// The client has ended its side; some bytes may still be unread.
     client_ended: bool,
-    /// None when it is over, for whatever reason.
+    /// The dyno's side; None once it is closed.
     dyno: Option<Dyno>,
     protocol: Protocol,
     phase: Phase,
-    /// For the command.
+    /// Bytes for the command.
     stdin: Vec<u8>,
-    /// The input ends after that.
+    /// Whether the input ends after these.
     input_ends: bool,
-    /// The window's size, if that was told before there was a terminal.
+    /// The window's size, if the client sent it before there was a terminal.
     window: Option<Size>,
-    /// For the client: each piece to be a record of its own, the last one first.
+    /// Bytes for the client: each piece is a TLS record of its own, the last one first.
     unsent: Vec<Vec<u8>>,
     outcome: Option<Outcome>,
-    /// When bytes went through last, and when the supervisor was told so.
+    /// When bytes last went through, and when the supervisor was last told so.
     moved: Instant,
     told: Option<Instant>,
-    /// None: nobody wants to know.
+    /// How often to report activity; None if connections may be idle for ever.
     report_interval: Option<Duration>,
     idle_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The command does not run yet. It must by then.
+    /// The command does not run yet; it must by then.
     Starting { by: Instant },
-    /// It runs, or some of its output is still to come.
+    /// The command runs, or some of its output is still to come.
     Up,
-    /// The client is told how it ended.
+    /// The client is being told how the command ended.
     Parting,
-    /// All is said; what the client still sends is read and thrown away, lest the connection be reset.
+    /// All is sent; what the client still sends is read and discarded, so that the connection is not reset.
     Lingering { until: Instant },
-    /// There is nothing left to do.
+    /// The session has ended.
     Over,
 }
 
 impl Session {
-    /// A session whose client has proved that it may have it. What it has sent already is to be [taken](Self::take).
+    /// A session with an authenticated client. Bytes that it has already sent are to be passed to [`take`](Self::take).
     pub fn new(
         client: Stream,
         dyno: Dyno,
@@ -126,20 +126,20 @@ impl Session {
         &self.client
     }
 
-    /// Remembers what the kernel said of the client's socket.
+    /// Stores the readiness that the kernel reported for the client's socket.
     pub fn note_client(&mut self, readable: bool, writable: bool, end: bool) {
         self.client.note(readable, writable);
         self.client_ended |= end;
     }
 
-    /// Remembers what the kernel said of one of the dyno's descriptors.
+    /// Stores the readiness that the kernel reported for one of the dyno's descriptors.
     pub fn note_dyno(&mut self, token: Token, readable: bool, writable: bool) {
         if let Some(dyno) = &mut self.dyno {
             dyno.note(token, readable, writable);
         }
     }
 
-    /// Goes on as far as possible.
+    /// Moves bytes as far as possible within the turn's budget.
     pub fn drive(&mut self, turn: &mut Turn<'_>) -> Step {
         loop {
             match self.go_on(turn) {
@@ -153,13 +153,13 @@ impl Session {
                     self.report(turn.now);
                     return Step::Wait;
                 }
-                // The client cannot be spoken to any more.
+                // The client's connection has failed.
                 Err(_) => return Step::Over,
             }
         }
     }
 
-    /// The server leaves, and so does every session.
+    /// Tells the client that the server leaves.
     pub fn cut_off(&mut self, turn: &mut Turn<'_>) {
         if self.outcome.is_none() {
             let refusal = Refusal {
@@ -174,14 +174,14 @@ impl Session {
         self.drive(turn);
     }
 
-    /// It is over: the dyno is hung up, if that runs still.
+    /// Ends the session; the dyno's command is hung up if it still runs.
     pub fn end(&mut self, reactor: &mut Reactor) {
         if let Some(dyno) = self.dyno.take() {
             dyno.leave(reactor);
         }
     }
 
-    /// Each thing that can be done, once; true if anything was.
+    /// Tries each thing once; true if anything was done.
     fn go_on(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let mut moved = self.hear_dyno(turn);
         moved |= self.send(turn.now)?;
@@ -193,7 +193,7 @@ impl Session {
         Ok(moved)
     }
 
-    /// What the supervisor has said.
+    /// Handles the supervisor's messages.
     fn hear_dyno(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(dyno) = &mut self.dyno else {
             return false;
@@ -208,7 +208,7 @@ impl Session {
                 self.unsent.insert(0, said);
                 if !self.protocol.is_always_heard() {
                     let early = std::mem::take(&mut self.stdin);
-                    // It is heard for the first time, and cannot make no sense.
+                    // The first bytes of the protocol are always valid.
                     let _ = self.take(&early, turn.now, turn.reactor);
                 }
                 let window = self.window.take();
@@ -242,7 +242,7 @@ impl Session {
         true
     }
 
-    /// It is known how the session ends. What is known first counts.
+    /// Sets how the session ends; only the first call counts.
     fn conclude(&mut self, outcome: Outcome, now: Instant) {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
@@ -250,7 +250,7 @@ impl Session {
         }
     }
 
-    /// Sends what waits for the client.
+    /// Sends unsent bytes to the client.
     fn send(&mut self, now: Instant) -> io::Result<bool> {
         let mut moved = false;
         loop {
@@ -271,12 +271,12 @@ impl Session {
         }
     }
 
-    /// Whether the client can take more.
+    /// Whether all bytes for the client are sent.
     fn has_room(&self) -> bool {
         self.unsent.is_empty() && self.client.is_flushed()
     }
 
-    /// Gives the command what the client has sent.
+    /// Writes the client's bytes to the command.
     fn give_input(&mut self, turn: &mut Turn<'_>) -> bool {
         let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
             return false;
@@ -308,7 +308,7 @@ impl Session {
         given > 0
     }
 
-    /// Reads what the client has sent, if there is room for it.
+    /// Reads from the client, if there is room.
     fn take_input(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let room = match self.phase {
             Phase::Starting { .. } | Phase::Up if self.protocol.is_always_heard() => PIECE,
@@ -319,7 +319,7 @@ impl Session {
             Phase::Over => return Ok(false),
         };
         if room == 0 {
-            // What it has sent last nobody will take; that it has left is all that counts.
+            // Its last bytes have no receiver; only its end matters.
             return match self.client_ended && self.dyno.is_some() {
                 true => self.client_gone(turn),
                 false => Ok(false),
@@ -336,7 +336,7 @@ impl Session {
         };
         turn.budget = turn.budget.saturating_sub(1);
         match self.phase {
-            // It has noticed.
+            // The client has closed its side.
             Phase::Lingering { .. } if length == 0 => {
                 self.phase = Phase::Over;
                 return Ok(false);
@@ -352,7 +352,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Takes what the client has sent. Until the command runs that waits, unless the client has more to say than bytes.
+    /// Takes bytes from the client. Until the command runs they wait, unless the protocol has more than bytes.
     ///
     /// # Errors
     /// When it makes no sense.
@@ -394,7 +394,7 @@ impl Session {
         }
     }
 
-    /// The client has said that it sends no more, which is its way to leave. It may wait for our end.
+    /// Handles the end of the client's side, by which it leaves. It may wait for the bridge to close.
     fn client_gone(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         self.end(turn.reactor);
         self.unsent.clear();
@@ -402,7 +402,7 @@ impl Session {
         Ok(true)
     }
 
-    /// Reads what the command has written, if there is room for it, and sends it.
+    /// Reads from the command, if there is room, and sends it to the client.
     fn take_output(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let (Phase::Up, true) = (self.phase, self.has_room()) else {
             return Ok(false);
@@ -418,7 +418,7 @@ impl Session {
         );
         if let Some(number) = dyno.ended() {
             let said = self.protocol.output_ended(number);
-            // What was read meanwhile is of another one.
+            // The bytes that waited belong to another output, and go first.
             if !said.is_empty() {
                 self.unsent.push(said);
             }
@@ -444,7 +444,7 @@ impl Session {
         Ok(true)
     }
 
-    /// A moment has passed that something was waiting for.
+    /// Handles the end of a pause that the protocol waits for.
     fn end_pause(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
         let due = self.protocol.deadline().is_some_and(|at| at <= turn.now);
         if self.phase != Phase::Up || !due {
@@ -463,7 +463,7 @@ impl Session {
         Ok(true)
     }
 
-    /// There is no more output: the client is told how the command ended.
+    /// Tells the client how the command ended, when there is no more output.
     fn part(&mut self, turn: &mut Turn<'_>) {
         self.end(turn.reactor);
         (self.phase, self.moved) = (Phase::Parting, turn.now);
@@ -484,7 +484,7 @@ impl Session {
     }
 }
 
-/// Sends a piece to a client that has room for it; what is not taken waits.
+/// Sends a piece to the client; what its socket does not take waits.
 fn send_piece(client: &mut Stream, unsent: &mut Vec<Vec<u8>>, piece: &[u8]) -> io::Result<()> {
     if piece.is_empty() {
         return Ok(());

@@ -1,35 +1,35 @@
-//! Somebody who has come to the rendezvous and has not said the secret yet.
+//! A connection to the rendezvous that has not sent its secret yet.
 
 use std::io;
 
 use super::secrets::LENGTH;
 use crate::wire::stream::Stream;
 
-/// The longest first line, in bytes; ours is a tenth of it.
+/// The longest first line, in bytes; a line with a secret is a tenth of it.
 const LONGEST_LINE: usize = 1024;
 
-/// See the [module](self).
+/// A connection that has not sent its secret yet: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Visitor {
     pub stream: Stream,
     said: Vec<u8>,
 }
 
-/// What became of listening to one.
+/// The result of [`Visitor::listen`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// Not all yet, until the next event.
+    /// The line is incomplete; nothing more to read before the next event.
     Wait,
-    /// Not all yet, and there is more to be read.
+    /// The line is incomplete, and there is more to read.
     Again,
-    /// The line, and what came after it.
+    /// The line, and the bytes after it.
     Line { line: Vec<u8>, rest: Vec<u8> },
-    /// No client, or none any more.
+    /// The connection has ended, or is not one of a client.
     Leave,
 }
 
 impl Visitor {
-    /// One that has just come.
+    /// A visitor that has just connected.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -37,18 +37,18 @@ impl Visitor {
         }
     }
 
-    /// What has come is a whole secret, of which the end of the line may still be on its way.
+    /// Whether a whole secret has come, without the end of the line, which may still be on its way.
     pub fn has_bare_secret(&self) -> bool {
         let rest = bare(&self.said).map(|end| &self.said[end..]);
         matches!(rest, Some(b"" | b"\r"))
     }
 
-    /// Takes the secret of one whose line has not ended.
+    /// Takes the secret of a visitor whose line has not ended.
     pub fn take_bare_secret(&mut self) -> Vec<u8> {
         secret(&std::mem::take(&mut self.said)).to_vec()
     }
 
-    /// Listens once.
+    /// Reads once.
     pub fn listen(&mut self) -> Heard {
         let mut buffer = [0; LONGEST_LINE];
         match self.stream.read(&mut buffer) {
@@ -71,7 +71,7 @@ impl Visitor {
         if let Some(end) = bare(&self.said)
             && !matches!(self.said[end..], [] | [b'\r' | b'\n' | b'?' | b' ', ..])
         {
-            // A client that ends no line, and goes on at once.
+            // A client that does not end the line and sends data at once.
             let rest = self.said.split_off(end);
             return Heard::Line {
                 line: self.take_bare_secret(),
@@ -92,7 +92,7 @@ impl Visitor {
     }
 }
 
-/// Where a secret ends that what was said begins with, if it does.
+/// The length of the secret at the beginning of the bytes, if there is one.
 fn bare(said: &[u8]) -> Option<usize> {
     let slash = usize::from(said.first() == Some(&b'/'));
     let text = said[slash..].get(..LENGTH)?;

@@ -46,7 +46,7 @@ impl LogReader {
         })
     }
 
-    /// The cursor after the last line that was read. The cursor after the last line that was read.
+    /// The cursor after the last line that was read.
     pub fn cursor(&self) -> Cursor {
         self.at
     }

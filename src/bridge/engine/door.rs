@@ -1,7 +1,6 @@
-//! Who comes to the rendezvous: how many may be there without having said a secret, and for how long.
+//! Accepts visitors at the rendezvous, and bounds how many wait for how long without a secret.
 //!
-//! A handshake costs a good part of a millisecond, so a flood of them is taken in small portions, between which sessions
-//! have their turns.
+//! A TLS handshake takes almost a millisecond, so only a few are done in a turn, between which sessions have their turns.
 
 use std::io;
 use std::net::TcpListener;
@@ -24,17 +23,16 @@ use crate::wire::stream::Stream;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 16;
 
-/// How often visitors are listened to in one turn, all together.
+/// The most reads from visitors in one turn.
 const LISTENS_PER_TURN: u32 = 16;
 
-/// How long the end of the line may take after a whole secret: one that comes later would be taken for a key.
+/// How long the end of the line may take after a whole secret: one that comes later counts as typed input.
 const LINE_END_TIME: Duration = Duration::from_millis(100);
 
-/// How long nobody is accepted when descriptors have run out.
+/// How long accepting is suspended when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// After how long without a byte the kernel asks whether a client is still there, how often, and how many times: a host
-/// that was switched off is noticed within ten minutes.
+/// TCP keep-alive: idle time, interval and count. A host that was switched off is noticed within ten minutes.
 const KEEPALIVE: (Duration, Duration, u32) =
     (Duration::from_secs(300), Duration::from_secs(30), 10);
 
@@ -62,7 +60,7 @@ impl Door {
     }
 }
 
-/// Has the kernel ask now and then whether the other side is still there. A session works without that, too.
+/// Turns TCP keep-alive on. A failure does not matter.
 pub(super) fn keep_alive(socket: BorrowedFd<'_>) {
     let (after, interval, times) = KEEPALIVE;
     let _ = sockopt::set_socket_keepalive(socket, true);
@@ -72,7 +70,7 @@ pub(super) fn keep_alive(socket: BorrowedFd<'_>) {
 }
 
 impl Engine {
-    /// Visitors may come.
+    /// Begins to accept visitors.
     pub(super) fn open(&mut self, rendezvous: Rendezvous) {
         self.shut_door();
         match Door::open(rendezvous, &mut self.reactor) {
@@ -81,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Takes new visitors in. The kernel tells of the others only once, so we come back by ourselves.
+    /// Accepts new visitors. The kernel reports waiting ones only once, so the loop comes back by itself.
     pub(super) fn accept(&mut self) {
         let Some(token) = self.door.as_ref().map(|door| door.token) else {
             return;
@@ -91,7 +89,7 @@ impl Engine {
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match rustix::net::accept_with(&door.listener, flags) {
                 Ok(socket) => {
-                    // One that cannot be served sees the end.
+                    // A visitor that cannot be served is closed.
                     if let Ok(stream) = Stream::accept(socket, Arc::clone(&door.tls)) {
                         self.welcome(stream);
                     }
@@ -101,7 +99,7 @@ impl Engine {
                     self.dismiss_oldest();
                     return self.reactor.set_deadline(token, self.now + PAUSE);
                 }
-                // A connection that has ended before it began.
+                // The visitor has closed the connection before it was accepted.
                 Err(_) => {}
             }
         }
@@ -120,12 +118,12 @@ impl Engine {
             .set_deadline(token, self.now + self.settings.handshake_time);
     }
 
-    /// A turn begins: so often may visitors be listened to.
+    /// Begins a turn, with a new budget of reads from visitors.
     pub(super) fn begin_turn_of_visitors(&mut self) {
         self.listens = LISTENS_PER_TURN;
     }
 
-    /// Something has happened to a visitor.
+    /// Handles an event of a visitor.
     pub(super) fn hear_visitor(&mut self, token: Token, event: Event) {
         let Some(visitor) = self.visitors.get_mut(&token) else {
             return;
@@ -153,12 +151,12 @@ impl Engine {
             }
         };
         if was_handshaking && !visitor.stream.is_handshaking() {
-            // The secret has a time of its own; so much for both is all there is.
+            // The secret has a time of its own after the handshake's.
             self.reactor
                 .set_deadline(token, self.now + self.settings.secret_time);
         }
         match heard {
-            // Nothing else will come of a client that ends no line: it waits for the dyno.
+            // A client that does not end the line sends nothing more: it waits for the dyno.
             Heard::Wait if visitor.has_bare_secret() => {
                 self.reactor.set_deadline(token, self.now + LINE_END_TIME);
             }
@@ -169,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// A visitor has said what may be a secret.
+    /// Begins a session if a visitor's secret is valid.
     fn admit(&mut self, token: Token, secret: &[u8], rest: Vec<u8>) {
         let full = self.sessions.len() >= self.settings.sessions;
         let seat = self.secrets.take(secret, self.now).filter(|_| !full);
@@ -179,7 +177,7 @@ impl Engine {
         };
         if let Some(visitor) = self.visitors.remove(&token) {
             self.reactor.cancel_deadline(token);
-            // Without descriptors for it there is no session, and the client sees the end.
+            // If descriptors have run out, the connection is closed.
             let protocol = Protocol::Rendezvous {
                 session: None,
                 wants_status: seat.wants_status,
@@ -201,7 +199,7 @@ impl Engine {
         }
     }
 
-    /// Nobody is let in any more.
+    /// Accepts no more visitors.
     pub(super) fn shut_door(&mut self) {
         if let Some(door) = self.door.take() {
             let _ = self.reactor.deregister(&door.listener, door.token);

@@ -1,4 +1,4 @@
-//! When a session is looked at though nothing happens, and what has taken too long then.
+//! The deadlines of a session.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use crate::error::EXIT_DYNO_FAILED;
 use crate::kernel::sys::socket::unacknowledged;
 use crate::wire::frame::Refusal;
 
-/// How long output may take to end when the command has: somebody outside of its dyno may keep it open.
+/// How long the output may stay open after the end of the command: a process outside of its dyno may hold it.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
-/// The same when the supervisor died: its sandbox dies with it.
+/// How long the output may stay open after the supervisor has died, which ends its sandbox.
 const LOST_OUTPUT: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// When it is to be driven, whether something happens or not.
+    /// When the session is to be driven even without an event.
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Starting { by } => Some(by),
@@ -30,7 +30,7 @@ impl Session {
         [phase, pause, self.report_at()].into_iter().flatten().min()
     }
 
-    /// What has taken too long.
+    /// Handles deadlines that have passed.
     pub(super) fn look_at_time(&mut self, turn: &mut Turn<'_>) -> bool {
         match self.phase {
             Phase::Starting { .. } if self.outcome.is_some() => self.part(turn),
@@ -52,7 +52,7 @@ impl Session {
                 if self.has_room()
                     && self.protocol.settles_at().is_none_or(|at| at <= turn.now) =>
             {
-                // What cannot be said because the client is gone is found out by reading.
+                // If the client is gone, reading will show it.
                 let _ = self.linger(turn.now);
             }
             _ => return false,
@@ -60,7 +60,7 @@ impl Session {
         true
     }
 
-    /// How long after the last byte of a command that has ended no other is waited for.
+    /// How long to wait for more output after the last byte of a command that has ended.
     fn last_output(&self) -> Duration {
         match &self.outcome {
             _ if !self.has_room() || self.protocol.is_held_up() => self.idle_timeout,
@@ -69,8 +69,8 @@ impl Session {
         }
     }
 
-    /// Whether some of what was said is still on its way to the client, who may take his time: closed now, the kernel would
-    /// soon give it up. Then it is waited for once more.
+    /// Whether sent bytes are not acknowledged yet by a slow client: after a close, the kernel would soon give them up.
+    /// If so, extends the wait once more.
     fn is_still_taking(&mut self, now: Instant) -> bool {
         let Phase::Lingering { until } = self.phase else {
             return false;
@@ -97,7 +97,7 @@ impl Session {
         }
     }
 
-    /// When the supervisor is to be told that bytes went through.
+    /// When the supervisor is to be told next that bytes went through.
     fn report_at(&self) -> Option<Instant> {
         let interval = self.report_interval?;
         let is_news = self.told.is_none_or(|told| told < self.moved);
