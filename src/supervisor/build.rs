@@ -1,4 +1,4 @@
-//! Building a dyno's sandbox, behind walls or in a folder of its own.
+//! Builds a dyno's sandbox, with namespaces or in a folder of its own.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -17,10 +17,10 @@ use crate::sandbox::tracked::Tracker;
 use crate::sandbox::{Everybody, Launched, Place, launch};
 use crate::wire::control::{DynoSpec, Live};
 
-/// Makes the dyno's folders and its sandbox; init says when the inside is ready. Init keeps `lock` as long as it lives.
+/// Makes the dyno's folders and its sandbox; init reports when the inside is ready. Init keeps `lock` as long as it lives.
 ///
 /// # Errors
-/// What the host does not allow.
+/// When the host does not allow it.
 pub(super) fn build(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
     match spec.isolation {
         Isolation::Namespaces => behind_walls(spec, stack, lock),
@@ -28,7 +28,7 @@ pub(super) fn build(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launc
     }
 }
 
-/// The app's folder, as a path of the inside.
+/// The app's folder, as a path inside.
 pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
     match spec.isolation {
         Isolation::Namespaces => "/app".into(),
@@ -106,8 +106,8 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
     })
 }
 
-/// Ends what is left of a dyno without a PID namespace whose supervisor and init were killed together. `folder` is the
-/// dyno's own; its name is the dyno's id.
+/// Kills the remaining processes of a dyno without a PID namespace whose supervisor and init were killed together.
+/// `folder` is the dyno's own; its name is the dyno's id.
 pub fn end_strays(folder: &Path) {
     if !folder.join(TRACKED).exists() {
         return;

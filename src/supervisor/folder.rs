@@ -1,8 +1,8 @@
-//! A dyno's folder: what is in it, whether anybody is still there, and how the dyno ended.
+//! A dyno's folder: its files, whether the dyno still has processes, and how it ended.
 //!
-//! Its lock means the whole dyno. The supervisor takes it before it does anything else, init keeps a copy, and the
-//! kernel lets go of it when both are gone, however they went. So whoever can take it knows that nothing of the dyno is
-//! left and that nothing of it can begin any more: a supervisor that comes late finds the lock taken, or no folder.
+//! Its lock stands for the whole dyno. The supervisor takes it before it does anything else, init keeps a copy, and the
+//! kernel releases it when both are gone. So a server that can take it knows that the dyno has no supervisor or init
+//! any more, and that none can begin: a late supervisor finds the lock taken, or no folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,32 +19,32 @@ use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
 /// The name of the exit record in a dyno's folder.
 const EXIT_RECORD: &str = "exit.json";
 
-/// What becomes the exit record, until it is written.
+/// The name of the file that is renamed to the exit record once it is written.
 const RESERVED: &str = "exit.json.new";
 
-/// The room for a record, in bytes. One that tells at length why a dyno could not be started may be longer.
+/// The room that is reserved for a record, in bytes. A record with a long reason why a dyno could not be started may be longer.
 const RECORD_SIZE: usize = 1024;
 
 /// The name of the socket in a dyno's folder.
 pub const SOCKET: &str = "sock";
 
-/// The name of the folder of what the dyno writes in a dyno's folder; it belongs to the dyno's user.
+/// The name of the folder for what the dyno writes, in a dyno's folder; it belongs to the dyno's user.
 pub const SCRATCH: &str = "scratch";
 
-/// The name of the file in a dyno's folder which says that there may be processes of the dyno that the kernel does not
-/// end by itself.
+/// The name of the file in a dyno's folder that marks a dyno without a PID namespace, whose processes the kernel does
+/// not end by itself.
 pub(super) const TRACKED: &str = "tracked";
 
 /// The name of the lock in a dyno's folder.
 pub(super) const LOCK: &str = "lock";
 
-/// The right to a dyno's folder; given back when dropped.
+/// The lock of a dyno's folder; released when dropped.
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
 }
 
-/// Takes the lock of the dyno in `folder`; None while somebody has it.
+/// Takes the lock of the dyno in `folder`; None while another process has it.
 ///
 /// # Errors
 /// `NotFound` if there is no such folder; else when the lock cannot be made, as on a full disk.
@@ -59,11 +59,11 @@ pub fn claim(folder: &Path) -> io::Result<Option<Claim>> {
     }
 }
 
-/// Removes what ended dynos below `folder` wrote and their supervisors, killed, could not clear away. Nobody needs
-/// it, and a server may need the room before it can even open its state.
+/// Removes the scratch folders of ended dynos below `folder` whose supervisors were killed. A server may need the room
+/// before it can open its state.
 pub fn sweep_scratch(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // A folder without a lock has no scratch yet, so one that cannot be made is no loss.
+        // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
         if let Ok(Some(_claim)) = claim(&dyno.path()) {
             end_strays(&dyno.path());
             let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
@@ -74,11 +74,11 @@ pub fn sweep_scratch(folder: &Path) {
 /// Writes the exit record, whole or not at all.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// When it cannot be written.
 pub(super) fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
     let aside = folder.join(RESERVED);
     let mut json = serde_json::to_vec(record)?;
-    // Blanks are nothing to JSON, and overwriting needs no room that is not there.
+    // JSON may end with blanks, and overwriting the reserved file needs no more room.
     json.resize(json.len().max(RECORD_SIZE), b' ');
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false);
@@ -87,7 +87,7 @@ pub(super) fn write_record(folder: &Path, record: &ExitRecord) -> Result<()> {
     Ok(())
 }
 
-/// Makes room for the exit record while there is some: the disk may be full when the dyno ends.
+/// Reserves room for the exit record: the disk may be full when the dyno ends.
 pub(super) fn reserve_record(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(RESERVED), [b' '; RECORD_SIZE])
 }
@@ -95,14 +95,14 @@ pub(super) fn reserve_record(folder: &Path) -> io::Result<()> {
 /// The exit record in a dyno's folder.
 ///
 /// # Errors
-/// When there is none, or something else is in its place.
+/// When there is none, or it is not valid.
 pub fn read_record(folder: &Path) -> Result<ExitRecord> {
     let path = folder.join(EXIT_RECORD);
     let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     serde_json::from_slice(&json).with_context(|| format!("`{}` is no exit record", path.display()))
 }
 
-/// The end of a dyno whose supervisor is gone without a record.
+/// The record for a dyno whose supervisor has ended without writing one.
 pub fn lost_record() -> ExitRecord {
     ExitRecord {
         state: DynoState::Crashed,

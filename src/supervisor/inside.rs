@@ -1,8 +1,8 @@
-//! The commands of `dyno run:inside`: others than the dyno's own, each with a client of its own.
+//! The commands of `dyno run:inside`, which run beside the dyno's own, each with a client of its own.
 //!
-//! They have no state and no log line: they come and go with their clients, and end with the dyno. A client gets its
-//! command's streams and nothing is kept of them here, so the end of a client is the end of its terminal or pipes;
-//! SIGHUP to the command's processes says so to those who do not look.
+//! They have no state and no log lines, end when their clients leave, and at the latest with the dyno. A client gets
+//! its command's streams and the supervisor keeps no copy, so they are closed when the client ends; SIGHUP tells
+//! processes that do not use them.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::wire::control::{self, Streams, ToInit};
 use crate::wire::frame::{Ended, Frame, Refusal, Up};
 use crate::wire::reactor::Reactor;
 
-/// How many there may be at a time.
+/// The most commands at a time in one dyno.
 const MAX_COMMANDS: usize = 64;
 
-/// See the [module](self).
+/// The commands of `dyno run:inside` and their clients: see the [module](self).
 #[derive(Debug)]
 pub struct Inside {
     idle_timeout: Duration,
@@ -39,7 +39,7 @@ struct Command {
 }
 
 impl Inside {
-    /// None yet. Connections are closed when they were idle for `idle_timeout`, unless that is zero.
+    /// No commands. Connections are closed when they were idle for `idle_timeout`, unless that is zero.
     pub fn new(idle_timeout: Duration) -> Self {
         Self {
             idle_timeout,
@@ -48,7 +48,7 @@ impl Inside {
         }
     }
 
-    /// Has init start a command for the client of `session`. Its number is given here.
+    /// Has init start a command, with a new number, for the client of `session`.
     pub fn start(
         &mut self,
         (mut session, stops): (Session, Stops),
@@ -85,12 +85,12 @@ impl Inside {
         }
     }
 
-    /// Whether `token` is one of their clients'.
+    /// Whether `token` belongs to the client of one of these commands.
     pub fn knows(&self, token: Token) -> bool {
         self.commands.iter().any(|command| command.token == token)
     }
 
-    /// Takes what a client has said.
+    /// Handles a client's messages.
     pub fn hear_client(&mut self, token: Token, reactor: &mut Reactor, sandbox: &Option<Launched>) {
         let Some(index) = self.index_of(token) else {
             return;
@@ -114,7 +114,7 @@ impl Inside {
         }
     }
 
-    /// A client's connection was idle for too long.
+    /// Closes a client's connection that was idle for too long.
     pub fn idle(&mut self, token: Token, reactor: &mut Reactor, sandbox: &Option<Launched>) {
         let Some(index) = self.index_of(token) else {
             return;
@@ -127,7 +127,7 @@ impl Inside {
         let _ = tell(sandbox, &ToInit::HangUp { id });
     }
 
-    /// A command runs: its client gets the streams. One whose client has left meanwhile is hung up.
+    /// Passes the streams of a started command to its client, or hangs it up if the client has left.
     pub fn started(
         &mut self,
         id: u32,
@@ -153,7 +153,7 @@ impl Inside {
         }
     }
 
-    /// A command has stopped.
+    /// Handles that a command has stopped.
     pub fn stopped(&mut self, id: u32, sandbox: &Option<Launched>) {
         let Some(command) = self.find(id) else {
             return;
@@ -164,17 +164,17 @@ impl Inside {
         }
     }
 
-    /// A command could not be started.
+    /// Tells a client that its command could not be started.
     pub fn failed(&mut self, id: u32, message: String, reactor: &mut Reactor) {
         self.tell_last(id, &Frame::Error(Refusal::new(message)), reactor);
     }
 
-    /// A command has ended.
+    /// Tells a client that its command has ended.
     pub fn exited(&mut self, id: u32, ended: Ended, reactor: &mut Reactor) {
         self.tell_last(id, &Frame::Exit(ended), reactor);
     }
 
-    /// The dyno is over, and the kernel has killed whatever else was in it.
+    /// Tells all clients that their commands were killed with the dyno.
     pub fn end(&mut self) {
         for command in &mut self.commands {
             let _ = command

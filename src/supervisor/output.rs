@@ -1,8 +1,8 @@
-//! Output of a dyno that no client reads: cut into lines for the log.
+//! Reads a dyno's output that no client reads, and cuts it into log lines.
 //!
 //! Bytes go from the stream into one buffer, and from there as lines into another, which is written when it is full or
-//! the first is empty. Neither grows: a dyno that writes faster than its log can take waits at its pipe. An idle
-//! dyno's are small.
+//! the first is empty. Both are bounded: a dyno that writes faster than its log blocks at its pipe. Those of an idle
+//! dyno are small.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use crate::model::log_line::{Prefix, Source, Splitter};
 use crate::pty;
 use crate::wire::reactor::Reactor;
 
-/// What is read of one stream before the others have their turn, in bytes: all that its pipe can hold.
+/// The most bytes that are read from one stream in a turn: all that its pipe can hold.
 const FULL: usize = 256 * 1024;
 
-/// The same while streams bring little, in bytes.
+/// The most bytes that are read in a turn while there is little output.
 const SMALL: usize = 8 * 1024;
 
 /// How many bytes of lines are written at once. More would have left the processor's cache.
 const BATCH: usize = 256 * 1024;
 
-/// How long there is silence before the buffers are small again.
+/// After how long without output the buffers are made small again.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// The streams of a dyno that its supervisor reads.
@@ -35,7 +35,7 @@ pub struct Output {
     streams: Vec<Stream>,
     buffer: Vec<u8>,
     lines: Vec<u8>,
-    /// Something was read since silence was last asked for.
+    /// Whether there was output since the deadline was last set.
     busy: bool,
     silence: Token,
 }
@@ -48,7 +48,7 @@ struct Stream {
 }
 
 impl Output {
-    /// The output of `process` (`run.1`), of which nothing is read yet.
+    /// The reader of the output of `process` (`run.1`), without streams.
     pub fn of(process: &str, reactor: &mut Reactor) -> Self {
         Self {
             prefix: Prefix::new(Timestamp::UNIX_EPOCH, Source::App, process),
@@ -60,7 +60,7 @@ impl Output {
         }
     }
 
-    /// Reads `streams` from now on. True when there is nothing to read at all.
+    /// Reads `streams` from now on. True if there are none.
     pub fn take(&mut self, streams: impl Iterator<Item = OwnedFd>, reactor: &mut Reactor) -> bool {
         for fd in streams {
             let token = reactor.token();
@@ -83,8 +83,7 @@ impl Output {
         self.streams.iter().any(|stream| stream.token == token)
     }
 
-    /// Reads one stream that may be readable; `write` gets whole log lines. True when this was the last and it
-    /// has ended.
+    /// Reads a stream that may be readable; `write` gets whole log lines. True when the last stream has ended.
     pub fn read(
         &mut self,
         token: Token,
@@ -115,8 +114,8 @@ impl Output {
                 false
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                // A terminal says so, too, while another reader is just leaving it; what there is to read,
-                // or the hang-up, then makes no second event.
+                // A terminal also reports the end while another reader is just closing it; bytes or a hang-up after
+                // that make no second event.
                 if is_ready(&stream.fd) {
                     reactor.again(token);
                 }
@@ -145,7 +144,7 @@ impl Output {
         ended && self.streams.is_empty()
     }
 
-    /// There was as much to read as there was room for.
+    /// Makes the buffers large, after a read that filled them.
     fn grow(&mut self, reactor: &mut Reactor) {
         if self.buffer.len() < FULL {
             self.buffer.resize(FULL, 0);
@@ -154,8 +153,7 @@ impl Output {
         self.busy = true;
     }
 
-    /// The deadline of `token` has passed: gives memory back that was needed for much output, if there is
-    /// silence now.
+    /// Handles the deadline of `token`: makes the buffers small again if there is no output now.
     pub fn deadline(&mut self, token: Token, reactor: &mut Reactor) {
         if token != self.silence {
             return;
@@ -171,7 +169,7 @@ impl Output {
     }
 }
 
-/// Whether a read would not wait, at this moment.
+/// Whether a read would return at once.
 fn is_ready(fd: &OwnedFd) -> bool {
     let mut sources = [PollFd::new(fd, PollFlags::IN)];
     rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -1,7 +1,7 @@
 //! The port of a web dyno: whether a socket of the dyno's own listens on it.
 //!
-//! A program tells nobody that it listens, so it is looked for, often at first, then less. Whose a socket is can only be
-//! seen from inside: init is asked.
+//! A program does not announce that it listens, so the supervisor looks, often at first, then less often. Which process
+//! has the socket can only be seen from inside, so init is asked.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use mio::Token;
 use crate::kernel::listener::{Listener, Listeners};
 use crate::wire::reactor::Reactor;
 
-/// How many addresses are named.
+/// How many addresses the boot time-out's message names at most.
 const MOST_SHOWN: usize = 5;
 
-/// Between two looks: at first, and at most.
+/// The first and the longest pause between two looks.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
-/// See the [module](self).
+/// The port of a web dyno: see the [module](self).
 #[derive(Debug)]
 pub struct Port {
     number: u16,
     token: Token,
     listeners: Option<Listeners>,
     pause: Duration,
-    /// What was found last, and init has not said whose it is.
+    /// The socket that was found last, about which init has not answered yet.
     asked: Option<Listener>,
-    /// The dyno's own.
+    /// The dyno's own socket.
     listener: Option<Listener>,
 }
 
 impl Port {
-    /// Of this number, which nobody looks at yet.
+    /// The port with this number, not watched yet.
     pub fn new(number: u16, reactor: &mut Reactor) -> Self {
         Self {
             number,
@@ -43,33 +43,33 @@ impl Port {
         }
     }
 
-    /// The token of its deadlines, at which [`look`](Self::look) is to be called.
+    /// The token of the deadlines at which [`look`](Self::look) is to be called.
     pub fn token(&self) -> Token {
         self.token
     }
 
-    /// The socket that listens on it, if that is the dyno's.
+    /// The socket that listens on the port, if it is the dyno's.
     pub fn listener(&self) -> Option<Listener> {
         self.listener
     }
 
-    /// Looks from now on, until the dyno's own socket is found.
+    /// Begins to look for the dyno's own socket.
     pub fn watch(&mut self, reactor: &mut Reactor) {
         self.listeners.get_or_insert_with(Listeners::open);
         self.pause = PAUSES.0;
         self.look_later(reactor);
     }
 
-    /// Looks no more.
+    /// Stops looking.
     pub fn leave(&mut self, reactor: &mut Reactor) {
         self.listeners = None;
         reactor.cancel_deadline(self.token);
     }
 
-    /// The inode of a socket of which init is to say whether it is the dyno's.
+    /// Looks at the port; returns the inode of a socket about which init is to be asked.
     pub fn look(&mut self, reactor: &mut Reactor) -> Option<u64> {
         let listeners = self.listeners.as_ref()?;
-        // An error is like nobody listening: the boot time-out will tell.
+        // After an error, the port counts as free, and the boot time-out ends the wait.
         self.asked = listeners.on_port(self.number).ok().flatten();
         if self.asked.is_none() {
             self.listener = None;
@@ -78,7 +78,7 @@ impl Port {
         self.asked.map(|listener| listener.inode)
     }
 
-    /// Takes init's answer. True if the dyno listens.
+    /// Takes init's answer; true if the dyno listens on its port.
     pub fn answered(&mut self, inode: u64, ours: bool, reactor: &mut Reactor) -> bool {
         let asked = self.asked.take_if(|asked| asked.inode == inode);
         if asked.is_none() {
@@ -92,8 +92,7 @@ impl Port {
         self.listener.is_some()
     }
 
-    /// Where the dyno listens, in words, if these are its sockets and none of them is where it should: what a boot time-out
-    /// is about.
+    /// The text about where the dyno listens instead, given the addresses of its sockets, for the message of a boot time-out.
     pub fn elsewhere(&self, own: &[SocketAddr]) -> String {
         let number = self.number;
         let list = |addresses: &[&SocketAddr]| {

@@ -1,4 +1,4 @@
-//! One client on one dyno: the connection it came on, until either side is gone.
+//! The connection of one client to one dyno.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,18 +8,18 @@ use rustix::io::Errno;
 use crate::kernel::unix_socket;
 use crate::wire::frame::{ACTIVE, CONTINUE, Frame, INTERRUPT, PROTOCOL, STOP_TYPED, closed_stream};
 
-/// What a client may have said since it was last heard, in bytes. Ours says a few in all; whoever says more would keep
-/// the supervisor from everything else.
+/// The most bytes that a client may send between two reads. dyno's own client sends a few in all; more would keep the
+/// supervisor from everything else.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
-/// See the [module](self).
+/// The connection of one client to one dyno.
 #[derive(Debug)]
 pub struct Session {
     connection: OwnedFd,
 }
 
 impl Session {
-    /// Answers the upgrade request that the server has read on `connection`.
+    /// Answers the upgrade request that the server has read from `connection`.
     pub fn begin(connection: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&connection, true)?;
         let mut session = Self { connection };
@@ -35,8 +35,8 @@ impl Session {
         &self.connection
     }
 
-    /// Sends a frame and the descriptors that belong to it. All frames of a session together are
-    /// shorter than a socket's buffer: one that would block has a client that is no client.
+    /// Sends a frame with its descriptors. All frames of a session together are shorter than a socket's buffer, so a
+    /// send that would block is an error of the client.
     pub fn tell(&mut self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.send(&frame.encode(), fds)
     }
@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// What the client has said since.
+    /// Reads what the client has sent since the last call.
     pub fn hear(&mut self) -> News {
         let mut news = News::default();
         let mut buffer = [0u8; 4096];
@@ -81,20 +81,20 @@ impl Session {
     }
 }
 
-/// See [`Session::hear`].
+/// What a client has sent: see [`Session::hear`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Output streams that it does not read any more.
+    /// Output streams that the client no longer reads.
     pub closed: Vec<usize>,
-    /// Bytes went through since it said so last.
+    /// Bytes went through since the client's last report.
     pub active: bool,
-    /// It wants the command interrupted.
+    /// The command is to be interrupted.
     pub interrupt: bool,
-    /// The command, which has stopped, is to go on.
+    /// The stopped command is to be continued.
     pub go_on: bool,
-    /// What stops programs was typed.
+    /// Ctrl-Z was typed.
     pub stop_typed: bool,
-    /// It has left.
+    /// The client has closed the connection.
     pub gone: bool,
 }
 

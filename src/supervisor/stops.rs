@@ -1,34 +1,34 @@
-//! A command on a terminal that has stopped, as programs do that have a Ctrl-Z of their own.
+//! What is done when a command on a terminal stops, as programs do that handle Ctrl-Z.
 //!
-//! Its process group is an orphaned one: no shell in the dyno could make it go on. If its client has a shell of its own, the
-//! client is told, stops too, and says when both go on. Else the command goes on at once. One between pipes stays stopped:
-//! that was asked for by a signal, and another one ends it.
+//! Its process group is orphaned: no shell in the dyno could continue it. If its client runs under a shell, the client
+//! is told, stops too, and says when both are continued. Otherwise the command is continued at once. A command with
+//! pipes stays stopped: a signal stopped it, and another one can continue it.
 
 use super::session::{News, Session};
 use crate::wire::control::{Streams, ToInit};
 use crate::wire::frame::Frame;
 
-/// See the [module](self).
+/// The state of one command: see the [module](self).
 #[derive(Debug)]
 pub struct Stops {
-    /// The client wants to be told.
+    /// Whether the client wants to be told.
     told: bool,
-    /// It was, and has not said anything since.
+    /// Whether the client was told, and has not answered yet.
     waits: bool,
 }
 
 impl Stops {
-    /// Of a command whose client wants to be `told`, or does not know of stops.
+    /// The state for a command whose client wants to be `told`, or not.
     pub fn new(told: bool) -> Self {
         Self { told, waits: false }
     }
 
-    /// Whether the client is told.
+    /// Whether the client is told about stops.
     pub fn are_told(&self) -> bool {
         self.told
     }
 
-    /// Command `id` has stopped. What init is to do, if its client is not there to decide.
+    /// Handles that command `id` has stopped. Returns a message for init if the client does not decide.
     pub fn stopped(
         &mut self,
         id: u32,
@@ -43,7 +43,7 @@ impl Stops {
         (!self.waits).then_some(ToInit::Continue { id })
     }
 
-    /// The client of command `id` has said something, or has left. What init is to do.
+    /// Handles what the client of command `id` has sent. Returns messages for init.
     pub fn hear(&mut self, id: u32, news: &News) -> impl Iterator<Item = ToInit> + use<> {
         if news.go_on || news.gone {
             self.waits = false;
