@@ -1,8 +1,8 @@
 //! An app: its record, and the rules for its name.
 //!
-//! A name follows Heroku's rule, because it is what people type and, later, a host name of the
-//! router. This module turns any text into such a name and offers others when one is taken; whether
-//! one *is* taken, the store knows. Called by the command line, the API and the store.
+//! A name follows Heroku's rule, since people type it and the router uses it as a host name. This module turns any text
+//! into such a name and offers others when one is taken; the store knows whether a name is taken. Called by the command
+//! line, the API and the store.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub const MAX_PATH_BYTES: usize = 4095;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppName(String);
 
-/// An app as the store has it.
+/// An app, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct App {
     /// A uuid; stays when the name changes.
@@ -37,15 +37,15 @@ pub struct App {
     pub updated_at: Timestamp,
     /// When its newest release was made.
     pub released_at: Timestamp,
-    /// Bytes of the current release's slug, compressed; none before the first deploy.
+    /// Bytes of the current release's slug, compressed; None before the first deploy.
     pub slug_size: Option<u64>,
     /// The folder that was last linked to it, as a canonical path.
     pub folder: Option<String>,
-    /// Whether it is closed to visitors.
+    /// Whether it is in maintenance mode.
     pub maintenance: bool,
 }
 
-/// A folder of the user's, as it was found: what links it to an app.
+/// A folder of the user, identified so that it can be linked to an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {
     /// Its canonical path.
@@ -57,10 +57,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Checks what somebody says that a folder is.
+    /// Checks a folder that comes in a request.
     ///
     /// # Errors
-    /// When the path is not absolute, or longer than the kernel takes.
+    /// When the path is not absolute, or longer than [`MAX_PATH_BYTES`].
     pub fn check(&self) -> Result<(), UserError> {
         let (path, length) = (&self.path, self.path.len());
         if length > MAX_PATH_BYTES {
@@ -75,20 +75,20 @@ impl Folder {
     }
 }
 
-/// A folder's tie to its app.
+/// The link of a folder to an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The app.
     pub app: App,
-    /// The canonical path of the linked folder, which may be above the one asked about.
+    /// The canonical path of the linked folder, which may be above the folder in question.
     pub path: String,
-    /// When the tree in the app's newest deploy from this folder was read; none before one. The end of time where dynos
-    /// see the folder itself, which is never out of date.
+    /// When the app's newest deploy from this folder was packed; None before the first. The greatest time where dynos
+    /// use the folder itself, so that it is never out of date.
     pub packed_at: Option<Timestamp>,
 }
 
 impl AppName {
-    /// Takes `name` as it is.
+    /// Checks `name`, and takes it unchanged.
     ///
     /// # Errors
     /// When it breaks the rule; the hint offers the nearest legal name.
@@ -104,10 +104,10 @@ impl AppName {
         )))
     }
 
-    /// The legal name nearest to that of a folder: `My App_2` gives `my-app-2`.
+    /// The valid name nearest to that of a folder: `My App_2` gives `my-app-2`.
     ///
-    /// Every run of other characters becomes one `-`. What does not begin with a letter gets `app-`
-    /// in front, what is too short `-app` behind; nothing usable at all gives `app`.
+    /// Every run of other characters becomes one `-`. A name that does not begin with a letter gets `app-` in front,
+    /// one that is too short `-app` at its end; without any usable character it is `app`.
     pub fn from_folder(folder: &str) -> Self {
         let mut name = String::with_capacity(folder.len());
         for character in folder.chars() {
@@ -129,14 +129,14 @@ impl AppName {
         Self(cut(&name, MAX_NAME_BYTES).to_owned())
     }
 
-    /// This name with something behind it, cut so that both fit. `suffix` is of what names are made of.
+    /// This name with `suffix` appended, cut so that both fit. `suffix` has only characters of names.
     #[must_use]
     pub fn with_suffix(&self, suffix: &str) -> Self {
         let name = cut(&self.0, MAX_NAME_BYTES.saturating_sub(suffix.len()));
         Self(format!("{name}{suffix}"))
     }
 
-    /// This name, then `name-2`, `name-3` and so on, each legal: for when one is taken.
+    /// This name, then `name-2`, `name-3` and so on, each valid: for when one is taken.
     pub fn candidates(&self) -> impl Iterator<Item = Self> + use<> {
         let name = self.0.clone();
         (1u64..).map(move |number| {
@@ -151,7 +151,7 @@ impl AppName {
         })
     }
 
-    /// A name nobody had to think of, in the manner of Heroku's: `silent-meadow-48213`.
+    /// A generated name like Heroku's: `silent-meadow-48213`.
     pub fn random(random: u64) -> Self {
         let pick = |words: &[&'static str], bits: u64| words[bits as usize % words.len()];
         let number = (random >> 32) % 90_000 + 10_000;

@@ -1,26 +1,25 @@
-//! The text of a dyno's command: from the words of `dyno run` to what a shell is given.
+//! The text of a dyno's command: from the words of `dyno run` to the text for the shell.
 //!
-//! Heroku joins several words with blanks and lets the dyno's shell take them apart again, so that
-//! `run echo 'a  b'` prints `a b`. Here one word is shell text, as there, and several arrive as they
-//! were typed: each is quoted if the shell would otherwise change it. Words like `FOO=1` before the
-//! command still assign.
+//! Heroku joins several words with blanks and lets the dyno's shell split them again, so that `run echo 'a  b'` prints
+//! `a b`. Here one word is shell text, as on Heroku, and several arrive as they were typed: each is quoted if the shell
+//! would otherwise change it. Words like `FOO=1` before the command still assign.
 //!
-//! A process type is replaced only as the very first word, as on Heroku. So `FOO=1 worker` does not
-//! find `worker`: the definition may be any shell text (`cd x && y`), to which an assignment in front
-//! would mean something else. `-e FOO=1` is the way.
+//! A process type is replaced only as the very first word, as on Heroku. So `FOO=1 worker` does not find `worker`: the
+//! definition may be any shell text (`cd x && y`), in which an assignment in front would have another meaning. `-e
+//! FOO=1` sets the variable.
 //!
-//! `join` and `split_env` are the client's, `check` and `resolve` the server's.
+//! The client calls `join` and `split_env`, the server `check` and `resolve`.
 
 use crate::error::UserError;
 use crate::model::config_var;
 use crate::model::release::ProcessTypes;
 
 /// The longest command in bytes, process type replaced. Linux takes 128 KiB for one argument
-/// (`MAX_ARG_STRLEN`), its final NUL included; some of that is left for what surrounds the command.
+/// (`MAX_ARG_STRLEN`), its final NUL included; the rest is for the text around the command.
 pub const MAX_COMMAND_BYTES: usize = 120 * 1024;
 
-/// Makes shell text of the words of a command: a single one is such text already, of several each
-/// arrives unchanged, in bash and in any POSIX shell.
+/// Makes shell text of the words of a command. A single word is shell text already; several arrive unchanged in the
+/// command, in bash and in any POSIX shell.
 pub fn join<S: AsRef<str>>(words: &[S]) -> String {
     if let [text] = words {
         return text.as_ref().to_owned();
@@ -57,8 +56,7 @@ pub fn quote(value: &str) -> String {
     text
 }
 
-/// Replaces the first word of `command`, if it is a process type, by that type's definition; what
-/// follows the word stays as it is.
+/// Replaces the first word of `command`, if it is a process type, by that type's command; the rest stays unchanged.
 pub fn resolve(command: &str, types: &ProcessTypes) -> String {
     let command = command.trim_start();
     let end = command.find(char::is_whitespace).unwrap_or(command.len());
@@ -69,10 +67,10 @@ pub fn resolve(command: &str, types: &ProcessTypes) -> String {
     )
 }
 
-/// Checks a command, as given and once more with its process type replaced.
+/// Checks a command; to be called with the given one and again after [`resolve`].
 ///
 /// # Errors
-/// When it is blank, or cannot be handed to a shell.
+/// When it is blank, too long, or has a NUL.
 pub fn check(command: &str) -> Result<(), UserError> {
     if command.trim().is_empty() {
         return Err(UserError::new("there is no command to run").hint("try `dyno run bash`"));
@@ -122,11 +120,11 @@ pub fn split_env(argument: &str) -> Result<Vec<(String, String)>, UserError> {
     Ok(vars)
 }
 
-/// What a line begins with that tells Heroku's CLI the status of its command, which follows.
+/// The beginning of the line that tells Heroku's CLI the exit status of its command.
 pub const STATUS_MARKER: &str = "\u{ffff} heroku-command-exit-status: ";
 
-/// The command without what Heroku's CLI adds to it so that the shell prints such a line (`run -x`); none, if it does not
-/// ask for one. A shell that leaves early would never get there, so whoever runs the command says it instead.
+/// The command without the text that Heroku's CLI appends so that the shell prints its status (`run -x`); None if it
+/// has none. A shell that exits early would not print it, so the bridge sends it instead.
 pub fn without_status_request(command: &str) -> Option<&str> {
     let before = command
         .trim_end()
@@ -147,8 +145,8 @@ fn push_quoted(text: &mut String, word: &str, plain: bool) {
     }
 }
 
-/// Whether no shell changes `word`. Only what is known to be harmless everywhere counts: bytes above
-/// ASCII may be blanks in some locale, and `~` is expanded after a `:` or `=` too.
+/// Whether no shell changes `word`. Only characters that are safe everywhere count: bytes above ASCII may be blanks in
+/// some locale, and `~` is expanded after a `:` or `=`, too.
 fn is_plain(word: &str) -> bool {
     !word.is_empty()
         && word
@@ -156,8 +154,8 @@ fn is_plain(word: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-+./:,@%=".contains(&byte))
 }
 
-/// Whether an otherwise harmless word means something in the place of the command: an assignment of
-/// bash's own (`A+=1`), or a reserved word. `time` is left as one, for there may be no other.
+/// Whether a plain word is special in the place of the command: an assignment as only bash has it (`A+=1`), or a
+/// reserved word. `time` stays a reserved word, since there may be no program of that name.
 fn is_special_as_command(word: &str) -> bool {
     const RESERVED: [&str; 16] = [
         "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function", "if",

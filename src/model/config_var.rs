@@ -1,10 +1,9 @@
 //! Config vars: the rules for their names, values and number.
 //!
-//! Heroku's rule for a name is `^\w+$`. Ours is what a shell can export, which is that without a
-//! leading digit and in ASCII: any other name would be accepted and then be out of the app's reach.
-//! Three names are not for config: `DYNO`, `PORT` and `DYNO_ID` differ from dyno to dyno, and a
-//! value fixed for all of them breaks an app in ways that are hard to see. Heroku accepts them and
-//! lets the app break. A single one-off may still be given a port with `-e PORT=…`.
+//! Heroku's rule for a name is `^\w+$`. dyno takes the names that a shell can export, which is the rule in ASCII and
+//! without a leading digit: an app could not read any other. Three names are not for config: `DYNO`, `PORT` and
+//! `DYNO_ID` differ from dyno to dyno, and a value fixed for all of them breaks an app in ways that are hard to see.
+//! Heroku accepts them and lets the app break. A single one-off may still be given a port with `-e PORT=…`.
 //!
 //! Called by the command line, the API and the store.
 
@@ -15,7 +14,7 @@ use crate::error::UserError;
 /// The whole config of an app: names and values.
 pub type Config = BTreeMap<String, String>;
 
-/// A change of config: a value sets, none removes.
+/// A change of config: a value sets a variable, None removes it.
 pub type ConfigChange = BTreeMap<String, Option<String>>;
 
 /// The longest name in bytes.
@@ -24,7 +23,7 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// All names and values of one app together, in bytes (Heroku's 64 kB).
 pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
 
-/// What dyno itself gives to each dyno, so that no app can have it as config.
+/// Variables that each dyno gets from the server, so that they cannot be config vars.
 const PER_DYNO: [&str; 3] = ["DYNO", "DYNO_ID", "PORT"];
 
 /// Whether a shell can export a variable of this name.
@@ -39,7 +38,7 @@ pub fn is_name(name: &str) -> bool {
 /// Checks the name of a variable in the environment of one dyno (`-e`).
 ///
 /// # Errors
-/// When no shell could export it, or when it tells which dyno it is.
+/// When a shell cannot export it, or it is one that identifies the dyno.
 pub fn check_env_name(name: &str) -> Result<(), UserError> {
     check_name(name)?;
     if name == "DYNO" || name == "DYNO_ID" {
@@ -53,8 +52,7 @@ pub fn check_env_name(name: &str) -> Result<(), UserError> {
 /// Applies `change` to `config`.
 ///
 /// # Errors
-/// When a name, a value or the sum of all breaks a bound. Removing is possible under any name, so
-/// that nothing is ever stuck.
+/// When a name, a value or the sum of all breaks a bound. Any name can be removed.
 pub fn apply(config: &Config, change: &ConfigChange) -> Result<Config, UserError> {
     let mut changed = config.clone();
     for (name, value) in change {
@@ -80,7 +78,7 @@ pub fn apply(config: &Config, change: &ConfigChange) -> Result<Config, UserError
 /// Checks the variables given to one dyno (`-e`, or `env` in a request).
 ///
 /// # Errors
-/// As for config, but a port may be given.
+/// As for config, but `PORT` is allowed.
 pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), UserError> {
     for (name, value) in env {
         check_env_name(name)?;

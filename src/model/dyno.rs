@@ -1,6 +1,6 @@
-//! A dyno: its name, its states and its record.
+//! A dyno: its name, its states and its isolation.
 //!
-//! Called by everyone who has to do with one: command line, API, store, server and supervisor.
+//! Called by command line, API, store, server and supervisor.
 
 pub mod env;
 pub mod life;
@@ -33,12 +33,12 @@ pub const WEB: &str = "web";
 pub struct DynoName {
     /// A process type, or `run` for a one-off.
     pub process_type: String,
-    /// From 1.
+    /// The number, from 1.
     pub number: u32,
 }
 
 impl DynoName {
-    /// Whether it is one of those that get requests.
+    /// Whether it is a web dyno, which gets requests.
     pub fn is_web(&self) -> bool {
         self.process_type == WEB
     }
@@ -75,7 +75,7 @@ impl FromStr for DynoName {
     }
 }
 
-/// Where a dyno is in its life; the words are Heroku's.
+/// The state of a dyno; the words are Heroku's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DynoState {
@@ -83,18 +83,18 @@ pub enum DynoState {
     Starting,
     /// Its command runs; a web dyno listens.
     Up,
-    /// Asleep until a request comes.
+    /// Asleep until a request comes; not used here.
     Idle,
-    /// Its command ended though it should not have, or the dyno was lost.
+    /// Its command ended although it should run, or the dyno was lost.
     Crashed,
-    /// Not wanted at present.
+    /// Stopped, because the formation does not want it.
     Down,
     /// A one-off whose command ended.
     Complete,
 }
 
 impl DynoState {
-    /// The word of the API, the log and the store.
+    /// The word for this state in the API, the log and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -106,7 +106,7 @@ impl DynoState {
         }
     }
 
-    /// The state of this word.
+    /// The state with this word.
     pub fn parse(word: &str) -> Option<Self> {
         [
             Self::Starting,
@@ -127,7 +127,7 @@ impl fmt::Display for DynoState {
     }
 }
 
-/// How a dyno is kept apart from others and from the host.
+/// How a dyno is isolated from other dynos and from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Isolation {

@@ -1,7 +1,7 @@
-//! The formation: how many dynos of each process type an app shall have, and of which size.
+//! The formation: how many dynos of each process type an app is to have, and of which size.
 //!
-//! What a new release and what `ps:scale` make of it, and the words in which people write it down; dynos are
-//! made to follow it elsewhere. Called by the store, the API and the command line.
+//! How a new release and `ps:scale` change it, and its text form. `scheduler` makes dynos follow it. Called by the
+//! store, the API and the command line.
 
 mod scale;
 mod turns;
@@ -17,7 +17,7 @@ pub use scale::{Refusal, Update, scaled};
 pub use turns::{Turn, turns};
 pub use words::{Resize, parse_amount, parse_resize, parse_scale, words};
 
-/// What is wanted of one process type.
+/// Quantity and size that are wanted of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The process type.
@@ -28,23 +28,23 @@ pub struct Wanted {
     pub size: String,
 }
 
-/// One process type of a formation as the store has it.
+/// One process type of a formation, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// A uuid.
     pub id: String,
-    /// What is wanted.
+    /// Its quantity and size.
     pub wanted: Wanted,
-    /// What the current release runs for it.
+    /// Its command in the current release.
     pub command: String,
-    /// When the process type came.
+    /// When the process type was first released.
     pub created_at: Timestamp,
     /// When its quantity or size last changed.
     pub updated_at: Timestamp,
 }
 
-/// Whether a process type may have dynos of a formation. The others are those of one-offs, whose names are never used
-/// twice as `web.1` is: `run`, and Heroku's `release`, which runs once for each release.
+/// Whether a process type can be scaled. `run` and Heroku's `release` cannot: they are one-off dynos, whose names are
+/// never reused as `web.1` is.
 pub fn is_scalable(process_type: &str) -> bool {
     process_type != ONE_OFF && process_type != scale::RELEASE
 }
@@ -58,9 +58,9 @@ impl Entry {
 
 /// The formation after a release with these process types.
 ///
-/// As on Heroku: what is known keeps its quantity and size; what is gone leaves; what is new starts
-/// at none, except that the first release that somebody asked for gets one `web`. `before` has what earlier releases had,
-/// too: a process type that was gone and is back, as by a rollback, is scaled as it was.
+/// As on Heroku: a known process type keeps its quantity and size; one that is gone leaves; a new one starts at 0,
+/// except that the first deploy gets one `web`. `before` has the types of earlier releases, too: one that is back, as
+/// by a rollback, is scaled as it was.
 pub fn after_release(before: &[Wanted], types: &ProcessTypes, first_deploy: bool) -> Vec<Wanted> {
     types
         .iter()

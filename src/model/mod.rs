@@ -1,7 +1,7 @@
-//! Values and rules: what an app, a release, a formation, a dyno and its life are, and what follows from what.
+//! Values and rules: what an app, a release, a formation, a dyno and its life are, and how they change.
 //!
-//! Nothing in here reads a file, a clock or a socket: time is passed in, and what to do is returned. So every rule of the
-//! platform can be tested by itself, and is. `tests/suite/layers.rs` holds the wall.
+//! Nothing in here reads a file, a clock or a socket: time is passed in, and what to do is returned. So every rule of
+//! the platform can be tested by itself. `tests/suite/layers.rs` enforces this.
 
 pub mod app;
 pub mod command_line;

@@ -1,9 +1,9 @@
 //! The Procfile: which process types an app has and the command of each.
 //!
-//! Read once, when an app is deployed; the process types then belong to the release and the file in
-//! the slug is not looked at again (facts, section 9). Lines are read as foreman reads them: name,
-//! colon, blanks, rest of the line. Where foreman passes over a line it does not understand, we say
-//! which one, because a mistyped `web` is otherwise noticed only when nothing listens.
+//! Read once, when an app is deployed; the process types then belong to the release and the file in the slug is not
+//! looked at again (facts, section 9). Lines are read as foreman reads them: name, colon, blanks, rest of the line.
+//! Where foreman skips a line that it does not understand, this is an error that names the line, because a mistyped
+//! `web` would be noticed only when no dyno listens.
 //!
 //! Pure: the caller reads the file. Called by deploys in the CLI and by the server.
 
@@ -40,10 +40,10 @@ pub fn is_process_type_name(name: &str) -> bool {
 /// Reads a Procfile into its process types, in the order of the file.
 ///
 /// Blank lines and lines whose first visible character is `#` are allowed, CRLF counts as LF, a
-/// byte order mark is dropped. A file without process types is fine.
+/// byte order mark is dropped. A file without process types is valid.
 ///
 /// # Errors
-/// The first line that is none of these, a second definition of a name, or a bound that is passed.
+/// The first line that is not valid, a second definition of a name, or a bound that is passed.
 pub fn parse(text: &[u8]) -> Result<Vec<ProcessType>, ProcfileError> {
     if text.len() > MAX_BYTES {
         return Err(ProcfileError::TooLarge);
@@ -101,7 +101,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<ProcessType>, ProcfileError> {
 pub enum ProcfileError {
     /// A line that is neither a process type, a comment nor blank.
     BadLine {
-        /// Which line.
+        /// The line's number.
         number: usize,
         /// Its beginning, made printable.
         line: String,
@@ -129,15 +129,15 @@ pub enum ProcfileError {
 /// What is wrong with one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// No colon in it.
+    /// It has no colon.
     NoColon,
-    /// What stands before the colon is no name.
+    /// The text before the colon is no valid name.
     BadName,
-    /// Nothing but blanks after the colon.
+    /// There is no command after the colon.
     NoCommand,
-    /// Bytes that are not UTF-8.
+    /// It is not UTF-8.
     NotUtf8,
-    /// A NUL byte, which no command line can carry.
+    /// It has a NUL byte, which no command line can contain.
     Nul,
 }
 

@@ -1,10 +1,10 @@
 //! Releases and slugs: their records, version numbers and descriptions.
 //!
-//! A release is a slug together with a config, numbered per app without gaps. This module has the
-//! words for it; the store makes them. Called by the command line, the API and the store.
+//! A release is a slug together with a config, numbered per app without gaps. Called by the command line, the API and
+//! the store.
 //!
-//! Version 1 is Heroku's `Initial release`. Heroku's version 2, `Enable Logplex`, switches on a
-//! service that every app here has from the start, so there is none and a first deploy is v2.
+//! Version 1 is Heroku's `Initial release`. Heroku's version 2, `Enable Logplex`, does not exist here, since every app
+//! has a log from the start; so the first deploy is v2.
 
 pub mod build;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Version {
 impl FromStr for Version {
     type Err = UserError;
 
-    /// Takes `v3` and `3`.
+    /// Parses `v3` or `3`.
     fn from_str(text: &str) -> Result<Self, UserError> {
         let digits = text.strip_prefix(['v', 'V']).unwrap_or(text);
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -46,25 +46,25 @@ impl FromStr for Version {
     }
 }
 
-/// The process type that runs before a release counts (Heroku's).
+/// The process type that runs before a release becomes the current one (Heroku's).
 pub const RELEASE_PHASE: &str = "release";
 
-/// How far a release has come; the words are Heroku's.
+/// The status of a release; the words are Heroku's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseStatus {
     /// Its release phase is running.
     Pending,
-    /// It is, or was, what runs.
+    /// It is, or was, the current release.
     Succeeded,
-    /// Its release phase failed; what ran before still runs.
+    /// Its release phase failed; the release before stays current.
     Failed,
-    /// It is too old to go back to.
+    /// It is too old for a rollback.
     Expired,
 }
 
 impl ReleaseStatus {
-    /// The word of the API and of the store.
+    /// The word for this status in the API and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -74,7 +74,7 @@ impl ReleaseStatus {
         }
     }
 
-    /// The status of this word.
+    /// The status with this word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Pending, Self::Succeeded, Self::Failed, Self::Expired]
             .into_iter()
@@ -87,13 +87,13 @@ impl ReleaseStatus {
 pub enum Change<'a> {
     /// The first release of every app: no slug, no config.
     Initial,
-    /// Another slug, named by its commit or else its digest.
+    /// A new slug, named by its commit or else its digest.
     Deploy(&'a str),
-    /// Config vars set and removed, by name.
+    /// A change of config vars, by name.
     Config {
-        /// New or with another value.
+        /// Variables that are new or have a new value.
         set: &'a [&'a str],
-        /// No longer there.
+        /// Variables that were removed.
         removed: &'a [&'a str],
     },
     /// Slug and config of an earlier release.
@@ -130,7 +130,7 @@ impl fmt::Display for Change<'_> {
 pub struct ProcessTypes(Vec<(String, String)>);
 
 impl ProcessTypes {
-    /// None.
+    /// No process types.
     pub fn new() -> Self {
         Self::default()
     }
@@ -142,7 +142,7 @@ impl ProcessTypes {
             .map(|(_, command)| command)
     }
 
-    /// Gives `process_type` a command: a new one comes last, a known one keeps its place.
+    /// Sets the command of `process_type`: a new type comes last, a known one keeps its place.
     pub fn insert(&mut self, process_type: impl Into<String>, command: impl Into<String>) {
         let (name, command) = (process_type.into(), command.into());
         match self.0.iter_mut().find(|(known, _)| *known == name) {
@@ -151,14 +151,14 @@ impl ProcessTypes {
         }
     }
 
-    /// Name and command of each, in order.
+    /// The name and command of each, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, command)| (name.as_str(), command.as_str()))
     }
 
-    /// How many there are.
+    /// The number of process types.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -209,33 +209,33 @@ impl<'de> Deserialize<'de> for ProcessTypes {
     }
 }
 
-/// How many folders the toolchains of a release may have.
+/// The most folders of a release's toolchains.
 pub const MAX_TOOLCHAIN_FOLDERS: usize = 64;
 
-/// Toolchains of the deploying user that a release needs beside the stack: they lie under a home,
-/// which a dyno does not see otherwise.
+/// Toolchains of the user who deploys that a release needs beside the stack: they are in the user's home folder, which
+/// a dyno does not see otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchains {
     /// Folders for the front of `PATH`, absolute, in order.
     #[serde(default)]
     pub path: Vec<String>,
-    /// Folders to mount, absolute; they hold those of `path` and what their programs need.
+    /// Folders to mount, absolute; they contain those of `path` and what their programs need.
     #[serde(default)]
     pub folders: Vec<String>,
     /// Variables that the toolchains need.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The folder that the slug was packed from, if something in the slug, as a virtual environment, has that path in it:
+    /// The folder that the slug was packed from, if files in the slug, as of a virtual environment, contain that path:
     /// dynos see `/app` there, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
 }
 
 impl Toolchains {
-    /// Checks what somebody says that toolchains are.
+    /// Checks toolchains that come in a request.
     ///
     /// # Errors
-    /// When there are more than [`MAX_TOOLCHAIN_FOLDERS`], or one is no absolute path, or a variable is none.
+    /// When there are more than [`MAX_TOOLCHAIN_FOLDERS`], or one is no absolute path, or a variable's name is not valid.
     pub fn check(&self) -> Result<(), UserError> {
         let most = self.path.len().max(self.folders.len());
         if most > MAX_TOOLCHAIN_FOLDERS {
@@ -258,37 +258,37 @@ impl Toolchains {
         config_var::check_env(&self.env)
     }
 
-    /// Whether there is none.
+    /// Whether there are no toolchains.
     pub fn is_empty(&self) -> bool {
         self.path.is_empty() && self.folders.is_empty() && self.env.is_empty() && self.app.is_none()
     }
 }
 
-/// A slug as the store has it: the packed app, known before and after its tarball arrives.
+/// A slug, as stored: the packed app, with or without its tarball.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slug {
     /// A uuid.
     pub id: String,
-    /// SHA-256 of the tarball, 64 lower-case hexadecimal digits. Before the upload it is what the
-    /// client said it would be, if it said.
+    /// SHA-256 of the tarball, 64 lower-case hexadecimal digits. Before the upload, the digest that the client
+    /// announced, if any.
     pub digest: Option<String>,
-    /// Bytes of the tarball, once it is there.
+    /// Bytes of the tarball, once it was uploaded.
     pub size: Option<u64>,
-    /// Whether the tarball is there.
+    /// Whether the tarball was uploaded.
     pub uploaded: bool,
-    /// What the Procfile names.
+    /// The process types of the Procfile.
     pub process_types: ProcessTypes,
-    /// The commit it was made from.
+    /// The commit that it was made from.
     pub commit: Option<String>,
-    /// That commit's first line, or what the deployer says.
+    /// The first line of that commit's message, or what the client gave.
     pub commit_description: Option<String>,
-    /// When it was announced.
+    /// When it was created, before the upload.
     pub created_at: Timestamp,
-    /// When its tarball arrived, or it was announced.
+    /// When its tarball arrived, or else when it was created.
     pub updated_at: Timestamp,
 }
 
-/// A release as the store has it. Its config is asked for apart, as most callers have no use for it.
+/// A release, as stored. Its config is read separately, as most callers do not need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     /// A uuid.
@@ -299,21 +299,21 @@ pub struct Release {
     pub app_name: AppName,
     /// Its number within the app.
     pub version: Version,
-    /// How far it has come.
+    /// Its status.
     pub status: ReleaseStatus,
-    /// Whether it is the newest that succeeded: what runs.
+    /// Whether it is the newest that succeeded, which the app runs.
     pub current: bool,
-    /// What it changes, in Heroku's words.
+    /// Its description, in Heroku's words.
     pub description: String,
-    /// Who made it: an e-mail address, or what stands for one.
+    /// The user who made it: an e-mail address, or a name in its place.
     pub user: String,
-    /// The uuid of its slug; none before the first deploy.
+    /// The uuid of its slug; None before the first deploy.
     pub slug_id: Option<String>,
     /// The digest of its slug.
     pub digest: Option<String>,
     /// The process types of its slug.
     pub process_types: ProcessTypes,
-    /// What its deployer's toolchains are.
+    /// The toolchains of the user who deployed.
     pub toolchains: Toolchains,
     /// When it was made.
     pub created_at: Timestamp,
@@ -322,18 +322,18 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether a rollback can go to it: as on Heroku, it succeeded once and has something to run.
+    /// Whether a rollback to it is possible: as on Heroku, it succeeded and has a slug.
     pub fn eligible_for_rollback(&self) -> bool {
         self.status == ReleaseStatus::Succeeded && self.slug_id.is_some()
     }
 }
 
-/// A release as it counts for how many are kept.
+/// The facts about a release that decide whether it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// Its number within the app.
     pub version: Version,
-    /// How far it has come.
+    /// Its status.
     pub status: ReleaseStatus,
     /// Whether it has a slug.
     pub has_slug: bool,
@@ -341,9 +341,9 @@ pub struct Kept {
     pub runs: bool,
 }
 
-/// Which releases are too old to keep, the oldest first: of `releases`, the newest first, those beyond the newest
-/// `keep`. What runs stays, whatever its age, and so do what a rollback would go to, and a release whose phase has not
-/// ended.
+/// The releases that are too old to keep, the oldest first: of `releases`, given newest first, those beyond the newest
+/// `keep`. Kept at any age are a release with live dynos, the current one, the one that a rollback would take, and one
+/// whose release phase has not ended.
 pub fn expired(releases: &[Kept], keep: u32) -> Vec<Version> {
     let succeeded = |release: &&Kept| release.status == ReleaseStatus::Succeeded;
     let current = releases.iter().find(succeeded).map(|it| it.version);

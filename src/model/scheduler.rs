@@ -1,10 +1,9 @@
-//! What is to be done so that an app's formation is what was asked for: which dynos start, which are retired, and when
-//! to look again.
+//! Decides what to do so that an app's dynos follow its formation: which dynos to start, which to retire, and when to
+//! look again.
 //!
-//! Pure: [`plan`] compares what is wanted with what is there, at a time it is given. It remembers nothing, so a server
-//! that was killed at any moment goes on by looking again. The server performs what comes out
-//! (`server/formations.rs`); one-off dynos are none of its business but for the room that they take. Figures are those of
-//! the Heroku Dev Center ("Dyno Restarts", "Dyno Crash Restart Policy").
+//! Pure: [`plan`] compares what is wanted with the present dynos, at a given time. It has no memory, so a server that
+//! was killed at any moment goes on by calling it again. The server performs the plan; one-off dynos matter only for
+//! the limit on dynos. Figures are those of the Heroku Dev Center ("Dyno Restarts", "Dyno Crash Restart Policy").
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,45 +15,44 @@ use crate::model::formation::Wanted;
 /// Time since 1970.
 pub type Moment = Duration;
 
-/// How often what crashes is tried again.
+/// The pauses before a crashed dyno is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackOff {
-    /// From the second crash in a row to the next try; the first is tried again at once.
+    /// From the second crash in a row to the restart; after the first crash, the dyno is restarted at once.
     pub second: Duration,
-    /// From the third crash in a row to the next try. Each later wait is twice as long.
+    /// From the third crash in a row to the restart. Each later pause is twice as long.
     pub third: Duration,
-    /// The longest wait.
+    /// The longest pause.
     pub longest: Duration,
-    /// A dyno that lived for so long has recovered: its crash is the first again.
+    /// If a dyno lived for this long, its crash counts as the first again.
     pub recovery: Duration,
 }
 
-/// From a crash that does not count to the next try: at first and at most; each wait is twice the one before.
+/// From a crash that does not count to the restart: the first and the longest pause; each is twice the one before.
 const BESIDE_OTHERS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
-/// What else a crashed dyno waits for, whatever the time.
+/// The end of other dynos that a crashed dyno waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaited {
-    /// The end of the dyno whose place it took.
+    /// The end of the dyno of its name that it replaced.
     Predecessor,
-    /// The end of every dyno of its type that was told to end.
+    /// The end of all retired dynos of its type.
     Others,
 }
 
-/// Which dynos of its type that had been told to end were there while a dyno lived.
+/// Whether retired dynos of its type were still alive while a dyno lived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
-    /// None: it has crashed by itself.
+    /// None: the crash counts.
     Nobody,
     /// Some, which have ended by now.
     Ended,
-    /// Some, which are still there.
+    /// Some, which are still alive.
     Alive(Awaited),
 }
 
 impl Beside {
-    /// What a dyno of this name lived beside: names of others of its type that had been told to end, and whether each has
-    /// ended.
+    /// Decides from the names of the retired dynos of its type that lived beside a dyno, and whether each has ended by now.
     pub fn of(name: &DynoName, others: &[(DynoName, bool)]) -> Self {
         let mut alive = others.iter().filter(|(_, ended)| !ended).peekable();
         match (others.is_empty(), alive.peek().is_none()) {
@@ -68,25 +66,25 @@ impl Beside {
     }
 }
 
-/// The crashes in a row of one name.
+/// The crashes in a row of the dynos with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crashes {
-    /// How many count.
+    /// How many of them count.
     pub count: u32,
-    /// When it is tried again, at the latest.
+    /// When the dyno is restarted, at the latest.
     pub again_at: Moment,
-    /// Whose end has it tried again before.
+    /// The dynos at whose end it is restarted earlier.
     pub awaits: Option<Awaited>,
-    /// How many after the last that counts do not.
+    /// How many crashes after the last that counts do not count.
     uncounted: u32,
 }
 
 impl Crashes {
-    /// After a crash at `now` of a dyno that lived for so long, beside others or not.
+    /// The crashes after one more, at `now`, of a dyno that lived for `lived`, beside retired dynos or not.
     ///
-    /// What two dynos cannot both have, a fixed port or a lock, is free when those that were told to end have ended. So a
-    /// crash beside them does not count, and is tried again then; and now and then before, since they may give back
-    /// what it needs long before they end. That is no loop without a pause: each of the others ends once.
+    /// What two dynos cannot have at once, such as a fixed port or a lock, is free when the retired ones have ended. So
+    /// a crash beside them does not count, and the dyno is restarted when they have ended, and now and then before,
+    /// since they may free it earlier. That is bounded: each retired dyno ends once.
     pub fn after(
         before: Option<Self>,
         beside: Beside,
@@ -122,7 +120,7 @@ impl Crashes {
         }
     }
 
-    /// Whether it is tried again now, while those of the names in `leaving` have been told to end.
+    /// Whether the dyno is to be restarted now, while retired dynos with the names in `leaving` are alive.
     pub fn is_due(&self, name: &DynoName, leaving: &[DynoName], now: Moment) -> bool {
         if self.again_at <= now {
             return true;
@@ -136,7 +134,7 @@ impl Crashes {
     }
 }
 
-/// From the crash of this number to the next try.
+/// The pause after the crash with this number.
 fn wait(count: u32, back_off: &BackOff) -> Duration {
     match count {
         0 | 1 => Duration::ZERO,
@@ -151,7 +149,7 @@ fn wait(count: u32, back_off: &BackOff) -> Duration {
     }
 }
 
-/// A dyno of the formation that is starting or up. One that was retired is none of these.
+/// A dyno of the formation that is starting or up, and not retired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
     /// Its id.
@@ -162,31 +160,31 @@ pub struct Present {
     pub release: String,
     /// Its size, by name.
     pub size: String,
-    /// When another is to take its place.
+    /// When it is to be replaced by a new one.
     pub cycle_at: Moment,
 }
 
-/// One app as it is.
+/// The present state of one app.
 #[derive(Debug)]
 pub struct Situation<'a> {
-    /// What is wanted.
+    /// Its formation.
     pub wanted: &'a [Wanted],
-    /// The id of the release that is to run.
+    /// The id of its current release.
     pub release: &'a str,
-    /// What is there.
+    /// Its dynos of the formation.
     pub present: &'a [Present],
-    /// The names of those that were told to end and have not ended yet.
+    /// The names of retired dynos that have not ended yet.
     pub leaving: &'a [DynoName],
-    /// What has crashed, and when it is tried again.
+    /// The names of crashed dynos, and when each is restarted.
     pub crashes: &'a HashMap<DynoName, Crashes>,
-    /// How many dynos more the app may have alive than are there.
+    /// How many more live dynos the app may have.
     pub room: u32,
 }
 
-/// Something to be done.
+/// A change that the server performs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Have this dyno end.
+    /// Retire this dyno.
     Retire {
         /// The dyno's id.
         id: String,
@@ -202,22 +200,22 @@ pub enum Change {
     },
 }
 
-/// See [`plan`].
+/// The result of [`plan`].
 #[must_use]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What is to be done now, in order.
+    /// The changes to perform now, in order.
     pub changes: Vec<Change>,
-    /// When to look again, if nothing happens before.
+    /// When to call [`plan`] again, if no event comes before.
     pub look_at: Option<Moment>,
-    /// Something is wanted for which there is no room.
+    /// Whether the limit on dynos keeps the formation from being complete.
     pub short: bool,
 }
 
-/// What makes the formation what is wanted.
+/// The changes that make an app's dynos follow its formation.
 ///
-/// Where one dyno takes another's place, the other is retired in the same plan: its name is free at once, since a
-/// retired dyno may still answer requests while its successor starts.
+/// A dyno that is replaced is retired in the same plan, before its successor starts: its name is free at once, while it
+/// may still answer requests.
 pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
     let mut plan = Plan::default();
     let mut room = situation.room;
@@ -232,7 +230,7 @@ pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
         match of_type.and_then(|places| places.get_mut(index)) {
             None => plan.retire(dyno, StopReason::ScaledDown, &mut room),
             Some(place) => {
-                // Two of one name can only come of a state that was changed by hand: the newer stays.
+                // Two dynos of one name are possible only if the state was changed by hand: the newer one stays.
                 if let Some(older) = place.replace(dyno) {
                     plan.retire(older, StopReason::Restarted, &mut room);
                 }

@@ -1,7 +1,7 @@
-//! Every limit and time that a person may want to change: its name, unit, default, bounds and meaning, in one table.
+//! The settings: every limit and time that a user can change, with its name, unit, default, bounds and meaning, in one table.
 //!
-//! A setting is `name` in `config.toml` and `DYNO_NAME` in the environment, which goes before the file. Whoever needs
-//! one is handed the value; nothing else reads file or environment for it. Most are read by the server when it starts.
+//! A setting is `name` in `config.toml` and `DYNO_NAME` in the environment, which goes before the file. Code that needs
+//! one gets the value passed in; nothing else reads file or environment. The server reads most of them when it starts.
 
 mod file;
 mod networks;
@@ -29,10 +29,10 @@ const HOUR: Duration = seconds(3600);
 const DAY: Duration = seconds(24 * 3600);
 const YEAR: Duration = seconds(365 * 24 * 3600);
 
-/// Where the API listens over TCP unless somebody knows better.
+/// The default address of the API over TCP.
 pub const API_ADDRESS: SocketAddr = loopback(5001);
 
-/// The same of the rendezvous.
+/// The default address of the rendezvous.
 pub const RENDEZVOUS_ADDRESS: SocketAddr = loopback(5000);
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -49,7 +49,7 @@ const fn count(usual: u32, bounds: RangeInclusive<u32>) -> Count {
     Count { usual, bounds }
 }
 
-/// Makes the typed struct and the table of one list. Of a setting's comment, the first line is what people are shown.
+/// Makes the typed struct and the table from one list. The first line of a setting's comment is what users are shown.
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty, $reader:ident, $rule:expr;)+) => {
         /// The settings of one process.
@@ -195,20 +195,20 @@ settings! {
     idle_linger: Duration, Server, time(seconds(300), Duration::ZERO, YEAR);
 }
 
-/// The networks of a value of `trusted_proxies`, for tests of those who use them.
+/// The networks of a value of `trusted_proxies`, for tests.
 #[cfg(test)]
 pub fn networks_for_tests(text: &str) -> Vec<Network> {
     Networks { most: 64 }.parse(text).unwrap()
 }
 
-/// How dynos are kept apart from each other and from the host.
+/// The setting `isolation`: how dynos are isolated from each other and from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// The strongest that the host allows.
     Auto,
-    /// Namespaces, or no dyno at all.
+    /// Namespaces; the server does not start if the host does not allow them.
     Namespaces,
-    /// A folder of its own for each, and nothing more.
+    /// A folder of its own for each dyno, and nothing more.
     Tempdir,
 }
 
@@ -220,7 +220,7 @@ pub struct Setting {
     /// Its name in `config.toml`.
     pub name: &'static str,
     about: &'static str,
-    /// Who reads it.
+    /// Which part of the program reads it.
     pub reader: Reader,
     set: fn(&mut Settings, &str) -> bool,
     show: fn(&Settings) -> String,
@@ -238,27 +238,27 @@ pub enum Reader {
 }
 
 impl Setting {
-    /// The setting of this name.
+    /// The setting with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TABLE.iter().find(|setting| setting.name == name)
     }
 
-    /// Its variable in the environment.
+    /// The name of its environment variable.
     pub fn variable(&self) -> String {
         format!("DYNO_{}", self.name.to_ascii_uppercase())
     }
 
-    /// What it means, in a sentence.
+    /// Its meaning, in a sentence.
     pub fn about(&self) -> &'static str {
         self.about.trim()
     }
 
-    /// The lowest and the highest, or every value there is: `1 to 9`.
+    /// The lowest and the highest value, or all possible values: `1 to 9`.
     pub fn bounds(&self) -> String {
         (self.bounds)()
     }
 
-    /// What it takes, with the bounds: `a number from 1 to 9`.
+    /// The valid values in words, with the bounds: `a number from 1 to 9`.
     pub fn takes(&self) -> String {
         (self.takes)()
     }
@@ -268,16 +268,16 @@ impl Setting {
         self.value(&Settings::default())
     }
 
-    /// Its value, with the unit, as it may be written in file and environment.
+    /// Its value with the unit, as it can be written in file and environment.
     pub fn value(&self, settings: &Settings) -> String {
         (self.show)(settings)
     }
 }
 
-/// Where a value comes from; the later goes before the earlier.
+/// Where a value comes from; a later source goes before an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The program.
+    /// The program's default.
     Default,
     /// `config.toml`.
     File,
@@ -288,7 +288,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Its name for people and in the API.
+    /// Its name in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Default => "default",
@@ -299,23 +299,23 @@ impl Source {
     }
 }
 
-/// Settings, and where each comes from.
+/// Settings, with the source of each.
 #[derive(Debug, Clone)]
 pub struct Sourced {
-    /// The values.
+    /// The values of all settings.
     pub settings: Settings,
-    /// In the order of the table.
+    /// The sources, in the order of the table.
     sources: Vec<Source>,
 }
 
 /// A setting with its value.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// Which one.
+    /// The setting.
     pub setting: &'static Setting,
     /// Its value, with the unit.
     pub value: String,
-    /// Where that comes from.
+    /// The source of the value.
     pub source: Source,
 }
 
@@ -326,10 +326,10 @@ impl std::fmt::Debug for Setting {
 }
 
 impl Sourced {
-    /// The defaults, changed by what `file` says, changed by the variables that `env` knows.
+    /// The defaults, overridden by those in `file`, overridden by the variables that `env` returns.
     ///
     /// # Errors
-    /// When one makes no sense; the message names file and line or the variable, the value, and what it takes.
+    /// When a value is not valid; the message names file and line or the variable, the value, and the valid values.
     pub fn read(
         file: Option<&ConfigFile>,
         env: impl Fn(&str) -> Option<String>,
@@ -359,10 +359,10 @@ impl Sourced {
         Ok(Self { settings, sources })
     }
 
-    /// Takes the value of the option `--NAME`, which goes before everything else.
+    /// Sets a value from the option `--NAME`, which goes before all other sources.
     ///
     /// # Errors
-    /// When it makes no sense, as for [`read`](Self::read).
+    /// When it is not valid, as for [`read`](Self::read).
     pub fn set_option(&mut self, name: &str, text: &str) -> Result<(), UserError> {
         let rows = TABLE.iter().zip(&mut self.sources);
         for (setting, source) in rows.filter(|(setting, _)| setting.name == name) {
@@ -376,7 +376,7 @@ impl Sourced {
         Ok(())
     }
 
-    /// Every setting.
+    /// All settings with their values.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         TABLE
             .iter()
@@ -389,7 +389,7 @@ impl Sourced {
     }
 }
 
-/// How much of a value that makes no sense is shown, in characters.
+/// How many characters of an invalid value are shown.
 const SHOWN: usize = 60;
 
 fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
@@ -397,8 +397,8 @@ fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
         .hint(format!("it takes {}", setting.takes()))
 }
 
-/// Variables whose names begin like a setting's and that are none: what commands and tests read beside settings, and what
-/// programs in dynos are given, here and on Heroku.
+/// Variables with a setting's prefix that are no settings: those that commands and tests read, and those that dynos
+/// get, here and on Heroku.
 const OTHER_VARIABLES: &[&str] = &[
     "DYNO_HOME",
     "DYNO_APP",
@@ -411,7 +411,7 @@ const OTHER_VARIABLES: &[&str] = &[
     "DYNO_PUSH_FROM_AFAR",
 ];
 
-/// What to say of variables of the environment that look like settings and are none.
+/// Warnings about environment variables that look like settings and are none.
 pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
     let of_tests = ["DYNO_TEST_", "DYNO_SOAK_", "DYNO_PLACES_"];
     let unknown = variables.filter(|variable| {
@@ -437,7 +437,7 @@ pub fn misspelt<'a>(variables: impl Iterator<Item = &'a str>) -> Vec<String> {
     told.collect()
 }
 
-/// The setting that somebody may have meant: the one with the fewest letters to change, if they are few.
+/// The setting whose name is nearest to a mistyped one, if it is near enough.
 pub fn nearest(name: &str) -> Option<&'static Setting> {
     const FEW: usize = 3;
     if name.len() > 64 {

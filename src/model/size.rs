@@ -1,8 +1,7 @@
 //! Dyno sizes: Heroku's table, past names included.
 //!
-//! What a size *means* on this host (memory, CPU share, number of processes) is enforced elsewhere;
-//! here are the figures, and the way from what a person types to a row. Called by the command line,
-//! the API and the store.
+//! A size is a label: dyno does not limit memory or CPU by it (docs/limits.md), only how many one-off dynos of it an
+//! app may have. Called by the command line, the API and the store.
 
 use crate::error::{UserError, shown};
 
@@ -23,9 +22,9 @@ pub struct Size {
     pub dedicated: bool,
     /// Heroku's measure of computing power, where it gives a range the lower end.
     pub compute: u32,
-    /// Processes and threads together, in any state.
+    /// The most processes and threads together, in any state.
     pub process_limit: u32,
-    /// How many one-off dynos of this size an app may have at once, where that is fewer than of others of its kind.
+    /// The most one-off dynos of this size in an app, if Heroku allows fewer than of other sizes of its kind.
     pub fewer_one_offs: Option<u32>,
     /// Whether Heroku sells it in private spaces only.
     pub private_space_only: bool,
@@ -75,7 +74,7 @@ impl Size {
         }
     }
 
-    /// The size of this name, in any case: `standard-2x` finds `Standard-2X`.
+    /// The size with this name, ignoring case: `standard-2x` finds `Standard-2X`.
     ///
     /// # Errors
     /// When there is none; the hint lists them.
@@ -102,8 +101,7 @@ impl Size {
     }
 }
 
-/// Every size. Where Heroku's documents leave a figure open, it is that of the nearest size: the
-/// the process limit of PX.
+/// Every size. Where Heroku's documents do not give a figure, it is the nearest size's: so is the process limit of PX.
 pub static ALL: [Size; 26] = [
     Size::shared("1X", 512, 1, 1),
     Size::shared("2X", 1024, 2, 4),

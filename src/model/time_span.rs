@@ -1,19 +1,19 @@
-//! Lengths of time as people write and read them: `90`, `30s`, `10m`, `24h`, `7d`, `1h30m`.
+//! Time spans as people write and read them: `90`, `30s`, `10m`, `24h`, `7d`, `1h30m`.
 
 use std::time::Duration;
 
 use crate::error::UserError;
 
-/// The units, with their seconds, longest first.
+/// The units, with their lengths in seconds, longest first.
 const UNITS: [(char, f64); 4] = [('d', 86_400.0), ('h', 3_600.0), ('m', 60.0), ('s', 1.0)];
 
-/// The longest that anybody can mean: a thousand years.
+/// The longest time span: a thousand years, in seconds.
 const LONGEST: f64 = 1_000.0 * 366.0 * 86_400.0;
 
-/// Reads one. A number without a unit is seconds.
+/// Parses a time span. A number without a unit is seconds.
 ///
 /// # Errors
-/// When it is no length of time, or more than a thousand years.
+/// When it is no time span, or more than a thousand years.
 pub fn parse(text: &str) -> Result<Duration, UserError> {
     seconds(text)
         .filter(|seconds| (0.0..=LONGEST).contains(seconds))
@@ -24,10 +24,10 @@ pub fn parse(text: &str) -> Result<Duration, UserError> {
         })
 }
 
-/// Writes one as [`parse`] reads it, in the largest unit that it is a whole number of: `90s`, `10m`, `24h`, `7d`.
+/// Formats a time span for [`parse`], in the largest unit of which it is a multiple: `90s`, `10m`, `24h`, `7d`.
 pub fn exact(time: Duration) -> String {
     let seconds = time.as_secs();
-    // "24h" says more than "1d".
+    // "24h" is clearer than "1d".
     let fits = |(unit, size): &&(char, f64)| {
         seconds.is_multiple_of(*size as u64)
             && seconds >= *size as u64
@@ -49,7 +49,7 @@ fn seconds(text: &str) -> Option<f64> {
     while !rest.is_empty() {
         let end = rest.find(|c: char| c.is_ascii_alphabetic())?;
         let unit = rest[end..].chars().next()?;
-        // Each unit once, the longer ones first: `1m1h` is a slip of the finger.
+        // Each unit once, the longer ones first: `1m1h` is a typing error.
         let (_, of_unit) = units.find(|(known, _)| *known == unit)?;
         total += number(&rest[..end])? * of_unit;
         rest = &rest[end + 1..];
@@ -57,8 +57,8 @@ fn seconds(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(total)
 }
 
-/// The length as people write it, in the two greatest units that it has some of: `0s`, `59s`, `1m30s`, `2h`, `7d1h`. What is
-/// left is dropped; below a second that is not next to nothing, it is `0.2s`.
+/// Formats a time span in its two largest units: `0s`, `59s`, `1m30s`, `2h`, `7d1h`. The rest is dropped; below a
+/// second there are tenths: `0.2s`.
 pub fn rough(time: Duration) -> String {
     if (Duration::from_millis(50)..Duration::from_secs(1)).contains(&time) {
         return format!("{:.1}s", time.as_secs_f64());
@@ -77,7 +77,7 @@ pub fn rough(time: Duration) -> String {
     text
 }
 
-/// Digits, with a point perhaps; none of the other things that are numbers to Rust (`inf`, `1e9`, `-1`).
+/// Digits, which may have a point; not Rust's other numbers (`inf`, `1e9`, `-1`).
 fn number(text: &str) -> Option<f64> {
     let plain = text
         .bytes()

@@ -1,7 +1,7 @@
-//! Tokens: what lets a client use the API from elsewhere than the Unix socket.
+//! Tokens, by which clients use the API over TCP.
 //!
-//! A token is 256 random bits. Only its hash is kept, so nobody can read it out of the state; since it is random, no
-//! salt and no slow hash is needed. It is shown once, to whoever asked for it.
+//! A token is 256 random bits. Only its hash is stored, so it cannot be read out of the state; since it is random, it
+//! needs no salt and no slow hash. It is shown once, to the user who creates it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,37 +12,37 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What every token begins with, so that people and secret scanners know one when they see it.
+/// The beginning of every token, by which people and secret scanners recognise one.
 const PREFIX: &str = "dyno_";
 
-/// The longest credential that is looked at, in bytes.
+/// The longest credential that is checked, in bytes.
 const LONGEST: usize = 512;
 
-/// What is known of a token.
+/// A token, as stored: without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     /// A uuid.
     pub id: String,
-    /// What it is for, in its maker's words.
+    /// What it is for, as its creator described it.
     pub description: String,
-    /// Of what it is.
+    /// The hash of its text.
     pub hash: TokenHash,
     /// When it was made.
     pub created_at: Timestamp,
-    /// From when on it is no good.
+    /// When it expires; None: never.
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub used_at: Option<Timestamp>,
 }
 
 impl Token {
-    /// Whether it is still good.
+    /// Whether it is still valid.
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires| now < expires)
     }
 }
 
-/// A token in clear text. Does not show itself in debug output.
+/// A token in clear text. Debug output does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -52,12 +52,12 @@ impl Secret {
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
     }
 
-    /// As it is to be shown to whoever asked for it.
+    /// The token as text, to be shown to its creator.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// The hash that is stored.
     pub fn hash(&self) -> TokenHash {
         TokenHash::of(&self.0)
     }
@@ -74,7 +74,7 @@ impl fmt::Debug for Secret {
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// Of a credential that somebody shows.
+    /// The hash of a client's credential.
     pub fn of(credential: &str) -> Self {
         Self(Sha256::digest(credential).into())
     }
@@ -92,7 +92,7 @@ impl From<[u8; 32]> for TokenHash {
 }
 
 impl PartialEq for TokenHash {
-    /// Takes as long whether they are alike or not.
+    /// Compares in constant time.
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -100,7 +100,7 @@ impl PartialEq for TokenHash {
 
 impl Eq for TokenHash {}
 
-/// The token that an `Authorization` field has: `Bearer TOKEN`, or `Basic` with the token as the password and any
+/// The token in an `Authorization` header field: `Bearer TOKEN`, or `Basic` with the token as the password and any
 /// user name, as `curl -u :TOKEN` and git send it.
 pub fn credential(authorization: &str) -> Option<Cow<'_, str>> {
     let (scheme, rest) = authorization.trim().split_once(' ')?;

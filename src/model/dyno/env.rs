@@ -1,4 +1,4 @@
-//! The environment of a dyno's command and the way it is started: what comes from whom, and who wins.
+//! The environment of a dyno's command, its sources and their order, and the shell arguments that start it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,18 +13,18 @@ pub const PROMPT: &str = r"\[\033[01;34m\]\w\[\033[00m\] \[\033[01;32m\]$ \[\033
 /// The search path before toolchains and profile scripts, Heroku's.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Where a dyno is to its own processes.
+/// The paths of a dyno, as its own processes see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// Behind walls, where all paths are Heroku's.
+    /// In namespaces: all paths are Heroku's.
     Walls,
-    /// In a folder among those of the host.
+    /// In a folder of the host.
     Folder {
         /// The app's folder.
         app: String,
         /// The folder for temporary files.
         temporary: String,
-        /// The dyno's id, which its processes are told from others by.
+        /// The dyno's id, by which its processes are found.
         id: String,
     },
 }
@@ -32,12 +32,12 @@ pub enum Place {
 /// The variable whose value is the id of a dyno in a folder.
 pub const MARK: &str = "DYNO_ID";
 
-/// Everything that has a say.
+/// The sources of a command's environment.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
     /// The dyno's name.
     pub name: &'a DynoName,
-    /// Where it is.
+    /// Its paths.
     pub place: &'a Place,
     /// Its port.
     pub port: u16,
@@ -47,18 +47,18 @@ pub struct Sources<'a> {
     pub dot_env: &'a BTreeMap<String, String>,
     /// The release's config vars.
     pub config: &'a Config,
-    /// What the request gives (`-e`, `TERM`).
+    /// The variables of the request (`-e`, `TERM`).
     pub request: &'a BTreeMap<String, String>,
 }
 
 /// The environment: platform defaults, then `.env`, then config vars, then the request's; profile scripts may change it
-/// once more. `DYNO`, and the mark of a dyno in a folder, are nobody's to change.
+/// after that. `DYNO`, and the mark of a dyno in a folder, cannot be overridden.
 pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     let app = match sources.place {
         Place::Walls => "/app",
         Place::Folder { app, .. } => app,
     };
-    // What lies in the app is where the app is.
+    // Toolchain folders inside the app follow the app's folder.
     let at = |folder: &String| match folder.strip_prefix("/app") {
         Some(inside) if inside.is_empty() || inside.starts_with('/') => format!("{app}{inside}"),
         _ => folder.clone(),
@@ -71,11 +71,11 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         ("PWD", app),
         ("PATH", &path),
         ("PS1", PROMPT),
-        // Not Heroku's; without it no editor shows more than ASCII.
+        // Not on Heroku; without it editors show only ASCII.
         ("LANG", "C.UTF-8"),
-        // As Heroku's buildpack has it; without it, what a program prints is in the log 8 KiB later, or never.
+        // As Heroku's buildpack has it; without it, Python's output reaches the log 8 KiB late, or never.
         ("PYTHONUNBUFFERED", "1"),
-        // As on Heroku, whatever the host has; a config var may say another.
+        // As on Heroku, whatever the host's time zone; a config var may override it.
         ("TZ", "UTC"),
         ("PORT", &sources.port.to_string()),
     ];
@@ -85,7 +85,7 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         .collect();
     if let Place::Folder { temporary, .. } = sources.place {
         env.insert("TMPDIR".to_owned(), temporary.clone());
-        // Behind walls `/etc/passwd` says so. Here the host's may know no user of the dyno's number.
+        // In namespaces, `/etc/passwd` names the user. The host's may have no user with the dyno's uid.
         env.extend(["USER", "LOGNAME"].map(|name| (name.to_owned(), "dyno".to_owned())));
     }
     for layer in [
@@ -111,19 +111,19 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
     env
 }
 
-/// What bash does before each prompt in a folder. Distributions have it begin with a prompt of their own, which names
-/// the host; behind walls that is covered, here it is changed back.
+/// The `PROMPT_COMMAND` of a dyno in a folder. The distribution's bashrc sets a prompt with the host's name; in
+/// namespaces that file is covered, here the prompt is set back.
 fn prompt_back(prompt: &str) -> String {
     let quoted = prompt.replace('\'', r"'\''");
     format!(r"case $PS1 in *\\h*) PS1='{quoted}';; esac")
 }
 
 /// Sources the app's profile scripts as Heroku does (`.profile.d` in glob order, then `.profile`),
-/// then becomes the shell of the command. One that fails does not stop the start.
+/// then becomes the shell of the command. A script that fails does not stop the start.
 const WITH_PROFILE: &str = r#"for script in "$2"/.profile.d/*.sh "$2"/.profile; do [ -r "$script" ] && . "$script"; done; exec "$0" -c -- "$1""#;
 
-/// The arguments of `shell` that run `command` in the app whose unpacked slug is `tree`, and whose folder is `app` to the
-/// dyno. Without profile scripts there is no second shell.
+/// The arguments of `shell` that run `command` in the app whose unpacked slug is `tree`, and whose folder is `app`
+/// inside the dyno. Without profile scripts there is no second shell.
 pub fn shell_arguments(shell: &Path, command: &str, tree: &Path, app: &Path) -> Vec<String> {
     let profile = [".profile.d", ".profile"]
         .iter()
@@ -141,7 +141,7 @@ pub fn shell_arguments(shell: &Path, command: &str, tree: &Path, app: &Path) -> 
     }
 }
 
-/// The command in such arguments, and whether profile scripts come before it.
+/// The command in arguments made by [`shell_arguments`], and whether profile scripts run before it.
 pub fn command_of(arguments: &[String]) -> Option<(&str, bool)> {
     match arguments {
         [_, dashes, command] if dashes == "--" => Some((command, false)),

@@ -1,32 +1,32 @@
-//! How many dynos an app may have alive at once. (Heroku Dev Center, "Limits")
+//! How many live dynos an app may have (Heroku Dev Center, "Limits").
 
 use std::fmt;
 
 use crate::model::settings::Settings;
 use crate::model::size::Size;
 
-/// See the [module](self); each at least 1.
+/// How many live dynos an app may have; each number is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Of all kinds.
+    /// Dynos of all kinds.
     pub dynos: u32,
-    /// One-offs of one size.
+    /// One-off dynos of one size.
     pub one_offs: u32,
-    /// The same for sizes that Heroku gives a machine of their own.
+    /// One-off dynos of one size that Heroku gives a machine of its own.
     pub large_one_offs: u32,
 }
 
-/// The limit that one dyno more would break.
+/// The limit that one more dyno would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
-    /// So many dynos.
+    /// This many dynos of all kinds.
     Dynos(u32),
-    /// So many one-offs of this size.
+    /// This many one-off dynos of this size.
     OneOffs(&'static Size, u32),
 }
 
 impl Limits {
-    /// Those of these settings.
+    /// The limits in these settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
             dynos: settings.max_dynos,
@@ -35,7 +35,8 @@ impl Limits {
         }
     }
 
-    /// Whether there may be one more one-off of `size`, when so many dynos are `alive`, `of_size` of them of that size.
+    /// Whether one more one-off dyno of `size` is allowed, when `alive` dynos are alive, `of_size` of them one-offs of
+    /// that size.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -56,7 +57,7 @@ impl Limits {
 }
 
 impl Reached {
-    /// The setting that moves it; none for what a size has of its own.
+    /// The setting that changes the limit; None for a limit of the size itself.
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Dynos(_) => Some("max_dynos"),
@@ -67,7 +68,7 @@ impl Reached {
     }
 }
 
-/// What the app has: ``50 one-off dynos of size `1X` ``.
+/// The dynos that the app has: ``50 one-off dynos of size `1X` ``.
 impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = |count| if count == 1 { "" } else { "s" };

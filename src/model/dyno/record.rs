@@ -1,4 +1,4 @@
-//! A dyno as the store has it: a mirror of what its supervisor says.
+//! A dyno, as stored, with the state that its supervisor reported.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use super::{DynoName, DynoState};
 use crate::model::app::AppName;
 use crate::model::release::Version;
 
-/// How a dyno is tied to a client.
+/// Whether and how a client attaches to a dyno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attach {
-    /// Not at all; its output goes to the log.
+    /// No client; its output goes to the log.
     Detached,
-    /// By a terminal.
+    /// With a terminal.
     Terminal,
-    /// By three pipes.
+    /// With three pipes.
     Pipes,
 }
 
 impl Attach {
-    /// The word of the store.
+    /// The word for this in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Detached => "detached",
@@ -31,7 +31,7 @@ impl Attach {
         }
     }
 
-    /// The kind of this word.
+    /// The value with this word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Detached, Self::Terminal, Self::Pipes]
             .into_iter()
@@ -43,17 +43,17 @@ impl Attach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// Its command left with this status.
+    /// Its command exited with this status.
     Status(u8),
-    /// A signal of this number ended its command.
+    /// A signal with this number killed its command.
     Signal(u8),
-    /// Nobody knows: the dyno never ran its command, or what watched it is gone.
+    /// Not known: the dyno never ran its command, or its supervisor was lost.
     Unknown,
 }
 
 impl Exit {
-    /// What a shell would report: the status, or 128 + the signal's number. For an end that nobody saw,
-    /// 128, as Heroku has it for a dyno that never ran.
+    /// The code that a shell would report: the status, or 128 + the signal's number. 128 if it is not known, as on
+    /// Heroku for a dyno that never ran.
     pub fn code(self) -> u8 {
         match self {
             Self::Status(status) => status,
@@ -67,9 +67,9 @@ impl Exit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
-    /// Its command did.
+    /// Its command ended.
     Exited,
-    /// Somebody stopped it.
+    /// A user stopped it.
     Stopped,
     /// No client came (R13).
     AttachTimeout,
@@ -77,22 +77,22 @@ pub enum EndReason {
     Disconnected,
     /// It could not be started.
     StartFailed,
-    /// It had lived for as long as any dyno may.
+    /// It reached the lifetime of dynos.
     Cycled,
-    /// It had lived for as long as whoever asked for it wanted.
+    /// It reached the time to live of its request.
     TimeToLive,
-    /// Another took its place.
+    /// It was replaced by a new dyno.
     Restarted,
-    /// The formation had no place for it any more.
+    /// The formation was scaled down.
     ScaledDown,
     /// It did not listen on its port in time (R10).
     BootTimeout,
-    /// Its supervisor is gone.
+    /// Its supervisor ended without a record.
     Lost,
 }
 
 impl EndReason {
-    /// The word of the store; none for the usual end.
+    /// The word for this in the store; None for the usual end.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Exited => None,
@@ -110,18 +110,18 @@ impl EndReason {
     }
 }
 
-/// A supervisor's last word on its dyno, which it also leaves in the dyno's folder.
+/// How a dyno ended, as its supervisor reports it and writes it to the dyno's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
-    /// The last state: complete, or crashed.
+    /// The last state.
     pub state: DynoState,
     /// How the command ended.
     pub exit: Exit,
-    /// Why.
+    /// Why the dyno ended.
     pub reason: EndReason,
-    /// What went wrong, if it could not be started.
+    /// What went wrong, for example when it could not be started.
     pub message: Option<String>,
-    /// When it ended, in microseconds since 1970; unknown of one whose supervisor was lost.
+    /// When it ended, in microseconds since 1970; None if its supervisor was lost.
     #[serde(default)]
     pub at_us: Option<i64>,
 }
@@ -129,27 +129,27 @@ pub struct ExitRecord {
 /// A dyno, alive or ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dyno {
-    /// A uuid, unlike the name never used again.
+    /// A uuid, which, unlike the name, is never reused.
     pub id: String,
     /// The app's uuid.
     pub app_id: String,
     /// The app's name.
     pub app_name: AppName,
-    /// The uuid of the release it runs.
+    /// The uuid of its release.
     pub release_id: String,
     /// That release's number.
     pub release_version: Version,
     /// Its name within the app.
     pub name: DynoName,
-    /// The command as it was given, a process type not replaced.
+    /// The command as the user gave it, without its process type replaced.
     pub command: String,
     /// Its size, by name.
     pub size: String,
-    /// Where it is in its life.
+    /// Its state.
     pub state: DynoState,
-    /// How it is tied to a client.
+    /// Whether and how a client attaches to it.
     pub attach: Attach,
-    /// Whether it is one of the formation's.
+    /// Whether it belongs to the formation.
     pub formation: bool,
     /// When it was asked for.
     pub created_at: Timestamp,
@@ -162,25 +162,25 @@ pub struct Dyno {
 /// The end of a dyno. Displayed in a word or two for people: `complete`, `exit 3`, `SIGKILL`, `stopped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// When.
+    /// When it ended.
     pub at: Timestamp,
-    /// How.
+    /// How the command ended.
     pub exit: Exit,
-    /// Why, where the command's own end is not the reason: `R13`, `stopped`, `lost`.
+    /// Why the dyno ended, if not because its command did: `R13`, `stopped`, `lost`.
     pub reason: Option<String>,
-    /// What went wrong, if it or its command could not be started, or it did not listen on its port.
+    /// What went wrong, if the dyno or its command could not be started, or it did not listen on its port.
     pub message: Option<String>,
 }
 
 impl Ended {
-    /// Whether `reason` is why it ended.
+    /// Whether it ended for this reason.
     pub fn is_for(&self, reason: EndReason) -> bool {
         self.reason.as_deref() == reason.as_str()
     }
 
-    /// Whether a command ended that had been told to, in the way that says nothing new.
+    /// Whether the command's exit only shows that it was told to end.
     fn as_told(&self) -> bool {
-        /// What `Life` notes for a command that was never started.
+        /// The code that `Life` records for a command that was never started.
         const NEVER_STARTED: u8 = 128;
         matches!(
             self.exit,

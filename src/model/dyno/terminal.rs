@@ -1,20 +1,20 @@
-//! What the client of a command with a terminal says of its own, so that the command's begins as that is.
+//! What a client tells about its terminal, so that the command's terminal begins with its settings.
 
 use serde::{Deserialize, Serialize};
 
 /// A client's terminal, beside its size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The settings that the command's is to begin with.
+    /// The settings that the command's terminal is to begin with.
     #[serde(default)]
     pub settings: Option<TerminalSettings>,
-    /// The client wants to hear when the command has stopped, and says when it is to go on.
+    /// Whether the client wants to be told when the command stops, and says when to continue it.
     #[serde(default)]
     pub job_control: bool,
 }
 
-/// The settings of a terminal that another one can take over: what its keys mean and how lines are read and shown. Not how
-/// reads wait (`VMIN`, `VTIME`), nor what only a serial line has. The bits are Linux's.
+/// The settings of a terminal that are copied to another: keys, and how lines are read and shown. Not how reads wait
+/// (`VMIN`, `VTIME`), nor those of serial lines. The bits are Linux's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalSettings {
     /// `c_iflag`.
@@ -23,8 +23,8 @@ pub struct TerminalSettings {
     pub output: u32,
     /// `c_lflag`.
     pub local: u32,
-    /// In the order that `pty` has for them; those of a newer program may be more.
+    /// The special characters, in the order of `pty`; a newer client may send more.
     pub keys: Vec<u8>,
-    /// In bits per second, which some programs still go by.
+    /// The speed in bits per second, which some programs still use.
     pub speed: u32,
 }

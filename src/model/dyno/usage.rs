@@ -1,26 +1,26 @@
-//! How much dyno time was used, and for what. An attached one-off's counts like any other dyno's.
+//! How much dyno time was used, and for what.
 
 use std::time::Duration;
 
 use crate::model::app::AppName;
 
-/// The time of an app's dynos of one process type and size, from when each was asked for to its end.
+/// The time of an app's dynos of one process type and size, each from its request to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// The app's uuid.
     pub app_id: String,
-    /// Its name; that which it had, if it is destroyed.
+    /// Its name; the last one, if it was destroyed.
     pub app_name: AppName,
-    /// Whether the app is there no more.
+    /// Whether the app was destroyed.
     pub destroyed: bool,
     /// The process type, `run` for one-offs as a rule.
     pub process_type: String,
     /// The size, by name.
     pub size: String,
-    /// How many dynos there were, those that are alive among them.
+    /// The number of dynos, with those that are alive.
     pub dynos: u64,
-    /// How many are alive.
+    /// The number of live dynos.
     pub alive: u32,
-    /// All their time, up to now for those that are alive.
+    /// Their time together; for live dynos, up to now.
     pub time: Duration,
 }

@@ -1,4 +1,4 @@
-//! What a change of quantities and sizes makes of a formation.
+//! Applies a change of quantities and sizes to a formation.
 
 use std::fmt;
 
@@ -7,25 +7,24 @@ use crate::error::shown;
 use crate::model::procfile::MAX_NAME;
 use crate::model::size::Size;
 
-/// The most dynos of one process type that can be asked for; how many there may be in all is a setting, `max_dynos`,
-/// which goes up to this.
+/// The most dynos of one process type that can be asked for, and the greatest value of the setting `max_dynos`.
 pub const MAX_QUANTITY: u32 = 10_000;
 
 /// The process type that runs once for each release, in a one-off dyno (Heroku's).
 pub(super) const RELEASE: &str = "release";
 
-/// How many dynos of a process type there shall be.
+/// A new quantity of a process type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// So many: `web=2`.
+    /// This many: `web=2`.
     Exactly(u32),
-    /// So many more than there are: `web+1`.
+    /// This many more than before: `web+1`.
     More(u32),
-    /// So many fewer than there are: `web-1`.
+    /// This many fewer than before: `web-1`.
     Fewer(u32),
 }
 
-/// As the API has it in text: `2`, `+1`, `-1`.
+/// As text in the API: `2`, `+1`, `-1`.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -36,54 +35,54 @@ impl fmt::Display for Amount {
     }
 }
 
-/// What is to become of one process type.
+/// A change of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// The process type, or the id of its entry.
     pub which: String,
-    /// How many; as many as before if not said.
+    /// The new quantity; None: unchanged.
     pub amount: Option<Amount>,
-    /// Their size; as before if not said.
+    /// The new size; None: unchanged.
     pub size: Option<&'static Size>,
 }
 
-/// Why a formation stays as it is.
+/// Why a change of a formation is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The app has no such process type.
     NoType {
-        /// What was asked for.
+        /// The process type that was named.
         named: String,
-        /// Those that it has.
+        /// The app's process types.
         types: Vec<String>,
     },
-    /// One process type is to become two things at once.
+    /// One process type is named twice.
     Twice(String),
-    /// There are not so many to take away.
+    /// There are fewer dynos than are to be removed.
     TooFew {
-        /// Of which process type.
+        /// The process type.
         process_type: String,
-        /// How many there are.
+        /// Its present quantity.
         quantity: u32,
-        /// How many fewer there should be.
+        /// How many were to be removed.
         fewer: u32,
     },
-    /// Dynos of this type are one-offs.
+    /// Dynos of this process type are one-off dynos.
     OneOff(String),
-    /// More in all than an app may have.
+    /// The app would have more dynos than allowed.
     TooMany {
-        /// How many there would be.
+        /// The number it would have.
         wanted: u64,
-        /// How many there may be.
+        /// The number that is allowed.
         limit: u32,
     },
 }
 
-/// What is wanted of each of `entries`, in their order, once all `updates` are done. At most `limit` dynos in all,
-/// unless there were even more before.
+/// The new quantities and sizes of all `entries`, in their order, after all `updates`. At most `limit` dynos in all,
+/// unless there were more before.
 ///
 /// # Errors
-/// The first update that is not possible: then none is done.
+/// The first update that is refused; then none is applied.
 pub fn scaled(entries: &[Entry], updates: &[Update], limit: u32) -> Result<Vec<Wanted>, Refusal> {
     let mut after: Vec<Wanted> = entries.iter().map(|entry| entry.wanted.clone()).collect();
     let mut touched = vec![false; after.len()];
@@ -104,7 +103,7 @@ pub fn scaled(entries: &[Entry], updates: &[Update], limit: u32) -> Result<Vec<W
         }
     }
     let (before, wanted) = (total(entries.iter().map(|it| &it.wanted)), total(&after));
-    // A limit that was lowered is no reason to refuse a step towards it.
+    // After the limit was lowered, a step towards it is allowed.
     match wanted > u64::from(limit) && wanted > before {
         true => Err(Refusal::TooMany { wanted, limit }),
         false => Ok(after),
@@ -133,7 +132,7 @@ fn total<'a>(wanted: impl IntoIterator<Item = &'a Wanted>) -> u64 {
 }
 
 impl Refusal {
-    /// There is no such process type in this formation.
+    /// The refusal for a process type that this formation does not have.
     pub fn no_type(named: &str, entries: &[Entry]) -> Self {
         let mut types: Vec<_> = entries
             .iter()
@@ -146,7 +145,7 @@ impl Refusal {
         }
     }
 
-    /// What to do next, for the app of this name.
+    /// The hint what to do next, for the app with this name.
     pub fn hint(&self, app: &str) -> String {
         match self {
             Self::NoType { types, .. } if types.is_empty() => format!(
@@ -170,7 +169,7 @@ impl Refusal {
     }
 }
 
-/// A sentence about the app: ``no process type `job` ``.
+/// What the app lacks or has, for the message: ``no process type `job` ``.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,25 +1,24 @@
-//! What a release does to the dynos of whole process types: some end, since the release has no such type; some come
-//! back with theirs.
+//! Process types whose dynos end because a release does not have the type any more, or start because it has the type again.
 
 use std::fmt;
 
 use crate::model::release::ProcessTypes;
 
-/// What becomes of the dynos of one process type.
+/// What happens to the dynos of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
-    /// They end: there is nothing that they could run.
+    /// They end: the release has no such process type.
     Ends {
         /// The process type.
         process_type: String,
-        /// How many.
+        /// The number of dynos.
         quantity: u32,
     },
-    /// They come back: a release before had them scaled so.
+    /// They start again, in the quantity that an earlier release had.
     Returns {
         /// The process type.
         process_type: String,
-        /// How many.
+        /// The number of dynos.
         quantity: u32,
     },
 }
@@ -56,8 +55,8 @@ impl fmt::Display for Turn {
     }
 }
 
-/// Compares how many dynos each process type had with how many it has (nothing, if that is not known yet) in a release
-/// with these `types`. Of a first deploy there is nothing to say.
+/// Compares the quantity of each process type `before` with that `after` (empty if not known yet) a release with these
+/// `types`. Returns nothing for a first deploy.
 pub fn turns(before: &[(String, u32)], after: &[(String, u32)], types: &ProcessTypes) -> Vec<Turn> {
     let ends = before
         .iter()

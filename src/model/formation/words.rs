@@ -1,4 +1,4 @@
-//! A formation in words, as `ps:scale` and `ps:type` print and take it: `web=2:Standard-1X worker+1`.
+//! A formation as text, as `ps:scale` and `ps:type` print and parse it: `web=2:Standard-1X worker+1`.
 
 use super::Wanted;
 use super::scale::{Amount, MAX_QUANTITY, Update};
@@ -6,16 +6,16 @@ use crate::error::{UserError, shown};
 use crate::model::procfile::is_process_type_name;
 use crate::model::size::Size;
 
-/// How much of a word that makes no sense is shown.
+/// How many characters of an invalid word are shown.
 const SHOWN: usize = 60;
 
-/// Reads `TYPE=N`, `TYPE+N` and `TYPE-N`, each with `:SIZE` behind it or without. Sizes are found in any case.
+/// Parses `TYPE=N`, `TYPE+N` and `TYPE-N`, each with or without `:SIZE`. Sizes ignore case.
 ///
-/// Where Heroku's client passes over a word that it does not understand, this is an error: a formation that is only
-/// partly what somebody has typed is none that they have asked for.
+/// Where Heroku's client skips a word that it does not understand, this is an error, so that a formation is never
+/// changed only in part.
 ///
 /// # Errors
-/// The first word that is none of these, a number over [`MAX_QUANTITY`], an unknown size, a type that is named twice.
+/// The first word that is not valid, a number over [`MAX_QUANTITY`], an unknown size, or a type that is named twice.
 pub fn parse_scale(words: &[impl AsRef<str>]) -> Result<Vec<Update>, UserError> {
     let mut updates = Vec::with_capacity(words.len());
     for word in words {
@@ -38,7 +38,7 @@ fn parse_one(word: &str) -> Result<Update, UserError> {
         return Err(not_understood(word));
     };
     let amount = match amount.strip_prefix('=') {
-        // Not `=+1`: after the sign there are digits.
+        // `=+1` is not valid: digits must follow the sign.
         Some(exactly) => digits(exactly).map(|number| number.map(Amount::Exactly)),
         None => signed(amount),
     };
@@ -49,7 +49,7 @@ fn parse_one(word: &str) -> Result<Update, UserError> {
     })
 }
 
-/// Reads how many there shall be: `2`, `+1`, `-1`, as the API has it in text.
+/// Parses a quantity in the API's text form: `2`, `+1`, `-1`.
 ///
 /// # Errors
 /// When it is none of these, or over [`MAX_QUANTITY`].
@@ -62,7 +62,7 @@ pub fn parse_amount(text: &str) -> Result<Amount, UserError> {
     })
 }
 
-/// `+1` or `-1`; none if it has no sign and digits.
+/// Parses `+1` or `-1`; None if it is not a sign with digits.
 fn signed(text: &str) -> Option<Result<Amount, UserError>> {
     let (sign, amount): (_, fn(u32) -> Amount) = match text.as_bytes().first()? {
         b'+' => ('+', Amount::More),
@@ -72,7 +72,7 @@ fn signed(text: &str) -> Option<Result<Amount, UserError>> {
     digits(text.strip_prefix(sign)?).map(|number| number.map(amount))
 }
 
-/// A number of dynos; none if these are not digits.
+/// Parses a number of dynos; None if it is not digits.
 fn digits(text: &str) -> Option<Result<u32, UserError>> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| {
@@ -81,7 +81,7 @@ fn digits(text: &str) -> Option<Result<u32, UserError>> {
     })
 }
 
-/// What to say of a number of dynos that is over [`MAX_QUANTITY`].
+/// The error for a number of dynos over [`MAX_QUANTITY`].
 fn too_many(number: &str) -> UserError {
     let number = shown(number.as_bytes(), SHOWN);
     UserError::new(format!("`{number}` dynos are more than an app can have")).hint(format!(
@@ -100,19 +100,19 @@ fn not_understood(word: &str) -> UserError {
     }
 }
 
-/// What `ps:type` is asked for.
+/// What `ps:type` is to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resize {
-    /// All process types get one size.
+    /// The size of all process types.
     All(&'static Size),
-    /// These get others.
+    /// The sizes of these process types.
     These(Vec<Update>),
 }
 
-/// Reads `SIZE`, or any number of `TYPE=SIZE`.
+/// Parses `SIZE`, or any number of `TYPE=SIZE`.
 ///
 /// # Errors
-/// A word that is neither, an unknown size, a type that is named twice, no word at all.
+/// A word that is neither, an unknown size, a type that is named twice, or no word at all.
 pub fn parse_resize(words: &[impl AsRef<str>]) -> Result<Resize, UserError> {
     let mut updates = Vec::with_capacity(words.len());
     for word in words {
@@ -155,7 +155,7 @@ fn push(updates: &mut Vec<Update>, update: Update) -> Result<(), UserError> {
     Ok(())
 }
 
-/// A formation as [`parse_scale`] takes it back, in alphabetical order: `web=1:1X worker=0:Standard-2X`.
+/// A formation as text that [`parse_scale`] can parse, in alphabetical order: `web=1:1X worker=0:Standard-2X`.
 pub fn words<'a>(formation: impl IntoIterator<Item = &'a Wanted>) -> String {
     let mut formation: Vec<_> = formation.into_iter().collect();
     formation.sort_by(|a, b| a.process_type.cmp(&b.process_type));

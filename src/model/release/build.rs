@@ -1,22 +1,22 @@
-//! Builds as the store has them: which source became which slug and release, and how far that has come.
+//! Builds, as stored: source, status, slug and release.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How far a build has come; the words are Heroku's.
+/// The status of a build; the words are Heroku's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildStatus {
     /// It waits or runs.
     Pending,
-    /// There is a release of it.
+    /// It made a release.
     Succeeded,
-    /// There is none.
+    /// It made none.
     Failed,
 }
 
 impl BuildStatus {
-    /// The word of the API and of the store.
+    /// The word for this status in the API and the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -25,7 +25,7 @@ impl BuildStatus {
         }
     }
 
-    /// The status of this word.
+    /// The status with this word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Pending, Self::Succeeded, Self::Failed]
             .into_iter()
@@ -38,13 +38,13 @@ impl BuildStatus {
 pub struct BuildSource {
     /// The id of the source.
     pub id: String,
-    /// Where its tarball was said to be.
+    /// The URL of its tarball, as the client gave it.
     pub url: String,
-    /// The commit that it is, or another name of it.
+    /// Its commit or version, as the client gave it.
     pub commit: Option<String>,
-    /// That commit's first line.
+    /// The first line of that commit's message.
     pub commit_description: Option<String>,
-    /// The digest that its tarball was said to have.
+    /// The digest of its tarball, as the client gave it.
     pub digest: Option<String>,
 }
 
@@ -55,15 +55,15 @@ pub struct Build {
     pub id: String,
     /// The app's uuid.
     pub app_id: String,
-    /// How far it has come.
+    /// Its status.
     pub status: BuildStatus,
-    /// Who asked for it.
+    /// The user who asked for it.
     pub user: String,
     /// What is built.
     pub source: BuildSource,
-    /// The slug that came of it.
+    /// The id of the slug that it made.
     pub slug_id: Option<String>,
-    /// The release that came of it.
+    /// The id of the release that it made.
     pub release_id: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,

@@ -1,6 +1,6 @@
 //! `config.toml` in the state folder: one `name = value` for each setting that is not to have its default.
 //!
-//! Only its text is handled here; who reads it is `home`.
+//! Only its text is handled here; `home` reads the file.
 
 use toml::de::{DeTable, DeValue};
 
@@ -10,23 +10,23 @@ use crate::error::{UserError, shown};
 /// The longest file, in bytes: far more than all settings with a page of comments each.
 pub const LONGEST: usize = 64 * 1024;
 
-/// How much of a value that makes no sense is shown, in characters.
+/// How many characters of an invalid value are shown.
 const SHOWN: usize = 60;
 
-/// The file.
+/// The settings file.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
-    /// Where it is, for messages.
+    /// Its path, for messages.
     pub path: String,
-    /// What it says.
+    /// Its contents.
     pub text: String,
 }
 
 impl ConfigFile {
-    /// Its settings in the order of their names. Each value is as the environment would have it, and comes with its line.
+    /// Its settings in the order of their names: each with its value, written as in the environment, and its line.
     ///
     /// # Errors
-    /// When it is no TOML, or names something that is no setting.
+    /// When it is no valid TOML, or names an unknown setting.
     pub(super) fn entries(&self) -> Result<Vec<(&'static Setting, String, usize)>, UserError> {
         let table = DeTable::parse(&self.text).map_err(|error| {
             let line = error.span().map_or(1, |span| self.line(span.start));
@@ -41,7 +41,7 @@ impl ConfigFile {
             let setting = Setting::named(name).ok_or_else(|| self.unknown(name, line))?;
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
-                // Hexadecimal and the like are numbers all the same.
+                // Hexadecimal and the like are numbers, too.
                 DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                     .map_or_else(|_| number.to_string(), |number| number.to_string()),
                 DeValue::Float(number) => number.to_string(),
@@ -58,7 +58,7 @@ impl ConfigFile {
         Ok(entries)
     }
 
-    /// The error of a value that the setting does not take.
+    /// The error for a value that is not valid for the setting.
     pub(super) fn bad(&self, setting: &Setting, text: &str, line: usize) -> UserError {
         let written = format!("{} = {}", setting.name, shown(text.as_bytes(), SHOWN));
         bad_value(setting, &format!("{}: ", self.at(line)), &written)

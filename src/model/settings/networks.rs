@@ -1,11 +1,11 @@
-//! Addresses and networks: whose word counts for what the router cannot see itself.
+//! Addresses and networks, for the setting `trusted_proxies`.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::rule::Rule;
 
-/// What is written for no network at all.
+/// The word for no network at all.
 const NONE: &str = "none";
 
 /// Words for several networks.
@@ -25,10 +25,10 @@ const WORDS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// How many bits of `::ffff:0:0/96` are before the address of IPv4.
+/// The length of the prefix `::ffff:0:0/96` before an IPv4 address, in bits.
 const MAPPED: u8 = 96;
 
-/// The addresses that begin with some bits.
+/// The addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -36,7 +36,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`.
+    /// Parses `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`.
     fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -48,7 +48,7 @@ impl Network {
             Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= whole)?,
             None => whole,
         };
-        // One of IPv4 that is written as one of IPv6 is what it says.
+        // An IPv4 address written as IPv6 is taken as IPv4.
         Some(match address {
             IpAddr::V6(six) if prefix >= MAPPED => match six.to_ipv4_mapped() {
                 Some(four) => Self {
@@ -61,7 +61,7 @@ impl Network {
         })
     }
 
-    /// Whether an address is one of these. An IPv4 address is the same when it is written as one of IPv6.
+    /// Whether the network contains an address. An IPv4 address may be written as IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
         let bits = |address: IpAddr| match address {
             IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
@@ -84,13 +84,13 @@ impl fmt::Display for Network {
     }
 }
 
-/// Addresses, networks and words for some, with commas between.
+/// The rule for a list of addresses, networks and words for networks, separated by commas.
 pub struct Networks {
-    /// How many there may be.
+    /// The most entries of the list.
     pub most: usize,
 }
 
-/// The networks of a word, or the one that is written.
+/// The networks that a word stands for, or the network that it is.
 fn networks(text: &str) -> Option<Vec<Network>> {
     let of_word = WORDS
         .iter()

@@ -1,7 +1,7 @@
-//! What the value of a setting may be: how it is read, shown, and bounded.
+//! The rules for the values of settings: how they are parsed, shown, and bounded.
 //!
-//! A value has one spelling, with its unit, that is shown everywhere and may be typed anywhere: `30s`, `500MiB`. A
-//! bare number is taken in the unit that the setting counts in.
+//! A value has one spelling, with its unit, that is shown everywhere and can be typed anywhere: `30s`, `500MiB`. A bare
+//! number has the unit of its setting.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -12,32 +12,32 @@ use crate::model::time_span;
 
 const MIB: u64 = 1 << 20;
 
-/// What is written for nothing at all.
+/// The word that switches a setting off.
 const OFF: &str = "off";
 
-/// The rule of one setting.
+/// The rule for the values of a setting.
 pub trait Rule {
-    /// What it is to the program.
+    /// The type of the value.
     type Value;
-    /// The value when nobody says another.
+    /// The default.
     fn usual(&self) -> Self::Value;
-    /// Reads a value; None when it makes no sense or is out of bounds.
+    /// Parses a value; None if it is not valid or out of bounds.
     fn parse(&self, text: &str) -> Option<Self::Value>;
-    /// The value as [`parse`](Self::parse) reads it.
+    /// The value as text that [`parse`](Self::parse) can parse.
     fn show(&self, value: &Self::Value) -> String;
-    /// The lowest and the highest, or every value there is: `1 to 9`.
+    /// The lowest and the highest value, or all possible values: `1 to 9`.
     fn bounds(&self) -> String;
-    /// What is taken, in words and with the bounds: `a number from 1 to 9`.
+    /// The valid values in words, with the bounds: `a number from 1 to 9`.
     fn takes(&self) -> String;
 }
 
-/// A span of time; bare numbers are seconds.
+/// A time span; bare numbers are seconds.
 pub struct Time {
     /// The default.
     pub usual: Duration,
-    /// The shortest.
+    /// The shortest value.
     pub low: Duration,
-    /// The longest.
+    /// The longest value.
     pub high: Duration,
 }
 
@@ -114,7 +114,7 @@ impl Rule for Size {
     }
 }
 
-/// A number of things.
+/// A whole number.
 pub struct Count {
     /// The default.
     pub usual: u32,
@@ -180,20 +180,20 @@ impl Rule for Ports {
     }
 }
 
-/// Where something listens: `auto`, `off`, or an address.
+/// An address to listen at: `auto`, `off`, or an address.
 pub struct Place {
-    /// What `auto` stands for, as long as that is free.
+    /// The address that `auto` stands for, if it is free.
     pub usual: SocketAddr,
     /// Whether the default is `auto`, and not `off`.
     pub on: bool,
 }
 
-/// Where something is to listen.
+/// Where to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// At this address, or, if that is taken, at another port of its.
+    /// At this address, or, if it is taken, at another port of it.
     Auto(SocketAddr),
-    /// Here, or not at all.
+    /// At this address only.
     At(SocketAddr),
     /// Nowhere.
     Off,
@@ -237,7 +237,7 @@ impl Rule for Place {
     }
 }
 
-/// A file, by its absolute path, or `off`.
+/// The absolute path of a file, or `off`.
 pub struct FilePath;
 
 impl Rule for FilePath {
@@ -269,9 +269,9 @@ impl Rule for FilePath {
     }
 }
 
-/// Names and addresses of hosts with commas between, or `off`.
+/// Names and addresses of hosts, separated by commas, or `off`.
 pub struct Hosts {
-    /// How many there may be.
+    /// The most hosts.
     pub most: usize,
 }
 
@@ -311,7 +311,7 @@ impl Rule for Hosts {
     }
 }
 
-/// Whether this is an IP address, or a name as DNS has them (RFC 1123).
+/// Whether this is an IP address or a valid DNS name (RFC 1123).
 fn is_host(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -357,7 +357,7 @@ impl<T: Copy + PartialEq> Rule for Choice<T> {
     }
 }
 
-/// The number, and the letters behind it: `10m`, `2 GiB`.
+/// Splits a number from its unit: `10m`, `2 GiB`.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text
         .trim_end_matches(|c: char| c.is_ascii_alphabetic())
