@@ -1,4 +1,4 @@
-//! Where an app can be visited, for whoever has deployed or started it.
+//! The address of an app, for the person who deploys or starts it.
 
 use anyhow::Result;
 
@@ -7,10 +7,10 @@ use crate::api::app::App;
 use crate::api::formation::Formation;
 use crate::error::tell;
 
-/// The process type that visitors get to.
+/// The process type that serves visitors.
 const WEB: &str = "web";
 
-/// Where `app` is from here: an address, and how to get at it if it is another host's. None if it cannot be visited.
+/// The address of `app`, and how to reach it if it is on another host. None if the app has no address.
 pub fn of(context: &Context, app: &App) -> Option<String> {
     let url = app.web_url.as_deref()?;
     Some(match tunnel(context, url) {
@@ -19,8 +19,8 @@ pub fn of(context: &Context, app: &App) -> Option<String> {
     })
 }
 
-/// How to get at an address of another host's: names below `localhost` are its own, and a tunnel brings its router to where
-/// this runs. None on the host itself.
+/// How to reach an address on another host: names below `localhost` mean the local host, so an ssh tunnel to its router
+/// is needed. None for this host.
 pub fn tunnel(context: &Context, url: &str) -> Option<String> {
     context.far().map(|far| from_afar(url, far.authority()))
 }
@@ -36,7 +36,7 @@ fn from_afar(url: &str, authority: &str) -> String {
     format!("on {host}; `ssh -L {port}:localhost:{port} {host}` brings it here")
 }
 
-/// Tells where `app` can be visited, if it has dynos that anybody could.
+/// Prints the address of `app`, if it has web dynos.
 ///
 /// # Errors
 /// When the server does not answer.
@@ -51,7 +51,7 @@ pub fn tell(context: &mut Context, app: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tells where `app`, which has such dynos, can be visited.
+/// Prints the address of `app`, which has web dynos.
 pub fn tell_of(context: &Context, app: &App) {
     if let Some(address) = of(context, app) {
         tell!("{} is at {address}", app.name);

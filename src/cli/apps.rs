@@ -32,7 +32,7 @@ impl Create {
         let name = self.name.as_deref().or(context.named_app());
         let request = CreateApp {
             name: name.map(AppName::parse).transpose()?,
-            // Folders of elsewhere are nothing to that host.
+            // Folders of this host mean nothing to a server elsewhere.
             folder: match context.is_far() {
                 true => None,
                 false => Some(folder(&current_folder()?)?),
@@ -89,7 +89,7 @@ pub fn list(context: &mut Context) -> Result<()> {
     if apps.is_empty() {
         say!("You have no apps.")?;
     }
-    // For a person beside their addresses; for a program by themselves.
+    // With addresses for a person; names alone for a program.
     let width = apps.iter().map(|app| app.name.len()).max().unwrap_or(0);
     let for_a_person = terminal::is_terminal(rustix::stdio::stdout());
     for app in &apps {
@@ -106,7 +106,7 @@ pub fn list(context: &mut Context) -> Result<()> {
 pub struct Info {}
 
 impl Info {
-    /// Prints what there is to know.
+    /// Prints the app's facts.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let name = context.app()?;
         let client = context.client()?;
@@ -138,7 +138,7 @@ impl Info {
         if let Some(address) = address::of(context, &app) {
             rows.push(("Web URL", address));
         }
-        // Folders of the server's host say nothing elsewhere.
+        // Folders of the server's host mean nothing elsewhere.
         if !context.is_far() {
             rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));
         }

@@ -1,8 +1,8 @@
-//! An attached run, from the moment its connection stands: the status line, the streams, the user's
-//! terminal, signals, and the exit code.
+//! An attached run, from the moment it is connected: the status line, the streams, the user's terminal, signals, and
+//! the exit code.
 //!
-//! The supervisor hands over the command's own streams with `Up` (see `frame`); two or three threads then move
-//! bytes (`streams`) while this one listens for what the supervisor, the kernel and the threads have to say.
+//! The supervisor passes the command's own streams with `Up` (see `frame`); two or three threads then move bytes
+//! (`streams`) while this one waits for messages of the supervisor and the threads, and for signals.
 
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -37,27 +37,27 @@ use crate::pty;
 use crate::wire::frame::{self, Ended, Frame, Refusal};
 use crate::wire::reactor::{Event, Reactor, Waker};
 
-/// What the status line takes beside the command, in columns, a cut command's ellipsis included.
+/// The columns of the status line beside the command, with the ellipsis of a shortened command.
 const STATUS_COLUMNS: usize = "Running … attached to terminal... starting, scheduler.12345".len();
 
-/// What is shown of a command, in characters.
+/// How many characters of a command are shown at most.
 const LONGEST_COMMAND: usize = 200;
 
-/// Signals that would end the program as it is, with the terminal still raw. Those that tell of a broken
-/// program (SIGSEGV and its like) cannot be dealt with in an orderly way. One that was ignored from the start stays so.
+/// Signals that would end the program with the terminal still in raw mode. Those of a broken program (SIGSEGV and the
+/// like) cannot be handled in an orderly way. A signal that was ignored from the start stays ignored.
 const ENDING: [i32; 13] = [
     SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGXCPU, SIGXFSZ,
 ];
 
-/// How often the supervisor hears of activity in the time that the connection may be idle: so much exacter is that
-/// time kept.
+/// How many times the supervisor is told of activity in the time that the connection may be idle, which makes that time
+/// exact to this fraction.
 const REPORTS_PER_IDLE_TIME: u32 = 8;
 
-/// The shortest time between two such reports.
+/// The shortest time between two reports of activity.
 const SHORTEST_REPORT: Duration = Duration::from_millis(10);
 
-/// How long output may take to end after the supervisor died: its sandbox dies with it.
+/// How long the output may stay open after the supervisor has died, which ends its sandbox.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// `Running bash attached to terminal... up, run.1` on standard error; live where that is a terminal.
@@ -71,10 +71,10 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// Prints the beginning, `Running COMMAND` and `how`; nothing ever, if `quiet`.
+    /// Prints the beginning, `Running COMMAND` and `how`; with `quiet`, prints nothing at all.
     pub fn begin(command: &str, how: &'static str, quiet: bool) -> Self {
         let live = terminal::is_terminal(rustix::stdio::stderr());
-        // The command may hold anything, and the line is to stay a line.
+        // Control characters in the command must not break the line.
         let one_line = command.replace(char::is_control, " ");
         let room = match terminal::size() {
             // A live line must not wrap, or it could not be written over.
@@ -95,14 +95,14 @@ impl StatusLine {
         line
     }
 
-    /// The dyno has a name and is being built.
+    /// Shows that the dyno has a name and is starting.
     pub fn starting(&mut self, name: &str) {
         if self.live {
             self.print(&format!("starting, {name}"));
         }
     }
 
-    /// The command runs.
+    /// Shows that the command runs.
     pub fn up(&mut self, name: &str) {
         match self.live {
             true => self.print(&format!("up, {name}\n")),
@@ -111,7 +111,7 @@ impl StatusLine {
         self.open = false;
     }
 
-    /// It will not run; what follows is an error on a line of its own.
+    /// Ends the line, so that an error begins on a line of its own.
     pub fn fail(&mut self) {
         if std::mem::take(&mut self.open) {
             match self.live {
@@ -142,18 +142,18 @@ impl Drop for StatusLine {
     }
 }
 
-/// The connection to the supervisor, with what came along with the answer to the upgrade.
+/// The connection to the supervisor, with what came with the response to the upgrade request.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket.
     pub socket: OwnedFd,
-    /// Bytes that followed the answer's head.
+    /// Bytes that came after the head of the response.
     pub early: Vec<u8>,
-    /// Descriptors that came so far.
+    /// Descriptors that came with the response.
     pub fds: Vec<OwnedFd>,
 }
 
-/// Runs the session of dyno `name` to its end; the result is what to exit with.
+/// Runs the session with dyno `name` to its end; returns the exit code.
 ///
 /// # Errors
 /// `Timeout awaiting process` when the command does not run within `timeout`; and when the dyno could not
@@ -164,12 +164,12 @@ pub fn attach(
     mut status: StatusLine,
     timeout: Duration,
 ) -> Result<u8> {
-    // Never dropped: the connection must not close before the pumps have ended, or they would swallow what the
-    // hung-up command still writes, which belongs in the log. With the process, the kernel ends its threads
-    // first and closes its descriptors afterwards.
+    // Never dropped: if the connection closed before the pumps have ended, they would take output of the hung-up
+    // command, which belongs in the log. When the process exits, the kernel ends its threads first and closes its
+    // descriptors afterwards.
     let mut session = ManuallyDrop::new(Session::new(connection, name, timeout)?);
     let outcome = session.run(&mut status);
-    // Before anything is printed about the outcome; and the process may be left by `exit`.
+    // Before anything is printed about the outcome, and before an `exit`.
     session.leave_terminal();
     if let Some(why) = session.exit.as_ref().and_then(|ended| ended.why.as_ref()) {
         tell!("dyno: {why}");
@@ -177,7 +177,7 @@ pub fn attach(
     outcome
 }
 
-/// The page's words for a dyno that does not come up in time.
+/// Heroku's error for a dyno that does not come up in time.
 pub fn timeout_awaiting_process(whom: &str) -> UserError {
     UserError::new("Timeout awaiting process")
         .hint(format!(
@@ -186,13 +186,13 @@ pub fn timeout_awaiting_process(whom: &str) -> UserError {
         .exit_code(EXIT_DYNO_FAILED)
 }
 
-/// What a pump thread has to say.
+/// A message of a pump thread.
 enum News {
-    /// An output has ended: all of it is written, or nobody reads it.
+    /// An output has ended: all of it is written, or its reader has left.
     Output(usize, io::Result<End>),
-    /// The user typed the way out.
+    /// The user typed the escape: Ctrl-C four times.
     Escape,
-    /// The user typed what stops programs.
+    /// The user typed Ctrl-Z.
     StopTyped,
     /// The user's terminal is gone.
     TerminalGone,
@@ -209,19 +209,19 @@ struct Session<'a> {
     signal_token: Token,
     timeout_token: Token,
     activity_token: Token,
-    /// Bytes went through since the supervisor was told so last.
+    /// Whether bytes went through since the supervisor was last told so.
     active: Arc<AtomicBool>,
-    /// How often it is told, if it wants to know.
+    /// How often to report activity; None if connections may be idle for ever.
     tell_active: Option<Duration>,
     news: (Sender<News>, Receiver<News>),
-    /// The terminal's master, where there is one: to be told its size.
+    /// The terminal's master, if there is one, to set its size.
     master: Option<Arc<OwnedFd>>,
-    /// The dyno is elsewhere, and its terminal is told of its size by way of the connection.
+    /// The dyno is elsewhere, and the window's size is sent over the connection.
     relayed: bool,
     raw: Option<RawMode>,
-    /// What the user's terminal was shown, if it is one.
+    /// What was printed on the user's terminal, if it is one.
     screen: Option<Arc<Mutex<Screen>>>,
-    /// The supervisor tells of stops.
+    /// The supervisor says when the command stops.
     job_control: bool,
     up: bool,
     exit: Option<Ended>,
@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
         reactor.register(&connection.socket, socket_token, Interest::READABLE)?;
         reactor.register(signals.get_read_mut(), signal_token, Interest::READABLE)?;
         reactor.set_deadline(timeout_token, Instant::now() + timeout);
-        // What came early gets no event of its own.
+        // Bytes that came with the response make no event of their own.
         reactor.again(socket_token);
         Ok(Self {
             name,
@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
     }
 
     fn hear_supervisor(&mut self, status: &mut StatusLine) -> Result<()> {
-        // One turn may bring several events of a socket, and the first has read its end.
+        // A turn may have several events of a socket, and the first may have read its end.
         let mut open = !std::mem::replace(&mut self.closed, true);
         if !open {
             return Ok(());
@@ -402,7 +402,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The supervisor relays no byte, and learns only from us whether the connection is idle.
+    /// Reports activity: the supervisor relays no bytes, so only the client knows whether the connection is idle.
     fn tell_active(&mut self) {
         let Some(interval) = self
             .tell_active
@@ -421,7 +421,7 @@ impl<'a> Session<'a> {
         let Ok([master]) = <[OwnedFd; 1]>::try_from(fds) else {
             bail!("the dyno's terminal did not come along");
         };
-        // What stands for a terminal elsewhere is a socket.
+        // For a dyno elsewhere, the terminal's master is a socket.
         self.relayed = rustix::fs::fstat(&master)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
         let master = Arc::new(master);
@@ -472,7 +472,7 @@ impl<'a> Session<'a> {
             match (escaped, typing) {
                 (true, _) => tell(&news, &waker, News::Escape),
                 (false, true) => tell(&news, &waker, News::TerminalGone),
-                // What is typed into a terminal ends with Ctrl-D, not with an end of file.
+                // A terminal's input ends with Ctrl-D, not with an end of file.
                 (false, false) => drop(rustix::io::write(&master, streams::end_of_keys(last))),
             }
         })
@@ -483,7 +483,7 @@ impl<'a> Session<'a> {
         let (Some(stdin), Some(stdout), stderr) = (fds.next(), fds.next(), fds.next()) else {
             bail!("the dyno's streams did not come along");
         };
-        // Nobody waits for this one: a command need not read all that it could.
+        // This thread is not waited for: a command need not read all of its input.
         let active = Arc::clone(&self.active);
         spawn(move || {
             let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd(), &active);
@@ -507,7 +507,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Some(code): the session ends here.
+    /// Handles messages of the pumps; returns the exit code if the session ends.
     fn take_news(&mut self) -> Result<Option<u8>> {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
@@ -515,9 +515,9 @@ impl<'a> Session<'a> {
                     self.outputs -= 1;
                     match end {
                         Ok(End::Complete) => {}
-                        // The dyno's terminal without ours: as if it had been closed.
+                        // The user's terminal takes no more output: as if it had been closed.
                         Ok(End::BrokenPipe) if self.master.is_some() => return Ok(Some(HANGUP)),
-                        // The command is to find out for itself, with a broken pipe of its own.
+                        // The command gets a broken pipe of its own.
                         Ok(End::BrokenPipe) => {
                             let _ = rustix::io::write(&self.socket, &[frame::closing(number)]);
                         }
@@ -541,7 +541,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    /// Some(code): a signal ends the session. Leaving is the hang-up.
+    /// Handles signals; returns the exit code if one ends the session. Leaving hangs the command up.
     fn take_signals(&mut self) -> Option<u8> {
         let mut code = None;
         for signal in self.signals.pending().collect::<Vec<_>>() {
@@ -559,11 +559,11 @@ impl<'a> Session<'a> {
         code
     }
 
-    /// The command has stopped, and so does this process, with all of its job: the user has their own shell again. When
-    /// that has it go on, so does the command. Where there is no shell to do it, the kernel drops the signal, and both
-    /// go on at once.
+    /// Stops this process, with all of its job, since the command has stopped: the user has their own shell again. When
+    /// the shell continues it, the command is continued, too. Where there is no shell to do so, the kernel drops the
+    /// signal, and both are continued at once.
     fn stop(&self) {
-        // The group of a session's first process is no job. Not even for a moment are keys anybody else's then.
+        // The group of a session's first process is no job, and keeps the terminal.
         let is_job = rustix::process::getsid(None).is_ok_and(|it| it != rustix::process::getpgrp());
         if is_job {
             if let Some(raw) = self.raw.as_ref().filter(|_| terminal::is_foreground()) {
@@ -577,8 +577,7 @@ impl<'a> Session<'a> {
         let _ = rustix::io::write(&self.socket, &[frame::CONTINUE]);
     }
 
-    /// Gives the user's terminal back as it was. If the command did not end by itself, it may have left the terminal's modes
-    /// as nobody wants to have them.
+    /// Restores the user's terminal. If the command did not end by itself, also switches off the modes that it had switched on.
     fn leave_terminal(&mut self) {
         let exit = self.exit.as_ref().map(|ended| ended.exit);
         let by_itself = matches!(exit, Some(Exit::Status(0..=128)));
@@ -604,15 +603,15 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What the user's terminal was shown.
+/// What was printed on the user's terminal.
 #[derive(Debug, Default)]
 struct Screen {
     modes: Modes,
-    /// The session is over, and nothing more is to be shown.
+    /// The session is over, and no more is to be printed.
     left: bool,
 }
 
-/// Switches the terminal's modes off that are on. One that takes nothing more is not waited for.
+/// Switches off the terminal modes that are on. Does not wait for a terminal that takes no more output.
 fn tidy_up(screen: &Mutex<Screen>) {
     let give_up = Instant::now() + LAST_MODES;
     loop {
@@ -634,10 +633,10 @@ fn tidy_up(screen: &Mutex<Screen>) {
     }
 }
 
-/// How long a terminal may take to take what switches its modes off.
+/// How long writing the sequences that switch modes off may take.
 const LAST_MODES: Duration = Duration::from_millis(200);
 
-/// Ctrl-Z, whatever stops programs in the user's terminal: many have it as a key of their own.
+/// Ctrl-Z, even if the user's terminal has another key that stops programs.
 const STOP_KEY: u8 = 0x1a;
 
 /// The exit code of a session whose terminal is gone: as if SIGHUP had ended it.
@@ -650,7 +649,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new()
         .stack_size(256 * 1024)
         .spawn(move || {
-            // The loop would wait for its word for ever. The panic hook has restored the terminal.
+            // After a panic, the loop would wait for its message for ever. The panic hook has restored the terminal.
             if let Err(why) = fault::caught(work) {
                 tell!("error: dyno itself has failed: {why}");
                 std::process::exit(EXIT_DYNO_FAILED.into());

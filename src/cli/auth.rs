@@ -1,4 +1,4 @@
-//! `dyno auth:token`: what lets a client use the API over TCP.
+//! `dyno auth:token`: tokens, by which clients use the API over TCP.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct Token {
     json: bool,
 }
 
-/// The target of all tokens.
+/// The API's path of the tokens.
 const TOKENS: &str = "/oauth/authorizations";
 
 impl Token {
@@ -125,6 +125,6 @@ fn revoke(which: &str, context: &mut Context) -> Result<()> {
 }
 
 fn seconds(text: &str) -> Result<u64> {
-    // A part of a second is one.
+    // Less than a second counts as one.
     Ok(time_span::parse(text)?.as_secs().max(1))
 }

@@ -25,7 +25,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Prints all of them.
+    /// Prints all config vars.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let config: Config = context.client()?.get(&app_path(&app, "/config-vars"))?;
@@ -46,8 +46,7 @@ impl Show {
     }
 }
 
-/// Says which of these config vars are not those of what runs, since the release command of their release failed or has
-/// not ended.
+/// Warns about config vars that are not in use, since the release phase of their release failed or has not ended.
 fn warn_of_unreleased(
     context: &mut Context,
     app: &str,

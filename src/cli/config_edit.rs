@@ -1,5 +1,5 @@
-//! `dyno config:edit`: all config vars, or one, in the person's own editor. What was written there is never lost: if it
-//! makes no sense or cannot be released, it can be edited again, and stays in a file that the error names.
+//! `dyno config:edit`: all config vars, or one, in the user's editor. The edited text is never lost: if it is not valid
+//! or cannot be released, it can be edited again, and stays in a file that the error names.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// Has them edited, until they can be released or the person gives up.
+    /// Has them edited, until they can be released or the user gives up.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let target = app_path(&app, "/config-vars");
@@ -46,7 +46,7 @@ impl Edit {
             Some(_) => "value.txt",
             None => "config.env",
         });
-        // Only its owner can look into the folder.
+        // Only its owner can read the folder.
         fs::write(&file, &original)?;
         let keys = Keys::take()?;
         loop {
@@ -66,14 +66,14 @@ impl Edit {
         }
     }
 
-    /// What the edited text changes.
+    /// The change that the edited text makes.
     fn change(&self, before: &Config, edited: &[u8]) -> Result<ConfigChange> {
         let Some(name) = &self.name else {
             return Ok(difference(before, edited)?);
         };
         let value = std::str::from_utf8(edited)
             .map_err(|_| UserError::new(format!("the value of `{name}` is not UTF-8")))?;
-        // Editors end a text with a line feed, which is the value's own if it had one.
+        // Editors end a text with a line feed, which is part of the value only if the value had one.
         let ended = before.get(name).is_some_and(|old| old.ends_with('\n'));
         let value = match value.strip_suffix('\n') {
             Some(without) if !ended => without.to_owned(),
@@ -97,7 +97,7 @@ fn text_of(config: &Config, app: &str) -> String {
     text
 }
 
-/// What a text changes of a config.
+/// The difference between a config and an edited text.
 fn difference(before: &Config, text: &[u8]) -> Result<ConfigChange, UserError> {
     let after: BTreeMap<String, String> = dot_env::parse(text, "the text")?;
     if after.is_empty() && !before.is_empty() && text.trim_ascii().is_empty() {
@@ -114,7 +114,7 @@ fn difference(before: &Config, text: &[u8]) -> Result<ConfigChange, UserError> {
     Ok(change)
 }
 
-/// Makes the release, unless others have changed the config meanwhile.
+/// Makes the release, unless the config was changed meanwhile.
 fn release(
     context: &mut Context,
     target: &str,
@@ -136,8 +136,8 @@ fn release(
     config::apply(context, change, "Setting").map(drop)
 }
 
-/// What ends this program by keys (Ctrl-C, Ctrl-\) or with its terminal: while the editor has that, they are the editor's,
-/// whose end is waited for, so that no text is left behind.
+/// Ignores the signals of keys (Ctrl-C, Ctrl-\) and of the terminal's end while the editor has the terminal, so that
+/// this program waits for the editor and keeps the text.
 struct Keys {
     ours: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
@@ -180,7 +180,7 @@ fn edit(file: &Path) -> Result<()> {
     };
     let editor = variable("VISUAL").or_else(|| variable("EDITOR"));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
-    // As git does: it may be a line of shell, such as `code --wait`. The shell is not to leave before its editor.
+    // As git does: the editor may be a shell line, such as `code --wait`. The shell must not exit before the editor.
     let status = Command::new("/bin/sh")
         .arg("-c")
         .arg(format!("trap : INT QUIT; {editor} \"$1\""))
@@ -197,7 +197,7 @@ fn edit(file: &Path) -> Result<()> {
     .into())
 }
 
-/// Tells what is wrong; whether the person wants to go on with the same text. One that is not at a terminal does not.
+/// Prints the error and asks whether to edit the text again; false without a terminal.
 fn again(error: &anyhow::Error) -> bool {
     if !terminal::is_terminal(rustix::stdio::stdin()) {
         return false;
@@ -209,7 +209,7 @@ fn again(error: &anyhow::Error) -> bool {
     read.is_ok_and(|bytes| bytes > 0) && !answer.trim_start().starts_with(['n', 'N'])
 }
 
-/// The error, and where the text is that was written in vain.
+/// The error, with the file that has the text.
 fn kept(error: anyhow::Error, folder: TempDir, file: &Path) -> anyhow::Error {
     let _: PathBuf = folder.keep();
     let user = error

@@ -1,4 +1,4 @@
-//! What every command needs: the state folder, the server, and which app is meant.
+//! What every command needs: the state folder, the server, and the app.
 
 use std::env;
 use std::fs;
@@ -19,29 +19,29 @@ use crate::model::app::Folder;
 use crate::model::settings::{self, Settings, Sourced};
 use crate::wire::http::target;
 
-/// See the [module](self).
+/// The state folder, the settings and the connection to the server, for one command.
 #[derive(Debug)]
 pub struct Context {
     /// The state folder.
     pub home: Home,
-    /// The limits and times.
+    /// The settings of this process.
     pub settings: Settings,
     sourced: Sourced,
-    /// What is wrong with `config.toml`, which is then passed over as long as a server runs.
+    /// What is wrong with `config.toml`, which is then ignored as long as a server runs.
     misconfigured: Option<UserError>,
     app: Option<String>,
     app_given: bool,
     client: Option<Client>,
-    /// The server elsewhere that commands are for.
+    /// The server elsewhere that commands are for, if they are.
     far: Option<Far>,
-    /// There was a connection, and the server at its other end has gone.
+    /// Whether there was a connection to a server that has gone.
     lost: bool,
-    /// A server is started if none runs.
+    /// Whether to start a server if none runs.
     starts: bool,
 }
 
 impl Context {
-    /// Goes to the folder that was asked for, and reads the environment.
+    /// Changes to the folder of `-C`, and reads the settings.
     pub fn new(target: Target) -> Result<Self> {
         for directory in &target.directory {
             env::set_current_dir(directory).map_err(|error| {
@@ -62,7 +62,7 @@ impl Context {
         let far = far(target.tls_ca, &home)?;
         let (sourced, misconfigured) = match settings_of(&home) {
             Ok(sourced) => (sourced, None),
-            // An environment that makes no sense is an error here.
+            // An invalid environment is an error here.
             Err(error) => (Sourced::read(None, variable)?, Some(error)),
         };
         Ok(Self {
@@ -79,8 +79,8 @@ impl Context {
         })
     }
 
-    /// The same for whoever a server has started, with limits and variables that no server is to have: it does with
-    /// those that others start.
+    /// A context that never starts a server, for processes that a server has started with limits and variables that a
+    /// server must not inherit.
     pub fn starting_none(self) -> Self {
         Self {
             starts: false,
@@ -91,7 +91,7 @@ impl Context {
     /// The settings of this process with their sources.
     ///
     /// # Errors
-    /// When `config.toml` makes no sense.
+    /// When `config.toml` is not valid.
     pub fn sourced(&self) -> Result<&Sourced, UserError> {
         match &self.misconfigured {
             Some(error) => Err(error.clone()),
@@ -99,17 +99,17 @@ impl Context {
         }
     }
 
-    /// The same as far as they come from the environment, when `config.toml` makes no sense.
+    /// The settings of this process without `config.toml`, for when that is not valid.
     pub fn sourced_without_file(&self) -> &Sourced {
         &self.sourced
     }
 
-    /// The server; started if none runs, or, for who [starts none](Self::starting_none), an error that
-    /// [is a lost server's](crate::cli::client::is_lost).
+    /// The connection to the server, which is started if none runs. A context that [starts none](Self::starting_none)
+    /// returns an error for which [`is_lost`](crate::cli::client::is_lost) is true.
     ///
     /// # Errors
-    /// Says why there is no server, or what is wrong with `config.toml`, with which none can start. One that runs goes on
-    /// with the settings that it has; a warning tells what is wrong.
+    /// Why there is no server, or why `config.toml` is not valid, so that none can start. A server that runs keeps its
+    /// settings; then only a warning is printed.
     pub fn client(&mut self) -> Result<&mut Client> {
         if let (None, Some(far)) = (&self.client, &self.far) {
             self.client = Some(Client::connect_far(far)?);
@@ -122,7 +122,7 @@ impl Context {
                         running.ok_or_else(|| io::Error::from(ErrorKind::NotConnected))?;
                     client
                 }
-                // Whoever has lost one server goes on with whichever replaced it.
+                // After a lost connection, any server will do.
                 None if self.lost => connect_to_any_or_start(&self.home, &Launch::default())?,
                 None => connect_or_start(&self.home, &Launch::default())?,
                 Some(error) => {
@@ -136,7 +136,7 @@ impl Context {
         self.client.as_mut().context("no connection to the server")
     }
 
-    /// The server with the facts about it, if one runs.
+    /// The connection to the server and its info, if one runs.
     ///
     /// # Errors
     /// When it does not answer.
@@ -150,14 +150,14 @@ impl Context {
         Ok(Some((self.client.insert(client), server)))
     }
 
-    /// Forgets a server that has gone: the next [`client`](Self::client) finds its successor, or starts one.
-    /// That one may be of another build: it is not this command that is to replace it.
+    /// Forgets a server that has gone: the next [`client`](Self::client) connects to its successor, or starts one. A
+    /// successor of another build is not replaced.
     pub fn forget_client(&mut self) {
         self.client = None;
         self.lost = true;
     }
 
-    /// Connects anew after the server has gone, to whichever there is now; starts one if none runs.
+    /// Connects again after the server has gone, to its successor; starts one if none runs.
     ///
     /// # Errors
     /// As [`client`](Self::client).
@@ -166,7 +166,7 @@ impl Context {
         self.client().map(drop)
     }
 
-    /// Whether commands are for a server elsewhere, to which folders of this host mean nothing.
+    /// Whether commands are for a server elsewhere, for which folders of this host have no meaning.
     pub fn is_far(&self) -> bool {
         self.far.is_some()
     }
@@ -176,10 +176,10 @@ impl Context {
         self.far.as_ref()
     }
 
-    /// Whether a folder of this host may say which app is meant.
+    /// Checks that the app can be found by a folder of this host.
     ///
     /// # Errors
-    /// When it is nothing to the server.
+    /// When the server is elsewhere.
     pub fn check_here(&self) -> Result<(), UserError> {
         match &self.far {
             None => Ok(()),
@@ -191,10 +191,10 @@ impl Context {
         }
     }
 
-    /// Whether a command makes sense that is about a server and its host.
+    /// Checks that a command about the server's host is possible.
     ///
     /// # Errors
-    /// When that is elsewhere.
+    /// When the server is elsewhere.
     pub fn check_near(&self, command: &str) -> Result<(), UserError> {
         match &self.far {
             None => Ok(()),
@@ -206,7 +206,7 @@ impl Context {
         }
     }
 
-    /// Gives the connection away, for an attach; the next [`client`](Self::client) is another one.
+    /// Takes the connection out, for an attach; the next [`client`](Self::client) connects again.
     pub fn take_client(&mut self) -> Result<Client> {
         self.client.take().context("no connection to the server")
     }
@@ -216,15 +216,15 @@ impl Context {
         self.app.as_deref()
     }
 
-    /// Whether the same command without its options would mean another app, or none.
+    /// Whether the app was named with `-a` or `-C`, rather than by the environment or this folder.
     pub fn is_app_given(&self) -> bool {
         self.app_given
     }
 
-    /// The app that was named, else the linked folder's.
+    /// The app that was named, or else that of the linked folder.
     ///
     /// # Errors
-    /// None was named, and no folder from here up is linked to one.
+    /// When none was named, and neither this folder nor one above is linked.
     pub fn app(&mut self) -> Result<String> {
         if let Some(app) = &self.app {
             return Ok(app.clone());
@@ -236,7 +236,7 @@ impl Context {
         }
     }
 
-    /// The advice for whoever did not say which app, in a folder that is not linked to one.
+    /// The error when no app was named, in a folder that is not linked to one.
     pub fn no_app(&mut self) -> UserError {
         let here = current_folder().unwrap_or_default();
         let moved = here
@@ -245,10 +245,10 @@ impl Context {
         moved.map_or_else(no_app, |(folder, link)| moved_away(folder, &link))
     }
 
-    /// Whether a folder that no app is linked to is no other's that was moved here.
+    /// Checks that a folder without a link is not a linked one that was moved here.
     ///
     /// # Errors
-    /// It is: says which.
+    /// When it is; the hint names the app.
     pub fn check_not_moved(&mut self, folder: &Path) -> Result<(), UserError> {
         match self.moved(folder) {
             Some(link) => Err(moved_away(folder, &link)),
@@ -256,23 +256,22 @@ impl Context {
         }
     }
 
-    /// The link that a folder had where it was before. No answer is none: it is there for advice.
+    /// The link that a folder had under its earlier path; None also after an error, as it only makes a hint.
     fn moved(&mut self, folder: &Path) -> Option<Link> {
         let path = target::encode(folder.to_str()?);
         let target = format!("/links/moved?path={path}");
         self.client().ok()?.get(&target).ok()?
     }
 
-    /// The link of this folder or the nearest linked one above.
+    /// The link of the current folder, or of the nearest linked one above.
     pub fn link(&mut self) -> Result<Option<Link>> {
         self.link_of(&current_folder()?)
     }
 
-    /// The link of a folder, given by its canonical path, or of the nearest linked one above that it is a part of.
+    /// The link of a folder, given by its canonical path, or of the nearest linked one above whose app it belongs to.
     ///
     /// # Errors
-    /// When a folder below that one has a Procfile of its own: it is an app of its own, and nothing else is to be changed in
-    /// its stead.
+    /// When a folder below the linked one has a Procfile of its own, and so is an app of its own.
     pub fn own_link(&mut self, folder: &Path) -> Result<Option<Link>> {
         let link = self.link_of(folder)?;
         if let Some(link) = &link {
@@ -296,7 +295,7 @@ fn settings_of(home: &Home) -> Result<Sourced, UserError> {
     Sourced::read(home.config_file()?.as_ref(), variable)
 }
 
-/// The server elsewhere that the environment means, if it does.
+/// The server elsewhere that the environment names, if any.
 fn far(ca: Option<PathBuf>, home: &Home) -> Result<Option<Far>, UserError> {
     let Some(url) = variable("DYNO_HOST").filter(|url| !url.is_empty()) else {
         return Ok(None);
@@ -309,7 +308,7 @@ fn far(ca: Option<PathBuf>, home: &Home) -> Result<Option<Far>, UserError> {
     Far::new(&url, variable("DYNO_API_KEY"), ca.as_deref(), home.path()).map(Some)
 }
 
-/// A variable of the environment. One that is no text will be found to make no sense.
+/// An environment variable; invalid UTF-8 is replaced, and then refused as an invalid value.
 fn variable(name: &str) -> Option<String> {
     env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
@@ -318,13 +317,13 @@ fn warn(error: &UserError) {
     tell!("warning: {error}; the server goes on with the settings it has");
 }
 
-/// The advice for whoever did not say which app.
+/// The error when no app was named.
 fn no_app() -> UserError {
     UserError::new("which app? this folder is not linked to one")
         .hint("-a NAME says which; `dyno link -a NAME` ties this folder to it, `dyno create` makes a new one")
 }
 
-/// The advice for a folder that was linked elsewhere.
+/// The error for a folder that was linked under another path.
 fn moved_away(folder: &Path, link: &Link) -> UserError {
     let (app, folder) = (&link.app.name, folder.display());
     UserError::new(format!(
@@ -363,7 +362,7 @@ pub fn current_folder() -> Result<PathBuf> {
     })
 }
 
-/// What links `path` to an app: where it is, and which folder it is there.
+/// The folder at `path`, identified for a link: path, device and inode.
 pub fn folder(path: &Path) -> Result<Folder> {
     let metadata =
         fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -381,7 +380,7 @@ pub fn folder(path: &Path) -> Result<Folder> {
     })
 }
 
-/// The path of an app's resource: `/apps/NAME` and what follows.
+/// The API's path of an app's resource: `/apps/NAME` and `rest`.
 pub fn app_path(app: &str, rest: &str) -> String {
     format!("/apps/{}{rest}", target::encode(app))
 }

@@ -1,7 +1,7 @@
-//! `dyno deploy`: a folder or a ready slug becomes a release.
+//! `dyno deploy`: makes a release from a folder or a packed slug.
 //!
-//! A folder is packed on one thread while another sends it, so nothing waits on a temporary file; the server
-//! counts the digest itself, and both must agree.
+//! A folder is packed on one thread while another sends it, without a temporary file; the server computes the digest
+//! itself, and both must agree.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -37,7 +37,7 @@ use crate::sandbox::stack::{Stack, is_shown};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
 use crate::wire::http::target;
 
-/// What the server takes a tarball as.
+/// The content type of a tarball.
 pub const TARBALL: &str = "application/gzip";
 
 /// Pack a folder into a slug and release it.
@@ -58,7 +58,7 @@ pub struct Deploy {
 }
 
 impl Deploy {
-    /// Deploys, and says which release came of it.
+    /// Deploys, and prints the release.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         if let Some(file) = &self.slug {
             let app = context.app()?;
@@ -114,8 +114,8 @@ impl Deploy {
     }
 }
 
-/// The folder that a deploy of `app` without a PATH means: the linked one around us, if it is that app's; else this
-/// one, if it is nobody's and looks like an app. Standing in the wrong place must not release it.
+/// The folder for a deploy of `app` without a PATH: the nearest linked folder, if it is linked to that app; else the
+/// current one, if it is not linked and has a Procfile. An unrelated folder must not be released by mistake.
 pub fn root_for(context: &mut Context, app: &str) -> Result<PathBuf> {
     let here = current_folder()?;
     let refused = |why: String| {
@@ -151,32 +151,32 @@ fn canonical(path: &Path) -> Result<PathBuf> {
     Ok(canonical)
 }
 
-/// What a deploy is for.
+/// Why a deploy is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Somebody asked for it.
+    /// The user asked for it.
     Deploy {
-        /// But not for dynos.
+        /// Without starting web dynos.
         by_the_way: bool,
     },
-    /// A command needs a release to run on.
+    /// A command needs a release to run.
     Run {
-        /// Nothing is said of it.
+        /// Without output.
         quiet: bool,
     },
-    /// For a short-lived app: without a release phase, and nobody waits for one.
+    /// For the app of `dyno start`: without a release phase.
     Start,
 }
 
 impl Purpose {
-    /// Whether a first release is to start nothing.
+    /// Whether a first release is to start no dynos.
     fn is_by_the_way(self) -> bool {
         !matches!(self, Self::Deploy { by_the_way: false })
     }
 }
 
-/// Packs `root`, releases it on `app`, and says so on standard error unless it is to be quiet. A release that a command is
-/// to run on counts when this returns.
+/// Packs `root` and releases it on `app`, with progress on standard error unless quiet. For [`Purpose::Run`], returns
+/// once the release is the current one.
 pub fn from_folder(
     context: &mut Context,
     app: &str,
@@ -239,12 +239,12 @@ pub fn from_folder(
             &mut arriving,
         );
         let pieces_failed = arriving.failed;
-        // Packing must not wait for a reader that has given up.
+        // Packing must not wait for a reader that has failed.
         drop(arriving);
         let packed = packing.join().map_err(|_| anyhow!("packing failed"))?;
         match (packed, uploaded) {
             (Ok(packed), Ok(slug)) => Ok((packed, slug)),
-            // What the server has against it; packing then fails, too, for want of a reader.
+            // The server's error; packing then fails, too, without a reader.
             (_, Err(error)) if !pieces_failed => Err(error),
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
@@ -276,7 +276,7 @@ pub fn from_folder(
         let stack = Stack::host();
         let is_seen = |link: &LeadsOut| {
             let has = match context.is_far() {
-                // What is on that host cannot be looked at from here.
+                // Files of the other host cannot be checked from here.
                 true => is_shown(&link.place),
                 false => stack.has(&link.place),
             };
@@ -298,7 +298,7 @@ pub fn from_folder(
     }
 }
 
-/// Releases a tarball made elsewhere; its process types are those of the Procfile inside.
+/// Releases a tarball that was made elsewhere, with the process types of the Procfile in it.
 fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) -> Result<Release> {
     let open = || {
         File::open(path).map_err(|error| {
@@ -338,26 +338,26 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     Ok(release)
 }
 
-/// What a Procfile is for.
+/// The hint that explains a Procfile.
 const WHAT_IT_SAYS: &str =
     "it says what the app runs: a line like `web: python3 -m http.server $PORT`";
 
 /// The process types of the Procfile in `root`.
 ///
 /// # Errors
-/// There is none, or it makes no sense.
+/// There is none, or it is not valid.
 pub fn process_types_for(root: &Path) -> Result<ProcessTypes> {
     required(root)?;
     process_types(root)
 }
 
-/// Refuses a folder without a Procfile, and says where there is one.
+/// Refuses a folder without a Procfile; the hint says where there is one.
 ///
 /// # Errors
 /// There is no Procfile.
 pub fn required(root: &Path) -> Result<(), UserError> {
     let is_file = fs::metadata(root.join("Procfile")).map(|procfile| procfile.is_file());
-    // What cannot be looked at is found by reading it.
+    // Other errors show when it is read.
     if is_file.unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound) {
         return Ok(());
     }
@@ -379,9 +379,9 @@ pub fn required(root: &Path) -> Result<(), UserError> {
     Err(UserError::new(format!("there is no Procfile in `{place}`")).hint(hint))
 }
 
-/// The process types of the Procfile in `root`; none if there is no Procfile.
+/// The process types of the Procfile in `root`; empty if there is no Procfile.
 pub fn process_types(root: &Path) -> Result<ProcessTypes> {
-    // One byte more than it may have, so that a larger one is noticed; and opening a pipe must not wait for a writer.
+    // One byte more than allowed, so that a larger one is noticed. Opening must not wait if it is a FIFO.
     let mut text = Vec::new();
     let read = File::options()
         .read(true)
@@ -402,7 +402,7 @@ pub fn process_types(root: &Path) -> Result<ProcessTypes> {
     }
 }
 
-/// The same but for what runs once for each release.
+/// The process types without `release`.
 pub fn without_release_phase(types: &ProcessTypes) -> ProcessTypes {
     let types = types.iter().filter(|(name, _)| *name != RELEASE_PHASE);
     types.collect()
@@ -416,7 +416,7 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
     Ok(types)
 }
 
-/// What the dynos of a release get of this user's: nothing, if they run elsewhere. `root` is the app's folder here.
+/// The user's toolchains for the dynos of a release; none if they run elsewhere. `root` is the app's folder.
 fn toolchains_for(context: &Context, root: Option<&Path>) -> Found {
     match context.is_far() {
         true => Found::default(),
@@ -424,13 +424,13 @@ fn toolchains_for(context: &Context, root: Option<&Path>) -> Found {
     }
 }
 
-/// What this user has installed and has in the `PATH`. `root` is the folder that becomes the app.
+/// The toolchains in this user's `PATH`. `root` is the app's folder.
 pub fn own_toolchains(root: Option<&Path>) -> Found {
     toolchain::find(&Person::of_process(), root)
 }
 
-/// What to say of folders of the `PATH` that dynos will not have, and of what leads out of those that they have. Of what
-/// many have there, only what a process type's program needs.
+/// Warnings about folders of the `PATH` that dynos will not have, and about links out of those that they have. For
+/// common folders, only if a process type's program is in them.
 pub fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
     let has = |folder: &Path, program: &str| folder.join(program).is_file();
     let elsewhere = |program: &str| {
@@ -469,7 +469,7 @@ pub fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
     folders.chain(hollow).collect()
 }
 
-/// The words of all commands that may be programs of the search path.
+/// The words of all commands that may be programs in the search path.
 fn words_of(types: &ProcessTypes) -> Vec<&str> {
     let words = types
         .iter()
@@ -477,8 +477,8 @@ fn words_of(types: &ProcessTypes) -> Vec<&str> {
     words.filter(|word| !word.contains('/')).collect()
 }
 
-/// Says which toolchains an app had until `release`, since a deploy from another shell, as cron's or an editor's, leaves
-/// them out. What it cannot find out it does not say.
+/// Warns about toolchains that an app had before `release` and has no more, as after a deploy from another shell, such
+/// as cron's or an editor's. Errors are ignored.
 pub fn tell_of_lost_toolchains(context: &mut Context, app: &str, release: &Release) {
     let Some(before) = release.version.checked_sub(1).filter(|before| *before > 0) else {
         return;
@@ -488,7 +488,7 @@ pub fn tell_of_lost_toolchains(context: &mut Context, app: &str, release: &Relea
     let Ok(before) = before else { return };
     let (old, new) = (before.version, release.version);
     if context.is_far() {
-        // Its folders are the other host's.
+        // The folders are those of the other host.
         if !before.toolchains.is_empty() && release.toolchains.is_empty() {
             tell!(
                 "warning: dynos of v{old} had toolchains of a home on the server's host, and those of v{new} have none: \
@@ -523,7 +523,7 @@ pub fn tell_of_lost_toolchains(context: &mut Context, app: &str, release: &Relea
     }
 }
 
-/// What was sent is what was packed, or nothing is released.
+/// Checks that the server received what was packed.
 fn check_digest(packed: &Packed, slug: &Slug) -> Result<()> {
     let sent = format!("SHA256:{}", packed.id);
     match slug.checksum.as_deref() {

@@ -1,4 +1,4 @@
-//! `dyno doctor`: what this host offers to dynos, what is used, what that is worth, and what to do about the rest.
+//! `dyno doctor`: which isolation this host allows and dynos get, what it guarantees, and how to get more.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use crate::sandbox::offer::{self, Chosen, Ids};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::refusal::{self, Facts};
 
-/// What a dyno in namespaces is promised, and what it is not. `docs/isolation.md` has the long version.
+/// What a dyno in namespaces guarantees (true), and what not (false). `docs/isolation.md` has the details.
 const NAMESPACES: &[(bool, &str)] = &[
     (true, "the app is /app, and what a dyno writes goes with it"),
     (
@@ -33,7 +33,7 @@ const NAMESPACES: &[(bool, &str)] = &[
     ),
 ];
 
-/// The same for a dyno in a folder.
+/// What a dyno in a folder guarantees (true), and what not (false).
 const TEMPDIR: &[(bool, &str)] = &[
     (
         true,
@@ -63,7 +63,7 @@ const TEMPDIR: &[(bool, &str)] = &[
     ),
 ];
 
-/// Prints it; the result is 1 when dynos cannot run here.
+/// Prints the report; returns 1 when dynos cannot run here.
 pub fn perform(context: &mut Context) -> Result<u8> {
     let kernel = rustix::system::uname();
     say!("kernel:      {}", kernel.release().to_string_lossy())?;
@@ -107,10 +107,10 @@ fn isolation(chosen: &Chosen) -> std::io::Result<()> {
     }
 }
 
-/// The server that runs may have been started with other settings, or on another day.
+/// Prints what the running server uses, which may have been started with other settings.
 fn running(context: &mut Context) -> Result<()> {
     let running = context.running().ok().flatten();
-    // One of an earlier build may not know the answer.
+    // A server of an earlier build may not know this request.
     let status = running.and_then(|(client, _)| client.get::<ServerStatus>("/server/status").ok());
     if let Some(status) = status {
         let (pid, isolation) = (status.server.pid, status.isolation);
@@ -119,7 +119,7 @@ fn running(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-/// What namespaces take, one by one.
+/// Prints what namespaces need, one by one, and whether it works.
 fn needs(context: &Context) -> std::io::Result<()> {
     say!("")?;
     say!("What `namespaces` needs of this host:")?;
@@ -176,7 +176,7 @@ fn promises(isolation: Isolation) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How to get namespaces.
+/// Prints how to get namespaces.
 fn remedies(context: &Context) -> std::io::Result<()> {
     say!("")?;
     say!("How to get `namespaces`:")?;

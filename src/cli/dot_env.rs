@@ -1,12 +1,12 @@
 //! `.env` files: variables for an app that somebody works on, in the forms that foreman and the `dotenv` libraries have.
 //! Pure: the caller reads the file.
 //!
-//! A line is `NAME=value`, `export NAME=value`, `NAME: value`, a comment, or blank. Without quotes a value ends with its
-//! line; a blank and `#` begin a comment, and blanks at the end do not count. A value between quotes may go on over several
-//! lines. Between single quotes and between backticks everything is as it is; between double quotes `\n`, `\r` and `\t` are
-//! what they are elsewhere, and `\` before anything else stands for that. As in a shell, another quoted piece or a `\` and a
-//! character may follow at once: that is how a single quote gets into what `dyno config -s` writes. Nothing is put in for
-//! `$NAME`. Where foreman passes over a line that it does not understand, we say which one.
+//! A line is `NAME=value`, `export NAME=value`, `NAME: value`, a comment, or blank. Without quotes a value ends with
+//! its line; a blank and `#` begin a comment, and blanks at the end do not count. A value between quotes may go on over
+//! several lines. Between single quotes and between backticks every character stands for itself; between double quotes
+//! `\n`, `\r` and `\t` have their usual meaning, and `\` before any other character stands for that. As in a shell,
+//! another quoted piece or a `\` and a character may follow at once, as `dyno config -s` writes a single quote. `$NAME`
+//! is not replaced. Where foreman skips a line that it does not understand, this is an error that names the line.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 use crate::error::UserError;
 use crate::model::config_var::is_name;
 
-/// The largest file, in bytes. What all variables may take together is less.
+/// The largest file, in bytes; all variables together are bounded more tightly.
 pub const MAX_BYTES: usize = 256 * 1024;
 
-/// Reads a file; the last value of a name counts. `file` is what the error calls it.
+/// Parses a file; the last value of a name counts. `file` is its name in errors.
 ///
 /// # Errors
-/// The first line that is none of these, by its number alone: what is in it may be a secret. Or the bound.
+/// The first line that is not valid, by its number alone, since it may contain a secret; or that the file is too large.
 pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserError> {
     let refused = |why: String| {
         UserError::new(format!("`{file}` {why}"))
@@ -53,7 +53,7 @@ pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserEr
         if !is_name(name) {
             return Err(bad("what stands before the `=` is no name of a variable"));
         }
-        // A quoted value may go on behind the line.
+        // A quoted value may continue after the line.
         let (value, after) = value(&rest[end - behind.len()..]).map_err(bad)?;
         if value.contains('\0') {
             return Err(bad("it has a NUL byte"));
@@ -64,7 +64,7 @@ pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserEr
     Ok(variables)
 }
 
-/// A line, with its line feed, that [`parse`] reads as this variable.
+/// A line, with its line feed, that [`parse`] parses to this variable.
 pub fn line(name: &str, value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+.,:/@%=~^".contains(c);
     if value.chars().all(plain) {
@@ -81,7 +81,7 @@ pub fn line(name: &str, value: &str) -> String {
     format!("{name}=\"{quoted}\"\n")
 }
 
-/// An editor that ends every line with `\r\n` means `\n`; anywhere else, a `\r` is what it is.
+/// If every line ends with `\r\n`, as some editors write, replaces that by `\n`; otherwise keeps each `\r`.
 fn without_carriage_returns(text: &str) -> Cow<'_, str> {
     let line_feeds = text.matches('\n').count();
     match line_feeds > 0 && text.matches("\r\n").count() == line_feeds {
@@ -90,7 +90,7 @@ fn without_carriage_returns(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The name in a line, and what follows its `=` or `:`; none if there is neither.
+/// The name in a line, and the text after its `=` or `:`; None if there is neither.
 fn name(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start();
     let exported = line.strip_prefix("export").map(str::trim_start);
@@ -106,10 +106,10 @@ fn name(line: &str) -> Option<(&str, &str)> {
     Some((line[..at].trim_end(), &line[at + 1..]))
 }
 
-/// The value that `text` begins with, and what is behind the end of its last line.
+/// The value at the beginning of `text`, and the text after its last line.
 ///
 /// # Errors
-/// Why it is none.
+/// Why it is not valid.
 fn value(text: &str) -> Result<(String, &str), &'static str> {
     let text = text.trim_start_matches([' ', '\t']);
     let (value, rest) = match text.starts_with(QUOTES) {
@@ -137,7 +137,7 @@ fn value(text: &str) -> Result<(String, &str), &'static str> {
 
 const QUOTES: [char; 3] = ['\'', '"', '`'];
 
-/// What stands for all that `text` begins with in quotes, and what follows; none if a quote does not end.
+/// The quoted pieces at the beginning of `text` as one value, and the text after them; None if a quote is not closed.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text;
@@ -159,7 +159,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// Appends what stands before the closing quote to `value`; what follows it.
+/// Appends the text before the closing quote to `value`; returns the text after it.
 fn double_quoted<'a>(text: &'a str, value: &mut String) -> Option<&'a str> {
     let mut characters = text.chars();
     loop {

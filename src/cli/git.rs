@@ -1,4 +1,4 @@
-//! `dyno git:remote`: ties a git checkout to an app's repository, so that `git push dyno main` deploys.
+//! `dyno git:remote`: adds an app's repository as a remote of a git checkout, so that `git push dyno main` deploys.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::cli::client::Far;
 use crate::error::{UserError, shown};
 use crate::wire::tls;
 
-/// The first git whose `receive-pack` lets a hook of ours deploy what was pushed.
+/// The oldest git version with the `proc-receive` hook, which deploys.
 pub const OLDEST: (u32, u32) = (2, 29);
 
 /// Have `git push dyno main` deploy this checkout
@@ -30,7 +30,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Adds the remote, or has it point where it should.
+    /// Adds the remote, or corrects its URL.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         check_version()?;
         check_checkout()?;
@@ -47,7 +47,7 @@ impl Remote {
         let remote = self.remote.as_str();
         let known = succeeds(git(["remote", "get-url", remote]));
         let verb = if known { "set-url" } else { "add" };
-        // Words of git's own go to the person.
+        // git's own messages go to the terminal.
         let done = git(["remote", verb, "--", remote, url])
             .stdout(Stdio::null())
             .status();
@@ -64,10 +64,10 @@ impl Remote {
     }
 }
 
-/// Whether git takes this folder for a checkout.
+/// Checks that this folder is a git checkout.
 ///
 /// # Errors
-/// Says why it does not: there may be none, or one of somebody else's.
+/// Why it is not: there may be no checkout, or one of another user.
 fn check_checkout() -> Result<(), UserError> {
     let asked = git(["rev-parse", "--git-dir"])
         .env("LC_ALL", "C")
@@ -97,7 +97,7 @@ fn check_checkout() -> Result<(), UserError> {
 }
 
 impl Remote {
-    /// Where the app can be pushed to.
+    /// The URL to push the app to.
     fn url(&self, context: &mut Context, app: &str) -> Result<String> {
         if let Some(base) = context.far().map(Far::url) {
             let app: App = context.client()?.get(&app_path(app, ""))?;
@@ -118,9 +118,9 @@ impl Remote {
     }
 }
 
-/// Tells git, in this checkout and for the server at `url` alone, where the token is and which CA to believe.
+/// Configures git, in this checkout and for the server at `url` alone, with the source of the token and the CA to trust.
 fn configure(url: &str, ca: Option<&Path>) -> Result<()> {
-    // The token itself is not kept: it is where `dyno` has it from, or `heroku`.
+    // The token itself is not stored: it is read from the environment variable of `dyno` or of `heroku`.
     let helper = r#"!f() { test "$1" = get && printf 'username=dyno\npassword=%s\n' "${DYNO_API_KEY:-$HEROKU_API_KEY}"; }; f"#;
     let mut lines = vec![(format!("credential.{url}.helper"), OsStr::new(helper))];
     if let Some(ca) = ca {
@@ -159,10 +159,10 @@ fn succeeds(mut command: Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Whether there is a git, and one that is new enough.
+/// Checks that git is installed and new enough.
 ///
 /// # Errors
-/// Says what there is instead.
+/// What is installed instead.
 pub fn check_version() -> Result<()> {
     let output = git(["version"]).stdin(Stdio::null()).output();
     let (major, minor) = OLDEST;
@@ -181,7 +181,7 @@ pub fn check_version() -> Result<()> {
     }
 }
 
-/// Of `git version 2.47.3 (Apple Git-1)`, the first two numbers.
+/// The first two numbers in `git version 2.47.3 (Apple Git-1)`.
 fn version(text: &str) -> Option<(u32, u32)> {
     let text = text.strip_prefix("git version ")?;
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());

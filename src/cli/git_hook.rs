@@ -1,10 +1,10 @@
-//! `dyno __git-hook`: what git runs when somebody pushes to an app's repository. Hidden: only the hooks that
+//! `dyno __git-hook`: run by git when a user pushes to an app's repository. Hidden: only the hooks that
 //! [`repository`](crate::repository) writes call it.
 //!
-//! `pre-receive` looks at all that is pushed before any of it counts. `proc-receive` then has the branches that are
-//! deployed to itself, and moves them itself, once there is a release: so a branch is where the last build that succeeded
-//! was made from, whatever happens in between. Whoever pushes sees standard error, each line after `remote: `; git and the
-//! hook speak to each other over standard input and output.
+//! `pre-receive` checks the whole push before any of it takes effect. `proc-receive` then gets the branches that are
+//! deployed, and moves each once there is a release, so that a branch always is at the commit of the last successful
+//! build. The user who pushes sees standard error, each line after `remote: `; git and the hook talk over standard
+//! input and output.
 
 mod push;
 mod source;
@@ -25,18 +25,18 @@ use crate::error::{UserError, shown, tell};
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 use crate::wire::pkt_line;
 
-/// How many branches one push may have deployed, to see that they are too many.
+/// The most commands that are read of one push; a push may deploy fewer.
 const MOST_COMMANDS: usize = 16;
 
-/// How much of a name is shown, in characters.
+/// How many characters of a name are shown at most.
 const SHOWN: usize = 100;
 
 /// A change of a branch or tag that was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Update {
-    /// What it was; only zeros if there was none.
+    /// The object's id before; only zeros if there was none.
     old: String,
-    /// What it is to be; only zeros if there is to be none.
+    /// The object's new id; only zeros to delete.
     new: String,
     name: String,
 }
@@ -56,15 +56,15 @@ impl Update {
     }
 }
 
-/// Whether an object's id means that there is none.
+/// Whether an object's id is only zeros.
 fn is_none(id: &str) -> bool {
     id.bytes().all(|byte| byte == b'0')
 }
 
-/// Runs the hook that is named.
+/// Runs the named hook.
 ///
 /// # Errors
-/// When git does not keep to its protocol; what is wrong with a push is told to whoever pushes.
+/// When git does not keep to its protocol; errors of the push itself are printed for the user who pushes.
 pub fn run(args: &[OsString]) -> Result<u8> {
     let named = |hook: &str| crate::kernel::sys::title::set(&format!("dyno: {hook} hook"));
     match args.first().and_then(|hook| hook.to_str()) {
@@ -82,7 +82,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     }
 }
 
-/// Looks at all of a push; what it returns is whether any of it may count.
+/// Checks a whole push; returns 1 if it is refused.
 fn pre_receive() -> Result<u8> {
     git::check_version()?;
     let (mut refused, mut skipped) = (false, false);
@@ -104,7 +104,7 @@ fn pre_receive() -> Result<u8> {
     Ok(u8::from(refused))
 }
 
-/// Deploys what was pushed, and moves the branch.
+/// Deploys the pushed branch, and moves it.
 fn proc_receive() -> Result<u8> {
     let mut answer = take_standard_output()?;
     let mut stdin = io::stdin().lock();
@@ -137,7 +137,7 @@ fn proc_receive() -> Result<u8> {
     Ok(0)
 }
 
-/// Removes a tag with the name of a branch that is deployed, of a time when there could be one.
+/// Removes a tag with the name of a deployed branch, which earlier versions allowed.
 fn remove_tag(update: &Update) -> Result<Update, String> {
     Repository::of_process()
         .and_then(|repository| repository.ask(&["update-ref", "-d", &update.name, &update.old]))
@@ -145,7 +145,7 @@ fn remove_tag(update: &Update) -> Result<Update, String> {
         .map_err(|_| "it cannot be removed".to_owned())
 }
 
-/// What git is told of a change, line by line: what came of it, and what was changed if that is not what was pushed.
+/// The report to git about a change, line by line: its result, and what was changed if that differs from the push.
 fn report(asked: &Update, done: &Result<Update, String>) -> Vec<String> {
     let name = &asked.name;
     match done {
@@ -160,16 +160,15 @@ fn report(asked: &Update, done: &Result<Update, String>) -> Vec<String> {
     }
 }
 
-/// Git's end of standard output, which nothing else may write to from here on: what commands print goes where whoever
-/// pushes sees it.
+/// Takes standard output, which is git's end of the protocol, and has everything that is printed from here on go to
+/// standard error.
 fn take_standard_output() -> io::Result<File> {
     let answer = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
     Ok(answer.into())
 }
 
-/// Deploys one branch, and returns how it was moved. What it returns as an error is git's to say, in a few words; all else
-/// was told.
+/// Deploys one branch, and returns how it was moved. The error is a few words for git to print; details were already printed.
 fn deploy(update: &Update) -> Result<Update, String> {
     let pushed = Repository::of_process().and_then(|repository| {
         let target = Target {
@@ -179,7 +178,7 @@ fn deploy(update: &Update) -> Result<Update, String> {
         };
         let context = Context::new(target)?;
         let mut context = match std::env::var_os(FROM_AFAR) {
-            // This process has the bounds of what the server runs for clients, which a next server would hand on.
+            // This process has the limits that the server sets for it, which a server started from here would inherit.
             Some(_) => context.starting_none(),
             None => context,
         };
@@ -197,7 +196,7 @@ fn deploy(update: &Update) -> Result<Update, String> {
     }
 }
 
-/// Tells an error in the manner of a build's log.
+/// Prints an error in the format of a build's log.
 fn tell_error(error: &anyhow::Error) {
     match error.downcast_ref::<UserError>() {
         Some(error) => {
@@ -210,7 +209,7 @@ fn tell_error(error: &anyhow::Error) {
     }
 }
 
-/// The repository that git has received a push to, and runs us in.
+/// The repository that received the push, which is the current folder.
 #[derive(Debug)]
 struct Repository {
     path: PathBuf,
@@ -227,8 +226,8 @@ impl Repository {
         Ok(Self { path, app_id })
     }
 
-    /// Git on this repository and on nothing else: whatever whoever pushes has in the environment or has configured is
-    /// about repositories of theirs.
+    /// A git command for this repository alone: the environment and configuration of the user who pushes are for other
+    /// repositories.
     fn git(&self) -> Command {
         let mut git = Command::new("git");
         git.env_clear()
@@ -244,7 +243,7 @@ impl Repository {
         git
     }
 
-    /// What git prints, without blanks around it. An error if it fails.
+    /// Git's output, trimmed. An error if it fails.
     fn ask(&self, args: &[&str]) -> Result<String> {
         let output = self.git().args(args).output().context("cannot run git")?;
         if !output.status.success() {

@@ -1,4 +1,4 @@
-//! `dyno heroku:env`: what Heroku's own command line needs to know to work with this host.
+//! `dyno heroku:env`: the environment with which Heroku's own command line works with this host.
 
 use std::fs;
 use std::io::Write;
@@ -29,11 +29,11 @@ pub struct HerokuEnv {
     unset: bool,
 }
 
-/// The name of the file in the state folder that keeps the token for the next time: its id, and itself. Whoever can read it
-/// can use the Unix socket beside it, too.
+/// The name of the file in the state folder that stores the token and its id for the next time. A process that can read
+/// it can also use the Unix socket beside it.
 const TOKEN: &str = "heroku-token";
 
-/// The one CA that git believes, whatever its configuration says.
+/// The variable with the only CA that git trusts, over its configuration.
 const GIT_CA: &str = "GIT_SSL_CAINFO";
 
 const CONSTANTS: [(&str, &str); 2] = [
@@ -78,7 +78,7 @@ impl HerokuEnv {
     }
 }
 
-/// Prints what makes nothing of it left.
+/// Prints the lines that remove all of it.
 fn take_back(git: GitPlace) -> Result<()> {
     for (name, _) in lines("", "", "") {
         say!("unset {name}")?;
@@ -95,11 +95,11 @@ fn take_back(git: GitPlace) -> Result<()> {
     Ok(())
 }
 
-/// Where our line of git's configuration is in the list that git reads from the environment.
+/// The position of dyno's entry in the configuration that git reads from the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct GitPlace {
     index: u32,
-    /// It is there already: a second time in one shell adds nothing.
+    /// Whether it is there already, as after a second call in one shell.
     is_taken: bool,
 }
 
@@ -130,13 +130,13 @@ impl GitPlace {
     }
 }
 
-/// What is to be set for `heroku` and what it is written in.
+/// The variables to set for `heroku` and for the libraries that it uses.
 fn lines(api: &str, token: &str, ca: &str) -> Vec<(String, String)> {
     let plain = format!("http://{api}");
     let mut lines = vec![
         ("HEROKU_HOST".to_owned(), plain.clone()),
         ("HEROKU_API_KEY".to_owned(), token.to_owned()),
-        // Otherwise every command asks a host of Heroku's, with the token.
+        // Otherwise every command sends a request with the token to a host of Heroku.
         ("HEROKU_PARTICLEBOARD_URL".to_owned(), plain),
         ("NODE_EXTRA_CA_CERTS".to_owned(), ca.to_owned()),
     ];
@@ -144,7 +144,7 @@ fn lines(api: &str, token: &str, ca: &str) -> Vec<(String, String)> {
     lines
 }
 
-/// The token of the last time if it is still good, else a new one.
+/// The stored token if it is still valid, else a new one.
 fn token(file: &Path, context: &mut Context) -> Result<String> {
     const TOKENS: &str = "/oauth/authorizations";
     if let Ok(kept) = fs::read_to_string(file)

@@ -1,4 +1,4 @@
-//! `dyno maintenance`: closes an app to visitors, and opens it again.
+//! `dyno maintenance`: switches maintenance mode on and off.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -23,7 +23,7 @@ enum Switch {
 }
 
 impl Maintenance {
-    /// Switches it, or prints `on` or `off`.
+    /// Switches maintenance mode, or prints `on` or `off`.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         match self.switch {
             Some(switch) => set(context, switch == Switch::On),
@@ -36,7 +36,7 @@ impl Maintenance {
     }
 }
 
-/// Closes the app to visitors, or opens it again.
+/// Switches maintenance mode of the app on or off.
 pub fn set(context: &mut Context, maintenance: bool) -> Result<()> {
     let app = context.app()?;
     let request = UpdateApp {

@@ -1,7 +1,7 @@
-//! The command line: what was typed, as types, and one file per group of commands that does it.
+//! The command line: its arguments as types, and one file per group of commands that performs them.
 //!
-//! Commands are named as in Heroku's CLI. Results go to standard output, the story of how they came about to
-//! standard error, and errors up to `main`, which prints them.
+//! Commands are named as in Heroku's CLI. Results go to standard output, progress to standard error, and errors up to
+//! `main`, which prints them.
 
 mod address;
 mod apps;
@@ -184,7 +184,7 @@ enum Command {
 }
 
 impl Command {
-    /// Its name, if it is about no app, so that `-a` has no meaning.
+    /// The command's name, if it is not about an app, so that `-a` has no meaning.
     fn without_app(&self) -> Option<&'static str> {
         match self {
             Self::Apps => Some("apps"),
@@ -194,7 +194,7 @@ impl Command {
         }
     }
 
-    /// Its name, if it is about a server and its host, and makes no sense from elsewhere.
+    /// The command's name, if it is about the server and its host, and so not possible with a server elsewhere.
     fn is_of_this_host(&self) -> Option<&'static str> {
         match self {
             Self::Start(_) => Some("start"),
@@ -225,19 +225,19 @@ const WITHOUT_APP: &[&str] = &[
     "server:stop",
 ];
 
-/// What clap makes of [`Cli`], but that the help of commands lists no `-a` where it has no meaning.
+/// clap's definition of [`Cli`], without `-a` in the help of commands where it has no meaning.
 fn definition() -> clap::Command {
     WITHOUT_APP.iter().fold(Cli::command(), |cli, name| {
-        // One of this name goes before the global one.
+        // A local option of this name hides the global one.
         let hidden = clap::Arg::new("app").short('a').long("app").hide(true);
         cli.mut_subcommand(name, |command| command.arg(hidden))
     })
 }
 
-/// Does what the command line says; the result is the exit code.
+/// Performs the command line; returns the exit code.
 ///
 /// # Errors
-/// What the command could not do, for the person at the terminal.
+/// Why the command failed, for the person at the terminal.
 pub fn run() -> anyhow::Result<u8> {
     crate::fault::point("command line");
     let parsed = definition()
@@ -265,7 +265,7 @@ pub fn run() -> anyhow::Result<u8> {
         .exit_code(EXIT_USAGE)
         .into());
     }
-    // Their exit status is a command's in a dyno.
+    // The exit status of these is that of a command in a dyno.
     let runs = match &command {
         Command::Run(_) | Command::RunDetached(_) | Command::RunInside(_) => true,
         Command::PsWait(wait) => wait.is_for_dyno(),

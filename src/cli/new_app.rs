@@ -1,4 +1,4 @@
-//! The app that a folder gets on its way to a first release.
+//! Creates an app for a folder without one, with its first release.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::api::app::{App, CreateApp};
 use crate::api::release::Release;
 use crate::error::tell;
 
-/// Makes an app of the folder `root`, named after it, and deploys it. If that fails, there is no app either.
+/// Creates an app named after the folder `root`, and deploys it. If that fails, the app is removed again.
 ///
 /// # Errors
 /// When the folder was linked to an app under another path, or cannot be deployed.
@@ -20,7 +20,7 @@ pub fn of_folder(
     purpose: Purpose,
 ) -> Result<(String, Release)> {
     context.check_not_moved(root)?;
-    // What makes no sense leaves no app behind, not even for a moment.
+    // Checked first, so that an invalid Procfile creates no app.
     deploy::process_types_for(root)?;
     let request = CreateApp {
         name: None,
@@ -40,7 +40,7 @@ pub fn of_folder(
     }
 }
 
-/// Removes an app that nothing was released on. What fails here is no news beside the error that led to it.
+/// Removes an app without a release. Errors are ignored beside the one that led to this.
 fn remove_if_unused(context: &mut Context, app: &App) {
     let mut remove = || -> Result<bool> {
         let client = context.client()?;

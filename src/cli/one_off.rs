@@ -1,5 +1,4 @@
-//! What all commands that start a one-off dyno have in common: their options, the request they make of them, and the
-//! app they mean.
+//! What all commands that start a one-off dyno have in common: their options, the request, and the app.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,16 +24,16 @@ use crate::model::size::Size;
 use crate::model::time_span;
 use crate::slug::{Elsewhere, procfile_elsewhere, tree_is_newer_than};
 
-/// How long the line before the dyno's may wait for the look at the folder. The dyno takes longer to be made.
+/// How long to wait for the check of the folder while the dyno starts, which takes longer.
 pub const WHILE_IT_STARTS: Duration = Duration::from_millis(1);
 
-/// How long the look is waited for when the command has ended: it has had its time.
+/// How long to wait for the check of the folder when the command has ended.
 pub const AFTERWARDS: Duration = Duration::ZERO;
 
-/// How many files are looked at to say that the tree is newer than the release: a glance.
+/// How many files are looked at to find out whether the folder is newer than the release.
 const GLANCE: u64 = 2_000;
 
-/// Which one-off dyno is wanted.
+/// The options for a one-off dyno.
 #[derive(Debug, Args)]
 pub struct OneOff {
     /// Size of the dyno, such as 1X, 2X, standard-2x
@@ -58,16 +57,16 @@ pub struct OneOff {
 }
 
 impl OneOff {
-    /// The command's words.
+    /// The words of the command.
     #[cfg(test)]
     pub fn words(&self) -> &[String] {
         &self.words
     }
 
-    /// What to ask the server for; detached, unless the caller says otherwise.
+    /// The request to the server; detached, unless the caller changes that.
     ///
     /// # Errors
-    /// When an option or the command breaks a rule.
+    /// When an option or the command is not valid.
     pub fn request(&self) -> Result<CreateDyno> {
         let command = command_line::join(&self.words);
         command_line::check(&command)?;
@@ -83,10 +82,10 @@ impl OneOff {
         Ok(request)
     }
 
-    /// Has the server start it on `app`.
+    /// Has the server start the dyno on `app`.
     ///
     /// # Errors
-    /// What the server says; `Timeout awaiting process` when it says nothing in time.
+    /// The server's error; `Timeout awaiting process` when it does not answer in time.
     pub fn start(context: &mut Context, app: &str, request: &CreateDyno) -> Result<Dyno> {
         let timeout = context.settings.attach_timeout;
         let client = context.client()?;
@@ -95,11 +94,11 @@ impl OneOff {
         made.map_err(|error| in_time(error, app))
     }
 
-    /// The app to run on: named, linked, or made on the spot from a folder with a Procfile; and a look at the folder, if
-    /// its release is an earlier one. `quiet`: without a word about it.
+    /// The app to run on: named, linked, or created from a folder with a Procfile; and a check of whether the folder is
+    /// newer than its release. `quiet`: without output.
     ///
     /// # Errors
-    /// When none is meant, or it cannot be deployed.
+    /// When there is no app, or the folder cannot be deployed.
     pub fn app(&self, context: &mut Context, quiet: bool) -> Result<(String, Option<Look>)> {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
@@ -137,7 +136,7 @@ impl OneOff {
     }
 }
 
-/// What is said of a folder that was linked to an app after its deploy.
+/// The note about a folder that was linked to an app after its deploy.
 fn unknown(link: &Link) -> String {
     format!(
         "{} was linked to {} after its last deploy, which is what runs; `dyno run --deploy` deploys the folder first",
@@ -145,8 +144,8 @@ fn unknown(link: &Link) -> String {
     )
 }
 
-/// A look, side by side with the start of a dyno, at whether the folder has changed since its release was packed: the
-/// release is what runs, and a person who has just changed a file may think otherwise. The start must not wait for it.
+/// Checks, beside the start of a dyno, whether the folder has changed since its release was packed: the release runs,
+/// which may surprise a person who has just changed a file. The start must not wait for it.
 #[derive(Debug)]
 pub struct Look {
     answer: Receiver<bool>,
@@ -167,7 +166,7 @@ impl Look {
             let newer = tree_is_newer_than(&path, packed_at, GLANCE);
             let _ = sender.send(newer.is_ok_and(|newer| newer));
         };
-        // Without a thread there is no look, which was a courtesy.
+        // Without a thread there is no check, which would only make a hint.
         let begun = thread::Builder::new().name("look".to_owned()).spawn(look);
         begun.is_ok().then_some(Self {
             answer,
@@ -176,7 +175,7 @@ impl Look {
         })
     }
 
-    /// Says it, once, if it is so and known within `patience`.
+    /// Prints the note, once, if the folder is newer and that is known within `patience`.
     pub fn tell(look: &mut Option<Self>, patience: Duration) {
         if let Some(look) = look
             && !look.told
@@ -190,10 +189,10 @@ impl Look {
     }
 }
 
-/// The variables of `-e` options, the last one of a name.
+/// The variables of `-e` options; the last value of a name counts.
 ///
 /// # Errors
-/// When one makes no sense.
+/// When one is not valid.
 pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for option in options {
@@ -205,7 +204,7 @@ pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
     Ok(all)
 }
 
-/// Tells a person, once, that dynos are kept apart by less than namespaces, if the server said so when it started.
+/// Prints, once, that dynos do not run in namespaces, if the server noted so when it started.
 pub fn tell_isolation(context: &Context) {
     if context.is_far() {
         return;
@@ -223,7 +222,7 @@ pub fn tell_isolation(context: &Context) {
     }
 }
 
-/// A time to live as the API takes it: whole seconds, from 1.
+/// A time to live for the API: whole seconds, from 1.
 fn seconds_to_live(time: Duration) -> Result<u32, UserError> {
     let seconds = time.as_secs_f64().ceil();
     if (1.0..=f64::from(MAX_TIME_TO_LIVE)).contains(&seconds) {
@@ -236,7 +235,7 @@ fn seconds_to_live(time: Duration) -> Result<u32, UserError> {
     )
 }
 
-/// A server or supervisor that does not answer in time is what Heroku's client says of it.
+/// Turns a time-out into the error of Heroku's client.
 pub fn in_time(error: anyhow::Error, whom: &str) -> anyhow::Error {
     let late = error
         .chain()

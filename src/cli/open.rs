@@ -1,4 +1,4 @@
-//! `dyno open`: where an app can be visited.
+//! `dyno open`: prints and opens the address of an app.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -47,7 +47,7 @@ impl Open {
 
 /// The address of an app that is to be visited at `web_url`: `http://shop.localhost:8080/login`.
 fn address(app: &str, web_url: Option<&str>, path: &str) -> Result<String, UserError> {
-    // What else a server may say is nothing to be opened.
+    // Any other text of a server must not be opened.
     let Some(web_url) = web_url.filter(|url| url.starts_with("http")) else {
         return Err(
             UserError::new(format!("no router runs, so `{app}` cannot be visited"))
@@ -64,8 +64,8 @@ fn address(app: &str, web_url: Option<&str>, path: &str) -> Result<String, UserE
     Ok(format!("{web_url}{path}"))
 }
 
-/// A path as a browser would send it: what no address may have is percent-encoded, and what means something in one
-/// (`?`, `#`, `%20`) stays (RFC 3986 appendix A).
+/// A path as a browser would send it: characters that no URL may have are percent-encoded, and those with a meaning
+/// (`?`, `#`, `%20`) stay (RFC 3986 appendix A).
 fn encoded(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -77,14 +77,14 @@ fn encoded(path: &str) -> String {
     encoded
 }
 
-/// Has a program show the address. Nobody waits for it, and that there is none is no failure: the address is printed.
+/// Has a program open the address, without waiting for it. A missing program is no error, since the address is printed.
 fn show(program: &str, address: &str) {
     let _ = Command::new(program)
         .arg(address)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C at this terminal is not meant for it.
+        // Ctrl-C at this terminal must not reach it.
         .process_group(0)
         .spawn();
 }

@@ -1,9 +1,8 @@
-//! What commands print on standard output: lines for a person, JSON for both.
+//! What commands print on standard output: lines for people, JSON for people and programs.
 
 use crate::error::UserError;
 
-/// Prints a line of a command's result. Unlike `println!`, it leaves a full disk or a reader that has left for `main`
-/// to see.
+/// Prints a line of a command's result. Unlike `println!`, it returns an error for a full disk or a reader that has left.
 macro_rules! say {
     ($($text:tt)*) => {
         std::io::Write::write_fmt(
@@ -15,7 +14,7 @@ macro_rules! say {
 }
 pub(super) use say;
 
-/// Why standard output does not take what a command prints. A reader that has left is told by the error's kind.
+/// The error when standard output cannot be written to. A reader that has left keeps its error kind.
 pub fn not_printed(error: std::io::Error) -> std::io::Error {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         return error;
@@ -27,10 +26,10 @@ pub fn not_printed(error: std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), told)
 }
 
-/// Prints a result as JSON for people and programs. Characters that a terminal would obey are written as JSON's escapes.
+/// Prints a result as JSON for people and programs. Control characters are written as JSON's escapes.
 ///
 /// # Errors
-/// When standard output does not take it.
+/// When standard output cannot be written to.
 pub fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut json = String::new();
     for c in serde_json::to_string_pretty(value)?.chars() {

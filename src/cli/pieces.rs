@@ -1,22 +1,22 @@
-//! From a thread that writes to one that reads: a tarball on its way from packing to the server, without a file in between.
+//! A pipe in memory between the thread that packs a tarball and the thread that sends it.
 
 use std::io::{self, Read, Write};
 
 use crossbeam_channel::{Receiver, Sender};
 
-/// Pieces that wait to be read; each is at most [`LONGEST`] bytes.
+/// The most pieces that wait to be read; each is at most [`LONGEST`] bytes.
 const PIECES: usize = 8;
 
 const LONGEST: usize = 256 * 1024;
 
-/// A piece on its way.
+/// A piece of the tarball, or its end.
 enum Piece {
     Bytes(Vec<u8>),
     End,
     Failed,
 }
 
-/// Both ends.
+/// Both ends of a pipe.
 pub fn pieces() -> (Pieces, Arriving) {
     let (sender, pieces) = crossbeam_channel::bounded(PIECES);
     let arriving = Arriving {
@@ -33,7 +33,7 @@ pub fn pieces() -> (Pieces, Arriving) {
 pub struct Pieces(Sender<Piece>);
 
 impl Pieces {
-    /// Says whether everything was written.
+    /// Ends the tarball; `whole` says whether it is complete.
     pub fn end(self, whole: bool) {
         let _ = self.0.send(if whole { Piece::End } else { Piece::Failed });
     }
@@ -52,13 +52,13 @@ impl Write for &Pieces {
     }
 }
 
-/// The reading side. Half a tarball must not look like a whole one, so only an explicit end is one.
+/// The reading side. An incomplete tarball must not look complete, so only an explicit end counts as one.
 pub struct Arriving {
     pieces: Receiver<Piece>,
     current: Vec<u8>,
     at: usize,
     ended: bool,
-    /// Whoever writes has failed.
+    /// Whether the writing side has failed.
     pub failed: bool,
 }
 

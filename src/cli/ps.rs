@@ -1,4 +1,4 @@
-//! `dyno ps`: what runs, and with `--all` what has run.
+//! `dyno ps`: the live dynos, and with `--all` the ended ones, too.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::error::{UserError, tell};
 use crate::model::dyno::{DynoName, Exit};
 use crate::model::time_span;
 
-/// The narrowest terminal that lines are cut for.
+/// The narrowest terminal to whose width lines are cut, in columns.
 const NARROWEST: usize = 40;
 
 /// List the dynos that are alive.
@@ -38,7 +38,7 @@ pub struct Ps {
 }
 
 impl Ps {
-    /// Prints them, in groups by process type.
+    /// Prints the dynos in groups by process type.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let query = if self.all { "?ended=true" } else { "" };
@@ -103,7 +103,7 @@ impl Ps {
     }
 }
 
-/// Whether a word on the command line means this dyno: its name or its type.
+/// Whether a word on the command line is this dyno's name or process type.
 fn is_meant(dyno: &Dyno, wanted: &str) -> bool {
     dyno.name == wanted || dyno.r#type == wanted
 }
@@ -112,7 +112,7 @@ fn number(dyno: &Dyno) -> u32 {
     dyno.name.parse().map_or(0, |name: DynoName| name.number)
 }
 
-/// How a dyno that stands for one that will take its place crashed, how often, and when the next one begins, as of `now`.
+/// How a crashed dyno of the formation ended, how often, and when it is restarted, as of `now`.
 pub fn crash_story(dyno: &Dyno, now: Timestamp) -> Option<String> {
     let (ended, crash) = (dyno.ended()?, dyno.crash.as_ref()?);
     let often = match crash.count {
@@ -126,33 +126,33 @@ pub fn crash_story(dyno: &Dyno, now: Timestamp) -> Option<String> {
         (false, false) => "now".to_owned(),
     };
     let how = match (&ended.reason, ended.exit) {
-        // It was to go on.
+        // It should not have ended.
         (None, Exit::Status(0)) => "exit 0".to_owned(),
         _ => ended.to_string(),
     };
     Some(format!(": {how}{often}; next try {next}"))
 }
 
-/// What is said of an app whose formation was ended with the server.
+/// The note about an app whose formation was stopped with the server.
 pub fn asleep(app: &str) -> String {
     format!(
         "`server:stop --all` has ended the formation of {app}; `dyno ps:restart -a {app}` brings it back"
     )
 }
 
-/// How the list is laid out.
+/// The layout of the list.
 struct Page {
     now: Timestamp,
     zone: TimeZone,
-    /// What a line may have, on a terminal.
+    /// The width of the terminal in columns, if it is one.
     width: Option<usize>,
-    /// What has ended is listed, too, each with how.
+    /// Whether ended dynos are listed, too.
     all: bool,
 }
 
 impl Page {
-    /// Groups with a heading each and a blank line in between, without the last line feed: one-offs first, as Heroku
-    /// has them. The dynos are in order.
+    /// The list: groups with headings, separated by blank lines, without the last line feed; one-off dynos first, as on
+    /// Heroku. The dynos are passed in order.
     fn text(&self, one_offs: &[Dyno], formation: &[Dyno]) -> String {
         let mut groups: BTreeMap<(bool, String), Vec<String>> = BTreeMap::new();
         for dyno in one_offs {
@@ -162,7 +162,7 @@ impl Page {
             groups.entry(group).or_default().push(line);
         }
         for dyno in formation {
-            // While a release replaces another one, a type may have two commands.
+            // While a release replaces another, a process type may have two commands.
             let begin = format!("{}: ", dyno.r#type);
             let heading = begin.clone() + &self.command(dyno, &format!("=== {begin}"));
             groups
@@ -177,10 +177,10 @@ impl Page {
         groups.join("\n\n")
     }
 
-    /// Its name, what has become of it, and when.
+    /// A dyno's name, state, and time.
     fn state(&self, dyno: &Dyno) -> String {
         match dyno.ended() {
-            // Of the formation, it stands for the one that will take its place.
+            // A crashed dyno of the formation is listed until it is restarted.
             Some(ended) if dyno.formation && !self.all => {
                 let (state, since) = (dyno.state.as_str(), self.since(ended.at, None));
                 let how = crash_story(dyno, self.now).unwrap_or_default();
@@ -199,7 +199,7 @@ impl Page {
         }
     }
 
-    /// Its command between backquotes, cut to what is left of a line that begins so.
+    /// A dyno's command in backquotes, cut to the rest of the line after `begin`.
     fn command(&self, dyno: &Dyno, begin: &str) -> String {
         let command = terminal::visible(&dyno.command);
         let room = self.width.map_or(usize::MAX, |width| {
@@ -208,7 +208,7 @@ impl Page {
         format!("`{}`", cut(&command, room))
     }
 
-    /// A time of this place and how long ago that is, up to a day and an hour; and how long something took.
+    /// A local time and how long ago it is; and how long the dyno ran.
     fn since(&self, at: Timestamp, ran: Option<Duration>) -> String {
         let local = at.to_zoned(self.zone.clone());
         let local = local.strftime("%Y/%m/%d %H:%M:%S");
@@ -227,7 +227,7 @@ impl Page {
     }
 }
 
-/// At most `room` characters, with an ellipsis in place of what is cut off.
+/// At most `room` characters; a longer text is cut and ends with an ellipsis.
 fn cut(text: &str, room: usize) -> String {
     if text.chars().nth(room).is_none() {
         return text.to_owned();

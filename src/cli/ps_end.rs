@@ -16,7 +16,7 @@ use crate::error::{UserError, tell, tell_part};
 use crate::model::dyno::DynoName;
 use crate::model::time_span;
 
-/// How long a stop takes as a rule, at most. After that the person is told what it waits for.
+/// How long a stop usually takes at most. After that, the command prints what it waits for.
 const SOON: Duration = Duration::from_secs(2);
 
 /// End dynos. One-off dynos are gone then; of the formation, others take their places.
@@ -33,7 +33,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Ends them.
+    /// Stops the dynos.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         end("Stopping", &self.dynos, self.no_wait, context).map(drop)
     }
@@ -86,7 +86,7 @@ impl Wait {
         self.dyno.is_some()
     }
 
-    /// Waits; the result is the dyno's exit code.
+    /// Waits; returns the dyno's exit code.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let Some(name) = self.dyno else {
             return until_launched(context).map(|()| 0);
@@ -130,8 +130,8 @@ fn until_launched(context: &mut Context) -> Result<()> {
     launch::until_up(context, &app, &release, &story)
 }
 
-/// Brings a formation back that was ended with the server, if these names are all of it: their dynos are not there to be
-/// restarted. It comes back as a whole; the result is whether that was it.
+/// Starts a formation again that was stopped with the server, as there are no dynos to restart; it always starts as a
+/// whole. Returns whether it was stopped so.
 fn wake(names: &[String], context: &mut Context) -> Result<bool> {
     let app = context.app()?;
     let client = context.client()?;
@@ -159,15 +159,15 @@ fn wake(names: &[String], context: &mut Context) -> Result<bool> {
     Ok(true)
 }
 
-/// What is to end together, under one line of the story.
+/// Dynos that are stopped together, with one line of output.
 struct Group {
     /// `run.1`, or `run` for all of a type.
     named: String,
     dynos: Vec<Dyno>,
 }
 
-/// Ends the dynos that these names mean. Nothing is stopped if one of them means nothing. All are told before the
-/// first is waited for, so that their grace periods pass together.
+/// Stops the dynos with these names. If a name is unknown, none is stopped. All are told before the first is waited
+/// for, so that their grace periods run together.
 fn end(verb: &str, names: &[String], no_wait: bool, context: &mut Context) -> Result<Vec<Dyno>> {
     let app = context.app()?;
     let alive: Vec<Dyno> = context.client()?.get_list(&app_path(&app, "/dynos"))?;
@@ -212,7 +212,7 @@ fn until_gone(group: &Group, grace: Duration, app: &str, context: &mut Context) 
     Ok(())
 }
 
-/// The dynos that a name means: one, or all of its type.
+/// The dynos that a name stands for: one, or all of a process type.
 fn meant(name: &str, alive: &[Dyno], app: &str, context: &mut Context) -> Result<Group> {
     let full: Result<DynoName, _> = name.parse();
     let dynos: Vec<Dyno> = alive
@@ -233,7 +233,7 @@ fn meant(name: &str, alive: &[Dyno], app: &str, context: &mut Context) -> Result
                         .hint("`dyno ps` lists those that run")
                         .into(),
                 ),
-                // It has begun since they were listed.
+                // It has started after the dynos were listed.
                 None => Ok(Group {
                     named,
                     dynos: vec![dyno],
@@ -243,13 +243,13 @@ fn meant(name: &str, alive: &[Dyno], app: &str, context: &mut Context) -> Result
     }
 }
 
-/// What to say when none of a type is alive.
+/// The error when no dyno of a process type is alive.
 pub fn no_dynos_of(process_type: &str, app: &str) -> UserError {
     UserError::new(format!("`{app}` has no dyno of type `{process_type}`"))
         .hint("`dyno ps` lists those that run")
 }
 
-/// Has the server end a dyno; the result is how long that may take. One that has ended since it was listed is no error.
+/// Has the server stop a dyno; returns how long that may take. A dyno that has ended meanwhile is no error.
 fn stop(dyno: &Dyno, app: &str, context: &mut Context) -> Result<Duration> {
     let target = app_path(app, &format!("/dynos/{}/actions/stop", dyno.id));
     let client = context.client()?;

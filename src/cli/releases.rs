@@ -19,7 +19,7 @@ use crate::wire::http::target;
 /// How many releases are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 15;
 
-/// How much of a description is listed, in characters: one may name hundreds of config vars.
+/// How many characters of a description are listed: one may name hundreds of config vars.
 const LISTED: usize = 60;
 
 /// List the releases.
@@ -34,7 +34,7 @@ pub struct List {
 }
 
 impl List {
-    /// Prints them, the newest first.
+    /// Prints the releases, the newest first.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let mut releases = newest_first(context, &app)?;
@@ -66,7 +66,7 @@ impl List {
     }
 }
 
-/// On one line, and nothing that a terminal obeys: whoever asked for a release may have said anything.
+/// A release's description on one line, without control characters: clients choose the text.
 fn described(release: &Release, longest: usize) -> String {
     let description = shown(release.description.as_bytes(), longest);
     match release.status {
@@ -95,7 +95,7 @@ pub struct Info {
 }
 
 impl Info {
-    /// Prints what there is to know.
+    /// Prints the release's facts.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let version = named_or_newest(self.version, context, &app)?;
@@ -159,7 +159,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints it, as it comes if the command still runs.
+    /// Prints the output; while the command still runs, as it comes.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let version = named_or_newest(self.version, context, &app)?;
@@ -189,7 +189,7 @@ impl Output {
     }
 }
 
-/// Prints what a program wrote; on a terminal nothing of it is obeyed.
+/// Prints a program's output; on a terminal, without control characters.
 fn print(bytes: &[u8], is_terminal: bool, out: &mut impl Write) -> std::io::Result<()> {
     if !is_terminal {
         out.write_all(bytes)?;
@@ -207,7 +207,7 @@ fn print(bytes: &[u8], is_terminal: bool, out: &mut impl Write) -> std::io::Resu
     out.flush()
 }
 
-/// The release that was named, else the newest.
+/// The version that was named, else the newest.
 fn named_or_newest(version: Option<String>, context: &mut Context, app: &str) -> Result<String> {
     if let Some(version) = version {
         return Ok(version);
@@ -227,7 +227,7 @@ pub struct Rollback {
 }
 
 impl Rollback {
-    /// Makes a new release of the old one.
+    /// Rolls back: makes a new release of the earlier one.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let version = match self.version {

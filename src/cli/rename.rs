@@ -1,5 +1,5 @@
-//! `dyno apps:rename`: another name for an app. Its id stays, and with it releases, config, log, links and dynos; the address
-//! and the git remotes go by the name.
+//! `dyno apps:rename`: renames an app. Its id stays, and with it releases, config, log, links and dynos; its address
+//! and its git remotes change with the name.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub struct Rename {
 }
 
 impl Rename {
-    /// Renames it, and has the git remotes of this checkout follow.
+    /// Renames the app, and changes the git remotes of this checkout.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let request = UpdateApp {
             name: Some(AppName::parse(&self.name)?),
@@ -52,7 +52,7 @@ impl Rename {
     }
 }
 
-/// The addresses that an app could be pushed to, and what becomes of each.
+/// The old URLs for a push to the app, each with its new one.
 fn moves(before: &App, after: &App, home: &Path, far: Option<&str>) -> Vec<(String, String)> {
     let local = |app: &App| {
         let path = home.join("git").join(format!("{}.git", app.name));
@@ -70,7 +70,7 @@ fn moves(before: &App, after: &App, home: &Path, far: Option<&str>) -> Vec<(Stri
     moves
 }
 
-/// Changes remotes of this checkout, if it is one; their names.
+/// Changes the remotes of this checkout, if it is one; returns their names.
 fn repoint(moves: &[(String, String)]) -> Vec<String> {
     let git = |args: &[&str]| {
         let mut git = Command::new("git");

@@ -32,7 +32,7 @@ pub struct Run {
     one_off: OneOff,
 }
 
-/// What an attached command reads and writes.
+/// The options for an attached command's streams.
 #[derive(Debug, Args)]
 pub struct StreamOptions {
     /// Give the command a terminal even if there is none here
@@ -51,8 +51,8 @@ impl StreamOptions {
         self.tty || (on_terminal && !self.no_tty)
     }
 
-    /// Whether the command, without a terminal, gets one pipe for its output and its errors: what they go to is one file,
-    /// and only so does their order stay.
+    /// Whether the command, without a terminal, gets one pipe for stdout and stderr: if both go to one file, only one
+    /// pipe keeps their order.
     pub fn with_one_output(&self) -> bool {
         let [stdout, stderr] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
         let is_one = |stdout: Stat, stderr: Stat| {
@@ -63,13 +63,13 @@ impl StreamOptions {
 }
 
 impl Run {
-    /// The command's words.
+    /// The words of the command.
     #[cfg(test)]
     pub fn words(&self) -> &[String] {
         self.one_off.words()
     }
 
-    /// Runs it; the result is its exit code.
+    /// Runs the command; returns its exit code.
     pub fn perform(self, mut context: Context) -> Result<u8> {
         let mut request = self.one_off.request()?;
         request.attach = true;
@@ -104,7 +104,7 @@ impl Run {
     }
 }
 
-/// What is told of this terminal so that the command's begins as it is.
+/// What the server is told about this terminal, so that the command's terminal begins with its settings.
 pub fn origin() -> Origin {
     Origin {
         settings: pty::settings(rustix::stdio::stdin()),
@@ -112,7 +112,8 @@ pub fn origin() -> Origin {
     }
 }
 
-/// What Heroku's client tells of its terminal, and what its name means if a dyno would not know, `far` or here.
+/// Adds the variables that Heroku's client sends about its terminal, and the terminal's terminfo entry if the dyno
+/// would not have it, which is `far` or here.
 pub fn add_terminal(env: &mut BTreeMap<String, String>, far: bool) {
     let term = env::var("TERM").ok().filter(|term| !term.is_empty());
     let term = env

@@ -1,4 +1,4 @@
-//! `dyno run:detached`: a command in a one-off dyno that nobody is attached to; its output goes to the app's log.
+//! `dyno run:detached`: a command in a one-off dyno without a client; its output goes to the app's log.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub struct RunDetached {
 }
 
 impl RunDetached {
-    /// Starts it; the result is 0, or the dyno's exit code if that is waited for.
+    /// Starts the dyno; returns 0, or the dyno's exit code if that is waited for.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
         let request = self.one_off.request()?;
         let (app, mut look) = self.one_off.app(context, self.quiet)?;
@@ -49,12 +49,12 @@ impl RunDetached {
         let dyno = until_started(context, &app, dyno)?;
         status.up(&dyno.name);
         Look::tell(&mut look, AFTERWARDS);
-        // A result of this command's own would get between the lines of the log.
+        // Output of this command would come between the lines of the log.
         match (self.tail, self.quiet) {
             (true, _) => {}
             (false, true) => say!("{}", dyno.name)?,
             (false, false) => {
-                // What is pasted elsewhere must mean the same app.
+                // A command that is pasted into another shell must name the app.
                 let app = match context.is_app_given() {
                     true => format!("-a {app} "),
                     false => String::new(),
@@ -71,7 +71,7 @@ impl RunDetached {
         }
         let ended = until_ended(context, &app, &dyno.id)?;
         let code = exit_code(&ended)?;
-        // The log has it.
+        // The log has the message.
         if let (Some(message), false) = (&ended.end_message, self.tail) {
             tell!("dyno: {message}");
         }
@@ -79,10 +79,10 @@ impl RunDetached {
     }
 }
 
-/// How often a dyno that starts is looked at: a few times while it does, as a rule.
+/// The pause between two looks at a starting dyno.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// Waits until the command runs, or has run.
+/// Waits until the command runs, or has ended.
 fn until_started(context: &mut Context, app: &str, mut dyno: Dyno) -> Result<Dyno> {
     let deadline = Instant::now() + context.settings.attach_timeout;
     while dyno.state == DynoState::Starting {

@@ -1,4 +1,4 @@
-//! `dyno run:inside`: a second command in a dyno that runs.
+//! `dyno run:inside`: a second command in a running dyno.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub struct RunInside {
 }
 
 impl RunInside {
-    /// Runs it; the result is its exit code.
+    /// Runs the command; returns its exit code.
     pub fn perform(self, mut context: Context) -> Result<u8> {
         let command = command_line::join(&self.words);
         command_line::check(&command)?;

@@ -1,5 +1,5 @@
-//! `dyno __sandbox DIR COMMAND`: a shell command behind a dyno's walls with DIR as its slug, and nothing else: no
-//! server, no supervisor. Hidden; for measuring and debugging the sandbox alone (`bench/sandbox.sh`).
+//! `dyno __sandbox DIR COMMAND`: a shell command in a dyno's sandbox with DIR as its slug, without server and
+//! supervisor. Hidden; for measuring and debugging the sandbox alone.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         .with_context(|| format!("no folder `{}`", slug.display()))?;
     let folder = tempfile::tempdir()?;
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    // Root's own files are not the dyno's to change: it sees them as somebody else's.
+    // The dyno cannot change root's own files: it sees them as another user's.
     let owner = match uid.is_root() {
         true => Owner {
             uid: 65534,

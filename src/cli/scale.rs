@@ -1,4 +1,4 @@
-//! `dyno ps:scale`, `ps:type`: how many dynos of each process type there shall be, and of which size.
+//! `dyno ps:scale`, `ps:type`: the quantity and size of each process type.
 
 use anyhow::Result;
 use clap::Args;
@@ -64,7 +64,7 @@ pub struct Type {
 }
 
 impl Type {
-    /// Changes sizes, and prints them.
+    /// Changes sizes and prints the formation.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let resize = (!self.words.is_empty())
             .then(|| parse_resize(&self.words))
@@ -103,7 +103,7 @@ fn change(context: &mut Context, app: &str, updates: &[Update]) -> Result<Vec<Fo
         .patch(&app_path(app, "/formation"), &request)
 }
 
-/// What is to be asked for when sizes are to change.
+/// The updates to send for a change of sizes.
 fn updates(resize: Resize, formation: &[Formation]) -> Vec<Update> {
     let of_size = |entry: &Formation, size: &'static Size| Update {
         which: entry.r#type.clone(),
@@ -116,7 +116,7 @@ fn updates(resize: Resize, formation: &[Formation]) -> Vec<Update> {
     }
 }
 
-/// The two tables of Heroku's client, without its columns of prices and without the last line feed.
+/// The two tables of Heroku's client, without the prices and without the last line feed.
 fn tables(formation: &[Wanted]) -> String {
     let types: Vec<[String; 3]> = formation
         .iter()
@@ -144,7 +144,7 @@ fn tables(formation: &[Wanted]) -> String {
     )
 }
 
-/// Columns under their names and a line, two blanks apart.
+/// A table with column names and a line below them, columns two blanks apart.
 fn table<const N: usize>(names: [&str; N], rows: &[[String; N]]) -> String {
     let names = names.map(str::to_owned);
     let widths: [usize; N] = std::array::from_fn(|column| {

@@ -72,7 +72,7 @@ impl Serve {
     }
 }
 
-/// What a server that a command has started leaves to this one.
+/// Takes over from a server that a command has started: its sockets and its lock.
 fn take_over(context: &Context) -> Result<Handover> {
     let Some((left, server)) = start::succeed(&context.home)? else {
         return Ok(Handover::default());

@@ -12,7 +12,7 @@ use super::output::say;
 use crate::api::server::{ServerStatus, StartedBy};
 use crate::model::time_span;
 
-/// The exit code when no server runs: that of `systemctl status`.
+/// The exit code when no server runs, as of `systemctl status`.
 const NOT_RUNNING: u8 = 3;
 
 /// Say whether a server runs, and what it does
@@ -26,7 +26,7 @@ pub struct Show {
 }
 
 impl Show {
-    /// Prints it; the result is the exit code.
+    /// Prints the status; returns the exit code.
     ///
     /// # Errors
     /// When a server holds the lock but does not answer.
@@ -81,7 +81,7 @@ impl Show {
     }
 }
 
-/// The local time, and how long ago it was.
+/// The local time of the start, and how long ago it was.
 fn since(started: Timestamp) -> String {
     let local = started.to_zoned(TimeZone::system());
     let ago = Timestamp::now().duration_since(started).as_secs();

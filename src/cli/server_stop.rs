@@ -1,4 +1,4 @@
-//! `dyno server:stop`: the server leaves; dynos go on, or end first.
+//! `dyno server:stop`: stops the server; dynos go on, or are stopped first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use crate::api::server::{StartedBy, StopServer, StoppingServer};
 use crate::error::{UserError, tell, tell_part};
 use crate::home::lock::Holder;
 
-/// How long a server that was asked to leave may take: more than it gives to requests that it is answering.
+/// How long a server may take to leave: more than it gives to requests in progress.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Between two looks at a server whose process cannot be watched.
+/// The pause between two looks at a server whose process cannot be watched.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How many dynos of an app are named.
+/// How many dynos of an app are named at most.
 const NAMED: usize = 10;
 
 /// Stop the server; dynos go on
@@ -33,17 +33,17 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Stops it, and says what becomes of the dynos.
+    /// Stops the server, and prints what happens to the dynos.
     ///
     /// # Errors
     /// When it does not leave.
     pub fn perform(self, context: &mut Context) -> Result<()> {
-        // Dynos may be alive without a server, after a crash. Another one can end them.
+        // After a crash, dynos may be alive without a server; a new server can stop them.
         if self.all && context.running().is_ok_and(|server| server.is_none()) && has_dynos(context)
         {
             context.client()?;
         }
-        // A server may leave by itself, and another may come, between any two of these steps.
+        // Between any two of these steps, a server may leave by itself and another one start.
         let deadline = Instant::now() + PATIENCE;
         let mut asked = false;
         while Instant::now() < deadline {
@@ -71,14 +71,14 @@ impl Stop {
                     if !self.all || !has_dynos(context) {
                         return Ok(());
                     }
-                    // Another one ends the dynos that this one left.
+                    // A new server stops the dynos that this one left.
                     context.client()?;
                     continue;
                 }
             };
             match holder.filter(|holder| holder.pid == stopping.pid) {
                 Some(holder) => return self.wait(&holder, &stopping),
-                // Whoever answered has come just now, or is not to be seen from here.
+                // The server that answered has just started, or cannot be inspected by this user.
                 None => {
                     asked = true;
                     thread::sleep(PAUSE);
@@ -135,7 +135,7 @@ impl Stop {
         Ok(())
     }
 
-    /// Ends a server that does not answer.
+    /// Terminates a server that does not answer.
     fn terminate(&self, server: Holder) -> Result<()> {
         tell_part!(
             "The server (process {}) does not answer. Sending SIGTERM... ",
@@ -156,12 +156,12 @@ fn stuck(pid: u32) -> UserError {
         .hint(format!("`kill -9 {pid}` ends it at once; dynos go on"))
 }
 
-/// Whether there are dynos, or what is left of some.
+/// Whether any dyno has a folder.
 fn has_dynos(context: &Context) -> bool {
     fs::read_dir(context.home.path().join("dynos")).is_ok_and(|mut dynos| dynos.next().is_some())
 }
 
-/// `run.1, run.2 of shop; run.1 of blog`
+/// The dynos by app: `run.1, run.2 of shop; run.1 of blog`.
 fn list(dynos: &BTreeMap<String, Vec<String>>) -> String {
     let of_apps = dynos.iter().map(|(app, names)| {
         let named = names[..names.len().min(NAMED)].join(", ");

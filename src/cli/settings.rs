@@ -27,7 +27,7 @@ struct Shown {
     name: &'static str,
     value: String,
     source: String,
-    /// What it would be for a server that this shell starts, where that is another value.
+    /// The value for a server that this shell would start, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     here: Option<Here>,
     default: String,
@@ -43,11 +43,11 @@ struct Here {
 }
 
 impl Show {
-    /// Prints them.
+    /// Prints the settings.
     ///
     /// # Errors
-    /// When the server does not answer, or when there is none and `config.toml` makes no sense; that after what holds
-    /// without it.
+    /// When the server does not answer, or when there is none and `config.toml` is not valid, after the other settings
+    /// are printed.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let (server, used) = match context.running()? {
             Some((client, server)) => (Some(server), client.get("/server/settings")?),
@@ -56,7 +56,7 @@ impl Show {
         let here = context.sourced().map(|sourced| sourced.rows());
         let shown: Vec<Shown> = match (here, &server) {
             (Ok(rows), _) => rows.map(|row| merge(row, &used)).collect(),
-            // The warning is out already.
+            // The warning was already printed.
             (Err(_), Some(_)) => used.iter().filter_map(known).collect(),
             (Err(error), None) => {
                 let rows = context.sourced_without_file().rows();
@@ -87,7 +87,7 @@ impl Show {
     }
 }
 
-/// A setting of this process, beside what the server uses.
+/// A setting of this process, with the server's value.
 fn merge(row: Row, used: &[SettingInfo]) -> Shown {
     let of_server = used
         .iter()
@@ -107,7 +107,7 @@ fn merge(row: Row, used: &[SettingInfo]) -> Shown {
     shown(row.setting, value, source, here)
 }
 
-/// A setting of the server's alone; None for one of another build that this one has never heard of.
+/// A setting that only the server reported; None if this build does not know it.
 fn known(used: &SettingInfo) -> Option<Shown> {
     let setting = Setting::named(&used.name)?;
     Some(shown(
@@ -151,7 +151,7 @@ fn table(settings: &[Shown]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How the values of this shell become the server's.
+/// The hint how the server can get the values of this shell.
 fn advice(server: &ServerInfo) -> &'static str {
     if server.idle {
         "the server was started with other settings: `dyno server:stop` ends it, and the next command starts one with \

@@ -1,5 +1,5 @@
-//! `dyno __slug`: packing and unpacking by themselves, for `bench/slug.sh` and for looking into a
-//! slug without a server. Hidden; no promise is made about it.
+//! `dyno __slug`: packs and unpacks slugs without a server, for `bench/slug.sh` and for debugging. Hidden; may change
+//! at any time.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use crate::error::{EXIT_USAGE, UserError};
 use crate::slug::{DEFAULT_LEVEL, Limits, pack, unpack};
 
-/// Runs `pack DIR FILE [LEVEL]` or `unpack FILE DIR`, and prints what came of it.
+/// Runs `pack DIR FILE [LEVEL]` or `unpack FILE DIR`, and prints the result.
 ///
 /// # Errors
-/// Those of packing and unpacking, or other arguments.
+/// The errors of packing and unpacking, and invalid arguments.
 pub fn run(args: &[OsString]) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     let words: Vec<&str> = args

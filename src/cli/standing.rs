@@ -1,4 +1,4 @@
-//! What an app ran before a release, and what the release makes of it: whose dynos end, and whose come back.
+//! The state of an app before a release, for messages about process types whose dynos the release ends or starts again.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::model::dyno::WEB;
 use crate::model::formation::{Turn, turns};
 use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 
-/// See the [module](self).
+/// The formation and release of an app before a new release: see the [module](self).
 #[derive(Debug)]
 pub struct Standing {
     release: Option<Release>,
@@ -21,7 +21,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// How `app` is now.
+    /// The present state of `app`.
     pub fn of(context: &mut Context, app: &str) -> Result<Self> {
         let client = context.client()?;
         let releases: Vec<Release> = client.get_list(&app_path(app, "/releases"))?;
@@ -31,8 +31,8 @@ impl Standing {
         })
     }
 
-    /// The tree of the slug that runs, if it is on this host, and when it was released, in seconds since 1970. It may
-    /// vanish at any time.
+    /// The tree of the current release's slug, if it is on this host, and when it was released, in seconds since 1970.
+    /// The tree may be deleted at any time.
     pub fn tree(&self, context: &mut Context) -> Result<Option<(PathBuf, u64)>> {
         if context.is_far() {
             return Ok(None);
@@ -54,10 +54,10 @@ impl Standing {
         Ok(digest.map(|tree| (tree, at)))
     }
 
-    /// Refuses a release that can run nothing where something runs: it would end, and nothing begin.
+    /// Refuses a release without process types for an app that has dynos: they would end, and none would start.
     ///
     /// # Errors
-    /// That is so.
+    /// When the release has none.
     pub fn check_goes_on(&self, app: &str, types: &ProcessTypes) -> Result<(), UserError> {
         let runs = self.formation.iter().filter(|it| it.quantity > 0);
         let runs: Vec<_> = runs.map(|it| format!("`{}`", it.r#type)).collect();
@@ -72,9 +72,9 @@ impl Standing {
         }
     }
 
-    /// Tells what `release` does to dynos, beside running something else in them.
+    /// Prints which process types' dynos `release` ends or starts again.
     pub fn tell_turns(&self, context: &mut Context, app: &str, release: &Release) -> Result<()> {
-        // Until its release phase has succeeded, the formation is what it was.
+        // Until its release phase has succeeded, the formation stays as it was.
         let after: Vec<Formation> = match release.status {
             ReleaseStatus::Pending => Vec::new(),
             _ => context.client()?.get_list(&app_path(app, "/formation"))?,
@@ -101,7 +101,7 @@ impl Standing {
     }
 }
 
-/// Says so if no dyno runs though `release` is deployed, and how one would.
+/// If no dyno runs after `release` was deployed, prints so, and how to start one.
 pub fn tell_idle(context: &mut Context, app: &str, release: &Release) -> Result<()> {
     let formation: Vec<Formation> = context.client()?.get_list(&app_path(app, "/formation"))?;
     if formation.iter().all(|it| it.quantity == 0) {
@@ -111,7 +111,7 @@ pub fn tell_idle(context: &mut Context, app: &str, release: &Release) -> Result<
     Ok(())
 }
 
-/// What makes a dyno of one of these process types run.
+/// How to start a dyno of one of these process types.
 fn how_one_would<'a>(app: &str, types: impl Iterator<Item = &'a str>) -> String {
     let types: Vec<_> = types.filter(|name| *name != RELEASE_PHASE).collect();
     let web = types.iter().find(|name| **name == WEB);

@@ -1,7 +1,7 @@
 //! The pumps of an attached run: bytes between the user's streams and the dyno's.
 //!
-//! Each direction has a thread of its own and blocks as it likes, so that no stream can hold another up. Between
-//! pipes the kernel moves the pages (`splice`) and no byte is copied here.
+//! Each direction has a thread of its own, which may block, so that no stream can hold up another. Between pipes the
+//! kernel moves the pages (`splice`) and no byte is copied here.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,29 +14,29 @@ use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice};
 
 use crate::pty;
 
-/// The most that one call moves, in bytes.
+/// The most bytes that one call moves.
 const CHUNK: usize = 1024 * 1024;
 
-/// What the user's pipes are to hold, in bytes: as much as the dyno's.
+/// The size that the user's pipes are set to, in bytes: that of the dyno's pipes.
 const PIPE_SIZE: usize = 256 * 1024;
 
-/// The buffer where bytes must be copied: what a terminal or socket gives at most at a time.
+/// The size of the buffer where bytes must be copied, in bytes: the most that a terminal or socket gives at a time.
 const BUFFER: usize = 64 * 1024;
 
 /// How a pump ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// All that there was has been written.
+    /// All bytes were written.
     Complete,
-    /// The reader does not want more.
+    /// The reader has left.
     BrokenPipe,
 }
 
 /// Moves bytes until the end of `from`, and sets `active` whenever some were moved.
 ///
-/// Only from pipe to pipe does the kernel do the moving. To a file, `splice` reads the position before it waits and
-/// stores it afterwards, so that two writers of one file (`>log 2>&1`) overwrite each other; from a
-/// terminal, it holds the dyno's pipe locked while nobody types, and whoever has the other end hangs.
+/// Uses `splice` only from pipe to pipe. To a file, `splice` reads the position before it waits and stores it
+/// afterwards, so that two writers of one file (`>log 2>&1`) overwrite each other; from a terminal, it keeps the dyno's
+/// pipe locked until a key is typed, and the process at the other end hangs.
 ///
 /// # Errors
 /// Reading or writing failed for another reason than a broken pipe (a full disk, say).
@@ -47,8 +47,8 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>, active: &AtomicBool) -> io
             Some(())
         });
     }
-    // Larger pipes mean fewer wake-ups: with those of the shell at their usual 64 KiB, the way through
-    // a dyno takes half as long again. A refusal changes nothing but that.
+    // Larger pipes mean fewer wake-ups: with the shell's usual 64 KiB, moving data through a dyno takes half as long
+    // again. A refusal costs only that.
     for pipe in [from, to] {
         if fcntl_getpipe_size(pipe).is_ok_and(|size| size < PIPE_SIZE) {
             let _ = fcntl_setpipe_size(pipe, PIPE_SIZE);
@@ -64,7 +64,7 @@ pub fn pump(from: BorrowedFd<'_>, to: BorrowedFd<'_>, active: &AtomicBool) -> io
                 wait_readable(from)?;
                 wait_writable(to)?;
             }
-            // Not every filter of system calls, or kernel in user space, has it.
+            // Some filters of system calls and user-space kernels do not allow it.
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
                 return copy(from, to, |_| {
                     active.store(true, Ordering::Relaxed);
@@ -80,7 +80,8 @@ fn is_pipe(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
 }
 
-/// Copies bytes until the end of `from`, or until `pass` refuses a piece. What it answers is held while the piece is written.
+/// Copies bytes until the end of `from`, or until `pass` refuses a piece. What `pass` returns is held while the piece
+/// is written.
 pub fn copy<Held>(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -105,7 +106,7 @@ pub fn copy<Held>(
     }
 }
 
-/// Writes all of it, unless nobody reads it.
+/// Writes all bytes, unless the reader has left.
 pub fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<End> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {
@@ -120,7 +121,7 @@ pub fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<End> {
     Ok(End::Complete)
 }
 
-// The user's streams may be non-blocking, by whoever shares them; that is not ours to change.
+// A process that shares the user's streams may have made them non-blocking, which must stay so.
 
 fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     wait_for(fd, rustix::event::PollFlags::IN)
@@ -138,8 +139,8 @@ fn wait_for(fd: BorrowedFd<'_>, flags: rustix::event::PollFlags) -> io::Result<(
     }
 }
 
-/// What a terminal takes for the end of its input after this key: Ctrl-D, which after text that lacks the end of its line
-/// means no more than that there is text, so that it takes a second one.
+/// The keys that end a terminal's input after this last byte: Ctrl-D, or, in the middle of a line, where the first one
+/// only submits the text, two.
 pub fn end_of_keys(last: Option<u8>) -> &'static [u8] {
     match last {
         None | Some(b'\n' | b'\r' | 0x04) => b"\x04",
@@ -147,7 +148,7 @@ pub fn end_of_keys(last: Option<u8>) -> &'static [u8] {
     }
 }
 
-/// Sees the way out of a session that does not answer any more: Ctrl-C four times within a second.
+/// Recognises the escape from a session that does not answer: Ctrl-C four times within a second.
 #[derive(Debug, Default)]
 pub struct Escape {
     recent: std::collections::VecDeque<Instant>,
@@ -157,7 +158,7 @@ impl Escape {
     const PRESSES: usize = 4;
     const WITHIN: Duration = Duration::from_secs(1);
 
-    /// Takes what was typed; true when this completes the escape.
+    /// Takes the typed bytes; true when they complete the escape.
     pub fn typed(&mut self, keys: &[u8], now: Instant) -> bool {
         for _ in keys.iter().filter(|&&key| key == 0x03) {
             self.recent.push_back(now);

@@ -1,10 +1,10 @@
-//! The options that every command has: which app it is about, and where.
+//! The options that every command has: the app, the folder, and the CA of a server elsewhere.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Where and on what a command works.
+/// The app that a command is for, its folder, and the CA of a server elsewhere.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// The app; else $DYNO_APP, else the one this folder is linked to

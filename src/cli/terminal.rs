@@ -1,4 +1,4 @@
-//! The user's own terminal: raw while a dyno has it, and given back exactly as it was.
+//! The user's own terminal: in raw mode while a dyno uses it, and then restored exactly.
 //!
 //! The settings are saved once, as a whole, and restored once: by [`RawMode`]'s drop, by [`restore`]
 //! before the process exits, or by the panic hook, whichever comes first. A signal that ends the program
@@ -21,16 +21,15 @@ pub use modes::Modes;
 use crate::kernel::sys::signal::{self, Signal};
 use crate::pty::{self, Size};
 
-/// What the terminal was before; empty when there is nothing to restore.
+/// The terminal's settings from before; None when there is nothing to restore.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// While it lives, the terminal on standard input passes every key on and shows every byte as it is.
+/// While it lives, the terminal on standard input is in raw mode.
 #[derive(Debug)]
 pub struct RawMode(());
 
 impl RawMode {
-    /// Makes the terminal raw. There is one terminal: a second call before the first guard's end
-    /// changes nothing.
+    /// Puts the terminal into raw mode. A second call before the first guard is dropped changes nothing.
     pub fn enter() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -52,7 +51,7 @@ impl RawMode {
         Ok(Self(()))
     }
 
-    /// Gives the terminal its settings back while this process is stopped.
+    /// Restores the terminal while this process is stopped.
     pub fn leave_for_now(&self) {
         let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = saved.as_ref() {
@@ -60,7 +59,7 @@ impl RawMode {
         }
     }
 
-    /// Makes the terminal raw once more: whoever had it meanwhile may have left it otherwise.
+    /// Puts the terminal into raw mode again, after another program may have changed it.
     pub fn enter_again(&self) {
         let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = saved.as_ref() {
@@ -77,16 +76,16 @@ impl Drop for RawMode {
     }
 }
 
-/// Gives the terminal its settings back, if they were changed and have not been given back yet.
+/// Restores the terminal's settings, if they were changed and not restored yet.
 pub fn restore() {
     if let Some(before) = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // From the background this would stop the process for good. No program is started after this.
+        // From the background, this would otherwise stop the process. No program is started after this.
         signal::ignore(Signal::TTOU);
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
     }
 }
 
-/// The key that stops programs in the user's terminal (`stty susp`), if one does.
+/// The key that stops programs in the user's terminal (`stty susp`), if there is one.
 pub fn stop_key() -> Option<u8> {
     let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
     let now = || tcgetattr(rustix::stdio::stdin()).ok();
@@ -95,11 +94,11 @@ pub fn stop_key() -> Option<u8> {
     Some(settings.special_codes[SpecialCodeIndex::VSUSP]).filter(|key| *key != 0)
 }
 
-/// The most that was typed ahead and is asked for, in bytes: many times what a terminal keeps.
+/// The most typed-ahead bytes that are read: many times what a terminal keeps.
 const MOST_AHEAD: usize = 64 * 1024;
 
-/// The lines that were typed already, to be asked for before the terminal is raw: the end of an input (Ctrl-D) in them would
-/// read as a NUL afterwards. Never waits. What is left of a line follows when the terminal is raw.
+/// The lines that were typed ahead; to be called before raw mode, in which a Ctrl-D in them would read as a NUL. Never
+/// waits. The rest of an incomplete line follows in raw mode.
 pub fn typed_ahead() -> Vec<u8> {
     let stdin = rustix::stdio::stdin();
     let (mut ahead, mut line) = (Vec::new(), [0; 4096]);
@@ -129,27 +128,27 @@ pub fn is_terminal(fd: impl AsFd) -> bool {
     isatty(fd)
 }
 
-/// The size of the user's terminal: standard output's, or that of whichever stream is one.
+/// The size of the user's terminal: that of standard output, or of another standard stream.
 pub fn size() -> Option<Size> {
     pty::size(rustix::stdio::stdout())
         .or_else(|| pty::size(rustix::stdio::stdin()))
         .or_else(|| pty::size(rustix::stdio::stderr()))
 }
 
-/// Whether this process may change the terminal on standard input without being stopped for it.
+/// Whether this process is in the foreground of the terminal on standard input, so that it can change it without being stopped.
 pub fn is_foreground() -> bool {
     rustix::termios::tcgetpgrp(rustix::stdio::stdin())
         .is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Whether a terminal may take a character for an order: control characters, and what turns the direction of writing
-/// or breaks the line.
+/// Whether a character can change how a terminal shows text: control characters, and those that change the direction of
+/// writing or break the line.
 pub fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text as one line that a terminal shows and does not obey, what it would obey written as in Rust: `\n`, `\u{1b}`.
+/// Text as one line for a terminal, with the characters of [`is_obeyed`] escaped as in Rust: `\n`, `\u{1b}`.
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {

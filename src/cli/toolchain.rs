@@ -1,10 +1,9 @@
 //! Toolchains (pyenv, nvm, rbenv, cargo, Linuxbrew…): which of them a deploy records with its release.
 //!
-//! A dyno sees the system's folders and no home. But what the *deploying user's* `PATH` names is part of what makes the
-//! app run on this host, and so it is recorded and mounted read-only at the same path, with the variables that
-//! tell the toolchain where it is (`HOME` is `/app` inside). What the server's own shell happened to
-//! have plays no part. What cannot be had is left out, and the person is told. Called by deploys in the CLI; looks at
-//! folders, changes nothing.
+//! A dyno sees the system's folders and no home folder. But the app may need programs in the `PATH` of the *user who
+//! deploys*, so these folders are recorded and mounted read-only at their paths, with the variables that tell the
+//! toolchain where it is (`HOME` is `/app` inside). The `PATH` of the server's own shell does not matter. Folders that
+//! dynos cannot see are left out, with a warning. Called by deploys in the CLI; looks at folders, changes nothing.
 
 mod known;
 mod lost;
@@ -22,7 +21,7 @@ use crate::sandbox::stack::is_shown;
 
 use self::known::{KNOWN, is_of_programs, with_neighbours};
 
-/// Folders of every system beside those of [`DEFAULT_PATH`]: there, and for administrators and games.
+/// Folders of the search path that every system has, beside those of [`DEFAULT_PATH`], for administrators and games.
 const NOT_FOR_APPS: &[&str] = &[
     "/usr/local/sbin",
     "/usr/sbin",
@@ -31,7 +30,7 @@ const NOT_FOR_APPS: &[&str] = &[
     "/usr/games",
 ];
 
-/// Folders that no dyno can have, and why.
+/// Folders that no dyno can see, and why.
 const NEVER: &[(&str, &str)] = &[
     ("/snap", "snaps are started by a program with privilege"),
     (
@@ -48,21 +47,21 @@ const NEVER: &[(&str, &str)] = &[
 /// How many entries of a folder are looked at for links that lead elsewhere.
 const MAX_LINKS: usize = 4_096;
 
-/// How many folders of an app are looked at for a virtual environment.
+/// How many folders of an app are searched for a virtual environment.
 const MAX_LOOKED_AT: usize = 1_000;
 
-/// Whose toolchains are looked for.
+/// The user whose toolchains are searched.
 #[derive(Debug, Clone)]
 pub struct Person {
     /// The search path.
     path: OsString,
     home: PathBuf,
-    /// Where `pip install --user` puts packages; none if Python is not to look there.
+    /// Where `pip install --user` puts packages; None if Python is not to look there.
     python: Option<PathBuf>,
 }
 
 impl Person {
-    /// Whoever has started this process.
+    /// The user of this process, with its environment.
     pub fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map_or_else(home_of_user, PathBuf::from);
@@ -75,7 +74,7 @@ impl Person {
         }
     }
 
-    /// The same without the folders of the search path that are git's own: it puts them before all others for its hooks.
+    /// The user without the folders that git puts at the front of the search path for its hooks.
     pub fn without(mut self, of_git: &Path) -> Self {
         let others: Vec<_> = std::env::split_paths(&self.path)
             .filter(|entry| entry != of_git)
@@ -85,7 +84,7 @@ impl Person {
     }
 }
 
-/// The home of this process's user, as the system has it.
+/// The home folder of this process's user, from the user database.
 fn home_of_user() -> PathBuf {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     home_in(&users, rustix::process::getuid().as_raw()).unwrap_or_default()
@@ -102,52 +101,52 @@ fn home_in(users: &str, uid: u32) -> Option<PathBuf> {
     homes.next()
 }
 
-/// What a search path gives to dynos, and what it does not.
+/// What dynos get of a search path, and what not.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What is recorded.
+    /// The toolchains to record with the release.
     pub toolchains: Toolchains,
-    /// Folders of the path that dynos will not have.
+    /// Folders of the search path that dynos will not have.
     pub left_out: Vec<LeftOut>,
-    /// What dynos see the name of, and nothing behind it.
+    /// Links that dynos see, to files that they do not.
     pub hollow: Vec<Hollow>,
 }
 
 /// A folder of the search path that dynos will not have.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Which.
+    /// The folder.
     pub folder: PathBuf,
     /// Why, in words.
     pub why: &'static str,
-    /// It is in the path of many, whatever they deploy.
+    /// Whether many users have it in their path for other purposes.
     pub usual: bool,
 }
 
-/// A program or package that leads to where dynos see nothing.
+/// A program or package that is a link to a file that dynos do not see.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hollow {
-    /// Which kind.
+    /// What it is.
     pub kind: Kind,
     /// Its name.
     pub name: String,
-    /// Where it leads.
+    /// Where the link leads.
     pub target: PathBuf,
 }
 
-/// What may lead nowhere in a dyno.
+/// The kinds of [`Hollow`] links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A program of the search path that is a link.
     Program,
-    /// A package of a virtual environment of the app's (`pip install -e`).
+    /// A package in a virtual environment of the app (`pip install -e`).
     Package,
-    /// One of the user's own.
+    /// A package of the user's own (`pip install --user -e`).
     UserPackage,
 }
 
-/// The toolchains that the search path of a `person` names, for an app in the folder `app`, if it is
-/// one. What is beyond the bound on their number, which is more than anybody has, is left out.
+/// The toolchains in the search path of a `person`, for an app in the folder `app`, if there is one. Folders beyond the
+/// bound on their number are left out.
 pub fn find(person: &Person, app: Option<&Path>) -> Found {
     let home = person.home.as_path();
     let mut finder = Finder {
@@ -159,7 +158,7 @@ pub fn find(person: &Person, app: Option<&Path>) -> Found {
         found: Found::default(),
     };
     for entry in std::env::split_paths(&person.path) {
-        // By its parts: a slash at the end is none.
+        // Without a slash at the end.
         let entry: PathBuf = entry.components().collect();
         match (entry.to_str().is_some(), is_plain(&entry)) {
             (false, _) => finder.leave_out(&entry, "its name is not UTF-8", false),
@@ -185,12 +184,12 @@ pub fn find(person: &Person, app: Option<&Path>) -> Found {
     finder.found
 }
 
-/// The virtual environments in an app's folder, which have its path in them.
+/// The virtual environments in an app's folder, which contain its path.
 fn environments(app: &Path) -> Vec<PathBuf> {
     let is_one =
         |folder: &Path| folder.join("pyvenv.cfg").is_file() || folder.join("conda-meta").is_dir();
     let (mut folders, mut next, mut found) = (vec![app.to_owned()], 0, Vec::new());
-    // Those that are near come first.
+    // Breadth first: near folders come first.
     while let Some(folder) = folders.get(next) {
         let mut below: Vec<_> = fs::read_dir(folder)
             .into_iter()
@@ -211,7 +210,7 @@ fn environments(app: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A folder that programs need, and the variables that go with it, each with the folder that it names.
+/// A folder that programs need, and its variables, each with the folder that it names.
 type Need = (PathBuf, Vec<(&'static str, PathBuf)>);
 
 /// Folders without variables.
@@ -236,7 +235,7 @@ impl Finder {
         });
     }
 
-    /// An entry that is relative means a folder of the app's, where it is run; a mere colon too many means nothing.
+    /// Takes a relative entry of the path as a folder of the app; an empty entry is ignored.
     fn take_relative(&mut self, entry: &Path) {
         if entry.components().any(|part| part == Component::ParentDir) {
             return self.leave_out(entry, "it leads up and out of a folder", false);
@@ -249,7 +248,7 @@ impl Finder {
         self.add_path(&inside);
     }
 
-    /// Packages of the user's own, for Python, which looks for them in `HOME`: that is another one in a dyno.
+    /// Takes Python packages of the user's own, which Python would look for in `HOME`, which differs in a dyno.
     fn take_packages(&mut self, base: &Path) {
         let libraries = python::libraries(base);
         let Some(text) = base.to_str().filter(|_| !libraries.is_empty()) else {
@@ -276,7 +275,7 @@ impl Finder {
         }
     }
 
-    /// Whether dynos see what is at `target`, as far as is known by now.
+    /// Whether dynos see the file at `target`, as far as is known by now.
     fn is_seen(&self, target: &Path) -> bool {
         let seen = |folder: &String| {
             let real = Path::new(folder).canonicalize();
@@ -296,7 +295,7 @@ impl Finder {
             return;
         }
         if self.is_of_app(entry) || self.is_of_app(&real) {
-            // What the slug has of it goes before what is there now.
+            // The slug's version of the folder goes before its present state.
             self.add_path(if self.is_of_app(entry) { entry } else { &real });
             let needs = self.needs(&real);
             return self.add(
@@ -312,7 +311,8 @@ impl Finder {
         if is_shown(&real) {
             return self.add_path(&real);
         }
-        // Its own path is better, for it may be a link that is changed later; but then what it leads to must be there.
+        // The entry's own path is recorded rather than its target, since a link may be changed later; but the target
+        // must be visible, too.
         let needs = self.needs(entry);
         let whole = needs.iter().any(|(folder, _)| {
             entry.starts_with(folder) && self.is_no_link(folder) && {
@@ -336,7 +336,7 @@ impl Finder {
         }
     }
 
-    /// Whether `folder` is reached without a link, but for one that the home may be.
+    /// Whether `folder` is reached without a symlink, other than the home folder itself.
     fn is_no_link(&self, folder: &Path) -> bool {
         let real = match (self.inside_home(folder), &self.real_home) {
             (Some((_, inside)), Some(home)) => home.join(inside),
@@ -355,8 +355,8 @@ impl Finder {
             .is_some_and(|app| path.starts_with(app) && path != app)
     }
 
-    /// Why a folder outside of the system cannot be shown, and whether many have it in their path.
-    /// What a link names, `linked`, is meant, whosever home it is in.
+    /// Why a folder outside of the system cannot be mounted, and whether many users have it in their path. The target
+    /// of a link (`linked`) may be in any user's home.
     fn why_not(&self, entry: &Path, linked: bool) -> Option<(&'static str, bool)> {
         if let Some((_, why)) = NEVER.iter().find(|(never, _)| entry.starts_with(never)) {
             let usual = entry.starts_with("/snap") || entry.starts_with("/var/lib/flatpak");
@@ -367,7 +367,7 @@ impl Finder {
         }
         let mut parts = entry.components().skip(1).map(|part| part.as_os_str());
         let (first, second) = (parts.next()?, parts.next());
-        // Windows' own folders, under its Linux.
+        // Folders of Windows in WSL.
         if first == "mnt" && second.is_some_and(|name| name.len() == 1) {
             return Some(("it is of another system", true));
         }
@@ -384,7 +384,7 @@ impl Finder {
         (second.is_none() || holds_home).then_some(("too much lies below it", false))
     }
 
-    /// `path` relative to the home, if it is below it.
+    /// The home folder that contains `path`, and `path` relative to it.
     fn inside_home(&self, path: &Path) -> Option<(PathBuf, PathBuf)> {
         [&self.home, &self.real_home]
             .into_iter()
@@ -396,7 +396,7 @@ impl Finder {
             })
     }
 
-    /// The folders that programs in `entry` need, each with what it is to be: variables of theirs.
+    /// The folders that programs in `entry` need, each with its variables.
     fn needs(&self, entry: &Path) -> Vec<Need> {
         let Some((home, inside)) = self.inside_home(entry) else {
             return alone(with_neighbours(entry, 2));
@@ -418,7 +418,7 @@ impl Finder {
             };
             needs.extend(folders.into_iter().map(|folder| (folder, env.clone())));
         }
-        // Of what only some folders are taken, this may be another one.
+        // If only some folders of an installation are taken, the entry may be another one.
         if !needs.iter().any(|(folder, _)| entry.starts_with(folder)) {
             let deep = home.components().count();
             needs.extend(alone(with_neighbours(entry, deep)));
@@ -461,7 +461,7 @@ impl Finder {
         }
     }
 
-    /// Where packages of the user's own lie, for programs that look for them in `HOME`, which is another one in a dyno.
+    /// Adds variables for packages of the user's own, which programs would look for in `HOME`, which differs in a dyno.
     fn add_variables(&mut self, entry: &Path) {
         let Some((_, inside)) = self.inside_home(entry) else {
             return;
@@ -469,13 +469,13 @@ impl Finder {
         // `gem install --user-install`: the folder above `bin` holds the gems.
         let of_gems = inside.starts_with(".gem") || inside.starts_with(".local/share/gem");
         if of_gems && let Some(gems) = entry.parent().and_then(Path::to_str) {
-            // A colon at the end stands for the places that Ruby knows by itself.
+            // A colon at the end adds Ruby's own places.
             let env = &mut self.found.toolchains.env;
             env.insert("GEM_PATH".to_owned(), format!("{gems}:"));
         }
     }
 
-    /// Programs in `folder` may be links into another toolchain, as a virtual environment's `python` is.
+    /// Adds the toolchains that programs in `folder` are links to, as a virtual environment's `python` is.
     fn follow_links(&mut self, folder: &Path) {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let links = entries
@@ -488,7 +488,7 @@ impl Finder {
             if self.is_seen(&target) {
                 continue;
             }
-            // Not what lies anywhere: a folder of programs.
+            // Only folders of programs.
             let programs = target.parent().filter(|folder| is_of_programs(folder));
             match programs.filter(|programs| self.why_not(programs, true).is_none()) {
                 Some(programs) => {
@@ -505,7 +505,7 @@ impl Finder {
     }
 }
 
-/// An absolute path without a way back in it.
+/// Whether `path` is absolute and without `..`.
 fn is_plain(path: &Path) -> bool {
     path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
 }

@@ -29,7 +29,7 @@ impl Show {
         if let Some(app) = context.named_app() {
             let app = app.to_owned();
             usage.retain(|line| line.app.name == app || line.app.id == app);
-            // One that was destroyed has its time all the same.
+            // A destroyed app keeps its time.
             if usage.is_empty() {
                 let _: App = context.client()?.get(&app_path(&app, ""))?;
                 return match self.json {
@@ -48,7 +48,7 @@ impl Show {
     }
 }
 
-/// A group for each app and one for all of them, without the last line feed.
+/// A group for each app and the sum of all, without the last line feed.
 fn text(usage: &[Usage]) -> String {
     let mut groups: Vec<String> = usage
         .chunk_by(|one, next| one.app.id == next.app.id)

@@ -1,4 +1,4 @@
-//! Command lines that were not understood: clap's findings as errors of ours, with a hint.
+//! Errors for invalid command lines: clap's errors as [`UserError`]s with a hint.
 
 use std::ffi::OsString;
 
@@ -7,13 +7,13 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::words;
 use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
 
-/// Whether clap was asked for help or the version, which are errors to it, too.
+/// Whether a clap "error" is the output of `--help` or `--version`.
 pub fn is_help(error: &clap::Error) -> bool {
     !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
-/// A command line that was not understood, in the one shape of all errors. `known` are the commands that there are, `args` the words
-/// that were typed. The exit code of `run` is one that no command in a dyno has.
+/// The error for an invalid command line. `known` is the command line's definition, `args` are the typed words. For
+/// `run`, the exit code is one that no command in a dyno has.
 pub fn usage_error(
     error: &clap::Error,
     known: &clap::Command,
@@ -26,7 +26,7 @@ pub fn usage_error(
         .filter(|text| !text.is_empty());
     let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let message = paragraphs.next().map(lines).unwrap_or_default();
-    // That a word may be passed as a value is no help where no value is taken.
+    // clap's tip to pass a word as a value does not help where no value is taken.
     let tip = paragraphs
         .find_map(|text| text.strip_prefix("tip: ").map(lines))
         .filter(|tip| !tip.starts_with("to pass ") && !tip.contains("'--help'"));
@@ -66,7 +66,7 @@ pub fn usage_error(
     error.exit_code(if runs { EXIT_DYNO_FAILED } else { EXIT_USAGE })
 }
 
-/// Gives an error an exit code that cannot be taken for that of a command in a dyno.
+/// Gives an error an exit code that cannot be mistaken for that of a command in a dyno.
 pub fn with_run_exit_code(error: anyhow::Error) -> anyhow::Error {
     let user = error
         .chain()

@@ -1,6 +1,6 @@
-//! What somebody typed who knows another tool: the words and options of Heroku, dokku, kamal, docker, foreman, overmind,
-//! pm2 and systemctl that are none of `dyno`'s, and the command that does here what they do there. Called when the
-//! command line made no sense; words that are merely misspelt lead to the nearest command.
+//! Words of other tools: commands and options of Heroku, dokku, kamal, docker, foreman, overmind, pm2 and systemctl
+//! that `dyno` does not have, each with the command that does its work here. Called when the command line is not valid;
+//! misspelt words lead to the nearest command.
 
 use clap::CommandFactory;
 
@@ -8,7 +8,7 @@ use super::Cli;
 use crate::error::UserError;
 use crate::model::command_line::quote;
 
-/// Words that are no commands, or with `:*` all commands that begin so, and what to do instead.
+/// Words that are no commands of dyno (`:*` stands for all commands with that prefix), each with the hint what to do instead.
 const WORDS: &[(&[&str], &str)] = &[
     (
         &["stop", "kill", "dyno:stop", "dyno:kill", "pause"],
@@ -259,7 +259,7 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Options of a command that are another tool's, and what to do instead.
+/// Options of other tools for a command, each with the hint what to do instead.
 const OPTIONS: &[(&str, &[&str], &str)] = &[
     (
         "run",
@@ -397,11 +397,11 @@ const OPTIONS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-/// The longest word whose spelling is compared, in bytes.
+/// The longest word that is compared with commands, in bytes.
 const LONGEST: usize = 64;
 
 /// The error for a command line that clap did not understand, if the words are another tool's or misspelt: `words` are
-/// those of the command line, `unknown` is the one that is not known, `missing_app` that `-a` had no name behind it.
+/// those of the command line, `unknown` is the unknown one, `missing_app` says that `-a` had no name.
 pub(super) fn error(
     words: &[String],
     unknown: Option<&str>,
@@ -440,7 +440,7 @@ pub(super) fn error(
         };
         return Some(UserError::new(format!("`dyno logs` takes no `{unknown}`")).hint(hint));
     }
-    // By whichever of its names it was called.
+    // The command's main name, if an alias was typed.
     let name = cli.find_subcommand(command)?.get_name();
     let (_, _, hint) = OPTIONS
         .iter()
@@ -448,15 +448,15 @@ pub(super) fn error(
     Some(UserError::new(format!("`dyno {command}` has no option `{unknown}`")).hint(*hint))
 }
 
-/// The command of `command` and its next word, if that is one: for `dyno ps scale`.
+/// The command `COMMAND:NEXT`, if there is one: for `dyno ps scale`.
 pub(super) fn joined(command: &str, next: &str) -> Option<String> {
     let joined = format!("{command}:{next}");
     Cli::command().find_subcommand(&joined)?;
     Some(joined)
 }
 
-/// The nearest of some names, if it is near: one letter in four may be another, missing, added or exchanged with its
-/// neighbour.
+/// The name nearest to `word`, if it is near enough: one letter in four may be changed, missing, added or swapped with
+/// its neighbour.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
     if word.len() > LONGEST {
         return None;
@@ -466,7 +466,7 @@ pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<S
     (distance <= word.chars().count().div_ceil(4)).then(|| name.to_owned())
 }
 
-/// The first word that is no option, and what follows it.
+/// The first word that is no option, and the words after it.
 fn split(words: &[String]) -> Option<(&str, &[String])> {
     let mut at = 0;
     while let Some(word) = words.get(at) {
@@ -480,7 +480,7 @@ fn split(words: &[String]) -> Option<(&str, &[String])> {
     None
 }
 
-/// What was meant, to be typed: with the words that followed.
+/// The corrected command line, for the hint.
 fn typed(command: &str, rest: &[String]) -> String {
     let words = rest.iter().map(|word| format!(" {}", quote(word)));
     format!(

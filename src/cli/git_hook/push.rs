@@ -1,4 +1,4 @@
-//! One push: its commit is built, its branch moved, and whoever pushes sees it come up.
+//! One push: builds its commit, moves its branch, and shows the user the start of the dynos.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -22,13 +22,13 @@ use crate::model::release::Toolchains;
 use crate::model::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 
-/// Between two tries to reach a server.
+/// The pause between two tries to reach a server.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long no server may be there.
+/// How long there may be no server.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Deploys what `update` brings. The inner error is what git says of the branch.
+/// Deploys the commit of `update`. The inner error is what git prints about the branch.
 pub fn deploy(
     context: &mut Context,
     repository: &Repository,
@@ -41,7 +41,7 @@ pub fn deploy(
         Ok(update) => update,
         Err(why) => return Ok(Err(why)),
     };
-    // It may have been that one.
+    // The push before may have moved the branch.
     let now = repository.ask(&["for-each-ref", "--format=%(objectname)", &update.name])?;
     let unmoved = match is_none(&update.old) {
         true => now.is_empty(),
@@ -61,17 +61,16 @@ pub fn deploy(
     };
     let heard = std::io::stderr().write_all(b" done.\n").is_ok();
     move_branch(repository, update)?;
-    // The next one need not wait until this one's dynos are up.
+    // The next push need not wait until these dynos are up.
     drop(lock);
-    // What is released is released, and the branch says so, whatever comes now. If whoever pushed has left, there is
-    // nobody to show it to.
+    // The release is made and the branch moved, whatever comes now. If the user has left, nothing is shown.
     if heard && let Err(error) = launch(context, &app.name, &release.id) {
         tell_error(&error);
     }
     Ok(Ok(update.clone()))
 }
 
-/// What somebody who pushes a tag to a branch wants: the branch at the tag's commit.
+/// The update that is meant when a tag is pushed to a branch: the branch moves to the tag's commit.
 fn meant(repository: &Repository, asked: &Update) -> Result<Update, String> {
     let peeled = format!("{}^{{commit}}", asked.new);
     let new = repository
@@ -89,14 +88,14 @@ fn meant(repository: &Repository, asked: &Update) -> Result<Update, String> {
 fn move_branch(repository: &Repository, update: &Update) -> Result<()> {
     let Update { old, new, name } = update;
     repository.ask(&["update-ref", name, new, old])?;
-    // What a clone checks out.
+    // The branch that a clone checks out.
     if repository.ask(&["symbolic-ref", "HEAD"])? != *name {
         repository.ask(&["symbolic-ref", "HEAD", name])?;
     }
     Ok(())
 }
 
-/// Builds the commit. None if that failed, which its log has said.
+/// Builds the commit. None if that failed, as its log has shown.
 fn build(
     context: &mut Context,
     repository: &Repository,
@@ -131,7 +130,7 @@ fn build(
     }
 }
 
-/// What whoever pushes has in the `PATH`, but for what git adds to it for its hooks.
+/// The toolchains in the `PATH` of the user who pushes, without the folders that git adds for its hooks.
 fn toolchains_of_pusher(repository: &Repository) -> Toolchains {
     let of_git = std::env::var_os("GIT_EXEC_PATH").map(PathBuf::from);
     let of_git = of_git.or_else(|| repository.ask(&["--exec-path"]).ok().map(PathBuf::from));
@@ -139,7 +138,7 @@ fn toolchains_of_pusher(repository: &Repository) -> Toolchains {
     toolchain::find(&person, None).toolchains
 }
 
-/// Shows the log of a build until it has ended, whatever becomes of the server meanwhile.
+/// Shows the log of a build until it has ended, across restarts of the server.
 fn follow(context: &mut Context, path: &str) -> Result<Build> {
     let mut shown = 0;
     let mut lost_since: Option<Instant> = None;
@@ -168,21 +167,21 @@ fn follow(context: &mut Context, path: &str) -> Result<Build> {
     }
 }
 
-/// Shows what comes of a log from its byte `shown` on.
+/// Shows a log from its byte `shown` on.
 fn show_output(context: &mut Context, path: &str, shown: &mut usize) -> Result<()> {
     let target = format!("{path}/output?from={shown}");
     let mut output = context.client()?.stream(&target)?;
     let mut bytes = Vec::new();
     while output.read(&mut bytes)? {
         *shown += bytes.len();
-        // Whoever pushes may have left; what was begun goes on.
+        // The user may have left; the build goes on.
         let _ = std::io::stderr().write_all(&bytes);
         bytes.clear();
     }
     Ok(())
 }
 
-/// Follows a release until it runs.
+/// Shows a release's progress until its dynos run.
 fn launch(context: &mut Context, app: &str, release: &str) -> Result<()> {
     let path = app_path(app, &format!("/releases/{release}"));
     let release: Release = context.client()?.get(&path)?;
@@ -190,7 +189,7 @@ fn launch(context: &mut Context, app: &str, release: &str) -> Result<()> {
     launch::until_up(context, app, &release, "Launching")
 }
 
-/// As much of a text as so many bytes hold.
+/// The beginning of a text, of at most `most` bytes.
 fn beginning(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

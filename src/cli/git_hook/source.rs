@@ -1,9 +1,8 @@
-//! The files of a commit on their way to the server, as a source.
+//! Uploads the files of a commit to the server, as a source.
 //!
-//! `git archive` has them, but for submodules: those are other repositories, which are fetched as `git clone
-//! --recurse-submodules` would, into a folder for a moment. Everything in the commit is somebody else's: git itself has
-//! checked the objects when they came (`receive.fsckObjects`), and the server unpacks what it is sent as it would of
-//! anybody.
+//! `git archive` packs them, without submodules: those are other repositories, which are fetched into a temporary
+//! folder as by `git clone --recurse-submodules`. The commit is not trusted: git has checked the objects when they came
+//! (`receive.fsckObjects`), and the server unpacks the source like any other.
 
 use std::fs;
 use std::io::{self, Read};
@@ -28,10 +27,10 @@ use crate::repository::Repositories;
 use crate::slug::{self, Limits, Times};
 use crate::wire::http::target;
 
-/// Between two looks at a git that fetches.
+/// The pause between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Variables of git's that say how to get at other hosts; all others are about the repository that is pushed.
+/// Git's variables for connections to other hosts; all its others are about the repository that is pushed.
 const OF_TRANSPORT: [&str; 9] = [
     "GIT_SSH",
     "GIT_SSH_COMMAND",
@@ -70,7 +69,7 @@ pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> R
     Ok(blob)
 }
 
-/// Tells of other repositories of which a commit has the number and nothing else, as `git add` of a folder with a `.git`
+/// Warns about embedded repositories, of which a commit has only the commit id, as `git add` of a folder with a `.git`
 /// makes them.
 fn tell_gitlinks(repository: &Repository, commit: &str) -> Result<()> {
     const SHOWN: usize = 5;
@@ -98,7 +97,7 @@ fn tell_gitlinks(repository: &Repository, commit: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has the server forget a source. It would do so by itself in an hour.
+/// Has the server delete a source, which it would do by itself after an hour.
 pub fn forget(context: &mut Context, blob: &SourceBlob) {
     let target = target::of_url(&blob.get_url);
     if let (Ok(client), Some((source, _))) = (context.client(), target.split_once("/blob")) {
@@ -114,7 +113,7 @@ fn upload_archive(
 ) -> Result<()> {
     let mut archive = repository
         .git()
-        // One folder at the top is left away; that must not be one of the commit's.
+        // A single folder at the top is taken as the root, so there must be one that is not the commit's.
         .args(["archive", "--format=tar", "--prefix=app/", commit])
         .stdout(Stdio::piped())
         .spawn()
@@ -137,7 +136,7 @@ fn upload_archive(
     }
 }
 
-/// An archive that only ends if git has made all of it.
+/// The output of git, which ends with an error if git fails.
 struct Whole<'a, R> {
     gzip: GzEncoder<R>,
     archive: &'a mut Child,
@@ -170,7 +169,7 @@ impl WithSubmodules {
         let tree = Self {
             level: 1,
             tree_bytes: context.settings.tree_limit,
-            // A time before 1970 is none that a tarball can hold.
+            // A tarball cannot have a time before 1970.
             committed_at: repository
                 .ask(&["show", "-s", "--format=%ct", commit])?
                 .parse()
@@ -181,7 +180,7 @@ impl WithSubmodules {
         tree.check_out(repository, commit)?;
         tell!("Fetching submodules...");
         let deadline = Instant::now() + context.settings.build_timeout;
-        // Not every place gives out single commits.
+        // Some hosts do not serve single commits.
         let fetched = fetch(work, &["--depth", "1"], deadline).and_then(|fetched| match fetched {
             true => Ok(true),
             false => fetch(work, &[], deadline),
@@ -223,7 +222,7 @@ impl WithSubmodules {
             unpacked_bytes: self.tree_bytes,
             ..Limits::default()
         };
-        // As `git archive` has it: when each file was written here says nothing of it.
+        // As in `git archive`: the times of the checkout have no meaning.
         let times = Times {
             one: Some(self.committed_at),
             ..Times::default()
@@ -256,8 +255,8 @@ impl WithSubmodules {
     }
 }
 
-/// Has git fetch the submodules, with what whoever pushes has configured to get at other hosts. Nobody is asked for a
-/// password. Whether it could.
+/// Has git fetch the submodules, with the user's configuration for other hosts and without asking for passwords.
+/// Returns whether it succeeded.
 fn fetch(work: &Path, more: &[&str], deadline: Instant) -> Result<bool> {
     let mut git = Command::new("git");
     for (name, _) in std::env::vars_os() {
@@ -277,7 +276,7 @@ fn fetch(work: &Path, more: &[&str], deadline: Instant) -> Result<bool> {
         .args(more)
         .stdin(Stdio::null())
         .stdout(io::stderr())
-        // So that all that it starts can be ended.
+        // A process group, so that all that it starts can be killed.
         .process_group(0)
         .spawn()
         .context("cannot run git")?;

@@ -1,8 +1,9 @@
-//! What a program has switched on in the user's terminal by what it printed, and how that is switched off again: for a
-//! session that ends without its command having had the time to. Pure.
+//! Tracks which modes a program's output has switched on in the user's terminal, and switches them off when the session
+//! ends before the command could. Pure.
 //!
-//! Only what is seen to be on is ever switched off, so nothing is printed for a program that tidied up. What no terminal
-//! has by default (mouse reports, the alternate screen, …) is told from what it has (the cursor, …) by a short list.
+//! Only modes that were seen to be on are switched off, so nothing is printed after a program that tidied up. A short
+//! list names the modes that are on by default (the cursor, …); all others (mouse reports, the alternate screen, …) are
+//! off by default.
 
 use std::collections::BTreeSet;
 
@@ -11,80 +12,80 @@ use memchr::memchr3;
 /// Private modes that are on by default: lines wrap, keys repeat, the cursor is there.
 const USUALLY_ON: [u16; 3] = [7, 8, 25];
 
-/// Private modes that are left alone: what is usual differs, or switching clears or moves something.
+/// Private modes that are not tracked: their default differs, or switching them clears or moves something.
 const LEFT_ALONE: [u16; 5] = [3, 12, 1007, 1048, 8452];
 
-/// Private modes that have another screen shown.
+/// Private modes that show the alternate screen.
 const SCREENS: [u16; 3] = [47, 1047, 1049];
 
-/// The most modes that are kept in mind, and bytes of a sequence. No program has as many.
+/// The most modes that are tracked, and the most bytes of a sequence; no program uses as many.
 const MOST: usize = 64;
 
-/// The most titles that a terminal puts aside: xterm's number.
+/// The most titles on a terminal's stack, as in xterm.
 const MOST_TITLES: usize = 10;
 
-/// Ends a string, and whatever was begun.
+/// The string terminator, which ends any sequence.
 const END: &str = "\x1b\\";
 
-/// See the [module](self).
+/// The modes that are on: see the [module](self).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     place: Place,
-    /// Private modes that are not as they usually are.
+    /// Private modes that differ from their default.
     private: BTreeSet<u16>,
     /// Modes of ECMA-48 that are on.
     ansi: BTreeSet<u16>,
-    /// The keypad sends sequences of its own.
+    /// The keypad is in application mode.
     keypad: bool,
-    /// Colours, bold type and the like.
+    /// Text has colours, bold type or the like.
     style: bool,
-    /// Letters are another alphabet's, of lines or so.
+    /// Another character set is selected, as for line drawing.
     alphabet: bool,
-    /// Only some lines scroll.
+    /// A scroll region is set.
     margins: bool,
     /// The cursor has another shape.
     cursor: bool,
     /// Modified keys are reported as xterm does.
     modified_keys: bool,
-    /// How often keys' reports were changed as kitty does it, and not changed back.
+    /// The depth of kitty's stack of keyboard modes.
     keys_pushed: u16,
-    /// They were set to something without that.
+    /// Kitty's keyboard mode was set without the stack.
     keys_set: bool,
-    /// Colours of the terminal's own that are others now: text, background, cursor…, by the number of the command.
+    /// The terminal's own colours that were changed (text, background, cursor…), by the number of the command.
     colours: BTreeSet<u16>,
-    /// So are some of the palette.
+    /// Colours of the palette were changed.
     palette: bool,
-    /// Titles that were put aside, and which: the window's, the icon's, both.
+    /// The stack of saved titles: the window's, the icon's, or both.
     titles: Vec<u16>,
-    /// A progress is shown.
+    /// A progress indicator is shown.
     progress: bool,
-    /// What follows is a link.
+    /// A hyperlink is open.
     link: bool,
 }
 
-/// Where in a sequence the last byte was.
+/// The position of the last byte in an escape sequence.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Place {
     #[default]
     Text,
-    /// Behind ESC.
+    /// After ESC.
     Escape,
-    /// Behind ESC and this byte, which one more follows.
+    /// After ESC and this byte; one more follows.
     Charset(u8),
-    /// Behind `ESC [`: all that came since.
+    /// After `ESC [`, with the bytes since.
     Control(Vec<u8>),
-    /// Behind `ESC ]`: the command, as far as it is kept, up to BEL or ESC.
+    /// After `ESC ]`, with the bytes of the command that are kept; ends with BEL or ESC.
     Command(Vec<u8>),
-    /// In a string that the terminal does not show: up to BEL or ESC.
+    /// In a string that the terminal does not show; ends with BEL or ESC.
     Hidden,
 }
 
 impl Modes {
-    /// Takes what the terminal is shown next.
+    /// Takes the next bytes that are printed.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.place == Place::Text {
-                // Nearly all is text.
+                // Nearly all bytes are text.
                 let Some(at) = memchr3(0x1b, 0x0e, 0x0f, bytes) else {
                     return;
                 };
@@ -135,7 +136,7 @@ impl Modes {
                     }
                     Place::Text
                 }
-                // Control characters in the middle are obeyed, and the sequence goes on.
+                // A control character inside a sequence takes effect, and the sequence goes on.
                 (Place::Control(parts), _) => Place::Control(parts),
                 (Place::Text | Place::Hidden | Place::Command(_), _) => Place::Text,
             };
@@ -150,7 +151,7 @@ impl Modes {
             b' '..=b'/' => return Place::Charset(byte),
             b'=' => self.keypad = true,
             b'>' => self.keypad = false,
-            // All is as it was in the beginning.
+            // A full reset.
             b'c' => *self = Self::default(),
             _ => {}
         }
@@ -205,7 +206,7 @@ impl Modes {
         }
     }
 
-    /// A command of the operating system's, as xterm calls it: a number, and what it is about.
+    /// An operating system command (OSC): a number and its parameters.
     fn command(&mut self, command: &[u8]) {
         let text = String::from_utf8_lossy(command);
         let (number, rest) = text.split_once(';').unwrap_or((&text, ""));
@@ -218,7 +219,7 @@ impl Modes {
                     .is_some_and(|(_, link)| !link.is_empty())
             }
             Ok(9) if rest.starts_with("4;") => self.progress = !rest.starts_with("4;0"),
-            // Each further colour is that of the next number.
+            // Each further parameter is the colour of the next number.
             Ok(first @ 10..=19) => {
                 let told = (first..=19).zip(rest.split(';'));
                 let set = told.filter(|(_, colour)| !matches!(*colour, "" | "?"));
@@ -240,10 +241,10 @@ impl Modes {
         }
     }
 
-    /// What switches everything off that is on; empty if nothing is.
+    /// The sequences that switch off all modes that are on; empty if none is.
     pub fn off(&self) -> Vec<u8> {
         let mut off = String::new();
-        // Else it would be a part of what was begun and never ended.
+        // Otherwise it would become part of an unfinished sequence.
         if self.place != Place::Text {
             off += END;
         }
@@ -263,7 +264,7 @@ impl Modes {
             .private
             .iter()
             .partition(|number| SCREENS.contains(number));
-        // Before the screen that they are of is left.
+        // Before the alternate screen, to which they belong, is left.
         if self.keys_pushed > 0 {
             off += &format!("\x1b[<{}u", self.keys_pushed);
         }
@@ -289,7 +290,7 @@ impl Modes {
             (self.cursor, "\x1b[0 q"),
             (self.alphabet, "\x1b(B\x0f"),
             (self.style, "\x1b[m"),
-            // The cursor would go to the corner.
+            // Resetting the scroll region moves the cursor, so it is saved and restored.
             (self.margins, "\x1b7\x1b[r\x1b8"),
         ] {
             if is_on {
@@ -306,7 +307,8 @@ impl Modes {
     }
 }
 
-/// Whether text has a style after these numbers, if it was `styled` before them. The numbers of a colour mean nothing else.
+/// Whether text is styled after these SGR parameters, given whether it was `styled` before. The parameters of a colour
+/// have no other meaning.
 fn styled(numbers: &[u16], mut styled: bool) -> bool {
     let mut rest = numbers;
     while let [number, others @ ..] = rest {

@@ -1,5 +1,5 @@
-//! What a terminal's name means, where a dyno would not know it: its entry of the terminfo database, as the value of a
-//! variable that ncurses reads (`TERMINFO=b64:…`, terminfo(5)).
+//! The terminfo entry of a terminal that a dyno would not know, as the value of a variable that ncurses reads
+//! (`TERMINFO=b64:…`, terminfo(5)).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,13 +12,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::OFlags;
 
-/// The largest entry that goes along, in bytes. Those of large terminals have four thousand.
+/// The largest entry that is sent, in bytes. Large terminals have entries of four thousand.
 const LARGEST: u64 = 16 * 1024;
 
-/// How entries begin: with numbers of two bytes, or of four.
+/// The first bytes of entries with numbers of two and of four bytes.
 const BEGINNINGS: [[u8; 2]; 2] = [[0x1a, 0x01], [0x1e, 0x02]];
 
-/// Where a host has its own; a dyno on this host has them, too.
+/// The system's terminfo folders, which a dyno on this host has, too.
 const SYSTEM: [&str; 5] = [
     "/etc/terminfo",
     "/lib/terminfo",
@@ -27,8 +27,8 @@ const SYSTEM: [&str; 5] = [
     "/usr/local/share/terminfo",
 ];
 
-/// What `TERMINFO` is to be for `term`: its entry, if that is the user's own, or if the dyno is `far`, on a host that may
-/// have others. `variable` is the user's environment. The places are ncurses', in its order.
+/// The value of `TERMINFO` for `term`: its entry, if it is in the user's own database, or if the dyno is `far`, on a
+/// host that may lack it. `variable` reads the user's environment. Searched in ncurses's order.
 pub fn value(term: &str, far: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<String> {
     let initial = term.chars().next().filter(char::is_ascii_alphanumeric)?;
     if term.contains('/') {
@@ -54,14 +54,14 @@ pub fn value(term: &str, far: bool, variable: impl Fn(&str) -> Option<OsString>)
             .iter()
             .find_map(|letter| entry(&folder.join(letter).join(term)));
         let Some(entry) = entry else { continue };
-        // The one that ncurses would take.
+        // The entry that ncurses would use.
         let is_known = !far && SYSTEM.iter().any(|system| folder == Path::new(system));
         return (!is_known).then(|| format!("b64:{}", STANDARD.encode(entry)));
     }
     None
 }
 
-/// The entry in this file, if it is one that goes along.
+/// The entry in this file, if it can be sent.
 fn entry(path: &Path) -> Option<Vec<u8>> {
     let file = File::options()
         .read(true)

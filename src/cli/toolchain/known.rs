@@ -1,24 +1,24 @@
-//! What belongs to a program: well-known folders of a home, and what lies beside the `bin` of an installation.
+//! The folders that belong to a program: well-known ones in a home folder, and those beside the `bin` of an installation.
 //!
-//! Never more than that. Many a program keeps its configuration and the user's tokens in the folder above its `bin`
-//! (`~/.fly`, `~/.pulumi`, `~/.docker`), so of a folder that is not known here only such names are taken as installations have.
+//! Never more than that. Many programs keep their configuration and the user's tokens in the folder above their `bin`
+//! (`~/.fly`, `~/.pulumi`, `~/.docker`), so from unknown folders only the usual names of an installation are taken.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::sandbox::stack::is_shown;
 
-/// What a well-known folder of a home brings with it.
+/// A well-known folder of a home.
 pub(super) struct Known {
     /// The folder's name in the home.
     pub(super) name: &'static str,
-    /// What is mounted, relative to the home; empty for the folder as a whole. Never more than needed:
-    /// `.cargo`, `.rye` and `.cabal` as a whole would show credentials.
+    /// The folders to mount, relative to the home; empty for the folder as a whole. No more than needed: `.cargo`,
+    /// `.rye` and `.cabal` as a whole would show credentials.
     pub(super) folders: &'static [&'static str],
     /// Variables, and the folder in the home that each names.
     pub(super) env: &'static [(&'static str, &'static str)],
 }
 
-/// Those folders.
+/// The well-known folders.
 pub(super) const KNOWN: &[Known] = &[
     Known {
         name: ".pyenv",
@@ -182,13 +182,13 @@ pub(super) const KNOWN: &[Known] = &[
     },
 ];
 
-/// What an installation has beside `bin`.
+/// Folders that an installation has beside `bin`.
 const BESIDE: &[&str] = &[
     "bin", "sbin", "libexec", "shims", "lib", "lib32", "lib64", "libs", "jars", "include", "share",
     "man",
 ];
 
-/// What installations of one kind have beside that, folders and files, and by what they are known.
+/// More folders and files of special installations, each with the file by which the kind is recognised.
 const KITS: &[(&str, &[&str])] = &[
     ("pyvenv.cfg", &["pyvenv.cfg"]),
     (
@@ -227,8 +227,8 @@ const KITS: &[(&str, &[&str])] = &[
     ("packages/flutter", &["packages", "version"]),
 ];
 
-/// What programs in `entry` need, first of all `entry` itself: of a `bin` folder what an installation has beside it, unless
-/// the folder above has no more than `deep` parts, as a home has.
+/// The folders that programs in `entry` need: `entry` itself, and for a `bin` folder those beside it, unless the folder
+/// above has at most `deep` components, as a home has.
 pub(super) fn with_neighbours(entry: &Path, deep: usize) -> Vec<PathBuf> {
     if let Some(modules) = node_modules(entry) {
         return vec![modules];
@@ -251,7 +251,7 @@ pub(super) fn with_neighbours(entry: &Path, deep: usize) -> Vec<PathBuf> {
     std::iter::once(entry.to_owned()).chain(beside).collect()
 }
 
-/// The outermost `node_modules` that a path goes through: packages in it need each other.
+/// The outermost `node_modules` in a path, since packages in it need each other.
 fn node_modules(entry: &Path) -> Option<PathBuf> {
     let parts: Vec<_> = entry.components().collect();
     let is_one = |part: &Component<'_>| part.as_os_str() == "node_modules";
@@ -259,14 +259,14 @@ fn node_modules(entry: &Path) -> Option<PathBuf> {
     Some(parts[..=at].iter().collect())
 }
 
-/// Whether programs are kept in a folder, by its name.
+/// Whether a folder has programs, by its name.
 pub(super) fn is_of_programs(folder: &Path) -> bool {
     ["bin", "sbin", "libexec", "shims"]
         .iter()
         .any(|name| folder.ends_with(name))
 }
 
-/// Whether a folder or file is there, itself or through a link that leads to a place beside it or of the system.
+/// Whether a folder or file exists, itself or as a link to a sibling or into the system.
 fn is_there(path: &Path) -> bool {
     let Ok(real) = path.canonicalize() else {
         return false;

@@ -1,4 +1,4 @@
-//! What dynos had of an earlier deployer's search path, and of the next one's have not.
+//! Finds the toolchains that an app's dynos had before a deploy and do not have after it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,23 @@ use super::Toolchains;
 use crate::model::dyno::env::DEFAULT_PATH;
 use crate::sandbox::stack::is_shown;
 
-/// How many programs of a folder are looked at.
+/// How many programs of a folder are looked at at most.
 const MAX_LOOKED_AT: usize = 1_000;
 
-/// What is lost.
+/// A folder or program that dynos lose.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// A whole folder, which is not replaced by another one of its kind.
+    /// A folder that is not replaced by another one with its programs.
     Folder(PathBuf),
-    /// A program that the Procfile names, in a folder that another one replaces.
+    /// A program that the Procfile names, missing in the folder that replaces its folder.
     Program(String, PathBuf),
 }
 
-/// What `now` lacks of what there was `before`, for commands that name `programs`. What is gone from the host itself is
-/// not told, nor a newer version in place of an older one.
+/// What `now` lacks of `before`, for commands that name `programs`. Not counted: folders that the host itself does not
+/// have any more, and older versions that a newer one replaces.
 pub fn lost(before: &Toolchains, now: &Toolchains, programs: &[&str]) -> Vec<Loss> {
     let folders = |of: &Toolchains| -> Vec<PathBuf> {
-        // By their parts: a slash at the end is none.
+        // Without a slash at the end.
         let folders = of
             .path
             .iter()

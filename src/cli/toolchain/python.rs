@@ -1,15 +1,15 @@
-//! Packages of Python's that are of the user's own, and those that lie elsewhere.
+//! Python packages of the user's own, and those that are installed in place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How many entries of a folder are looked at.
+/// How many entries of a folder are looked at at most.
 const MAX_LOOKED_AT: usize = 4_096;
 
-/// The most that is read of a file that names another folder, in bytes.
+/// The most bytes that are read of a file that names another folder.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Python's folders below `base/lib` that hold packages, each `site-packages`' parent: `~/.local/lib/python3.11`.
+/// The folders below `base/lib` with a `site-packages`, such as `~/.local/lib/python3.11`.
 pub(super) fn libraries(base: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(base.join("lib")).into_iter().flatten();
     let mut found: Vec<_> = entries
@@ -23,8 +23,7 @@ pub(super) fn libraries(base: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The packages below `library/site-packages` that are used where they were written (`pip install -e`): what names each,
-/// and the folder.
+/// The packages in `library/site-packages` that are installed in place (`pip install -e`): name and folder of each.
 pub(super) fn editable(library: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(library.join("site-packages"))
         .into_iter()
@@ -45,12 +44,12 @@ pub(super) fn editable(library: &Path) -> Vec<(String, PathBuf)> {
         }
     }
     found.sort();
-    // A package may be named in both ways.
+    // A package may be found in both ways.
     found.dedup_by(|a, b| a.1 == b.1);
     found
 }
 
-/// The folder of a package, by its `direct_url.json`, if it is used in place.
+/// The folder of a package by its `direct_url.json`, if it is installed in place.
 fn in_place(text: &str) -> Option<PathBuf> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let editable = value.pointer("/dir_info/editable")?.as_bool()?;
