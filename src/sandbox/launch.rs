@@ -5,7 +5,7 @@
 //!
 //! 1. wait until the parent has written the id maps;
 //! 2. as the launcher's user, which may read private folders: open everything that comes from the host, as detached
-//! mounts with their final flags;
+//!    mounts with their final flags;
 //! 3. become the dyno's user, make an empty root, and unmount the host's;
 //! 4. put the pieces in place, by paths that can only mean the new root;
 //! 5. give up every capability for good.
