@@ -22,10 +22,11 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-use super::{
-    Limits, Owner, Packed, Released, SlugId, Times, failed, over_limit, pack_again, pack_dated,
-    remove_tree, unpack,
-};
+use super::id::SlugId;
+use super::limits::Limits;
+use super::tree::Owner;
+use super::words::{failed, over_limit};
+use super::{Packed, Released, Times, pack_again, pack_dated, remove_tree, unpack};
 use crate::error::UserError;
 
 const TEMPORARY: &str = ".tmp-";

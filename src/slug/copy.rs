@@ -13,9 +13,11 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use super::limits::Limits;
+use super::tree::Owner;
 use super::tree::Tree;
 use super::walk::{Entry, open_root, walk};
-use super::{Limits, Owner, failed, shown};
+use super::words::{failed, shown};
 
 /// Copies the tree `from` to `to`, which does not exist yet, with modes, times of files, symlinks and hard links; where
 /// the file system can, the copies share their blocks. With an `owner` everything belongs to it, which takes root.

@@ -19,7 +19,8 @@ use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::{classes, failed};
+use super::classes;
+use super::words::failed;
 use crate::error::UserError;
 
 const NAME: &str = ".slugignore";

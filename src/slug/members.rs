@@ -8,7 +8,8 @@
 use tar::{EntryType, Header};
 
 use super::inflate::Inflated;
-use super::{Limits, bad_slug, over_limit};
+use super::limits::Limits;
+use super::words::{bad_slug, over_limit};
 
 const RECORD: usize = 512;
 

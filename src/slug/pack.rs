@@ -15,13 +15,15 @@ use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
+use super::id::SlugId;
 use super::ignore::SlugIgnore;
 use super::lfs;
+use super::limits::Limits;
 use super::links::{LeadsOut, Links, leads_out};
 use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
 use super::walk::{Entry, open_root, walk};
-use super::{Limits, SlugId, failed, over_limit, shown};
+use super::words::{failed, over_limit, shown};
 use crate::error::UserError;
 
 /// The time of directories and symlinks, 1985-10-26 08:15 UTC, as npm gives it to its packages.

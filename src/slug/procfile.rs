@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::Limits;
 use super::inflate::inflater;
+use super::limits::Limits;
 use super::members::Members;
 use crate::model::procfile::MAX_BYTES;
 

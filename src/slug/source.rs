@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use super::limits::Limits;
 use super::unpack::unpack_source;
-use super::{BAD_SLUG, Limits, failed};
+use super::words::{BAD_SLUG, failed};
 use crate::error::UserError;
 
 /// Files whose contents packing reads.

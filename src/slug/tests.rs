@@ -22,7 +22,9 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
+use super::words::failed;
 use super::*;
+use crate::error::UserError;
 
 /// What a tree holds: path to kind, mode and contents or target. Directories are shown as unpacking
 /// makes them, open to their owner; the mode of a symlink means nothing.

@@ -22,7 +22,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
-use super::Limits;
+use super::limits::Limits;
 use super::links::{Links, Place};
 use super::walk::{Entry, open_root, walk};
 

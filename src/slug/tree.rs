@@ -14,7 +14,16 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::remove::remove_at;
-use super::{Owner, bad_slug, failed, shown};
+use super::words::{bad_slug, failed, shown};
+
+/// Who the files of an unpacked slug belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id on the host.
+    pub uid: u32,
+    /// Group id on the host.
+    pub gid: u32,
+}
 
 /// The mode of directories that the tarball implies but does not name.
 const IMPLIED_MODE: u32 = 0o755;

@@ -10,9 +10,12 @@ use std::path::Path;
 use std::thread;
 
 use super::inflate::{Inflated, inflater};
+use super::limits::Limits;
 use super::members::{Member, Members};
+use super::remove_tree;
+use super::tree::Owner;
 use super::tree::{Components, Tree};
-use super::{Limits, Owner, bad_slug, failed, over_limit, remove_tree, shown};
+use super::words::{bad_slug, failed, over_limit, shown};
 
 /// An unpacked slug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

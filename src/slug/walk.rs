@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 
 use super::ignore::SlugIgnore;
-use super::{Limits, failed, shown};
+use super::limits::Limits;
+use super::words::{failed, shown};
 
 /// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]
