@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::address;
 use super::context::{Context, app_path, current_folder, folder};
-use super::one_off::tell_isolation;
+use super::notices::{self, tell_isolation};
 use super::output::say;
 use super::ps;
 use crate::api::app::{App, CreateApp};
@@ -158,7 +158,7 @@ impl Info {
             },
         ));
         if app.asleep {
-            tell!("{}", ps::asleep(&app.name));
+            tell!("{}", notices::asleep(&app.name));
         }
         if !context.is_far() {
             let log = context.home.path().join("logs").join(&app.id);

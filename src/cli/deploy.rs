@@ -20,7 +20,7 @@ use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::launch;
 use super::new_app;
-use super::one_off::tell_isolation;
+use super::notices::tell_isolation;
 use super::pieces::pieces;
 use super::standing::{self, Standing};
 use crate::api::ExactTime;

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 
 use super::context::Context;
 use super::git;
-use super::one_off::tell_isolation;
+use super::notices::tell_isolation;
 use super::target::Target;
 use crate::error::{UserError, shown, tell};
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::context::{Context, app_path};
 use super::logs;
-use super::ps::asleep;
+use super::notices::asleep;
 use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;

@@ -21,6 +21,7 @@ mod launch;
 mod logs;
 mod maintenance;
 mod new_app;
+mod notices;
 mod one_off;
 mod open;
 mod output;

@@ -1,7 +1,6 @@
 //! What all commands that start a one-off dyno have in common: their options, the request, and the app.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
@@ -202,24 +201,6 @@ pub fn environment(options: &[String]) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(all)
-}
-
-/// Prints, once, that dynos do not run in namespaces, if the server noted so when it started.
-pub fn tell_isolation(context: &Context) {
-    if context.is_far() {
-        return;
-    }
-    let home = &context.home;
-    let Ok(note) = fs::read(home.isolation_note()) else {
-        return;
-    };
-    let told = fs::read(home.isolation_told());
-    if told.map_or(true, |told| told != note) {
-        tell!(
-            "dyno: isolation is tempdir, a folder without walls; `dyno doctor` says why, and what that means"
-        );
-        let _ = fs::write(home.isolation_told(), note);
-    }
 }
 
 /// A time to live for the API: whole seconds, from 1.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
-use super::one_off::tell_isolation;
+use super::notices::{asleep, tell_isolation};
 use super::output::{say, say_json};
 use super::ps_end::no_dynos_of;
 use super::words;
@@ -131,13 +131,6 @@ pub fn crash_story(dyno: &Dyno, now: Timestamp) -> Option<String> {
         _ => ended.to_string(),
     };
     Some(format!(": {how}{often}; next try {next}"))
-}
-
-/// The note about an app whose formation was stopped with the server.
-pub fn asleep(app: &str) -> String {
-    format!(
-        "`server:stop --all` has ended the formation of {app}; `dyno ps:restart -a {app}` brings it back"
-    )
 }
 
 /// The layout of the list.

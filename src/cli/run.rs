@@ -9,7 +9,8 @@ use rustix::fs::{Stat, fstat};
 
 use super::attach::{Connection, StatusLine, attach};
 use super::context::{Context, app_path};
-use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time, tell_isolation};
+use super::notices::tell_isolation;
+use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time};
 use crate::cli::terminal::{self, terminfo};
 use crate::model::dyno::Origin;
 use crate::pty;

@@ -31,7 +31,7 @@ use super::address;
 use super::context::{Context, app_path, current_folder, folder};
 use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
 use super::logs::follow;
-use super::one_off::tell_isolation;
+use super::notices::tell_isolation;
 use super::target::Target;
 use crate::api::app::App;
 use crate::api::dyno::Stopping;
