@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::platform::Region;
-use super::{ApiError, Fields, Named, Time};
+use super::{ApiError, Fields, Local, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
 
 /// An app.
@@ -133,23 +133,23 @@ pub struct CreateApp {
     pub name: Option<AppName>,
     /// The folder to link to it, after which it is named if it has no name. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub folder: Option<Folder>,
+    pub folder: Option<Local<Folder>>,
     /// If the folder is linked to an app by now, that app is the answer and none is made. Ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unless_linked: bool,
 }
 
 impl CreateApp {
-    /// Reads a body.
+    /// Reads the body of a request that came from there.
     ///
     /// # Errors
-    /// When a field is wrong.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    /// When a field is wrong, or names a folder of this host from elsewhere.
+    pub fn parse(body: &[u8], sender: Sender) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
+        let folder: Option<Local<Folder>> = fields.local("folder", sender)?;
         let name: Option<String> = fields.optional("name")?;
-        let folder: Option<Folder> = fields.optional("folder")?;
         if let Some(folder) = &folder {
-            folder.check()?;
+            folder.get().check()?;
         }
         Ok(Self {
             name: name.map(|name| AppName::parse(&name)).transpose()?,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::slug::digest;
-use super::{ApiError, Fields, Named, Time};
+use super::{ApiError, Fields, Local, Named, Sender, Time};
 use crate::model::release::Toolchains;
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
@@ -157,15 +157,18 @@ pub struct CreateBuild {
     pub source_blob: SourceBlob,
     /// What the deployer's toolchains are; those of the app's newest release if nothing is said. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub toolchains: Option<Toolchains>,
+    pub toolchains: Option<Local<Toolchains>>,
 }
 
 impl CreateBuild {
-    /// Reads a body.
+    /// Reads the body of a request that came from there.
     ///
     /// # Errors
-    /// When a field is wrong, or the source is not one of this server's.
-    pub fn parse(body: &[u8]) -> Result<(BuildSource, Option<Toolchains>), ApiError> {
+    /// When a field is wrong or names folders of this host from elsewhere, or the source is not one of this server's.
+    pub fn parse(
+        body: &[u8],
+        sender: Sender,
+    ) -> Result<(BuildSource, Option<Local<Toolchains>>), ApiError> {
         let fields = Fields::parse(body)?;
         let blob = fields.required::<&serde_json::value::RawValue>("source_blob")?;
         let blob = Fields::parse(blob.get().as_bytes()).map_err(|_| {
@@ -173,9 +176,9 @@ impl CreateBuild {
         })?;
         let url: String = blob.required("url")?;
         let checksum: Option<String> = blob.optional("checksum")?;
-        let toolchains: Option<Toolchains> = fields.optional("toolchains")?;
+        let toolchains: Option<Local<Toolchains>> = fields.local("toolchains", sender)?;
         if let Some(toolchains) = &toolchains {
-            toolchains.check()?;
+            toolchains.get().check()?;
         }
         let source = BuildSource {
             id: source_of(&url)?.to_owned(),

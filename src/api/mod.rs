@@ -3,11 +3,13 @@
 //! Field names, values and error ids are Heroku's, so that its own clients can read them; figures of
 //! the platform that mean nothing here (regions, prices) have the value that clients show least.
 //! What is ours is said at the field. A response is made by a pure function from what the store has;
-//! a request is read by [`Fields`], which passes over what it does not know and names what is wrong.
+//! what a request wants is read by [`Ask`](ask::Ask), its body by [`Fields`], which passes over what it does not know and
+//! names what is wrong.
 //! The same types serve both sides of the wire: the server's handlers and the client. No HTTP here.
 
 pub mod account;
 pub mod app;
+pub mod ask;
 pub mod authorization;
 pub mod build;
 pub mod config_vars;
@@ -16,6 +18,7 @@ pub mod dyno_size;
 pub mod error;
 pub mod formation;
 pub mod link;
+pub mod local;
 pub mod log_session;
 pub mod logs;
 pub mod platform;
@@ -26,6 +29,7 @@ pub mod server;
 pub mod session;
 pub mod slug;
 pub mod source;
+pub mod target;
 pub mod usage;
 
 #[cfg(test)]
@@ -39,7 +43,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-pub use error::ApiError;
+pub use error::{ApiError, ErrorKind};
+pub use local::{Local, Sender};
 
 /// The longest text for people in a request, in bytes: a description, a commit.
 pub const MAX_TEXT: usize = 1_000;
@@ -170,6 +175,24 @@ impl<'a> Fields<'a> {
     pub fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, ApiError> {
         self.optional(name)?
             .ok_or_else(|| ApiError::invalid(format!("`{name}` is missing")))
+    }
+
+    /// A field that names folders of this host, if it is there.
+    ///
+    /// # Errors
+    /// `403` when it is there and the request came from elsewhere; else as [`optional`](Self::optional).
+    pub fn local<T: Deserialize<'a>>(
+        &self,
+        name: &str,
+        sender: Sender,
+    ) -> Result<Option<Local<T>>, ApiError> {
+        if sender == Sender::Afar && self.0.contains_key(name) {
+            return Err(ApiError::forbidden(format!(
+                "`{name}` names folders of this host, which a client elsewhere may not choose"
+            ))
+            .hint("leave it out; at the Unix socket it may be there"));
+        }
+        Ok(self.optional(name)?.map(Local::new))
     }
 
     /// A field that is true or false, if it is there. Other clients write `1` and `0`, or any of these as text.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::ApiError;
+use super::{ApiError, ErrorKind};
 use crate::error::shown;
 
 /// How many members a part has when nothing is said, and at most (Heroku's figures).
@@ -47,7 +47,7 @@ impl<'a> Range<'a> {
     pub fn parse(field: &'a str) -> Result<Self, ApiError> {
         let wrong = || {
             ApiError::new(
-                "requested_range_not_satisfiable",
+                ErrorKind::RangeNotSatisfiable,
                 format!("`{}` is not a range", shown(field.as_bytes(), 100)),
             )
             .hint("one looks like `version ..; max=10, order=desc`")
@@ -100,7 +100,7 @@ impl<'a> Range<'a> {
         let number = |bound: Bound<'_>| match bound.value.parse::<u32>() {
             Ok(number) if self.attribute == attribute => Ok((number, bound.exclusive)),
             _ => Err(ApiError::new(
-                "requested_range_not_satisfiable",
+                ErrorKind::RangeNotSatisfiable,
                 format!("a range of this list has bounds like `{attribute} 1..10`"),
             )),
         };

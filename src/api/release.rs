@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{ApiError, ExactTime, Fields, Named, Time};
+use super::{ApiError, ExactTime, Fields, Local, Named, Sender, Time};
 use crate::model::app::Folder;
 use crate::model::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
 
@@ -119,10 +119,10 @@ pub struct Deploy {
     pub description: Option<String>,
     /// What it was packed from. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub folder: Option<PackedFolder>,
-    /// What the deployer's toolchains are. Ours.
-    #[serde(skip_serializing_if = "Toolchains::is_empty")]
-    pub toolchains: Toolchains,
+    pub folder: Option<Local<PackedFolder>>,
+    /// What the deployer's toolchains are; none if nothing is said. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toolchains: Option<Local<Toolchains>>,
     /// Nobody asked for a deploy: a command that needs one makes it on its way, and no dyno is to start of it. Ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_the_way: bool,
@@ -139,22 +139,24 @@ pub struct PackedFolder {
 }
 
 impl CreateRelease {
-    /// Reads a body.
+    /// Reads the body of a request that came from there.
     ///
     /// # Errors
-    /// When a field is wrong, or it has neither `slug` nor `release`.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    /// When a field is wrong or names folders of this host from elsewhere, or it has neither `slug` nor `release`.
+    pub fn parse(body: &[u8], sender: Sender) -> Result<Self, ApiError> {
         let fields = Fields::parse(body)?;
         if let Some(release) = fields.optional("release")? {
             return Ok(Self::Rollback { release });
         }
         let slug = fields.optional("slug")?;
-        let folder: Option<PackedFolder> = fields.optional("folder")?;
+        let folder: Option<Local<PackedFolder>> = fields.local("folder", sender)?;
         if let Some(packed) = &folder {
-            packed.folder.check()?;
+            packed.get().folder.check()?;
         }
-        let toolchains: Toolchains = fields.optional("toolchains")?.unwrap_or_default();
-        toolchains.check()?;
+        let toolchains: Option<Local<Toolchains>> = fields.local("toolchains", sender)?;
+        if let Some(toolchains) = &toolchains {
+            toolchains.get().check()?;
+        }
         Ok(Self::Deploy(Deploy {
             slug: slug.ok_or_else(|| ApiError::invalid("`slug` or `release` is missing"))?,
             description: fields.text("description")?,

@@ -135,6 +135,14 @@ fn slug_of_store() -> crate::model::release::Slug {
     }
 }
 
+fn create_app(body: &[u8]) -> Result<CreateApp, ApiError> {
+    CreateApp::parse(body, Sender::ThisHost)
+}
+
+fn create_release(body: &[u8]) -> Result<CreateRelease, ApiError> {
+    CreateRelease::parse(body, Sender::ThisHost)
+}
+
 #[test]
 fn an_app_is_visited_by_its_name_at_the_routers_port() {
     let of = |router: &str| {
@@ -510,17 +518,17 @@ fn a_wrong_field_is_named() {
         assert_eq!(refusal(CreateDyno::parse, body).0, 400, "{body}");
     }
     assert!(
-        refusal(CreateApp::parse, r#"{"name":"X"}"#)
+        refusal(create_app, r#"{"name":"X"}"#)
             .1
             .starts_with("`X` cannot be the name")
     );
     assert!(
-        refusal(CreateApp::parse, r#"{"folder":{"path":"/"}}"#)
+        refusal(create_app, r#"{"folder":{"path":"/"}}"#)
             .1
             .contains("`folder` is not valid: missing field `device`")
     );
     assert!(
-        refusal(CreateRelease::parse, "{}")
+        refusal(create_release, "{}")
             .1
             .starts_with("`slug` or `release` is missing")
     );
@@ -550,7 +558,7 @@ fn texts_and_paths_of_others_have_bounds() {
         let body = serde_json::to_vec(&body).unwrap();
         let errors = [
             CreateSlug::parse(&body).err(),
-            CreateRelease::parse(&body).err(),
+            create_release(&body).err(),
             crate::api::link::CreateLink::parse(&body).err(),
         ];
         let missing = |error: &ApiError| error.message.contains("`folder` is missing");
@@ -588,8 +596,8 @@ fn texts_and_paths_of_others_have_bounds() {
 
 #[test]
 fn an_app_may_be_asked_for_without_a_word() {
-    assert_eq!(CreateApp::parse(b"").unwrap(), CreateApp::default());
-    assert_eq!(CreateApp::parse(b"{}").unwrap(), CreateApp::default());
+    assert_eq!(create_app(b"").unwrap(), CreateApp::default());
+    assert_eq!(create_app(b"{}").unwrap(), CreateApp::default());
 }
 
 #[test]
@@ -611,12 +619,12 @@ fn the_server_reads_what_the_client_writes() {
         device: u64::MAX,
         inode: 2,
     };
-    let create_app = CreateApp {
+    let app_wanted = CreateApp {
         name: Some(AppName::parse("shop").unwrap()),
-        folder: Some(folder.clone()),
+        folder: Some(Local::new(folder.clone())),
         unless_linked: true,
     };
-    assert_eq!(CreateApp::parse(&body(&create_app)).unwrap(), create_app);
+    assert_eq!(create_app(&body(&app_wanted)).unwrap(), app_wanted);
 
     let mut create_dyno = CreateDyno::new("echo 'a b'".into());
     create_dyno.env = BTreeMap::from([("A".into(), "1".into())]);
@@ -643,23 +651,23 @@ fn the_server_reads_what_the_client_writes() {
 
     let deploy = CreateRelease::Deploy(Deploy {
         slug: ID.into(),
-        folder: Some(PackedFolder {
+        folder: Some(Local::new(PackedFolder {
             folder,
             packed_at: ExactTime(Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap()),
-        }),
-        toolchains: Toolchains {
+        })),
+        toolchains: Some(Local::new(Toolchains {
             path: vec!["/home/ada/.cargo/bin".into()],
             env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
             folders: vec!["/home/ada/.cargo".into()],
             app: Some("/home/ada/shop".into()),
-        },
+        })),
         ..Deploy::default()
     });
-    assert_eq!(CreateRelease::parse(&body(&deploy)).unwrap(), deploy);
+    assert_eq!(create_release(&body(&deploy)).unwrap(), deploy);
     let rollback = CreateRelease::Rollback {
         release: "v3".into(),
     };
-    assert_eq!(CreateRelease::parse(&body(&rollback)).unwrap(), rollback);
+    assert_eq!(create_release(&body(&rollback)).unwrap(), rollback);
 }
 
 #[test]
@@ -720,8 +728,8 @@ fn sources_and_builds_are_herokus() {
 #[test]
 fn what_is_built_is_a_source_of_this_server() {
     let parse = |blob: Value| {
-        CreateBuild::parse(json!({ "source_blob": blob }).to_string().as_bytes())
-            .map(|(source, _)| source)
+        let body = json!({ "source_blob": blob }).to_string();
+        CreateBuild::parse(body.as_bytes(), Sender::ThisHost).map(|(source, _)| source)
     };
     for url in [
         "/sources/1-a/blob",
@@ -757,4 +765,23 @@ fn what_is_built_is_a_source_of_this_server() {
     }
     let text = json!({ "url": "/sources/1/blob", "version": "x".repeat(1_001) });
     assert!(parse(text).is_err());
+}
+
+#[test]
+fn a_request_from_elsewhere_names_no_folder_of_this_host() {
+    for body in [r#"{"folder":{"path":"/etc"}}"#, r#"{"folder":1,"name":2}"#] {
+        let refused = CreateApp::parse(body.as_bytes(), Sender::Afar).unwrap_err();
+        assert_eq!(refused.status(), 403, "{refused}");
+    }
+    for body in [
+        r#"{"slug":"1","folder":{}}"#,
+        r#"{"slug":"1","toolchains":{}}"#,
+    ] {
+        let refused = CreateRelease::parse(body.as_bytes(), Sender::Afar).unwrap_err();
+        assert_eq!(refused.status(), 403, "{refused}");
+    }
+    let body = br#"{"source_blob":{"url":"/sources/1/blob"},"toolchains":{}}"#;
+    let refused = CreateBuild::parse(body, Sender::Afar).unwrap_err();
+    assert_eq!(refused.status(), 403, "{refused}");
+    assert!(CreateApp::parse(br#"{"name":"shop"}"#, Sender::Afar).is_ok());
 }

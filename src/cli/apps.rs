@@ -9,14 +9,15 @@ use super::context::{Context, app_path, current_folder, folder};
 use super::notices::{self, tell_isolation};
 use super::output::say;
 use super::ps;
+use crate::api::Local;
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
 use crate::api::release::Release;
+use crate::api::target;
 use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};
 use crate::model::app::AppName;
-use crate::wire::http::target;
 
 /// Make an app and link this folder to it.
 #[derive(Debug, Args)]
@@ -30,19 +31,20 @@ impl Create {
     /// Makes the app.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let name = self.name.as_deref().or(context.named_app());
+        // A server elsewhere has no use for a folder of this host.
+        let here = match context.is_far() {
+            true => None,
+            false => Some(folder(&current_folder()?)?),
+        };
         let request = CreateApp {
             name: name.map(AppName::parse).transpose()?,
-            // Folders of this host mean nothing to a server elsewhere.
-            folder: match context.is_far() {
-                true => None,
-                false => Some(folder(&current_folder()?)?),
-            },
+            folder: here.clone().map(Local::new),
             unless_linked: false,
         };
         let before = context.link()?;
         let app: App = context.client()?.post("/apps", &request)?;
         tell!("Creating {}... done", app.name);
-        let here = request.folder.map(|folder| folder.path);
+        let here = here.map(|folder| folder.path);
         if let Some(link) = before.filter(|link| Some(&link.path) == here.as_ref()) {
             tell!(
                 "this folder was linked to {before}; `dyno link -a {before}` links it again",

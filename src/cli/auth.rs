@@ -8,9 +8,9 @@ use clap::Args;
 use super::context::Context;
 use super::output::{say, say_json};
 use crate::api::authorization::{Authorization, CreateAuthorization};
+use crate::api::target;
 use crate::error::{UserError, shown, tell};
 use crate::model::time_span;
-use crate::wire::http::target;
 
 /// Make a token for the API over TCP, list them, or revoke one
 ///

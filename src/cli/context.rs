@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result};
 use super::target::Target;
 use crate::api::link::Link;
 use crate::api::server::ServerInfo;
+use crate::api::target;
 use crate::cli::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
 use crate::cli::client::{Client, Far};
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::model::app::Folder;
 use crate::model::settings::{self, Settings, Sourced};
-use crate::wire::http::target;
 
 /// The state folder, the settings and the connection to the server, for one command.
 #[derive(Debug)]

@@ -23,19 +23,19 @@ use super::new_app;
 use super::notices::tell_isolation;
 use super::pieces::pieces;
 use super::standing::{self, Standing};
-use crate::api::ExactTime;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
+use crate::api::target;
+use crate::api::{ExactTime, Local};
 use crate::cli::terminal;
 use crate::cli::toolchain::{self, Found, Hollow, Kind, LeftOut, Loss, Person};
 use crate::error::{UserError, shown, tell, tell_part};
 use crate::model::command_line;
 use crate::model::dyno::env::DEFAULT_PATH;
 use crate::model::procfile;
-use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
+use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus, Toolchains};
 use crate::sandbox::stack::{Stack, is_shown};
 use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
-use crate::wire::http::target;
 
 /// The content type of a tarball.
 pub const TARBALL: &str = "application/gzip";
@@ -257,12 +257,12 @@ pub fn from_folder(
         description: None,
         folder: match context.is_far() {
             true => None,
-            false => Some(PackedFolder {
+            false => Some(Local::new(PackedFolder {
                 folder: folder(root)?,
                 packed_at: ExactTime(packed_at),
-            }),
+            })),
         },
-        toolchains: found.toolchains,
+        toolchains: sent(found.toolchains),
         by_the_way,
     });
     let release: Release = context
@@ -327,7 +327,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let slug: Slug = client.upload("PUT", target::of_url(&slug.blob.url), TARBALL, &mut open()?)?;
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
-        toolchains: found.toolchains,
+        toolchains: sent(found.toolchains),
         by_the_way: purpose.is_by_the_way(),
         ..DeployRequest::default()
     });
@@ -414,6 +414,11 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
         types.insert(process_type.name, process_type.command);
     }
     Ok(types)
+}
+
+/// Toolchains as a request has them: not at all if there are none.
+fn sent(toolchains: Toolchains) -> Option<Local<Toolchains>> {
+    (!toolchains.is_empty()).then(|| Local::new(toolchains))
 }
 
 /// The user's toolchains for the dynos of a release; none if they run elsewhere. `root` is the app's folder.

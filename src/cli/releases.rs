@@ -10,11 +10,11 @@ use super::logs::show;
 use super::output::{say, say_json};
 use super::standing::Standing;
 use crate::api::release::{CreateRelease, Release};
+use crate::api::target;
 use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};
 use crate::model::config_var::Config;
 use crate::model::release::ReleaseStatus;
-use crate::wire::http::target;
 
 /// How many releases are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 15;

@@ -10,9 +10,9 @@ use super::context::{Context, app_path};
 use super::one_off::{environment, in_time};
 use super::run::{StreamOptions, add_terminal, origin};
 use crate::api::dyno::RunInside as Request;
+use crate::api::target;
 use crate::model::command_line;
 use crate::model::dyno::Origin;
-use crate::wire::http::target;
 
 /// Run a command inside a dyno that is running.
 ///

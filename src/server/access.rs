@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::application::Via;
 use super::signed_url::{Signer, Unsigned};
-use crate::api::ApiError;
+use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
 use crate::model::token::{Token, TokenHash, credential};
 use crate::store::{Result as StoreResult, Store};
@@ -141,7 +141,7 @@ impl Access {
         match bucket.take(limit, now) {
             Some(remaining) => Ok(Admitted::Token { remaining }),
             None => Err(ApiError::new(
-                "rate_limit",
+                ErrorKind::RateLimit,
                 format!("more than {limit} requests an hour came with this token"),
             )
             .hint("wait a minute; the setting `rate_limit` moves the limit")),

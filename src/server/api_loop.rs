@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::api::error::ApiError;
+use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
 use crate::fault::{self, caught};
 use crate::home::lock::ServerLock;
@@ -334,10 +334,7 @@ impl<A: Application> ApiLoop<A> {
             return;
         };
         let Some(bytes) = connection.give_away() else {
-            let error = ApiError::new(
-                "bad_request",
-                "a request for an upgrade has its body in memory",
-            );
+            let error = ApiError::bad_request("a request for an upgrade has its body in memory");
             let turn = turn(Instant::now(), &self.limits, &mut self.scratch);
             connection.respond(&Response::json(400, &error), true, &turn);
             self.connections.insert(token, connection);
@@ -470,6 +467,7 @@ fn work<A: Application>(
 }
 
 fn busy() -> Response {
-    let error = ApiError::new("busy", "the server has too much to do at the moment");
-    Response::json(503, &error).with("Retry-After", "1")
+    let message = "the server has too much to do at the moment";
+    let error = ApiError::new(ErrorKind::Busy, message);
+    Response::json(error.status(), &error).with("Retry-After", "1")
 }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::PipeFlags;
 
+use crate::api::Sender;
 use crate::wire::handover::{Handover, Part};
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Reactor, Token};
@@ -105,7 +106,44 @@ pub enum Via {
     },
 }
 
+/// Where a request came from, as far as an answer depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The way.
+    pub via: Via,
+    /// The name and port by which the client knows this server: its `Host`.
+    pub host: Option<&'a str>,
+}
+
+impl Request {
+    /// The value of a header field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.fields.get(name)
+    }
+
+    /// Where it came from.
+    pub fn caller(&self) -> Caller<'_> {
+        Caller {
+            via: self.via,
+            host: self.field("host"),
+        }
+    }
+
+    /// The `Range`, which says what part of a list is wanted; empty if it has none.
+    pub fn range(&self) -> &str {
+        self.field("range").unwrap_or_default()
+    }
+}
+
 impl Via {
+    /// Whether the request may name folders of this host.
+    pub fn sender(self) -> Sender {
+        match self {
+            Self::Socket => Sender::ThisHost,
+            Self::Tcp { .. } => Sender::Afar,
+        }
+    }
+
     /// Whether the client may be on another host, or be another user.
     pub fn is_remote(self) -> bool {
         self != Self::Socket
@@ -255,6 +293,15 @@ impl<A: Application> Ctx<A> {
                 }),
             }
         }))
+    }
+
+    /// Has slow work done that no client waits for, and after which nothing is left to do. It is not done at all if too much
+    /// work waits already.
+    pub fn work_and_forget(&mut self, job: impl FnOnce() + Send + 'static) {
+        self.work(move || {
+            job();
+            |_: &mut A, _: &mut Self| {}
+        });
     }
 
     /// Serves one more listener from the next turn on.

@@ -8,10 +8,11 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::host::{Answer, Host, part};
-use crate::api::ApiError;
 use crate::api::app::{CreateApp, UpdateApp};
+use crate::api::ask::LinkAsk;
 use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
+use crate::api::{ApiError, Local, Sender};
 use crate::model::app::{AppName, Folder};
 use crate::store::NameWish;
 use crate::wire::http::Response;
@@ -27,14 +28,15 @@ pub fn list(host: &Host, range: &str) -> Answer {
 }
 
 /// `POST /apps`: named as asked, else after the folder, else anything.
-pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
-    let request = CreateApp::parse(body)?;
-    if let (true, Some(folder)) = (request.unless_linked, &request.folder)
+pub fn create(host: &mut Host, body: &[u8], sender: Sender, now: Timestamp) -> Answer {
+    let request = CreateApp::parse(body, sender)?;
+    let folder = request.folder.map(Local::into_inner);
+    if let (true, Some(folder)) = (request.unless_linked, &folder)
         && let Some(link) = host.store.linked_app(std::slice::from_ref(folder))?
     {
         return Ok(Response::json(200, &host.resource(&link.app)));
     }
-    let wish = match (request.name, &request.folder) {
+    let wish = match (request.name, &folder) {
         (Some(name), _) => NameWish::Exactly(name),
         (None, Some(folder)) => {
             let name = Path::new(&folder.path).file_name().unwrap_or_default();
@@ -44,7 +46,7 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     };
     let app = host
         .store
-        .create_app(&wish, &host.account.email, request.folder.as_ref(), now)?;
+        .create_app(&wish, &host.account.email, folder.as_ref(), now)?;
     host.log(&app.id, "Initial release");
     host.log(&app.id, "Release v1 created");
     host.released.push(app.id.clone());
@@ -92,8 +94,18 @@ pub fn destroy(host: &mut Host, app: &str) -> Answer {
     Ok(Response::json(200, &host.resource(&app)))
 }
 
+/// Answers what is asked about the folders of apps.
+pub fn answer_links(host: &mut Host, ask: &LinkAsk, body: &[u8], now: Timestamp) -> Answer {
+    match ask {
+        LinkAsk::Find { path } => linked(host, path.as_deref()),
+        LinkAsk::FindMoved { path } => moved(host, path.as_deref()),
+        LinkAsk::Link => link(host, body, now),
+        LinkAsk::Unlink { path } => unlink(host, path.as_deref()),
+    }
+}
+
 /// `GET /links?path=…`: the app of a folder, given as a canonical path, or of the nearest one above.
-pub fn linked(host: &Host, path: Option<&str>) -> Answer {
+fn linked(host: &Host, path: Option<&str>) -> Answer {
     let path = path
         .filter(|path| path.starts_with('/'))
         .ok_or_else(|| ApiError::invalid("`path` is not an absolute path"))?;
@@ -105,7 +117,7 @@ pub fn linked(host: &Host, path: Option<&str>) -> Answer {
 }
 
 /// `GET /links/moved?path=…`: the link that a folder had under another path, before it was moved or renamed.
-pub fn moved(host: &Host, path: Option<&str>) -> Answer {
+fn moved(host: &Host, path: Option<&str>) -> Answer {
     let found = || -> Option<_> {
         let path = Path::new(path?);
         let here = folder_at(path)?;
@@ -121,16 +133,16 @@ pub fn moved(host: &Host, path: Option<&str>) -> Answer {
     Ok(Response::json(200, &found()))
 }
 
-/// `PUT /links`: makes a folder an app's, whosever it was.
-pub fn link(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
+/// `PUT /links`: links a folder to an app, and to no other.
+fn link(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateLink::parse(body)?;
     let app = host.store.app(&request.app)?;
     host.store.link_folder(&app.id, &request.folder, now)?;
     Ok(Response::json(200, &host.resource(&app)))
 }
 
-/// `DELETE /links?path=…`: makes the folder of this path nobody's.
-pub fn unlink(host: &mut Host, path: Option<&str>) -> Answer {
+/// `DELETE /links?path=…`: links the folder of this path to no app.
+fn unlink(host: &mut Host, path: Option<&str>) -> Answer {
     let path = path.ok_or_else(|| ApiError::invalid("`path` is missing"))?;
     match host.store.unlink_folder(path)? {
         true => Ok(Response::json(200, &())),

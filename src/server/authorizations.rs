@@ -3,11 +3,21 @@
 use jiff::Timestamp;
 
 use super::host::{Answer, Host};
+use crate::api::ask::AuthorizationAsk;
 use crate::api::authorization::{Authorization, CreateAuthorization};
 use crate::wire::http::Response;
 
+/// Answers what is asked about tokens.
+pub fn answer(host: &mut Host, ask: &AuthorizationAsk, body: &[u8], now: Timestamp) -> Answer {
+    match ask {
+        AuthorizationAsk::List => list(host, now),
+        AuthorizationAsk::Create => create(host, body, now),
+        AuthorizationAsk::Revoke { id } => revoke(host, id, now),
+    }
+}
+
 /// `GET /oauth/authorizations`
-pub fn list(host: &Host, now: Timestamp) -> Answer {
+fn list(host: &Host, now: Timestamp) -> Answer {
     let tokens = host.store.tokens()?;
     let good = tokens.iter().filter(|token| token.is_good(now));
     let all: Vec<_> = good
@@ -16,8 +26,8 @@ pub fn list(host: &Host, now: Timestamp) -> Answer {
     Ok(Response::json(200, &all))
 }
 
-/// `POST /oauth/authorizations`: the one answer that has the token.
-pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
+/// `POST /oauth/authorizations`: only this answer has the token itself.
+fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateAuthorization::parse(body)?;
     let description = request.description.as_deref().unwrap_or("dyno");
     let expires_at = request.expires_at(now);
@@ -28,7 +38,7 @@ pub fn create(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
 }
 
 /// `DELETE /oauth/authorizations/ID`
-pub fn revoke(host: &mut Host, id: &str, now: Timestamp) -> Answer {
+fn revoke(host: &mut Host, id: &str, now: Timestamp) -> Answer {
     let token = host.store.revoke_token(id)?;
     host.access.reload(&host.store)?;
     Ok(Response::json(

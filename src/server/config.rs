@@ -3,18 +3,27 @@
 use jiff::Timestamp;
 
 use super::host::{Answer, Host};
+use crate::api::ask::ConfigAsk;
 use crate::api::config_vars::parse_change;
 use crate::wire::http::Response;
 
+/// Answers what is asked about the config vars of an app.
+pub fn answer(host: &mut Host, ask: &ConfigAsk, body: &[u8], now: Timestamp) -> Answer {
+    match ask {
+        ConfigAsk::Info { app } => info(host, app),
+        ConfigAsk::Change { app } => change(host, app, body, now),
+    }
+}
+
 /// `GET /apps/A/config-vars`
-pub fn info(host: &Host, app: &str) -> Answer {
+fn info(host: &Host, app: &str) -> Answer {
     let app = host.store.app(app)?;
     Ok(Response::json(200, &host.store.config(&app.id)?))
 }
 
 /// `PATCH /apps/A/config-vars`: answers with all of them, and by then there is a release if anything
 /// has changed.
-pub fn change(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
+fn change(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let change = parse_change(body)?;
     let app = host.store.app(app)?;
     let (config, release) = host

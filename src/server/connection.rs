@@ -10,12 +10,10 @@ mod wire;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
-use crate::api::error::ApiError;
+use crate::api::{ApiError, ErrorKind};
 use crate::wire::http::head::Version;
 use crate::wire::http::message::WriteOptions;
-use crate::wire::http::{
-    BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk, phrase,
-};
+use crate::wire::http::{BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk};
 use crate::wire::reactor::Token;
 use crate::wire::stream::Stream;
 
@@ -351,8 +349,8 @@ impl Connection {
     }
 
     fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
-        let id = phrase(refusal.status).to_lowercase().replace(' ', "_");
-        let response = Response::json(refusal.status, &ApiError::new(id, &*refusal.why));
+        let error = ApiError::new(kind_of(refusal.status), &*refusal.why);
+        let response = Response::json(refusal.status, &error);
         self.write(&response, true, false, turn);
     }
 
@@ -530,6 +528,20 @@ impl Connection {
             Fill::BudgetSpent => Some(Step::Again),
             Fill::End => Some(Step::Close),
         }
+    }
+}
+
+/// The kind of error of a message that is refused with this status.
+fn kind_of(status: u16) -> ErrorKind {
+    match status {
+        405 => ErrorKind::MethodNotAllowed,
+        408 => ErrorKind::RequestTimeout,
+        413 => ErrorKind::ContentTooLarge,
+        414 => ErrorKind::UriTooLong,
+        417 => ErrorKind::ExpectationFailed,
+        431 => ErrorKind::HeaderFieldsTooLarge,
+        505 => ErrorKind::VersionNotSupported,
+        _ => ErrorKind::BadRequest,
     }
 }
 

@@ -18,9 +18,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit
 
 use super::application::{Application, Ctx, More, Ticket};
 use super::body_stream::BodyReader;
-use super::routes::{Path as RoutePath, parameter};
-use crate::api::ApiError;
-use crate::wire::http::{RequestHead, Response};
+use crate::api::ask::GitService;
+use crate::api::{ApiError, ErrorKind as ApiErrorKind};
+use crate::wire::http::Response;
+use crate::wire::http::fields::Fields;
 use crate::wire::pkt_line;
 use crate::wire::reactor::{Event, Interest, Token};
 
@@ -39,39 +40,13 @@ const END: Duration = Duration::from_millis(10);
 /// The longest `Git-Protocol` that is passed on, in bytes.
 const LONGEST_PROTOCOL: usize = 200;
 
-/// What a client wants of git.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// To push.
-    Receive,
-    /// To fetch.
-    Upload,
-}
-
-impl Service {
-    fn of(name: &str) -> Option<Self> {
-        match name {
-            "git-receive-pack" => Some(Self::Receive),
-            "git-upload-pack" => Some(Self::Upload),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Receive => "receive-pack",
-            Self::Upload => "upload-pack",
-        }
-    }
-}
-
 /// A request of git's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitRequest {
     /// The app whose repository it is about.
     pub app: String,
     /// What is wanted.
-    pub service: Service,
+    pub service: GitService,
     /// What branches there are is asked before anything else; with a body that comes then, the work is done.
     pub refs_only: bool,
     /// Which version of its protocol the client speaks, in git's words.
@@ -80,59 +55,39 @@ pub struct GitRequest {
 }
 
 impl GitRequest {
-    /// Reads a request; None if it is not about a repository.
+    /// A request for a service, with what its head says beside.
     ///
     /// # Errors
-    /// When it is none of the smart protocol's.
-    pub fn of(head: &RequestHead) -> Option<Result<Self, ApiError>> {
-        let path = RoutePath::of(head);
-        let parts = path.parts();
-        let (app, rest) = parts.split_first()?;
-        let app = app.strip_suffix(".git")?;
-        let (service, refs_only) = match (head.method(), rest) {
-            ("GET", ["info", "refs"]) => {
-                let service = parameter(head, "service");
-                (service.and_then(|name| Service::of(&name)), true)
-            }
-            ("POST", [service]) => (Service::of(service), false),
-            _ => (None, false),
-        };
-        Some(Self::new(head, app, service, refs_only))
-    }
-
-    fn new(
-        head: &RequestHead,
-        app: &str,
-        service: Option<Service>,
+    /// When its body is none of git's.
+    pub fn new(
+        app: String,
+        service: GitService,
         refs_only: bool,
+        fields: &Fields,
     ) -> Result<Self, ApiError> {
-        let service = service.ok_or_else(|| {
-            ApiError::forbidden("this is for git alone")
-                .hint("`git push`, `git fetch` and `git clone` know how to ask")
-        })?;
+        let unsupported = |message| ApiError::new(ApiErrorKind::UnsupportedMediaType, message);
         if !refs_only {
             let expected = format!("application/x-git-{}-request", service.name());
-            let content_type = head.fields.get("content-type").unwrap_or_default();
+            let content_type = fields.get("content-type").unwrap_or_default();
             if content_type != expected {
-                let message = format!("the body is not `{expected}`");
-                return Err(ApiError::new("unsupported_media_type", message));
+                return Err(unsupported(format!("the body is not `{expected}`")));
             }
         }
-        let gzipped = match head.fields.get("content-encoding") {
+        let gzipped = match fields.get("content-encoding") {
             None | Some("" | "identity") => false,
             Some("gzip" | "x-gzip") => true,
             Some(_) => {
                 let message = "the body is neither plain nor gzipped";
-                return Err(ApiError::new("unsupported_media_type", message));
+                return Err(unsupported(message.to_owned()));
             }
         };
         let is_harmless = |text: &&str| {
             let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"=:._-".contains(&byte);
             text.len() <= LONGEST_PROTOCOL && text.bytes().all(harmless)
         };
-        let protocol = head.fields.get("git-protocol").filter(is_harmless);
+        let protocol = fields.get("git-protocol").filter(is_harmless);
         Ok(Self {
-            app: app.to_owned(),
+            app,
             service,
             refs_only,
             protocol: protocol.map(str::to_owned),
@@ -178,7 +133,7 @@ impl GitRequest {
             Ok(true) => {}
             Ok(false) => {
                 let message = format!("more than {most} bytes were pushed, which is the limit");
-                return Err(ApiError::new("payload_too_large", message));
+                return Err(ApiError::new(ApiErrorKind::PayloadTooLarge, message));
             }
             Err(Copy::Read(error)) => {
                 return Err(ApiError::bad_request(format!(
@@ -238,7 +193,7 @@ pub struct GitProcesses {
 
 struct Run {
     child: Child,
-    service: Service,
+    service: GitService,
     /// None once it has ended, or nobody wants it.
     stdout: Option<ChildStdout>,
     client: Option<Ticket>,
@@ -265,7 +220,7 @@ impl GitProcesses {
     ) -> Result<(), ApiError> {
         if self.runs.len() >= MOST {
             let message = format!("{MOST} gits run already, which is as many as may at once");
-            return Err(ApiError::new("unavailable", message).hint("try again in a moment"));
+            return Err(ApiError::unavailable(message).hint("try again in a moment"));
         }
         let (request, service) = (start.request, start.request.service);
         let mut git = Command::new("git");
@@ -377,7 +332,7 @@ impl GitProcesses {
         if let Some(stdout) = run.stdout.take() {
             let _ = ctx.reactor().deregister(&stdout, token);
         }
-        if run.service == Service::Upload {
+        if run.service == GitService::Upload {
             kill(&run.child);
         }
         ctx.reactor().set_deadline(token, Instant::now() + END);
@@ -434,6 +389,7 @@ fn bound_memory(child: &Child) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::ask::{Ask, GitAsk};
     use crate::wire::http::HeadReader;
     use crate::wire::http::Limits;
 
@@ -441,7 +397,13 @@ mod tests {
         let text = format!("{text}Host: localhost\r\n\r\n");
         let mut reader = HeadReader::new(Limits::API);
         let (head, _) = reader.request(text.as_bytes()).unwrap().unwrap();
-        GitRequest::of(&head)
+        let (app, service, refs_only) = match Ask::parse(head.method(), head.path(), head.query()) {
+            Ok(Ask::Git(GitAsk::Refs { app, service })) => (app, service, true),
+            Ok(Ask::Git(GitAsk::Serve { app, service })) => (app, service, false),
+            Ok(_) => return None,
+            Err(error) => return (error.kind != ApiErrorKind::NotFound).then_some(Err(error)),
+        };
+        Some(GitRequest::new(app, service, refs_only, &head.fields))
     }
 
     #[test]
@@ -452,7 +414,7 @@ mod tests {
         );
         assert_eq!(
             (refs.app.as_str(), refs.service, refs.refs_only),
-            ("shop", Service::Upload, true)
+            ("shop", GitService::Upload, true)
         );
         assert_eq!(refs.protocol.as_deref(), Some("version=2"));
         let push = asked(
@@ -461,7 +423,7 @@ mod tests {
         );
         assert_eq!(
             (push.service, push.refs_only, push.gzipped),
-            (Service::Receive, false, true)
+            (GitService::Receive, false, true)
         );
         assert_eq!(push.protocol, None);
         for (text, id) in [
@@ -482,7 +444,7 @@ mod tests {
                 "unsupported_media_type",
             ),
         ] {
-            assert_eq!(request(text).unwrap().unwrap_err().id, id, "{text}");
+            assert_eq!(request(text).unwrap().unwrap_err().kind.id(), id, "{text}");
         }
         for other in ["GET /apps HTTP/1.1\r\n", "GET /apps/shop.git HTTP/1.1\r\n"] {
             assert!(request(other).is_none(), "{other}");

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::access::Access;
-use super::application::{Application, Reply, Request, Via};
+use super::application::{Application, Caller, Ctx, Reply, Via};
 use super::asleep::Asleep;
+use super::body_stream::BodyReader;
 use crate::api::account::Identity;
 use crate::api::app::{self, Places};
 use crate::api::range::Range;
@@ -104,32 +105,25 @@ impl Host {
         })
     }
 
-    /// The address of one of our own targets for whoever sent `request`: under the name that it came to, or, from the
-    /// Unix socket, where the API is reached over TCP; the bare target if it is not.
-    pub fn url(&self, request: &Request, target: &str) -> String {
-        let host = request.head.fields.get("host");
-        match (request.via, host) {
-            (Via::Tcp { tls: true, .. }, Some(host)) => format!("https://{host}{target}"),
-            (Via::Tcp { tls: false, .. }, Some(host)) => format!("http://{host}{target}"),
-            _ => format!("{}{target}", self.public.as_deref().unwrap_or_default()),
+    /// What the addresses of this server's targets begin with for a client: the name that its request came to, or, from
+    /// the Unix socket, where the API is reached over TCP; nothing if it is not.
+    pub fn base_url(&self, caller: Caller<'_>) -> String {
+        match (caller.via, caller.host) {
+            (Via::Tcp { tls: true, .. }, Some(host)) => format!("https://{host}"),
+            (Via::Tcp { tls: false, .. }, Some(host)) => format!("http://{host}"),
+            _ => self.public.clone().unwrap_or_default(),
         }
     }
 
-    /// The same of a target that needs no token, for this method, as long as it is said to be good.
-    pub fn signed_url(
-        &self,
-        request: &Request,
-        method: &str,
-        target: &str,
-        good_for: Duration,
-    ) -> String {
+    /// The address, below `base`, of a target that needs no token for this method during the time `good_for`.
+    pub fn signed_url(&self, base: &str, method: &str, target: &str, good_for: Duration) -> String {
         let signer = self.access.signer();
         let signed = signer.sign(method, target, good_for, Timestamp::now());
-        self.url(request, &signed)
+        format!("{base}{signed}")
     }
 
-    /// The resource of a release, for whoever finds the API at `base`. What its release phase prints can be read for
-    /// a day at an address that it names, which is the same for an hour: so the resource is, too.
+    /// The resource of a release, for a client that reaches the API at `base`. Its `output_stream_url` is good for a day,
+    /// and does not change within an hour: so the whole resource does not change either.
     pub fn release_resource(&self, release: &Release, base: &str) -> api::release::Release {
         let mut resource = api::release::Release::new(release, &self.account);
         if release.process_types.get(RELEASE_PHASE).is_some() {
@@ -232,6 +226,41 @@ pub fn part(
     match more {
         true => response.with("Next-Range", range.after(attribute, last).to_string()),
         false => response,
+    }
+}
+
+/// Slow work on the state or the slugs: a worker performs it, and then the loop ends it and answers.
+pub struct Slow(Box<dyn FnOnce(&mut BodyReader) -> SlowEnd + Send>);
+
+/// What the loop does when a worker has done its part.
+type SlowEnd = Box<dyn FnOnce(&mut Host) -> Outcome + Send>;
+
+/// What comes of slow work.
+pub enum Outcome {
+    /// The answer.
+    Answer(Answer),
+    /// More of it.
+    Slow(Slow),
+}
+
+impl Slow {
+    /// Work on the rest of a request's body, which returns what the loop does then.
+    pub fn new<D>(work: impl FnOnce(&mut BodyReader) -> D + Send + 'static) -> Self
+    where
+        D: FnOnce(&mut Host) -> Outcome + Send + 'static,
+    {
+        Self(Box::new(move |body| Box::new(work(body))))
+    }
+
+    /// The work as a reply of an application that has its records at `host`.
+    pub fn reply<A: Application>(self, host: fn(&mut A) -> &mut Host) -> Reply<A> {
+        Reply::worker(move |body| {
+            let end = (self.0)(body);
+            move |app: &mut A, _: &mut Ctx<A>| match end(host(app)) {
+                Outcome::Answer(answer) => Reply::Now(response(answer)),
+                Outcome::Slow(more) => more.reply(host),
+            }
+        })
     }
 }
 

@@ -15,7 +15,7 @@ mod tail;
 mod tests;
 
 pub use output::read_output;
-pub use session::{create_session, read_session};
+pub use session::{create_session, read_session, wants_events};
 
 use std::collections::HashMap;
 use std::io;
@@ -24,18 +24,18 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::application::{Application, Ctx, More, Reply, Request, Ticket};
+use super::application::{Application, Ctx, More, Reply, Ticket};
 use super::host::{Host, response, worker_error};
-use super::routes::parameters;
 use crate::api::ApiError;
+use crate::api::ask::Query;
 use crate::api::logs::LogQuery;
 use crate::log_file::Cursor;
 use crate::store::Store;
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Token};
 use changes::Changes;
-use form::Form;
-use start::{Found, Start};
+pub use form::Form;
+pub use start::{Found, Start};
 use tail::{Tail, Until};
 
 /// How many may read logs at once; each takes a connection and two descriptors.
@@ -76,7 +76,32 @@ impl Logs {
         }
     }
 
-    fn begin<A: Application>(&mut self, ticket: Ticket, tail: Tail, ctx: &mut Ctx<A>) {
+    /// Begins to answer a reader, from what was found for it.
+    pub fn begin<A: Application>(
+        &mut self,
+        reader: Reader,
+        found: io::Result<Found>,
+        host: &Host,
+        ctx: &mut Ctx<A>,
+    ) -> Reply<A> {
+        let (ticket, form) = (reader.ticket, reader.form);
+        let tail = found
+            .map_err(|error| worker_error(error.into()))
+            .and_then(|found| reader.tail(found, host));
+        match tail {
+            Ok(tail) => {
+                self.add(ticket, tail, ctx);
+                let head = Response::new(200).with("Content-Type", form.content_type());
+                Reply::Stream(match form.ends_with_connection() {
+                    true => head.until_closed(),
+                    false => head,
+                })
+            }
+            Err(error) => Reply::Now(response(Err(error))),
+        }
+    }
+
+    fn add<A: Application>(&mut self, ticket: Ticket, tail: Tail, ctx: &mut Ctx<A>) {
         if tail.waits_for_more() {
             // Before the first look, so that nothing falls between the two.
             self.changes
@@ -174,58 +199,50 @@ impl Logs {
     }
 }
 
-/// `GET /apps/A/logs`
+/// What a target's parameters ask for.
 ///
 /// # Errors
-/// When the query makes no sense, the app or the dyno is not known, or too many read logs already.
-pub fn read<A>(
-    app: &mut A,
-    request: &Request,
-    name: &str,
-    ctx: &mut Ctx<A>,
-) -> Result<Reply<A>, ApiError>
-where
-    A: Application + AsMut<Host> + AsMut<Logs>,
-{
-    let query = query(request)?;
-    let app_id = AsMut::<Host>::as_mut(app).store.app(name)?.id;
-    find_and_begin(app, request.ticket, app_id, query, Form::Records, ctx)
+/// When they make no sense.
+pub fn read_query(query: &Query) -> Result<LogQuery, ApiError> {
+    LogQuery::read(query.pairs(), Timestamp::now())
 }
 
-/// What a request's parameters ask for.
-fn query(request: &Request) -> Result<LogQuery, ApiError> {
-    let parameters: Vec<_> = parameters(&request.head).collect();
-    let parameters = parameters.iter().map(|(name, value)| (*name, &**value));
-    LogQuery::read(parameters, Timestamp::now())
-}
-
-/// A place in a log, as `name` has it in a request.
+/// A place in a log, as the parameter `name` has it in a request.
 fn place(name: &str, text: &str) -> Result<Cursor, ApiError> {
     text.parse()
         .map_err(|_| ApiError::invalid(format!("`{name}={text}` is not a place in a log")))
 }
 
-/// Finds where a reader begins, which takes a worker unless the query says it, and begins.
-fn find_and_begin<A>(
-    app: &mut A,
+/// A request for a log that may be answered.
+pub enum Reading {
+    /// A reader that knows where it begins.
+    Begins(Reader, Found),
+    /// A reader for which that must be looked for in the log, which is work for a worker.
+    Searches(Reader, Start),
+    /// The reader has everything already, or there is nothing to read: the whole response.
+    Ended(Response),
+}
+
+/// `GET /apps/A/logs`
+///
+/// # Errors
+/// When the dyno is not known, the query makes no sense, or too many read logs already.
+pub fn read(
+    host: &Host,
+    logs: &Logs,
     ticket: Ticket,
     app_id: String,
     query: LogQuery,
     form: Form,
-    ctx: &mut Ctx<A>,
-) -> Result<Reply<A>, ApiError>
-where
-    A: Application + AsMut<Host> + AsMut<Logs>,
-{
+) -> Result<Reading, ApiError> {
     let cursor = query.cursor.as_deref();
     let cursor = cursor.map(|text| place("cursor", text)).transpose()?;
-    let host: &mut Host = app.as_mut();
     let dyno = match (query.until_ended, &query.dyno) {
         (true, Some(dyno)) => Some(host.store.dyno(&app_id, dyno)?),
         _ => None,
     };
     let folder = host.log_folder(&app_id);
-    AsMut::<Logs>::as_mut(app).have_room()?;
+    logs.have_room()?;
     let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
     let reader = Reader {
         ticket,
@@ -236,17 +253,14 @@ where
         form,
     };
     Ok(match start.known() {
-        // Whoever goes on after its server was killed need not wait for a worker.
-        Some(found) if reader.waits() => reader.begin(Ok(found), app, ctx),
-        _ => Reply::worker(move |_| {
-            let found = start.find(&reader.folder, &reader.query.filter());
-            move |app: &mut A, ctx: &mut Ctx<A>| reader.begin(found, app, ctx)
-        }),
+        // A client that goes on after its server was killed need not wait for a worker.
+        Some(found) if reader.waits() => Reading::Begins(reader, found),
+        _ => Reading::Searches(reader, start),
     })
 }
 
-/// Who is about to read, and what.
-struct Reader {
+/// A reader that is about to begin.
+pub struct Reader {
     ticket: Ticket,
     query: LogQuery,
     app_id: String,
@@ -256,34 +270,21 @@ struct Reader {
 }
 
 impl Reader {
+    /// Looks in the log for where it begins. May take long.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn find(&self, start: &Start) -> io::Result<Found> {
+        start.find(&self.folder, &self.query.filter())
+    }
+
     /// Whether it waits for what is still to be written.
     fn waits(&self) -> bool {
         self.query.tail || self.dyno_id.is_some()
     }
 
-    fn begin<A>(self, found: io::Result<Found>, app: &mut A, ctx: &mut Ctx<A>) -> Reply<A>
-    where
-        A: Application + AsMut<Host> + AsMut<Logs>,
-    {
-        let (ticket, form) = (self.ticket, self.form);
-        let tail = found
-            .map_err(|error| worker_error(error.into()))
-            .and_then(|found| self.tail(found, app.as_mut()));
-        match tail {
-            Ok(tail) => {
-                AsMut::<Logs>::as_mut(app).begin(ticket, tail, ctx);
-                let head = Response::new(200).with("Content-Type", form.content_type());
-                Reply::Stream(match form.ends_with_connection() {
-                    true => head.until_closed(),
-                    false => head,
-                })
-            }
-            Err(error) => Reply::Now(response(Err(error))),
-        }
-    }
-
     /// The state of the app and the dyno is looked at only now: a change from here on is told.
-    fn tail(self, found: Found, host: &mut Host) -> Result<Tail, ApiError> {
+    fn tail(self, found: Found, host: &Host) -> Result<Tail, ApiError> {
         host.store.app(&self.app_id)?;
         let until = match self.dyno_id {
             Some(id) => Until::DynoEnds {
@@ -303,7 +304,7 @@ impl Reader {
     }
 }
 
-/// One that is not remembered any more has ended, too.
+/// Whether a dyno has ended. One that is not remembered any more has ended, too.
 fn has_ended(store: &Store, app_id: &str, dyno_id: &str) -> bool {
     store
         .dyno(app_id, dyno_id)

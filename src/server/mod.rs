@@ -1,6 +1,5 @@
 //! The server: the API on its socket, and what it makes of the requests.
 
-pub mod about;
 pub mod access;
 pub mod api_loop;
 pub mod application;
@@ -31,7 +30,7 @@ mod lost;
 mod place;
 mod platform;
 mod releases;
-mod routes;
+pub mod replacement;
 pub mod service;
 mod service_manager;
 pub mod sessions;

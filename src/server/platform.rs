@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::host::{Answer, Host};
 use crate::api::account::Account;
+use crate::api::ask::PlatformAsk;
 use crate::api::dyno_size::DynoSize;
 use crate::api::platform::{Collaborator, Region, Stack};
 use crate::api::usage::Usage;
@@ -13,79 +14,57 @@ use crate::error::shown;
 use crate::model::size;
 use crate::wire::http::Response;
 
-/// Lists that have nothing in them, of the host.
-const NONE_OF_HOST: &[&str] = &[
-    "addon-attachments",
-    "addons",
-    "enterprise-accounts",
-    "pipeline-couplings",
-    "pipelines",
-    "spaces",
-    "teams",
-];
-
-/// Lists that have nothing in them, of an app.
-const NONE_OF_APP: &[&str] = &[
-    "addon-attachments",
-    "addons",
-    "buildpack-installations",
-    "domains",
-    "features",
-    "log-drains",
-    "sni-endpoints",
-    "webhooks",
-];
-
-/// Answers a request, if it is for one of the handlers here.
-pub fn route(host: &Host, method: &str, path: &[&str], now: Timestamp) -> Option<Answer> {
-    Some(match (method, path) {
-        ("GET", ["account"]) => account(host),
-        ("GET", ["users", user]) => of_user(host, user, account),
-        ("GET", ["account", "features" | "keys"]) => none(),
-        ("GET", ["dyno-sizes"]) => dyno_sizes(),
-        ("GET", ["dyno-sizes", which]) => dyno_size(which),
-        ("GET", ["apps", app, "available-dyno-sizes"]) => of_app(host, app, |_| dyno_sizes()),
-        ("GET", ["regions"]) => json(&[Region::new(Time(host.since))]),
-        ("GET", ["regions", which]) => match Region::new(Time(host.since)) {
-            region if [&*region.id, &region.name].contains(which) => json(&region),
+/// Answers what is asked of the platform.
+pub fn answer(host: &Host, ask: &PlatformAsk, now: Timestamp) -> Answer {
+    match ask {
+        PlatformAsk::Account => account(host),
+        PlatformAsk::AccountOfUser { user } => {
+            check_user(host, user)?;
+            account(host)
+        }
+        PlatformAsk::DynoSizes => dyno_sizes(),
+        PlatformAsk::DynoSize { size } => dyno_size(size),
+        PlatformAsk::Regions => json(&[Region::new(Time(host.since))]),
+        PlatformAsk::Region { region: which } => match Region::new(Time(host.since)) {
+            region if [&region.id, &region.name].contains(&which) => json(&region),
             _ => no("region", which),
         },
-        ("GET", ["stacks"]) => json(&[Stack::new(Time(host.since))]),
-        ("GET", ["stacks", which]) => match Stack::new(Time(host.since)) {
-            stack if [&*stack.id, &stack.name].contains(which) => json(&stack),
+        PlatformAsk::Stacks => json(&[Stack::new(Time(host.since))]),
+        PlatformAsk::Stack { stack: which } => match Stack::new(Time(host.since)) {
+            stack if [&stack.id, &stack.name].contains(&which) => json(&stack),
             _ => no("stack", which),
         },
-        ("GET", ["apps", app, "available-stacks"]) => {
+        PlatformAsk::Usage => usage(host, now),
+        PlatformAsk::EmptyList => none(),
+        PlatformAsk::DynoSizesOfApp { app } => of_app(host, app, |_| dyno_sizes()),
+        PlatformAsk::StacksOfApp { app } => {
             of_app(host, app, |_| json(&[Stack::new(Time(host.since))]))
         }
-        ("GET", ["apps", app, "collaborators"]) => of_app(host, app, |app| {
+        PlatformAsk::Collaborators { app } => of_app(host, app, |app| {
             json(&[Collaborator::owner(app, &host.account)])
         }),
-        ("GET", ["apps", app, "collaborators", who]) => of_app(host, app, |app| {
+        PlatformAsk::Collaborator { app, user } => of_app(host, app, |app| {
             let owner = Collaborator::owner(app, &host.account);
             let identity = &owner.user.identity;
-            match [&*owner.id, &identity.id, &identity.email].contains(who) {
+            match [&owner.id, &identity.id, &identity.email].contains(&user) {
                 true => json(&owner),
-                false => no("collaborator", who),
+                false => no("collaborator", user),
             }
         }),
         // Heroku has one object here, not a list.
-        ("GET", ["apps", app, "pipeline-couplings"]) => of_app(host, app, |_| json(&())),
-        ("PUT", ["apps", app, "buildpack-installations"]) => of_app(host, app, |_| {
+        PlatformAsk::PipelineCoupling { app } => of_app(host, app, |_| json(&())),
+        PlatformAsk::SetBuildpacks { app } => of_app(host, app, |_| {
             let warning = "there are no buildpacks here: a slug is the folder as it is";
             let response = json(&NOTHING)?;
             Ok(response.with("X-Heroku-Warning", warning))
         }),
-        ("GET", [list]) if NONE_OF_HOST.contains(list) => none(),
-        ("GET", ["apps", app, list]) if NONE_OF_APP.contains(list) => of_app(host, app, |_| none()),
-        ("POST", ["apps", app, "addons"]) => of_app(host, app, |_| {
+        PlatformAsk::CreateAddon { app } => of_app(host, app, |_| {
             Err(ApiError::invalid("there are no add-ons here").hint(
                 "`heroku config:set` gives the app the address of a service that runs elsewhere",
             ))
         }),
-        ("GET", ["usage"]) => usage(host, now),
-        _ => return None,
-    })
+        PlatformAsk::EmptyListOfApp { app } => of_app(host, app, |_| none()),
+    }
 }
 
 /// No members of a list.
@@ -99,9 +78,13 @@ fn json(value: &impl serde::Serialize) -> Answer {
     Ok(Response::json(200, value))
 }
 
-fn no(what: &str, which: &str) -> Answer {
+fn unknown(what: &str, which: &str) -> ApiError {
     let which = shown(which.as_bytes(), 100);
-    Err(ApiError::not_found(format!("no {what} `{which}`")))
+    ApiError::not_found(format!("no {what} `{which}`"))
+}
+
+fn no(what: &str, which: &str) -> Answer {
+    Err(unknown(what, which))
 }
 
 fn of_app(
@@ -112,11 +95,14 @@ fn of_app(
     answer(&host.store.app(app)?)
 }
 
-/// Whoever `user` means, if that is the one account: `~`, its id, or its address.
-pub fn of_user(host: &Host, user: &str, answer: impl FnOnce(&Host) -> Answer) -> Answer {
+/// Whether `user` means the one account: `~`, its id, or its address.
+///
+/// # Errors
+/// `404` if not.
+pub fn check_user(host: &Host, user: &str) -> Result<(), ApiError> {
     match ["~", &host.account.id, &host.account.email].contains(&user) {
-        true => answer(host),
-        false => no("account", user),
+        true => Ok(()),
+        false => Err(unknown("account", user)),
     }
 }
 

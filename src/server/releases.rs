@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::application::{Application, Ctx, Reply};
 use super::formation;
-use super::host::{Answer, Host, part, response, worker_error};
+use super::host::{Answer, Host, Outcome, Slow, part, worker_error};
 use super::slugs::digest;
-use crate::api::ApiError;
 use crate::api::range::Range;
-use crate::api::release::CreateRelease;
+use crate::api::release::{CreateRelease, PackedFolder};
+use crate::api::{ApiError, Local, Sender};
 use crate::error::tell;
 use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::build::Running;
@@ -56,17 +55,18 @@ pub fn config(host: &Host, app: &str, release: &str) -> Answer {
 /// The slug is unpacked before the release is made: so a slug that is none never becomes a release,
 /// and the first dyno starts as fast as any. Where its files say by their times that visitors need not fetch what is other
 /// than it was, as all of a rollback do, the release is of one with other times.
-pub fn create<A: Application + AsMut<Host>>(
-    host: &mut Host,
+pub fn create(
+    host: &Host,
     app: &str,
     body: &[u8],
+    sender: Sender,
     base: String,
-) -> Result<Reply<A>, ApiError> {
-    let request = CreateRelease::parse(body)?;
+) -> Result<Slow, ApiError> {
+    let request = Wanted::of(CreateRelease::parse(body, sender)?);
     let app = host.store.app(app)?;
     let slug = match &request {
-        CreateRelease::Deploy(deploy) => host.store.slug(&deploy.slug)?,
-        CreateRelease::Rollback { release } => {
+        Wanted::Deploy(new) => host.store.slug(&new.slug_id)?,
+        Wanted::Rollback(release) => {
             let release = host.store.release(&app.id, release)?;
             if release.status == ReleaseStatus::Expired {
                 return Err(StoreError::Expired(release.app_name, release.version).into());
@@ -82,16 +82,18 @@ pub fn create<A: Application + AsMut<Host>>(
     let digest = digest(slug.digest.as_deref().unwrap_or_default())?;
     let cache = host.slugs.clone();
     let before = running(host, &app.id);
-    Ok(Reply::worker(move |_| {
+    Ok(Slow::new(move |_| {
         let unpacked = cache.ensure_tree(&digest).map(|lease| {
             let dated = before.and_then(|before| dated_after(&cache, &digest, &before));
             (lease, dated)
         });
-        move |server: &mut A, _: &mut Ctx<A>| {
-            let host = server.as_mut();
+        move |host: &mut Host| {
             let dated = match unpacked {
                 Ok((_, dated)) => dated,
-                Err(error) => return discard(host, &slug.id, digest, worker_error(error)),
+                Err(error) => {
+                    let why = worker_error(error);
+                    return Outcome::Slow(discard(host, &slug.id, digest, why));
+                }
             };
             let release = || -> Answer {
                 let were_wanted = formation::is_wanted(host, &app.id);
@@ -105,7 +107,7 @@ pub fn create<A: Application + AsMut<Host>>(
                 announce(host, &release, were_wanted);
                 Ok(Response::json(201, &host.release_resource(&release, &base)))
             };
-            Reply::Now(response(release()))
+            Outcome::Answer(release())
         }
     }))
 }
@@ -177,47 +179,63 @@ pub(super) fn announce(host: &mut Host, release: &release::Release, were_wanted:
 
 /// What could not be unpacked is no slug, and nothing of it stays when that is told; unless it was one when another
 /// release was made of it, and only the disk is full now.
-fn discard<A: Application + AsMut<Host>>(
-    host: &mut Host,
-    slug: &str,
-    digest: SlugId,
-    why: ApiError,
-) -> Reply<A> {
+fn discard(host: &mut Host, slug: &str, digest: SlugId, why: ApiError) -> Slow {
     let kept = host
         .store
         .discard_slug(slug)
         .and_then(|()| host.store.kept_digests());
     let unused = kept.is_ok_and(|kept| !kept.contains(&digest.to_string()));
     let cache = host.slugs.clone();
-    Reply::worker(move |_| {
+    Slow::new(move |_| {
         if unused && let Err(error) = cache.remove(&digest) {
             tell!("cannot remove what was no slug: {error:#}");
         }
-        move |_: &mut A, _: &mut Ctx<A>| Reply::Now(response(Err(why)))
+        move |_: &mut Host| Outcome::Answer(Err(why))
     })
 }
 
-/// Makes a release of what is asked for; of `slug` rather, if there is one.
+/// What a request for a release wants.
+enum Wanted {
+    /// A release of a slug.
+    Deploy(NewRelease),
+    /// One like the release of this id or version.
+    Rollback(String),
+}
+
+impl Wanted {
+    fn of(request: CreateRelease) -> Self {
+        match request {
+            CreateRelease::Rollback { release } => Self::Rollback(release),
+            CreateRelease::Deploy(deploy) => Self::Deploy(NewRelease {
+                slug_id: deploy.slug,
+                description: deploy.description,
+                toolchains: Some(deploy.toolchains.map(Local::into_inner).unwrap_or_default()),
+                by_the_way: deploy.by_the_way,
+                packed: deploy.folder.map(|packed| {
+                    let PackedFolder { folder, packed_at } = packed.into_inner();
+                    let at = packed_at.0;
+                    Packed { folder, at }
+                }),
+            }),
+        }
+    }
+}
+
+/// Makes the release that is wanted; of the slug `other` rather, if there is one.
 fn make(
     store: &mut Store,
     app_id: &str,
-    request: CreateRelease,
-    slug: Option<String>,
+    wanted: Wanted,
+    other: Option<String>,
     user: &str,
     now: Timestamp,
 ) -> Result<release::Release, StoreError> {
-    match request {
-        CreateRelease::Rollback { release } => store.rollback(app_id, &release, slug, user, now),
-        CreateRelease::Deploy(deploy) => {
+    match wanted {
+        Wanted::Rollback(release) => store.rollback(app_id, &release, other, user, now),
+        Wanted::Deploy(new) => {
             let new = NewRelease {
-                slug_id: slug.unwrap_or(deploy.slug),
-                description: deploy.description,
-                toolchains: Some(deploy.toolchains),
-                by_the_way: deploy.by_the_way,
-                packed: deploy.folder.map(|packed| Packed {
-                    folder: packed.folder,
-                    at: packed.packed_at.0,
-                }),
+                slug_id: other.unwrap_or(new.slug_id),
+                ..new
             };
             store.create_release(app_id, &new, user, now)
         }

@@ -1,26 +1,28 @@
 //! The server's application: every request finds its handler here, every event of a dyno its row.
 
 mod admission;
+mod app_requests;
 mod bridging;
 mod build_requests;
+mod destroying;
 mod dyno_requests;
 mod follow;
-mod formation_requests;
 mod git_requests;
 mod listening;
+mod log_requests;
+mod release_requests;
 mod routing;
 mod server_requests;
 mod session_requests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use rustix::fs::Mode;
 
-use super::about;
 use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
 use super::builds::Builds;
 use super::courtesy::Courtesy;
@@ -29,20 +31,23 @@ use super::dynos::{Dynos, USER};
 use super::end_waiters::EndWaiters;
 use super::file_streams::FileStreams;
 use super::formations::Formations;
-use super::git_http::{GitProcesses, GitRequest};
-use super::host::{self, Host, response};
+use super::git_http::GitProcesses;
+use super::host::{self, Host};
 use super::limits::Limits;
 use super::listener::ApiSocket;
 use super::log_keeper::LogKeeper;
-use super::logs::{self, Logs};
-use super::routes;
+use super::logs::Logs;
 use super::service_manager::ServiceManager;
 use super::sessions::Sessions;
 use super::signals::{Reminders, StopSignals};
 use super::startup;
 use super::status::Origin;
 use super::supervisors::Remains;
+use super::{apps, authorizations, config, platform, replacement};
+use crate::api::ApiError;
 use crate::api::account::RateLimit;
+use crate::api::ask::Ask;
+use crate::api::ask::policy::AskBody;
 use crate::api::server::ServerInfo;
 use crate::api::server::StartedBy;
 use crate::error::{UserError, tell};
@@ -56,6 +61,7 @@ use crate::wire::handover::Handover;
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Token};
 use bridging::Bridging;
+use destroying::Destructions;
 use routing::Routing;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more. `left` is what a server before
@@ -88,7 +94,11 @@ pub fn run(home: &Home, sourced: Sourced, idle: bool, left: Handover) -> Result<
     Ok(())
 }
 
-/// Enough for whoever has started the server to connect to it.
+/// By how much an upload may pass the limit of a slug before the connection is closed on it, in bytes: what is said before
+/// a pack, or what a worker reads before it refuses the rest.
+const MARGIN: u64 = 4 << 20;
+
+/// Enough for the command that has started the server to connect to it.
 const SHORTEST_STAY: Duration = Duration::from_millis(100);
 
 struct Service {
@@ -105,7 +115,7 @@ struct Service {
     manager: ServiceManager,
     /// The server starts no dyno any more, and leaves when the last one has ended.
     ending: bool,
-    destroying: Vec<Destroying>,
+    destroying: Destructions,
     /// The router, if there is one.
     routing: Option<Routing>,
     /// The bridge, if it is needed.
@@ -133,24 +143,6 @@ struct Service {
     /// Its deadline is the end of a server that has nothing to do.
     idle_token: Token,
     idle_since: Option<Instant>,
-}
-
-/// A request to destroy an app, which waits for its dynos to end.
-struct Destroying {
-    request: Request,
-    app_id: String,
-}
-
-impl AsMut<Host> for Service {
-    fn as_mut(&mut self) -> &mut Host {
-        &mut self.host
-    }
-}
-
-impl AsMut<Logs> for Service {
-    fn as_mut(&mut self) -> &mut Logs {
-        &mut self.logs
-    }
 }
 
 impl Service {
@@ -219,7 +211,7 @@ impl Service {
             dynos,
             log_keeper,
             logs: Logs::new(descriptors.connections, sourced.settings.log_keep_alive),
-            info: about::this_server(idle),
+            info: replacement::this_server(idle),
             origin,
             home: home.to_owned(),
             sourced,
@@ -227,7 +219,7 @@ impl Service {
             reminders: Reminders::catch(ctx.reactor())?,
             manager,
             ending: false,
-            destroying: Vec::new(),
+            destroying: Destructions::default(),
             routing,
             bridging: None,
             bridged: descriptors.sessions,
@@ -346,194 +338,72 @@ impl Service {
             self.dynos.put_off(dyno, ctx.reactor());
         }
     }
-
-    /// `DELETE /apps/A`: its dynos end first, and nothing of it is left behind on disk.
-    fn destroy(&mut self, app: &str, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let dynos = self.host.store.app(app).and_then(|app| {
-            let dynos = self.host.store.live_dynos(Some(&app.id))?;
-            Ok((app, dynos))
-        });
-        match dynos {
-            Ok((app, dynos)) if !dynos.is_empty() => {
-                let app_id = app.id;
-                self.destroying.push(Destroying { request, app_id });
-                self.tell_router_of_end(app.name.as_str());
-                for dyno in dynos {
-                    self.dynos.stop(&dyno.id, 0.0);
-                }
-                Reply::Later
-            }
-            Ok((app, _)) => {
-                let reply = routes::route(self, &request);
-                self.tell_router_of_end(app.name.as_str());
-                self.after_destroy(&app.id, ctx);
-                reply.unwrap_or(Reply::Later)
-            }
-            Err(error) => Reply::Now(response(Err(error.into()))),
-        }
-    }
-
-    /// `PATCH /apps/A`: router, repository and formation hear of it.
-    fn change_app(&mut self, app: &str, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let before = self.host.store.app(app).ok();
-        // By its id, it is found again under its new name.
-        let known = before.as_ref().map_or(app, |app| app.id.as_str());
-        let reply = self.change_formation(known, request, ctx);
-        let after = self.host.store.app(known).ok();
-        if let (Some(before), Some(after)) = (before, after)
-            && before.name != after.name
-        {
-            let (old, new) = (before.name.as_str(), after.name.as_str());
-            self.tell_router_of_end(old);
-            self.tell_router(&after.id);
-            if let Err(error) = self.repositories().rename(&after.id, old, new) {
-                tell!("cannot rename the git repository of `{new}`: {error}");
-            }
-        }
-        reply.unwrap_or_else(|| self.dyno_request(request, ctx))
-    }
-
-    /// Apps whose last dyno has ended are destroyed now.
-    fn go_on_destroying(&mut self, ctx: &mut Ctx<Self>) {
-        let store = &self.host.store;
-        let ended = |waiting: &mut Destroying| {
-            store
-                .live_dynos(Some(&waiting.app_id))
-                .is_ok_and(|dynos| dynos.is_empty())
-        };
-        let ready: Vec<_> = self.destroying.extract_if(.., ended).collect();
-        for Destroying { request, app_id } in ready {
-            if let Some(reply) = routes::route(self, &request) {
-                ctx.answer(request.ticket, reply);
-            }
-            self.after_destroy(&app_id, ctx);
-        }
-    }
-
-    fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        self.formations.forget(app_id);
-        self.logs.app_destroyed(app_id, ctx);
-        self.forget_session(app_id, ctx);
-        self.end_builds_of(app_id, ctx);
-        self.remove_repository(app_id, ctx);
-        let logs = self.host.log_folder(app_id);
-        ctx.work(move || {
-            let _ = crate::slug::remove_tree(&logs);
-            |_: &mut Self, _: &mut Ctx<Self>| {}
-        });
-        self.sweep_slugs(ctx);
-    }
-
-    /// Lets the app's releases expire that are too old to keep, and removes what was theirs alone.
-    fn expire_releases(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        match self.host.expire_releases(app_id) {
-            Ok(false) => {}
-            Ok(true) => self.sweep_slugs(ctx),
-            Err(error) => tell!("cannot let old releases expire: {error}"),
-        }
-    }
-
-    /// Removes the slugs that are nobody's any more.
-    fn sweep_slugs(&self, ctx: &mut Ctx<Self>) {
-        let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
-        let as_of = SystemTime::now();
-        ctx.work(move || {
-            if let Ok(kept) = kept
-                && let Err(error) = cache.remove_all_but(&kept, as_of)
-            {
-                tell!("cannot remove slugs that belong to nobody: {error:#}");
-            }
-            |_: &mut Self, _: &mut Ctx<Self>| {}
-        });
-    }
-
-    /// Trees that no dyno runs on make room for newer ones.
-    fn evict(&self, ctx: &mut Ctx<Self>) {
-        let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
-        ctx.work(move || {
-            if let Err(error) = cache.evict(limit) {
-                tell!("cannot make room among the slugs: {error:#}");
-            }
-            |_: &mut Self, _: &mut Ctx<Self>| {}
-        });
-    }
 }
 
 impl Service {
-    /// Answers a request of somebody who may ask.
-    fn answer(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        if let Some(reply) = about::answer(&request, &self.info, ctx) {
-            return reply;
-        }
-        if let Some(asked) = GitRequest::of(&request.head) {
-            let answer = asked.and_then(|asked| self.git_request(asked, &request, ctx));
-            return host::reply(answer);
-        }
-        let path = routes::Path::of(&request.head);
-        match (request.head.method(), &path.parts()[..]) {
-            ("DELETE", ["apps", app]) => {
-                let app = (*app).to_owned();
-                drop(path);
-                return self.destroy(&app, request, ctx);
-            }
-            ("PATCH", ["apps", app]) => return self.change_app(app, &request, ctx),
-            ("PATCH", ["apps", app, "formation"] | ["apps", app, "formation", _]) => {
-                let reply = self.change_formation(app, &request, ctx);
-                return reply.unwrap_or_else(|| self.dyno_request(&request, ctx));
-            }
-            ("POST", ["apps", _, "releases"]) => self.evict(ctx),
-            ("GET", ["apps", app, "logs"]) => {
-                return host::reply(logs::read(self, &request, app, ctx));
-            }
-            ("GET", ["account", "rate-limits"]) => {
+    /// Where the records of this host are.
+    fn records(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    /// Answers a request that was let in.
+    fn answer(
+        &mut self,
+        ask: &Ask,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let (host, body, now) = (&mut self.host, &request.body[..], Timestamp::now());
+        let answer = match ask {
+            Ask::Apps(ask) => return self.app_request(ask, request, ctx),
+            Ask::Links(ask) => apps::answer_links(host, ask, body, now),
+            Ask::Config(ask) => config::answer(host, ask, body, now),
+            Ask::Slugs(ask) => return self.slug_request(ask, request),
+            Ask::Sources(ask) => return self.source_request(ask, request, ctx),
+            Ask::Builds(ask) => return self.build_request(ask, request, ctx),
+            Ask::Releases(ask) => return self.release_request(ask, request, ctx),
+            Ask::Formation(ask) => self.formation_request(ask, body, ctx),
+            Ask::Dynos(ask) => return self.dyno_request(ask, request, ctx),
+            Ask::Logs(ask) => return self.log_request(ask, request, ctx),
+            Ask::Git(ask) => return self.git_request(ask, request, ctx),
+            Ask::Sessions(ask) => return self.session_request(ask, request, ctx),
+            Ask::Authorizations(ask) => authorizations::answer(host, ask, body, now),
+            Ask::Platform(ask) => platform::answer(host, ask, now),
+            Ask::RateLimits => {
                 let remaining = self.courtesy.remaining(request.ticket);
                 let remaining = remaining.unwrap_or(self.host.settings.rate_limit);
-                let limits = RateLimit { remaining };
-                return Reply::Now(Response::json(200, &limits));
+                Ok(Response::json(200, &RateLimit { remaining }))
             }
-            ("POST", ["apps", app, "log-sessions"]) => {
-                return host::reply(logs::create_session(self, &request, app));
-            }
-            ("GET", ["apps", app, "log-stream"]) => {
-                return host::reply(logs::read_session(self, &request, app, ctx));
-            }
-            ("GET", ["apps", app, "releases", release, "output"]) => {
-                return host::reply(logs::read_output(self, &request, app, release, ctx));
-            }
-            (_, ["apps", _, "builds", ..] | ["builds", ..])
-            | ("GET", ["apps", _, "slugs", _, "blob"] | ["sources", _, "blob"])
-            | ("DELETE", ["sources", _]) => {
-                return self.build_request(&request, ctx);
-            }
-            ("POST", ["apps", app, "repository"]) => {
-                return Reply::Now(response(self.repository(app)));
-            }
-            (_, ["sessions", ..]) => return self.session_request(&request, ctx),
-            (_, ["server", ..]) => return self.server_request(&request, ctx),
-            _ => {}
-        }
-        routes::route(self, &request).unwrap_or_else(|| self.dyno_request(&request, ctx))
+            Ask::Server(ask) => return self.server_request(ask, request, ctx),
+        };
+        answer.map(Reply::Now)
     }
 }
 
 impl Application for Service {
     fn body_plan(&mut self, head: &RequestHead, via: Via) -> BodyPlan {
-        match self.knows(head, via) {
-            true => routes::body_plan(&self.host, head),
-            false => BodyPlan::Unread,
+        if !self.knows(head, via) {
+            return BodyPlan::Unread;
+        }
+        let ask = Ask::parse(head.method(), head.path(), head.query());
+        match ask.map(|ask| ask.body()) {
+            Ok(AskBody::Upload) => BodyPlan::Stream {
+                // The worker that takes it keeps to the limit itself, and has better words for it.
+                limit: self.host.settings.slug_limit + MARGIN,
+            },
+            // What is asked for nothing that exists is answered on a connection that goes on.
+            Ok(AskBody::Whole) | Err(_) => BodyPlan::Memory,
         }
     }
 
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        if let Err(error) = self.admit(&request) {
-            return Reply::Now(response(Err(error)));
+        let reply = self
+            .admit(&request)
+            .and_then(|ask| self.answer(&ask, &request, ctx));
+        if matches!(reply, Ok(Reply::Upgrade(_))) {
+            self.courtesy.forget(request.ticket);
         }
-        let ticket = request.ticket;
-        let reply = self.answer(request, ctx);
-        if matches!(reply, Reply::Upgrade(_)) {
-            self.courtesy.forget(ticket);
-        }
-        reply
+        host::reply(reply)
     }
 
     fn manners(&mut self, ticket: Ticket, response: Response) -> Response {
@@ -542,11 +412,7 @@ impl Application for Service {
 
     /// The app that it was about has it in its log.
     fn failed(&mut self, target: &str, why: &str) {
-        let mut parts = target.split(['/', '?']).skip(1);
-        let name = (parts.next() == Some("apps"))
-            .then(|| parts.next())
-            .flatten();
-        if let Some(Ok(app)) = name.map(|name| self.host.store.app(name)) {
+        if let Some(Ok(app)) = Ask::app_of(target).map(|app| self.host.store.app(&app)) {
             let text = format!("Error R99 (Platform error) -> The server failed: {why}");
             self.host.log_as(&app.id, Source::Heroku, "api", &text);
         }

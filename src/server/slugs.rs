@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::application::{Application, Ctx, Reply, Request};
-use super::host::{Answer, Host, response, worker_error};
+use super::host::{Answer, Host, Outcome, Slow, worker_error};
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
 use crate::model::release;
@@ -17,8 +16,8 @@ use crate::wire::http::Response;
 pub(super) const BLOB_TIME: Duration = Duration::from_secs(3600);
 
 /// `POST /apps/A/slugs`
-pub fn create(host: &mut Host, asked: &Request, app: &str, now: Timestamp) -> Answer {
-    let request = CreateSlug::parse(&asked.body)?;
+pub fn create(host: &mut Host, app: &str, body: &[u8], base: &str, now: Timestamp) -> Answer {
+    let request = CreateSlug::parse(body)?;
     let app = host.store.app(app)?;
     let session = host.store.session_of(&app.id)?;
     if session.is_some_and(|session| session.live) {
@@ -34,40 +33,35 @@ pub fn create(host: &mut Host, asked: &Request, app: &str, now: Timestamp) -> An
         commit_description: request.commit_description,
     };
     let slug = host.store.create_slug(&app.id, &new, now)?;
-    Ok(Response::json(201, &resource(host, asked, &slug, &app.id)))
+    Ok(Response::json(201, &resource(host, base, &slug, &app.id)))
 }
 
 /// `GET /apps/A/slugs/ID`
-pub fn info(host: &Host, asked: &Request, app: &str, id: &str) -> Answer {
+pub fn info(host: &Host, app: &str, id: &str, base: &str) -> Answer {
     let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
-    Ok(Response::json(200, &resource(host, asked, &slug, &app.id)))
+    Ok(Response::json(200, &resource(host, base, &slug, &app.id)))
 }
 
 /// `PUT /apps/A/slugs/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
-pub fn upload<A: Application + AsMut<Host>>(
-    host: &mut Host,
-    asked: &Request,
-    app: &str,
-    id: &str,
-) -> Result<Reply<A>, ApiError> {
+pub fn upload(host: &Host, app: &str, id: &str, base: &str) -> Result<Slow, ApiError> {
     let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
-    // Where it is to be had from then on.
-    let url = blob(host, asked, "GET", &app.id, &slug.id);
+    // Where it can be downloaded from then on.
+    let url = blob(host, base, "GET", &app.id, &slug.id);
     let expected: Option<SlugId> = slug.digest.as_deref().map(digest).transpose()?;
     let (cache, limit) = (host.slugs.clone(), host.settings.slug_limit);
-    Ok(Reply::worker(move |body| {
+    Ok(Slow::new(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
-        move |server: &mut A, _: &mut Ctx<A>| {
+        move |host: &mut Host| {
             let answer = received
                 .map_err(worker_error)
                 .and_then(|(received, _lease)| {
                     let digest = received.id.to_string();
-                    let store = &mut server.as_mut().store;
+                    let store = &mut host.store;
                     let slug =
                         store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
                     Ok(Response::json(200, &Slug::new(&slug, url)))
                 });
-            Reply::Now(response(answer))
+            Outcome::Answer(answer)
         }
     }))
 }
@@ -78,13 +72,13 @@ pub(super) fn digest(text: &str) -> Result<SlugId, ApiError> {
         .map_err(|error| ApiError::internal(format!("the state has a bad digest: {error}")))
 }
 
-fn resource(host: &Host, asked: &Request, slug: &release::Slug, app_id: &str) -> Slug {
+fn resource(host: &Host, base: &str, slug: &release::Slug, app_id: &str) -> Slug {
     let method = if slug.uploaded { "GET" } else { "PUT" };
-    Slug::new(slug, blob(host, asked, method, app_id, &slug.id))
+    Slug::new(slug, blob(host, base, method, app_id, &slug.id))
 }
 
-/// Where a slug's tarball goes, or is.
-fn blob(host: &Host, asked: &Request, method: &str, app_id: &str, slug: &str) -> String {
+/// The address to which a slug's tarball is uploaded, or from which it is downloaded.
+fn blob(host: &Host, base: &str, method: &str, app_id: &str, slug: &str) -> String {
     let target = format!("/apps/{app_id}/slugs/{slug}/blob");
-    host.signed_url(asked, method, &target, BLOB_TIME)
+    host.signed_url(base, method, &target, BLOB_TIME)
 }

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::application::{Application, Ctx, Reply, Request};
-use super::host::{Answer, Host, response, worker_error};
+use super::host::{Answer, Host, Outcome, Slow, worker_error};
 use super::slugs::{BLOB_TIME, digest as parsed};
 use crate::api::ApiError;
 use crate::api::build::source_path;
@@ -23,34 +22,30 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const MOST: u32 = 200;
 
 /// `POST /sources`
-pub fn create(host: &mut Host, asked: &Request, now: Timestamp) -> Answer {
+pub fn create(host: &mut Host, base: &str, now: Timestamp) -> Answer {
     host.store.forget_sources_before(now - KEPT)?;
     let source = host.store.create_source(MOST, now)?;
-    Ok(Response::json(201, &resource(host, asked, &source.id)))
+    Ok(Response::json(201, &resource(host, base, &source.id)))
 }
 
 /// `PUT /sources/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
-pub fn upload<A: Application + AsMut<Host>>(
-    host: &mut Host,
-    asked: &Request,
-    id: &str,
-) -> Result<Reply<A>, ApiError> {
+pub fn upload(host: &Host, id: &str, base: &str) -> Result<Slow, ApiError> {
     let source = host.store.source(id)?;
-    let resource = resource(host, asked, &source.id);
+    let resource = resource(host, base, &source.id);
     let expected: Option<SlugId> = source.digest.as_deref().map(parsed).transpose()?;
     let (cache, limit) = (host.sources.clone(), host.settings.slug_limit);
-    Ok(Reply::worker(move |body| {
+    Ok(Slow::new(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
-        move |server: &mut A, _: &mut Ctx<A>| {
+        move |host: &mut Host| {
             let answer = received
                 .map_err(worker_error)
                 .and_then(|(received, _lease)| {
                     let digest = received.id.to_string();
-                    let store = &mut server.as_mut().store;
+                    let store = &mut host.store;
                     store.source_uploaded(&source.id, &digest)?;
                     Ok(Response::json(200, &resource))
                 });
-            Reply::Now(response(answer))
+            Outcome::Answer(answer)
         }
     }))
 }
@@ -61,15 +56,15 @@ pub fn kept(host: &mut Host, now: Timestamp) -> StoreResult<BTreeSet<String>> {
     host.store.source_digests()
 }
 
-/// `DELETE /sources/ID`: whoever made it needs it no more. One that is still to be built stays.
-pub fn remove(host: &mut Host, asked: &Request, id: &str) -> Answer {
+/// `DELETE /sources/ID`: it is forgotten, unless it is still to be built.
+pub fn forget(host: &mut Host, id: &str, base: &str) -> Answer {
     let source = host.store.source(id)?;
     host.store.forget_source(id)?;
-    Ok(Response::json(200, &resource(host, asked, &source.id)))
+    Ok(Response::json(200, &resource(host, base, &source.id)))
 }
 
-fn resource(host: &Host, asked: &Request, id: &str) -> Source {
+fn resource(host: &Host, base: &str, id: &str) -> Source {
     let target = source_path(id);
-    let url = |method| host.signed_url(asked, method, &target, BLOB_TIME);
+    let url = |method| host.signed_url(base, method, &target, BLOB_TIME);
     Source::new(url("PUT"), url("GET"))
 }

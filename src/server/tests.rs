@@ -20,6 +20,7 @@ use crate::wire::handover::Handover;
 use crate::wire::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::wire::reactor::{Event, Interest, Token};
 
+mod records;
 mod streams;
 mod uploads;
 

@@ -12,7 +12,6 @@ pub mod fields;
 pub mod head;
 mod lines;
 pub mod message;
-pub mod target;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +20,7 @@ use std::fmt;
 
 pub use body::{BodyDecoder, Decoded};
 pub use head::{Framing, HeadReader, RequestHead, ResponseHead};
-pub use message::{RequestLine, Response, phrase};
+pub use message::{RequestLine, Response};
 
 /// Bounds on the head of an HTTP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

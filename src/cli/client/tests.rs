@@ -15,12 +15,14 @@ use tempfile::TempDir;
 
 use super::start::{Launch, connect_or_start};
 use super::*;
+use crate::api::ApiError;
+use crate::api::ask::{Ask, ServerAsk};
 use crate::api::server::{Build, ReplaceServer, ServerInfo};
 use crate::error::tell;
 use crate::home::Home;
 use crate::kernel::unix_socket;
 use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
-use crate::server::{about, limits, startup};
+use crate::server::{limits, replacement, startup};
 use crate::wire::handover::Handover;
 use crate::wire::http::{RequestHead, Response};
 
@@ -43,8 +45,16 @@ impl Application for StandIn {
     }
 
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        if let Some(reply) = about::answer(&request, &self.server, ctx) {
-            return reply;
+        match Ask::parse(request.head.method(), request.head.path(), None) {
+            Ok(Ask::Server(ServerAsk::Info)) => {
+                return Reply::Now(Response::json(200, &self.server));
+            }
+            Ok(Ask::Server(ServerAsk::Replace)) => {
+                let room = replacement::make_room(&self.server, &request, ctx);
+                let refused = |error: ApiError| Response::json(error.status(), &error);
+                return room.unwrap_or_else(|error| Reply::Now(refused(error)));
+            }
+            _ => {}
         }
         match (request.head.method(), request.head.path()) {
             ("POST", "/echo") => Reply::Now(
@@ -424,7 +434,7 @@ fn launch(test: &str) -> Launch {
 #[ignore = "the server that the other tests start"]
 fn server_process() {
     let home = Home::of_process().unwrap();
-    let server = about::this_server(true);
+    let server = replacement::this_server(true);
     let served = startup::serve(
         &home,
         true,

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{Repository, Update, is_none, source, tell_error};
-use crate::api::MAX_TEXT;
 use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
+use crate::api::{Local, MAX_TEXT};
 use crate::cli::client::is_lost;
 use crate::cli::context::{Context, app_path};
 use crate::cli::deploy::tell_of_lost_toolchains;
@@ -113,7 +113,7 @@ fn build(
         },
         toolchains: std::env::var_os(FROM_AFAR)
             .is_none()
-            .then(|| toolchains_of_pusher(repository)),
+            .then(|| Local::new(toolchains_of_pusher(repository))),
     };
     let path = app_path(&repository.app_id, "/builds");
     let build: Build = context.client()?.post(&path, &request)?;

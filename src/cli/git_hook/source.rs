@@ -19,13 +19,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Repository;
 use crate::api::source::{Source, SourceBlob};
+use crate::api::target;
 use crate::cli::context::Context;
 use crate::cli::deploy::TARBALL;
 use crate::cli::pieces::pieces;
 use crate::error::{UserError, shown, tell};
 use crate::repository::Repositories;
 use crate::slug::{self, Limits, Times};
-use crate::wire::http::target;
 
 /// The pause between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);

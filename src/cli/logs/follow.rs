@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 use crate::api::app::App;
 use crate::api::logs::{LogQuery, Record};
+use crate::api::target;
 use crate::cli::client::{Streamed, is_lost};
 use crate::cli::context::{Context, app_path};
 use crate::error::{UserError, tell};
-use crate::wire::http::target;
 
 /// How long a server that is gone is waited for before another is started: a service manager, or whoever replaces it,
 /// has that much time.

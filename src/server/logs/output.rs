@@ -1,9 +1,9 @@
 //! What the release phase of a release prints, as it prints it: `GET /apps/A/releases/R/output`.
 
-use super::super::application::{Application, Ctx, Reply, Request};
+use super::super::application::Ticket;
 use super::super::host::Host;
 use super::form::Form;
-use super::{Logs, find_and_begin};
+use super::{Logs, Reading, read};
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
 use crate::model::log_line::Source;
@@ -14,21 +14,17 @@ use crate::wire::http::Response;
 ///
 /// # Errors
 /// When there is no such release, its phase has not begun, or too many read logs already.
-pub fn read_output<A>(
-    app: &mut A,
-    request: &Request,
-    name: &str,
+pub fn read_output(
+    host: &Host,
+    logs: &Logs,
+    ticket: Ticket,
+    app: &str,
     release: &str,
-    ctx: &mut Ctx<A>,
-) -> Result<Reply<A>, ApiError>
-where
-    A: Application + AsMut<Host> + AsMut<Logs>,
-{
-    let store = &AsMut::<Host>::as_mut(app).store;
-    let app_id = store.app(name)?.id;
-    let release = store.release(&app_id, release)?;
+) -> Result<Reading, ApiError> {
+    let app_id = host.store.app(app)?.id;
+    let release = host.store.release(&app_id, release)?;
     // One that was lost with the host was begun again.
-    let Some(dyno) = store.release_phase_dynos(&release.id)?.pop() else {
+    let Some(dyno) = host.store.release_phase_dynos(&release.id)?.pop() else {
         if release.status == ReleaseStatus::Pending {
             return Err(ApiError::not_found(format!(
                 "the release phase of {} has not begun",
@@ -37,7 +33,8 @@ where
         }
         // It is so long ago that nothing is known of it any more.
         let text = Form::Texts.content_type();
-        return Ok(Reply::Now(Response::new(200).with("Content-Type", text)));
+        let nothing = Response::new(200).with("Content-Type", text);
+        return Ok(Reading::Ended(nothing));
     };
     let query = LogQuery {
         source: Some(Source::App),
@@ -45,5 +42,5 @@ where
         until_ended: true,
         ..LogQuery::default()
     };
-    find_and_begin(app, request.ticket, app_id, query, Form::Texts, ctx)
+    read(host, logs, ticket, app_id, query, Form::Texts)
 }

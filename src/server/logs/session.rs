@@ -1,5 +1,5 @@
 //! Log sessions, Heroku's way to a log: `POST /apps/A/log-sessions` gives an address that needs no token for some time, and
-//! whoever asks there is given the lines.
+//! a client that asks there is given the lines.
 //!
 //! Where the session begins, and where it ends unless it is a tail, is found once, and is in the address. So it means the
 //! same however often it is asked for, by whatever server: a client that lost its connection before the first line
@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::application::{Application, Ctx, Reply, Request};
-use super::super::host::{Host, response, worker_error};
-use super::super::routes::parameter;
+use super::super::application::Ticket;
+use super::super::host::{Host, Outcome, Slow, worker_error};
 use super::form::Form;
 use super::start::{Found, Start};
-use super::{Logs, Reader, place, query};
+use super::{Logs, Reader, Reading, place, read_query};
 use crate::api::ApiError;
+use crate::api::ask::Query;
 use crate::api::log_session::{CreateLogSession, LogSession};
 use crate::api::logs::{EVENT_STREAM, LogQuery};
+use crate::api::target;
 use crate::log_file::Cursor;
-use crate::wire::http::{Response, target};
+use crate::wire::http::Response;
 
 /// How long the address of a session is good.
 const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
@@ -27,34 +28,28 @@ const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
 /// How long it is if it is a tail, whose client comes back to it after each break.
 const TAIL_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// `POST /apps/A/log-sessions`
+/// `POST /apps/A/log-sessions`: the session's address begins with `base`.
 ///
 /// # Errors
 /// When the request makes no sense, or the app is not known.
-pub fn create_session<A>(app: &mut A, request: &Request, name: &str) -> Result<Reply<A>, ApiError>
-where
-    A: Application + AsMut<Host>,
-{
-    let CreateLogSession(query) = CreateLogSession::parse(&request.body)?;
-    let host: &mut Host = app.as_mut();
-    let app_id = host.store.app(name)?.id;
+pub fn create_session(host: &Host, app: &str, body: &[u8], base: String) -> Result<Slow, ApiError> {
+    let CreateLogSession(query) = CreateLogSession::parse(body)?;
+    let app_id = host.store.app(app)?.id;
     let folder = host.log_folder(&app_id);
-    let base = host.url(request, "");
-    Ok(Reply::worker(move |_| {
+    Ok(Slow::new(move |_| {
         let found = Start::of(&query, None, None).find(&folder, &query.filter());
-        move |app: &mut A, _: &mut Ctx<A>| {
+        move |host: &mut Host| {
             let answer = found
                 .map_err(|error| worker_error(error.into()))
                 .map(|found| {
                     let target = address(&app_id, &query, &found);
                     let now = Timestamp::now();
                     let good_for = if query.tail { TAIL_GOOD_FOR } else { GOOD_FOR };
-                    let host: &mut Host = app.as_mut();
                     let signed = host.access.signer().sign("GET", &target, good_for, now);
                     let session = LogSession::new(format!("{base}{signed}"), now);
                     Response::json(201, &session)
                 });
-            Reply::Now(response(answer))
+            Outcome::Answer(answer)
         }
     }))
 }
@@ -78,37 +73,31 @@ fn address(app_id: &str, query: &LogQuery, found: &Found) -> String {
     format!("/apps/{app_id}/log-stream?{}", parameters.join("&"))
 }
 
-/// `GET /apps/A/log-stream`: the lines of a session, as events for whoever asks for these.
+/// `GET /apps/A/log-stream`: the lines of a session. `last`: the last place that the client has seen (`Last-Event-ID`);
+/// `events`: whether it wants events.
 ///
 /// # Errors
 /// When it is the address of no session, the app is not there any more, or too many read logs already.
-pub fn read_session<A>(
-    app: &mut A,
-    request: &Request,
-    name: &str,
-    ctx: &mut Ctx<A>,
-) -> Result<Reply<A>, ApiError>
-where
-    A: Application + AsMut<Host> + AsMut<Logs>,
-{
-    let query = query(request)?;
-    let end = parameter(&request.head, "end");
-    let (begin, end) = match (&query.cursor, &end, query.tail) {
+pub fn read_session(
+    host: &Host,
+    logs: &Logs,
+    ticket: Ticket,
+    app: &str,
+    parameters: &Query,
+    last: Option<&str>,
+    events: bool,
+) -> Result<Reading, ApiError> {
+    let query = read_query(parameters)?;
+    let (begin, end) = match (&query.cursor, parameters.get("end"), query.tail) {
         (Some(begin), None, true) => (place("cursor", begin)?, Cursor::default()),
         (Some(begin), Some(end), false) => (place("cursor", begin)?, place("end", end)?),
         _ => return Err(ApiError::invalid("this is the address of no log session")),
     };
-    let fields = &request.head.fields;
-    let last: Option<Cursor> = fields
-        .get("last-event-id")
-        .and_then(|last| last.parse().ok());
-    let events = fields
-        .get("accept")
-        .is_some_and(|accept| accept.contains(EVENT_STREAM));
+    let last: Option<Cursor> = last.and_then(|last| last.parse().ok());
     let found = match last {
         // By the standard, this has the client not come again. (One that has seen no line is given an empty stream.)
         Some(last) if events && !query.tail && last >= end => {
-            return Ok(Reply::Now(Response::new(204)));
+            return Ok(Reading::Ended(Response::new(204)));
         }
         Some(last) => Found {
             begin: last.max(begin),
@@ -121,10 +110,10 @@ where
             lines: query.lines,
         },
     };
-    let host: &mut Host = app.as_mut();
-    let app_id = host.store.app(name)?.id;
+    let app_id = host.store.app(app)?.id;
+    logs.have_room()?;
     let reader = Reader {
-        ticket: request.ticket,
+        ticket,
         folder: host.log_folder(&app_id),
         app_id,
         dyno_id: None,
@@ -134,6 +123,10 @@ where
         },
         query,
     };
-    AsMut::<Logs>::as_mut(app).have_room()?;
-    Ok(reader.begin(Ok(found), app, ctx))
+    Ok(Reading::Begins(reader, found))
+}
+
+/// Whether an `Accept` asks for events.
+pub fn wants_events(accept: Option<&str>) -> bool {
+    accept.is_some_and(|accept| accept.contains(EVENT_STREAM))
 }

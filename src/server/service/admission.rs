@@ -1,26 +1,29 @@
-//! Who may ask this server for what: the door that every request comes through.
+//! Who may ask this server for what: every request is admitted here first.
 
 use jiff::Timestamp;
 
 use super::super::access::Admitted;
 use super::super::application::{Request, Via};
 use super::super::courtesy;
-use super::super::routes;
 use super::Service;
-use crate::api::{ApiError, Fields};
+use crate::api::ask::Ask;
+use crate::api::ask::policy::OverTcp;
+use crate::api::{ApiError, ErrorKind};
 use crate::wire::http::RequestHead;
 
 impl Service {
-    /// Whether a request may be let in; it costs nothing yet. Of one that will not be, the body is not taken: no stranger
-    /// has the server hold anything.
+    /// Whether a request may be let in, which is not counted yet. The body of one that may not is not read: the server keeps
+    /// nothing in memory for a client that it does not know.
     pub(super) fn knows(&self, head: &RequestHead, via: Via) -> bool {
         is_private(via) && self.host.access.knows(head, via, Timestamp::now())
     }
 
-    /// Lets a request in, and remembers what its response is to say.
-    pub(super) fn admit(&mut self, request: &Request) -> Result<(), ApiError> {
+    /// What a request wants, if it may. What its response is to say is remembered.
+    pub(super) fn admit(&mut self, request: &Request) -> Result<Ask, ApiError> {
+        let head = &request.head;
+        let parse = || Ask::parse(head.method(), head.path(), head.query());
         if request.via == Via::Socket {
-            return Ok(());
+            return parse();
         }
         if !is_private(request.via) {
             let message =
@@ -28,32 +31,26 @@ impl Service {
             return Err(ApiError::forbidden(message).hint("ask by `https://`"));
         }
         let host = &mut self.host;
-        let (head, store) = (&request.head, &mut host.store);
+        let store = &mut host.store;
         let admitted = host
             .access
             .admit(head, request.via, store, Timestamp::now());
         let remaining = match &admitted {
             Ok(Admitted::Token { remaining }) => Some(*remaining),
-            Err(error) if error.id == "rate_limit" => Some(0),
+            Err(error) if error.kind == ErrorKind::RateLimit => Some(0),
             _ => None,
         };
         let id = courtesy::request_id(request).map_or_else(crate::store::new_id, Ok)?;
         self.courtesy.owe(request, id, remaining);
-        match admitted? {
-            Admitted::Token { .. } => {
-                may_come_from_afar(head)?;
-                match head.method() {
-                    "POST" => speaks_of_no_folder(&request.body),
-                    // Nothing but a POST has such fields; a config var may be called so.
-                    _ => Ok(()),
-                }
-            }
-            Admitted::Owner | Admitted::Signed => Ok(()),
+        let (admitted, ask) = (admitted?, parse()?);
+        match admitted {
+            Admitted::Token { .. } => may_come_from_afar(&ask, head).map(|()| ask),
+            Admitted::Owner | Admitted::Signed => Ok(ask),
         }
     }
 }
 
-/// Whether nobody on the way can read along.
+/// Whether no host on the way can read what is sent.
 fn is_private(via: Via) -> bool {
     match via {
         Via::Socket | Via::Tcp { tls: true, .. } => true,
@@ -61,43 +58,20 @@ fn is_private(via: Via) -> bool {
     }
 }
 
-/// Whether a request makes sense from elsewhere than this host, and says which API it means.
-fn may_come_from_afar(head: &RequestHead) -> Result<(), ApiError> {
-    let path = routes::Path::of(head);
-    match (head.method(), &path.parts()[..]) {
-        // They speak of folders and processes of this host.
-        (_, ["links" | "sessions", ..] | ["apps", _, "repository"])
-        | ("POST" | "PUT", ["server", ..]) => {
+/// Whether a request with a token may come over TCP, and says which API it means.
+fn may_come_from_afar(ask: &Ask, head: &RequestHead) -> Result<(), ApiError> {
+    match ask.over_tcp() {
+        OverTcp::Refused => {
             let message = format!("{} {} is for this host alone", head.method(), head.path());
             Err(ApiError::forbidden(message).hint("ask at the Unix socket, as `dyno` there does"))
         }
-        // Git has its own protocol.
-        (_, [repository, ..]) if repository.ends_with(".git") => Ok(()),
-        _ if head.fields.all("accept").any(is_version_3) => Ok(()),
-        _ => Err(ApiError::new(
-            "not_acceptable",
+        OverTcp::Unversioned => Ok(()),
+        OverTcp::Versioned if head.fields.all("accept").any(is_version_3) => Ok(()),
+        OverTcp::Versioned => Err(ApiError::new(
+            ErrorKind::NotAcceptable,
             "the request does not say which version it means",
         )
         .hint("`Accept: application/vnd.heroku+json; version=3`")),
-    }
-}
-
-/// Fields of ours that name folders of this host: links to an app, and toolchains that its dynos are shown.
-const FOLDERS: [&str; 2] = ["folder", "toolchains"];
-
-/// Whether a body names no folder of this host. A token is for apps; whoever has one is not to read what else is here by having it
-/// mounted in a dyno.
-fn speaks_of_no_folder(body: &[u8]) -> Result<(), ApiError> {
-    // What is no object is refused by whoever reads it.
-    let Ok(fields) = Fields::parse(body) else {
-        return Ok(());
-    };
-    match fields.names().find(|name| FOLDERS.contains(name)) {
-        None => Ok(()),
-        Some(name) => Err(ApiError::forbidden(format!(
-            "`{name}` names folders of this host, which are nobody else's to choose"
-        ))
-        .hint("leave it out; at the Unix socket it may be there")),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::super::application::{Ctx, Request, Via};
+use super::super::application::{Caller, Ctx, Via};
 use super::super::host::worker_error;
 use super::super::place::Place;
 use super::Service;
@@ -134,8 +134,8 @@ impl Service {
         bridging.map_or(0, |bridging| bridging.bridge.sessions())
     }
 
-    /// How whoever has sent `request` is to come to its dyno. None if there is no rendezvous.
-    pub(super) fn arrange(&self, request: &Request) -> Result<Option<Meeting>, ApiError> {
+    /// How a client is to come to its dyno. None if there is no rendezvous.
+    pub(super) fn arrange(&self, caller: Caller<'_>) -> Result<Option<Meeting>, ApiError> {
         let Some((bridging, address)) = self
             .bridging
             .as_ref()
@@ -144,16 +144,16 @@ impl Service {
             return Ok(None);
         };
         if !bridging.bridge.has_room() {
-            return match request.via {
+            return match caller.via {
                 // It may be a client that is handed the streams themselves.
                 Via::Socket => Ok(None),
                 Via::Tcp { .. } => Err(too_many(self.bridged)),
             };
         }
         let secret = secrets::fresh().map_err(|error| ApiError::internal(error.to_string()))?;
-        let host = match request.via {
+        let host = match caller.via {
             Via::Socket => None,
-            Via::Tcp { .. } => request.head.fields.get("host").and_then(host_name),
+            Via::Tcp { .. } => caller.host.and_then(host_name),
         };
         let (host, port) = (host.unwrap_or("localhost"), address.port());
         Ok(Some(Meeting {

@@ -1,4 +1,4 @@
-//! Requests on builds and on tarballs, and what is done when a build comes to its end.
+//! Requests about builds, and what is done when a build comes to its end.
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -6,18 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use super::super::application::{Ctx, Reply, Request};
+use super::super::application::{Ctx, Reply, Request, Ticket};
 use super::super::builds::{News, Work, remove_logs};
 use super::super::formation;
-use super::super::host::{self, Answer, part, response};
+use super::super::host::{Answer, part};
 use super::super::releases::{announce, running};
-use super::super::routes::{Path, parameter, range};
-use super::super::slugs::digest;
-use super::super::sources;
 use super::Service;
-use crate::api::ApiError;
+use crate::api::ask::BuildAsk;
 use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
+use crate::api::{ApiError, Local, Sender};
 use crate::error::{UserError, tell};
 use crate::model::formation::{Turn, turns};
 use crate::model::log_line::Source;
@@ -34,44 +32,40 @@ use crate::wire::http::Response;
 const OUTPUT_TIME: Duration = Duration::from_secs(24 * 3600);
 
 impl Service {
-    /// Everything about builds, and tarballs to be downloaded.
-    pub(super) fn build_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let path = Path::of(&request.head);
-        let answer = match (request.head.method(), &path.parts()[..]) {
-            ("GET", ["apps", app, "builds"]) => self.list_builds(app, request),
-            ("POST", ["apps", app, "builds"]) => self.create_build(app, request, ctx),
-            ("GET", ["apps", app, "builds", id]) => self.build_info(app, id, request),
-            ("DELETE", ["apps", app, "builds", id]) => self.cancel_build(app, id, request, ctx),
-            ("GET", ["apps", app, "builds", id, "result"]) => {
-                self.build_result(Some(app), id, request)
+    /// Answers what is asked about builds.
+    pub(super) fn build_request(
+        &mut self,
+        ask: &BuildAsk,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let base = self.host.base_url(request.caller());
+        let answer = match ask {
+            BuildAsk::List { app } => self.list_builds(app, request.range(), &base),
+            BuildAsk::Create { app } => {
+                self.create_build(app, &request.body, request.via.sender(), &base, ctx)
             }
-            ("GET", ["builds", id, "result"]) => self.build_result(None, id, request),
-            ("GET", ["apps", app, "builds", id, "output"]) => {
-                return host::reply(self.build_output(request, app, id));
+            BuildAsk::Info { app, build } => self.build_info(app, build, &base),
+            BuildAsk::Cancel { app, build } => self.cancel_build(app, build, &base, ctx),
+            BuildAsk::Result { app, build } => self.build_result(app.as_deref(), build, &base),
+            BuildAsk::Output { app, build, from } => {
+                return self.build_output(app, build, from.as_deref(), request.ticket);
             }
-            ("DELETE", ["sources", id]) => {
-                let answer = sources::remove(&mut self.host, request, id);
-                self.sweep_sources(ctx);
-                answer
-            }
-            ("GET", ["apps", app, "slugs", id, "blob"]) => {
-                return host::reply(self.slug_tarball(request, app, id));
-            }
-            ("GET", ["sources", id, "blob"]) => {
-                return host::reply(self.source_tarball(request, id));
-            }
-            (method, _) => Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                request.head.path()
-            ))),
         };
-        Reply::Now(response(answer))
+        answer.map(Reply::Now)
     }
 
-    fn create_build(&mut self, app: &str, request: &Request, ctx: &mut Ctx<Self>) -> Answer {
-        let (source, toolchains) = CreateBuild::parse(&request.body)?;
+    fn create_build(
+        &mut self,
+        app: &str,
+        body: &[u8],
+        sender: Sender,
+        base: &str,
+        ctx: &mut Ctx<Self>,
+    ) -> Answer {
+        let (source, toolchains) = CreateBuild::parse(body, sender)?;
         if self.ending || ctx.is_stopping() {
-            return Err(ApiError::new("unavailable", "the server is about to leave"));
+            return Err(ApiError::unavailable("the server is about to leave"));
         }
         let app = self.host.store.app(app)?;
         let session = self.host.store.session_of(&app.id)?;
@@ -88,56 +82,50 @@ impl Service {
         let store = &mut self.host.store;
         let build = store.create_build(&app.id, &source, &email, Timestamp::now())?;
         self.host.log(&app.id, "Build started");
-        if self.builds.push(&build.id, &app.id, toolchains) {
+        if self
+            .builds
+            .push(&build.id, &app.id, toolchains.map(Local::into_inner))
+        {
             let text = format!("Waiting for another build of {} to end...", app.name);
             self.builds.conclude(&build.id, &[Line::Step(text)]);
         } else {
-            // So that whoever reads it at once finds it.
+            // So that a client that reads it at once finds it.
             self.builds.conclude(&build.id, &[]);
         }
         self.start_builds(ctx);
         self.sweep_build_logs(ctx);
-        Ok(Response::json(201, &self.resource(&build, request)))
+        Ok(Response::json(201, &self.resource(&build, base)))
     }
 
     /// The oldest first, unless asked for otherwise.
-    fn list_builds(&self, app: &str, request: &Request) -> Answer {
-        let range = Range::parse(range(&request.head))?;
+    fn list_builds(&self, app: &str, range: &str, base: &str) -> Answer {
+        let range = Range::parse(range)?;
         let app = self.host.store.app(app)?;
         let builds = self.host.store.builds(&app.id)?.into_iter();
         let builds = builds.map(|build| (build.created_at.to_string(), build));
         let (builds, more) = range.select(builds.collect(), |(started_at, _)| started_at);
         let resources: Vec<_> = builds
             .iter()
-            .map(|(_, it)| self.resource(it, request))
+            .map(|(_, it)| self.resource(it, base))
             .collect();
         let ends = builds.first().zip(builds.last());
         let ends = ends.map(|(first, last)| (first.0.as_str(), last.0.as_str()));
         Ok(part(&range, "started_at", ends, more, &resources))
     }
 
-    fn build_info(&self, app: &str, id: &str, request: &Request) -> Answer {
+    fn build_info(&self, app: &str, id: &str, base: &str) -> Answer {
         let build = self.find_build(Some(app), id)?;
-        Ok(Response::json(200, &self.resource(&build, request)))
+        Ok(Response::json(200, &self.resource(&build, base)))
     }
 
-    fn build_result(&self, app: Option<&str>, id: &str, request: &Request) -> Answer {
+    fn build_result(&self, app: Option<&str>, id: &str, base: &str) -> Answer {
         let build = self.find_build(app, id)?;
         let log = std::fs::read(self.builds.log(&build.id)).unwrap_or_default();
-        let result = BuildResult::new(
-            self.resource(&build, request),
-            &String::from_utf8_lossy(&log),
-        );
+        let result = BuildResult::new(self.resource(&build, base), &String::from_utf8_lossy(&log));
         Ok(Response::json(200, &result))
     }
 
-    fn cancel_build(
-        &mut self,
-        app: &str,
-        id: &str,
-        request: &Request,
-        ctx: &mut Ctx<Self>,
-    ) -> Answer {
+    fn cancel_build(&mut self, app: &str, id: &str, base: &str, ctx: &mut Ctx<Self>) -> Answer {
         let build = self.find_build(Some(app), id)?;
         if build.status != BuildStatus::Pending {
             return Err(ApiError::invalid(format!("build `{id}` has ended already")));
@@ -145,18 +133,19 @@ impl Service {
         if self.builds.cancel(&build.id) {
             self.build_failed(&build.id, &Failure::Cancelled, ctx);
         }
-        self.build_info(app, id, request)
+        self.build_info(app, id, base)
     }
 
-    /// The log of a build, as it is written.
+    /// The log of a build from byte `from` on, as it is written.
     fn build_output(
         &mut self,
-        request: &Request,
         app: &str,
         id: &str,
+        from: Option<&str>,
+        ticket: Ticket,
     ) -> Result<Reply<Self>, ApiError> {
         let build = self.find_build(Some(app), id)?;
-        let from = match parameter(&request.head, "from") {
+        let from = match from {
             Some(text) => text
                 .parse()
                 .map_err(|_| ApiError::invalid(format!("`from={text}` is no number of bytes")))?,
@@ -164,39 +153,14 @@ impl Service {
         };
         let pending = build.status == BuildStatus::Pending;
         let path = self.builds.log(&build.id);
-        self.send_file(
-            request,
-            &path,
-            from,
-            pending.then_some(build.id),
-            "text/plain; charset=utf-8",
-        )
+        let build = pending.then_some(build.id);
+        self.send_file(ticket, &path, from, build, "text/plain; charset=utf-8")
     }
 
-    fn slug_tarball(
+    /// Answers with the file at `path` from byte `from` on, and with what `build` writes to it until it ends.
+    pub(super) fn send_file(
         &mut self,
-        request: &Request,
-        app: &str,
-        id: &str,
-    ) -> Result<Reply<Self>, ApiError> {
-        self.host.store.app(app)?;
-        let slug = self.host.store.slug(id)?;
-        let uploaded = slug.digest.filter(|_| slug.uploaded);
-        let uploaded = uploaded.ok_or_else(|| StoreError::NotUploaded(slug.id))?;
-        let path = self.host.slugs.tarball(&digest(&uploaded)?);
-        self.send_file(request, &path, 0, None, "application/gzip")
-    }
-
-    fn source_tarball(&mut self, request: &Request, id: &str) -> Result<Reply<Self>, ApiError> {
-        let source = self.host.store.source(id)?;
-        let uploaded = source.digest.ok_or(StoreError::SourceNotUploaded)?;
-        let path = self.host.sources.tarball(&digest(&uploaded)?);
-        self.send_file(request, &path, 0, None, "application/gzip")
-    }
-
-    fn send_file(
-        &mut self,
-        request: &Request,
+        ticket: Ticket,
         path: &FilePath,
         from: u64,
         build: Option<String>,
@@ -207,7 +171,7 @@ impl Service {
             return Err(ApiError::too_many(message).hint("try again in a moment"));
         }
         self.file_streams
-            .begin(request.ticket, path, from, build)
+            .begin(ticket, path, from, build)
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
                     ApiError::not_found("there is no such file any more")
@@ -228,9 +192,9 @@ impl Service {
         }
     }
 
-    fn resource(&self, build: &build::Build, request: &Request) -> Build {
+    fn resource(&self, build: &build::Build, base: &str) -> Build {
         let output = format!("/apps/{}/builds/{}/output", build.app_id, build.id);
-        let output = self.host.signed_url(request, "GET", &output, OUTPUT_TIME);
+        let output = self.host.signed_url(base, "GET", &output, OUTPUT_TIME);
         Build::new(build, &self.host.account, output)
     }
 
@@ -392,27 +356,12 @@ impl Service {
     fn sweep_build_logs(&self, ctx: &mut Ctx<Self>) {
         let (kept, as_of) = (self.host.store.build_ids(), SystemTime::now());
         let folder = self.builds.folder().to_owned();
-        ctx.work(move || {
+        ctx.work_and_forget(move || {
             if let Ok(kept) = kept
                 && let Err(error) = remove_logs(&folder, &kept, as_of)
             {
                 tell!("cannot remove the logs of builds that are forgotten: {error}");
             }
-            |_: &mut Self, _: &mut Ctx<Self>| {}
-        });
-    }
-
-    /// Removes the tarballs of sources that nobody needs any more.
-    pub(super) fn sweep_sources(&mut self, ctx: &mut Ctx<Self>) {
-        let (cache, as_of) = (Arc::clone(&self.host.sources), SystemTime::now());
-        let kept = sources::kept(&mut self.host, Timestamp::now());
-        ctx.work(move || {
-            if let Ok(kept) = kept
-                && let Err(error) = cache.remove_all_but(&kept, as_of)
-            {
-                tell!("cannot remove sources that are too old: {error:#}");
-            }
-            |_: &mut Self, _: &mut Ctx<Self>| {}
         });
     }
 }

@@ -1,21 +1,20 @@
-//! Requests on dynos: to make one, list them, show one, stop one, wait for its end, and attach to it.
+//! Requests about dynos: to make one, list them, show one, stop one, wait for its end, and attach to it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::application::{Ctx, Reply, Request, Via};
+use super::super::application::{Caller, Ctx, Reply, Request, Ticket, Via};
 use super::super::dynos;
 use super::super::end_waiters::{EndWaiter, LONGEST_WAIT};
 use super::super::formations;
 use super::super::host::{self, Answer, response, worker_error};
-use super::super::routes::{self, parameter};
 use super::super::slugs::digest;
 use super::Service;
 use super::bridging::{ATTACH, Meeting};
-use crate::api::ApiError;
-use crate::api::Time;
+use crate::api::ask::DynoAsk;
 use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
 use crate::api::range::Range;
+use crate::api::{ApiError, ErrorKind, Time};
 use crate::bridge::Seat;
 use crate::error::{shown, tell};
 use crate::model::command_line;
@@ -25,54 +24,55 @@ use crate::model::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
 use crate::wire::control::ToSupervisor;
 use crate::wire::frame::{PROTOCOL, streams};
-use crate::wire::http::{RequestHead, Response};
+use crate::wire::http::Response;
 use crate::wire::stream::Stream;
 
 impl Service {
-    pub(super) fn dyno_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let (path, head) = (routes::Path::of(&request.head), &request.head);
-        let answer = match (head.method(), &path.parts()[..]) {
-            ("POST", ["apps", app, "dynos"]) => {
-                return host::reply(self.create_dyno(app, request, ctx));
+    /// Answers what is asked about dynos.
+    pub(super) fn dyno_request(
+        &mut self,
+        ask: &DynoAsk,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let (body, caller) = (&request.body[..], request.caller());
+        let (upgrade, ticket) = (request.field("upgrade"), request.ticket);
+        let answer = match ask {
+            DynoAsk::Create { app } => return self.create_dyno(app, body, caller, ctx),
+            DynoAsk::List {
+                app,
+                ended,
+                extended,
+            } => self.list_dynos(app, request.range(), *ended, *extended),
+            DynoAsk::Info { app, dyno } => self.dyno(app, dyno),
+            DynoAsk::End { app, dyno, seconds } => {
+                return self.end_of_dyno(app, dyno, seconds.as_deref(), ticket, ctx);
             }
-            ("GET", ["apps", app, "dynos"]) => self.list_dynos(app, head),
-            ("GET", ["apps", app, "dynos", dyno]) => self.dyno(app, dyno),
-            ("POST", ["apps", app, "dynos", dyno, "actions", "stop"]) => {
-                self.stop_dyno(app, dyno, false, ctx)
-            }
-            ("DELETE", ["apps", app, "dynos"]) => self.restart_formation(app, ctx),
-            ("DELETE", ["apps", app, "formations", process_type])
-            | ("POST", ["apps", app, "formations", process_type, "actions", "stop"]) => {
+            DynoAsk::Stop { app, dyno } => self.stop_dyno(app, dyno, false, ctx),
+            // To restart a one-off is to end it: it never starts again.
+            DynoAsk::Restart { app, dyno } => self.stop_dyno(app, dyno, true, ctx),
+            DynoAsk::RestartAll { app } => self.restart_formation(app, ctx),
+            DynoAsk::RestartType { app, process_type } => {
                 self.end_process_type(app, process_type, ctx)
             }
-            // To restart a one-off is to end it: it never starts again.
-            ("DELETE", ["apps", app, "dynos", dyno]) => self.stop_dyno(app, dyno, true, ctx),
-            ("GET", ["apps", app, "dynos", dyno, "end"]) => {
-                return host::reply(self.end_of_dyno(app, dyno, request, ctx));
+            DynoAsk::Attach { app, dyno } => return self.attach(app, dyno, upgrade, caller.via),
+            DynoAsk::RunInside { app, dyno } => {
+                return self.run_inside(app, dyno, body, upgrade, caller.via);
             }
-            ("GET", ["apps", app, "dynos", dyno, "attach"]) => {
-                return host::reply(self.attach(request, app, dyno));
-            }
-            ("POST", ["apps", app, "dynos", dyno, "inside"]) => {
-                return host::reply(self.run_inside(request, app, dyno));
-            }
-            ("POST", ["apps", app, "dynos", dyno]) => self.meet_inside(request, app, dyno),
-            (method, _) => Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                head.path()
-            ))),
+            DynoAsk::MeetInside { app, dyno } => self.meet_inside(app, dyno, body, caller),
         };
-        Reply::Now(response(answer))
+        answer.map(Reply::Now)
     }
 
     /// `POST /apps/A/dynos`.
     fn create_dyno(
         &mut self,
         app: &str,
-        request: &Request,
+        body: &[u8],
+        caller: Caller<'_>,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let mut create = CreateDyno::parse(&request.body)?;
+        let mut create = CreateDyno::parse(body)?;
         let app = self.host.store.app(app)?;
         if !self.sessions.may_start(&app.id) {
             let message = format!("`{}` is the app of a `dyno start` that ends", app.name);
@@ -80,7 +80,7 @@ impl Service {
                 .hint("in a moment this folder means what it meant before"));
         }
         let meeting = match create.attach {
-            true => self.arrange(request)?,
+            true => self.arrange(caller)?,
             false => None,
         };
         let wants_status = meeting.is_some() && take_status_request(&mut create.command)?;
@@ -138,10 +138,9 @@ impl Service {
 
     /// `GET /apps/A/dynos`: those that are alive, with `?ended=true` also those that have ended; the oldest first, in
     /// pages as Heroku has them.
-    fn list_dynos(&self, app: &str, head: &RequestHead) -> Answer {
+    fn list_dynos(&self, app: &str, range: &str, ended: bool, extended: bool) -> Answer {
         let app = self.host.store.app(app)?;
-        let ended = is_true(head, "ended");
-        let range = Range::parse(routes::range(head))?;
+        let range = Range::parse(range)?;
         let (low, _) = range.numbers("position")?;
         let (after, max) = (low.checked_sub(1).map(i64::from), range.max.min(PAGE));
         let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
@@ -152,7 +151,7 @@ impl Service {
                 dynos.push(self.dyno_resource(&self.host.store.dyno_of_id(id)?));
             }
         }
-        if is_true(head, "extended") {
+        if extended {
             for dyno in &mut dynos {
                 let listener = self.dynos.listener(&dyno.id);
                 dyno.extended = Some(Extended::new(listener.map(|it| it.address)));
@@ -161,7 +160,7 @@ impl Service {
         let is_part = page.next.is_some() || after.is_some();
         if range.to.is_some() || (range.descending && is_part) {
             return Err(ApiError::new(
-                "requested_range_not_satisfiable",
+                ErrorKind::RangeNotSatisfiable,
                 "dynos are listed from the oldest on, and to the last",
             )
             .hint("the range of the next part is in `Next-Range`"));
@@ -171,8 +170,11 @@ impl Service {
         }
         Ok(match page.next {
             None => Response::json(200, &dynos),
-            Some(next) => Response::json(206, &dynos)
-                .with("Next-Range", format!("position ]{next}..; max={max}")),
+            Some(next) => {
+                let next = next.to_string();
+                let next = Range { max, ..range }.after("position", &next).to_string();
+                Response::json(206, &dynos).with("Next-Range", next)
+            }
         })
     }
 
@@ -294,17 +296,18 @@ impl Service {
     }
 
     /// `GET /apps/A/dynos/D/end`, ours: the dyno once it has ended; or as it is after a minute, or `?seconds=N`, or
-    /// when the server stops. Whoever still wants to know asks again.
+    /// when the server stops. A client that still wants to know asks again.
     fn end_of_dyno(
         &mut self,
         app: &str,
         dyno: &str,
-        request: &Request,
+        seconds: Option<&str>,
+        ticket: Ticket,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        let wait = match parameter(&request.head, "seconds") {
+        let wait = match seconds {
             None => LONGEST_WAIT,
             Some(seconds) => seconds
                 .parse()
@@ -319,7 +322,7 @@ impl Service {
             return Ok(Reply::Now(response));
         }
         self.end_waiters.add(EndWaiter {
-            ticket: request.ticket,
+            ticket,
             dyno: dyno.id,
             until: Instant::now() + wait,
         });
@@ -358,25 +361,33 @@ impl Service {
     }
 
     /// `GET /apps/A/dynos/D/attach`, an upgrade: the client gets the streams of the dyno's command.
-    fn attach(&self, request: &Request, app: &str, dyno: &str) -> Result<Reply<Self>, ApiError> {
-        let dyno = self.live_dyno_for(request, app, dyno)?;
+    fn attach(
+        &self,
+        app: &str,
+        dyno: &str,
+        upgrade: Option<&str>,
+        via: Via,
+    ) -> Result<Reply<Self>, ApiError> {
+        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
         let attach = ToSupervisor::Attach { merged: false };
-        Ok(give_streams(&request.head, dyno, attach))
+        Ok(give_streams(streams, dyno, attach))
     }
 
     /// `POST /apps/A/dynos/D/inside`, an upgrade: a second command, whose streams the client gets.
     fn run_inside(
         &self,
-        request: &Request,
         app: &str,
         dyno: &str,
+        body: &[u8],
+        upgrade: Option<&str>,
+        via: Via,
     ) -> Result<Reply<Self>, ApiError> {
-        let command = RunInside::parse(&request.body)?;
-        let dyno = self.live_dyno_for(request, app, dyno)?;
+        let command = RunInside::parse(body)?;
+        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
         let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
         let message = dynos::inside(&command, &release, false)?;
         self.log_inside(&command, &dyno);
-        Ok(give_streams(&request.head, dyno, message))
+        Ok(give_streams(streams, dyno, message))
     }
 
     fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
@@ -386,18 +397,16 @@ impl Service {
     }
 
     /// `POST /apps/A/dynos/D`, Heroku's `run:inside`: the dyno, with the address where the client is to meet the command.
-    fn meet_inside(&self, request: &Request, app: &str, dyno: &str) -> Answer {
-        let mut command = RunInside::parse(&request.body)?;
+    fn meet_inside(&self, app: &str, dyno: &str, body: &[u8], caller: Caller<'_>) -> Answer {
+        let mut command = RunInside::parse(body)?;
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
         if !self.dynos.is_live(&dyno.id) {
             return Err(not_there(&dyno));
         }
-        let Some(meeting) = self.arrange(request)? else {
-            return Err(
-                ApiError::new("unavailable", "this server has no rendezvous")
-                    .hint("`dyno server --rendezvous auto` begins one"),
-            );
+        let Some(meeting) = self.arrange(caller)? else {
+            return Err(ApiError::unavailable("this server has no rendezvous")
+                .hint("`dyno server --rendezvous auto` begins one"));
         };
         let wants_status = take_status_request(&mut command.command)?;
         let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
@@ -413,43 +422,53 @@ impl Service {
         Ok(Response::json(201, &resource))
     }
 
-    /// The dyno that a client wants to be connected to.
-    fn live_dyno_for(
+    /// The dyno that a client wants to be connected to, and how it takes the streams.
+    fn live_dyno(
         &self,
-        request: &Request,
         app: &str,
         dyno: &str,
-    ) -> Result<dyno::Dyno, ApiError> {
+        upgrade: Option<&str>,
+        via: Via,
+    ) -> Result<(dyno::Dyno, Streams), ApiError> {
         let app = self.host.store.app(app)?;
         let dyno = self.host.store.dyno(&app.id, dyno)?;
-        let wanted = request.head.fields.get("upgrade");
-        match (wanted, request.via) {
-            (Some(PROTOCOL), Via::Socket) => {}
-            (Some(streams::PROTOCOL), _) => self.check_bridge()?,
+        let streams = match (upgrade, via) {
+            (Some(PROTOCOL), Via::Socket) => Streams::Descriptors,
+            (Some(streams::PROTOCOL), _) => Streams::Frames,
             (_, via) => {
-                let needed = if via == Via::Socket {
-                    PROTOCOL
-                } else {
-                    streams::PROTOCOL
+                let needed = match via {
+                    Via::Socket => PROTOCOL,
+                    Via::Tcp { .. } => streams::PROTOCOL,
                 };
                 let message = format!("this needs `Upgrade: {needed}`");
                 return Err(ApiError::bad_request(message));
             }
+        };
+        if streams == Streams::Frames {
+            self.check_bridge()?;
         }
         if !self.dynos.is_live(&dyno.id) {
             return Err(not_there(&dyno));
         }
-        Ok(dyno)
+        Ok((dyno, streams))
     }
 }
 
+/// How a client takes the streams of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// As descriptors, which the supervisor sends over the Unix socket.
+    Descriptors,
+    /// As frames, which the bridge makes.
+    Frames,
+}
+
 /// Connects a client to its dyno: passes the connection itself on to the supervisor, which answers; or has the bridge
-/// answer, if the client cannot be handed descriptors.
-fn give_streams(head: &RequestHead, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<Service> {
-    let in_frames = head.fields.get("upgrade") == Some(streams::PROTOCOL);
+/// answer.
+fn give_streams(streams: Streams, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<Service> {
     Reply::upgrade(
         move |service: &mut Service, ctx, stream: Stream, early: Vec<u8>| {
-            if in_frames {
+            if streams == Streams::Frames {
                 let seat = Seat {
                     dyno: dyno.id,
                     ask,
@@ -467,7 +486,7 @@ fn give_streams(head: &RequestHead, dyno: dyno::Dyno, ask: ToSupervisor) -> Repl
     )
 }
 
-/// A dyno that somebody wants.
+/// A dyno that a client wants.
 struct Wish {
     create: CreateDyno,
     /// How its client comes to it, if by the rendezvous.
@@ -487,7 +506,7 @@ fn take_status_request(command: &mut String) -> Result<bool, ApiError> {
     Ok(true)
 }
 
-/// What whoever wants to attach is told of a dyno that has no supervisor any more.
+/// What a client that wants to attach is told of a dyno that has no supervisor any more.
 fn not_there(dyno: &dyno::Dyno) -> ApiError {
     let lost = EndReason::Lost.as_str();
     match &dyno.ended {
@@ -497,8 +516,4 @@ fn not_there(dyno: &dyno::Dyno) -> ApiError {
         _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
     }
     .hint("`dyno run` starts another one")
-}
-
-fn is_true(head: &RequestHead, name: &str) -> bool {
-    parameter(head, name).is_some_and(|value| matches!(&*value, "true" | "1"))
 }

@@ -11,7 +11,7 @@ use super::super::application::Ctx;
 use super::super::formation;
 use super::super::formations::{self, cycle_at};
 use super::super::slugs::digest;
-use super::{Destroying, Service};
+use super::Service;
 use crate::error::tell;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
@@ -94,7 +94,7 @@ impl Service {
     /// Has an app's dynos be what its formation says.
     pub(super) fn follow(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let mut look_at = None;
-        if self.destroying.iter().any(|it| it.app_id == app_id) {
+        if self.destroying.include(app_id) {
             return;
         }
         let is_awake = self.sessions.may_start(app_id) && !self.host.asleep.has(app_id);
@@ -384,8 +384,7 @@ impl Service {
         // Those of one app run one after the other: what a release makes of a database, the next one finds.
         let mut busy = HashSet::new();
         for release in pending {
-            let destroyed = |it: &Destroying| it.app_id == release.app_id;
-            if busy.contains(&release.app_id) || self.destroying.iter().any(destroyed) {
+            if busy.contains(&release.app_id) || self.destroying.include(&release.app_id) {
                 continue;
             }
             match self.go_on_with_release_phase(&release, ctx) {

@@ -1,4 +1,4 @@
-//! Requests on the git repositories of apps.
+//! Requests about the git repositories of apps.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::application::{Ctx, Reply, Request, Ticket};
-use super::super::git_http::{self, GitRequest, Start};
+use super::super::git_http::{GitRequest, Start};
 use super::super::host::{self, Answer};
 use super::Service;
 use crate::api::ApiError;
+use crate::api::ask::{GitAsk, GitService};
 use crate::api::repository::Repository;
 use crate::error::tell;
 use crate::kernel::executable;
@@ -25,12 +26,29 @@ const FETCH_TIME: Duration = Duration::from_secs(3600);
 /// What a push may say beside its pack, in bytes.
 const ROOM: u64 = 4 << 20;
 
-/// Where programs are if nobody says so.
+/// Where programs are if the environment of the server does not say so.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 impl Service {
+    /// Answers what is asked about git repositories.
+    pub(super) fn git_request(
+        &mut self,
+        ask: &GitAsk,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let (app, service, refs_only) = match ask {
+            GitAsk::Locate { app } => return self.repository(app).map(Reply::Now),
+            GitAsk::Refs { app, service } => (app, *service, true),
+            GitAsk::Serve { app, service } => (app, *service, false),
+        };
+        let fields = &request.head.fields;
+        let asked = GitRequest::new(app.clone(), service, refs_only, fields)?;
+        self.serve_git(asked, request.ticket, ctx)
+    }
+
     /// `POST /apps/A/repository`: where the app's repository is; it is made if there is none.
-    pub(super) fn repository(&self, app: &str) -> Answer {
+    fn repository(&self, app: &str) -> Answer {
         let path = self.ensure_repository(app)?.into_os_string().into_string();
         let path = path.map_err(|path| {
             ApiError::internal(format!("`{}` is not UTF-8", path.to_string_lossy()))
@@ -54,15 +72,14 @@ impl Service {
             })
     }
 
-    /// What git asks over HTTP.
-    pub(super) fn git_request(
+    /// Has git answer what a git on another host has asked.
+    fn serve_git(
         &mut self,
         asked: GitRequest,
-        request: &Request,
+        ticket: Ticket,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let repository = self.ensure_repository(&asked.app)?;
-        let ticket = request.ticket;
         if asked.refs_only {
             return self.start_git(ticket, &asked, &repository, None, ctx);
         }
@@ -89,9 +106,9 @@ impl Service {
         let settings = &self.host.settings;
         let time = match (request.refs_only, request.service) {
             (true, _) => REFS_TIME,
-            (false, git_http::Service::Upload) => FETCH_TIME,
-            // What it waits for in turn; other pushes, too.
-            (false, git_http::Service::Receive) => {
+            (false, GitService::Upload) => FETCH_TIME,
+            // The push waits for a build, perhaps for one of another push first, and for a release phase.
+            (false, GitService::Receive) => {
                 settings.release_timeout + settings.boot_timeout + 2 * settings.build_timeout
             }
         };
@@ -123,10 +140,7 @@ impl Service {
     pub(super) fn remove_repository(&self, app_id: &str, ctx: &mut Ctx<Self>) {
         match self.repositories().set_aside(app_id) {
             Ok(aside) => {
-                ctx.work(move || {
-                    drop(aside);
-                    |_: &mut Self, _: &mut Ctx<Self>| {}
-                });
+                ctx.work_and_forget(move || drop(aside));
             }
             Err(error) => tell!("cannot remove a git repository: {error}"),
         }

@@ -104,7 +104,7 @@ impl Service {
         self.want_rendezvous(ctx)?;
         let Some(api) = self.listening else {
             let message = "no address is free for the API";
-            return Err(ApiError::new("unavailable", message));
+            return Err(ApiError::unavailable(message));
         };
         let listening = Listening {
             api: api.to_string(),

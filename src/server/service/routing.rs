@@ -91,7 +91,7 @@ impl Service {
     pub(super) fn tell_router(&self, app_id: &str) {
         let Some(routing) = &self.routing else { return };
         // Of an app that is being destroyed it has been told that there is none, while its dynos still end.
-        if self.destroying.iter().any(|it| it.app_id == app_id) {
+        if self.destroying.include(app_id) {
             return;
         }
         match self.route(app_id) {

@@ -1,35 +1,38 @@
-//! Requests on the server itself: what it does, which settings it uses, and that it leave.
+//! Requests about the server itself: which one it is, what it does, which settings it uses, and that it leave.
 
 use std::collections::BTreeMap;
 
 use super::super::application::{Ctx, Reply, Request};
 use super::super::formation::is_wanted;
-use super::super::host::{Answer, response};
-use super::super::routes;
+use super::super::host::Answer;
+use super::super::replacement;
 use super::super::status::Usage;
 use super::Service;
+use crate::api::ask::ServerAsk;
 use crate::api::server::{ServerStatus, SettingInfo, StopServer, StoppingServer};
 use crate::api::{ApiError, Time};
 use crate::wire::http::Response;
 
 impl Service {
-    /// Answers a request below `/server`, beside those of [`about`](super::super::about).
-    pub(super) fn server_request(&mut self, request: &Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
-        let path = routes::Path::of(&request.head);
-        let answer = match (request.head.method(), &path.parts()[..]) {
-            ("GET", ["server", "settings"]) => {
+    /// Answers what is asked about the server itself.
+    pub(super) fn server_request(
+        &mut self,
+        ask: &ServerAsk,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let answer = match ask {
+            ServerAsk::Info => Ok(Response::json(200, &self.info)),
+            ServerAsk::Status => self.status(ctx),
+            ServerAsk::Settings => {
                 let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
                 Ok(Response::json(200, &settings))
             }
-            ("GET", ["server", "status"]) => self.status(ctx),
-            ("POST", ["server", "actions", "listen"]) => self.listen(ctx),
-            ("POST", ["server", "actions", "stop"]) => self.stop(&request.body, ctx),
-            (method, _) => Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                request.head.path()
-            ))),
+            ServerAsk::Listen => self.listen(ctx),
+            ServerAsk::Stop => self.stop(&request.body, ctx),
+            ServerAsk::Replace => return replacement::make_room(&self.info, request, ctx),
         };
-        Reply::Now(response(answer))
+        answer.map(Reply::Now)
     }
 
     /// `GET /server/status`

@@ -1,4 +1,4 @@
-//! Requests on the short-lived apps of `dyno start`, and what is done when one comes to its end.
+//! Requests about the short-lived apps of `dyno start`, and what is done when one comes to its end.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use super::super::application::{Ctx, Reply, Request, Ticket};
 use super::super::formations::back_off;
 use super::super::ground::{Ground, live_owner};
-use super::super::host::{self, Answer, response};
+use super::super::host::Answer;
 use super::super::sessions::Standing;
 use super::Service;
 use super::routing::Routing;
 use crate::api::ApiError;
+use crate::api::ask::SessionAsk;
 use crate::api::dyno::Stopping;
 use crate::api::session::{CreateSession, PORTS_OF_TYPE, Session, StopSession};
 use crate::error::tell;
@@ -43,33 +44,30 @@ const QUICK: [Duration; 3] = [
 ];
 
 impl Service {
-    /// Everything below `/sessions`.
+    /// Answers what is asked about the apps of `dyno start`.
     pub(super) fn session_request(
         &mut self,
+        ask: &SessionAsk,
         request: &Request,
         ctx: &mut Ctx<Self>,
-    ) -> Reply<Self> {
-        let path = super::routes::Path::of(&request.head);
-        match (request.head.method(), &path.parts()[..]) {
-            ("POST", ["sessions"]) => host::reply(self.begin_session(request, ctx)),
-            ("POST", ["sessions", id, "actions", "stop"]) => {
-                Reply::Now(response(self.stop_session(id, &request.body, ctx)))
-            }
-            (method, _) => Reply::Now(response(Err(ApiError::not_found(format!(
-                "there is no {method} {}",
-                request.head.path()
-            ))))),
+    ) -> Result<Reply<Self>, ApiError> {
+        match ask {
+            SessionAsk::Create => self.begin_session(&request.body, request.ticket, ctx),
+            SessionAsk::Stop { session } => self
+                .stop_session(session, &request.body, ctx)
+                .map(Reply::Now),
         }
     }
 
     fn begin_session(
         &mut self,
-        request: &Request,
+        body: &[u8],
+        ticket: Ticket,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let mut wanted = CreateSession::parse(&request.body)?;
+        let mut wanted = CreateSession::parse(body)?;
         if self.ending || ctx.is_stopping() {
-            return Err(ApiError::new("unavailable", "the server is about to leave"));
+            return Err(ApiError::unavailable("the server is about to leave"));
         }
         let mut moved = None;
         let (app, id) = match &wanted.id {
@@ -98,7 +96,7 @@ impl Service {
         let mut greeting =
             serde_json::to_vec(&session).map_err(|error| ApiError::internal(error.to_string()))?;
         greeting.push(b'\n');
-        self.sessions.hold(&app.id, &id, request.ticket, greeting);
+        self.sessions.hold(&app.id, &id, ticket, greeting);
         if wanted.once {
             self.sessions.only_once(&app.id);
         }
@@ -174,15 +172,12 @@ impl Service {
         };
         let name = self.host.store.app(&other.app_id)?.name;
         Err(match self.sessions.standing(&other.app_id) {
-            Some(Standing::Held) => ApiError::new(
-                "conflict",
-                format!(
-                    "`dyno start` runs in `{}` already, as `{name}`",
-                    folder.path
-                ),
-            )
+            Some(Standing::Held) => ApiError::conflict(format!(
+                "`dyno start` runs in `{}` already, as `{name}`",
+                folder.path
+            ))
             .hint("`dyno ps` shows what it runs; Ctrl-C where it runs ends it"),
-            _ => ApiError::new("unavailable", format!("`{name}` is just being ended"))
+            _ => ApiError::unavailable(format!("`{name}` is just being ended"))
                 .hint("try again in a moment"),
         })
     }
@@ -260,7 +255,7 @@ impl Service {
                 }
             };
             let message = format!("port {port}, for `{name}`, cannot be had: {why}");
-            return Err(ApiError::new("conflict", message).hint(hint));
+            return Err(ApiError::conflict(message).hint(hint));
         }
         Ok(())
     }

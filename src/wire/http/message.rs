@@ -171,7 +171,7 @@ fn put_field(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// The reason phrase of a status, for people; programs must not rely on it.
-pub fn phrase(status: u16) -> &'static str {
+fn phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

@@ -1,0 +1,87 @@
+//! Requests about apps, and about how many dynos they have.
+
+use jiff::Timestamp;
+
+use super::super::application::{Ctx, Reply, Request};
+use super::super::host::Answer;
+use super::super::{apps, formation, platform};
+use super::Service;
+use crate::api::ApiError;
+use crate::api::ask::{AppAsk, FormationAsk};
+use crate::error::tell;
+
+impl Service {
+    /// Answers what is asked about apps.
+    pub(super) fn app_request(
+        &mut self,
+        ask: &AppAsk,
+        request: &Request,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Reply<Self>, ApiError> {
+        let (body, now) = (&request.body[..], Timestamp::now());
+        let host = &mut self.host;
+        let answer = match ask {
+            AppAsk::List => apps::list(host, request.range()),
+            AppAsk::ListOfUser { user } => {
+                platform::check_user(host, user)?;
+                apps::list(host, request.range())
+            }
+            AppAsk::Create => apps::create(host, body, request.via.sender(), now),
+            AppAsk::Info { app } => apps::info(host, app),
+            AppAsk::Update { app } => self.update_app(app, body, ctx),
+            AppAsk::Destroy { app } => return self.destroy(app, request.ticket, ctx),
+        };
+        answer.map(Reply::Now)
+    }
+
+    /// `PATCH /apps/A`: router, repository and formation hear of it.
+    fn update_app(&mut self, app: &str, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
+        let before = self.host.store.app(app)?;
+        // By its id, it is found again under its new name.
+        let answer = apps::update(&mut self.host, &before.id, body, Timestamp::now());
+        if answer.is_ok() {
+            self.formation_changed(&before.id, ctx);
+        }
+        if let Ok(after) = self.host.store.app(&before.id)
+            && before.name != after.name
+        {
+            let (old, new) = (before.name.as_str(), after.name.as_str());
+            self.tell_router_of_end(old);
+            self.tell_router(&after.id);
+            if let Err(error) = self.repositories().rename(&after.id, old, new) {
+                tell!("cannot rename the git repository of `{new}`: {error}");
+            }
+        }
+        answer
+    }
+
+    /// Answers what is asked about an app's formation, and has its dynos follow what has changed.
+    pub(super) fn formation_request(
+        &mut self,
+        ask: &FormationAsk,
+        body: &[u8],
+        ctx: &mut Ctx<Self>,
+    ) -> Answer {
+        let (host, now) = (&mut self.host, Timestamp::now());
+        let (app, answer) = match ask {
+            FormationAsk::List { app } => return formation::list(host, app),
+            FormationAsk::Info { app, process_type } => {
+                return formation::info(host, app, process_type);
+            }
+            FormationAsk::Scale { app } => (app, formation::scale(host, app, body, now)?),
+            FormationAsk::ScaleOne { app, process_type } => {
+                let answer = formation::scale_one(host, app, process_type, body, now)?;
+                (app, answer)
+            }
+        };
+        let app_id = self.host.store.app(app)?.id;
+        self.formation_changed(&app_id, ctx);
+        Ok(answer)
+    }
+
+    /// What is wanted of this app's dynos has changed.
+    pub(super) fn formation_changed(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
+        self.host.asleep.wake(app_id);
+        self.follow(app_id, ctx);
+    }
+}
