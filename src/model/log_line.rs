@@ -1,9 +1,10 @@
 //! The format of a log line: written, taken apart again, and picked by. Heroku's, to the letter
 //! (Heroku Dev Center, "Logging"): `2022-05-05T11:15:40.779338+00:00 app[run.1]: text`.
 //!
-//! `log_line/splitter.rs` cuts a dyno's output into the texts of lines.
+//! `log_line/splitter.rs` cuts a dyno's output into the texts of lines; `log_line/story.rs` has the texts of the platform's own.
 
 mod splitter;
+mod story;
 
 use std::io::Write;
 use std::str::FromStr;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 
 pub use splitter::Splitter;
+pub use story::{ByUser, Story};
 
 /// The longest text of one line in bytes; a longer one is cut into pieces, each a line (Heroku's figure).
 pub const MAX_TEXT: usize = 10_000;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{UserError, shown};
 use crate::model::app::{AppName, MAX_PATH_BYTES};
 use crate::model::config_var;
+use crate::model::log_line::Story;
 
 /// The number of a release within its app, from 1: `v3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +107,7 @@ impl fmt::Display for Change<'_> {
             Self::Initial => f.write_str("Initial release"),
             Self::Deploy(name) => {
                 let short: String = name.chars().take(8).collect();
-                write!(f, "Deploy {short}")
+                write!(f, "{}", Story::Deploy(short))
             }
             Self::Config { set, removed: [] } => write!(f, "Set {} config vars", set.join(", ")),
             Self::Config { set: [], removed } => {

@@ -14,6 +14,8 @@ use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
 use crate::api::{ApiError, Local, Sender};
 use crate::model::app::{AppName, Folder};
+use crate::model::log_line::Story;
+use crate::model::release::{Change, Version};
 use crate::store::NameWish;
 use crate::wire::http::Response;
 
@@ -47,8 +49,9 @@ pub fn create(host: &mut Host, body: &[u8], sender: Sender, now: Timestamp) -> A
     let app = host
         .store
         .create_app(&wish, &host.account.email, folder.as_ref(), now)?;
-    host.log(&app.id, "Initial release");
-    host.log(&app.id, "Release v1 created");
+    let initial = Change::Initial.to_string();
+    host.log(&app.id, Story::Other(initial));
+    host.log(&app.id, Story::ReleaseCreated(Version(1)));
     host.released.push(app.id.clone());
     Ok(Response::json(201, &host.resource(&app)))
 }
@@ -70,13 +73,12 @@ pub fn update(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer
         None => app,
     };
     if app.name != old {
-        let text = format!("Renamed from {old} to {}", app.name);
-        host.log(&app.id, &text);
+        let (from, to) = (old, app.name.clone());
+        host.log(&app.id, Story::Renamed { from, to });
     }
     if let Some(maintenance) = maintenance {
         app = host.store.set_maintenance(&app.id, maintenance, now)?;
-        let switched = if maintenance { "on" } else { "off" };
-        host.log(&app.id, &format!("Maintenance mode {switched}"));
+        host.log(&app.id, Story::Maintenance(maintenance));
     }
     Ok(Response::json(200, &host.resource(&app)))
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::host::{Answer, Host};
 use crate::api::ask::ConfigAsk;
 use crate::api::config_vars::parse_change;
+use crate::model::log_line::Story;
 use crate::wire::http::Response;
 
 /// Answers what is asked about the config vars of an app.
@@ -30,8 +31,8 @@ fn change(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
         .store
         .change_config(&app.id, &change, &host.account.email, now)?;
     if let Some(release) = release {
-        host.log(&app.id, &release.description);
-        host.log(&app.id, &format!("Release {} created", release.version));
+        host.log(&app.id, Story::parse(&release.description));
+        host.log(&app.id, Story::ReleaseCreated(release.version));
         host.released.push(app.id);
     }
     Ok(Response::json(200, &config))

@@ -26,6 +26,7 @@ use crate::model::dyno::life::{OfFormation, StopReason};
 use crate::model::dyno::{
     Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits, Origin,
 };
+use crate::model::log_line::Story;
 use crate::model::release::Release;
 use crate::model::settings::{Settings, UID_COUNT};
 use crate::pty::Size;
@@ -270,10 +271,7 @@ impl Dynos {
         let dyno = host
             .store
             .create_dyno(&release.app_id, &new, Timestamp::now())?;
-        host.log(
-            &dyno.app_id,
-            &format!("Starting process with command `{}`", dyno.command),
-        );
+        host.log(&dyno.app_id, Story::starting(&dyno.command));
         let run = Run {
             release,
             shell_command,

@@ -8,6 +8,7 @@ use crate::api::formation::{Formation, ScaleFormation, parse_update};
 use crate::model::app::App;
 use crate::model::dyno::Limits;
 use crate::model::formation::{Entry, Refusal, Update};
+use crate::model::log_line::Story;
 use crate::store::StoreError;
 use crate::wire::http::Response;
 
@@ -56,7 +57,7 @@ fn perform(
 ) -> Result<Vec<Entry>, ApiError> {
     let limits = Limits::of(&host.settings);
     let (_, after) = host.store.scale(&app.id, updates, limits, now)?;
-    host.log(&app.id, &scaled(&after));
+    host.log(&app.id, scaled(&after));
     Ok(after)
 }
 
@@ -77,19 +78,15 @@ pub(super) fn quantities(host: &Host, app_id: &str) -> Vec<(String, u32)> {
 pub(super) fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
     if !were_wanted && is_wanted(host, app_id) {
         let entries = host.store.formation(app_id).unwrap_or_default();
-        host.log(app_id, &scaled(&entries));
+        host.log(app_id, scaled(&entries));
     }
 }
 
 /// What Heroku's log says: every process type, in alphabetical order.
-fn scaled(entries: &[Entry]) -> String {
-    let mut formation: Vec<_> = entries.iter().map(|entry| &entry.wanted).collect();
+fn scaled(entries: &[Entry]) -> Story {
+    let mut formation: Vec<_> = entries.iter().map(|entry| entry.wanted.clone()).collect();
     formation.sort_by(|a, b| a.process_type.cmp(&b.process_type));
-    let words: Vec<_> = formation
-        .iter()
-        .map(|it| format!("{}@{}:{}", it.process_type, it.quantity, it.size))
-        .collect();
-    format!("Scaled to {}", words.join(" "))
+    Story::Scaled(formation)
 }
 
 fn resources(entries: &[Entry], app: &App) -> Vec<Formation> {
@@ -126,7 +123,7 @@ mod tests {
             updated_at: Timestamp::UNIX_EPOCH,
         };
         assert_eq!(
-            scaled(&[entry("worker", 0), entry("web-2", 2), entry("web", 1)]),
+            scaled(&[entry("worker", 0), entry("web-2", 2), entry("web", 1)]).to_string(),
             "Scaled to web@1:Standard-1X web-2@2:Standard-1X worker@0:Standard-1X"
         );
     }

@@ -23,7 +23,7 @@ use crate::error::{UserError, tell};
 use crate::log_file::LogWriter;
 use crate::model::app::App;
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, ByUser, Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::settings::Settings;
 use crate::slug::{Limits, Owner, SlugCache};
@@ -157,11 +157,17 @@ impl Host {
         }
     }
 
-    /// Writes what the user did into the app's log, as `app[api]`: `WHAT by user EMAIL`. That it cannot be written
-    /// is no reason not to do it.
-    pub fn log(&self, app_id: &str, what: &str) {
-        let text = format!("{what} by user {}", self.account.email);
-        self.log_as(app_id, Source::App, "api", &text);
+    /// Writes what the user did into the app's log, as `app[api]`, with the user's address. An error is told on stderr:
+    /// what was done is done.
+    pub fn log(&self, app_id: &str, story: Story) {
+        let user = self.account.email.clone();
+        let text = ByUser { story, user }.to_string();
+        self.append_to_log(app_id, Source::App, "api", &text);
+    }
+
+    /// Writes a line of `process` (a dyno's name, or `api`) into the app's log. An error is told on stderr.
+    pub fn log_as(&self, app_id: &str, source: Source, process: &str, story: &Story) {
+        self.append_to_log(app_id, source, process, &story.to_string());
     }
 
     /// Lets the app's releases expire that are too old to keep, and says in its log what is freed. Whether something is.
@@ -184,12 +190,11 @@ impl Host {
             _ => format!(", and {} kB of slugs with it", expired.bytes.div_ceil(1024)),
         };
         let text = format!("{which} (keep_releases is {keep}){freed}");
-        self.log_as(app_id, Source::Heroku, "api", &text);
+        self.log_as(app_id, Source::Heroku, "api", &Story::Other(text));
         Ok(expired.slugs > 0)
     }
 
-    /// Writes a line into the app's log.
-    pub fn log_as(&self, app_id: &str, source: Source, process: &str, text: &str) {
+    fn append_to_log(&self, app_id: &str, source: Source, process: &str, text: &str) {
         let mut line = Vec::new();
         log_line::append(
             &mut line,

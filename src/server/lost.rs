@@ -13,19 +13,12 @@ use crate::error::tell;
 use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, Source, Story};
 use crate::supervisor;
 
 /// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was
 /// another server's to see to.
 const TAIL: usize = 1024 * 1024;
-
-/// What the log is told of such a dyno, beside its new state.
-const LOST: &str = "Error R99 (Platform error) -> The dyno was lost: ";
-
-/// The first words of a line that tells of a new state, and of one that tells how the command ended.
-const CHANGE: &str = "State changed from ";
-const EXITED: &str = "Process exited with status ";
 
 /// Who a dyno is to its app's log.
 #[derive(Debug)]
@@ -66,16 +59,16 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
 /// Writes the lines that are missing at the end of a dyno's story.
 fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
     let told = Told::of(known)?;
-    let mut texts = Vec::new();
+    let mut stories = Vec::new();
     // Its name is another's by now, or nobody's, as the log knows; whose line is whose there cannot be told any more.
     let retired = known.state == DynoState::Down;
     match (record.reason, &record.message) {
         (EndReason::Lost, why) if !(told.ended || retired && told.lost) => {
-            texts.push(format!("{LOST}{}", why.as_deref().unwrap_or_default()));
+            stories.push(Story::Lost(why.clone().unwrap_or_default()));
         }
-        (EndReason::StartFailed, Some(why)) if !told.ended => texts.push(format!(
-            "Error R99 (Platform error) -> Failed to launch the dyno: {why}"
-        )),
+        (EndReason::StartFailed, Some(why)) if !told.ended => {
+            stories.push(Story::LaunchFailed(why.clone()));
+        }
         _ => {}
     }
     // A crash of the formation's that had begun to be told, too.
@@ -83,7 +76,7 @@ fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
         && matches!(record.reason, EndReason::Exited | EndReason::BootTimeout);
     let has_exited = record.state == DynoState::Complete || (has_crashed && !told.ended);
     if has_exited && !told.exited && !retired {
-        texts.push(format!("{EXITED}{}", record.exit.code()));
+        stories.push(Story::Exited(record.exit.code()));
     }
     if !told.ended && !retired {
         // A command that has ended was up; its dyno was until the log says so.
@@ -91,15 +84,15 @@ fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
             DynoState::Complete => DynoState::Up,
             state => state,
         };
-        texts.push(format!("{CHANGE}{before} to {}", record.state));
+        stories.push(Story::state_changed(before, record.state));
     }
-    if texts.is_empty() {
+    if stories.is_empty() {
         return Ok(());
     }
     let (mut lines, now) = (Vec::new(), Timestamp::now());
-    for text in texts {
-        let (name, text) = (&known.name, text.as_bytes());
-        log_line::append(&mut lines, now, Source::Heroku, name, text);
+    for story in stories {
+        let (name, text) = (&known.name, story.to_string());
+        log_line::append(&mut lines, now, Source::Heroku, name, text.as_bytes());
     }
     LogWriter::open(&known.logs, known.limits)?.append(&lines)
 }
@@ -139,13 +132,14 @@ impl Told {
         let Some(line) = log_line::parse(line).filter(platform) else {
             return;
         };
-        let text = str::from_utf8(line.text).unwrap_or_default();
-        self.exited |= text.starts_with(EXITED);
-        self.lost |= text.starts_with(LOST);
-        let change = text.strip_prefix(CHANGE);
-        match change.and_then(|change| DynoState::parse(change.split_once(" to ")?.1)) {
-            Some(DynoState::Complete | DynoState::Crashed) => self.ended = true,
-            state => self.state = state,
+        match Story::parse(str::from_utf8(line.text).unwrap_or_default()) {
+            Story::Exited(_) => self.exited = true,
+            Story::Lost(_) => self.lost = true,
+            Story::StateChanged { to, .. } => match to {
+                DynoState::Complete | DynoState::Crashed => self.ended = true,
+                state => self.state = Some(state),
+            },
+            _ => {}
         }
     }
 }
@@ -215,7 +209,8 @@ mod tests {
 
     fn lost(from: &str) -> [String; 2] {
         [
-            format!("heroku[run.1]: {LOST}its supervisor is gone"),
+            "heroku[run.1]: Error R99 (Platform error) -> The dyno was lost: its supervisor is gone"
+                .to_owned(),
             format!("heroku[run.1]: State changed from {from} to crashed"),
         ]
     }

@@ -9,6 +9,7 @@ use crate::api::range::Range;
 use crate::api::release::{CreateRelease, PackedFolder};
 use crate::api::{ApiError, Local, Sender};
 use crate::error::tell;
+use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::build::Running;
 use crate::slug::{self, DEFAULT_LEVEL, Lease, Released, SlugCache, SlugId};
@@ -171,8 +172,8 @@ fn like(
 /// had dynos before.
 pub(super) fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
     let app_id = &release.app_id;
-    host.log(app_id, &release.description);
-    host.log(app_id, &format!("Release {} created", release.version));
+    host.log(app_id, Story::parse(&release.description));
+    host.log(app_id, Story::ReleaseCreated(release.version));
     formation::log_first(host, app_id, were_wanted);
     host.released.push(app_id.clone());
 }

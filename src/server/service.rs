@@ -54,7 +54,7 @@ use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
-use crate::model::log_line::Source;
+use crate::model::log_line::{Source, Story};
 use crate::model::settings::{Listen, Sourced};
 use crate::sandbox::offer::{self, Chosen};
 use crate::wire::handover::Handover;
@@ -413,8 +413,8 @@ impl Application for Service {
     /// The app that it was about has it in its log.
     fn failed(&mut self, target: &str, why: &str) {
         if let Some(Ok(app)) = Ask::app_of(target).map(|app| self.host.store.app(&app)) {
-            let text = format!("Error R99 (Platform error) -> The server failed: {why}");
-            self.host.log_as(&app.id, Source::Heroku, "api", &text);
+            let story = Story::ServerFailed(why.to_owned());
+            self.host.log_as(&app.id, Source::Heroku, "api", &story);
         }
     }
 

@@ -744,8 +744,8 @@ impl Supervisor {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Log(text) => {
-                let mut line = Vec::new();
+            Action::Log(story) => {
+                let (mut line, text) = (Vec::new(), story.to_string());
                 let (now, name) = (Timestamp::now(), &self.spec.name);
                 log_line::append(&mut line, now, Source::Heroku, name, text.as_bytes());
                 let _ = self.log.append(&line);

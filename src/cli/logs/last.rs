@@ -8,16 +8,13 @@ use super::print::Printer;
 use crate::api::logs::LogQuery;
 use crate::cli::context::Context;
 use crate::error::tell;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, Line, Source, Story};
 
 /// How many lines are looked through for the start.
 const SEARCHED: u32 = 2_000;
 
 /// How many lines are shown: all, or, of more than both together, so many of the first and of the last.
 const SHOWN: (usize, usize) = (20, 20);
-
-/// The platform's line at the start of a dyno's command.
-const START: &[u8] = b"Starting process with command ";
 
 /// Prints what the last dyno of this name has written to the log.
 ///
@@ -47,10 +44,11 @@ pub fn print_last(context: &mut Context, app: &str, dyno: &str) -> Result<()> {
 /// ended when the last one started, so all of them are its own.
 fn parts(log: &[u8]) -> (Vec<&[u8]>, usize, Vec<&[u8]>) {
     let lines: Vec<_> = log.split_inclusive(|byte| *byte == b'\n').collect();
-    let starts = |line: &&[u8]| {
-        log_line::parse(line)
-            .is_some_and(|line| line.source == Source::Heroku && line.text.starts_with(START))
+    let is_start = |line: Line<'_>| {
+        let text = str::from_utf8(line.text).unwrap_or_default();
+        line.source == Source::Heroku && matches!(Story::parse(text), Story::Starting { .. })
     };
+    let starts = |line: &&[u8]| log_line::parse(line).is_some_and(is_start);
     let own = match lines.iter().rposition(starts) {
         Some(start) => &lines[start..],
         // Of what printed more, or could not be started at all, the end says most.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::cli::terminal;
-use crate::model::log_line::{self, Line, Source};
+use crate::model::dyno::DynoState;
+use crate::model::log_line::{self, ByUser, Line, Source, Story};
 
 const RESET: &str = "\x1b[0m";
 const RED: &str = "\x1b[31m";
@@ -91,56 +92,53 @@ fn paint_text(line: &Line<'_>, out: &mut String) {
     let Some(text) = text else {
         return show(line.text, out);
     };
-    if let Some(rest) = text.strip_prefix("Starting process with command ") {
-        let (command, user) = rest.rsplit_once("` by user ").unwrap_or((rest, ""));
-        show(b"Starting process with command ", out);
-        if user.is_empty() {
-            return colored(COMMAND, command, out);
-        }
-        colored(COMMAND, &format!("{command}`"), out);
-        out.push_str(" by user ");
-        colored(GREEN, user, out);
-    } else if let Some(states) = text.strip_prefix("State changed from ") {
-        let (from, to) = states.split_once(" to ").unwrap_or((states, ""));
-        out.push_str("State changed from ");
-        colored(of_state(from), from, out);
-        out.push_str(" to ");
-        colored(of_state(to), to, out);
-    } else if let Some(status) = text.strip_prefix("Process exited with status ") {
-        out.push_str("Process exited with status ");
-        let color = if status == "0" { BRIGHT_GREEN } else { RED };
-        colored(color, status, out);
-    } else if text == "Stopping all processes with SIGTERM" {
-        colored(RED, text, out);
-    } else if matches!(text, "Unidling" | "Restarting") {
-        colored(YELLOW, text, out);
-    } else if let Some((what, user)) = text.rsplit_once(" by user ") {
-        let named = |word: &str, color| {
-            let rest = what.strip_prefix(word)?;
-            let end = rest.find(' ').unwrap_or(rest.len());
-            Some((word.len(), word.len() + end, color))
+    let (story, user) = match ByUser::parse(text) {
+        Some(ByUser { story, user }) => (story, Some(user)),
+        None => (Story::parse(text), None),
+    };
+    let mut parts = colors_of(&story);
+    parts.extend(user.map(|user| (user, GREEN)));
+    let mut rest = text;
+    for (part, color) in parts {
+        // Each follows a blank, unless it is the whole.
+        let at = match rest == part {
+            true => Some(0),
+            false => rest.find(&format!(" {part}")).map(|at| at + 1),
         };
-        match named("Deploy ", CYAN).or_else(|| named("Release ", MAGENTA)) {
-            Some((start, end, color)) => {
-                show(&what.as_bytes()[..start], out);
-                colored(color, &what[start..end], out);
-                show(&what.as_bytes()[end..], out);
-            }
-            None => show(what.as_bytes(), out),
+        let Some(at) = at else { continue };
+        show(&rest.as_bytes()[..at], out);
+        colored(color, &part, out);
+        rest = &rest[at + part.len()..];
+    }
+    show(rest.as_bytes(), out);
+}
+
+/// The parts of a sentence that have a colour, in their order.
+fn colors_of(story: &Story) -> Vec<(String, &'static str)> {
+    match story {
+        Story::Starting { quoted } => vec![(quoted.clone(), COMMAND)],
+        Story::StartingInside { command, .. } => vec![(format!("`{command}`"), COMMAND)],
+        Story::StateChanged { from, to } => [from, to]
+            .map(|state| (state.to_string(), of_state(*state)))
+            .into(),
+        Story::Exited(0) => vec![("0".to_owned(), BRIGHT_GREEN)],
+        Story::Exited(status) => vec![(status.to_string(), RED)],
+        Story::Terminating => vec![(story.to_string(), RED)],
+        Story::Restarting => vec![(story.to_string(), YELLOW)],
+        Story::Deploy(commit) => vec![(commit.clone(), CYAN)],
+        Story::ReleaseCreated(version) | Story::ReleaseCommandFailed(version) => {
+            vec![(version.to_string(), MAGENTA)]
         }
-        out.push_str(" by user ");
-        colored(GREEN, user, out);
-    } else {
-        show(text.as_bytes(), out);
+        _ => Vec::new(),
     }
 }
 
-fn of_state(state: &str) -> &'static str {
+fn of_state(state: DynoState) -> &'static str {
     match state {
-        "down" | "crashed" => RED,
-        "up" | "complete" => BRIGHT_GREEN,
-        "starting" => BRIGHT_YELLOW,
-        _ => "",
+        DynoState::Down | DynoState::Crashed => RED,
+        DynoState::Up | DynoState::Complete => BRIGHT_GREEN,
+        DynoState::Starting => BRIGHT_YELLOW,
+        DynoState::Idle => "",
     }
 }
 

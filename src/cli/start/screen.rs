@@ -12,7 +12,7 @@ use super::watch::{Change, how};
 use crate::cli::logs::show;
 use crate::cli::output::not_printed;
 use crate::cli::terminal;
-use crate::model::log_line::{Line, Source};
+use crate::model::log_line::{Line, Source, Story};
 
 const RESET: &str = "\x1b[0m";
 
@@ -176,10 +176,12 @@ pub fn told(
     }
     Some(match change {
         Some(Change::Starting) => {
-            let command = text.strip_prefix("Starting process with command ")?;
+            let Story::Starting { quoted } = Story::parse(text) else {
+                return None;
+            };
             match port {
-                Some(port) => format!("starting {command} on port {port}"),
-                None => format!("starting {command}"),
+                Some(port) => format!("starting {quoted} on port {port}"),
+                None => format!("starting {quoted}"),
             }
         }
         Some(Change::Up) => {
@@ -194,16 +196,14 @@ pub fn told(
         // 128: before its command began.
         Some(Change::Ended(128 | 143)) => "stopped".to_owned(),
         Some(Change::Ended(status)) => how(Some(*status)),
-        None => {
-            let passed_over = [
-                "State changed ",
-                "Process exited ",
-                "Awaiting ",
-                "Stopping all ",
-            ];
-            let over = passed_over.iter().any(|start| text.starts_with(start));
-            (!over).then(|| text.to_owned())?
-        }
+        None => match Story::parse(text) {
+            Story::StateChanged { .. }
+            | Story::Exited(_)
+            | Story::AwaitingClient
+            | Story::Terminating
+            | Story::Killing => return None,
+            story => story.to_string(),
+        },
     })
 }
 
@@ -314,7 +314,10 @@ mod tests {
                 of("web.1", "", Some(Change::Ended(143)), true),
                 Some("stopped"),
             ),
-            (of("web.1", "State changed from a to b", None, true), None),
+            (
+                of("web.1", "State changed from up to down", None, true),
+                None,
+            ),
             (
                 of("web.1", "Error R10 (Boot timeout) -> x", None, true),
                 Some("Error R10 (Boot timeout) -> x"),

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::log_line::{Line, Source};
+use crate::model::dyno::DynoState;
+use crate::model::log_line::{Line, Source, Story};
 
 /// The status of SIGTERM's end; what was asked to end may end so.
 const TERMINATED: u8 = 143;
@@ -99,51 +100,52 @@ impl Watch {
             return None;
         }
         let name = str::from_utf8(line.process).ok()?;
-        let text = str::from_utf8(line.text).ok()?;
-        let change = self.change(name, text)?;
+        let story = Story::parse(str::from_utf8(line.text).ok()?);
+        let change = self.change(name, &story)?;
         Some((name.to_owned(), change))
     }
 
-    fn change(&mut self, name: &str, text: &str) -> Option<Change> {
-        if let Some(status) = text.strip_prefix("Process exited with status ") {
-            let status = status.parse().ok()?;
-            if self.retired.remove(name) {
-                let was_up = self.retired_up.remove(name);
-                return Some(self.ended(name, status, was_up));
+    fn change(&mut self, name: &str, story: &Story) -> Option<Change> {
+        match *story {
+            Story::Exited(status) => {
+                if self.retired.remove(name) {
+                    let was_up = self.retired_up.remove(name);
+                    return Some(self.ended(name, status, was_up));
+                }
+                self.statuses.insert(name.to_owned(), status);
+                None
             }
-            self.statuses.insert(name.to_owned(), status);
-            return None;
+            Story::Starting { .. } => Some(Change::Starting),
+            Story::Restarting | Story::Cycling => {
+                self.retired.insert(name.to_owned());
+                None
+            }
+            Story::StateChanged { from, to } => self.state_change(name, from, to),
+            _ if story.is_platform_error() => {
+                // The word of its crash may follow, or not.
+                self.statuses.remove(name);
+                self.crashed(name, None)
+            }
+            _ => None,
         }
-        if text.starts_with("Starting process with command ") {
-            return Some(Change::Starting);
-        }
-        if text.starts_with("Error R99 ") {
-            // The word of its crash may follow, or not.
-            self.statuses.remove(name);
-            return self.crashed(name, None);
-        }
-        if matches!(text, "Restarting" | "Cycling") {
-            self.retired.insert(name.to_owned());
-            return None;
-        }
-        let (from, to) = text
-            .strip_prefix("State changed from ")?
-            .split_once(" to ")?;
-        match to {
-            "starting" if from == "crashed" => None,
-            "starting" => {
+    }
+
+    fn state_change(&mut self, name: &str, from: DynoState, to: DynoState) -> Option<Change> {
+        match (from, to) {
+            (DynoState::Crashed, DynoState::Starting) | (_, DynoState::Idle) => None,
+            (_, DynoState::Starting) => {
                 self.retire(name, from);
                 None
             }
-            "up" => {
+            (_, DynoState::Up) => {
                 self.down.retain(|failure| failure.name != name);
                 Some(Change::Up)
             }
-            "crashed" => {
+            (_, DynoState::Crashed) => {
                 let status = self.statuses.remove(name);
                 self.crashed(name, status)
             }
-            "down" | "complete" => {
+            (_, DynoState::Down | DynoState::Complete) => {
                 // One that had not begun, and a one-off, tell their status before.
                 let Some(status) = self.statuses.remove(name) else {
                     self.retire(name, from);
@@ -151,13 +153,12 @@ impl Watch {
                 };
                 Some(self.ended(name, status, false))
             }
-            _ => None,
         }
     }
 
-    fn retire(&mut self, name: &str, from: &str) {
+    fn retire(&mut self, name: &str, from: DynoState) {
         self.retired.insert(name.to_owned());
-        if from == "up" {
+        if from == DynoState::Up {
             self.retired_up.insert(name.to_owned());
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`Life::step`] is given an event and the time, and answers with actions that the supervisor
 //! performs in order. Nothing here reads a clock, a socket or a process, so that every path, time limits included, is
-//! tested with a made-up clock. Log texts and figures are those of the Heroku Dev Center ("One-off Dynos", "Dyno
+//! tested with a made-up clock. The figures are those of the Heroku Dev Center ("One-off Dynos", "Dyno
 //! Restarts", "Heroku Error Codes").
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{DynoState, EndReason, Exit, ExitRecord};
+use crate::model::log_line::Story;
 
 /// What becomes of a command whose PID 1 was killed.
 const KILLED: Exit = Exit::Signal(9);
@@ -150,7 +151,7 @@ impl Signal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write a line of the dyno manager (`heroku[run.1]`) to the log.
-    Log(String),
+    Log(Story),
     /// Tell the server the new state.
     Report(DynoState),
     /// Have init start the command.
@@ -356,7 +357,7 @@ impl Life {
                 Event::Broken { message },
             ) => {
                 (*output_pending, *init_gone) = (false, true);
-                let mut actions = vec![lost(&message), Action::KillAll];
+                let mut actions = vec![Action::Log(Story::Lost(message)), Action::KillAll];
                 actions.extend(self.finish_when_done());
                 actions
             }
@@ -416,14 +417,11 @@ impl Life {
                 kill_at_once()
             }
             (Phase::Up(Running::Stopping { grace }), Event::Deadline(Timer::Phase)) => {
-                let grace = grace.as_secs_f64();
+                let grace = *grace;
                 self.phase = Phase::Up(Running::Killed);
                 vec![
-                    Action::Log(format!(
-                        "Error R12 (Exit timeout) -> At least one process failed to exit within \
-                         {grace} seconds of SIGTERM"
-                    )),
-                    Action::Log("Stopping remaining processes with SIGKILL".to_owned()),
+                    Action::Log(Story::ExitTimeout(grace)),
+                    Action::Log(Story::KillingRemaining),
                     Action::KillAll,
                 ]
             }
@@ -464,7 +462,7 @@ impl Life {
         if !self.rules.attached {
             return self.start_command();
         }
-        let mut actions = vec![Action::Log("Awaiting client".to_owned())];
+        let mut actions = vec![Action::Log(Story::AwaitingClient)];
         if self.client {
             actions.extend(self.start_command());
         } else {
@@ -479,7 +477,7 @@ impl Life {
         self.phase = Phase::Launching;
         vec![
             Action::SetDeadline(Timer::Phase, None),
-            Action::Log(format!("Starting process with command `{}`", self.command)),
+            Action::Log(Story::starting(&self.command)),
             Action::StartCommand,
         ]
     }
@@ -526,16 +524,9 @@ impl Life {
         self.phase = Phase::Up(Running::Killed);
         self.ended_by = Some(EndReason::BootTimeout);
         let boot = self.rules.formation.and_then(|rules| rules.boot_timeout);
-        let seconds = boot.unwrap_or_default().as_secs_f64();
-        let mut actions = vec![Action::Log(format!(
-            "Error R10 (Boot timeout) -> Web process failed to bind to $PORT within {seconds} \
-             seconds of launch"
-        ))];
-        actions.extend(self.explanation.clone().map(Action::Log));
-        actions.extend([
-            Action::Log("Stopping process with SIGKILL".to_owned()),
-            Action::KillAll,
-        ]);
+        let mut actions = vec![Action::Log(Story::BootTimeout(boot.unwrap_or_default()))];
+        actions.extend(self.log_explanation());
+        actions.extend([Action::Log(Story::KillingUnbound), Action::KillAll]);
         actions
     }
 
@@ -569,16 +560,13 @@ impl Life {
             true => DynoState::Up,
             false => DynoState::Starting,
         };
-        let (word, next) = match why {
+        let (story, next) = match why {
             // Where somebody stops it, nobody takes its place for now: the server ends with it, or its app.
             StopReason::ScaledDown | StopReason::Stopped => (None, DynoState::Down),
-            StopReason::Cycled => (Some("Cycling"), DynoState::Starting),
-            StopReason::Restarted => (Some("Restarting"), DynoState::Starting),
+            StopReason::Cycled => (Some(Story::Cycling), DynoState::Starting),
+            StopReason::Restarted => (Some(Story::Restarting), DynoState::Starting),
         };
-        let mut actions: Vec<_> = word
-            .map(|word| Action::Log(word.to_owned()))
-            .into_iter()
-            .collect();
+        let mut actions: Vec<_> = story.map(Action::Log).into_iter().collect();
         actions.extend((now != next).then(|| state_change(now, next)));
         actions.push(Action::Report(DynoState::Down));
         actions
@@ -601,7 +589,7 @@ impl Life {
             actions.push(Action::TakeOutput);
         }
         actions.extend([
-            Action::Log("Client connection closed. Sending SIGHUP to all processes".to_owned()),
+            Action::Log(Story::ClientGone),
             Action::SignalAll(Signal::Hup),
             Action::SetDeadline(Timer::Idle, None),
             Action::SetDeadline(Timer::Phase, Some(now + self.rules.hangup_interval)),
@@ -611,11 +599,7 @@ impl Life {
 
     fn leave_alone(&mut self) -> Vec<Action> {
         self.phase = Phase::Up(Running::LeftAlone);
-        vec![Action::Log(
-            "Error R16 (Detached) -> An attached process is not responding to SIGHUP after its \
-             external connection was closed."
-                .to_owned(),
-        )]
+        vec![Action::Log(Story::Detached)]
     }
 
     fn stop(&mut self, grace: Duration, now: Moment) -> Vec<Action> {
@@ -625,7 +609,7 @@ impl Life {
         }
         self.phase = Phase::Up(Running::Stopping { grace });
         vec![
-            Action::Log("Stopping all processes with SIGTERM".to_owned()),
+            Action::Log(Story::Terminating),
             Action::SignalAll(Signal::Term),
             Action::SetDeadline(Timer::Idle, None),
             Action::SetDeadline(Timer::Phase, Some(now + grace)),
@@ -642,11 +626,11 @@ impl Life {
         } else if reason == EndReason::Cycled {
             self.last_state_logged = true;
             actions.extend([
-                Action::Log("Cycling".to_owned()),
+                Action::Log(Story::Cycling),
                 state_change(DynoState::Up, DynoState::Complete),
             ]);
         } else {
-            actions.push(Action::Log("Time to live is over".to_owned()));
+            actions.push(Action::Log(Story::TimeToLiveOver));
         }
         actions.extend(self.stop(self.rules.stop_grace, now));
         actions
@@ -661,9 +645,7 @@ impl Life {
     }
 
     fn nobody_came(&mut self) -> Vec<Action> {
-        let mut actions = vec![Action::Log(
-            "Error R13 (Attach error) -> Failed to attach to process".to_owned(),
-        )];
+        let mut actions = vec![Action::Log(Story::AttachError)];
         actions.extend(self.end_before_start(EndReason::AttachTimeout));
         actions
     }
@@ -672,9 +654,10 @@ impl Life {
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
         let last = DynoState::Complete;
+        let exit = Exit::Status(128);
         let record = ExitRecord {
             state: last,
-            exit: Exit::Status(128),
+            exit,
             reason,
             message: None,
             at_us: None,
@@ -686,7 +669,7 @@ impl Life {
             ));
         }
         actions.extend([
-            Action::Log("Process exited with status 128".to_owned()),
+            Action::Log(Story::Exited(exit.code())),
             state_change(DynoState::Starting, last),
             Action::Finish(record),
         ]);
@@ -717,9 +700,7 @@ impl Life {
     fn failed(&mut self, message: String, now: Moment) -> Vec<Action> {
         let mut actions = vec![
             Action::Record(start_failed(message.clone())),
-            Action::Log(format!(
-                "Error R99 (Platform error) -> Failed to launch the dyno: {message}"
-            )),
+            Action::Log(Story::LaunchFailed(message.clone())),
             state_change(DynoState::Starting, DynoState::Crashed),
             Action::KillAll,
             Action::Report(DynoState::Crashed),
@@ -753,7 +734,7 @@ impl Life {
         let mut actions = vec![
             Action::Record(record.clone()),
             Action::KillAll,
-            lost(&message),
+            Action::Log(Story::Lost(message.clone())),
         ];
         if !self.last_state_logged {
             let before = match self.booted {
@@ -801,6 +782,11 @@ impl Life {
         }
     }
 
+    fn log_explanation(&self) -> Option<Action> {
+        let text = self.explanation.clone()?;
+        Some(Action::Log(Story::Other(text)))
+    }
+
     /// The last lines come after the last line of output.
     fn finish_when_done(&mut self) -> Vec<Action> {
         let Phase::Ending {
@@ -815,12 +801,9 @@ impl Life {
         let mut actions = Vec::new();
         // Where it listened has been said.
         if self.ended_by.is_none() {
-            actions.extend(self.explanation.clone().map(Action::Log));
+            actions.extend(self.log_explanation());
         }
-        actions.push(Action::Log(format!(
-            "Process exited with status {}",
-            status.code()
-        )));
+        actions.push(Action::Log(Story::Exited(status.code())));
         let record = self.record(status);
         if !self.last_state_logged {
             let before = match self.booted {
@@ -863,12 +846,6 @@ pub fn lost_by(message: String) -> ExitRecord {
     }
 }
 
-fn lost(message: &str) -> Action {
-    Action::Log(format!(
-        "Error R99 (Platform error) -> The dyno was lost: {message}"
-    ))
-}
-
 /// The last word on a dyno that could not be started, and why.
 pub fn start_failed(message: String) -> ExitRecord {
     ExitRecord {
@@ -881,14 +858,11 @@ pub fn start_failed(message: String) -> ExitRecord {
 }
 
 fn kill_at_once() -> Vec<Action> {
-    vec![
-        Action::Log("Stopping all processes with SIGKILL".to_owned()),
-        Action::KillAll,
-    ]
+    vec![Action::Log(Story::Killing), Action::KillAll]
 }
 
 fn state_change(from: DynoState, to: DynoState) -> Action {
-    Action::Log(format!("State changed from {from} to {to}"))
+    Action::Log(Story::state_changed(from, to))
 }
 
 #[cfg(test)]

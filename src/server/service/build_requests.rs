@@ -18,7 +18,7 @@ use crate::api::range::Range;
 use crate::api::{ApiError, Local, Sender};
 use crate::error::{UserError, tell};
 use crate::model::formation::{Turn, turns};
-use crate::model::log_line::Source;
+use crate::model::log_line::{Source, Story};
 use crate::model::release::build::{self, BuildStatus};
 use crate::model::release::{Release, ReleaseStatus};
 use crate::model::time_span;
@@ -81,7 +81,7 @@ impl Service {
         let email = self.host.account.email.clone();
         let store = &mut self.host.store;
         let build = store.create_build(&app.id, &source, &email, Timestamp::now())?;
-        self.host.log(&app.id, "Build started");
+        self.host.log(&app.id, Story::BuildStarted);
         if self
             .builds
             .push(&build.id, &app.id, toolchains.map(Local::into_inner))
@@ -264,7 +264,7 @@ impl Service {
             Ok((_, release)) => {
                 announce(&mut self.host, &release, were_wanted);
                 self.host
-                    .log_as(&release.app_id, Source::App, "api", "Build succeeded");
+                    .log_as(&release.app_id, Source::App, "api", &Story::BuildSucceeded);
                 self.builds.conclude(id, &self.launching(&release, &before));
                 self.after_build(id, ctx);
                 self.evict(ctx);
@@ -313,7 +313,7 @@ impl Service {
                 let timeout = self.host.settings.build_timeout;
                 self.builds.conclude(id, &last_words(failure, timeout));
                 self.host
-                    .log_as(&build.app_id, Source::App, "api", "Build failed");
+                    .log_as(&build.app_id, Source::App, "api", &Story::BuildFailed);
             }
             // Of an app that was destroyed.
             Err(StoreError::NoBuild(_)) => self.sweep_build_logs(ctx),

@@ -20,6 +20,7 @@ use crate::error::{shown, tell};
 use crate::model::command_line;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{self, DynoState, EndReason};
+use crate::model::log_line::Story;
 use crate::model::procfile::MAX_NAME;
 use crate::store::{PAGE, Result as StoreResult};
 use crate::wire::control::ToSupervisor;
@@ -391,9 +392,12 @@ impl Service {
     }
 
     fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
-        let (text, name) = (&command.command, &dyno.name);
-        let what = format!("Starting process with command `{text}` inside {name}");
-        self.host.log(&dyno.app_id, &what);
+        let (command, name) = (command.command.clone(), dyno.name.clone());
+        let story = Story::StartingInside {
+            command,
+            dyno: name,
+        };
+        self.host.log(&dyno.app_id, story);
     }
 
     /// `POST /apps/A/dynos/D`, Heroku's `run:inside`: the dyno, with the address where the client is to meet the command.

@@ -15,7 +15,7 @@ use super::Service;
 use crate::error::tell;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
-use crate::model::log_line::Source;
+use crate::model::log_line::{Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release, ReleaseStatus};
 use crate::model::scheduler::{Beside, Change, Present, Situation, plan};
 use crate::model::size;
@@ -187,9 +187,9 @@ impl Service {
             .extract_if(|name, _| !is_wanted(name))
             .collect();
         for (name, _) in gone {
-            let text = "State changed from crashed to down";
+            let story = Story::state_changed(DynoState::Crashed, DynoState::Down);
             self.host
-                .log_as(app_id, Source::Heroku, &name.to_string(), text);
+                .log_as(app_id, Source::Heroku, &name.to_string(), &story);
         }
         let mut look_at = plan.look_at;
         // What other apps have alive can change without a word to this one.
@@ -270,9 +270,9 @@ impl Service {
             .create_formation_dyno(&new, Timestamp::now())?;
         let memory = self.formations.of(&release.app_id, &release.id);
         if memory.crashed.remove(&name).is_some() {
-            let text = "State changed from crashed to starting";
+            let story = Story::state_changed(DynoState::Crashed, DynoState::Starting);
             self.host
-                .log_as(&release.app_id, Source::Heroku, &name.to_string(), text);
+                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
         }
         let started =
             self.dynos
@@ -281,12 +281,12 @@ impl Service {
             return Ok(None);
         };
         tell!("cannot start `{name}`: {error:#}");
-        for text in [
-            &*format!("Error R99 (Platform error) -> Failed to launch the dyno: {error:#}"),
-            "State changed from starting to crashed",
+        for story in [
+            Story::LaunchFailed(format!("{error:#}")),
+            Story::state_changed(DynoState::Starting, DynoState::Crashed),
         ] {
             self.host
-                .log_as(&release.app_id, Source::Heroku, &name.to_string(), text);
+                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
         }
         let dyno = self.host.store.dyno_of_id(&dyno.id)?;
         let back_off = self.back_off_of(&release.app_id);
@@ -436,8 +436,8 @@ impl Service {
         tree: Option<Lease>,
         ctx: &mut Ctx<Self>,
     ) -> StoreResult<Phase> {
-        let text = format!("Running release {} commands", release.version);
-        self.host.log(&release.app_id, &text);
+        let running = Story::RunningReleaseCommands(release.version);
+        self.host.log(&release.app_id, running);
         let formation = self.host.store.formation(&release.app_id)?;
         let sized = formation.iter().find(|entry| entry.is(RELEASE_PHASE));
         let new = NewFormationDyno {
@@ -450,8 +450,7 @@ impl Service {
             .host
             .store
             .create_formation_dyno(&new, Timestamp::now())?;
-        let text = format!("Starting process with command `{command}`");
-        self.host.log(&release.app_id, &text);
+        self.host.log(&release.app_id, Story::starting(command));
         let started =
             self.dynos
                 .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
@@ -475,8 +474,8 @@ impl Service {
                 .store
                 .finish_release(&release.app_id, &release.id, succeeded, now)?;
         if release.status == ReleaseStatus::Failed {
-            let text = format!("Release {} command failed", release.version);
-            self.host.log(&release.app_id, &text);
+            let failed = Story::ReleaseCommandFailed(release.version);
+            self.host.log(&release.app_id, failed);
         }
         formation::log_first(&self.host, &release.app_id, were_wanted);
         self.follow(&release.app_id, ctx);

@@ -41,12 +41,12 @@ fn running() -> Life {
     life
 }
 
-fn logged(actions: &[Action]) -> Vec<&str> {
+fn logged(actions: &[Action]) -> Vec<String> {
     actions
         .iter()
         .filter_map(|a| {
-            if let Action::Log(line) = a {
-                Some(&**line)
+            if let Action::Log(story) = a {
+                Some(story.to_string())
             } else {
                 None
             }
@@ -61,7 +61,7 @@ fn an_attached_run_waits_for_its_client_and_ends_with_its_command() {
     assert_eq!(
         waiting,
         [
-            Action::Log("Awaiting client".into()),
+            Action::Log(Story::AwaitingClient),
             Action::SetDeadline(Timer::Phase, Some(seconds(30)))
         ]
     );
@@ -484,10 +484,10 @@ fn a_failure_of_the_platform_is_never_the_commands_status() {
     assert_eq!(record, &lost_by("panic: why".to_owned()));
     assert_eq!(told, "panic: why");
     assert_eq!(
-        why,
+        why.to_string(),
         "Error R99 (Platform error) -> The dyno was lost: panic: why"
     );
-    assert_eq!(change, "State changed from up to crashed");
+    assert_eq!(change.to_string(), "State changed from up to crashed");
     assert_eq!(life.step(Event::InitGone, seconds(1)), []);
 }
 
@@ -509,7 +509,7 @@ fn a_failure_before_the_command_is_a_failed_launch_and_one_after_it_changes_noth
     let mut life = running();
     let _ = life.step(Event::Exited(Exit::Status(3)), seconds(1));
     let actions = life.step(broken(), seconds(1));
-    assert!(logged(&actions).contains(&"Process exited with status 3"));
+    assert!(logged(&actions).contains(&"Process exited with status 3".to_owned()));
     let Some(Action::Finish(record)) = actions.last() else {
         panic!("{actions:?}");
     };

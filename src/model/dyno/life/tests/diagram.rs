@@ -82,10 +82,13 @@ fn summary(actions: &[Action]) -> Vec<String> {
     let mut said = Vec::new();
     for action in actions {
         said.push(match action {
-            Action::Log(line) => match line.contains('`') {
-                true => format!("logs ``{line} ``"),
-                false => format!("logs `{line}`"),
-            },
+            Action::Log(story) => {
+                let line = story.to_string();
+                match line.contains('`') {
+                    true => format!("logs ``{line} ``"),
+                    false => format!("logs `{line}`"),
+                }
+            }
             Action::StartCommand => "starts the command".to_owned(),
             Action::HandOver => "hands the streams over".to_owned(),
             Action::TakeOutput => "reads the output into the log".to_owned(),

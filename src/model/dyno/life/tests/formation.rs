@@ -48,7 +48,7 @@ fn end(life: &mut Life, exit: Exit) -> (Vec<String>, ExitRecord) {
         other => panic!("not over: {other:?}"),
     };
     assert!(actions.contains(&Action::Record(record.clone())));
-    let lines = logged(&actions).into_iter().map(str::to_owned).collect();
+    let lines = logged(&actions);
     (lines, record)
 }
 
@@ -71,7 +71,7 @@ fn a_web_dyno_is_up_when_it_listens_and_others_when_they_run() {
         up,
         [
             Action::SetDeadline(Timer::Phase, None),
-            Action::Log("State changed from starting to up".into()),
+            Action::Log(Story::state_changed(DynoState::Starting, DynoState::Up)),
             Action::Report(DynoState::Up)
         ]
     );
