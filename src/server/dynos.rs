@@ -22,7 +22,7 @@ use crate::error::tell;
 use crate::kernel::listener::{self, Listener};
 use crate::model::command_line;
 use crate::model::dyno::env::{Place, Sources, compose};
-use crate::model::dyno::life::{OfFormation, StopReason};
+use crate::model::dyno::life::{OfFormation, Rules, StopReason};
 use crate::model::dyno::{
     Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits, Origin,
 };
@@ -56,11 +56,7 @@ struct Run<'a> {
     env: BTreeMap<String, String>,
     streams: Streams,
     terminal: Origin,
-    attached: bool,
-    lifetime: Duration,
-    /// In seconds.
-    time_to_live: Option<f64>,
-    formation: Option<OfFormation>,
+    rules: Rules,
 }
 
 /// See the [module](self).
@@ -278,11 +274,15 @@ impl Dynos {
             env: command_env(&request.env, request.kind() == Attach::Terminal),
             streams: streams(request),
             terminal: request.terminal.clone(),
-            attached: request.attach,
-            lifetime: lifetime(&self.settings)
-                .map_err(|error| ApiError::internal(format!("{error:#}")))?,
-            time_to_live: request.time_to_live.map(f64::from),
-            formation: None,
+            rules: Rules {
+                attached: request.attach,
+                lifetime: lifetime(&self.settings)
+                    .map_err(|error| ApiError::internal(format!("{error:#}")))?,
+                time_to_live: request
+                    .time_to_live
+                    .map(|seconds| Duration::from_secs(seconds.into())),
+                ..self.rules()
+            },
         };
         match self.start(host, &dyno, run, tree, reactor) {
             Ok(()) => Ok(dyno),
@@ -316,17 +316,19 @@ impl Dynos {
             ),
             false => (self.settings.lifetime, None),
         };
-        let time_to_live = (!dyno.formation).then_some(self.settings.release_timeout.as_secs_f64());
+        let time_to_live = (!dyno.formation).then_some(self.settings.release_timeout);
         let run = Run {
             release,
             shell_command: dyno.command.clone(),
             env: BTreeMap::new(),
             streams: Streams::Output,
             terminal: Origin::default(),
-            attached: false,
-            lifetime,
-            time_to_live,
-            formation,
+            rules: Rules {
+                lifetime,
+                time_to_live,
+                formation,
+                ..self.rules()
+            },
         };
         self.start(host, dyno, run, tree, reactor)
     }
@@ -373,6 +375,22 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
+    /// The rules of a detached one-off by the settings.
+    fn rules(&self) -> Rules {
+        let settings = &self.settings;
+        Rules {
+            attached: false,
+            attach_timeout: settings.attach_timeout,
+            hangup_interval: settings.hangup_interval,
+            hangup_count: settings.hangup_count,
+            idle_timeout: settings.idle_timeout,
+            lifetime: settings.lifetime,
+            time_to_live: None,
+            stop_grace: settings.stop_grace,
+            formation: None,
+        }
+    }
+
     fn spec(
         &mut self,
         host: &Host,
@@ -386,7 +404,7 @@ impl Dynos {
         let own_port = ground.and_then(|ground| ground.port_of(&dyno.name));
         let live = ground.and_then(|ground| ground.live.clone());
         // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
-        let streams = match ground.is_some() && run.formation.is_some() {
+        let streams = match ground.is_some() && run.rules.formation.is_some() {
             true => Streams::OutputAndOpenInput,
             false => run.streams,
         };
@@ -426,7 +444,7 @@ impl Dynos {
             env,
             streams,
             terminal: run.terminal,
-            attached: run.attached,
+            rules: run.rules,
             folder: self.supervisors.folder_of(&dyno.id),
             logs: host.log_folder(&dyno.app_id),
             log_limits: host.log_limits(),
@@ -440,14 +458,6 @@ impl Dynos {
             toolchains: folders.filter(|folder| folder.exists()).collect(),
             app_path: release.toolchains.app.as_ref().map(PathBuf::from),
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
-            attach_timeout: self.settings.attach_timeout.as_secs_f64(),
-            hangup_interval: self.settings.hangup_interval.as_secs_f64(),
-            hangup_count: self.settings.hangup_count,
-            idle_timeout: self.settings.idle_timeout.as_secs_f64(),
-            lifetime: run.lifetime.as_secs_f64(),
-            time_to_live: run.time_to_live,
-            formation: run.formation,
-            stop_grace: self.settings.stop_grace.as_secs_f64(),
             open_files: Some(self.descriptors.original),
         };
         Ok((spec, claim))

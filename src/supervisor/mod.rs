@@ -38,7 +38,7 @@ use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::log_file::LogWriter;
 use crate::model::dyno::env::shell_arguments;
-use crate::model::dyno::life::{Action, Event, Life, Rules, Timer, lost_by, start_failed};
+use crate::model::dyno::life::{Action, Event, Life, Timer, lost_by, start_failed};
 use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::model::log_line::{self, Source};
 use crate::sandbox::Launched;
@@ -96,9 +96,7 @@ pub fn run() -> Result<()> {
     let spec = read_spec(spec)?;
     crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
     let folder = spec.folder.clone();
-    let patience = spec
-        .attached
-        .then(|| Duration::from_secs_f64(spec.attach_timeout));
+    let patience = spec.rules.attached.then_some(spec.rules.attach_timeout);
     let clients = server.try_clone()?;
     let began = caught_or(|| {
         fault::point("supervisor begin");
@@ -224,19 +222,8 @@ impl Supervisor {
         reactor.register(&listener, listen_token, Interest::READABLE)?;
         rustix::io::ioctl_fionbio(&server, true)?;
         reactor.register(&server, server_token, Interest::READABLE)?;
-        let rules = Rules {
-            attached: spec.attached,
-            attach_timeout: Duration::from_secs_f64(spec.attach_timeout),
-            hangup_interval: Duration::from_secs_f64(spec.hangup_interval),
-            hangup_count: spec.hangup_count,
-            idle_timeout: Duration::from_secs_f64(spec.idle_timeout),
-            lifetime: Duration::from_secs_f64(spec.lifetime),
-            time_to_live: spec.time_to_live.map(Duration::from_secs_f64),
-            stop_grace: Duration::from_secs_f64(spec.stop_grace),
-            formation: spec.formation,
-        };
         Ok(Self {
-            life: Life::new(rules, spec.command.clone()),
+            life: Life::new(spec.rules, spec.command.clone()),
             log: LogWriter::open(&spec.logs, spec.log_limits)
                 .context("cannot open the app's log")?,
             stack: Stack::host(),
@@ -249,7 +236,7 @@ impl Supervisor {
             streams: Vec::new(),
             output: Output::of(&spec.name, &mut reactor),
             stops: Stops::new(spec.terminal.job_control),
-            inside: Inside::new(rules.idle_timeout),
+            inside: Inside::new(spec.rules.idle_timeout),
             port: Port::new(spec.port, &mut reactor),
             inside_is_ready: false,
             files_are_old: false,
@@ -599,7 +586,7 @@ impl Supervisor {
                 continue;
             };
             if !self.life.awaits_client() {
-                let message = match self.spec.attached {
+                let message = match self.spec.rules.attached {
                     true => format!("`{}` has had its client", self.spec.name),
                     false => format!("`{}` runs detached", self.spec.name),
                 };
@@ -780,7 +767,7 @@ impl Supervisor {
                     terminal: self.has_terminal(),
                     one_output: self.spec.streams == Streams::Merged,
                     job_control: self.stops.are_told(),
-                    idle_timeout: self.spec.idle_timeout,
+                    idle_timeout: self.spec.rules.idle_timeout.as_secs_f64(),
                 });
                 let told = self.session.as_mut()?.tell(&up, &fds);
                 // The client's is now the only one, so that its closing is the end of input.
@@ -820,7 +807,7 @@ impl Supervisor {
                 }));
             }
             Action::CloseIdle => {
-                let refusal = Refusal::idle(self.spec.idle_timeout);
+                let refusal = Refusal::idle(self.spec.rules.idle_timeout.as_secs_f64());
                 self.tell_client(&Frame::Error(refusal));
                 self.end_session();
             }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket;
-use crate::model::dyno::life::{OfFormation, StopReason};
+use crate::model::dyno::life::{Rules, StopReason};
 use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::model::log_limits::LogLimits;
 use crate::pty::Size;
@@ -25,7 +25,10 @@ use crate::pty::Size;
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 
-/// All that a supervisor needs to know of its dyno. Travels as one JSON document over a pipe.
+/// All that a supervisor needs to know of its dyno. Travels as one JSON document in a file in memory.
+///
+/// The server starts each supervisor from its own executable, and one that waits for its dyno leaves with the server that
+/// started it. So, unlike all messages here, a spec is always read by the build that wrote it, and no field needs a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DynoSpec {
     /// The dyno's id, a uuid; its host name too.
@@ -35,7 +38,6 @@ pub struct DynoSpec {
     /// The app's id; names its log folder.
     pub app_id: String,
     /// The app's name when the dyno was started, for people.
-    #[serde(default)]
     pub app: String,
     /// The command as it was given.
     pub command: String,
@@ -46,21 +48,18 @@ pub struct DynoSpec {
     /// What the command reads and writes.
     pub streams: Streams,
     /// What the client says of its terminal.
-    #[serde(default)]
     pub terminal: Origin,
-    /// The command waits for a client, and is hung up when that is gone.
-    pub attached: bool,
+    /// What the dyno may do and for how long.
+    pub rules: Rules,
     /// The dyno's own folder.
     pub folder: PathBuf,
     /// The folder of the app's log.
     pub logs: PathBuf,
     /// How much of it is kept.
-    #[serde(default)]
     pub log_limits: LogLimits,
     /// The unpacked slug, or the live folder.
     pub tree: PathBuf,
     /// `tree` is a folder of the user's, which the dyno works in itself.
-    #[serde(default)]
     pub live: Option<Live>,
     /// How the dyno is kept apart.
     pub isolation: Isolation,
@@ -73,43 +72,15 @@ pub struct DynoSpec {
     /// The server is root.
     pub privileged: bool,
     /// Folders that the dyno must not see.
-    #[serde(default)]
     pub hidden: Vec<PathBuf>,
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: Vec<PathBuf>,
     /// The path at which the app is seen beside `/app`.
-    #[serde(default)]
     pub app_path: Option<PathBuf>,
     /// How many megabytes `/dev/shm` may hold.
-    #[serde(default = "DynoSpec::usual_shared_memory")]
     pub shared_memory: u32,
-    /// Seconds to wait for the client.
-    pub attach_timeout: f64,
-    /// Seconds between hang-ups of a dyno whose client is gone.
-    pub hangup_interval: f64,
-    /// How many hang-ups there are before the dyno is left alone.
-    pub hangup_count: u32,
-    /// After how many seconds without a byte a connection is closed; 0: never.
-    pub idle_timeout: f64,
-    /// After how many seconds the dyno is cycled.
-    pub lifetime: f64,
-    /// After how many seconds it is ended because whoever asked for it said so.
-    pub time_to_live: Option<f64>,
-    /// It is one of the formation's.
-    #[serde(default)]
-    pub formation: Option<OfFormation>,
-    /// Seconds from SIGTERM to SIGKILL when one of the two is over.
-    pub stop_grace: f64,
     /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
-    #[serde(default)]
     pub open_files: Option<u64>,
-}
-
-impl DynoSpec {
-    /// What a server that knows no such setting gives.
-    fn usual_shared_memory() -> u32 {
-        64
-    }
 }
 
 /// How a dyno works in a folder of the user's.
