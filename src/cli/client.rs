@@ -9,6 +9,7 @@
 
 mod connection;
 mod far;
+pub mod patience;
 mod relay;
 pub mod start;
 mod streamed;
@@ -35,15 +36,11 @@ use crate::wire::http::{BodyDecoder, RequestLine, ResponseHead};
 
 use connection::{Connection, Payload, Sent, lost};
 pub use far::Far;
+use patience::UNTAKEN;
 use relay::relay;
 use start::Launch;
 pub use streamed::Streamed;
 use transport::Transport;
-
-/// How often a request is sent that no server takes.
-const TRIES: u32 = 10;
-/// Between the first two of them; doubled every time.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -456,8 +453,7 @@ impl Client {
     /// Sends a whole request and reads the head of its answer; again, to whatever server there is then, as long as
     /// none can have taken it.
     fn ask(&mut self, method: &str, request: &[u8]) -> anyhow::Result<(Connection, ResponseHead)> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
+        for pause in UNTAKEN.pauses() {
             let mut connection = self.take_connection()?;
             let sent = connection.transport.write(request);
             match connection.read_head(method) {
@@ -465,7 +461,6 @@ impl Client {
                 Err(error) if !connection.is_untaken(method, &sent, &error) => return Err(error),
                 Err(_) => thread::sleep(pause),
             }
-            pause *= 2;
         }
         let mut connection = self.take_connection()?;
         connection.transport.write(request).map_err(lost)?;
@@ -482,15 +477,13 @@ impl Client {
         let Some((home, launch)) = &self.start else {
             return Connection::open(&self.place, self.patience);
         };
-        let mut pause = PAUSE;
-        for _ in 0..TRIES {
+        for pause in UNTAKEN.pauses() {
             // A server that is about to leave says who it is, and hangs up.
             if let Some(connection) = start::connect_to_any_or_start(home, launch)?.connection {
                 connection.transport.set_patience(self.patience)?;
                 return Ok(connection);
             }
             thread::sleep(pause);
-            pause *= 2;
         }
         bail!("the server hangs up after every answer")
     }

@@ -12,8 +12,9 @@ use super::target::Target;
 use crate::api::link::Link;
 use crate::api::server::ServerInfo;
 use crate::api::target;
+use crate::cli::client::patience::Tries;
 use crate::cli::client::start::{Launch, connect, connect_or_start, connect_to_any_or_start};
-use crate::cli::client::{Client, Far};
+use crate::cli::client::{Client, Far, is_lost};
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::model::app::Folder;
@@ -155,6 +156,32 @@ impl Context {
     pub fn forget_client(&mut self) {
         self.client = None;
         self.lost = true;
+    }
+
+    /// Asks a server, and if it is gone the next one, as long as `tries` last. A server that cannot be reached may be
+    /// starting, or being replaced.
+    ///
+    /// # Errors
+    /// What the server has against the question; what the last try failed with.
+    pub fn again<T>(
+        &mut self,
+        tries: &mut Tries,
+        mut question: impl FnMut(&mut Client) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            let error = match self.client().map(&mut question) {
+                Ok(Ok(answer)) => {
+                    tries.succeeded();
+                    return Ok(answer);
+                }
+                Ok(Err(error)) if !is_lost(&error) => return Err(error),
+                Ok(Err(error)) | Err(error) => error,
+            };
+            if !tries.again() {
+                return Err(error);
+            }
+            self.forget_client();
+        }
     }
 
     /// Connects again after the server has gone, to its successor; starts one if none runs.

@@ -15,7 +15,7 @@ use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
 use crate::api::release::Release;
-use crate::cli::client::is_lost;
+use crate::cli::client::patience::{LAUNCH, Tries};
 use crate::error::{UserError, tell, tell_part};
 use crate::model::dyno::{DynoState, Exit};
 use crate::model::release::{RELEASE_PHASE, ReleaseStatus};
@@ -34,9 +34,6 @@ const PREDECESSOR: Duration = Duration::from_secs(3);
 
 /// How long a dyno may not begin, while all others are settled, until that is told: the app may be full of one-offs.
 const UNBEGUN: Duration = Duration::from_secs(5);
-
-/// How long no server may be there before that is told.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is said of a release that another one has replaced before its dynos were up; that is no failure of its.
 const SUPERSEDED: &str = "a newer release has taken its place";
@@ -350,14 +347,14 @@ fn is_in_background(command: &str) -> bool {
 /// Asks again and again, of whichever server there is.
 struct Patient {
     pause: Duration,
-    lost_since: Option<Instant>,
+    tries: Tries,
 }
 
 impl Patient {
     fn new() -> Self {
         Self {
             pause: PAUSES.0,
-            lost_since: None,
+            tries: LAUNCH.tries(),
         }
     }
 
@@ -377,7 +374,7 @@ impl Patient {
         context: &mut Context,
         target: &str,
     ) -> Result<T> {
-        self.again(context, |context| context.client()?.get(target))
+        context.again(&mut self.tries, |client| client.get(target))
     }
 
     fn ask_list<T: serde::de::DeserializeOwned>(
@@ -385,31 +382,7 @@ impl Patient {
         context: &mut Context,
         target: &str,
     ) -> Result<Vec<T>> {
-        self.again(context, |context| context.client()?.get_list(target))
-    }
-
-    fn again<T>(
-        &mut self,
-        context: &mut Context,
-        question: impl Fn(&mut Context) -> Result<T>,
-    ) -> Result<T> {
-        loop {
-            match question(context) {
-                Ok(answer) => {
-                    self.lost_since = None;
-                    return Ok(answer);
-                }
-                Err(error) if is_lost(&error) => {
-                    let since = *self.lost_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > PATIENCE {
-                        return Err(error);
-                    }
-                    context.forget_client();
-                    thread::sleep(PAUSES.0);
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        context.again(&mut self.tries, |client| client.get_list(target))
     }
 }
 

@@ -10,14 +10,10 @@ use clap::Args;
 
 use super::context::Context;
 use crate::api::server::{StartedBy, StopServer, StoppingServer};
+use crate::cli::client::patience::LEAVING;
 use crate::error::{UserError, tell, tell_part};
 use crate::home::lock::Holder;
 
-/// How long a server may take to leave: more than it gives to requests in progress.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// The pause between two looks at a server whose process cannot be watched.
-const PAUSE: Duration = Duration::from_millis(20);
 /// How many dynos of an app are named at most.
 const NAMED: usize = 10;
 
@@ -44,7 +40,7 @@ impl Stop {
             context.client()?;
         }
         // Between any two of these steps, a server may leave by itself and another one start.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LEAVING.in_all;
         let mut asked = false;
         while Instant::now() < deadline {
             let holder = Holder::find(&context.home)?;
@@ -81,7 +77,7 @@ impl Stop {
                 // The server that answered has just started, or cannot be inspected by this user.
                 None => {
                     asked = true;
-                    thread::sleep(PAUSE);
+                    thread::sleep(LEAVING.first);
                 }
             }
         }
@@ -93,7 +89,7 @@ impl Stop {
     /// Waits until a server that was asked to leave has left.
     fn wait(&self, server: &Holder, stopping: &StoppingServer) -> Result<()> {
         let ends = self.all && !stopping.dynos.is_empty();
-        let mut patience = PATIENCE;
+        let mut patience = LEAVING.in_all;
         if ends {
             let grace = Duration::try_from_secs_f64(stopping.stop_grace).unwrap_or_default();
             patience += grace;
@@ -142,7 +138,7 @@ impl Stop {
             server.pid
         );
         server.terminate().context("cannot send SIGTERM")?;
-        if !server.has_ended_within(PATIENCE)? {
+        if !server.has_ended_within(LEAVING.in_all)? {
             tell!("!");
             return Err(stuck(server.pid).into());
         }

@@ -38,7 +38,8 @@ use crate::api::dyno::Stopping;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::api::logs::LogQuery;
 use crate::api::session::{CreateSession, Live, Session, StopSession, fixed_port};
-use crate::cli::client::is_lost;
+use crate::cli::client::Client;
+use crate::cli::client::patience::END;
 use crate::error::{UserError, shown, tell, tell_part};
 use crate::kernel::sys::signal::unless_ignored;
 use crate::model::formation::{Update, parse_amount};
@@ -47,9 +48,6 @@ use crate::model::release::ProcessTypes;
 use crate::slug::{Elsewhere, procfile_elsewhere};
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
-
-/// Between two tries to find a server.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A second signal within this time is the first one, which came over two ways.
 const SAME_SIGNAL: Duration = Duration::from_millis(300);
@@ -60,9 +58,6 @@ const TOGETHER: Duration = Duration::from_secs(1);
 
 /// How long the last lines of the log are waited for once nothing runs any more.
 const LAST_LINES: Duration = Duration::from_secs(3);
-
-/// How long there may be no server while everything ends.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 $ dyno start                      one of each process type, Ctrl-C ends them
@@ -424,24 +419,13 @@ impl Running {
     }
 
     /// Asks whichever server there is. None: it says that there is no such thing any more.
-    fn ask<T>(
-        &mut self,
-        question: impl Fn(&mut crate::cli::client::Client) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let began = Instant::now();
-        loop {
-            let error = match self.context.client().map(&question) {
-                Ok(Ok(answer)) => return Ok(Some(answer)),
-                Ok(Err(error)) if error.is::<UserError>() => return Ok(None),
-                Ok(Err(error)) if !is_lost(&error) => return Err(error),
-                Ok(Err(error)) | Err(error) => error,
-            };
-            if began.elapsed() > PATIENCE {
-                return Err(error);
-            }
-            self.context.forget_client();
-            thread::sleep(LOOK_AGAIN);
-        }
+    fn ask<T>(&mut self, question: impl Fn(&mut Client) -> Result<T>) -> Result<Option<T>> {
+        let mut tries = END.tries();
+        self.context
+            .again(&mut tries, |client| match question(client) {
+                Err(error) if error.is::<UserError>() => Ok(None),
+                answer => answer.map(Some),
+            })
     }
 
     /// Says something of this command's own, beside the log.

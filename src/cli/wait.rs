@@ -1,24 +1,17 @@
 //! Waiting for a dyno's end, whatever happens to the server meanwhile; and what its end means as an exit code.
 
-use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::context::{Context, app_path};
 use crate::api::dyno::Dyno;
+use crate::cli::client::patience::DYNO_END;
 use crate::error::{EXIT_DYNO_FAILED, UserError};
 use crate::model::dyno::EndReason;
 
-/// How long a server may take to answer beyond the minute that a request waits for the end.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// How long there may be no server, with all attempts to start one, before that is an error.
-const WITHOUT_SERVER: Duration = Duration::from_secs(60);
-
-/// Between two attempts to find or start a server; doubled up to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// How long a server may take to answer: a request waits a minute for the end, and the rest is for a server that is busy.
+const LONGEST_ANSWER: Duration = Duration::from_secs(90);
 
 /// Waits until the dyno has ended. A server that is killed or replaced meanwhile is found again, or another one is
 /// started; the dyno itself needs none.
@@ -63,43 +56,9 @@ pub fn now(context: &mut Context, app: &str, dyno: &str) -> Result<Dyno> {
 
 /// Asks the server, or if it is gone its successor.
 fn ask(context: &mut Context, target: &str) -> Result<Dyno> {
-    let (mut lost_at, mut pause) = (None, PAUSES.0);
-    loop {
-        match ask_once(context, target) {
-            Ok(dyno) => return Ok(dyno),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::NoServer(error)) => {
-                if lost_at.get_or_insert_with(Instant::now).elapsed() > WITHOUT_SERVER {
-                    return Err(error);
-                }
-                thread::sleep(pause);
-                pause = (pause * 2).min(PAUSES.1);
-            }
-        }
-    }
-}
-
-enum Failure {
-    /// There may be a server in a moment.
-    NoServer(anyhow::Error),
-    /// Asking again would not help.
-    Final(anyhow::Error),
-}
-
-fn ask_once(context: &mut Context, target: &str) -> Result<Dyno, Failure> {
-    let client = context.client().map_err(Failure::NoServer)?;
-    let answer = client
-        .set_patience(Some(PATIENCE))
-        .map_err(anyhow::Error::from)
-        .and_then(|()| client.get(target));
-    answer.map_err(|error| {
-        let lost = error.chain().any(|cause| cause.is::<io::Error>());
-        if lost {
-            context.forget_client();
-            Failure::NoServer(error)
-        } else {
-            Failure::Final(error)
-        }
+    context.again(&mut DYNO_END.tries(), |client| {
+        client.set_patience(Some(LONGEST_ANSWER))?;
+        client.get(target)
     })
 }
 

@@ -29,16 +29,13 @@ use crate::kernel::unix_socket;
 use crate::wire::handover::{self, Handover, Part};
 
 use super::Client;
+use super::patience::START;
 
 /// How long a server that runs may be without its socket: it gives requests that it is answering five seconds when it
 /// leaves, and makes a socket that was removed at once.
 const SOCKET_TIME: Duration = Duration::from_secs(7);
 /// How long a server may take for its first answer before it is asked whether the socket is its own.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// From the first look to an answer of the server.
-const START_TIME: Duration = Duration::from_secs(10);
-/// Between two looks at a server that starts or leaves; doubled up to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// When the log of servers is begun anew, in bytes.
 const MAX_LOG: u64 = 1 << 20;
 /// How much of the log's end is looked at for the reason of a failed start, in bytes.
@@ -72,9 +69,9 @@ impl Default for Launch {
 /// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
 /// lock without answering.
 pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
-    let deadline = Instant::now() + START_TIME;
+    let deadline = Instant::now() + START.in_all;
     let build = executable::build();
-    let mut pause = PAUSES.0;
+    let mut tries = START.tries();
     let (mut replaced, mut left) = (None, Handover::default());
     while Instant::now() < deadline {
         // With an earlier server's socket in our hands, there is nobody at the other end of it.
@@ -99,8 +96,9 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
             Word::Ready => left = Handover::default(),
             Word::Held | Word::Ended => {
                 remind(home);
-                thread::sleep(pause);
-                pause = (pause * 2).min(PAUSES.1);
+                if !tries.again() {
+                    break;
+                }
             }
         }
     }
@@ -127,11 +125,11 @@ pub fn succeed(home: &Home) -> anyhow::Result<Option<(Handover, ServerInfo)>> {
     let left = take_over(client, &build, true);
     // One of before, which knows of no such wish, is asked to stop, and needs a moment for it.
     if !left.has(Part::Lock)
-        && let Some((mut client, again)) = greet(home, Instant::now() + START_TIME)?
+        && let Some((mut client, again)) = greet(home, Instant::now() + START.in_all)?
         && again.pid == server.pid
     {
         client.post::<StoppingServer>("/server/actions/stop", &StopServer::default())?;
-        holder.has_ended_within(START_TIME)?;
+        holder.has_ended_within(START.in_all)?;
     }
     Ok(Some((left, server)))
 }
@@ -188,17 +186,17 @@ fn take_over(client: Client, build: &Build, stays: bool) -> Handover {
 /// # Errors
 /// A [`UserError`] when somebody holds the lock but does not answer.
 pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
-    let mut found = greet(home, Instant::now() + START_TIME)?;
+    let mut found = greet(home, Instant::now() + START.in_all)?;
     if found.is_none()
         && let Some(holder) = remind(home)
     {
         // It is just starting, or leaving, or its socket was removed.
         let deadline = Instant::now() + SOCKET_TIME;
-        while found.is_none() && !holder.has_ended_within(PAUSES.1)? {
+        while found.is_none() && !holder.has_ended_within(START.longest)? {
             if Instant::now() > deadline {
                 return Err(no_answer(home).into());
             }
-            found = greet(home, Instant::now() + START_TIME)?;
+            found = greet(home, Instant::now() + START.in_all)?;
         }
     }
     match found {
@@ -254,7 +252,7 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
             return Err(error);
         }
         until = deadline;
-        thread::sleep(PAUSES.1);
+        thread::sleep(START.longest);
     }
 }
 
@@ -414,7 +412,7 @@ fn wait_readable(fd: impl AsFd, deadline: Instant) -> io::Result<bool> {
 fn wait_for_end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
-            Ok(None) if Instant::now() < deadline => thread::sleep(PAUSES.0),
+            Ok(None) if Instant::now() < deadline => thread::sleep(START.first),
             status => return status.ok().flatten(),
         }
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -13,6 +13,7 @@ use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
 use crate::api::{Local, MAX_TEXT};
 use crate::cli::client::is_lost;
+use crate::cli::client::patience::PUSH;
 use crate::cli::context::{Context, app_path};
 use crate::cli::deploy::tell_of_lost_toolchains;
 use crate::cli::launch;
@@ -22,11 +23,8 @@ use crate::model::release::Toolchains;
 use crate::model::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
 
-/// The pause between two tries to reach a server.
+/// The pause between two looks at a build whose log has ended.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long there may be no server.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deploys the commit of `update`. The inner error is what git prints about the branch.
 pub fn deploy(
@@ -141,7 +139,7 @@ fn toolchains_of_pusher(repository: &Repository) -> Toolchains {
 /// Shows the log of a build until it has ended, across restarts of the server.
 fn follow(context: &mut Context, path: &str) -> Result<Build> {
     let mut shown = 0;
-    let mut lost_since: Option<Instant> = None;
+    let mut tries = PUSH.tries();
     loop {
         let before = shown;
         let followed = show_output(context, path, &mut shown).and_then(|()| {
@@ -153,14 +151,12 @@ fn follow(context: &mut Context, path: &str) -> Result<Build> {
             Ok(_) => thread::sleep(PAUSE),
             Err(error) if is_lost(&error) => {
                 if shown > before {
-                    lost_since = None;
+                    tries.succeeded();
                 }
-                let since = *lost_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE {
+                if !tries.again() {
                     return Err(error);
                 }
                 context.forget_client();
-                thread::sleep(PAUSE);
             }
             Err(error) => return Err(error),
         }

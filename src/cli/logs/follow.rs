@@ -2,7 +2,6 @@
 
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -11,19 +10,10 @@ use rustix::io::Errno;
 use crate::api::app::App;
 use crate::api::logs::{LogQuery, Record};
 use crate::api::target;
+use crate::cli::client::patience::{COMES_BACK, LOG};
 use crate::cli::client::{Streamed, is_lost};
 use crate::cli::context::{Context, app_path};
 use crate::error::{UserError, tell};
-
-/// How long a server that is gone is waited for before another is started: a service manager, or whoever replaces it,
-/// has that much time.
-const COMES_BACK: Duration = Duration::from_secs(2);
-
-/// For how long starting one is tried in vain.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Between two tries; doubled from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
 /// How a stream ended.
 enum End {
@@ -64,7 +54,7 @@ pub fn read_of(
             End::Complete => {
                 still_there(context, app_id, app)?;
                 // The server could not read on; it may later.
-                thread::sleep(PAUSES.1);
+                thread::sleep(LOG.longest);
             }
             End::Lost(error) if !query.tail && !query.until_ended => return Err(error),
             End::Lost(_) => {}
@@ -139,29 +129,25 @@ fn wait(stream: &mut Streamed) -> Result<()> {
 
 /// The same log again, from the cursor on: at once if the server is there, else as soon as there is one.
 fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streamed> {
-    let gone = match open(context, app_id, query) {
-        Err(error) if is_lost(&error) => Instant::now(),
+    let mut gone = match open(context, app_id, query) {
+        Err(error) if is_lost(&error) => error,
         opened => return opened,
     };
     tell!("the server is gone; the log goes on when it is there again");
-    let mut pause = PAUSES.0;
-    loop {
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
-        let waited = gone.elapsed();
-        if waited >= COMES_BACK
+    let mut tries = LOG.and(COMES_BACK).tries();
+    while tries.again() {
+        if tries.waited() >= COMES_BACK
             && let Err(error) = context.connect_again()
         {
-            if waited >= COMES_BACK + PATIENCE {
-                return Err(error);
-            }
+            gone = error;
             continue;
         }
         match open(context, app_id, query) {
-            Err(error) if is_lost(&error) => {}
+            Err(error) if is_lost(&error) => gone = error,
             opened => return opened,
         }
     }
+    Err(gone)
 }
 
 /// Whether the app was not destroyed since.

@@ -1,25 +1,14 @@
 //! Holding the short-lived app: the connection that it hangs on, made anew when a server is killed or replaced.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
 use crate::api::session::{CreateSession, Session};
+use crate::cli::client::patience::{COMES_BACK, HOLD};
 use crate::cli::client::{Streamed, is_lost, is_unavailable};
 use crate::cli::context::Context;
 use crate::error::UserError;
-
-/// How long a server that is gone is waited for before another is started: whoever replaces it has that much time. Less than
-/// it takes a server to give the app up.
-const COMES_BACK: Duration = Duration::from_secs(2);
-
-/// For how long starting one is tried in vain, and the app of one who was just killed is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two tries; doubled from the first to the second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// The longest answer, in bytes, before the line of JSON ends.
 const LONGEST: usize = 1 << 20;
@@ -36,14 +25,12 @@ pub struct Hold {
 /// # Errors
 /// What the server has against it.
 pub fn begin(context: &mut Context, request: &CreateSession) -> Result<(Hold, Session)> {
-    let (began, mut pause) = (Instant::now(), PAUSES.0);
+    let mut tries = HOLD.tries();
     loop {
         match ask(context, request) {
-            Err(error) if is_unavailable(&error) && began.elapsed() < PATIENCE => {}
+            Err(error) if is_unavailable(&error) && tries.again() => {}
             asked => return asked,
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
     }
 }
 
@@ -80,7 +67,7 @@ pub fn keep(
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if is_lost(&error) => {
-                hold = again(context, request, stopping)?;
+                hold = again(context, request, stopping, error)?;
             }
             Err(error) => return Err(error),
         }
@@ -91,26 +78,25 @@ fn again(
     context: &mut Context,
     request: &mut CreateSession,
     stopping: &AtomicBool,
+    mut gone: anyhow::Error,
 ) -> Result<Hold> {
-    let (gone, mut pause) = (Instant::now(), PAUSES.0);
-    loop {
-        thread::sleep(pause);
-        pause = (pause * 2).min(PAUSES.1);
-        let waited = gone.elapsed();
-        let connected = match waited >= COMES_BACK {
+    let mut tries = HOLD.and(COMES_BACK).tries();
+    while tries.again() {
+        let connected = match tries.waited() >= COMES_BACK {
             true => context.connect_again(),
             false => Ok(()),
         };
         request.stopping = stopping.load(Ordering::Relaxed);
         match connected.and_then(|()| ask(context, request)) {
             Ok((hold, _)) => return Ok(hold),
-            Err(error) if waited < COMES_BACK + PATIENCE => {
+            Err(error) => {
                 let settled = error.downcast_ref::<UserError>().is_some();
                 if settled && !is_unavailable(&error) && !is_lost(&error) {
                     return Err(error);
                 }
+                gone = error;
             }
-            Err(error) => return Err(error),
         }
     }
+    Err(gone)
 }
