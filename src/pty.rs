@@ -13,28 +13,9 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize, tcgetattr,
     tcsetattr,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::model::dyno::TerminalSettings;
-
-/// A terminal's size in character cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
-    /// Cells per line.
-    pub columns: u16,
-    /// Lines.
-    pub rows: u16,
-}
-
-impl Default for Size {
-    /// 80 by 24: what every terminal since the VT100 offers.
-    fn default() -> Self {
-        Self {
-            columns: 80,
-            rows: 24,
-        }
-    }
-}
+use crate::model::window::WindowSize;
 
 /// The keys of [`TerminalSettings`], in their order.
 const KEYS: [SpecialCodeIndex; 14] = [
@@ -125,7 +106,7 @@ pub struct Pair {
 }
 
 /// Opens a terminal in this mount namespace's devpts.
-pub fn open(size: Size) -> io::Result<Pair> {
+pub fn open(size: WindowSize) -> io::Result<Pair> {
     let master =
         rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::pty::unlockpt(&master)?;
@@ -142,7 +123,7 @@ pub fn open(size: Size) -> io::Result<Pair> {
 }
 
 /// Sets the size of the terminal; its foreground programs get `SIGWINCH` if that changed it.
-pub fn resize(terminal: impl AsFd, size: Size) -> io::Result<()> {
+pub fn resize(terminal: impl AsFd, size: WindowSize) -> io::Result<()> {
     let size = Winsize {
         ws_col: size.columns,
         ws_row: size.rows,
@@ -153,9 +134,9 @@ pub fn resize(terminal: impl AsFd, size: Size) -> io::Result<()> {
 }
 
 /// The size of `terminal`; None if it is no terminal, or has no size.
-pub fn size(terminal: impl AsFd) -> Option<Size> {
+pub fn size(terminal: impl AsFd) -> Option<WindowSize> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some(Size {
+    (size.ws_col > 0 && size.ws_row > 0).then_some(WindowSize {
         columns: size.ws_col,
         rows: size.ws_row,
     })
@@ -176,21 +157,21 @@ mod tests {
 
     #[test]
     fn size_is_told_and_kept() {
-        let pair = open(Size {
+        let pair = open(WindowSize {
             columns: 101,
             rows: 37,
         })
         .unwrap();
         assert_eq!(
             size(&pair.slave),
-            Some(Size {
+            Some(WindowSize {
                 columns: 101,
                 rows: 37
             })
         );
         resize(
             &pair.master,
-            Size {
+            WindowSize {
                 columns: 55,
                 rows: 11,
             },
@@ -198,7 +179,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             size(&pair.slave),
-            Some(Size {
+            Some(WindowSize {
                 columns: 55,
                 rows: 11
             })
@@ -208,8 +189,8 @@ mod tests {
     #[test]
     fn settings_go_from_one_terminal_to_another() {
         let (one, other) = (
-            open(Size::default()).unwrap(),
-            open(Size::default()).unwrap(),
+            open(WindowSize::default()).unwrap(),
+            open(WindowSize::default()).unwrap(),
         );
         assert!(
             tcgetattr(&one.slave)
@@ -234,7 +215,7 @@ mod tests {
 
     #[test]
     fn settings_that_make_no_sense_change_what_there_is_to_change() {
-        let pair = open(Size::default()).unwrap();
+        let pair = open(WindowSize::default()).unwrap();
         let odd = TerminalSettings {
             input: u32::MAX,
             output: 0,
@@ -250,7 +231,7 @@ mod tests {
 
     #[test]
     fn hang_up_comes_after_the_last_byte() {
-        let pair = open(Size::default()).unwrap();
+        let pair = open(WindowSize::default()).unwrap();
         rustix::io::write(&pair.slave, b"last words").unwrap();
         drop(pair.slave);
         let mut buffer = [0u8; 64];

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::{Builder, TempDir};
 
+use crate::kernel::tree::remove_tree;
 use crate::model::command_line::quote;
-use crate::slug::remove_tree;
 
 /// The branches that are deployed when they are pushed (Heroku's).
 pub const DEPLOYED: [&str; 2] = ["refs/heads/main", "refs/heads/master"];

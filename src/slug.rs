@@ -4,8 +4,7 @@
 //! of any origin without trusting them ([`unpack`]). A slug is named by its content, the SHA-256 of its tarball
 //! ([`SlugId`]), and its members lie under `./app/`, as Heroku's do. It knows nothing of apps and releases, and mounts
 //! nothing: the store remembers which release has which slug, the sandbox puts a tree under `/app`. Called by the CLI
-//! (packing), by the server (receiving, unpacking, evicting), by builds ([`Source`]), by the sandbox ([`copy_tree`])
-//! and by all who delete a dyno's files ([`remove_tree`]).
+//! (packing), by the server (receiving, unpacking, evicting), by builds ([`Source`]) and by the sandbox ([`copy_tree`]).
 
 mod cache;
 mod classes;
@@ -20,7 +19,6 @@ mod links;
 mod members;
 mod pack;
 mod procfile;
-mod remove;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -39,7 +37,6 @@ pub use links::{LeadsOut, told as told_links};
 use pack::pack_again;
 pub use pack::{Packed, Progress, pack, pack_dated};
 pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
-pub use remove::remove_tree;
 pub use source::{Source, WhileWanted};
 pub use times::{Released, Times};
 pub use tree::Owner;

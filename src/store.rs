@@ -31,6 +31,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
+use crate::kernel::random;
+
 pub use apps::NameWish;
 pub use builds::Built;
 pub use dynos::{NewDyno, NewFormationDyno, PAGE};
@@ -124,24 +126,9 @@ impl Store {
 /// # Errors
 /// When the kernel gives no random bytes.
 pub fn new_id() -> Result<String> {
-    let mut bytes = random()?.to_be_bytes();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut id = String::with_capacity(36);
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            id.push('-');
-        }
-        id.push_str(&format!("{byte:02x}"));
-    }
-    Ok(id)
+    random::uuid().map_err(no_random)
 }
 
-/// 128 bits from the kernel.
-fn random() -> Result<u128> {
-    let mut bytes = [0; 16];
-    // Up to 256 bytes come whole or not at all (getrandom(2)).
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| StoreError::Broken(Box::new(error)))?;
-    Ok(u128::from_be_bytes(bytes))
+fn no_random(error: std::io::Error) -> StoreError {
+    StoreError::Broken(Box::new(error))
 }

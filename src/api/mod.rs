@@ -43,6 +43,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::model::uuid::uuid;
+
 pub use error::{ApiError, ErrorKind};
 pub use local::{Local, Sender};
 
@@ -118,20 +120,10 @@ impl Named {
 
 /// A uuid (version 8: by a rule of one's own) made from what it is of.
 fn fixed_id(kind: &str, name: &str) -> String {
-    let hash = Sha256::digest(format!("{kind} {name}"));
-    let hex: String = hash
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!(
-        "{}-{}-8{}-8{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[13..16],
-        &hex[17..20],
-        &hex[20..]
-    )
+    let hash: [u8; 32] = Sha256::digest(format!("{kind} {name}")).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid(bytes, 8)
 }
 
 /// The fields of a request's body, each read when it is asked for: so an error can name the field,

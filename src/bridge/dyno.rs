@@ -4,12 +4,13 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::termios::LocalModes;
 
 use crate::kernel::unix_socket;
-use crate::pty::{self, Size};
+use crate::kernel::wait::is_readable;
+use crate::model::window::WindowSize;
+use crate::pty;
 use crate::wire::frame::{
     ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing,
 };
@@ -258,7 +259,7 @@ impl Dyno {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         // A terminal also reports the end while another reader is just closing it, and makes no second event.
-                        stream.readable = is_ready(&stream.fd);
+                        stream.readable = is_readable(&stream.fd);
                         if stream.readable {
                             reactor.again(self.token);
                             break;
@@ -295,7 +296,7 @@ impl Dyno {
     }
 
     /// Resizes the command's terminal, if it has one.
-    pub fn resize(&self, size: Size) {
+    pub fn resize(&self, size: WindowSize) {
         if let Some(master) = self.streams[0].as_ref().filter(|_| self.terminal) {
             let _ = pty::resize(&master.fd, size);
         }
@@ -337,10 +338,4 @@ impl Dyno {
         }
         let _ = reactor.deregister(&self.supervisor, self.token);
     }
-}
-
-/// Whether a read would return at once.
-fn is_ready(fd: &OwnedFd) -> bool {
-    let mut sources = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
-    rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::framed::Framed;
 use super::rendezvous::{GREETING, Rendezvous, marker};
 use crate::error::EXIT_DYNO_FAILED;
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 use crate::wire::frame::{BadFrame, Ended, Frame, Refusal, Up};
 use crate::wire::stream::RECORD;
 
@@ -27,7 +27,7 @@ pub(super) struct Wishes {
     /// Ctrl-Z was typed.
     pub watch_for_stop: bool,
     /// The window has this new size.
-    pub window: Option<Size>,
+    pub window: Option<WindowSize>,
     /// Which outputs it no longer reads: the first, the second.
     pub unread: [bool; 2],
 }

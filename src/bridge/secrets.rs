@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Instant;
 
-use rustix::rand::GetRandomFlags;
 use sha2::{Digest, Sha256};
+
+use crate::kernel::random;
+use crate::model::uuid::hex;
 
 /// Random bytes of a secret: half as many could not be guessed.
 const BYTES: usize = 32;
@@ -18,12 +20,7 @@ pub(super) const LENGTH: usize = 2 * BYTES;
 /// # Errors
 /// When the kernel gives no random numbers.
 pub fn fresh() -> io::Result<String> {
-    let mut bytes = [0u8; BYTES];
-    let mut filled = 0;
-    while filled < BYTES {
-        filled += rustix::rand::getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
-    }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random::bytes::<BYTES>()?))
 }
 
 /// The hash that is kept of a secret, so that the time of a lookup says nothing about the secrets.

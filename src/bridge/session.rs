@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::dyno::{Dyno, News};
 use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 use crate::wire::frame::Refusal;
 use crate::wire::reactor::{Reactor, Token};
 use crate::wire::stream::{RECORD, Stream};
@@ -67,7 +67,7 @@ pub(super) struct Session {
     /// Whether the input ends after these.
     input_ends: bool,
     /// The window's size, if the client sent it before there was a terminal.
-    window: Option<Size>,
+    window: Option<WindowSize>,
     /// Bytes for the client: each piece is a TLS record of its own, the last one first.
     unsent: Vec<Vec<u8>>,
     outcome: Option<Outcome>,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Receiver, Sender};
 use mio::{Interest, Token};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::fs::FileType;
 use rustix::process::Signal;
 use signal_hook::consts::{
@@ -32,6 +32,7 @@ use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
 use crate::fault;
 use crate::kernel::sys::signal::unless_ignored;
 use crate::kernel::unix_socket;
+use crate::kernel::wait;
 use crate::model::dyno::Exit;
 use crate::pty;
 use crate::wire::frame::{self, Ended, Frame, Refusal};
@@ -620,9 +621,9 @@ fn tidy_up(screen: &Mutex<Screen>) {
                 screen.left = true;
                 let off = screen.modes.off();
                 let stdout = rustix::stdio::stdout();
-                let mut takes = [PollFd::from_borrowed_fd(stdout, PollFlags::OUT)];
-                let patience = Timespec::try_from(LAST_MODES).ok();
-                if !off.is_empty() && poll(&mut takes, patience.as_ref()).is_ok_and(|n| n > 0) {
+                let give_up = Some(Instant::now() + LAST_MODES);
+                let takes = || matches!(wait::until(stdout, PollFlags::OUT, give_up), Ok(Some(_)));
+                if !off.is_empty() && takes() {
                     let _ = rustix::io::write(stdout, &off);
                 }
                 return;

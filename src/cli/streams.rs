@@ -4,7 +4,7 @@
 //! kernel moves the pages (`splice`) and no byte is copied here.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice};
 
+use crate::kernel::wait;
 use crate::pty;
 
 /// The most bytes that one call moves.
@@ -132,11 +133,7 @@ fn wait_writable(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn wait_for(fd: BorrowedFd<'_>, flags: rustix::event::PollFlags) -> io::Result<()> {
-    let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd.as_fd(), flags)];
-    match rustix::event::poll(&mut fds, None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    wait::until(fd, flags, None).map(drop)
 }
 
 /// The keys that end a terminal's input after this last byte: Ctrl-D, or, in the middle of a line, where the first one
@@ -178,6 +175,7 @@ impl Escape {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
 
     #[test]
     fn four_ctrl_c_within_a_second_are_the_escape() {

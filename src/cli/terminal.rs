@@ -10,8 +10,9 @@ pub mod terminfo;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, Once, PoisonError};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr,
 };
@@ -19,7 +20,9 @@ use rustix::termios::{
 pub use modes::Modes;
 
 use crate::kernel::sys::signal::{self, Signal};
-use crate::pty::{self, Size};
+use crate::kernel::wait;
+use crate::model::window::WindowSize;
+use crate::pty;
 
 /// The terminal's settings from before; None when there is nothing to restore.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -104,11 +107,10 @@ pub fn typed_ahead() -> Vec<u8> {
     let (mut ahead, mut line) = (Vec::new(), [0; 4096]);
     let in_lines = tcgetattr(stdin).is_ok_and(|it| it.local_modes.contains(LocalModes::ICANON));
     while in_lines && is_foreground() && ahead.len() < MOST_AHEAD {
-        let mut fds = [PollFd::from_borrowed_fd(stdin, PollFlags::IN)];
-        let polled = poll(&mut fds, Some(&Timespec::default()));
-        if polled.is_err() || fds[0].revents() != PollFlags::IN {
+        let Ok(Some(PollFlags::IN)) = wait::until(stdin, PollFlags::IN, Some(Instant::now()))
+        else {
             break;
-        }
+        };
         let Ok(length) = rustix::io::read(stdin, &mut line) else {
             break;
         };
@@ -128,8 +130,14 @@ pub fn is_terminal(fd: impl AsFd) -> bool {
     isatty(fd)
 }
 
+/// Whether the user wants colours on a terminal (<https://no-color.org>), and it has some.
+pub fn wants_colors() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// The size of the user's terminal: that of standard output, or of another standard stream.
-pub fn size() -> Option<Size> {
+pub fn size() -> Option<WindowSize> {
     pty::size(rustix::stdio::stdout())
         .or_else(|| pty::size(rustix::stdio::stdin()))
         .or_else(|| pty::size(rustix::stdio::stderr()))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::api::server::Build;
+use crate::model::uuid::hex;
 
 /// The file that this process runs, even if another file has been put in its place since.
 pub const PATH: &str = "/proc/self/exe";
@@ -44,13 +45,12 @@ static BUILT_AT: &str = concat!("dyno-built-at=", env!("DYNO_BUILT_AT"), ";");
 pub fn build() -> Build {
     // Without a build id from the linker, version and time have to do.
     let id = crate::kernel::sys::image::build_id().unwrap_or_default();
-    let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let digits = std::hint::black_box(BUILT_AT)
         .trim_start_matches(|char: char| !char.is_ascii_digit())
         .trim_end_matches(';');
     Build {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        id,
+        id: hex(&id),
         commit: env!("DYNO_COMMIT").to_owned(),
         built_at: digits.parse().unwrap_or_default(),
     }

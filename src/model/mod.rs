@@ -17,3 +17,5 @@ pub mod settings;
 pub mod size;
 pub mod time_span;
 pub mod token;
+pub mod uuid;
+pub mod window;

@@ -16,14 +16,10 @@ pub struct Size {
     pub name: &'static str,
     /// Memory quota in MiB.
     pub memory_mib: u32,
-    /// CPU weight relative to a 1X dyno; for dedicated sizes the lower end of `compute`.
-    pub cpu_share: u32,
     /// Whether Heroku gives it a machine of its own.
     pub dedicated: bool,
     /// Heroku's measure of computing power, where it gives a range the lower end.
     pub compute: u32,
-    /// The most processes and threads together, in any state.
-    pub process_limit: u32,
     /// The most one-off dynos of this size in an app, if Heroku allows fewer than of other sizes of its kind.
     pub fewer_one_offs: Option<u32>,
     /// Whether Heroku sells it in private spaces only.
@@ -31,46 +27,32 @@ pub struct Size {
 }
 
 impl Size {
-    const fn shared(name: &'static str, memory_mib: u32, cpu_share: u32, compute: u32) -> Self {
+    const fn shared(name: &'static str, memory_mib: u32, compute: u32) -> Self {
         Self {
             name,
             memory_mib,
-            cpu_share,
             dedicated: false,
             compute,
-            process_limit: 256 * cpu_share,
             fewer_one_offs: None,
             private_space_only: false,
         }
     }
 
-    const fn dedicated(
-        name: &'static str,
-        memory_mib: u32,
-        compute: u32,
-        process_limit: u32,
-    ) -> Self {
+    const fn dedicated(name: &'static str, memory_mib: u32, compute: u32) -> Self {
         Self {
             name,
             memory_mib,
-            cpu_share: compute,
             dedicated: true,
             compute,
-            process_limit,
             fewer_one_offs: None,
             private_space_only: false,
         }
     }
 
-    const fn private(
-        name: &'static str,
-        memory_mib: u32,
-        compute: u32,
-        process_limit: u32,
-    ) -> Self {
+    const fn private(name: &'static str, memory_mib: u32, compute: u32) -> Self {
         Self {
             private_space_only: true,
-            ..Self::dedicated(name, memory_mib, compute, process_limit)
+            ..Self::dedicated(name, memory_mib, compute)
         }
     }
 
@@ -101,40 +83,37 @@ impl Size {
     }
 }
 
-/// Every size. Where Heroku's documents do not give a figure, it is the nearest size's: so is the process limit of PX.
+/// Every size of Heroku's documents.
 pub static ALL: [Size; 26] = [
-    Size::shared("1X", 512, 1, 1),
-    Size::shared("2X", 1024, 2, 4),
-    Size {
-        cpu_share: 8,
-        ..Size::dedicated("PX", 6 * 1024, 40, 32768)
-    },
-    Size::shared("Free", 512, 1, 1),
-    Size::shared("Hobby", 512, 1, 1),
+    Size::shared("1X", 512, 1),
+    Size::shared("2X", 1024, 4),
+    Size::dedicated("PX", 6 * 1024, 40),
+    Size::shared("Free", 512, 1),
+    Size::shared("Hobby", 512, 1),
     Size {
         fewer_one_offs: Some(1),
-        ..Size::shared("Eco", 512, 1, 1)
+        ..Size::shared("Eco", 512, 1)
     },
-    Size::shared("Basic", 512, 1, 1),
-    Size::shared("Standard-1X", 512, 1, 1),
-    Size::shared("Standard-2X", 1024, 2, 2),
-    Size::dedicated("Performance-M", 2560, 12, 16384),
-    Size::dedicated("Performance-L", 14 * 1024, 50, 32768),
-    Size::dedicated("Performance-L-RAM", 30 * 1024, 24, 16384),
-    Size::dedicated("Performance-XL", 62 * 1024, 50, 32768),
-    Size::dedicated("Performance-2XL", 126 * 1024, 100, 65536),
-    Size::private("Private-S", 1024, 12, 512),
-    Size::private("Private-M", 2560, 12, 16384),
-    Size::private("Private-L", 14 * 1024, 50, 32768),
-    Size::private("Private-L-RAM", 30 * 1024, 24, 16384),
-    Size::private("Private-XL", 62 * 1024, 50, 32768),
-    Size::private("Private-2XL", 126 * 1024, 100, 65536),
-    Size::private("Shield-S", 1024, 12, 512),
-    Size::private("Shield-M", 2560, 12, 16384),
-    Size::private("Shield-L", 14 * 1024, 50, 32768),
-    Size::private("Shield-L-RAM", 30 * 1024, 24, 16384),
-    Size::private("Shield-XL", 62 * 1024, 50, 32768),
-    Size::private("Shield-2XL", 126 * 1024, 100, 65536),
+    Size::shared("Basic", 512, 1),
+    Size::shared("Standard-1X", 512, 1),
+    Size::shared("Standard-2X", 1024, 2),
+    Size::dedicated("Performance-M", 2560, 12),
+    Size::dedicated("Performance-L", 14 * 1024, 50),
+    Size::dedicated("Performance-L-RAM", 30 * 1024, 24),
+    Size::dedicated("Performance-XL", 62 * 1024, 50),
+    Size::dedicated("Performance-2XL", 126 * 1024, 100),
+    Size::private("Private-S", 1024, 12),
+    Size::private("Private-M", 2560, 12),
+    Size::private("Private-L", 14 * 1024, 50),
+    Size::private("Private-L-RAM", 30 * 1024, 24),
+    Size::private("Private-XL", 62 * 1024, 50),
+    Size::private("Private-2XL", 126 * 1024, 100),
+    Size::private("Shield-S", 1024, 12),
+    Size::private("Shield-M", 2560, 12),
+    Size::private("Shield-L", 14 * 1024, 50),
+    Size::private("Shield-L-RAM", 30 * 1024, 24),
+    Size::private("Shield-XL", 62 * 1024, 50),
+    Size::private("Shield-2XL", 126 * 1024, 100),
 ];
 
 #[cfg(test)]
@@ -169,13 +148,8 @@ mod tests {
                     .iter()
                     .all(|other| !other.name.eq_ignore_ascii_case(size.name))
             );
-            assert!(
-                size.memory_mib >= 512
-                    && size.process_limit >= 256
-                    && size.fewer_one_offs != Some(0)
-            );
+            assert!(size.memory_mib >= 512 && size.fewer_one_offs != Some(0));
         }
-        assert_eq!(Size::lookup("Standard-2X").unwrap().process_limit, 512);
         assert_eq!(Size::lookup("eco").unwrap().fewer_one_offs, Some(1));
     }
 }

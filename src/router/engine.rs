@@ -27,6 +27,8 @@ use super::settings::Settings;
 use super::table::{DynoKey, Released, Table};
 use super::{FromRouter, Leave, Route, ToRouter};
 use crate::kernel::listener::Listeners;
+use crate::kernel::random;
+use crate::model::uuid::uuid;
 use crate::wire::reactor::{Event, Reactor, Token};
 use accepting::Door;
 use clients::Client;
@@ -152,9 +154,7 @@ pub(super) fn prepare(start: &Start) -> Result<u64> {
     let _ = rustix::net::listen(&start.listener, BACKLOG);
     // Connections inherit it from the listening socket (tcp(7)).
     let _ = rustix::net::sockopt::set_tcp_nodelay(&start.listener, true);
-    let mut seed = [0u8; 8];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .context("the kernel gives no random number")?;
+    let seed = random::bytes().context("the kernel gives no random number")?;
     Ok(u64::from_ne_bytes(seed))
 }
 
@@ -377,6 +377,14 @@ impl Engine {
     /// The time of day, read once in a turn.
     fn wall(&mut self) -> SystemTime {
         *self.wall.get_or_insert_with(SystemTime::now)
+    }
+
+    /// A new id for a request.
+    fn request_id(&mut self) -> String {
+        let numbers = [self.random(), self.random()].map(u64::to_be_bytes);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(numbers.as_flattened());
+        uuid(bytes, 4)
     }
 
     /// A random number that may be guessed (splitmix64).

@@ -277,20 +277,6 @@ pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
         .filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(valid))
 }
 
-/// A uuid (version 4) of these random numbers.
-pub(super) fn uuid(high: u64, low: u64) -> String {
-    let high = high & !0xf000 | 0x4000;
-    let low = low & !(0b11 << 62) | 1 << 63;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
-    )
-}
-
 /// What is known of a request that was refused, for the log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Guess<'a> {
@@ -459,11 +445,6 @@ mod tests {
         for value in ["", "a b", "a\"b", &"a".repeat(201)] {
             assert_eq!(id(value), None, "{value}");
         }
-        assert_eq!(
-            uuid(u64::MAX, u64::MAX),
-            "ffffffff-ffff-4fff-bfff-ffffffffffff"
-        );
-        assert_eq!(uuid(0, 0), "00000000-0000-4000-8000-000000000000");
     }
 
     #[test]

@@ -30,7 +30,6 @@ use rustix::mount::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
-use rustix::rand::GetRandomFlags;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
@@ -39,6 +38,7 @@ use super::renew::Doors;
 use super::{Everybody, Launched};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
+use crate::kernel::random;
 use crate::kernel::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
@@ -211,7 +211,7 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
 /// Makes an overlay's work folder anew: a failed try leaves marks in it that would make the next overlay read-only.
 fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
     let work = scratch.join("work");
-    crate::slug::remove_tree(&work)?;
+    crate::kernel::tree::remove_tree(&work)?;
     make_folder(&work, 0o755)?;
     Ok(std::os::unix::fs::chown(
         &work,
@@ -634,9 +634,7 @@ fn spread_process_numbers() {
             .trim_end()
             .parse()
             .ok()?;
-        let mut random = [0u8; 4];
-        rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).ok()?;
-        let last = last_number(u32::from_ne_bytes(random), most)?;
+        let last = last_number(u32::from_ne_bytes(random::bytes().ok()?), most)?;
         fs::write("/proc/sys/kernel/ns_last_pid", last.to_string()).ok()
     };
     let _ = spread();

@@ -170,7 +170,7 @@ fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
         length = count;
     }
     let _ = rustix::process::waitpid(Some(launched.pid), rustix::process::WaitOptions::empty());
-    let removed = crate::slug::remove_tree(folder.path());
+    let removed = crate::kernel::tree::remove_tree(folder.path());
     match &words[..length] {
         b"ok" => Ok(removed?),
         b"" => bail!("the sandbox ended without a word"),

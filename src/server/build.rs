@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::error::{UserError, shown};
+use crate::kernel::tree::remove_tree;
 use crate::model::command_line;
 use crate::model::procfile;
 use crate::model::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
     Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
-    remove_tree, told_links,
+    told_links,
 };
 
 /// The name of the file that says what an app runs.

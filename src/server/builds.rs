@@ -19,9 +19,10 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::tell;
+use crate::kernel::tree::remove_tree;
 use crate::model::release::Toolchains;
 use crate::server::build::{Bounds, Compiled, Failure, Line, Running, compile};
-use crate::slug::{SlugCache, remove_tree};
+use crate::slug::SlugCache;
 use crate::wire::reactor::Waker;
 use log::BuildLog;
 use queue::Queue;

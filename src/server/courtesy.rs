@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::application::{Request, Ticket};
+use crate::model::uuid::hex;
 use crate::wire::http::Response;
 
 /// The longest `Request-Id` that is said back, in bytes. The Heroku CLI's grows with each request of a command, to some
@@ -94,11 +95,7 @@ pub(super) fn request_id(request: &Request) -> Option<String> {
 /// A tag that is another as soon as the content is (RFC 9110 section 8.8.3).
 fn entity_tag(content: &[u8]) -> String {
     let digest = Sha256::digest(content);
-    let hex: String = digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", hex(&digest[..16]))
 }
 
 /// Whether an `If-None-Match` names a tag. It is compared weakly: `W/` makes no difference (RFC 9110 section 13.1.2).

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use jiff::Timestamp;
-use rustix::rand::GetRandomFlags;
 
 use super::descriptors::Descriptors;
 use super::ground::{Ground, LiveOwner, live_owner};
@@ -20,6 +19,7 @@ use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::error::tell;
 use crate::kernel::listener::{self, Listener};
+use crate::kernel::random;
 use crate::model::command_line;
 use crate::model::dyno::env::{Place, Sources, compose};
 use crate::model::dyno::life::{OfFormation, Rules, StopReason};
@@ -29,7 +29,7 @@ use crate::model::dyno::{
 use crate::model::log_line::Story;
 use crate::model::release::Release;
 use crate::model::settings::{Settings, UID_COUNT};
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 use crate::sandbox::offer::{Chosen, Ids};
 use crate::sandbox::stack::Stack;
 use crate::sandbox::tempdir;
@@ -667,7 +667,7 @@ impl Dynos {
     /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
     fn clear(&self, id: &str) {
         let folder = self.supervisors.folder_of(id);
-        if let Err(error) = crate::slug::remove_tree(&folder) {
+        if let Err(error) = crate::kernel::tree::remove_tree(&folder) {
             tell!("cannot remove `{}`: {error}", folder.display());
         }
     }
@@ -706,9 +706,7 @@ impl Burial {
 
 /// When this dyno is cycled: not all of them at once.
 fn lifetime(settings: &Settings) -> Result<Duration> {
-    let mut random = [0u8; 4];
-    rustix::rand::getrandom(&mut random, GetRandomFlags::empty())?;
-    let share = f64::from(u32::from_ne_bytes(random)) / f64::from(u32::MAX);
+    let share = f64::from(u32::from_ne_bytes(random::bytes()?)) / f64::from(u32::MAX);
     Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
 }
 
@@ -756,10 +754,10 @@ fn command_env(env: &BTreeMap<String, String>, terminal: bool) -> BTreeMap<Strin
 }
 
 /// The window's size as Heroku's client tells it.
-fn window(env: &BTreeMap<String, String>) -> Size {
+fn window(env: &BTreeMap<String, String>) -> WindowSize {
     let cells = |name: &str| env.get(name)?.parse().ok().filter(|&cells| cells > 0);
-    let usual = Size::default();
-    Size {
+    let usual = WindowSize::default();
+    WindowSize {
         columns: cells("COLUMNS").unwrap_or(usual.columns),
         rows: cells("LINES").unwrap_or(usual.rows),
     }
@@ -779,12 +777,12 @@ mod tests {
         };
         assert_eq!(
             window(&env("132", "50")),
-            Size {
+            WindowSize {
                 columns: 132,
                 rows: 50
             }
         );
-        assert_eq!(window(&env("0", "x")), Size::default());
-        assert_eq!(window(&BTreeMap::new()), Size::default());
+        assert_eq!(window(&env("0", "x")), WindowSize::default());
+        assert_eq!(window(&BTreeMap::new()), WindowSize::default());
     }
 }

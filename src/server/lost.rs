@@ -46,7 +46,7 @@ impl Known {
 pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
     supervisor::end_strays(folder);
     // Before anything is written: it may be what filled the disk.
-    let _ = crate::slug::remove_tree(&folder.join(supervisor::SCRATCH));
+    let _ = crate::kernel::tree::remove_tree(&folder.join(supervisor::SCRATCH));
     let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
     if let Some(known) = known
         && let Err(error) = tell(known, &record)

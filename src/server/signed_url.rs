@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use sha2::Sha256;
 use std::time::Duration;
 
+use crate::model::uuid::hex;
+
 /// The parameters that a signature adds; they are the last ones of the query.
 const EXPIRES: &str = "expires=";
 const SIGNATURE: &str = "&signature=";
@@ -77,10 +79,6 @@ impl Signer {
         mac
     }
 }
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     if hex.len() != 64 || !hex.is_ascii() {
         return None;

@@ -8,12 +8,11 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::FileType;
-use rustix::io::retry_on_intr;
 
 use crate::error::{UserError, tell};
 use crate::fault::{self, caught};
@@ -24,6 +23,7 @@ use crate::kernel::open_files;
 use crate::kernel::sys::process::exec;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket;
+use crate::kernel::wait;
 use crate::wire::handover::{Handover, Part};
 
 use super::api_loop::ApiLoop;
@@ -136,10 +136,9 @@ fn left_lock(home: &Home, inherited: &mut Handover) -> anyhow::Result<Option<Ser
         return Ok(None);
     };
     if let Some(left) = left {
-        let patience = Timespec::try_from(LEAVE_PATIENCE).unwrap_or_default();
+        let deadline = Instant::now() + LEAVE_PATIENCE;
         // Nothing is ever written to it.
-        let mut pipe = [PollFd::new(&left, PollFlags::IN)];
-        if retry_on_intr(|| rustix::event::poll(&mut pipe, Some(&patience)))? == 0 {
+        if wait::until(&left, PollFlags::IN, Some(deadline))?.is_none() {
             anyhow::bail!("the server before it does not let go of the state");
         }
     }

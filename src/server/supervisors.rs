@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
@@ -28,6 +28,7 @@ use crate::kernel::executable;
 use crate::kernel::listener::Listener;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket::{self, SocketType};
+use crate::kernel::wait;
 use crate::model::dyno::{DynoState, ExitRecord};
 use crate::supervisor::{self, Claim};
 use crate::wire::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
@@ -230,7 +231,7 @@ impl Supervisors {
                 if greeted.insert(token)
                     && let Some(live) = self.live.get(&token)
                 {
-                    wait_for_word(&live.socket, deadline);
+                    let _ = wait::until(&live.socket, PollFlags::IN, Some(deadline));
                     news.extend(self.hear(token, reactor));
                 }
             }
@@ -431,14 +432,6 @@ enum Found {
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// Waits until there is something to read, or the deadline has passed.
-fn wait_for_word(socket: &OwnedFd, deadline: Instant) {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let mut sources = [PollFd::new(socket, PollFlags::IN)];
-    let left = Timespec::try_from(left).unwrap_or_default();
-    let _ = rustix::event::poll(&mut sources, Some(&left));
 }
 
 impl Waiting {

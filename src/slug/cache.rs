@@ -26,8 +26,9 @@ use super::id::SlugId;
 use super::limits::Limits;
 use super::tree::Owner;
 use super::words::{failed, over_limit};
-use super::{Packed, Released, Times, pack_again, pack_dated, remove_tree, unpack};
+use super::{Packed, Released, Times, pack_again, pack_dated, unpack};
 use crate::error::UserError;
+use crate::kernel::tree::remove_tree;
 
 const TEMPORARY: &str = ".tmp-";
 

@@ -34,7 +34,7 @@ impl Source {
         let unpacked = Self::at(dest);
         if unpacked.is_err() {
             // The first error is the one to report.
-            let _ = super::remove_tree(dest);
+            let _ = crate::kernel::tree::remove_tree(dest);
         }
         unpacked
     }

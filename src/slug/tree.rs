@@ -13,8 +13,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::remove::remove_at;
 use super::words::{bad_slug, failed, shown};
+use crate::kernel::tree::remove_at;
 
 /// Who the files of an unpacked slug belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

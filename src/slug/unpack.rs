@@ -12,10 +12,10 @@ use std::thread;
 use super::inflate::{Inflated, inflater};
 use super::limits::Limits;
 use super::members::{Member, Members};
-use super::remove_tree;
 use super::tree::Owner;
 use super::tree::{Components, Tree};
 use super::words::{bad_slug, failed, over_limit, shown};
+use crate::kernel::tree::remove_tree;
 
 /// An unpacked slug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

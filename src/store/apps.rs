@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::columns::{Bits, Time};
 use super::folders::link;
 use super::releases::{self, Snapshot};
-use super::{Result, Store, StoreError, new_id, random};
+use super::{Result, Store, StoreError, new_id, no_random};
+use crate::kernel::random;
 use crate::model::app::{App, AppName, Folder};
 use crate::model::release::Change;
 
@@ -157,7 +158,7 @@ fn free_name(connection: &Connection, wish: &NameWish) -> Result<AppName> {
             Err(StoreError::NameTaken(name.clone()))
         }
         NameWish::Any => loop {
-            let name = AppName::random(random()? as u64);
+            let name = AppName::random(u64::from_ne_bytes(random::bytes().map_err(no_random)?));
             if !taken.exists([&name])? {
                 return Ok(name);
             }

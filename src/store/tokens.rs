@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::columns::Time;
-use super::{Result, Store, StoreError, new_id, random};
+use super::{Result, Store, StoreError, new_id, no_random};
 use crate::error::UserError;
+use crate::kernel::random;
 use crate::model::token::{Secret, Token, TokenHash};
+use crate::model::uuid::hex;
 
 /// The most tokens: each request is compared with all of them.
 pub const MOST: usize = 1_000;
@@ -22,11 +24,7 @@ impl Store {
         expires_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(Token, Secret)> {
-        let mut bytes = [0; 32];
-        let (high, low) = bytes.split_at_mut(16);
-        high.copy_from_slice(&random()?.to_be_bytes());
-        low.copy_from_slice(&random()?.to_be_bytes());
-        let secret = Secret::of(bytes);
+        let secret = Secret::of(random::bytes().map_err(no_random)?);
         let token = self.write(|transaction| {
             transaction
                 .prepare_cached("DELETE FROM tokens WHERE expires_at <= ?1")?
@@ -111,7 +109,7 @@ impl Store {
     /// # Errors
     /// When the state cannot be read or written.
     pub fn url_key(&mut self) -> Result<Vec<u8>> {
-        let made = format!("{:032x}{:032x}", random()?, random()?);
+        let made = hex(&random::bytes::<32>().map_err(no_random)?);
         let text: String = self.write(|transaction| {
             transaction
                 .prepare_cached("INSERT INTO meta VALUES ('url_key', ?1) ON CONFLICT DO NOTHING")?

@@ -66,7 +66,7 @@ pub fn sweep_scratch(folder: &Path) {
         // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
         if let Ok(Some(_claim)) = claim(&dyno.path()) {
             end_strays(&dyno.path());
-            let _ = crate::slug::remove_tree(&dyno.path().join(SCRATCH));
+            let _ = crate::kernel::tree::remove_tree(&dyno.path().join(SCRATCH));
         }
     }
 }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::tell;
@@ -36,6 +36,7 @@ use crate::kernel::listener::{self, Listener};
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::unix_socket::{self, SocketType};
+use crate::kernel::wait;
 use crate::log_file::LogWriter;
 use crate::model::dyno::env::shell_arguments;
 use crate::model::dyno::life::{Action, Event, Life, Timer, lost_by, start_failed};
@@ -119,12 +120,9 @@ pub fn run() -> Result<()> {
 fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
     let deadline = Instant::now() + patience;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or_default();
-        let mut sources = [PollFd::new(server, PollFlags::IN)];
-        if !rustix::event::poll(&mut sources, Some(&left)).is_ok_and(|ready| ready > 0) {
+        let Ok(Some(_)) = wait::until(server, PollFlags::IN, Some(deadline)) else {
             return;
-        }
+        };
         match control::receive::<ToSupervisor>(server) {
             Ok(Some((ToSupervisor::Attach { .. }, fds))) => {
                 for mut session in fds.into_iter().flat_map(Session::begin) {
@@ -884,7 +882,7 @@ impl Supervisor {
             end(&mut sandbox, &self.spec.name);
         }
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
-        let _ = crate::slug::remove_tree(&self.spec.folder.join(SCRATCH));
+        let _ = crate::kernel::tree::remove_tree(&self.spec.folder.join(SCRATCH));
         // What the dyno itself wrote may have been what filled the disk.
         self.write_down(record);
         let _ = self.log.append(&[]);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mio::{Interest, Token};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::kernel::sys::memory;
+use crate::kernel::wait::is_readable;
 use crate::model::log_line::{Prefix, Source, Splitter};
 use crate::pty;
 use crate::wire::reactor::Reactor;
@@ -116,7 +116,7 @@ impl Output {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 // A terminal also reports the end while another reader is just closing it; bytes or a hang-up after
                 // that make no second event.
-                if is_ready(&stream.fd) {
+                if is_readable(&stream.fd) {
                     reactor.again(token);
                 }
                 false
@@ -167,10 +167,4 @@ impl Output {
         memory::release_heap();
         memory::release_program();
     }
-}
-
-/// Whether a read would return at once.
-fn is_ready(fd: &OwnedFd) -> bool {
-    let mut sources = [PollFd::new(fd, PollFlags::IN)];
-    rustix::event::poll(&mut sources, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

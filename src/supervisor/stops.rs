@@ -60,9 +60,9 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::pty::Size;
+    use crate::model::window::WindowSize;
 
-    const TERMINAL: Streams = Streams::Terminal(Size {
+    const TERMINAL: Streams = Streams::Terminal(WindowSize {
         columns: 80,
         rows: 24,
     });

@@ -20,7 +20,7 @@ use crate::kernel::unix_socket;
 use crate::model::dyno::life::{Rules, StopReason};
 use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
 use crate::model::log_limits::LogLimits;
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
@@ -95,7 +95,7 @@ pub struct Live {
 #[serde(rename_all = "snake_case")]
 pub enum Streams {
     /// One terminal for all three, of this size at the start.
-    Terminal(Size),
+    Terminal(WindowSize),
     /// Three pipes.
     Pipes,
     /// Two pipes: both outputs go into one, in the order in which they are written.

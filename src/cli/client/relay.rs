@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
 use crate::kernel::unix_socket;
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 use crate::wire::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
 use crate::wire::frame::{CONTINUE, Frame, RESIZE, Refusal, STOP_TYPED, Up, closed_stream};
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
@@ -193,7 +193,7 @@ impl Relay {
         while let [first, after @ ..] = rest {
             rest = match (*first, after) {
                 (RESIZE, [a, b, c, d, after @ ..]) => {
-                    let size = Size {
+                    let size = WindowSize {
                         columns: u16::from_be_bytes([*a, *b]),
                         rows: u16::from_be_bytes([*c, *d]),
                     };

@@ -6,7 +6,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::api::server::{
@@ -26,6 +25,7 @@ use crate::home::Home;
 use crate::home::lock::{Holder, last_holder};
 use crate::kernel::executable::{self, HELD, READY};
 use crate::kernel::unix_socket;
+use crate::kernel::wait;
 use crate::wire::handover::{self, Handover, Part};
 
 use super::Client;
@@ -340,7 +340,7 @@ fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> an
         .context("cannot start the server")?;
     // The command, and our copy of the server's end with it, is gone by now.
     let mut word = [0; 1024];
-    if !wait_readable(&ours, deadline)? {
+    if wait::until(&ours, PollFlags::IN, Some(deadline))?.is_none() {
         return Err(no_answer(home).into());
     }
     let length = match unix_socket::receive(&ours, &mut word, &mut Vec::new()) {
@@ -391,21 +391,6 @@ fn open_log(home: &Home) -> io::Result<(File, u64)> {
         .open(&path)?;
     let length = log.metadata()?.len();
     Ok((log, length))
-}
-
-fn wait_readable(fd: impl AsFd, deadline: Instant) -> io::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return Ok(result? > 0),
-        }
-    }
 }
 
 /// A server that has closed its pipe without a word is about to end, and prints its reason last.

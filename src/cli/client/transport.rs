@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::event::PollFlags;
 use rustix::net::sockopt::{self, Timeout};
 
 use crate::kernel::unix_socket::{self, SocketType};
+use crate::kernel::wait;
 use crate::wire::stream::Stream;
 
 /// How much is read before anybody asks, in bytes.
@@ -68,7 +68,7 @@ impl Transport {
         match self {
             Self::Unix(socket) => {
                 let now = Some(Instant::now());
-                Ok(wait(socket.as_fd(), PollFlags::IN, now)?.is_some())
+                Ok(wait::until(socket, PollFlags::IN, now)?.is_some())
             }
             Self::Far(far) => far.has_input(),
         }
@@ -205,7 +205,7 @@ impl FarSocket {
         if !self.stream.is_flushed() {
             flags |= PollFlags::OUT;
         }
-        match wait(self.stream.socket(), flags, deadline)? {
+        match wait::until(self.stream.socket(), flags, deadline)? {
             Some(flags) => self.note(flags),
             None => return Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -215,7 +215,7 @@ impl FarSocket {
     /// Hears what the kernel says at this moment.
     fn look(&mut self) -> io::Result<()> {
         let flags = PollFlags::IN | PollFlags::OUT;
-        if let Some(flags) = wait(self.stream.socket(), flags, Some(Instant::now()))? {
+        if let Some(flags) = wait::until(self.stream.socket(), flags, Some(Instant::now()))? {
             self.note(flags);
         }
         Ok(())
@@ -231,29 +231,5 @@ impl FarSocket {
     /// The stream, and what was read of it that nobody has taken.
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.ahead)
-    }
-}
-
-/// Waits until a socket is so, or hung up; None at the deadline.
-fn wait(
-    fd: BorrowedFd<'_>,
-    flags: PollFlags,
-    deadline: Option<Instant>,
-) -> io::Result<Option<PollFlags>> {
-    loop {
-        let left = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            }
-        });
-        let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
-        match rustix::event::poll(&mut fds, left.as_ref()) {
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-            Ok(0) => return Ok(None),
-            Ok(_) => return Ok(Some(fds[0].revents())),
-        }
     }
 }

@@ -48,12 +48,10 @@ impl Printer {
     /// # Errors
     /// When descriptors have run out.
     pub fn of_process(json: bool) -> io::Result<Self> {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let terminal = terminal::is_terminal(rustix::stdio::stdout());
-        let colors = set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb");
         let form = match (json, terminal) {
             (true, _) => Form::Json,
-            (false, true) => Form::Painted(Painter::new(colors)),
+            (false, true) => Form::Painted(Painter::new(terminal::wants_colors())),
             (false, false) => Form::Plain,
         };
         let writing = Arc::new(Mutex::new(()));

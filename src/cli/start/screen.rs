@@ -42,9 +42,7 @@ pub enum Form {
 impl Form {
     /// What suits this stream of the process.
     pub fn of(stream: impl std::os::fd::AsFd) -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let colors = set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb");
-        match (terminal::is_terminal(stream), colors) {
+        match (terminal::is_terminal(stream), terminal::wants_colors()) {
             (false, _) => Self::Plain,
             (true, false) => Self::Shown,
             (true, true) => Self::Colored,

@@ -5,10 +5,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::kernel::wait;
 
 /// Pause between two looks at a process whose end is waited for without a pidfd.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -92,12 +94,8 @@ impl Held {
             let left = deadline.saturating_duration_since(Instant::now());
             match &self.by {
                 By::Pidfd(pidfd) => {
-                    let left = Timespec::try_from(left).unwrap_or_default();
-                    let mut sources = [PollFd::new(pidfd, PollFlags::IN)];
-                    match rustix::event::poll(&mut sources, Some(&left)) {
-                        Err(Errno::INTR) => {}
-                        result => return Ok(result? > 0),
-                    }
+                    let ended = wait::until(pidfd, PollFlags::IN, Some(deadline))?;
+                    return Ok(ended.is_some());
                 }
                 By::Folder(folder) if has_ended(folder) => return Ok(true),
                 By::Folder(_) if left.is_zero() => return Ok(false),

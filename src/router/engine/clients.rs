@@ -262,7 +262,7 @@ impl Engine {
         let app = name.and_then(|name| self.state.table.app(&name).cloned());
         let request_id = match headers::request_id(&head) {
             Some(id) => id.to_owned(),
-            None => headers::uuid(self.random(), self.random()),
+            None => self.request_id(),
         };
         let mut exchange = Box::new(Exchange {
             app,
@@ -325,7 +325,7 @@ impl Engine {
         let guess = headers::guess(bytes);
         let name = headers::app(guess.host, &self.settings.domain);
         if let Some(app) = name.and_then(|name| self.state.table.app(&name).cloned()) {
-            let request_id = headers::uuid(self.random(), self.random());
+            let request_id = self.request_id();
             let entry = Entry {
                 failure: Some(&failure),
                 method: guess.method,

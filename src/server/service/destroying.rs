@@ -5,7 +5,7 @@ use super::super::apps;
 use super::super::host::{self, Answer};
 use super::Service;
 use crate::api::ApiError;
-use crate::slug::remove_tree;
+use crate::kernel::tree::remove_tree;
 
 /// A request to destroy an app, which waits for its dynos to end.
 struct Destroying {

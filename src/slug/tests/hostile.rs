@@ -1,6 +1,7 @@
 //! Hostile, broken and merely unusual tarballs.
 
 use super::*;
+use crate::kernel::tree::remove_tree;
 use crate::slug::unpack::Unpacked;
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
+use crate::kernel::tree::remove_tree;
 
 /// One entry of a made-up tree.
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@
 //! | `U`, `S`, `X`, `E` | bridge | JSON | as [`Frame`](super::Frame) has them |
 
 use super::{BadFrame, CONTINUE, Frame, HEADER, MAX_PAYLOAD, STOP_TYPED};
-use crate::pty::Size;
+use crate::model::window::WindowSize;
 
 /// The protocol's name in `Upgrade:`.
 pub const PROTOCOL: &str = "dyno-streams/1";
@@ -36,7 +36,7 @@ pub enum Word {
     /// So many more bytes of this stream may be sent.
     Credit(u8, u32),
     /// The window has this size.
-    Window(Size),
+    Window(WindowSize),
     /// This output is not read any more.
     Unread(u8),
     /// The stopped command is to be continued.
@@ -57,7 +57,7 @@ impl Word {
             Self::Continue => (b'j', vec![CONTINUE]),
             Self::StopTyped => (b'j', vec![STOP_TYPED]),
             Self::Credit(number, bytes) => (b'c', [&[*number][..], &bytes.to_be_bytes()].concat()),
-            Self::Window(Size { columns, rows }) => {
+            Self::Window(WindowSize { columns, rows }) => {
                 (b'w', [columns.to_be_bytes(), rows.to_be_bytes()].concat())
             }
         };
@@ -160,7 +160,7 @@ fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
         (b'c', [number @ 0..=2, a, b, c, d]) => {
             Ok(Word::Credit(*number, u32::from_be_bytes([*a, *b, *c, *d])))
         }
-        (b'w', [a, b, c, d]) => Ok(Word::Window(Size {
+        (b'w', [a, b, c, d]) => Ok(Word::Window(WindowSize {
             columns: u16::from_be_bytes([*a, *b]),
             rows: u16::from_be_bytes([*c, *d]),
         })),
@@ -256,7 +256,7 @@ mod tests {
                 job_control: false,
                 idle_timeout: 3600.0,
             })),
-            Word::Window(Size {
+            Word::Window(WindowSize {
                 columns: 132,
                 rows: 50,
             }),

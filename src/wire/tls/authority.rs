@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::{provider, unusable};
 use crate::error::UserError;
+use crate::model::uuid::hex;
 
 /// The file of the CA's certificate.
 pub(super) const CERTIFICATE: &str = "ca.pem";
@@ -105,11 +106,7 @@ impl Authority {
 fn parameters(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
     // Two CAs that a client trusts must not have one name.
-    let print: String = Sha256::digest(key.subject_public_key_info())
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let print = hex(&Sha256::digest(key.subject_public_key_info())[..4]);
     params.distinguished_name = rcgen::DistinguishedName::new();
     params
         .distinguished_name

@@ -1,4 +1,4 @@
-//! Removing a tree that somebody else filled.
+//! Removing a tree of files that other processes have filled.
 //!
 //! What a dyno leaves behind may be read-only, of mode 000 (as overlay's work directory always is),
 //! nested thousands of levels deep, or with paths too long to be written down. Every step is taken
@@ -20,10 +20,10 @@ const MAX_DEPTH: usize = 64;
 
 /// Removes `path` and, if it is a directory, all that is in it. Fine if it does not exist.
 ///
-/// Directories of the caller's own get the permissions that removing takes.
+/// Directories of this process's own user get the permissions that removing takes.
 ///
 /// # Errors
-/// The first entry that cannot be removed: somebody else's, a mount point, or one that a process
+/// The first entry that cannot be removed: another user's, a mount point, or one that a process
 /// keeps making anew. What was removed before it stays removed.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let bad_path = || io::Error::from(io::ErrorKind::InvalidInput);
@@ -40,8 +40,11 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same for the entry `name` of an open directory.
-pub(super) fn remove_at(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+/// As [`remove_tree`], for the entry `name` of an open directory.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub fn remove_at(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
@@ -126,7 +129,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Own
     let mode = Mode::from_raw_mode(fstat(&directory)?.st_mode);
     if !mode.contains(Mode::RWXU) {
         match fchmod(&directory, Mode::RWXU) {
-            // Somebody else's. If it is empty, it can go all the same.
+            // Another user's. If it is empty, it can be removed all the same.
             Err(Errno::PERM) => {}
             done => done?,
         }
