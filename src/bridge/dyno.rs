@@ -2,7 +2,8 @@
 //! command's streams.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::termios::LocalModes;
@@ -11,23 +12,19 @@ use crate::kernel::unix_socket;
 use crate::kernel::wait::is_readable;
 use crate::model::window::WindowSize;
 use crate::pty;
+use crate::wire::frame::attachment::Attachment;
 use crate::wire::frame::{
     ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing,
 };
 use crate::wire::reactor::{Interest, Reactor, Token};
-
-/// The longest head of the supervisor's response to the upgrade request, in bytes.
-const LONGEST_HEAD: usize = 4096;
 
 /// The dyno's side of a session: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Dyno {
     supervisor: OwnedFd,
     token: Token,
-    /// Received bytes that are not decoded yet.
-    received: Vec<u8>,
+    attachment: Attachment,
     fds: Vec<OwnedFd>,
-    head_read: bool,
     readable: bool,
     /// Whether the supervisor has closed the connection.
     closed: bool,
@@ -78,9 +75,8 @@ impl Dyno {
         Ok(Self {
             supervisor,
             token,
-            received: Vec::new(),
+            attachment: Attachment::before_response(),
             fds: Vec::new(),
-            head_read: false,
             readable: true,
             closed: false,
             terminal: false,
@@ -109,7 +105,7 @@ impl Dyno {
             return None;
         }
         loop {
-            match self.next_frame() {
+            match self.attachment.next_frame() {
                 Ok(Some(Frame::Up(up))) => {
                     return Some(match self.take_streams(&up, reactor) {
                         Ok(()) => News::Up(up),
@@ -121,12 +117,12 @@ impl Dyno {
                 Ok(Some(Frame::Error(refusal))) => return Some(News::Error(refusal)),
                 Ok(None) if !self.readable => return None,
                 Ok(None) => {}
-                Err(()) => return Some(self.lose()),
+                Err(_) => return Some(self.lose()),
             }
             let mut buffer = [0; 4096];
             match unix_socket::receive(&self.supervisor, &mut buffer, &mut self.fds) {
                 Ok(0) => return Some(self.lose()),
-                Ok(length) => self.received.extend_from_slice(&buffer[..length]),
+                Ok(length) => self.attachment.receive(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(_) => return Some(self.lose()),
             }
@@ -135,26 +131,8 @@ impl Dyno {
 
     fn lose(&mut self) -> News {
         self.closed = true;
+        self.attachment.close();
         News::Lost
-    }
-
-    fn next_frame(&mut self) -> Result<Option<Frame>, ()> {
-        if !self.head_read {
-            let end = memchr::memmem::find(&self.received, b"\r\n\r\n");
-            match end {
-                Some(end) => {
-                    self.received.drain(..end + 4);
-                    self.head_read = true;
-                }
-                None if self.received.len() > LONGEST_HEAD => return Err(()),
-                None => return Ok(None),
-            }
-        }
-        let Some((frame, length)) = Frame::decode(&self.received).map_err(drop)? else {
-            return Ok(None);
-        };
-        self.received.drain(..length);
-        Ok(Some(frame))
     }
 
     /// Takes the command's streams: a terminal; or pipes for input and output, and perhaps one for errors.
@@ -317,9 +295,21 @@ impl Dyno {
         let _ = rustix::io::write(&self.supervisor, &[STOP_TYPED]);
     }
 
-    /// Tells the supervisor that bytes went through.
-    pub fn tell_active(&self) {
-        let _ = rustix::io::write(&self.supervisor, &[ACTIVE]);
+    /// How long the connection may be idle; None if that is not limited, or not known yet.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.attachment.idle_timeout()
+    }
+
+    /// When the supervisor is to be told that bytes went through, the last ones at `moved`. None if it was.
+    pub fn report_at(&self, moved: Instant) -> Option<Instant> {
+        self.attachment.report_at(moved)
+    }
+
+    /// Tells the supervisor that bytes went through, if that is due.
+    pub fn report(&mut self, moved: Instant, now: Instant) {
+        if self.attachment.report(moved, now) {
+            let _ = rustix::io::write(&self.supervisor, &[ACTIVE]);
+        }
     }
 
     fn close(&mut self, index: usize, reactor: &mut Reactor) {

@@ -15,13 +15,6 @@ use crate::wire::frame::Refusal;
 use crate::wire::reactor::{Reactor, Token};
 use crate::wire::stream::{RECORD, Stream};
 
-/// How many times the supervisor is told of activity in the time that the connection may be idle, which makes that time
-/// exact to this fraction.
-const REPORTS_PER_IDLE_TIME: u32 = 8;
-
-/// The shortest time between two reports of activity.
-const SHORTEST_REPORT: Duration = Duration::from_millis(10);
-
 /// How long a client may take to close its side after the end of the session.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -71,11 +64,8 @@ pub(super) struct Session {
     /// Bytes for the client: each piece is a TLS record of its own, the last one first.
     unsent: Vec<Vec<u8>>,
     outcome: Option<Outcome>,
-    /// When bytes last went through, and when the supervisor was last told so.
+    /// When bytes last went through.
     moved: Instant,
-    told: Option<Instant>,
-    /// How often to report activity; None if connections may be idle for ever.
-    report_interval: Option<Duration>,
     idle_timeout: Duration,
 }
 
@@ -115,8 +105,6 @@ impl Session {
             unsent: Vec::from_iter((!opening.is_empty()).then_some(opening)),
             outcome: None,
             moved: now,
-            told: None,
-            report_interval: None,
             idle_timeout: LONGEST_STALL,
         }
     }
@@ -219,14 +207,10 @@ impl Session {
                     },
                     turn.reactor,
                 );
-                if let Ok(idle) = Duration::try_from_secs_f64(up.idle_timeout)
-                    && !idle.is_zero()
-                {
-                    self.idle_timeout = idle;
-                    let interval = (idle / REPORTS_PER_IDLE_TIME).max(SHORTEST_REPORT);
-                    self.report_interval = Some(interval);
-                }
+                let idle = self.dyno.as_ref().and_then(Dyno::idle_timeout);
+                self.idle_timeout = idle.unwrap_or(LONGEST_STALL);
             }
+            // Too late: the client has been told that it does not run.
             News::Up(_) => {}
             News::Stopped => match self.protocol.stopped() {
                 Some(said) => self.unsent.insert(0, said),

@@ -35,6 +35,7 @@ use crate::kernel::unix_socket;
 use crate::kernel::wait;
 use crate::model::dyno::Exit;
 use crate::pty;
+use crate::wire::frame::attachment::{Attachment, LOST_OUTPUT};
 use crate::wire::frame::{self, Ended, Frame, Refusal};
 use crate::wire::reactor::{Event, Reactor, Waker};
 
@@ -50,16 +51,6 @@ const ENDING: [i32; 13] = [
     SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT, SIGALRM, SIGIO, SIGPROF, SIGUSR1, SIGUSR2,
     SIGVTALRM, SIGXCPU, SIGXFSZ,
 ];
-
-/// How many times the supervisor is told of activity in the time that the connection may be idle, which makes that time
-/// exact to this fraction.
-const REPORTS_PER_IDLE_TIME: u32 = 8;
-
-/// The shortest time between two reports of activity.
-const SHORTEST_REPORT: Duration = Duration::from_millis(10);
-
-/// How long the output may stay open after the supervisor has died, which ends its sandbox.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
 /// `Running bash attached to terminal... up, run.1` on standard error; live where that is a terminal.
 #[derive(Debug)]
@@ -203,7 +194,7 @@ struct Session<'a> {
     name: &'a str,
     reactor: Reactor,
     socket: OwnedFd,
-    received: Vec<u8>,
+    attachment: Attachment,
     fds: Vec<OwnedFd>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
     socket_token: Token,
@@ -212,8 +203,6 @@ struct Session<'a> {
     activity_token: Token,
     /// Whether bytes went through since the supervisor was last told so.
     active: Arc<AtomicBool>,
-    /// How often to report activity; None if connections may be idle for ever.
-    tell_active: Option<Duration>,
     news: (Sender<News>, Receiver<News>),
     /// The terminal's master, if there is one, to set its size.
     master: Option<Arc<OwnedFd>>,
@@ -224,7 +213,6 @@ struct Session<'a> {
     screen: Option<Arc<Mutex<Screen>>>,
     /// The supervisor says when the command stops.
     job_control: bool,
-    up: bool,
     exit: Option<Ended>,
     outputs: usize,
     /// The supervisor has closed the connection.
@@ -250,11 +238,13 @@ impl<'a> Session<'a> {
         reactor.set_deadline(timeout_token, Instant::now() + timeout);
         // Bytes that came with the response make no event of their own.
         reactor.again(socket_token);
+        let mut attachment = Attachment::default();
+        attachment.receive(&connection.early);
         Ok(Self {
             name,
             reactor,
             socket: connection.socket,
-            received: connection.early,
+            attachment,
             fds: connection.fds,
             signals,
             socket_token,
@@ -262,14 +252,12 @@ impl<'a> Session<'a> {
             timeout_token,
             activity_token,
             active: Arc::new(AtomicBool::new(false)),
-            tell_active: None,
             news: crossbeam_channel::unbounded(),
             master: None,
             relayed: false,
             raw: None,
             screen: None,
             job_control: false,
-            up: false,
             exit: None,
             outputs: 0,
             closed: false,
@@ -330,8 +318,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         while open {
-            while let Some((frame, length)) = Frame::decode(&self.received)? {
-                self.received.drain(..length);
+            while let Some(frame) = self.attachment.next_frame()? {
                 self.take_frame(frame, status)?;
             }
             match self.receive() {
@@ -345,10 +332,10 @@ impl<'a> Session<'a> {
             }
         }
         self.reactor.deregister(&self.socket, self.socket_token)?;
-        if self.exit.is_none() {
-            self.lost = true;
+        self.lost = self.attachment.close();
+        if self.lost {
             self.reactor
-                .set_deadline(self.timeout_token, Instant::now() + LAST_OUTPUT);
+                .set_deadline(self.timeout_token, Instant::now() + LOST_OUTPUT);
         }
         Ok(())
     }
@@ -356,21 +343,16 @@ impl<'a> Session<'a> {
     fn receive(&mut self) -> io::Result<usize> {
         let mut buffer = [0u8; 4096];
         let length = unix_socket::receive(&self.socket, &mut buffer, &mut self.fds)?;
-        self.received.extend_from_slice(&buffer[..length]);
+        self.attachment.receive(&buffer[..length]);
         Ok(length)
     }
 
     fn take_frame(&mut self, frame: Frame, status: &mut StatusLine) -> Result<()> {
         match frame {
-            Frame::Up(up) if !self.up => {
-                self.up = true;
+            Frame::Up(up) => {
                 self.job_control = up.job_control;
                 self.reactor.cancel_deadline(self.timeout_token);
                 status.up(self.name);
-                self.tell_active = Duration::try_from_secs_f64(up.idle_timeout)
-                    .ok()
-                    .filter(|idle| !idle.is_zero())
-                    .map(|idle| (idle / REPORTS_PER_IDLE_TIME).max(SHORTEST_REPORT));
                 self.tell_active();
                 let fds = std::mem::take(&mut self.fds);
                 if up.terminal {
@@ -379,7 +361,6 @@ impl<'a> Session<'a> {
                     self.use_pipes(fds)
                 }
             }
-            Frame::Up(_) => Ok(()),
             Frame::Stopped => {
                 self.stop();
                 Ok(())
@@ -405,17 +386,16 @@ impl<'a> Session<'a> {
 
     /// Reports activity: the supervisor relays no bytes, so only the client knows whether the connection is idle.
     fn tell_active(&mut self) {
-        let Some(interval) = self
-            .tell_active
-            .filter(|_| self.exit.is_none() && !self.lost)
-        else {
+        let Some(interval) = self.attachment.report_interval() else {
             return;
         };
-        if self.active.swap(false, Ordering::Relaxed) {
+        let now = Instant::now();
+        if self.active.load(Ordering::Relaxed) && self.attachment.report(now, now) {
+            self.active.store(false, Ordering::Relaxed);
             let _ = rustix::io::write(&self.socket, &[frame::ACTIVE]);
         }
         self.reactor
-            .set_deadline(self.activity_token, Instant::now() + interval);
+            .set_deadline(self.activity_token, now + interval);
     }
 
     fn use_terminal(&mut self, fds: Vec<OwnedFd>) -> Result<()> {

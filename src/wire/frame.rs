@@ -8,6 +8,7 @@
 //! command, and `z` when Ctrl-Z was typed, if `Up` says that the supervisor understands these. When the client closes
 //! the connection, the command is hung up.
 
+pub mod attachment;
 pub mod streams;
 
 use serde::{Deserialize, Serialize};

@@ -7,12 +7,10 @@ use crate::bridge::protocol::Outcome;
 use crate::error::EXIT_DYNO_FAILED;
 use crate::kernel::sys::socket::unacknowledged;
 use crate::wire::frame::Refusal;
+use crate::wire::frame::attachment::LOST_OUTPUT;
 
 /// How long the output may stay open after the end of the command: a process outside of its dyno may hold it.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
-
-/// How long the output may stay open after the supervisor has died, which ends its sandbox.
-const LOST_OUTPUT: Duration = Duration::from_secs(1);
 
 impl Session {
     /// When the session is to be driven even without an event.
@@ -99,18 +97,13 @@ impl Session {
 
     /// When the supervisor is to be told next that bytes went through.
     fn report_at(&self) -> Option<Instant> {
-        let interval = self.report_interval?;
-        let is_news = self.told.is_none_or(|told| told < self.moved);
-        (is_news && self.outcome.is_none() && self.dyno.is_some())
-            .then(|| self.told.map_or(self.moved, |told| told + interval))
+        let dyno = self.dyno.as_ref().filter(|_| self.outcome.is_none())?;
+        dyno.report_at(self.moved)
     }
 
     pub(super) fn report(&mut self, now: Instant) {
-        if self.report_at().is_some_and(|at| at <= now)
-            && let Some(dyno) = &self.dyno
-        {
-            dyno.tell_active();
-            self.told = Some(now);
+        if let Some(dyno) = self.dyno.as_mut().filter(|_| self.outcome.is_none()) {
+            dyno.report(self.moved, now);
         }
     }
 }
