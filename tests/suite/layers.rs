@@ -239,6 +239,35 @@ fn unsafe_code_lives_in_one_room() {
     }
 }
 
+/// Steps of a walk begin with a file and name functions of it: "1. `cli/run.rs`: `perform` posts …".
+#[test]
+fn each_step_of_the_walks_is_a_function_that_exists() {
+    let page = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let walks = page.split("\n## Five walks\n").nth(1).expect("the walks");
+    let walks = walks.split("\n## ").next().unwrap();
+    let (mut steps, mut wrong) = (0, Vec::new());
+    for line in walks.lines() {
+        let Some((number, step)) = line.split_once(". `") else {
+            continue;
+        };
+        let Ok(number) = number.parse::<usize>() else {
+            continue;
+        };
+        steps += 1;
+        let (file, rest) = step.split_once("`: `").expect("a file and a function");
+        let function = rest.split('`').next().unwrap();
+        let text = fs::read_to_string(root().join("src").join(file)).unwrap_or_default();
+        let exists = [format!("fn {function}("), format!("fn {function}<")]
+            .iter()
+            .any(|head| text.contains(head));
+        if number > 7 || !exists {
+            wrong.push(format!("{file}: {function}"));
+        }
+    }
+    assert!(steps > 25, "{steps} steps");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Before Linux 6.4 rustix reads `/proc/self/auxv` for it, and panics in a process that is not dumpable: PID 1 of a dyno.
 #[test]
 fn the_size_of_a_page_is_not_asked_of_proc() {
