@@ -1,11 +1,12 @@
-//! Who waits for the end of which dyno, and until when. Knows no dyno: the service asks.
+//! Which requests wait for the end of which dyno, and until when. Knows no dyno: the service asks.
 
 use std::time::{Duration, Instant};
 
 use super::application::Ticket;
+use crate::wire::reactor::{Event, Reactor, Token};
 
-/// The longest that a request waits; whoever wants to know more asks again. So a client that has left without a
-/// word, or a dyno that nobody hears of any more, holds nothing for ever.
+/// The longest that a request waits; its client may ask again. So a client that has left without a word, or a dyno that
+/// never tells its end, holds nothing for ever.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A request that waits for the end of a dyno.
@@ -20,23 +21,45 @@ pub struct EndWaiter {
 }
 
 /// See the [module](self). There are no more of them than the API has connections.
-#[derive(Debug, Default)]
-pub struct EndWaiters(Vec<EndWaiter>);
+#[derive(Debug)]
+pub struct EndWaiters {
+    /// Its deadline is that of the request that has waited longest.
+    token: Token,
+    waiters: Vec<EndWaiter>,
+}
 
 impl EndWaiters {
-    /// One more.
+    /// No request waits yet. `token` is theirs from now on.
+    pub fn new(token: Token) -> Self {
+        Self {
+            token,
+            waiters: Vec::new(),
+        }
+    }
+
+    /// Whether `event` means that one may have waited long enough.
+    pub fn came(&self, event: Event) -> bool {
+        event == Event::Deadline(self.token)
+    }
+
+    /// Sets the deadline to that of the next one.
+    pub fn set_deadline(&self, reactor: &mut Reactor) {
+        reactor.set_or_cancel_deadline(self.token, self.deadline());
+    }
+
+    /// Adds a request.
     pub fn add(&mut self, waiter: EndWaiter) {
-        self.0.push(waiter);
+        self.waiters.push(waiter);
     }
 
-    /// Its client has gone.
+    /// Forgets a request whose client has gone.
     pub fn forget(&mut self, ticket: Ticket) {
-        self.0.retain(|waiter| waiter.ticket != ticket);
+        self.waiters.retain(|waiter| waiter.ticket != ticket);
     }
 
-    /// Takes those for whom something has come: their dyno is among `ended`, or their time is up.
+    /// Takes those that are to be answered: their dyno is among `ended`, or their time is up.
     pub fn take(&mut self, ended: &[String], now: Instant) -> Vec<EndWaiter> {
-        self.0
+        self.waiters
             .extract_if(.., |waiter| {
                 waiter.until <= now || ended.contains(&waiter.dyno)
             })
@@ -45,19 +68,17 @@ impl EndWaiters {
 
     /// Takes all.
     pub fn take_all(&mut self) -> Vec<EndWaiter> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.waiters)
     }
 
     /// When the next one's time is up.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.iter().map(|waiter| waiter.until).min()
+        self.waiters.iter().map(|waiter| waiter.until).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use mio::Token;
-
     use super::*;
 
     #[test]
@@ -72,7 +93,7 @@ mod tests {
             dyno: dyno.to_owned(),
             until: at(seconds),
         };
-        let mut waiters = EndWaiters::default();
+        let mut waiters = EndWaiters::new(Token(7));
         assert_eq!(waiters.deadline(), None);
         for waiter in [
             waiter(1, "a", 60),

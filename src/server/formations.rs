@@ -4,20 +4,23 @@
 //! that has just started. Called by the [service](super::service), which performs what the scheduler plans.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use crate::model::dyno::{Dyno, DynoName, EndReason};
 use crate::model::scheduler::{BackOff, Beside, Crashes, Moment};
 use crate::model::settings::Settings;
+use crate::wire::reactor::{Event, Reactor, Token};
 
 /// What was lost sooner than this never lived.
 const ALIVE: Duration = Duration::from_secs(1);
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Formations {
+    /// Its deadline is the next look at a formation.
+    token: Token,
     apps: HashMap<String, Memory>,
     /// The ids of releases whose slug's tree is being unpacked; then there is another look.
     unpacking: HashSet<String>,
@@ -30,13 +33,49 @@ pub struct Memory {
     release: String,
     /// The crashes in a row, by name.
     pub crashes: HashMap<DynoName, Crashes>,
-    /// The ids of the dynos that crashed last, by name: they are in a list as long as nobody has taken their places.
+    /// The ids of the dynos that crashed last, by name: they are listed as long as no others have taken their places.
     pub crashed: HashMap<DynoName, String>,
     /// When to look again.
     look_at: Option<Moment>,
 }
 
+/// What an event means for the formations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormationsDue {
+    /// The server has just started: those of an earlier server are to be taken up.
+    TakeUp,
+    /// The time of a look has come.
+    Look,
+}
+
 impl Formations {
+    /// Nothing is remembered yet. [`FormationsDue::TakeUp`] comes in the next turn.
+    pub fn new(reactor: &mut Reactor) -> Self {
+        let token = reactor.token();
+        reactor.again(token);
+        Self {
+            token,
+            apps: HashMap::new(),
+            unpacking: HashSet::new(),
+        }
+    }
+
+    /// What `event` means for the formations, if anything.
+    pub fn came(&self, event: Event) -> Option<FormationsDue> {
+        match event {
+            Event::Again(token) if token == self.token => Some(FormationsDue::TakeUp),
+            Event::Deadline(token) if token == self.token => Some(FormationsDue::Look),
+            _ => None,
+        }
+    }
+
+    /// Sets the deadline to the next look.
+    pub fn set_deadline(&self, reactor: &mut Reactor) {
+        let next = self.next_look();
+        let at = next.map(|at| Instant::now() + at.saturating_sub(now()));
+        reactor.set_or_cancel_deadline(self.token, at);
+    }
+
     /// What is remembered of an app whose current release this is. With a new one nothing has crashed yet; what crashed
     /// before is still in the list until others have taken the places.
     pub fn of(&mut self, app_id: &str, release: &str) -> &mut Memory {
@@ -53,13 +92,13 @@ impl Formations {
         self.unpacking.insert(release.to_owned())
     }
 
-    /// Notes that it is not being unpacked any more.
+    /// Notes that the tree of a release's slug is not being unpacked any more.
     pub fn end_unpacking(&mut self, release: &str) {
         self.unpacking.remove(release);
     }
 
-    /// Notes the crash of a dyno, which lived beside others that had been told to end, or did not. That nobody was there to
-    /// keep it alive is no fault of its command, unless it never lived: what is lost as soon as it starts would be started
+    /// Notes the crash of a dyno, which lived beside others that had been told to end, or did not. A dyno that was lost with
+    /// its supervisor does not count as crashed, unless it never lived: one that is lost as soon as it starts would be started
     /// for ever without a pause.
     pub fn crashed(&mut self, dyno: &Dyno, beside: Beside, back_off: &BackOff) {
         let Some(ended) = &dyno.ended else { return };
@@ -83,14 +122,14 @@ impl Formations {
         memory.crashes.get(&dyno.name).filter(|_| stands)
     }
 
-    /// Has whatever waits after a crash and is `meant` be tried at once.
+    /// Has dynos that wait after a crash, and whose names are `meant`, be tried at once.
     pub fn forget_crashes(&mut self, app_id: &str, meant: impl Fn(&DynoName) -> bool) {
         if let Some(memory) = self.apps.get_mut(app_id) {
             memory.crashes.retain(|name, _| !meant(name));
         }
     }
 
-    /// Whether this dyno of an app has crashed and nobody has taken its place.
+    /// Whether this dyno of an app has crashed and no other has taken its place.
     pub fn is_crashed(&self, dyno: &Dyno) -> bool {
         let memory = self.apps.get(&dyno.app_id);
         memory.is_some_and(|memory| memory.crashed.get(&dyno.name) == Some(&dyno.id))
@@ -120,7 +159,7 @@ impl Formations {
         apps.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The ids of dynos of this app that have crashed and nobody has taken the place of.
+    /// The ids of dynos of this app that have crashed and whose places no others have taken.
     pub fn crashed_dynos(&self, app_id: &str) -> HashSet<&str> {
         let memory = self.apps.get(app_id);
         let ids = memory
@@ -160,8 +199,8 @@ pub fn now() -> Moment {
     now.unwrap_or_default()
 }
 
-/// When another is to take a dyno's place: not all at once. That depends on its id alone, so that every server comes to
-/// the same.
+/// When another dyno takes a dyno's place: not all at once. The time depends on the dyno's id alone, so that the next server
+/// computes it too.
 pub fn cycle_at(dyno: &Dyno, settings: &Settings) -> Moment {
     let digits: String = dyno
         .id

@@ -4,13 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mio::Token;
-
 use super::application::{Application, Ctx};
 use crate::error::tell;
 use crate::log_file;
 use crate::model::log_limits::LogLimits;
-use crate::wire::reactor::Reactor;
+use crate::wire::reactor::{Event, Reactor, Token};
 
 /// How many times a line is looked at before it is too old.
 const TIMES: u32 = 24;
@@ -38,9 +36,9 @@ impl LogKeeper {
         }
     }
 
-    /// The token whose deadline says that it is time to [`look`](Self::look).
-    pub fn token(&self) -> Token {
-        self.token
+    /// Whether `event` means that it is time to [`look`](Self::look).
+    pub fn came(&self, event: Event) -> bool {
+        event == Event::Deadline(self.token)
     }
 
     /// Has a worker see to every log.
@@ -49,7 +47,7 @@ impl LogKeeper {
         ctx.reactor()
             .set_deadline(self.token, Instant::now() + pause);
         let (logs, limits) = (self.logs.clone(), self.limits);
-        ctx.work(move || {
+        ctx.work_and_forget(move || {
             for folder in fs::read_dir(logs).into_iter().flatten().flatten() {
                 if let Err(error) = log_file::enforce(&folder.path(), limits) {
                     tell!(
@@ -58,7 +56,6 @@ impl LogKeeper {
                     );
                 }
             }
-            |_: &mut A, _: &mut Ctx<A>| {}
         });
     }
 }

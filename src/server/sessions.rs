@@ -1,7 +1,7 @@
-//! The short-lived apps of `dyno start`: who holds each, and how far it is from its end.
+//! The short-lived apps of `dyno start`: which client holds each, and how far it is from its end.
 //!
 //! An app lives as long as the connection on which it was asked for. When that breaks, its dynos end and it is destroyed.
-//! A server that finds such an app from before waits a few seconds for whoever holds it to come back. What is in
+//! A server that finds such an app from before waits a few seconds for its client to come back. What is in
 //! here is decided without I/O; the [service](super::service) performs it.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::application::{More, Ticket};
 use crate::store;
+use crate::wire::reactor::{Event, Reactor, Token};
 
 /// How long the app of an earlier server waits to be claimed.
 const CLAIM_TIME: Duration = Duration::from_secs(5);
@@ -18,7 +19,7 @@ const CLAIM_TIME: Duration = Duration::from_secs(5);
 struct Held {
     /// The session's own id.
     id: String,
-    /// The connection that it hangs on. None: nobody has claimed it yet, or whoever held it has gone.
+    /// The request that holds it. None: no client has claimed it yet, or the one that held it has gone.
     ticket: Option<Ticket>,
     /// What the holder is still to be told.
     greeting: Vec<u8>,
@@ -38,8 +39,10 @@ enum Phase {
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
+    /// Its deadline is the end of the time in which the app of an earlier server may be claimed.
+    token: Token,
     /// By the ids of their apps.
     held: HashMap<String, Held>,
 }
@@ -47,15 +50,15 @@ pub struct Sessions {
 /// Whether a folder can be started in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Somebody holds it.
+    /// A client holds it.
     Held,
     /// It will be gone in a moment.
     Ending,
 }
 
 impl Sessions {
-    /// Those that an earlier server had.
-    pub fn left(sessions: &[store::Session], now: Instant) -> Self {
+    /// Those that an earlier server had. `token` is theirs from now on.
+    pub fn left(sessions: &[store::Session], now: Instant, token: Token) -> Self {
         let held = sessions.iter().map(|session| {
             let held = Held {
                 id: session.id.clone(),
@@ -68,8 +71,19 @@ impl Sessions {
             (session.app_id.clone(), held)
         });
         Self {
+            token,
             held: held.collect(),
         }
+    }
+
+    /// Whether `event` means that there may be [unclaimed](Self::unclaimed) ones.
+    pub fn came(&self, event: Event) -> bool {
+        event == Event::Deadline(self.token)
+    }
+
+    /// Sets the deadline to the end of the next one's time.
+    pub fn set_deadline(&self, reactor: &mut Reactor) {
+        reactor.set_or_cancel_deadline(self.token, self.claim_by());
     }
 
     /// Whether there are none.
@@ -117,7 +131,7 @@ impl Sessions {
         }
     }
 
-    /// Somebody holds a session from now on, instead of whoever did before. Each is told `greeting`.
+    /// The request `ticket` holds a session from now on, instead of another one before. It is answered with `greeting`.
     pub fn hold(&mut self, app_id: &str, id: &str, ticket: Ticket, greeting: Vec<u8>) {
         let phase = self.held.get(app_id).map_or(Phase::Runs, |held| held.phase);
         let held = Held {
@@ -164,7 +178,7 @@ impl Sessions {
         ending.map(|(app_id, _)| app_id.clone()).collect()
     }
 
-    /// The apps that nobody has claimed in time.
+    /// The apps that no client has claimed in time.
     pub fn unclaimed(&self, now: Instant) -> Vec<String> {
         let late = |held: &Held| held.claim_by.is_some_and(|by| by <= now);
         let late = self.held.iter().filter(|(_, held)| late(held));
@@ -176,7 +190,7 @@ impl Sessions {
         self.held.values().filter_map(|held| held.claim_by).min()
     }
 
-    /// An app is no more. Whoever held it is to see the end of the response.
+    /// Forgets an app that was destroyed. The response to the request that is returned is to end.
     pub fn forget(&mut self, app_id: &str) -> Option<Ticket> {
         self.held.remove(app_id)?.ticket
     }
@@ -184,8 +198,6 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use mio::Token;
-
     use super::*;
 
     fn ticket(serial: u64) -> Ticket {
@@ -197,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_app_hangs_on_the_connection_that_holds_it() {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::left(&[], Instant::now(), Token(7));
         sessions.hold("app", "id", ticket(1), b"hello".to_vec());
         assert!(sessions.may_start("app") && sessions.may_start("other"));
         assert_eq!(
@@ -220,7 +232,7 @@ mod tests {
 
     #[test]
     fn one_that_ends_starts_nothing_though_it_is_taken_over() {
-        let mut sessions = Sessions::default();
+        let mut sessions = Sessions::left(&[], Instant::now(), Token(7));
         sessions.hold("app", "id", ticket(1), Vec::new());
         sessions.end("app");
         assert_eq!(sessions.app_of("id"), Some("app"));
@@ -239,7 +251,7 @@ mod tests {
             path: format!("/{app}"),
             live: true,
         });
-        let mut sessions = Sessions::left(&left, start);
+        let mut sessions = Sessions::left(&left, start, Token(7));
         assert!(!sessions.may_start("a") && sessions.has("b"));
         assert_eq!(sessions.app_of("id-a"), Some("a"));
         sessions.hold("a", "id-a", ticket(1), Vec::new());

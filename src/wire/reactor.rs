@@ -142,6 +142,14 @@ impl Reactor {
         self.deadlines.cancel(token);
     }
 
+    /// Sets the one deadline of `token`, or takes it away.
+    pub fn set_or_cancel_deadline(&mut self, token: Token, at: Option<Instant>) {
+        match at {
+            Some(at) => self.set_deadline(token, at),
+            None => self.cancel_deadline(token),
+        }
+    }
+
     /// Has [`Event::Again`] reported for `token` in the next turn, which will not wait.
     pub fn again(&mut self, token: Token) {
         self.again.insert(token);

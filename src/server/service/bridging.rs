@@ -53,7 +53,7 @@ impl Service {
     /// # Errors
     /// When the address that was asked for cannot be had, or the certificate is of no use.
     pub(super) fn begin_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<()> {
-        let place = place(&self.home);
+        let place = place(&self.this.home);
         match (self.host.settings.rendezvous, place.before()) {
             (Listen::Off, Some(before)) => self.meet_at(&place, Listen::Auto(before), true, ctx),
             (wish, _) => self.meet_at(&place, wish, false, ctx),
@@ -67,7 +67,7 @@ impl Service {
             return Ok(());
         }
         let usual = Listen::Auto(settings::RENDEZVOUS_ADDRESS);
-        self.meet_at(&place(&self.home), usual, true, ctx)
+        self.meet_at(&place(&self.this.home), usual, true, ctx)
             .map_err(worker_error)
     }
 
@@ -82,7 +82,7 @@ impl Service {
             return Ok(());
         }
         let certificate = Certificate::chosen(&self.host.settings)?;
-        let tls = tls::server_config(&self.home, &certificate)?;
+        let tls = tls::server_config(&self.this.home, &certificate)?;
         let Some(listener) = place.take(wish, ctx.inherited.take(Part::Rendezvous))? else {
             return Ok(());
         };
@@ -101,7 +101,7 @@ impl Service {
 
     /// The bridge, started if there is none.
     fn bridging(&mut self, ctx: &mut Ctx<Self>) -> Result<&mut Bridging> {
-        if self.bridging.is_none() {
+        if self.ports.bridging.is_none() {
             let (sender, inbox) = unbounded();
             let waker = ctx.reactor().waker();
             let tell = move |news| {
@@ -109,34 +109,35 @@ impl Service {
                 waker.wake();
             };
             let settings = bridge::Settings {
-                sessions: self.bridged,
+                sessions: self.ports.max_sessions,
                 start_time: self.host.settings.attach_timeout,
                 ..bridge::Settings::default()
             };
-            self.bridging = Some(Bridging {
+            self.ports.bridging = Some(Bridging {
                 bridge: Bridge::start(settings, tell)?,
                 inbox,
                 rendezvous: None,
             });
         }
-        let made = self.bridging.as_mut();
+        let made = self.ports.bridging.as_mut();
         made.ok_or_else(|| anyhow::anyhow!("there is no bridge"))
     }
 
     /// Where the rendezvous is, if there is one.
     pub(super) fn rendezvous(&self) -> Option<SocketAddr> {
-        self.bridging.as_ref()?.rendezvous
+        self.ports.bridging.as_ref()?.rendezvous
     }
 
     /// Sessions that go by way of this server.
     pub(super) fn bridged_sessions(&self) -> usize {
-        let bridging = self.bridging.as_ref();
+        let bridging = self.ports.bridging.as_ref();
         bridging.map_or(0, |bridging| bridging.bridge.sessions())
     }
 
     /// How a client is to come to its dyno. None if there is no rendezvous.
     pub(super) fn arrange(&self, caller: Caller<'_>) -> Result<Option<Meeting>, ApiError> {
         let Some((bridging, address)) = self
+            .ports
             .bridging
             .as_ref()
             .and_then(|bridging| Some((bridging, bridging.rendezvous?)))
@@ -147,7 +148,7 @@ impl Service {
             return match caller.via {
                 // It may be a client that is handed the streams themselves.
                 Via::Socket => Ok(None),
-                Via::Tcp { .. } => Err(too_many(self.bridged)),
+                Via::Tcp { .. } => Err(too_many(self.ports.max_sessions)),
             };
         }
         let secret = secrets::fresh().map_err(|error| ApiError::internal(error.to_string()))?;
@@ -165,7 +166,7 @@ impl Service {
 
     /// Has the bridge expect the client of a meeting that was arranged.
     pub(super) fn expect(&self, meeting: &Meeting, seat: Seat) {
-        if let Some(bridging) = &self.bridging {
+        if let Some(bridging) = &self.ports.bridging {
             bridging.bridge.send(ToBridge::Expect {
                 secret: meeting.secret.clone(),
                 until: meeting.until,
@@ -197,15 +198,15 @@ impl Service {
     /// # Errors
     /// Says why not.
     pub(super) fn check_bridge(&self) -> Result<(), ApiError> {
-        match self.bridged_sessions() < self.bridged {
+        match self.bridged_sessions() < self.ports.max_sessions {
             true => Ok(()),
-            false => Err(too_many(self.bridged)),
+            false => Err(too_many(self.ports.max_sessions)),
         }
     }
 
     /// Takes what the bridge has said.
     pub(super) fn hear_bridge(&mut self, ctx: &mut Ctx<Self>) {
-        let Some(bridging) = &self.bridging else {
+        let Some(bridging) = &self.ports.bridging else {
             return;
         };
         let mut ended = false;
@@ -224,14 +225,15 @@ impl Service {
         }
         if ended {
             let before = self.rendezvous();
-            self.bridging = None;
+            self.ports.bridging = None;
             if let Some(socket) = ctx.estate().get(Part::Rendezvous)
                 && let Ok(socket) = socket.try_clone()
             {
                 ctx.inherited.put(Part::Rendezvous, socket);
             }
-            let again = before
-                .map(|address| self.meet_at(&place(&self.home), Listen::At(address), false, ctx));
+            let again = before.map(|address| {
+                self.meet_at(&place(&self.this.home), Listen::At(address), false, ctx)
+            });
             if let Some(Err(error)) = again {
                 tell!("there is no rendezvous any more: {error:#}");
             }
@@ -240,7 +242,7 @@ impl Service {
 
     /// The server is about to leave, and with it all sessions that go by way of it.
     pub(super) fn close_bridge(&self) {
-        if let Some(bridging) = &self.bridging {
+        if let Some(bridging) = &self.ports.bridging {
             bridging.bridge.leave();
         }
     }

@@ -64,7 +64,7 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Answer {
         let (source, toolchains) = CreateBuild::parse(body, sender)?;
-        if self.ending || ctx.is_stopping() {
+        if self.leaving.after_dynos || ctx.is_stopping() {
             return Err(ApiError::unavailable("the server is about to leave"));
         }
         let app = self.host.store.app(app)?;

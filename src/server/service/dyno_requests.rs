@@ -327,22 +327,15 @@ impl Service {
             dyno: dyno.id,
             until: Instant::now() + wait,
         });
-        self.wake_end_waiters(ctx);
+        self.end_waiters.set_deadline(ctx.reactor());
         Ok(Reply::Later)
-    }
-
-    fn wake_end_waiters(&self, ctx: &mut Ctx<Self>) {
-        match self.end_waiters.deadline() {
-            Some(at) => ctx.reactor().set_deadline(self.end_token, at),
-            None => ctx.reactor().cancel_deadline(self.end_token),
-        }
     }
 
     /// Answers those who wait for one of these, and those who have waited long enough.
     pub(super) fn answer_end_waiters(&mut self, ended: &[String], ctx: &mut Ctx<Self>) {
         let waiters = self.end_waiters.take(ended, Instant::now());
         self.answer_each(waiters, ctx);
-        self.wake_end_waiters(ctx);
+        self.end_waiters.set_deadline(ctx.reactor());
     }
 
     /// Answers everybody who waits: this server is about to leave, and another one will know.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -98,7 +98,7 @@ impl Service {
             return;
         }
         let is_awake = self.sessions.may_start(app_id) && !self.host.asleep.has(app_id);
-        if !self.ending && is_awake && !ctx.is_stopping() {
+        if !self.leaving.after_dynos && is_awake && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
@@ -112,19 +112,8 @@ impl Service {
             };
         }
         self.formations.look_at(app_id, look_at);
-        self.set_formation_deadline(ctx);
+        self.formations.set_deadline(ctx.reactor());
         self.tell_router(app_id);
-    }
-
-    fn set_formation_deadline(&mut self, ctx: &mut Ctx<Self>) {
-        match self.formations.next_look() {
-            Some(at) => {
-                let wait = at.saturating_sub(formations::now());
-                let at = Instant::now() + wait;
-                ctx.reactor().set_deadline(self.formation_token, at);
-            }
-            None => ctx.reactor().cancel_deadline(self.formation_token),
-        }
     }
 
     /// Looks at the apps whose time has come.
@@ -134,7 +123,7 @@ impl Service {
         }
         // One that could not begin is tried again with the others.
         self.go_on_with_release_phases(ctx);
-        self.set_formation_deadline(ctx);
+        self.formations.set_deadline(ctx.reactor());
     }
 
     fn look(&mut self, app_id: &str, ctx: &mut Ctx<Self>) -> StoreResult<Option<Duration>> {
@@ -329,7 +318,7 @@ impl Service {
                         tell!("cannot unpack a slug: {error:#}");
                         let at = formations::now() + LATER;
                         service.formations.look_at(&app_id, Some(at));
-                        service.set_formation_deadline(ctx);
+                        service.formations.set_deadline(ctx.reactor());
                     }
                 }
             }
@@ -377,7 +366,7 @@ impl Service {
 
     /// Starts the release phases that have not begun, and draws the consequences of those that have ended.
     pub(super) fn go_on_with_release_phases(&mut self, ctx: &mut Ctx<Self>) {
-        if self.ending || ctx.is_stopping() {
+        if self.leaving.after_dynos || ctx.is_stopping() {
             return;
         }
         let pending = self.host.store.pending_releases().unwrap_or_default();
@@ -420,7 +409,7 @@ impl Service {
                     Tree::NotNow => {
                         let at = formations::now() + LATER;
                         self.formations.look_at(&release.app_id, Some(at));
-                        self.set_formation_deadline(ctx);
+                        self.formations.set_deadline(ctx.reactor());
                         Ok(Phase::Running)
                     }
                 };

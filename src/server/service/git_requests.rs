@@ -124,7 +124,7 @@ impl Service {
     }
 
     pub(super) fn repositories(&self) -> Repositories {
-        Repositories::new(&self.home)
+        Repositories::new(&self.this.home)
     }
 
     /// Has the hooks of all repositories run this program. That it cannot be done is no reason not to serve.

@@ -92,8 +92,8 @@ fn remember(place: &Place, address: Option<SocketAddr>) {
 impl Service {
     /// `POST /server/actions/listen`: listens from now on, and says where. Servers after this one will, too.
     pub(super) fn listen(&mut self, ctx: &mut Ctx<Self>) -> Answer {
-        if self.listening.is_none() {
-            let (home, place) = (&self.home, place(&self.home));
+        if self.ports.api.is_none() {
+            let (home, place) = (&self.this.home, place(&self.this.home));
             let usual = Listen::Auto(settings::API_ADDRESS);
             let begun = tls(home, &self.host.settings)
                 .and_then(|tls| listen(&place, usual, tls, ctx))
@@ -102,7 +102,7 @@ impl Service {
             self.listens_at(begun);
         }
         self.want_rendezvous(ctx)?;
-        let Some(api) = self.listening else {
+        let Some(api) = self.ports.api else {
             let message = "no address is free for the API";
             return Err(ApiError::unavailable(message));
         };
@@ -115,7 +115,7 @@ impl Service {
 
     /// Notes where it listens.
     pub(super) fn listens_at(&mut self, address: Option<SocketAddr>) {
-        self.listening = address;
+        self.ports.api = address;
         let address = address.map(from_here);
         // In the clear no further than this host.
         self.host.public = address.map(|address| match address.ip().is_loopback() {

@@ -83,13 +83,15 @@ impl Routing {
 impl Service {
     /// Where the router listens.
     pub(super) fn router_address(&self) -> Option<String> {
-        let routing = self.routing.as_ref()?;
+        let routing = self.ports.routing.as_ref()?;
         Some(routing.address().to_string())
     }
 
     /// Tells the router what it may do with an app's requests.
     pub(super) fn tell_router(&self, app_id: &str) {
-        let Some(routing) = &self.routing else { return };
+        let Some(routing) = &self.ports.routing else {
+            return;
+        };
         // Of an app that is being destroyed it has been told that there is none, while its dynos still end.
         if self.destroying.include(app_id) {
             return;
@@ -107,7 +109,7 @@ impl Service {
 
     /// Tells the router that there is no such app any more.
     pub(super) fn tell_router_of_end(&self, app: &str) {
-        if let Some(routing) = &self.routing {
+        if let Some(routing) = &self.ports.routing {
             let app = app.to_owned();
             routing.router.send(ToRouter::App { app, route: None });
         }
@@ -165,7 +167,9 @@ impl Service {
 
     /// Takes what the router has said.
     pub(super) fn hear_router(&mut self, ctx: &mut Ctx<Self>) {
-        let Some(routing) = &self.routing else { return };
+        let Some(routing) = &self.ports.routing else {
+            return;
+        };
         let mut ended = false;
         for news in routing.inbox.try_iter() {
             match news {
@@ -185,17 +189,17 @@ impl Service {
 
     fn start_router_again(&mut self, ctx: &mut Ctx<Self>) {
         // The old one's socket is another's now.
-        self.routing = None;
+        self.ports.routing = None;
         if let Some(socket) = ctx.estate().get(Part::Router)
             && let Ok(socket) = socket.try_clone()
         {
             ctx.inherited.put(Part::Router, socket);
         }
-        let clients = self.visitors;
-        match Routing::start(&self.home, &self.host.settings, clients, ctx) {
+        let clients = self.ports.max_visitors;
+        match Routing::start(&self.this.home, &self.host.settings, clients, ctx) {
             Ok(routing) => {
                 self.host.places.router = routing.as_ref().map(Routing::address);
-                self.routing = routing;
+                self.ports.routing = routing;
             }
             Err(error) => tell!("there is no router any more: {error:#}"),
         }
@@ -207,7 +211,7 @@ impl Service {
 
     /// The router has been told of all apps.
     pub(super) fn open_router(&self) {
-        if let Some(routing) = &self.routing {
+        if let Some(routing) = &self.ports.routing {
             routing.router.send(ToRouter::Ready);
         }
     }
@@ -220,14 +224,14 @@ impl Service {
             Heir::Manager => Leave::ToManager,
             Heir::Server { .. } => return,
         };
-        if let Some(routing) = &self.routing {
+        if let Some(routing) = &self.ports.routing {
             routing.router.leave(leave);
         }
     }
 
     /// How long a web dyno that is retired may take for the requests that it has.
     pub(super) fn drain_time(&self) -> Duration {
-        match self.routing {
+        match self.ports.routing {
             Some(_) => self.host.settings.drain_timeout,
             None => Duration::ZERO,
         }

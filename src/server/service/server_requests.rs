@@ -22,15 +22,15 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let answer = match ask {
-            ServerAsk::Info => Ok(Response::json(200, &self.info)),
+            ServerAsk::Info => Ok(Response::json(200, &self.this.info)),
             ServerAsk::Status => self.status(ctx),
             ServerAsk::Settings => {
-                let settings: Vec<_> = self.sourced.rows().map(SettingInfo::from).collect();
+                let settings: Vec<_> = self.this.sourced.rows().map(SettingInfo::from).collect();
                 Ok(Response::json(200, &settings))
             }
             ServerAsk::Listen => self.listen(ctx),
             ServerAsk::Stop => self.stop(&request.body, ctx),
-            ServerAsk::Replace => return replacement::make_room(&self.info, request, ctx),
+            ServerAsk::Replace => return replacement::make_room(&self.this.info, request, ctx),
         };
         answer.map(Reply::Now)
     }
@@ -44,10 +44,10 @@ impl Service {
             *dynos.entry(dyno.app_name.to_string()).or_default() += 1;
         }
         let status = ServerStatus {
-            server: self.info.clone(),
-            started_at: Time(self.origin.at),
-            started_by: self.origin.by.clone(),
-            home: self.home.clone(),
+            server: self.this.info.clone(),
+            started_at: Time(self.this.origin.at),
+            started_by: self.this.origin.by.clone(),
+            home: self.this.home.clone(),
             dynos,
             connections: ctx.connections(),
             memory: usage.memory,
@@ -55,7 +55,7 @@ impl Service {
             max_descriptors: usage.max_descriptors,
             isolation: self.dynos.isolation(),
             router: self.router_address(),
-            api: self.listening.map(|address| address.to_string()),
+            api: self.ports.api.map(|address| address.to_string()),
             rendezvous: self.rendezvous().map(|address| address.to_string()),
         };
         Ok(Response::json(200, &status))
@@ -84,7 +84,7 @@ impl Service {
         match all {
             // It leaves when the last one has ended; see `turn_ended`.
             true => {
-                self.ending = true;
+                self.leaving.after_dynos = true;
                 let apps = self.host.store.apps()?.into_iter().map(|app| app.id);
                 let apps: Vec<_> = apps.filter(|id| is_wanted(&self.host, id)).collect();
                 self.host.asleep.send(apps.into_iter());
@@ -92,8 +92,8 @@ impl Service {
             false => ctx.stop(),
         }
         let stopping = StoppingServer {
-            pid: self.info.pid,
-            started_by: self.origin.by.clone(),
+            pid: self.this.info.pid,
+            started_by: self.this.origin.by.clone(),
             dynos,
             stop_grace: grace,
             asleep: self.host.asleep.count(),

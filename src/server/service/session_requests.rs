@@ -31,7 +31,7 @@ const MOST_MOVES: u16 = 50;
 /// What the folder's name gets for the app's.
 const SUFFIX: &str = "-start";
 
-/// How long the dynos of an app that nobody holds any more have to end, at most; and one-offs beside those that are
+/// How long the dynos of an app that no client holds any more have to end, at most; and one-offs beside those that are
 /// started.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 
@@ -66,7 +66,7 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let mut wanted = CreateSession::parse(body)?;
-        if self.ending || ctx.is_stopping() {
+        if self.leaving.after_dynos || ctx.is_stopping() {
             return Err(ApiError::unavailable("the server is about to leave"));
         }
         let mut moved = None;
@@ -100,7 +100,7 @@ impl Service {
         if wanted.once {
             self.sessions.only_once(&app.id);
         }
-        self.await_claims(ctx);
+        self.sessions.set_deadline(ctx.reactor());
         match wanted.stopping {
             true => self.end_session(&app.id, self.host.settings.stop_grace, ctx),
             false => self.follow(&app.id, ctx),
@@ -110,7 +110,7 @@ impl Service {
         ))
     }
 
-    /// The session that somebody comes back to.
+    /// The session that a client comes back to.
     fn claimed(&self, id: &str) -> Result<(app::App, String), ApiError> {
         let app_id = self.sessions.app_of(id);
         let app_id = app_id.ok_or_else(|| {
@@ -148,7 +148,7 @@ impl Service {
         Ok((app, session.id))
     }
 
-    /// Whether a folder is one, and nobody runs in it.
+    /// Whether a folder is one, and no other `dyno start` runs in it.
     fn check_folder(&self, folder: &Folder) -> Result<(), ApiError> {
         let path = Path::new(&folder.path);
         if path.canonicalize().ok().as_deref() != Some(path) || !path.is_dir() {
@@ -158,6 +158,7 @@ impl Service {
             )));
         }
         if self
+            .this
             .home
             .canonicalize()
             .is_ok_and(|home| home.starts_with(path))
@@ -207,8 +208,8 @@ impl Service {
     /// Who of this server has a port, in words.
     fn own_part_on(&self, port: u16) -> Option<String> {
         let parts = [
-            ("router", self.routing.as_ref().map(Routing::address)),
-            ("API over TCP", self.listening),
+            ("router", self.ports.routing.as_ref().map(Routing::address)),
+            ("API over TCP", self.ports.api),
             ("rendezvous", self.rendezvous()),
         ];
         let is_there = |address: &Option<SocketAddr>| address.is_some_and(|it| it.port() == port);
@@ -296,7 +297,7 @@ impl Service {
         }
     }
 
-    /// Nobody holds it any more. Those that were asked to end before have had their time.
+    /// Ends an app that no client holds any more. One that was asked to end before has had its time.
     fn abandon_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let grace = match self.sessions.end(app_id) {
             true => Duration::ZERO,
@@ -327,7 +328,7 @@ impl Service {
         }
     }
 
-    /// An app is no more: if it was one of these, whoever held it is told.
+    /// Forgets an app that was destroyed, and ends the response to the client that held it.
     pub(super) fn forget_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         self.dynos.leave_ground(app_id);
         if let Some(ticket) = self.sessions.forget(app_id) {
@@ -335,20 +336,12 @@ impl Service {
         }
     }
 
-    /// Comes back when somebody's time to claim a session is over.
-    pub(super) fn await_claims(&mut self, ctx: &mut Ctx<Self>) {
-        match self.sessions.claim_by() {
-            Some(at) => ctx.reactor().set_deadline(self.session_token, at),
-            None => ctx.reactor().cancel_deadline(self.session_token),
-        }
-    }
-
-    /// Ends what nobody has claimed in time.
+    /// Ends the apps of an earlier server that no client has claimed in time.
     pub(super) fn end_unclaimed_sessions(&mut self, ctx: &mut Ctx<Self>) {
         for app_id in self.sessions.unclaimed(Instant::now()) {
             self.abandon_session(&app_id, ctx);
         }
-        self.await_claims(ctx);
+        self.sessions.set_deadline(ctx.reactor());
     }
 
     /// How often what crashes of this app is tried again.

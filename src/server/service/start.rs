@@ -1,0 +1,210 @@
+//! From a state folder and settings to a server that serves, and its end.
+
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::Mode;
+
+use super::super::application::Ctx;
+use super::super::builds::Builds;
+use super::super::courtesy::Courtesy;
+use super::super::descriptors::Descriptors;
+use super::super::dynos::{Dynos, USER};
+use super::super::end_waiters::EndWaiters;
+use super::super::file_streams::FileStreams;
+use super::super::formations::Formations;
+use super::super::git_http::GitProcesses;
+use super::super::host::Host;
+use super::super::limits::Limits;
+use super::super::log_keeper::LogKeeper;
+use super::super::logs::Logs;
+use super::super::service_manager::ServiceManager;
+use super::super::sessions::Sessions;
+use super::super::signals::Reminders;
+use super::super::status::Origin;
+use super::super::{replacement, startup};
+use super::destroying::Destructions;
+use super::leaving::Leaving;
+use super::routing::Routing;
+use super::{Ports, Service, ThisServer, listening};
+use crate::api::server::StartedBy;
+use crate::error::{UserError, tell};
+use crate::home::Home;
+use crate::kernel::sys::signal::{Signal, ignore};
+use crate::model::dyno::Isolation;
+use crate::model::settings::{Listen, Sourced};
+use crate::sandbox::offer::{self, Chosen};
+use crate::wire::handover::Handover;
+
+/// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more. `left` is what a server before
+/// it has made room with.
+///
+/// # Errors
+/// When another server runs, or the state cannot be used.
+pub fn run(home: &Home, sourced: Sourced, idle: bool, left: Handover) -> Result<()> {
+    // So it is found in a list of processes.
+    crate::kernel::sys::title::set(&crate::kernel::executable::server_title(home.path()));
+    let mut limits = Limits::default();
+    let descriptors =
+        Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;
+    limits.connections = descriptors.connections;
+    // A file that may not grow is an error like a full disk, and no reason to die.
+    ignore(Signal::XFSZ);
+    // What a server and its supervisors make is private, but where they say otherwise.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let service = startup::serve(home, idle, left, limits, |ctx| {
+        Service::new(home, sourced, idle, descriptors, ctx)
+    })?;
+    if let Some(mut service) = service {
+        // The next server may start already, and needs all that this one has, but for the visitors that still wait for an
+        // answer here: if it has the router's socket, they may take their time.
+        let (routing, bridging) = (service.ports.routing.take(), service.ports.bridging.take());
+        routing.iter().for_each(Routing::succeed);
+        drop(service);
+        drop((bridging, routing));
+    }
+    Ok(())
+}
+
+impl Service {
+    fn new(
+        home: &Home,
+        sourced: Sourced,
+        idle: bool,
+        descriptors: Descriptors,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Self> {
+        let settings = sourced.settings.clone();
+        crate::supervisor::sweep_scratch(&home.path().join("dynos"));
+        let chosen = offer::choose(home, &settings)?;
+        tell(home, &chosen);
+        let (state, through) = (home, chosen.lets_through());
+        let home = home.path();
+        let owner = chosen
+            .tree_owner()
+            .map(|(uid, gid)| crate::slug::Owner { uid, gid });
+        let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
+        let origin = Origin::of_process(idle);
+        if origin.by != StartedBy::Command {
+            let by_manager = matches!(origin.by, StartedBy::Systemd { .. });
+            host.asleep.begin(by_manager, SystemTime::now());
+        }
+        clear_up(&mut host)?;
+        let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
+        state
+            .let_through(through)
+            .context("cannot change the mode of the state folder")?;
+        dynos.adopt(&mut host, ctx.reactor())?;
+        let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
+        let listening = listening::begin(home, &sourced.settings, ctx)?;
+        host.places.router = routing.as_ref().map(Routing::address);
+        let formations = Formations::new(ctx.reactor());
+        let left = host.store.sessions().map_err(UserError::from)?;
+        let sessions = Sessions::left(&left, Instant::now(), ctx.reactor().token());
+        let builds = Builds::new(
+            home.join("builds"),
+            host.settings.max_builds,
+            ctx.reactor().waker(),
+        )
+        .context("cannot use the folder of the builds")?;
+        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
+        // The socket is listening, and nothing from here on takes time.
+        let manager = ServiceManager::of_process();
+        manager.ready();
+        let mut service = Self {
+            host,
+            dynos,
+            formations,
+            sessions,
+            builds,
+            gits: GitProcesses::default(),
+            logs: Logs::new(descriptors.connections, sourced.settings.log_keep_alive),
+            log_keeper,
+            file_streams: FileStreams::new(descriptors.connections),
+            end_waiters: EndWaiters::new(ctx.reactor().token()),
+            destroying: Destructions::default(),
+            courtesy: Courtesy::default(),
+            this: ThisServer {
+                info: replacement::this_server(idle),
+                origin,
+                home: home.to_owned(),
+                sourced,
+                manager,
+            },
+            ports: Ports {
+                routing,
+                bridging: None,
+                api: None,
+                max_sessions: descriptors.sessions,
+                max_visitors: descriptors.visitors,
+                reminders: Reminders::catch(ctx.reactor())?,
+            },
+            leaving: Leaving::catch(ctx.reactor())?,
+        };
+        service.listens_at(listening);
+        service.begin_rendezvous(ctx)?;
+        service.recall();
+        if !idle {
+            service.tell_where();
+        }
+        service.fail_lost_builds();
+        service.take_over_repositories();
+        Ok(service)
+    }
+
+    /// Says on the terminal, or in the journal, where this server can be reached.
+    fn tell_where(&self) {
+        let router = self.router_address();
+        let listens = [
+            ("web dynos at http://", router),
+            (
+                "the API over TCP at ",
+                self.ports.api.map(|address| address.to_string()),
+            ),
+            (
+                "the rendezvous at ",
+                self.rendezvous().map(|address| address.to_string()),
+            ),
+        ];
+        let listens = listens.into_iter().filter_map(|(what, address)| {
+            let address = address?;
+            Some(format!(", {what}{address}"))
+        });
+        tell!(
+            "the server (process {}) serves `{}`{}",
+            self.this.info.pid,
+            self.this.home.display(),
+            listens.collect::<String>()
+        );
+    }
+}
+
+/// Removes what an earlier server left half done, and what belongs to no release any more: fewer may be kept than before.
+fn clear_up(host: &mut Host) -> Result<()> {
+    const LEFT: &str = "cannot clear up what an earlier server left";
+    host.slugs.sweep().context(LEFT)?;
+    host.sources.sweep().context(LEFT)?;
+    for app in host.store.apps().map_err(UserError::from)? {
+        host.expire_releases(&app.id).map_err(UserError::from)?;
+    }
+    let kept = host.store.kept_digests().map_err(UserError::from)?;
+    host.slugs
+        .remove_all_but(&kept, SystemTime::now())
+        .context("cannot clear up slugs that belong to nobody")
+}
+
+/// Says in the server's log what dynos have to do without, and leaves a note of it for the next command that runs one.
+fn tell(home: &Home, chosen: &Chosen) {
+    let Chosen {
+        isolation, because, ..
+    } = chosen;
+    if let Some(because) = because {
+        tell!("isolation is {isolation}: {because}");
+    }
+    let _ = match because {
+        Some(because) if *isolation == Isolation::Tempdir => {
+            std::fs::write(home.isolation_note(), because)
+        }
+        _ => std::fs::remove_file(home.isolation_note()),
+    };
+}
