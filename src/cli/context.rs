@@ -158,11 +158,11 @@ impl Context {
         self.lost = true;
     }
 
-    /// Asks a server, and if it is gone the next one, as long as `tries` last. A server that cannot be reached may be
-    /// starting, or being replaced.
+    /// Asks the server, and after it has gone its successor, until the time of `tries` is over. A server that cannot be
+    /// reached may be starting, or being replaced.
     ///
     /// # Errors
-    /// What the server has against the question; what the last try failed with.
+    /// The server's refusal, at once; the error of the last try, when the time is over.
     pub fn again<T>(
         &mut self,
         tries: &mut Tries,

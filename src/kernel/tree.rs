@@ -129,7 +129,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Own
     let mode = Mode::from_raw_mode(fstat(&directory)?.st_mode);
     if !mode.contains(Mode::RWXU) {
         match fchmod(&directory, Mode::RWXU) {
-            // Another user's. If it is empty, it can be removed all the same.
+            // Another user's. If it is empty, it can still be removed.
             Err(Errno::PERM) => {}
             done => done?,
         }

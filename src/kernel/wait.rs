@@ -7,8 +7,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Waits until a descriptor is ready for `what`, or hung up; for ever without a deadline. What it is ready for; None at the
-/// deadline.
+/// Waits until a descriptor is ready for `what`, or hung up; without a deadline, for as long as that takes. Returns what it
+/// is ready for; None at the deadline.
 ///
 /// # Errors
 /// When memory has run out.
@@ -31,7 +31,7 @@ pub fn until(
     }
 }
 
-/// Whether a read would not wait, at this moment.
+/// Whether a read would return at once.
 pub fn is_readable(fd: impl AsFd) -> bool {
     until(fd, PollFlags::IN, Some(Instant::now())).is_ok_and(|ready| ready.is_some())
 }

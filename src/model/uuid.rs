@@ -1,13 +1,13 @@
 //! Bytes as text: hexadecimal digits, and the form of a uuid.
 
-/// Two lower-case digits for each byte.
+/// The bytes as hexadecimal digits, two lower-case ones for each byte.
 pub fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
     digits.map(digit).collect()
 }
 
-/// The uuid of this version (RFC 9562) that has these bytes, but for the bits that say so.
+/// The uuid of this version (RFC 9562) made from these bytes, of which six bits are overwritten with version and variant.
 pub fn uuid(mut bytes: [u8; 16], version: u8) -> String {
     bytes[6] = bytes[6] & 0x0f | version << 4;
     bytes[8] = bytes[8] & 0x3f | 0x80;

@@ -1,5 +1,5 @@
-//! How long a command goes on when there is no server: a server may stop, be killed or be replaced at any moment, and
-//! the next one knows what this one knew.
+//! How long a command goes on when there is no server. A server may stop, be killed or be replaced at any moment, and
+//! its successor knows all that it knew.
 //!
 //! All such times stand here side by side, each with its reason.
 
@@ -13,44 +13,44 @@ pub struct Patience {
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
-    /// From the first failure on: what fails after that time has failed.
+    /// The time from the first failure until a failure is final.
     pub in_all: Duration,
 }
 
-/// A request that the server cannot have taken, since the server was just leaving: ten tries. The next server listens at
-/// the same socket within milliseconds.
+/// For a request that the server cannot have taken, as the server was just leaving: ten tries. The next server listens at
+/// the socket within milliseconds.
 pub const UNTAKEN: Patience = milliseconds(1, 256, 500);
 
-/// Finding a server and starting one if none runs, up to the first answer. The longest part is the start itself, on a
-/// slow disk; the pauses are short, since a person waits for the command.
+/// For finding a server, or starting one, up to its first response. The time is for a start from a slow disk; the pauses are
+/// short, since a person waits for the command.
 pub const START: Patience = milliseconds(1, 50, 10_000);
 
-/// A server that was asked to leave. It gives five seconds to requests that it is answering.
+/// For a server that was asked to leave. It gives five seconds to requests in progress.
 pub const LEAVING: Patience = milliseconds(20, 20, 15_000);
 
-/// Following a build whose push waits in git. A person watches, and the build goes on without the push; so this ends
-/// soon, and the person sees why.
+/// For following the build of a push. A person watches, and the build goes on without the push: so the person sees soon
+/// that there is no server.
 pub const PUSH: Patience = milliseconds(50, 50, 10_000);
 
-/// Following a launch, like [`PUSH`]. The pauses are shorter, as what is waited for takes a moment only.
+/// For following a launch, like [`PUSH`]. The pauses are shorter, as a launch takes a moment only.
 pub const LAUNCH: Patience = milliseconds(10, 10, 10_000);
 
-/// Holding the app of `dyno start`: as long as a server may take to start on a host that has much to do. A server that has
-/// started gives an app up that nobody holds within five seconds, so the pauses are short.
+/// For holding the app of `dyno start`: as long as the start of a server may take on a busy host. A server that has started
+/// destroys the app if no client holds it within five seconds, so the pauses are short.
 pub const HOLD: Patience = milliseconds(10, 500, 30_000);
 
-/// Ending the app of `dyno start`. As long as the app may be held.
+/// For ending the app of `dyno start`: as long as it may be held.
 pub const END: Patience = milliseconds(50, 50, 30_000);
 
-/// The end of a dyno, which may be hours away: whoever waits for it sits in a script, and should not fail because a
-/// server is replaced slowly. The pauses grow, since starting a server again and again costs the host more than waiting.
+/// For the end of a dyno, which may be hours away: a script that waits for it is not to fail because a server is replaced
+/// slowly. The pauses grow, since each try may start a server.
 pub const DYNO_END: Patience = milliseconds(20, 2_000, 60_000);
 
-/// A log that is followed, for the same reasons as [`DYNO_END`].
+/// For following a log, for the reasons of [`DYNO_END`].
 pub const LOG: Patience = milliseconds(10, 2_000, 60_000);
 
-/// How long whoever can do without a server for a moment leaves the start of the next one to others: a service manager, or
-/// a command that replaces it. Less than a server takes to give up an app of `dyno start`.
+/// How long a command that needs no response at once leaves the start of the next server to others: to a service manager, or
+/// to the command that replaces the server. Shorter than the time in which the app of `dyno start` is to be held again.
 pub const COMES_BACK: Duration = Duration::from_secs(2);
 
 const fn milliseconds(first: u64, longest: u64, in_all: u64) -> Patience {
@@ -62,7 +62,7 @@ const fn milliseconds(first: u64, longest: u64, in_all: u64) -> Patience {
 }
 
 impl Patience {
-    /// The pauses as such, until together they are as long as all may take.
+    /// The pauses, until their sum is the whole time.
     pub fn pauses(self) -> impl Iterator<Item = Duration> {
         let next = move |(pause, waited): &mut (Duration, Duration)| {
             let now = *pause;
@@ -77,7 +77,7 @@ impl Patience {
         std::iter::from_fn(move || next(&mut state))
     }
 
-    /// Begins to count with the first failure.
+    /// Tries whose time begins with the first failure.
     pub fn tries(self) -> Tries {
         Tries {
             patience: self,
@@ -86,7 +86,7 @@ impl Patience {
         }
     }
 
-    /// As much patience, and so much more.
+    /// This patience with a longer whole time.
     pub fn and(self, more: Duration) -> Self {
         Self {
             in_all: self.in_all + more,
@@ -95,17 +95,17 @@ impl Patience {
     }
 }
 
-/// Tries of one thing.
+/// The tries of one question.
 #[derive(Debug)]
 pub struct Tries {
     patience: Patience,
-    /// The first failure.
+    /// The time of the first failure.
     since: Option<Instant>,
     pause: Duration,
 }
 
 impl Tries {
-    /// After a try that failed: waits until the next one is due. False if there is to be none.
+    /// After a failed try: waits until the next one is due. False if the time is over.
     #[must_use]
     pub fn again(&mut self) -> bool {
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -117,12 +117,12 @@ impl Tries {
         true
     }
 
-    /// After a try that has brought something: the next failure is the first one.
+    /// After a try that has succeeded: the time begins anew with the next failure.
     pub fn succeeded(&mut self) {
         *self = self.patience.tries();
     }
 
-    /// How long ago the first failure was; zero if there was none.
+    /// The time since the first failure; zero if there was none.
     pub fn waited(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }

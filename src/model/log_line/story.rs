@@ -61,7 +61,7 @@ pub enum Story {
     },
     /// The command has ended, with the status that a shell would report.
     Exited(u8),
-    /// The client is gone, and the dyno is told so.
+    /// The client is gone, and every process of the dyno gets SIGHUP.
     ClientGone,
     /// Every process of the dyno gets SIGTERM.
     Terminating,
@@ -81,7 +81,7 @@ pub enum Story {
     BootTimeout(Duration),
     /// R12: the dyno did not end within this time of its SIGTERM.
     ExitTimeout(Duration),
-    /// R13: no client came for the command.
+    /// R13: no client attached in time.
     AttachError,
     /// R16: the command lives on though its client is gone.
     Detached,
@@ -95,7 +95,7 @@ pub enum Story {
     BuildStarted,
     /// A build of the app has become a release.
     BuildSucceeded,
-    /// A build of the app has come to nothing.
+    /// A build of the app has failed.
     BuildFailed,
     /// A release with another slug; it is named by the first characters of its commit or digest.
     Deploy(String),
@@ -120,7 +120,7 @@ pub enum Story {
     Other(String),
 }
 
-/// The sentences that are always the same.
+/// The sentences in which nothing varies: [`Story::parse`] finds those that are listed here.
 const FIXED: [Story; 16] = [
     Story::AwaitingClient,
     Story::ClientGone,
@@ -163,7 +163,7 @@ impl Story {
 
     /// Reads the text of a line. Any text is one: what is displayed is always `text` again.
     pub fn parse(text: &str) -> Self {
-        // What would not be written so was not written by us: `status 007`.
+        // A text that is written differently is none of these sentences: `status 007`.
         Self::known(text)
             .filter(|story| story.to_string() == text)
             .unwrap_or_else(|| Self::Other(text.to_owned()))
