@@ -79,26 +79,26 @@ pub fn settings(terminal: impl AsFd) -> Option<TerminalSettings> {
 }
 
 /// Gives these settings to `terminal`; settings that they do not have stay.
-pub fn set(terminal: impl AsFd, told: &TerminalSettings) -> io::Result<()> {
+pub fn set(terminal: impl AsFd, wanted: &TerminalSettings) -> io::Result<()> {
     let terminal = terminal.as_fd();
     let mut settings = tcgetattr(terminal)?;
     settings.input_modes -= INPUT;
-    settings.input_modes |= InputModes::from_bits_truncate(told.input) & INPUT;
+    settings.input_modes |= InputModes::from_bits_truncate(wanted.input) & INPUT;
     settings.output_modes -= OUTPUT;
-    settings.output_modes |= OutputModes::from_bits_truncate(told.output) & OUTPUT;
+    settings.output_modes |= OutputModes::from_bits_truncate(wanted.output) & OUTPUT;
     settings.local_modes -= LOCAL;
-    settings.local_modes |= LocalModes::from_bits_truncate(told.local) & LOCAL;
-    for (place, key) in KEYS.into_iter().zip(&told.keys) {
+    settings.local_modes |= LocalModes::from_bits_truncate(wanted.local) & LOCAL;
+    for (place, key) in KEYS.into_iter().zip(&wanted.keys) {
         settings.special_codes[place] = *key;
     }
     // A speed that the kernel does not know changes nothing.
-    let _ = settings.set_speed(told.speed);
+    let _ = settings.set_speed(wanted.speed);
     Ok(tcsetattr(terminal, OptionalActions::Now, &settings)?)
 }
 
 /// Both ends of a new terminal.
 #[derive(Debug)]
-pub struct Pair {
+pub struct TerminalPair {
     /// The end that shows what programs write and types what they read.
     pub master: OwnedFd,
     /// The end that programs have as their terminal; it is no process's controlling terminal yet.
@@ -106,7 +106,7 @@ pub struct Pair {
 }
 
 /// Opens a terminal in this mount namespace's devpts.
-pub fn open(size: WindowSize) -> io::Result<Pair> {
+pub fn open(size: WindowSize) -> io::Result<TerminalPair> {
     let master =
         rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::pty::unlockpt(&master)?;
@@ -119,7 +119,7 @@ pub fn open(size: WindowSize) -> io::Result<Pair> {
     let mut settings = tcgetattr(&slave)?;
     settings.input_modes |= InputModes::IUTF8;
     tcsetattr(&slave, OptionalActions::Now, &settings)?;
-    Ok(Pair { master, slave })
+    Ok(TerminalPair { master, slave })
 }
 
 /// Sets the size of the terminal; its foreground programs get `SIGWINCH` if that changed it.
@@ -204,9 +204,9 @@ mod tests {
         settings.special_codes[SpecialCodeIndex::VERASE] = 8;
         settings.special_codes[SpecialCodeIndex::VMIN] = 7;
         tcsetattr(&one.slave, OptionalActions::Now, &settings).unwrap();
-        let told = super::settings(&one.slave).unwrap();
-        set(&other.slave, &told).unwrap();
-        assert_eq!(super::settings(&other.slave), Some(told));
+        let wanted = super::settings(&one.slave).unwrap();
+        set(&other.slave, &wanted).unwrap();
+        assert_eq!(super::settings(&other.slave), Some(wanted));
         let taken = tcgetattr(&other.slave).unwrap();
         let keys = [SpecialCodeIndex::VERASE, SpecialCodeIndex::VMIN];
         assert_eq!(keys.map(|key| taken.special_codes[key]), [8, 1]);
@@ -224,8 +224,11 @@ mod tests {
             speed: 12_345_678,
         };
         set(&pair.slave, &odd).unwrap();
-        let told = super::settings(&pair.slave).unwrap();
-        assert_eq!((told.output, told.local, told.keys), (0, 0, vec![1; 14]));
+        let wanted = super::settings(&pair.slave).unwrap();
+        assert_eq!(
+            (wanted.output, wanted.local, wanted.keys),
+            (0, 0, vec![1; 14])
+        );
         assert!(super::settings(std::fs::File::open("/dev/null").unwrap()).is_none());
     }
 

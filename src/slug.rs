@@ -4,7 +4,7 @@
 //! of any origin without trusting them ([`unpack`]). A slug is named by its content, the SHA-256 of its tarball
 //! ([`SlugId`]), and its members lie under `./app/`, as Heroku's do. It knows nothing of apps and releases, and mounts
 //! nothing: the store remembers which release has which slug, the sandbox puts a tree under `/app`. Called by the CLI
-//! (packing), by the server (receiving, unpacking, evicting), by builds ([`Source`]) and by the sandbox ([`copy_tree`]).
+//! (packing), by the server (receiving, unpacking, evicting), by builds ([`UnpackedSource`]) and by the sandbox ([`copy_tree`]).
 
 mod cache;
 mod classes;
@@ -32,14 +32,14 @@ mod words;
 pub use cache::{Lease, SlugCache};
 pub use copy::copy_tree;
 pub use id::SlugId;
-pub use limits::Limits;
-pub use links::{LeadsOut, told as told_links};
+pub use limits::SlugLimits;
+pub use links::{LeadsOut, link_warnings};
 use pack::pack_again;
-pub use pack::{Packed, Progress, pack, pack_dated};
+pub use pack::{PackProgress, Packed, pack, pack_dated};
 pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
-pub use source::{Source, WhileWanted};
-pub use times::{Released, Times};
-pub use tree::Owner;
+pub use source::{UnpackedSource, WhileWanted};
+pub use times::{ReleaseBefore, Times};
+pub use tree::TreeOwner;
 pub use unpack::unpack;
 pub use walk::tree_is_newer_than;
 

@@ -35,7 +35,7 @@ use crate::model::dyno::env::DEFAULT_PATH;
 use crate::model::procfile;
 use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus, Toolchains};
 use crate::sandbox::stack::{Stack, is_shown};
-use crate::slug::{self, Elsewhere, LeadsOut, Limits, Packed, Released, Times};
+use crate::slug::{self, Elsewhere, LeadsOut, Packed, ReleaseBefore, SlugLimits, Times};
 
 /// The content type of a tarball.
 pub const TARBALL: &str = "application/gzip";
@@ -204,9 +204,9 @@ pub fn from_folder(
     let seen: Vec<_> = seen.collect();
     let mut warnings = left_out(&found, &process_types);
     let level = context.settings.slug_level;
-    let limits = Limits {
+    let limits = SlugLimits {
         unpacked_bytes: context.settings.tree_limit,
-        ..Limits::default()
+        ..SlugLimits::default()
     };
     let by_the_way = purpose.is_by_the_way();
     let story = Story::begin(app, purpose == Purpose::Run { quiet: true });
@@ -220,12 +220,14 @@ pub fn from_folder(
     let (pieces, mut arriving) = pieces();
     let outcome = thread::scope(|scope| {
         let packing = scope.spawn(|| {
-            let mut progress = |at: slug::Progress| {
+            let mut progress = |at: slug::PackProgress| {
                 story.bar.set_length(at.total);
                 story.bar.set_position(at.done);
             };
             let times = Times {
-                before: before.as_ref().map(|(tree, at)| Released { tree, at: *at }),
+                before: before
+                    .as_ref()
+                    .map(|(tree, at)| ReleaseBefore { tree, at: *at }),
                 ..Times::default()
             };
             let packed = slug::pack_dated(root, &times, &pieces, level, &limits, &mut progress);
@@ -287,7 +289,10 @@ pub fn from_folder(
             Purpose::Start => Vec::new(),
             _ => packed.uninstalled,
         };
-        for line in slug::told_links(&packed.leads_out).iter().chain(&missing) {
+        for line in slug::link_warnings(&packed.leads_out)
+            .iter()
+            .chain(&missing)
+        {
             tell!("warning: {line}");
         }
         standing.tell_turns(context, app, &release)?;

@@ -8,7 +8,7 @@ use crate::api::server::ServerStatus;
 use crate::cli::toolchain::{self, LeftOut, Person};
 use crate::model::dyno::Isolation;
 use crate::model::settings;
-use crate::sandbox::offer::{self, Chosen, Ids};
+use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::refusal::{self, Facts};
 
@@ -94,16 +94,16 @@ pub fn perform(context: &mut Context) -> Result<u8> {
     Ok(u8::from(refused))
 }
 
-fn isolation(chosen: &Chosen) -> std::io::Result<()> {
+fn isolation(chosen: &ChosenIsolation) -> std::io::Result<()> {
     say!("isolation:   {}", chosen.isolation)?;
     if let Some(because) = &chosen.because {
         say!("             {because}")?;
     }
     match chosen.ids {
-        Ids::Own((0, _)) => say!("dynos are:   root, without any of its privileges"),
-        Ids::Own((uid, _)) => say!("dynos are:   you, user {uid}"),
-        Ids::Shared((uid, _)) => say!("dynos are:   user {uid}, all of them"),
-        Ids::Each(base) => say!("dynos are:   each a user of its own, above {base}"),
+        DynoIds::Own((0, _)) => say!("dynos are:   root, without any of its privileges"),
+        DynoIds::Own((uid, _)) => say!("dynos are:   you, user {uid}"),
+        DynoIds::Shared((uid, _)) => say!("dynos are:   user {uid}, all of them"),
+        DynoIds::Each(base) => say!("dynos are:   each a user of its own, above {base}"),
     }
 }
 

@@ -10,9 +10,9 @@ use crate::model::dyno::env::DEFAULT_PATH;
 use crate::sandbox::init;
 use crate::sandbox::init::MAIN;
 use crate::sandbox::launch::launch;
-use crate::sandbox::plan::{Owner, Ownership, Plan};
+use crate::sandbox::plan::{HostIds, Ownership, SandboxPlan};
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
-use crate::sandbox::{Everybody, Place};
+use crate::sandbox::{InitContext, SandboxProcesses};
 use crate::wire::control::{self, FromInit, Streams, ToInit};
 
 /// Runs the command and returns its exit code.
@@ -28,12 +28,12 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     // The dyno cannot change root's own files: it sees them as another user's.
     let owner = match uid.is_root() {
-        true => Owner {
+        true => HostIds {
             uid: 65534,
             gid: 65534,
             privileged: true,
         },
-        false => Owner {
+        false => HostIds {
             uid: uid.as_raw(),
             gid: gid.as_raw(),
             privileged: false,
@@ -54,16 +54,16 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         toolchains: &[],
         shared_memory: 64,
     };
-    let plan = Plan {
+    let plan = SandboxPlan {
         owner,
         hostname: "sandbox".to_owned(),
         steps: stack.steps(&tree)?,
     };
-    let place = Place {
+    let context = InitContext {
         folder: "/app".into(),
-        everybody: Everybody::Namespace,
+        processes: SandboxProcesses::Namespace,
     };
-    let inside = |set_up, control| init::run(set_up, control, &place);
+    let inside = |set_up, control| init::run(set_up, control, &context);
     let launched = launch(&plan, &[], inside)?;
     loop {
         match control::receive::<FromInit>(&launched.control)? {

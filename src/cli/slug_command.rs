@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::error::{EXIT_USAGE, UserError};
-use crate::slug::{DEFAULT_LEVEL, Limits, pack, unpack};
+use crate::slug::{DEFAULT_LEVEL, SlugLimits, pack, unpack};
 
 /// Runs `pack DIR FILE [LEVEL]` or `unpack FILE DIR`, and prints the result.
 ///
@@ -32,7 +32,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
                 Path::new(dir),
                 &tarball,
                 level,
-                &Limits::default(),
+                &SlugLimits::default(),
                 &mut |_| {},
             )?;
             writeln!(
@@ -46,7 +46,7 @@ pub fn run(args: &[OsString]) -> anyhow::Result<()> {
         }
         (["unpack", _, _], [_, file, dir]) => {
             let tarball = File::open(file).with_context(|| format!("cannot open {file:?}"))?;
-            let unpacked = unpack(tarball, Path::new(dir), None, &Limits::default())?;
+            let unpacked = unpack(tarball, Path::new(dir), None, &SlugLimits::default())?;
             writeln!(
                 out,
                 "{} entries, {} bytes",

@@ -30,7 +30,7 @@ use crate::kernel::sys::signal::reset_all;
 use crate::model::dyno::env::command_of;
 use crate::model::dyno::{Exit, TerminalSettings};
 use crate::pty;
-use crate::sandbox::Place;
+use crate::sandbox::InitContext;
 use crate::sandbox::unexecutable;
 use crate::wire::control::{self, FromInit, Shortage, Streams, ToInit};
 
@@ -56,23 +56,23 @@ struct Command {
 type Commands = Vec<Command>;
 
 /// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
-pub fn run(set_up: Result<()>, control: OwnedFd, place: &Place) -> u8 {
+pub fn run(set_up: Result<()>, control: OwnedFd, context: &InitContext) -> u8 {
     let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     });
     let last = outcome.and_then(|()| {
-        let served = caught(|| serve(control.as_fd(), place));
+        let served = caught(|| serve(control.as_fd(), context));
         served.unwrap_or_else(|message| Err(FromInit::Broken { message }))
     });
     if let Err(last_words) = &last {
         let _ = control::send(&control, last_words, &[]);
     }
-    let ended = place.everybody.end();
+    let ended = context.processes.end();
     u8::from(last.is_err() || ended.is_err())
 }
 
 /// The loop: until the command has ended or the supervisor is gone.
-fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
+fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit> {
     let mut commands = Commands::new();
     let broken = |error: anyhow::Error| FromInit::Broken {
         message: format!("{error:#}"),
@@ -112,7 +112,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
             // Once the dyno's own command has ended, nothing else matters.
             let over = ended.iter().any(|(command, _)| command.id == MAIN);
             for (Command { id, text, .. }, status) in ended {
-                let cause = text.and_then(|text| text.cause(status, &place.folder));
+                let cause = text.and_then(|text| text.cause(status, &context.folder));
                 let shared_memory = shortage(bus_error);
                 let exited = FromInit::Exited {
                     id,
@@ -141,7 +141,7 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     },
                     _,
                 ))) => {
-                    let folder = &place.folder;
+                    let folder = &context.folder;
                     let streams = (streams, settings.as_ref());
                     let said = match start(&program, &args, &env, streams, folder, open_files) {
                         Ok(started) => {
@@ -172,20 +172,20 @@ fn serve(control: BorrowedFd<'_>, place: &Place) -> Result<(), FromInit> {
                     crate::kernel::sys::memory::release_program();
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
-                    let _ = place.everybody.signal(signal);
+                    let _ = context.processes.signal(signal);
                     if [Signal::HUP, Signal::TERM]
                         .map(Signal::as_raw)
                         .contains(&signal)
                     {
-                        let _ = place.everybody.signal(Signal::CONT.as_raw());
+                        let _ = context.processes.signal(Signal::CONT.as_raw());
                     }
                 }
                 Ok(Some((ToInit::FindSocket { inode }, _))) => {
-                    let ours = place.everybody.has_socket(inode);
+                    let ours = context.processes.has_socket(inode);
                     let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);
                 }
                 Ok(Some((ToInit::FindSockets { mut inodes }, _))) => {
-                    inodes.retain(|inode| place.everybody.has_socket(*inode));
+                    inodes.retain(|inode| context.processes.has_socket(*inode));
                     let _ = control::send(control, &FromInit::Sockets { ours: inodes }, &[]);
                 }
                 Ok(Some((ToInit::HangUp { id }, _))) => {
@@ -232,7 +232,7 @@ impl ShellText {
         let Exit::Status(status) = exit else {
             return None;
         };
-        let run = unexecutable::Run {
+        let run = unexecutable::ExecutedCommand {
             command: &self.command,
             path: self.path.as_deref(),
             folder,

@@ -1,4 +1,4 @@
-//! Performs a [`Plan`]: namespaces, the root tree, and no privilege left.
+//! Performs a [`SandboxPlan`]: namespaces, the root tree, and no privilege left.
 //!
 //! [`launch`] runs in the supervisor, which has one thread. Its child goes through these phases, whose
 //! order is what makes them possible:
@@ -32,10 +32,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::plan::{Access, INNER_ID, LiveOwnership, Owner, Ownership, Plan, Step};
+use super::plan::{
+    HostIds, INNER_ID, LiveOwnership, MountAccess, MountStep, Ownership, SandboxPlan,
+};
 use super::refusal::{self, Facts};
-use super::renew::Doors;
-use super::{Everybody, Launched};
+use super::renew::SandboxNamespaces;
+use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
 use crate::kernel::random;
@@ -70,7 +72,7 @@ const NAMESPACES: Namespaces = Namespaces::USER
 /// # Errors
 /// The plan is invalid, or the kernel refuses the namespaces (the message says which step).
 pub fn launch(
-    plan: &Plan,
+    plan: &SandboxPlan,
     keep: &[BorrowedFd<'_>],
     inside: impl FnOnce(Result<()>, OwnedFd) -> u8,
 ) -> Result<Launched> {
@@ -98,8 +100,8 @@ pub fn launch(
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
-            let mut launched = Launched::new(pid, pidfd, ours, Everybody::Namespace);
-            launched.doors = Doors::of(pid, plan.owner, &plan.steps).ok();
+            let mut launched = Launched::new(pid, pidfd, ours, SandboxProcesses::Namespace);
+            launched.namespaces = SandboxNamespaces::of(pid, plan.owner, &plan.steps).ok();
             if let Err(error) = release(plan, &launched) {
                 launched.kill();
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
@@ -111,7 +113,7 @@ pub fn launch(
 }
 
 /// The parent's part: id maps, the id-mapped lower tree, and the message to go on.
-fn release(plan: &Plan, launched: &Launched) -> Result<()> {
+fn release(plan: &SandboxPlan, launched: &Launched) -> Result<()> {
     let process = format!("/proc/{}", launched.pid.as_raw_nonzero());
     if !plan.owner.privileged {
         fs::write(format!("{process}/setgroups"), "deny").context("cannot deny setgroups")?;
@@ -125,14 +127,14 @@ fn release(plan: &Plan, launched: &Launched) -> Result<()> {
     }
     let (mut mapped, mut word) = (Vec::new(), GO);
     for step in &plan.steps {
-        if let Step::Live {
+        if let MountStep::Live {
             source,
             ownership: LiveOwnership::MappedFromRoot,
             ..
         } = step
         {
             mapped.push(map_from_root(source, plan.owner)?);
-        } else if let Step::Overlay {
+        } else if let MountStep::Overlay {
             lower,
             scratch,
             ownership,
@@ -209,7 +211,7 @@ fn whole_overlay(lower: &OwnedFd, scratch: &Path) -> Result<OwnedFd> {
 }
 
 /// Makes an overlay's work folder anew: a failed try leaves marks in it that would make the next overlay read-only.
-fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
+fn renew_work(scratch: &Path, owner: HostIds) -> Result<()> {
     let work = scratch.join("work");
     crate::kernel::tree::remove_tree(&work)?;
     make_folder(&work, 0o755)?;
@@ -222,7 +224,7 @@ fn renew_work(scratch: &Path, owner: Owner) -> Result<()> {
 
 /// A mount of root's folder that shows root's files as the dyno's. What the dyno may do is restricted here, since the
 /// parent makes the mount.
-fn map_from_root(folder: &Path, owner: Owner) -> Result<OwnedFd> {
+fn map_from_root(folder: &Path, owner: HostIds) -> Result<OwnedFd> {
     let tree = detach(folder, false)?;
     let restricted = Attributes::NO_SUID.and(Attributes::NO_DEVICES);
     add_attributes(&tree, restricted, false)
@@ -234,7 +236,7 @@ fn map_from_root(folder: &Path, owner: Owner) -> Result<OwnedFd> {
 }
 
 /// A user namespace that no process uses, in which root's ids are mapped to the dyno's host ids.
-fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
+fn ids_of_root_as(owner: HostIds) -> Result<OwnedFd> {
     // A namespace needs a process to make it; this one waits until it is killed, or the other end of the pair is closed.
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
@@ -271,7 +273,7 @@ fn ids_of_root_as(owner: Owner) -> Result<OwnedFd> {
 }
 
 /// The child's part, phases 1 to 5.
-fn set_up(plan: &Plan, control: BorrowedFd<'_>) -> Result<()> {
+fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<()> {
     let (mapped, whole) = await_release(control)?;
     let mut mapped = mapped.into_iter();
     fault::point("init set-up");
@@ -326,23 +328,23 @@ enum Piece {
 }
 
 fn take_hold(
-    step: &Step,
+    step: &MountStep,
     mapped: &mut impl Iterator<Item = OwnedFd>,
     whole: bool,
 ) -> Result<Piece> {
     match step {
-        Step::Overlay { .. } if whole => Ok(Piece::Mount {
+        MountStep::Overlay { .. } if whole => Ok(Piece::Mount {
             mount: mapped.next().context("the overlay is missing")?,
             folder: true,
         }),
-        Step::Bind { source, access, .. } => {
+        MountStep::Bind { source, access, .. } => {
             let mount = detach(source, true)?;
             let attributes = match access {
-                Access::ReadOnly => Attributes::READ_ONLY
+                MountAccess::ReadOnly => Attributes::READ_ONLY
                     .and(Attributes::NO_SUID)
                     .and(Attributes::NO_DEVICES),
-                Access::Writable => Attributes::NO_SUID.and(Attributes::NO_DEVICES),
-                Access::Device => Attributes::NO_SUID.and(Attributes::NO_EXEC),
+                MountAccess::Writable => Attributes::NO_SUID.and(Attributes::NO_DEVICES),
+                MountAccess::Device => Attributes::NO_SUID.and(Attributes::NO_EXEC),
             };
             add_attributes(&mount, attributes, true)
                 .with_context(|| format!("cannot restrict the mount of `{}`", source.display()))?;
@@ -350,7 +352,7 @@ fn take_hold(
                 == rustix::fs::FileType::Directory;
             Ok(Piece::Mount { mount, folder })
         }
-        Step::Live {
+        MountStep::Live {
             source, ownership, ..
         } => {
             let mount = match ownership {
@@ -371,7 +373,7 @@ fn take_hold(
         }
         // The kernel lets a user namespace mount proc only while another proc is fully visible, so this comes before
         // the host's root is unmounted.
-        Step::Processes { .. } => {
+        MountStep::Processes { .. } => {
             let mount = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)
                 .with_context(|| {
                     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -388,7 +390,7 @@ fn take_hold(
                 folder: true,
             })
         }
-        Step::Overlay {
+        MountStep::Overlay {
             lower,
             scratch,
             ownership,
@@ -403,12 +405,12 @@ fn take_hold(
                 scratch: detach(scratch, false)?,
             })
         }
-        Step::Folder { .. }
-        | Step::Symlink { .. }
-        | Step::Again { .. }
-        | Step::File { .. }
-        | Step::Memory { .. }
-        | Step::Terminals { .. } => Ok(Piece::Nothing),
+        MountStep::Folder { .. }
+        | MountStep::Symlink { .. }
+        | MountStep::Again { .. }
+        | MountStep::File { .. }
+        | MountStep::Memory { .. }
+        | MountStep::Terminals { .. } => Ok(Piece::Nothing),
     }
 }
 
@@ -420,7 +422,7 @@ fn detach(source: &Path, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// From here on every file the set-up makes belongs to the dyno's user.
-fn become_owner(plan: &Plan) -> Result<()> {
+fn become_owner(plan: &SandboxPlan) -> Result<()> {
     if plan.owner.privileged {
         rustix::thread::set_thread_groups(&[]).context("cannot drop supplementary groups")?;
     }
@@ -503,26 +505,26 @@ pub(super) fn new_file_system(
     )?)
 }
 
-fn perform(step: &Step, piece: Piece) -> Result<()> {
+fn perform(step: &MountStep, piece: Piece) -> Result<()> {
     match (step, piece) {
-        (Step::Folder { target, mode }, _) => make_folder(target, *mode),
-        (Step::Symlink { target, to }, _) => {
+        (MountStep::Folder { target, mode }, _) => make_folder(target, *mode),
+        (MountStep::Symlink { target, to }, _) => {
             make_parents(target)?;
             Ok(std::os::unix::fs::symlink(to, target)?)
         }
-        (Step::Again { of, target }, _) => attach(&detach(of, false)?, target, true),
-        (Step::File { target, contents }, _) => {
+        (MountStep::Again { of, target }, _) => attach(&detach(of, false)?, target, true),
+        (MountStep::File { target, contents }, _) => {
             cover(&Path::new(STAGING).join("file"), target, contents)
         }
         (
-            Step::Bind { target, .. }
-            | Step::Processes { target }
-            | Step::Live { target, .. }
-            | Step::Overlay { target, .. },
+            MountStep::Bind { target, .. }
+            | MountStep::Processes { target }
+            | MountStep::Live { target, .. }
+            | MountStep::Overlay { target, .. },
             Piece::Mount { mount, folder },
         ) => attach(&mount, target, folder),
         (
-            Step::Memory {
+            MountStep::Memory {
                 target,
                 mode,
                 megabytes,
@@ -537,7 +539,7 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
                 true,
             )
         }
-        (Step::Terminals { target }, _) => {
+        (MountStep::Terminals { target }, _) => {
             let options = [
                 ("ptmxmode", OsStr::new("0666")),
                 ("mode", OsStr::new("0620")),
@@ -552,7 +554,7 @@ fn perform(step: &Step, piece: Piece) -> Result<()> {
             let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
             attach(&mount, target, true)
         }
-        (Step::Overlay { target, .. }, Piece::Layers { lower, scratch }) => {
+        (MountStep::Overlay { target, .. }, Piece::Layers { lower, scratch }) => {
             overlay(&lower, &scratch, target)
         }
         _ => bail!("no piece was taken for this step"),

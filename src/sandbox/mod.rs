@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::kernel::listener;
-use renew::Doors;
+use renew::SandboxNamespaces;
 use tracked::Tracker;
 
 /// A sandbox whose init is being set up or runs.
@@ -47,8 +47,8 @@ pub struct Launched {
     /// The caller's end of a SEQPACKET pair; `inside` gets the other end.
     pub control: OwnedFd,
     /// The namespaces, to replace files inside; None without namespaces.
-    pub doors: Option<Doors>,
-    everybody: Everybody,
+    pub namespaces: Option<SandboxNamespaces>,
+    processes: SandboxProcesses,
     /// Whether all processes of the sandbox have ended.
     ended: bool,
     /// How init exited, once that is known.
@@ -56,13 +56,13 @@ pub struct Launched {
 }
 
 impl Launched {
-    fn new(pid: Pid, pidfd: OwnedFd, control: OwnedFd, everybody: Everybody) -> Self {
+    fn new(pid: Pid, pidfd: OwnedFd, control: OwnedFd, processes: SandboxProcesses) -> Self {
         Self {
             pid,
             pidfd,
             control,
-            doors: None,
-            everybody,
+            namespaces: None,
+            processes,
             ended: false,
             left: None,
         }
@@ -77,7 +77,7 @@ impl Launched {
     }
 
     /// What was wrong with init's exit, if anything was. It should exit after its last message, or by SIGKILL.
-    pub fn misfortune(&self) -> Option<String> {
+    pub fn init_failure(&self) -> Option<String> {
         const KILL: i32 = Signal::KILL.as_raw();
         let left = self.left?;
         match (left.exit_status(), left.terminating_signal()) {
@@ -93,11 +93,11 @@ impl Launched {
     /// # Errors
     /// When a process is still alive after a few seconds.
     pub fn end(&mut self) -> io::Result<()> {
-        self.doors = None;
+        self.namespaces = None;
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        let Everybody::Tracked(tracker) = &self.everybody else {
+        let SandboxProcesses::Tracked(tracker) = &self.processes else {
             let waited = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
             self.left = waited.ok().flatten().map(|(_, status)| status);
             return Ok(());
@@ -122,14 +122,14 @@ impl Launched {
 
 /// All processes of a sandbox, and how init signals them.
 #[derive(Debug, Clone)]
-pub enum Everybody {
+pub enum SandboxProcesses {
     /// A PID namespace with init as PID 1: it signals all with one call, and when it exits, the kernel kills them.
     Namespace,
     /// Without a PID namespace: processes that are found in the host's `/proc`.
     Tracked(Tracker),
 }
 
-impl Everybody {
+impl SandboxProcesses {
     /// Sends the signal with this number to all processes but the caller, which is init.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Everybody {
         match self {
             Self::Namespace => {
                 let signal = crate::kernel::sys::signal::Signal::new(number).ok_or_else(invalid)?;
-                crate::kernel::sys::signal::signal_everybody_else(signal)
+                crate::kernel::sys::signal::signal_all_others(signal)
             }
             Self::Tracked(tracker) => {
                 tracker.signal(Signal::from_named_raw(number).ok_or_else(invalid)?)
@@ -169,9 +169,9 @@ impl Everybody {
 
 /// What init needs to know about its sandbox.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct InitContext {
     /// The app's folder, as a path inside: the working directory of commands.
     pub folder: PathBuf,
     /// The processes that init signals.
-    pub everybody: Everybody,
+    pub processes: SandboxProcesses,
 }

@@ -21,7 +21,7 @@ const FIRST_PERSON: u32 = 1_000;
 
 /// The host users that dynos run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ids {
+pub enum DynoIds {
     /// The server's user.
     Own((u32, u32)),
     /// One other user for all dynos.
@@ -32,44 +32,44 @@ pub enum Ids {
 
 /// The isolation that dynos get on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ChosenIsolation {
     /// How they are kept apart.
     pub isolation: Isolation,
     /// The host users that they run as.
-    pub ids: Ids,
+    pub ids: DynoIds,
     /// Whether the files of slugs belong to the inner user on disk, and are mapped to each dyno's uid.
     pub id_mapped: bool,
     /// Why dynos do not get more. None if they get all there is, or what the settings ask for.
     pub because: Option<String>,
 }
 
-impl Chosen {
+impl ChosenIsolation {
     /// The owner of slugs' trees on disk, if it is not the server's user.
     pub fn tree_owner(&self) -> Option<(u32, u32)> {
         let inner = super::plan::INNER_ID;
         match (self.isolation, self.ids) {
-            (Isolation::Tempdir, _) | (_, Ids::Own(_)) => None,
-            (_, Ids::Shared(ids)) => Some(ids),
-            (_, Ids::Each(_)) => Some((inner, inner)),
+            (Isolation::Tempdir, _) | (_, DynoIds::Own(_)) => None,
+            (_, DynoIds::Shared(ids)) => Some(ids),
+            (_, DynoIds::Each(_)) => Some((inner, inner)),
         }
     }
 
     /// Whether dynos run as other users, which have to pass through the state folder to their own folders.
     pub fn lets_through(&self) -> bool {
-        self.isolation == Isolation::Tempdir && !matches!(self.ids, Ids::Own(_))
+        self.isolation == Isolation::Tempdir && !matches!(self.ids, DynoIds::Own(_))
     }
 }
 
-impl fmt::Display for Chosen {
+impl fmt::Display for ChosenIsolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let isolation = self.isolation;
         match (isolation, self.ids) {
-            (Isolation::Tempdir, Ids::Own((0, _))) => write!(f, "{isolation}, dynos are root"),
-            (_, Ids::Own(_)) => write!(f, "{isolation}"),
-            (_, Ids::Shared((uid, _))) => {
+            (Isolation::Tempdir, DynoIds::Own((0, _))) => write!(f, "{isolation}, dynos are root"),
+            (_, DynoIds::Own(_)) => write!(f, "{isolation}"),
+            (_, DynoIds::Shared((uid, _))) => {
                 write!(f, "{isolation}, one host uid for all dynos, {uid}")
             }
-            (_, Ids::Each(_)) => write!(f, "{isolation}, a host uid for each dyno"),
+            (_, DynoIds::Each(_)) => write!(f, "{isolation}, a host uid for each dyno"),
         }
     }
 }
@@ -78,7 +78,7 @@ impl fmt::Display for Chosen {
 ///
 /// # Errors
 /// When the settings demand what this host does not allow.
-pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
+pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserError> {
     let refusal = match settings.isolation {
         settings::Isolation::Tempdir => None,
         wish => match namespaces(home, settings) {
@@ -93,7 +93,7 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
     };
     let (ids, why_root) = ids_without_namespaces(home, settings.uid_base);
     let because: Vec<String> = refusal.into_iter().chain(why_root).collect();
-    Ok(Chosen {
+    Ok(ChosenIsolation {
         isolation: Isolation::Tempdir,
         ids,
         id_mapped: false,
@@ -102,8 +102,8 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<Chosen, UserError> {
 }
 
 /// Dynos in namespaces, if this host allows them.
-fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
-    let chosen = |ids, id_mapped, because| Chosen {
+fn namespaces(home: &Home, settings: &Settings) -> Result<ChosenIsolation, String> {
+    let chosen = |ids, id_mapped, because| ChosenIsolation {
         isolation: Isolation::Namespaces,
         ids,
         id_mapped,
@@ -118,7 +118,7 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
     let base = settings.uid_base;
     if !is_root() {
         try_out(Ownership::Same)?;
-        return Ok(chosen(Ids::Own(own_ids()), false, None));
+        return Ok(chosen(DynoIds::Own(own_ids()), false, None));
     }
     enough_ids(base)?;
     let not_mapped = match settings.id_mapping {
@@ -126,12 +126,12 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<Chosen, String> {
         false => None,
     };
     if settings.id_mapping && not_mapped.is_none() {
-        return Ok(chosen(Ids::Each(base), true, None));
+        return Ok(chosen(DynoIds::Each(base), true, None));
     }
     try_out(Ownership::Same)?;
     let because = not_mapped
         .map(|why| refusal::why_shared_uid(&format!("{why:#}"), &Facts::gather(home.path())));
-    Ok(chosen(Ids::Shared((base, base)), false, because))
+    Ok(chosen(DynoIds::Shared((base, base)), false, because))
 }
 
 /// Checks that this root has the host ids from `base` on that dynos need to run as one user each.
@@ -149,19 +149,19 @@ pub fn enough_ids(base: u32) -> Result<(), String> {
 }
 
 /// The users that dynos without namespaces run as; and if that is root, why.
-fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
+fn ids_without_namespaces(home: &Home, base: u32) -> (DynoIds, Option<String>) {
     if !is_root() {
-        return (Ids::Own(own_ids()), None);
+        return (DynoIds::Own(own_ids()), None);
     }
-    let each = enough_ids(base).is_ok().then_some(Ids::Each(base));
+    let each = enough_ids(base).is_ok().then_some(DynoIds::Each(base));
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let shared = spare_id(&id_map("uid"), &id_map("gid"), &passwd);
-    let shared = shared.map(|id| Ids::Shared((id, id)));
+    let shared = shared.map(|id| DynoIds::Shared((id, id)));
     let mut why = "dynos run as root: it has no other ids to give".to_owned();
     let passable = home.is_passable();
-    let mut found = Ids::Own(own_ids());
+    let mut found = DynoIds::Own(own_ids());
     for ids in [each, shared].into_iter().flatten() {
-        let (Ids::Each(id) | Ids::Shared((id, _)) | Ids::Own((id, _))) = ids;
+        let (DynoIds::Each(id) | DynoIds::Shared((id, _)) | DynoIds::Own((id, _))) = ids;
         let tried = home
             .let_through(true)
             .map_err(anyhow::Error::from)
@@ -177,7 +177,7 @@ fn ids_without_namespaces(home: &Home, base: u32) -> (Ids, Option<String>) {
     if !passable {
         let _ = home.let_through(false);
     }
-    let is_root = matches!(found, Ids::Own(_));
+    let is_root = matches!(found, DynoIds::Own(_));
     (found, is_root.then_some(why))
 }
 
@@ -261,19 +261,19 @@ mod tests {
     #[test]
     fn trees_belong_to_whom_dynos_see_them_as() {
         let owner = |isolation, ids| {
-            let chosen = Chosen {
+            let chosen = ChosenIsolation {
                 isolation,
                 ids,
-                id_mapped: matches!(ids, Ids::Each(_)),
+                id_mapped: matches!(ids, DynoIds::Each(_)),
                 because: None,
             };
             chosen.tree_owner()
         };
         use Isolation::{Namespaces, Tempdir};
-        assert_eq!(owner(Namespaces, Ids::Own((1000, 1000))), None);
-        assert_eq!(owner(Namespaces, Ids::Each(7)), Some((1000, 1000)));
-        assert_eq!(owner(Namespaces, Ids::Shared((7, 7))), Some((7, 7)));
+        assert_eq!(owner(Namespaces, DynoIds::Own((1000, 1000))), None);
+        assert_eq!(owner(Namespaces, DynoIds::Each(7)), Some((1000, 1000)));
+        assert_eq!(owner(Namespaces, DynoIds::Shared((7, 7))), Some((7, 7)));
         // A dyno in a folder has a copy of its own.
-        assert_eq!(owner(Tempdir, Ids::Each(7)), None);
+        assert_eq!(owner(Tempdir, DynoIds::Each(7)), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What the inside of a dyno looks like, as data.
 //!
-//! A [`Plan`] is made by pure code, checked as a whole by [`Plan::validate`], and only then performed,
+//! A [`SandboxPlan`] is made by pure code, checked as a whole by [`SandboxPlan::validate`], and only then performed,
 //! in order, by `launch`. Paths of the host are `source`s, paths inside the dyno are `target`s.
 
 use std::path::{Component, Path, PathBuf};
@@ -16,18 +16,18 @@ pub const MAX_CONTENTS: usize = 512 * 1024;
 
 /// What the inside of a dyno looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct SandboxPlan {
     /// The host ids that the dyno runs as.
-    pub owner: Owner,
+    pub owner: HostIds,
     /// The UTS host name.
     pub hostname: String,
     /// How the root tree is built, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<MountStep>,
 }
 
 /// The host ids that [`INNER_ID`] is mapped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct HostIds {
     /// Host uid.
     pub uid: u32,
     /// Host gid.
@@ -39,7 +39,7 @@ pub struct Owner {
 
 /// What a bind mount allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub enum MountAccess {
     /// Read-only, no set-user-ID, no devices; for whole trees of the host.
     ReadOnly,
     /// Writable by the dyno's owner, no set-user-ID, no devices.
@@ -50,7 +50,7 @@ pub enum Access {
 
 /// One step in building the root tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum MountStep {
     /// An empty folder of the dyno's user, with these permission bits.
     Folder { target: PathBuf, mode: u32 },
     /// A symbolic link.
@@ -61,7 +61,7 @@ pub enum Step {
     Bind {
         source: PathBuf,
         target: PathBuf,
-        access: Access,
+        access: MountAccess,
     },
     /// An empty memory file system of at most `megabytes`.
     Memory {
@@ -94,7 +94,7 @@ pub enum Step {
 /// How the files of a linked folder are made to belong to the dyno's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveOwnership {
-    /// They already belong to [`Owner::uid`].
+    /// They already belong to [`HostIds::uid`].
     Same,
     /// They belong to root on disk, as which no dyno runs: the mount shows them as the dyno's, and new files belong to
     /// root on disk. Other mounts below the folder are not shown (Linux 5.12, root).
@@ -104,7 +104,7 @@ pub enum LiveOwnership {
 /// How the files of an overlay's lower tree are made to belong to the dyno's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
-    /// They already belong to [`Owner::uid`].
+    /// They already belong to [`HostIds::uid`].
     Same,
     /// They belong to [`INNER_ID`] on disk and are mapped by the dyno's user namespace (Linux 5.19, root).
     IdMapped,
@@ -122,7 +122,7 @@ impl std::fmt::Display for BadPlan {
 
 impl std::error::Error for BadPlan {}
 
-impl Step {
+impl MountStep {
     /// The path inside the dyno that the step makes.
     pub fn target(&self) -> &Path {
         match self {
@@ -140,7 +140,7 @@ impl Step {
     }
 }
 
-impl Plan {
+impl SandboxPlan {
     /// Checks the plan as a whole; `launch` performs only plans that pass.
     pub fn validate(&self) -> Result<(), BadPlan> {
         let bad = |why: String| Err(BadPlan(why));
@@ -162,13 +162,13 @@ impl Plan {
                 return bad(format!("target `{}`", step.target().display()));
             }
             match step {
-                Step::Again { of, .. } if !is_plain_absolute(of) => {
+                MountStep::Again { of, .. } if !is_plain_absolute(of) => {
                     return bad(format!("`{}` again", of.display()));
                 }
-                Step::Bind { source, .. } if !source.is_absolute() => {
+                MountStep::Bind { source, .. } if !source.is_absolute() => {
                     return bad(format!("source `{}`", source.display()));
                 }
-                Step::Live {
+                MountStep::Live {
                     source, ownership, ..
                 } => {
                     if !source.is_absolute() {
@@ -178,7 +178,7 @@ impl Plan {
                         return bad("only root can map the ids of a mount".to_owned());
                     }
                 }
-                Step::Overlay {
+                MountStep::Overlay {
                     lower,
                     scratch,
                     ownership,
@@ -191,10 +191,12 @@ impl Plan {
                         return bad("only root can map the ids of a mount".to_owned());
                     }
                 }
-                Step::File { contents, .. } if contents.len() > MAX_CONTENTS => {
+                MountStep::File { contents, .. } if contents.len() > MAX_CONTENTS => {
                     return bad(format!("`{}` is over 512 KiB", step.target().display()));
                 }
-                Step::Folder { mode, .. } | Step::Memory { mode, .. } if mode & !0o1777 != 0 => {
+                MountStep::Folder { mode, .. } | MountStep::Memory { mode, .. }
+                    if mode & !0o1777 != 0 =>
+                {
                     return bad(format!("mode {mode:o} of `{}`", step.target().display()));
                 }
                 _ => {}
@@ -216,13 +218,13 @@ fn is_plain_absolute(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn plan(steps: Vec<Step>) -> Plan {
-        let owner = Owner {
+    fn plan(steps: Vec<MountStep>) -> SandboxPlan {
+        let owner = HostIds {
             uid: 1001,
             gid: 1001,
             privileged: false,
         };
-        Plan {
+        SandboxPlan {
             owner,
             hostname: "run-1".to_owned(),
             steps,
@@ -232,13 +234,13 @@ mod tests {
     #[test]
     fn refuses_targets_that_lead_elsewhere() {
         for target in ["/", "usr", "/usr/../etc", ""] {
-            let steps = vec![Step::Folder {
+            let steps = vec![MountStep::Folder {
                 target: target.into(),
                 mode: 0o755,
             }];
             assert!(plan(steps).validate().is_err(), "{target}");
         }
-        let steps = vec![Step::Folder {
+        let steps = vec![MountStep::Folder {
             target: "/usr/lib".into(),
             mode: 0o755,
         }];
@@ -254,7 +256,7 @@ mod tests {
 
     #[test]
     fn refuses_id_mapping_without_privilege() {
-        let overlay = Step::Overlay {
+        let overlay = MountStep::Overlay {
             lower: "/slugs/a".into(),
             scratch: "/dynos/1".into(),
             target: "/app".into(),
@@ -270,7 +272,7 @@ mod tests {
     fn a_live_folder_is_mapped_by_root_alone() {
         let live = |source: &str, ownership| {
             let source = source.into();
-            plan(vec![Step::Live {
+            plan(vec![MountStep::Live {
                 source,
                 target: "/app".into(),
                 ownership,
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn refuses_set_user_id_modes_and_odd_host_names() {
         assert!(
-            plan(vec![Step::Folder {
+            plan(vec![MountStep::Folder {
                 target: "/a".into(),
                 mode: 0o4755
             }])

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::Launched;
 use super::launch::launch;
-use super::plan::{Access, Owner, Ownership, Plan, Step};
+use super::plan::{HostIds, MountAccess, MountStep, Ownership, SandboxPlan};
 use super::refusal::{self, Facts};
-use super::tempdir::{self, Lodging};
+use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
 
@@ -62,12 +62,12 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
 pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     let owner = match uid.is_root() {
-        true => Owner {
+        true => HostIds {
             uid: NOBODY,
             gid: NOBODY,
             privileged: true,
         },
-        false => Owner {
+        false => HostIds {
             uid: uid.as_raw(),
             gid: gid.as_raw(),
             privileged: false,
@@ -82,7 +82,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
                 .context("this root cannot give files away: it is that of a container")?;
         }
     }
-    let plan = Plan {
+    let plan = SandboxPlan {
         owner,
         hostname: "probe".to_owned(),
         steps: needs
@@ -101,14 +101,14 @@ pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let folder = trial_folder(within)?;
     let slug = folder.path().join("slug");
     fs::create_dir(&slug)?;
-    let lodging = Lodging {
-        app: tempdir::App::Copy(&slug),
+    let confinement = Confinement {
+        app: tempdir::AppFolder::Copy(&slug),
         folder: &folder.path().join("scratch"),
         owner,
     };
     // The trial starts no processes to track.
     let tracker = Tracker::new("probe", NOBODY);
-    finish(tempdir::launch(&lodging, &tracker, &[], say)?, &folder)
+    finish(tempdir::launch(&confinement, &tracker, &[], say)?, &folder)
 }
 
 fn trial_folder(within: &Path) -> Result<tempfile::TempDir> {
@@ -118,9 +118,9 @@ fn trial_folder(within: &Path) -> Result<tempfile::TempDir> {
         .with_context(|| format!("cannot write to `{}`", within.display()))
 }
 
-fn steps(need: Need, folder: &Path) -> Vec<Step> {
+fn steps(need: Need, folder: &Path) -> Vec<MountStep> {
     let overlay = |ownership| {
-        vec![Step::Overlay {
+        vec![MountStep::Overlay {
             lower: folder.join("lower"),
             scratch: folder.join("scratch"),
             target: "/app".into(),
@@ -130,26 +130,26 @@ fn steps(need: Need, folder: &Path) -> Vec<Step> {
     match need {
         Need::UserNamespaces => Vec::new(),
         Need::Mounts => vec![
-            Step::Bind {
+            MountStep::Bind {
                 source: system_folder().unwrap_or(folder).to_owned(),
                 target: "/usr".into(),
-                access: Access::ReadOnly,
+                access: MountAccess::ReadOnly,
             },
-            Step::Memory {
+            MountStep::Memory {
                 target: "/dev".into(),
                 mode: 0o755,
                 megabytes: 1,
             },
-            Step::Bind {
+            MountStep::Bind {
                 source: "/dev/null".into(),
                 target: "/dev/null".into(),
-                access: Access::Device,
+                access: MountAccess::Device,
             },
-            Step::Terminals {
+            MountStep::Terminals {
                 target: "/dev/pts".into(),
             },
         ],
-        Need::Processes => vec![Step::Processes {
+        Need::Processes => vec![MountStep::Processes {
             target: "/proc".into(),
         }],
         Need::Overlay => overlay(Ownership::Same),

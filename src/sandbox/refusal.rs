@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::kernel::executable;
-use crate::kernel::sys::process::Refusal;
+use crate::kernel::sys::process::CloneRefusal;
 
 /// The file system type of an overlay (statfs(2)).
 const OVERLAYFS: u64 = 0x794c_7630;
@@ -102,7 +102,7 @@ impl Facts {
 }
 
 /// Explains why the kernel refused a process with namespaces of its own.
-pub fn why(refusal: &Refusal, facts: &Facts) -> String {
+pub fn why(refusal: &CloneRefusal, facts: &Facts) -> String {
     let error = &refusal.error;
     let errno = error.raw_os_error().unwrap_or(0);
     let place = facts.place();
@@ -336,8 +336,8 @@ mod tests {
         }
     }
 
-    fn refusal(errno: i32, clone3_filtered: bool) -> Refusal {
-        Refusal {
+    fn refusal(errno: i32, clone3_filtered: bool) -> CloneRefusal {
+        CloneRefusal {
             error: io::Error::from_raw_os_error(errno),
             clone3_filtered,
         }

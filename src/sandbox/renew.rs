@@ -20,7 +20,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::launch::{attach, cover, new_file_system};
-use super::plan::{INNER_ID, Owner, Step};
+use super::plan::{HostIds, INNER_ID, MountStep};
 use crate::fault::caught_or;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 
@@ -29,27 +29,27 @@ const STAGING: &str = "/var/log";
 
 /// The namespaces of a running sandbox, and which of its files are covered.
 #[derive(Debug)]
-pub struct Doors {
+pub struct SandboxNamespaces {
     user: OwnedFd,
     mounts: OwnedFd,
-    owner: Owner,
+    owner: HostIds,
     /// The paths of the files that cover others at present.
     covered: Vec<PathBuf>,
 }
 
-impl Doors {
+impl SandboxNamespaces {
     /// Opens the namespaces of the process `pid`, which must still be dumpable. `steps` are those of its sandbox's plan.
     ///
     /// # Errors
     /// When the process is gone.
-    pub fn of(pid: Pid, owner: Owner, steps: &[Step]) -> Result<Self> {
+    pub fn of(pid: Pid, owner: HostIds, steps: &[MountStep]) -> Result<Self> {
         let open = |name: &str| {
             let path = format!("/proc/{}/ns/{name}", pid.as_raw_nonzero());
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         };
         let files = steps
             .iter()
-            .filter(|step| matches!(step, Step::File { .. }));
+            .filter(|step| matches!(step, MountStep::File { .. }));
         Ok(Self {
             user: open("user")?,
             mounts: open("mnt")?,
@@ -63,7 +63,7 @@ impl Doors {
     ///
     /// # Errors
     /// When one of them could not be mounted; the others are.
-    pub fn renew(&mut self, files: &[Step]) -> Result<()> {
+    pub fn renew(&mut self, files: &[MountStep]) -> Result<()> {
         let Side::Parent { pid, .. } = clone_process(Namespaces::NONE)? else {
             close_all_but(&[self.user.as_fd(), self.mounts.as_fd()]);
             let outcome = caught_or(|| self.go_in_and_renew(files));
@@ -77,7 +77,7 @@ impl Doors {
         }
     }
 
-    fn go_in_and_renew(&self, files: &[Step]) -> Result<()> {
+    fn go_in_and_renew(&self, files: &[MountStep]) -> Result<()> {
         move_into_link_name_space(self.user.as_fd(), Some(LinkNameSpaceType::User))?;
         if self.owner.privileged {
             rustix::thread::set_thread_groups(&[])?;
@@ -96,7 +96,7 @@ impl Doors {
         attach(&staging, Path::new(STAGING), true)?;
         let mut outcome = Ok(());
         for step in files {
-            let Step::File { target, contents } = step else {
+            let MountStep::File { target, contents } = step else {
                 continue;
             };
             let aside = Path::new(STAGING).join("file");

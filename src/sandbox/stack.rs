@@ -16,7 +16,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::sandbox::plan::{Access, LiveOwnership, Ownership, Step};
+use crate::sandbox::plan::{LiveOwnership, MountAccess, MountStep, Ownership};
 
 /// Top-level folders that make up a system; each is optional. `lib*` beyond these are found by name.
 const SYSTEM_FOLDERS: &[&str] = &["usr", "bin", "sbin", "etc", "opt", "nix", "gnu"];
@@ -121,13 +121,13 @@ impl Stack {
     ///
     /// # Errors
     /// The stack's root cannot be read.
-    pub fn steps(&self, dyno: &DynoTree<'_>) -> io::Result<Vec<Step>> {
+    pub fn steps(&self, dyno: &DynoTree<'_>) -> io::Result<Vec<MountStep>> {
         let mut steps = Vec::with_capacity(40);
         self.system_folders(&mut steps)?;
         writable_folders(&mut steps, dyno.scratch);
         steps.extend(self.var());
         devices(&mut steps, dyno.shared_memory);
-        steps.push(Step::Processes {
+        steps.push(MountStep::Processes {
             target: "/proc".into(),
         });
         steps.extend(self.host_files(dyno.hostname));
@@ -150,7 +150,7 @@ impl Stack {
         match dyno.app {
             AppTree::Slug {
                 tree, ownership, ..
-            } => steps.push(Step::Overlay {
+            } => steps.push(MountStep::Overlay {
                 lower: tree.to_owned(),
                 scratch: dyno.scratch.to_owned(),
                 target: "/app".into(),
@@ -160,7 +160,7 @@ impl Stack {
                 // Below `/app` it would make a mount point in the user's own folder.
                 let own = Some(folder).filter(|folder| !folder.starts_with("/app"));
                 for target in own.into_iter().chain([Path::new("/app")]) {
-                    steps.push(Step::Live {
+                    steps.push(MountStep::Live {
                         source: folder.to_owned(),
                         target: target.to_owned(),
                         ownership,
@@ -169,7 +169,7 @@ impl Stack {
             }
         }
         if let (AppTree::Slug { tree, .. }, Some(path)) = (dyno.app, app_path) {
-            steps.push(Step::Again {
+            steps.push(MountStep::Again {
                 of: "/app".into(),
                 target: path.to_owned(),
             });
@@ -183,7 +183,7 @@ impl Stack {
         Ok(steps)
     }
 
-    fn system_folders(&self, steps: &mut Vec<Step>) -> io::Result<()> {
+    fn system_folders(&self, steps: &mut Vec<MountStep>) -> io::Result<()> {
         let mut names: Vec<PathBuf> = fs::read_dir(&self.root)?
             .filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name())))
             .filter(|name| is_system_folder(name))
@@ -193,15 +193,15 @@ impl Stack {
             let (source, target) = (self.root.join(&name), Path::new("/").join(&name));
             let kind = fs::symlink_metadata(&source)?.file_type();
             if kind.is_symlink() {
-                steps.push(Step::Symlink {
+                steps.push(MountStep::Symlink {
                     target,
                     to: fs::read_link(&source)?,
                 });
             } else if kind.is_dir() {
-                steps.push(Step::Bind {
+                steps.push(MountStep::Bind {
                     source,
                     target,
-                    access: Access::ReadOnly,
+                    access: MountAccess::ReadOnly,
                 });
             }
         }
@@ -231,11 +231,11 @@ impl DynoTree<'_> {
 }
 
 /// The step that mounts a toolchain at its path.
-fn toolchain(folder: &Path) -> Step {
-    Step::Bind {
+fn toolchain(folder: &Path) -> MountStep {
+    MountStep::Bind {
         source: folder.to_owned(),
         target: folder.to_owned(),
-        access: Access::ReadOnly,
+        access: MountAccess::ReadOnly,
     }
 }
 
@@ -263,13 +263,13 @@ impl Stack {
 
 /// Covers each of `folders` that a bound folder would show: read-only is not enough, since a process could still
 /// connect to a socket there.
-fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
+fn hide(steps: &mut Vec<MountStep>, folders: &[PathBuf]) {
     for folder in folders {
         let shown = steps.iter().any(|step| match step {
             // A dyno's /tmp is its own.
-            Step::Bind {
+            MountStep::Bind {
                 target,
-                access: Access::ReadOnly,
+                access: MountAccess::ReadOnly,
                 ..
             } => folder.starts_with(target) && folder != target,
             _ => false,
@@ -281,59 +281,59 @@ fn hide(steps: &mut Vec<Step>, folders: &[PathBuf]) {
 }
 
 /// The step that covers a hidden folder by an empty one.
-fn covered(folder: &Path) -> Step {
-    Step::Memory {
+fn covered(folder: &Path) -> MountStep {
+    MountStep::Memory {
         target: folder.to_owned(),
         mode: 0o755,
         megabytes: 1,
     }
 }
 
-fn writable_folders(steps: &mut Vec<Step>, scratch: &Path) {
+fn writable_folders(steps: &mut Vec<MountStep>, scratch: &Path) {
     for (name, target) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
-        steps.push(Step::Bind {
+        steps.push(MountStep::Bind {
             source: scratch.join(name),
             target: target.into(),
-            access: Access::Writable,
+            access: MountAccess::Writable,
         });
     }
-    steps.push(Step::Memory {
+    steps.push(MountStep::Memory {
         target: "/run".into(),
         mode: 0o755,
         megabytes: MEMORY_FOLDER_MB,
     });
-    steps.push(Step::Symlink {
+    steps.push(MountStep::Symlink {
         target: "/var/run".into(),
         to: "/run".into(),
     });
-    steps.push(Step::Folder {
+    steps.push(MountStep::Folder {
         target: "/run/lock".into(),
         mode: 0o1777,
     });
-    steps.push(Step::Symlink {
+    steps.push(MountStep::Symlink {
         target: "/var/lock".into(),
         to: "/run/lock".into(),
     });
 }
 
-fn devices(steps: &mut Vec<Step>, shared_memory: u32) {
-    steps.push(Step::Memory {
+fn devices(steps: &mut Vec<MountStep>, shared_memory: u32) {
+    steps.push(MountStep::Memory {
         target: "/dev".into(),
         mode: 0o755,
         megabytes: 1,
     });
     for device in DEVICES {
         let path = Path::new("/dev").join(device);
-        steps.push(Step::Bind {
+        steps.push(MountStep::Bind {
             source: path.clone(),
             target: path,
-            access: Access::Device,
+            access: MountAccess::Device,
         });
     }
-    steps.push(Step::Terminals {
+    steps.push(MountStep::Terminals {
         target: "/dev/pts".into(),
     });
-    steps.push(Step::Memory {
+    steps.push(MountStep::Memory {
         target: "/dev/shm".into(),
         mode: 0o1777,
         megabytes: shared_memory,
@@ -345,7 +345,7 @@ fn devices(steps: &mut Vec<Step>, shared_memory: u32) {
         ("/dev/stdout", "/proc/self/fd/1"),
         ("/dev/stderr", "/proc/self/fd/2"),
     ] {
-        steps.push(Step::Symlink {
+        steps.push(MountStep::Symlink {
             target: target.into(),
             to: to.into(),
         });
@@ -375,7 +375,9 @@ mod tests {
                 shared_memory: 64,
             });
             let steps = steps.unwrap();
-            let live = steps.iter().filter(|it| matches!(it, Step::Live { .. }));
+            let live = steps
+                .iter()
+                .filter(|it| matches!(it, MountStep::Live { .. }));
             live.map(|step| step.target().to_owned()).collect()
         };
         assert_eq!(
@@ -443,17 +445,17 @@ mod tests {
 
     #[test]
     fn state_and_homes_below_a_system_folder_are_covered() {
-        let bind = |path: &str| Step::Bind {
+        let bind = |path: &str| MountStep::Bind {
             source: path.into(),
             target: path.into(),
-            access: Access::ReadOnly,
+            access: MountAccess::ReadOnly,
         };
         let mut steps = vec![bind("/usr"), bind("/opt")];
         writable_folders(&mut steps, Path::new("/state/dynos/1/scratch"));
         let before = steps.len();
         let hidden = ["/opt/dyno", "/var/lib/dyno", "/opt", "/tmp/dyno"].map(PathBuf::from);
         hide(&mut steps, &hidden);
-        let covered: Vec<_> = steps[before..].iter().map(Step::target).collect();
+        let covered: Vec<_> = steps[before..].iter().map(MountStep::target).collect();
         assert_eq!(covered, [Path::new("/opt/dyno")]);
     }
 
@@ -474,6 +476,6 @@ mod tests {
             targets,
             ["/bin", "/etc", "/lib64", "/usr"].map(PathBuf::from)
         );
-        assert!(matches!(&steps[0], Step::Symlink { to, .. } if to == Path::new("usr/bin")));
+        assert!(matches!(&steps[0], MountStep::Symlink { to, .. } if to == Path::new("usr/bin")));
     }
 }

@@ -14,14 +14,14 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::tracked::Tracker;
-use super::{Everybody, Launched};
+use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::fault::{self, caught, caught_or};
 use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
 };
 use crate::kernel::sys::signal::{Signal, ignore};
-use crate::slug::{Owner, copy_tree};
+use crate::slug::{TreeOwner, copy_tree};
 
 /// The app's folder in the dyno's folder: HOME and the working directory.
 const APP: &str = "app";
@@ -47,9 +47,9 @@ const IGNORED: [i32; 12] = [
 
 /// The folder and user of a dyno without namespaces.
 #[derive(Debug, Clone, Copy)]
-pub struct Lodging<'a> {
+pub struct Confinement<'a> {
     /// Where the files of the app's folder come from.
-    pub app: App<'a>,
+    pub app: AppFolder<'a>,
     /// The dyno's own folder, which does not exist yet; all that the dyno owns is in it.
     pub folder: &'a Path,
     /// Host uid and gid of the dyno, if they are not the caller's; only for root.
@@ -58,7 +58,7 @@ pub struct Lodging<'a> {
 
 /// Where the files of the app's folder come from.
 #[derive(Debug, Clone, Copy)]
-pub enum App<'a> {
+pub enum AppFolder<'a> {
     /// A copy of this unpacked slug.
     Copy(&'a Path),
     /// This folder of the user itself, without a copy.
@@ -75,7 +75,7 @@ pub fn temporary_folder(folder: &Path) -> PathBuf {
     folder.join(TEMPORARY)
 }
 
-/// Starts `inside` as the init of a dyno in `lodging`, whose processes `tracker` finds.
+/// Starts `inside` as the init of a dyno in `confinement`, whose processes `tracker` finds.
 ///
 /// Returns as soon as the child no longer needs the parent; the child copies the slug. `inside` gets the result of the
 /// set-up, must report it over its end of the pair, and returns init's exit status. Of the caller's descriptors the
@@ -84,7 +84,7 @@ pub fn temporary_folder(folder: &Path) -> PathBuf {
 /// # Errors
 /// When no process can be made.
 pub fn launch(
-    lodging: &Lodging<'_>,
+    confinement: &Confinement<'_>,
     tracker: &Tracker,
     keep: &[BorrowedFd<'_>],
     inside: impl FnOnce(Result<()>, OwnedFd) -> u8,
@@ -105,28 +105,28 @@ pub fn launch(
             // Closed already: dropping it would close another descriptor that has got its number.
             std::mem::forget(ours);
             // A panic must not unwind beyond here, into copies of the parent's callers.
-            let outcome = caught_or(|| set_up(lodging));
+            let outcome = caught_or(|| set_up(confinement));
             exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
         Side::Parent { pid, pidfd } => {
-            let everybody = Everybody::Tracked(tracker.clone());
-            Ok(Launched::new(pid, pidfd, ours, everybody))
+            let processes = SandboxProcesses::Tracked(tracker.clone());
+            Ok(Launched::new(pid, pidfd, ours, processes))
         }
     }
 }
 
 /// The child's part.
-fn set_up(lodging: &Lodging<'_>) -> Result<()> {
+fn set_up(confinement: &Confinement<'_>) -> Result<()> {
     for number in IGNORED {
         Signal::new(number).into_iter().for_each(ignore);
     }
     Tracker::become_subreaper().context("cannot become a subreaper")?;
     fault::point("init set-up");
-    furnish(lodging)?;
-    settle_down(lodging.owner)?;
-    let app = match lodging.app {
-        App::Copy(_) => app_folder(lodging.folder),
-        App::Live(folder) => folder.to_owned(),
+    make_folders(confinement)?;
+    become_user(confinement.owner)?;
+    let app = match confinement.app {
+        AppFolder::Copy(_) => app_folder(confinement.folder),
+        AppFolder::Live(folder) => folder.to_owned(),
     };
     rustix::process::chdir(&app).with_context(|| {
         let uid = rustix::process::geteuid().as_raw();
@@ -138,33 +138,33 @@ fn set_up(lodging: &Lodging<'_>) -> Result<()> {
 }
 
 /// Makes the dyno's folders.
-fn furnish(lodging: &Lodging<'_>) -> Result<()> {
-    let owner = lodging.owner.map(|(uid, gid)| Owner { uid, gid });
+fn make_folders(confinement: &Confinement<'_>) -> Result<()> {
+    let owner = confinement.owner.map(|(uid, gid)| TreeOwner { uid, gid });
     let make = |folder: &Path| -> std::io::Result<()> {
         fs::DirBuilder::new().mode(0o700).create(folder)?;
         owner.map_or(Ok(()), |owner| {
             chown(folder, Some(owner.uid), Some(owner.gid))
         })
     };
-    let parent = lodging.folder.parent().context("a dyno in no folder")?;
+    let parent = confinement.folder.parent().context("a dyno in no folder")?;
     if owner.is_some() {
         // Other users can only pass through: what else is in there is private by its own mode.
         fs::set_permissions(parent, fs::Permissions::from_mode(0o711))
             .with_context(|| format!("cannot open `{}` for the dyno", parent.display()))?;
     }
-    make(lodging.folder)
-        .and_then(|()| make(&temporary_folder(lodging.folder)))
+    make(confinement.folder)
+        .and_then(|()| make(&temporary_folder(confinement.folder)))
         .context("cannot make the dyno's folders")?;
-    match lodging.app {
-        App::Copy(slug) => {
-            copy_tree(slug, &app_folder(lodging.folder), owner).context("cannot copy the slug")
+    match confinement.app {
+        AppFolder::Copy(slug) => {
+            copy_tree(slug, &app_folder(confinement.folder), owner).context("cannot copy the slug")
         }
-        App::Live(_) => Ok(()),
+        AppFolder::Live(_) => Ok(()),
     }
 }
 
 /// Becomes the dyno's user, without any privilege or a way to gain one.
-fn settle_down(owner: Option<(u32, u32)>) -> Result<()> {
+fn become_user(owner: Option<(u32, u32)>) -> Result<()> {
     // It takes a capability to empty the bounding set; without capabilities the set does not matter.
     let _ = super::launch::empty_bounding_set();
     if let Some((uid, gid)) = owner {

@@ -59,7 +59,7 @@ impl Tracker {
     }
 
     /// The tracker for any other caller: by the mark alone.
-    pub fn of_strays(id: &str, uid: u32) -> Self {
+    pub fn by_mark(id: &str, uid: u32) -> Self {
         Self {
             descendants: false,
             ..Self::new(id, uid)
@@ -321,10 +321,10 @@ mod tests {
         let mut longer = sleeper(MARK, &format!("{id}0"));
         let mut other = sleeper("DYNO", &id);
         // The mark of another user's dyno is no mark.
-        Tracker::of_strays(&id, own_uid() + 1).end().unwrap();
+        Tracker::by_mark(&id, own_uid() + 1).end().unwrap();
         assert_eq!(ours.try_wait().unwrap(), None);
 
-        let tracker = Tracker::of_strays(&id, own_uid());
+        let tracker = Tracker::by_mark(&id, own_uid());
         wait_for_environment(&tracker);
         let ended = std::thread::spawn(move || ours.wait().unwrap());
         tracker.end().unwrap();
@@ -340,7 +340,7 @@ mod tests {
     fn a_signal_reaches_whoever_has_the_mark() {
         let id = format!("signal-{}", std::process::id());
         let mut ours = sleeper(MARK, &id);
-        let tracker = Tracker::of_strays(&id, own_uid());
+        let tracker = Tracker::by_mark(&id, own_uid());
         wait_for_environment(&tracker);
         tracker.signal(Signal::TERM).unwrap();
         assert_eq!(ours.wait().unwrap().signal(), Some(15));

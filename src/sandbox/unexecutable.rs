@@ -64,7 +64,7 @@ const MORE_BUILTINS: [&str; 6] = ["unset", "wait", "}", "times", "shopt", "let"]
 
 /// What [`look`] sees at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum SeenFile {
     /// No file.
     Nothing,
     /// The caller may not look at it.
@@ -84,7 +84,7 @@ pub enum Seen {
 
 /// What a command was run with.
 #[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
+pub struct ExecutedCommand<'a> {
     /// The shell text.
     pub command: &'a str,
     /// The value of `PATH`. None: it is not known, since the slug's profile may have changed it.
@@ -94,7 +94,11 @@ pub struct Run<'a> {
 }
 
 /// Why a command ended with `status`: what is wrong with a program that it names. None if nothing is known to be wrong.
-pub fn cause(run: Run<'_>, status: u8, look: impl Fn(&Path) -> Seen) -> Option<String> {
+pub fn cause(
+    run: ExecutedCommand<'_>,
+    status: u8,
+    look: impl Fn(&Path) -> SeenFile,
+) -> Option<String> {
     if !STATUSES.contains(&status) {
         return None;
     }
@@ -107,14 +111,16 @@ pub fn cause(run: Run<'_>, status: u8, look: impl Fn(&Path) -> Seen) -> Option<S
 }
 
 /// What this process sees at a path.
-pub fn look(path: &Path) -> Seen {
+pub fn look(path: &Path) -> SeenFile {
     let about = match fs::metadata(path) {
         Ok(about) => about,
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Seen::Hidden,
-        Err(_) => return Seen::Nothing,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return SeenFile::Hidden;
+        }
+        Err(_) => return SeenFile::Nothing,
     };
     if about.is_dir() {
-        return Seen::Folder;
+        return SeenFile::Folder;
     }
     let mut head = Vec::new();
     // Reading a FIFO would not end.
@@ -124,7 +130,7 @@ pub fn look(path: &Path) -> Seen {
         let _ = file.take(HEAD as u64).read_to_end(&mut head);
     }
     let mount = rustix::fs::statvfs(path);
-    Seen::File {
+    SeenFile::File {
         executable: about.permissions().mode() & 0o111 != 0,
         no_exec: mount.is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::NOEXEC)),
         head,
@@ -132,8 +138,8 @@ pub fn look(path: &Path) -> Seen {
 }
 
 struct Files<'a> {
-    run: Run<'a>,
-    look: &'a dyn Fn(&Path) -> Seen,
+    run: ExecutedCommand<'a>,
+    look: &'a dyn Fn(&Path) -> SeenFile,
 }
 
 impl Files<'_> {
@@ -151,20 +157,20 @@ impl Files<'_> {
         if program.contains('/') {
             let path = self.run.folder.join(program);
             return match (self.look)(&path) {
-                Seen::Nothing => Some(None),
-                Seen::Hidden => None,
-                Seen::Folder | Seen::File { .. } => Some(Some(path)),
+                SeenFile::Nothing => Some(None),
+                SeenFile::Hidden => None,
+                SeenFile::Folder | SeenFile::File { .. } => Some(Some(path)),
             };
         }
         let mut found = None;
         for folder in self.run.path?.split(':') {
             let path = self.run.folder.join(folder).join(program);
             match (self.look)(&path) {
-                Seen::File {
+                SeenFile::File {
                     executable: true, ..
                 } => return Some(Some(path)),
-                Seen::File { .. } => drop(found.get_or_insert(path)),
-                Seen::Nothing | Seen::Hidden | Seen::Folder => {}
+                SeenFile::File { .. } => drop(found.get_or_insert(path)),
+                SeenFile::Nothing | SeenFile::Hidden | SeenFile::Folder => {}
             }
         }
         Some(found)
@@ -172,9 +178,9 @@ impl Files<'_> {
 
     fn wrong_with_file(&self, path: &Path, shown: &str, depth: usize) -> Option<String> {
         let (executable, no_exec, head) = match (self.look)(path) {
-            Seen::Folder => return Some(format!("{shown} is a folder")),
-            Seen::Nothing | Seen::Hidden => return None,
-            Seen::File {
+            SeenFile::Folder => return Some(format!("{shown} is a folder")),
+            SeenFile::Nothing | SeenFile::Hidden => return None,
+            SeenFile::File {
                 executable,
                 no_exec,
                 head,
@@ -248,7 +254,7 @@ impl Files<'_> {
         }
         let path = self.run.folder.join(interpreter);
         match (self.look)(&path) {
-            Seen::Nothing => Some(format!(
+            SeenFile::Nothing => Some(format!(
                 "{shown} asks in its first line for {}, which is not there",
                 self::shown(interpreter)
             )),
@@ -306,7 +312,7 @@ impl Files<'_> {
             )
         })?;
         match (self.look)(Path::new(&loader)) {
-            Seen::Nothing => Some(format!(
+            SeenFile::Nothing => Some(format!(
                 "{shown} was built for another C library: its loader {} is not there",
                 self::shown(&loader)
             )),
@@ -498,8 +504,8 @@ mod tests {
         }
     }
 
-    fn file(mode: u32, head: &[u8]) -> Seen {
-        Seen::File {
+    fn file(mode: u32, head: &[u8]) -> SeenFile {
+        SeenFile::File {
             executable: mode & 0o111 != 0,
             no_exec: false,
             head: head.to_vec(),
@@ -525,12 +531,12 @@ mod tests {
     fn why(command: &str, status: u8) -> Option<String> {
         let here = HERE.unwrap_or(62);
         let other = if here == 62 { 183 } else { 62 };
-        let no_exec = Seen::File {
+        let no_exec = SeenFile::File {
             executable: true,
             no_exec: true,
             head: b"#!/bin/sh\n".to_vec(),
         };
-        let seen: HashMap<&str, Seen> = [
+        let seen: HashMap<&str, SeenFile> = [
             ("/bin/sh", file(0o755, &elf(here, "/lib/ld.so"))),
             ("/lib/ld.so", file(0o755, b"\x7fELF")),
             ("/bin/python3", file(0o755, &elf(here, "/lib/ld.so"))),
@@ -538,7 +544,7 @@ mod tests {
             ("/app/ok.sh", file(0o755, b"#!/bin/sh\n")),
             ("/app/plain", file(0o755, b"echo hi\n")),
             ("/app/not-executable", file(0o644, b"#!/bin/sh\n")),
-            ("/app/folder", Seen::Folder),
+            ("/app/folder", SeenFile::Folder),
             ("/app/no-exec", no_exec),
             ("/app/crlf", file(0o755, b"#!/bin/sh\r\necho\r\n")),
             ("/app/env-crlf", file(0o755, b"#!/usr/bin/env python3\r\n")),
@@ -558,16 +564,16 @@ mod tests {
             ("/app/junk", file(0o755, b"\x01\0\x02")),
             ("/app/nested", file(0o755, b"#!/app/not-executable\n")),
             ("/app/loop", file(0o755, b"#!/app/loop\n")),
-            ("/app/hidden", Seen::Hidden),
+            ("/app/hidden", SeenFile::Hidden),
         ]
         .into();
         let look = |path: &Path| {
             // `/app/./file` is `/app/file`.
             let path: PathBuf = path.components().collect();
             let seen = seen.get(path.to_str().unwrap()).cloned();
-            seen.unwrap_or(Seen::Nothing)
+            seen.unwrap_or(SeenFile::Nothing)
         };
-        let run = Run {
+        let run = ExecutedCommand {
             command,
             path: Some("/usr/bin:/bin:bin"),
             folder: Path::new("/app"),
@@ -650,12 +656,12 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_a_path_that_a_profile_may_have_changed() {
-        let run = Run {
+        let run = ExecutedCommand {
             command: "tool; ./nothing",
             path: None,
             folder: Path::new("/app"),
         };
-        let said = cause(run, 127, |_| Seen::Nothing);
+        let said = cause(run, 127, |_| SeenFile::Nothing);
         assert_eq!(said.as_deref(), Some("there is no file `./nothing`"));
     }
 
@@ -663,19 +669,19 @@ mod tests {
     fn files_of_this_host_are_looked_at_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("script");
-        assert_eq!(look(&path), Seen::Nothing);
+        assert_eq!(look(&path), SeenFile::Nothing);
         fs::write(&path, "#!/bin/sh\n").unwrap();
         assert!(
-            matches!(look(&path), Seen::File { executable: false, head, .. } if head == b"#!/bin/sh\n")
+            matches!(look(&path), SeenFile::File { executable: false, head, .. } if head == b"#!/bin/sh\n")
         );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(matches!(
             look(&path),
-            Seen::File {
+            SeenFile::File {
                 executable: true,
                 ..
             }
         ));
-        assert_eq!(look(folder.path()), Seen::Folder);
+        assert_eq!(look(folder.path()), SeenFile::Folder);
     }
 }

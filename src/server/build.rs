@@ -16,8 +16,8 @@ use crate::model::command_line;
 use crate::model::procfile;
 use crate::model::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
-    Elsewhere, Lease, Released, SlugCache, SlugId, Source, Times, WhileWanted, procfile_elsewhere,
-    told_links,
+    Elsewhere, Lease, ReleaseBefore, SlugCache, SlugId, Times, UnpackedSource, WhileWanted,
+    link_warnings, procfile_elsewhere,
 };
 
 /// The name of the file that says what an app runs.
@@ -147,7 +147,7 @@ fn compile_in(
     say: &mut dyn FnMut(Line),
 ) -> anyhow::Result<Compiled> {
     say(Line::Step("Building on the host's own stack".into()));
-    let source = Source::unpack(tarball, folder, cache.limits())?;
+    let source = UnpackedSource::unpack(tarball, folder, cache.limits())?;
     say(Line::Step("Discovering process types".into()));
     let process_types = discover(&source)?;
     if before.is_some_and(|before| before.has_dynos)
@@ -172,7 +172,7 @@ fn compile_in(
         Some((tree?, before.released_at))
     });
     let times = Times {
-        before: before.as_ref().map(|(lease, at)| Released {
+        before: before.as_ref().map(|(lease, at)| ReleaseBefore {
             tree: lease.tree(),
             at: *at,
         }),
@@ -193,7 +193,7 @@ fn compile_in(
     packed
         .leads_out
         .retain(|link| link.strays || !(bounds.has)(&link.place));
-    let links = told_links(&packed.leads_out);
+    let links = link_warnings(&packed.leads_out);
     for line in links.into_iter().chain(packed.uninstalled) {
         say(Line::Warning(line));
     }
@@ -208,7 +208,7 @@ fn compile_in(
 }
 
 /// What the Procfile names.
-fn discover(source: &Source) -> anyhow::Result<ProcessTypes> {
+fn discover(source: &UnpackedSource) -> anyhow::Result<ProcessTypes> {
     // One byte more than it may have, so that a larger one is noticed.
     let text = source.read(PROCFILE, procfile::MAX_BYTES as u64 + 1)?;
     let text = text.ok_or_else(|| {
@@ -256,7 +256,7 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
-    use crate::slug::Limits;
+    use crate::slug::SlugLimits;
 
     fn tarball(files: &[(&str, &str)]) -> Vec<u8> {
         let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
@@ -275,7 +275,7 @@ mod tests {
         fn new() -> Self {
             let home = tempfile::tempdir().unwrap();
             let slugs = home.path().join("slugs");
-            let cache = SlugCache::new(slugs, None, Limits::default()).unwrap();
+            let cache = SlugCache::new(slugs, None, SlugLimits::default()).unwrap();
             Self(home, cache)
         }
 

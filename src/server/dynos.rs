@@ -30,7 +30,7 @@ use crate::model::log_line::Story;
 use crate::model::release::Release;
 use crate::model::settings::{Settings, UID_COUNT};
 use crate::model::window::WindowSize;
-use crate::sandbox::offer::{Chosen, Ids};
+use crate::sandbox::offer::{ChosenIsolation, DynoIds};
 use crate::sandbox::stack::Stack;
 use crate::sandbox::tempdir;
 use crate::slug::Lease;
@@ -64,7 +64,7 @@ struct Run<'a> {
 pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
-    chosen: Chosen,
+    chosen: ChosenIsolation,
     descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
@@ -89,7 +89,7 @@ impl Dynos {
     pub fn new(
         home: &Path,
         settings: Settings,
-        chosen: Chosen,
+        chosen: ChosenIsolation,
         descriptors: Descriptors,
         reactor: &mut Reactor,
     ) -> Result<Self> {
@@ -121,7 +121,7 @@ impl Dynos {
     }
 
     /// How they are kept apart.
-    pub fn chosen(&self) -> &Chosen {
+    pub fn chosen(&self) -> &ChosenIsolation {
         &self.chosen
     }
 
@@ -501,8 +501,8 @@ impl Dynos {
 
     fn free_owner(&mut self) -> (u32, u32) {
         match self.chosen.ids {
-            Ids::Own(ids) | Ids::Shared(ids) => ids,
-            Ids::Each(base) => {
+            DynoIds::Own(ids) | DynoIds::Shared(ids) => ids,
+            DynoIds::Each(base) => {
                 // There are more uids than dynos can be alive; the first is for shared use.
                 let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
                 let offset = offsets

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::api::ApiError;
 use crate::api::session::fixed_port;
 use crate::model::dyno::{DynoName, Isolation};
-use crate::sandbox::offer::{Chosen, Ids};
+use crate::sandbox::offer::{ChosenIsolation, DynoIds};
 use crate::wire::control::Live;
 
 /// See the [module](self).
@@ -56,7 +56,7 @@ impl LiveOwner {
 ///
 /// # Errors
 /// When it would have to be root, with advice; when there is no such folder.
-pub fn live_owner(folder: &Path, chosen: &Chosen) -> Result<LiveOwner, ApiError> {
+pub fn live_owner(folder: &Path, chosen: &ChosenIsolation) -> Result<LiveOwner, ApiError> {
     let shown = folder.display();
     let metadata = fs::metadata(folder)
         .map_err(|error| ApiError::invalid(format!("cannot look at `{shown}`: {error}")))?;
@@ -70,9 +70,11 @@ pub fn live_owner(folder: &Path, chosen: &Chosen) -> Result<LiveOwner, ApiError>
     })?;
     // Behind walls the folder is mounted, and who has made it is asked nothing. A server that gives its dynos its own ids got
     // here as one of them would.
-    if let (LiveOwner::Ids(ids), Isolation::Tempdir, false) =
-        (owner, chosen.isolation, matches!(chosen.ids, Ids::Own(_)))
-        && let Some(closed) = closed_to(ids, folder)
+    if let (LiveOwner::Ids(ids), Isolation::Tempdir, false) = (
+        owner,
+        chosen.isolation,
+        matches!(chosen.ids, DynoIds::Own(_)),
+    ) && let Some(closed) = closed_to(ids, folder)
     {
         let (closed, (uid, _)) = (closed.display(), ids);
         let message = format!("user {uid}, whose `{shown}` is, cannot go through `{closed}`");
@@ -105,10 +107,12 @@ fn closed_to((uid, gid): (u32, u32), folder: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-fn owner_of(ids: (u32, u32), chosen: &Chosen) -> Result<LiveOwner, &'static str> {
+fn owner_of(ids: (u32, u32), chosen: &ChosenIsolation) -> Result<LiveOwner, &'static str> {
     match (ids, chosen.ids) {
-        (_, Ids::Own(own)) => Ok(LiveOwner::Ids(own)),
-        ((0, _), Ids::Each(_)) if chosen.isolation == Isolation::Namespaces && chosen.id_mapped => {
+        (_, DynoIds::Own(own)) => Ok(LiveOwner::Ids(own)),
+        ((0, _), DynoIds::Each(_))
+            if chosen.isolation == Isolation::Namespaces && chosen.id_mapped =>
+        {
             Ok(LiveOwner::MappedFromRoot)
         }
         ((0, _), _) => Err("belongs to root, which no dyno runs as"),
@@ -170,10 +174,10 @@ mod tests {
     fn a_dyno_in_a_folder_is_its_owner_and_never_root() {
         use Isolation::{Namespaces, Tempdir};
         let owner = |ids, isolation, of_server| {
-            let id_mapped = isolation == Namespaces && matches!(of_server, Ids::Each(_));
+            let id_mapped = isolation == Namespaces && matches!(of_server, DynoIds::Each(_));
             owner_of(
                 ids,
-                &Chosen {
+                &ChosenIsolation {
                     isolation,
                     ids: of_server,
                     id_mapped,
@@ -184,15 +188,18 @@ mod tests {
         let ada = (1001, 1002);
         for isolation in [Namespaces, Tempdir] {
             assert_eq!(
-                owner(ada, isolation, Ids::Own(ada)),
+                owner(ada, isolation, DynoIds::Own(ada)),
                 Ok(LiveOwner::Ids(ada))
             );
-            assert_eq!(owner(ada, isolation, Ids::Each(7)), Ok(LiveOwner::Ids(ada)));
-            assert!(owner((1001, 0), isolation, Ids::Each(7)).is_err());
-            assert!(owner((0, 0), isolation, Ids::Shared((7, 7))).is_err());
+            assert_eq!(
+                owner(ada, isolation, DynoIds::Each(7)),
+                Ok(LiveOwner::Ids(ada))
+            );
+            assert!(owner((1001, 0), isolation, DynoIds::Each(7)).is_err());
+            assert!(owner((0, 0), isolation, DynoIds::Shared((7, 7))).is_err());
         }
-        let mapped = owner((0, 0), Namespaces, Ids::Each(7));
+        let mapped = owner((0, 0), Namespaces, DynoIds::Each(7));
         assert_eq!(mapped, Ok(LiveOwner::MappedFromRoot));
-        assert!(owner((0, 0), Tempdir, Ids::Each(7)).is_err());
+        assert!(owner((0, 0), Tempdir, DynoIds::Each(7)).is_err());
     }
 }

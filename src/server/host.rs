@@ -26,7 +26,7 @@ use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, ByUser, Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::settings::Settings;
-use crate::slug::{Limits, Owner, SlugCache};
+use crate::slug::{SlugCache, SlugLimits, TreeOwner};
 use crate::store::{Store, StoreError};
 use crate::wire::http::Response;
 
@@ -76,14 +76,14 @@ impl Host {
         home: &Path,
         settings: Settings,
         email: String,
-        owner: Option<Owner>,
+        owner: Option<TreeOwner>,
     ) -> anyhow::Result<Self> {
         let mut store = Store::open(&home.join("state.db")).map_err(UserError::from)?;
         let (id, since) = store.account(Timestamp::now()).map_err(UserError::from)?;
         let access = Access::open(&mut store, settings.rate_limit).map_err(UserError::from)?;
-        let limits = Limits {
+        let limits = SlugLimits {
             unpacked_bytes: settings.tree_limit,
-            ..Limits::default()
+            ..SlugLimits::default()
         };
         let sources = SlugCache::new(home.join("sources"), None, limits.clone())
             .context("the sources cannot be used")?;

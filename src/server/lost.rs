@@ -44,7 +44,7 @@ impl Known {
 
 /// How a dyno ended in whose folder nobody lives any more. What it wrote goes, and the log is told what it does not know.
 pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
-    supervisor::end_strays(folder);
+    supervisor::kill_leftovers(folder);
     // Before anything is written: it may be what filled the disk.
     let _ = crate::kernel::tree::remove_tree(&folder.join(supervisor::SCRATCH));
     let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());

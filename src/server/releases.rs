@@ -12,7 +12,7 @@ use crate::error::tell;
 use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::build::Running;
-use crate::slug::{self, DEFAULT_LEVEL, Lease, Released, SlugCache, SlugId};
+use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
 use crate::store::{NewRelease, NewSlug, Packed, Store, StoreError};
 use crate::wire::http::Response;
 
@@ -136,7 +136,7 @@ fn dated_after(
         return None;
     }
     let dated = cache.ensure_tree(&before.slug).and_then(|lease| {
-        let released = Released {
+        let released = ReleaseBefore {
             tree: lease.tree(),
             at: before.released_at,
         };

@@ -23,10 +23,10 @@ use sha2::{Digest as _, Sha256};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use super::id::SlugId;
-use super::limits::Limits;
-use super::tree::Owner;
+use super::limits::SlugLimits;
+use super::tree::TreeOwner;
 use super::words::{failed, over_limit};
-use super::{Packed, Released, Times, pack_again, pack_dated, unpack};
+use super::{Packed, ReleaseBefore, Times, pack_again, pack_dated, unpack};
 use crate::error::UserError;
 use crate::kernel::tree::remove_tree;
 
@@ -42,8 +42,8 @@ const TREE: &str = "tree";
 #[derive(Debug)]
 pub struct SlugCache {
     dir: PathBuf,
-    owner: Option<Owner>,
-    limits: Limits,
+    owner: Option<TreeOwner>,
+    limits: SlugLimits,
     /// Bytes on disk of the trees that were measured already. Trees do not change.
     tree_bytes: Mutex<HashMap<SlugId, u64>>,
     leases: Leases,
@@ -97,8 +97,8 @@ impl SlugCache {
     /// The directory cannot be made.
     pub fn new(
         dir: impl Into<PathBuf>,
-        owner: Option<Owner>,
-        limits: Limits,
+        owner: Option<TreeOwner>,
+        limits: SlugLimits,
     ) -> anyhow::Result<Self> {
         let dir = dir.into();
         fs::DirBuilder::new()
@@ -121,7 +121,7 @@ impl SlugCache {
     }
 
     /// What a slug here keeps to.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &SlugLimits {
         &self.limits
     }
 
@@ -232,7 +232,7 @@ impl SlugCache {
     pub fn dated_after(
         &self,
         id: &SlugId,
-        before: Released<'_>,
+        before: ReleaseBefore<'_>,
         level: u32,
     ) -> anyhow::Result<Option<(Packed, Lease)>> {
         let unstored = |error| {

@@ -13,10 +13,10 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
-use super::limits::Limits;
-use super::tree::Owner;
+use super::limits::SlugLimits;
 use super::tree::Tree;
-use super::walk::{Entry, open_root, walk};
+use super::tree::TreeOwner;
+use super::walk::{TreeEntry, open_root, walk};
 use super::words::{failed, shown};
 
 /// Copies the tree `from` to `to`, which does not exist yet, with modes, times of files, symlinks and hard links; where
@@ -24,7 +24,7 @@ use super::words::{failed, shown};
 ///
 /// # Errors
 /// A file cannot be read or written. What was copied until then stays.
-pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result<()> {
+pub fn copy_tree(from: &Path, to: &Path, owner: Option<TreeOwner>) -> anyhow::Result<()> {
     let root = open_root(from)?;
     let mut tree = Tree::create(to, owner)?;
     let mode = fstat(&root).map_err(|error| failed("examine the slug", error))?;
@@ -34,7 +34,7 @@ pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result
     walk(
         root.as_fd(),
         |_, _| false,
-        &Limits::default(),
+        &SlugLimits::default(),
         |entry| {
             let path: Vec<&[u8]> = entry.path.split(|&byte| byte == b'/').collect();
             let uncopied =
@@ -74,7 +74,7 @@ pub fn copy_tree(from: &Path, to: &Path, owner: Option<Owner>) -> anyhow::Result
 }
 
 /// Opens a file for reading; if its mode forbids that, changes the mode for that moment.
-fn open_file(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<OwnedFd> {
+fn open_file(root: BorrowedFd<'_>, entry: &TreeEntry) -> io::Result<OwnedFd> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |access| openat(root, entry.path.as_slice(), flags | access, Mode::empty());
     match open(OFlags::RDONLY) {

@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::pack::is_file;
-use super::walk::Entry;
+use super::walk::TreeEntry;
 use super::words::shown;
 
 /// The beginning of a pointer, and its greatest size in bytes (the specification of Git LFS).
@@ -19,8 +19,8 @@ const POINTER: i64 = 1024;
 const MOST: u64 = 64 * 1024;
 
 /// A warning about all pointers among the entries of a slug; None if there are none, or no `.gitattributes` mentions Git LFS.
-pub fn pointers(root: BorrowedFd<'_>, entries: &[Entry]) -> Option<String> {
-    let begin = |entry: &Entry, most: u64| {
+pub fn pointers(root: BorrowedFd<'_>, entries: &[TreeEntry]) -> Option<String> {
+    let begin = |entry: &TreeEntry, most: u64| {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mut bytes = Vec::new();
         let file = openat(root, entry.path.as_slice(), flags, Mode::empty());
@@ -31,8 +31,9 @@ pub fn pointers(root: BorrowedFd<'_>, entries: &[Entry]) -> Option<String> {
         bytes
     };
     let files = || entries.iter().filter(|entry| is_file(entry));
-    let is_attributes =
-        |entry: &&Entry| entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes");
+    let is_attributes = |entry: &&TreeEntry| {
+        entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes")
+    };
     let mut attributes = files().filter(is_attributes);
     if !attributes.any(|it| memchr::memmem::find(&begin(it, MOST), b"filter=lfs").is_some()) {
         return None;
@@ -55,14 +56,14 @@ pub fn pointers(root: BorrowedFd<'_>, entries: &[Entry]) -> Option<String> {
 mod tests {
     use std::fs;
 
-    use super::super::{Limits, pack};
+    use super::super::{SlugLimits, pack};
 
     #[test]
     fn pointers_are_told_where_git_lfs_is_spoken_of() {
         let folder = tempfile::tempdir().unwrap();
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n";
         let told = || {
-            let limits = Limits::default();
+            let limits = SlugLimits::default();
             let packed = pack(folder.path(), std::io::sink(), 1, &limits, &mut |_| {}).unwrap();
             packed.uninstalled
         };

@@ -4,7 +4,7 @@ use super::words::{over_limit, shown};
 
 /// Bounds on a slug. Packing and unpacking share them, so that what was packed can be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct SlugLimits {
     /// Members of the tarball, and directories it implies without naming them.
     pub entries: u64,
     /// Bytes of the tar stream inside the gzip: contents, plus half a KiB or more for each entry.
@@ -15,7 +15,7 @@ pub struct Limits {
     pub depth: usize,
 }
 
-impl Default for Limits {
+impl Default for SlugLimits {
     fn default() -> Self {
         Self {
             entries: 1_000_000,
@@ -26,7 +26,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl SlugLimits {
     /// Refuses a path below `/app` that is too long or too deep.
     pub(super) fn check_path(&self, path: &[u8]) -> anyhow::Result<()> {
         if path.len() > self.path_bytes {

@@ -10,24 +10,24 @@ const MAX_HOPS: usize = 40;
 
 /// The symlinks of an app's folder: the target of each, by its path in the folder.
 #[derive(Debug, Default)]
-pub(super) struct Links(BTreeMap<Vec<u8>, Vec<u8>>);
+pub(super) struct Symlinks(BTreeMap<Vec<u8>, Vec<u8>>);
 
 /// Where a symlink leads in a dyno.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LinkTarget {
     /// To this path below `/app`, which is no symlink itself, and need not exist.
     InApp(Vec<u8>),
     /// To this absolute path; symlinks on its way outside of `/app` are not followed.
     Outside(PathBuf),
 }
 
-impl FromIterator<(Vec<u8>, Vec<u8>)> for Links {
+impl FromIterator<(Vec<u8>, Vec<u8>)> for Symlinks {
     fn from_iter<T: IntoIterator<Item = (Vec<u8>, Vec<u8>)>>(links: T) -> Self {
         Self(links.into_iter().collect())
     }
 }
 
-impl Links {
+impl Symlinks {
     /// Each symlink's path and target.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter().map(|(path, target)| (&**path, &**target))
@@ -39,7 +39,7 @@ impl Links {
     }
 
     /// Where the symlink at `path` leads in a dyno, in which the folder is `/app`. None if it leads in a circle.
-    pub(super) fn place(&self, path: &[u8]) -> Option<Place> {
+    pub(super) fn place(&self, path: &[u8]) -> Option<LinkTarget> {
         let parts = |path: &[u8]| -> Vec<Vec<u8>> {
             path.split(|&byte| byte == b'/')
                 .map(<[u8]>::to_vec)
@@ -73,10 +73,10 @@ impl Links {
             }
         }
         Some(match below_app(&at) {
-            Some(path) => Place::InApp(path),
+            Some(path) => LinkTarget::InApp(path),
             None => {
                 let path = [b"/", &*at.join(&b'/')].concat();
-                Place::Outside(PathBuf::from(OsStr::from_bytes(&path)))
+                LinkTarget::Outside(PathBuf::from(OsStr::from_bytes(&path)))
             }
         })
     }
@@ -105,7 +105,7 @@ pub struct LeadsOut {
 const SHOWN: usize = 5;
 
 /// A warning for each link that is broken in a dyno, for the user who deploys the folder.
-pub fn told(links: &[LeadsOut]) -> Vec<String> {
+pub fn link_warnings(links: &[LeadsOut]) -> Vec<String> {
     let path = |path: &Path| super::words::shown(path.as_os_str().as_encoded_bytes());
     let line = |link: &LeadsOut| {
         format!(
@@ -123,8 +123,8 @@ pub fn told(links: &[LeadsOut]) -> Vec<String> {
 }
 
 /// The symlink at `path` if it leads out of the folder `root`, perhaps to a file that a dyno has, too. `root` is absolute.
-pub(super) fn leads_out(root: &Path, links: &Links, path: &[u8]) -> Option<LeadsOut> {
-    let Place::Outside(place) = links.place(path)? else {
+pub(super) fn leads_out(root: &Path, links: &Symlinks, path: &[u8]) -> Option<LeadsOut> {
+    let LinkTarget::Outside(place) = links.place(path)? else {
         return None;
     };
     let target = Path::new(OsStr::from_bytes(links.target(path)?));
@@ -179,9 +179,9 @@ mod tests {
             ("trip", "round"),
         ];
         let own = |(path, target): (&str, &str)| (path.into(), target.into());
-        let links: Links = links.into_iter().map(own).collect();
-        let inside = |path: &str| Some(Place::InApp(path.into()));
-        let outside = |path: &str| Some(Place::Outside(path.into()));
+        let links: Symlinks = links.into_iter().map(own).collect();
+        let inside = |path: &str| Some(LinkTarget::InApp(path.into()));
+        let outside = |path: &str| Some(LinkTarget::Outside(path.into()));
         for (path, expected) in [
             ("page", inside("content/v2/a")),
             ("content/v3", inside("content/v2")),
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_link_leads_out_if_it_does_in_a_dyno() {
         let out = |path: &str, target: &str| {
-            let links: Links = [(path.into(), target.into())].into_iter().collect();
+            let links: Symlinks = [(path.into(), target.into())].into_iter().collect();
             let out = leads_out(Path::new("/home/ada/shop"), &links, path.as_bytes());
             out.map(|out| (out.place.display().to_string(), out.strays))
         };

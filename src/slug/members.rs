@@ -8,7 +8,7 @@
 use tar::{EntryType, Header};
 
 use super::inflate::Inflated;
-use super::limits::Limits;
+use super::limits::SlugLimits;
 use super::words::{bad_slug, over_limit};
 
 const RECORD: usize = 512;
@@ -42,7 +42,7 @@ struct Extensions {
 #[derive(Debug)]
 pub(super) struct Members<'a> {
     stream: Inflated,
-    limits: &'a Limits,
+    limits: &'a SlugLimits,
     /// Bytes of the stream that were consumed.
     position: u64,
     /// Bytes of the current member that are left: contents, then padding.
@@ -51,7 +51,7 @@ pub(super) struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(stream: Inflated, limits: &'a Limits) -> Self {
+    pub(super) fn new(stream: Inflated, limits: &'a SlugLimits) -> Self {
         Self {
             stream,
             limits,

@@ -18,11 +18,11 @@ use super::gzip::{Blocks, gzip};
 use super::id::SlugId;
 use super::ignore::SlugIgnore;
 use super::lfs;
-use super::limits::Limits;
-use super::links::{LeadsOut, Links, leads_out};
+use super::limits::SlugLimits;
+use super::links::{LeadsOut, Symlinks, leads_out};
 use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
-use super::walk::{Entry, open_root, walk};
+use super::walk::{TreeEntry, open_root, walk};
 use super::words::{failed, over_limit, shown};
 use crate::error::UserError;
 
@@ -53,7 +53,7 @@ pub struct Packed {
 
 /// How far packing has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct PackProgress {
     /// Bytes of file contents that were read.
     pub done: u64,
     /// Bytes of file contents altogether.
@@ -68,8 +68,8 @@ pub fn pack(
     dir: &Path,
     out: impl Write + Send,
     level: u32,
-    limits: &Limits,
-    progress: &mut dyn FnMut(Progress),
+    limits: &SlugLimits,
+    progress: &mut dyn FnMut(PackProgress),
 ) -> anyhow::Result<Packed> {
     pack_dated(dir, &Times::default(), out, level, limits, progress)
 }
@@ -86,8 +86,8 @@ pub fn pack_dated(
     times: &Times<'_>,
     out: impl Write + Send,
     level: u32,
-    limits: &Limits,
-    progress: &mut dyn FnMut(Progress),
+    limits: &SlugLimits,
+    progress: &mut dyn FnMut(PackProgress),
 ) -> anyhow::Result<Packed> {
     let root = open_root(dir)?;
     let ignore = SlugIgnore::read(root.as_fd())?;
@@ -116,14 +116,14 @@ pub(super) fn pack_again(
     times: &Times<'_>,
     out: impl Write + Send,
     level: u32,
-    limits: &Limits,
+    limits: &SlugLimits,
 ) -> anyhow::Result<Option<Packed>> {
     let root = open_root(tree)?;
     let listed = list(root.as_fd(), |_, _| false, limits)?;
     let (entries, _) = &listed;
     let links = links(root.as_fd(), entries, limits)?;
     let clock = Clock::new(times, root.as_fd(), entries, &links);
-    let is_dated = |entry: &Entry| u64::try_from(entry.stat.st_mtime) == Ok(clock.of(entry));
+    let is_dated = |entry: &TreeEntry| u64::try_from(entry.stat.st_mtime) == Ok(clock.of(entry));
     if entries.iter().filter(|it| is_file(it)).all(is_dated) {
         return Ok(None);
     }
@@ -147,12 +147,12 @@ pub(super) fn pack_again(
 fn pack_listed(
     dir: &Path,
     root: BorrowedFd<'_>,
-    (entries, warnings): (Vec<Entry>, Vec<String>),
+    (entries, warnings): (Vec<TreeEntry>, Vec<String>),
     times: &Times<'_>,
     out: impl Write + Send,
     level: u32,
-    limits: &Limits,
-    progress: &mut dyn FnMut(Progress),
+    limits: &SlugLimits,
+    progress: &mut dyn FnMut(PackProgress),
 ) -> anyhow::Result<Packed> {
     if level > 9 {
         return Err(UserError::new(format!("bad gzip level `{level}`: it is 0 to 9")).into());
@@ -169,7 +169,7 @@ fn pack_listed(
         links: &links,
         limits,
         progress,
-        at: Progress { done: 0, total },
+        at: PackProgress { done: 0, total },
         place: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
         leads_out: Vec::new(),
     };
@@ -200,8 +200,8 @@ fn pack_listed(
 fn list(
     root: BorrowedFd<'_>,
     skips: impl Fn(&[u8], bool) -> bool,
-    limits: &Limits,
-) -> anyhow::Result<(Vec<Entry>, Vec<String>)> {
+    limits: &SlugLimits,
+) -> anyhow::Result<(Vec<TreeEntry>, Vec<String>)> {
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
     walk(root, skips, limits, |entry| {
         let kind = match entry.file_type() {
@@ -224,7 +224,11 @@ fn list(
 }
 
 /// The symlinks among the `entries`.
-fn links(root: BorrowedFd<'_>, entries: &[Entry], limits: &Limits) -> anyhow::Result<Links> {
+fn links(
+    root: BorrowedFd<'_>,
+    entries: &[TreeEntry],
+    limits: &SlugLimits,
+) -> anyhow::Result<Symlinks> {
     let links = entries
         .iter()
         .filter(|it| it.file_type() == FileType::Symlink);
@@ -246,24 +250,24 @@ fn links(root: BorrowedFd<'_>, entries: &[Entry], limits: &Limits) -> anyhow::Re
         .collect()
 }
 
-pub(super) fn is_file(entry: &Entry) -> bool {
+pub(super) fn is_file(entry: &TreeEntry) -> bool {
     entry.file_type() == FileType::RegularFile
 }
 
 struct Packer<'a> {
     root: BorrowedFd<'a>,
     clock: Clock<'a>,
-    links: &'a Links,
-    limits: &'a Limits,
-    progress: &'a mut dyn FnMut(Progress),
-    at: Progress,
+    links: &'a Symlinks,
+    limits: &'a SlugLimits,
+    progress: &'a mut dyn FnMut(PackProgress),
+    at: PackProgress,
     /// The root's path.
     place: PathBuf,
     leads_out: Vec<LeadsOut>,
 }
 
 impl Packer<'_> {
-    fn append(&mut self, blocks: &mut Blocks, entry: &Entry) -> anyhow::Result<()> {
+    fn append(&mut self, blocks: &mut Blocks, entry: &TreeEntry) -> anyhow::Result<()> {
         let mode = entry.stat.st_mode & 0o777;
         let mut name = [b"./app/", entry.path.as_slice()].concat();
         match entry.file_type() {
@@ -294,7 +298,7 @@ impl Packer<'_> {
     fn append_contents(
         &mut self,
         blocks: &mut Blocks,
-        entry: &Entry,
+        entry: &TreeEntry,
         size: u64,
     ) -> anyhow::Result<()> {
         let unreadable =

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::inflate::inflater;
-use super::limits::Limits;
+use super::limits::SlugLimits;
 use super::members::Members;
 use crate::model::procfile::MAX_BYTES;
 
@@ -16,7 +16,7 @@ use crate::model::procfile::MAX_BYTES;
 /// # Errors
 /// The tarball is no gzipped tar as far as it was read, or passes one of the bounds.
 pub fn procfile_of(tarball: impl Read + Send) -> anyhow::Result<Option<Vec<u8>>> {
-    let limits = Limits::default();
+    let limits = SlugLimits::default();
     let (inflater, inflated) = inflater();
     thread::scope(|scope| {
         scope.spawn(move || inflater.run(tarball));
@@ -63,7 +63,7 @@ pub fn procfile_elsewhere(root: &Path) -> Option<Elsewhere> {
 }
 
 /// Finds the Procfile. Takes the members, so that the inflater ends when this returns.
-fn find(mut members: Members<'_>, limits: &Limits) -> anyhow::Result<Option<Vec<u8>>> {
+fn find(mut members: Members<'_>, limits: &SlugLimits) -> anyhow::Result<Option<Vec<u8>>> {
     let mut seen = 0;
     while let Some(member) = members.next()? {
         let path = member.name.strip_prefix(b"./").unwrap_or(&member.name);

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::limits::Limits;
+use super::limits::SlugLimits;
 use super::unpack::unpack_source;
 use super::words::{BAD_SLUG, failed};
 use crate::error::UserError;
@@ -19,17 +19,21 @@ const READ_BY_PACKING: [&str; 2] = [".slugignore", ".gitignore"];
 
 /// An unpacked source.
 #[derive(Debug)]
-pub struct Source {
+pub struct UnpackedSource {
     root: PathBuf,
 }
 
-impl Source {
+impl UnpackedSource {
     /// Unpacks `tarball` into `dest`, a directory that does not exist yet, whose parents no other user can change.
     ///
     /// # Errors
     /// The tarball cannot be read or is not valid, passes one of the `limits`, cannot be written, or has a symlink out
     /// of the tree where a file is to be read. Then nothing is left.
-    pub fn unpack(tarball: impl Read + Send, dest: &Path, limits: &Limits) -> anyhow::Result<Self> {
+    pub fn unpack(
+        tarball: impl Read + Send,
+        dest: &Path,
+        limits: &SlugLimits,
+    ) -> anyhow::Result<Self> {
         unpack_source(tarball, dest, limits).map_err(of_source)?;
         let unpacked = Self::at(dest);
         if unpacked.is_err() {
@@ -154,10 +158,10 @@ mod tests {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
-    fn unpacked(members: &[(&str, Is<'_>)]) -> (tempfile::TempDir, anyhow::Result<Source>) {
+    fn unpacked(members: &[(&str, Is<'_>)]) -> (tempfile::TempDir, anyhow::Result<UnpackedSource>) {
         let folder = tempfile::tempdir().unwrap();
         let dest = folder.path().join("source");
-        let source = Source::unpack(&tarball(members)[..], &dest, &Limits::default());
+        let source = UnpackedSource::unpack(&tarball(members)[..], &dest, &SlugLimits::default());
         assert_eq!(source.is_ok(), dest.exists());
         (folder, source)
     }
@@ -232,7 +236,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dest = folder.path().join("source");
         let reader = WhileWanted(&members[..], || false);
-        assert!(Source::unpack(reader, &dest, &Limits::default()).is_err());
+        assert!(UnpackedSource::unpack(reader, &dest, &SlugLimits::default()).is_err());
         assert!(!dest.exists());
     }
 }

@@ -54,7 +54,7 @@ fn contents(dir: &Path) -> BTreeMap<Vec<u8>, (char, u32, Vec<u8>)> {
 
 fn packed(dir: &Path) -> (Packed, Vec<u8>) {
     let mut tarball = Vec::new();
-    let packed = pack(dir, &mut tarball, 6, &Limits::default(), &mut |_| {}).unwrap();
+    let packed = pack(dir, &mut tarball, 6, &SlugLimits::default(), &mut |_| {}).unwrap();
     (packed, tarball)
 }
 
@@ -76,10 +76,10 @@ impl Target {
     }
 
     fn unpack(&self, tarball: &[u8]) -> anyhow::Result<Unpacked> {
-        self.unpack_within(tarball, &Limits::default())
+        self.unpack_within(tarball, &SlugLimits::default())
     }
 
-    fn unpack_within(&self, tarball: &[u8], limits: &Limits) -> anyhow::Result<Unpacked> {
+    fn unpack_within(&self, tarball: &[u8], limits: &SlugLimits) -> anyhow::Result<Unpacked> {
         let result = unpack(tarball, &self.app(), None, limits);
         let mut beside: Vec<_> = fs::read_dir(self.dir.path())
             .unwrap()
@@ -180,8 +180,14 @@ fn everything_belongs_to_the_owner_given() {
             rustix::process::getegid().as_raw(),
         ),
     };
-    let owner = Some(Owner { uid, gid });
-    unpack(tarball.as_slice(), &target.app(), owner, &Limits::default()).unwrap();
+    let owner = Some(TreeOwner { uid, gid });
+    unpack(
+        tarball.as_slice(),
+        &target.app(),
+        owner,
+        &SlugLimits::default(),
+    )
+    .unwrap();
     for name in ["", "implied", "implied/file", "dir", "link"] {
         let metadata = target.app().join(name).symlink_metadata().unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (uid, gid), "{name}");

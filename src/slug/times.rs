@@ -22,9 +22,9 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat, readlinkat};
 
-use super::limits::Limits;
-use super::links::{Links, Place};
-use super::walk::{Entry, open_root, walk};
+use super::limits::SlugLimits;
+use super::links::{LinkTarget, Symlinks};
+use super::walk::{TreeEntry, open_root, walk};
 
 /// Where the times of a slug's files come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,14 +32,14 @@ pub struct Times<'a> {
     /// The time of all files, in seconds since 1970, instead of their own.
     pub one: Option<u64>,
     /// The app's release so far.
-    pub before: Option<Released<'a>>,
+    pub before: Option<ReleaseBefore<'a>>,
     /// Whether a time that all files share is to be ignored.
     pub one_says_nothing: bool,
 }
 
 /// The release before, for the times of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Released<'a> {
+pub struct ReleaseBefore<'a> {
     /// The tree of its slug. It may be deleted meanwhile.
     pub tree: &'a Path,
     /// When it was made, in seconds since 1970.
@@ -90,8 +90,8 @@ impl<'a> Clock<'a> {
     pub(super) fn new(
         times: &Times<'_>,
         root: BorrowedFd<'a>,
-        entries: &[Entry],
-        links: &Links,
+        entries: &[TreeEntry],
+        links: &Symlinks,
     ) -> Self {
         let files = || {
             entries
@@ -108,8 +108,8 @@ impl<'a> Clock<'a> {
             };
             let new = links.iter().filter(|(link, target)| is_new(link, target));
             let places = new.filter_map(|(link, _)| match links.place(link)? {
-                Place::InApp(path) => Some(path),
-                Place::Outside(_) => None,
+                LinkTarget::InApp(path) => Some(path),
+                LinkTarget::Outside(_) => None,
             });
             places.collect()
         });
@@ -133,7 +133,7 @@ impl<'a> Clock<'a> {
     }
 
     /// The time of a regular file.
-    pub(super) fn of(&self, entry: &Entry) -> u64 {
+    pub(super) fn of(&self, entry: &TreeEntry) -> u64 {
         let own = self.one.unwrap_or_else(|| seconds(&entry.stat));
         let date = date(own, self.was(entry, own), self.floor, self.says_nothing);
         let date = match self.is_relinked(&entry.path) {
@@ -146,7 +146,7 @@ impl<'a> Clock<'a> {
         }
     }
 
-    fn was(&self, entry: &Entry, own: u64) -> Was {
+    fn was(&self, entry: &TreeEntry, own: u64) -> Was {
         let Some(before) = &self.before else {
             return Was::Older;
         };
@@ -207,7 +207,7 @@ fn floor(tree: BorrowedFd<'_>, at: u64) -> u64 {
     let _ = walk(
         tree,
         |_, _| false,
-        &Limits::default(),
+        &SlugLimits::default(),
         |entry| {
             if entry.file_type() == FileType::RegularFile {
                 let time = seconds(&entry.stat);

@@ -18,7 +18,7 @@ use crate::kernel::tree::remove_at;
 
 /// Who the files of an unpacked slug belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct TreeOwner {
     /// User id on the host.
     pub uid: u32,
     /// Group id on the host.
@@ -42,14 +42,14 @@ pub(super) struct Tree {
     root: OwnedFd,
     /// The path of the directory used last: each component and its descriptor.
     way: Vec<(Vec<u8>, OwnedFd)>,
-    owner: Option<Owner>,
+    owner: Option<TreeOwner>,
     /// How many directories were made that the tarball does not name.
     implied: u64,
 }
 
 impl Tree {
     /// Makes the root, which must not exist yet.
-    pub(super) fn create(root: &std::path::Path, owner: Option<Owner>) -> anyhow::Result<Self> {
+    pub(super) fn create(root: &std::path::Path, owner: Option<TreeOwner>) -> anyhow::Result<Self> {
         let unusable = |error| {
             failed(
                 format_args!("make the directory `{}`", root.display()),
@@ -129,7 +129,7 @@ impl Tree {
         self.put(path, |parent, name| {
             symlinkat(target, parent, name)?;
             match owner {
-                Some(Owner { uid, gid }) => {
+                Some(TreeOwner { uid, gid }) => {
                     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
                     chownat(
                         parent,
@@ -245,7 +245,7 @@ impl Tree {
 
     /// Sets owner and mode; in this order, because chown may clear bits of the mode.
     fn settle(&self, fd: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
-        if let Some(Owner { uid, gid }) = self.owner {
+        if let Some(TreeOwner { uid, gid }) = self.owner {
             fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         // The umask must not matter.

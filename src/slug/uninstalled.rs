@@ -20,7 +20,7 @@ const MOST: u64 = 1 << 20;
 const MOST_FOLDERS: usize = 10;
 
 /// A kind of app, by its package manager.
-struct Kind {
+struct AppKind {
     /// The files that name its dependencies; the first that exists is named in the warning.
     manifests: &'static [&'static str],
     /// One of these exists once the dependencies are installed in the folder.
@@ -35,8 +35,8 @@ const OF_PYTHON: &str = "pyvenv.cfg";
 /// Stands for any program in the root or in `bin`.
 const PROGRAM: &str = "*";
 
-const KINDS: &[Kind] = &[
-    Kind {
+const KINDS: &[AppKind] = &[
+    AppKind {
         manifests: &[
             "requirements.txt",
             "Pipfile",
@@ -50,47 +50,47 @@ const KINDS: &[Kind] = &[
         installed: &[OF_PYTHON],
         with: "`python3 -m venv .venv` and its pip",
     },
-    Kind {
+    AppKind {
         manifests: &["package.json"],
         installed: &["node_modules", ".pnp.cjs"],
         with: "`npm ci`",
     },
-    Kind {
+    AppKind {
         manifests: &["Gemfile", "gems.rb"],
         installed: &["vendor/bundle"],
         with: "`bundle config set --local path vendor/bundle` and `bundle install`",
     },
-    Kind {
+    AppKind {
         manifests: &["composer.json"],
         installed: &["vendor/autoload.php"],
         with: "`composer install`",
     },
-    Kind {
+    AppKind {
         manifests: &["go.mod"],
         installed: &[PROGRAM],
         with: "`go build -o bin/ ./...`",
     },
-    Kind {
+    AppKind {
         manifests: &["Cargo.toml"],
         installed: &[PROGRAM, "target/release"],
         with: "`cargo build --release`",
     },
-    Kind {
+    AppKind {
         manifests: &["mix.exs"],
         installed: &["_build", "deps"],
         with: "`mix deps.get` and `mix release`",
     },
-    Kind {
+    AppKind {
         manifests: &["pom.xml"],
         installed: &["target"],
         with: "`mvn package`",
     },
-    Kind {
+    AppKind {
         manifests: &["build.gradle", "build.gradle.kts"],
         installed: &["build"],
         with: "`gradle build`",
     },
-    Kind {
+    AppKind {
         manifests: &["build.sbt", "project.clj"],
         installed: &["target"],
         with: "its build tool",
@@ -126,7 +126,7 @@ fn entered(procfile: &str) -> BTreeSet<String> {
 }
 
 /// The warning about one kind in the folder `below` the root, if there is one.
-fn lacking(root: &Path, below: &str, paths: &[&str], kind: &Kind) -> Option<String> {
+fn lacking(root: &Path, below: &str, paths: &[&str], kind: &AppKind) -> Option<String> {
     let folder = root.join(below);
     // The paths in `place`, relative to it.
     let within = |place: &str| {

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::thread;
 
 use super::inflate::{Inflated, inflater};
-use super::limits::Limits;
+use super::limits::SlugLimits;
 use super::members::{Member, Members};
-use super::tree::Owner;
+use super::tree::TreeOwner;
 use super::tree::{Components, Tree};
 use super::words::{bad_slug, failed, over_limit, shown};
 use crate::kernel::tree::remove_tree;
@@ -38,8 +38,8 @@ pub struct Unpacked {
 pub fn unpack(
     tarball: impl Read + Send,
     dest: &Path,
-    owner: Option<Owner>,
-    limits: &Limits,
+    owner: Option<TreeOwner>,
+    limits: &SlugLimits,
 ) -> anyhow::Result<Unpacked> {
     let sync = |tree: &Tree| {
         tree.sync()
@@ -56,7 +56,7 @@ pub fn unpack(
 pub(super) fn unpack_source(
     tarball: impl Read + Send,
     dest: &Path,
-    limits: &Limits,
+    limits: &SlugLimits,
 ) -> anyhow::Result<Unpacked> {
     unpack_as(Layout::Source, tarball, dest, None, limits, |_| Ok(()))
 }
@@ -74,8 +74,8 @@ fn unpack_as(
     layout: Layout,
     tarball: impl Read + Send,
     dest: &Path,
-    owner: Option<Owner>,
-    limits: &Limits,
+    owner: Option<TreeOwner>,
+    limits: &SlugLimits,
     finish: impl FnOnce(&Tree) -> anyhow::Result<()>,
 ) -> anyhow::Result<Unpacked> {
     let mut tree = Tree::create(dest, owner)?;
@@ -97,7 +97,7 @@ fn unpack_members(
     layout: Layout,
     inflated: Inflated,
     tree: &mut Tree,
-    limits: &Limits,
+    limits: &SlugLimits,
 ) -> anyhow::Result<Unpacked> {
     let mut members = Members::new(inflated, limits);
     let mut unpacked = Unpacked {
@@ -133,7 +133,7 @@ fn unpack_member(
     path: &Components<'_>,
     members: &mut Members<'_>,
     tree: &mut Tree,
-    limits: &Limits,
+    limits: &SlugLimits,
 ) -> anyhow::Result<u64> {
     let kind = member.kind;
     // Before POSIX a directory was a file whose name ends with a slash.

@@ -12,18 +12,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 
 use super::ignore::SlugIgnore;
-use super::limits::Limits;
+use super::limits::SlugLimits;
 use super::words::{failed, shown};
 
 /// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct TreeEntry {
     /// Relative to the root: no leading and no trailing slash.
     pub(super) path: Vec<u8>,
     pub(super) stat: Stat,
 }
 
-impl Entry {
+impl TreeEntry {
     pub(super) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
@@ -45,8 +45,8 @@ pub(super) fn open_root(dir: &Path) -> anyhow::Result<rustix::fd::OwnedFd> {
 pub(super) fn walk(
     root: BorrowedFd<'_>,
     skips: impl Fn(&[u8], bool) -> bool,
-    limits: &Limits,
-    mut visit: impl FnMut(Entry) -> anyhow::Result<ControlFlow<()>>,
+    limits: &SlugLimits,
+    mut visit: impl FnMut(TreeEntry) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
     // NOFOLLOW: a directory that became a symlink since it was listed is not entered.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -75,7 +75,7 @@ pub(super) fn walk(
             path.extend_from_slice(name.to_bytes());
             let stat = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| failed(format_args!("examine `{}`", shown(&path)), error))?;
-            let entry = Entry { path, stat };
+            let entry = TreeEntry { path, stat };
             let is_directory = entry.file_type() == FileType::Directory;
             if skips(&entry.path, is_directory) {
                 continue;
@@ -112,7 +112,7 @@ pub fn tree_is_newer_than(dir: &Path, time: SystemTime, max_entries: u64) -> any
     });
     let (mut seen, mut newer) = (0, false);
     let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
-    walk(root.as_fd(), skips, &Limits::default(), |entry| {
+    walk(root.as_fd(), skips, &SlugLimits::default(), |entry| {
         let stat = entry.stat;
         let changed = (stat.st_ctime, stat.st_ctime_nsec);
         newer = changed > time && changed <= now;
@@ -185,7 +185,7 @@ mod tests {
         walk(
             root.as_fd(),
             |_, _| false,
-            &Limits::default(),
+            &SlugLimits::default(),
             |_| {
                 looked += 1;
                 Ok(if looked == 3 {

@@ -10,11 +10,11 @@ use super::{SCRATCH, TRACKED};
 use crate::error::tell;
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
-use crate::sandbox::plan::{LiveOwnership, Owner, Ownership, Plan};
+use crate::sandbox::plan::{HostIds, LiveOwnership, Ownership, SandboxPlan};
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
-use crate::sandbox::tempdir::{self, App, Lodging};
+use crate::sandbox::tempdir::{self, AppFolder, Confinement};
 use crate::sandbox::tracked::Tracker;
-use crate::sandbox::{Everybody, Launched, Place, launch};
+use crate::sandbox::{InitContext, Launched, SandboxProcesses, launch};
 use crate::wire::control::{DynoSpec, Live};
 
 /// Makes the dyno's folders and its sandbox; init reports when the inside is ready. Init keeps `lock` as long as it lives.
@@ -66,8 +66,8 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         toolchains: &spec.toolchains,
         shared_memory: spec.shared_memory,
     };
-    let plan = Plan {
-        owner: Owner {
+    let plan = SandboxPlan {
+        owner: HostIds {
             uid,
             gid,
             privileged: spec.privileged,
@@ -75,12 +75,12 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         hostname: spec.id.clone(),
         steps: stack.steps(&tree).context("cannot read the stack")?,
     };
-    let place = Place {
+    let context = InitContext {
         folder: app_folder(spec),
-        everybody: Everybody::Namespace,
+        processes: SandboxProcesses::Namespace,
     };
     launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
-        init::run(set_up, control, &place)
+        init::run(set_up, control, &context)
     })
 }
 
@@ -89,26 +89,29 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
     File::create(spec.folder.join(TRACKED)).context("cannot make the dyno's folders")?;
     let scratch = spec.folder.join(SCRATCH);
     let own = rustix::process::geteuid().as_raw();
-    let lodging = Lodging {
+    let confinement = Confinement {
         app: match spec.live {
-            Some(_) => App::Live(&spec.tree),
-            None => App::Copy(&spec.tree),
+            Some(_) => AppFolder::Live(&spec.tree),
+            None => AppFolder::Copy(&spec.tree),
         },
         folder: &scratch,
         owner: (spec.owner.0 != own).then_some(spec.owner),
     };
-    let place = Place {
+    let context = InitContext {
         folder: app_folder(spec),
-        everybody: Everybody::Tracked(tracker.clone()),
+        processes: SandboxProcesses::Tracked(tracker.clone()),
     };
-    tempdir::launch(&lodging, &tracker, &[lock.as_fd()], |set_up, control| {
-        init::run(set_up, control, &place)
-    })
+    tempdir::launch(
+        &confinement,
+        &tracker,
+        &[lock.as_fd()],
+        |set_up, control| init::run(set_up, control, &context),
+    )
 }
 
 /// Kills the remaining processes of a dyno without a PID namespace whose supervisor and init were killed together.
 /// `folder` is the dyno's own; its name is the dyno's id.
-pub fn end_strays(folder: &Path) {
+pub fn kill_leftovers(folder: &Path) {
     if !folder.join(TRACKED).exists() {
         return;
     }
@@ -117,7 +120,7 @@ pub fn end_strays(folder: &Path) {
         std::os::unix::fs::MetadataExt::uid(&scratch)
     });
     if let Some(id) = folder.file_name().and_then(|name| name.to_str())
-        && let Err(error) = Tracker::of_strays(id, uid).end()
+        && let Err(error) = Tracker::by_mark(id, uid).end()
     {
         tell!("{id}: {error}");
     }

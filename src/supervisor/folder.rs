@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::build::end_strays;
+use super::build::kill_leftovers;
 use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
@@ -65,7 +65,7 @@ pub fn sweep_scratch(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
         if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            end_strays(&dyno.path());
+            kill_leftovers(&dyno.path());
             let _ = crate::kernel::tree::remove_tree(&dyno.path().join(SCRATCH));
         }
     }

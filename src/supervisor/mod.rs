@@ -51,7 +51,7 @@ use crate::wire::control::{
 use crate::wire::frame::{Ended, Frame, Refusal, Up};
 use crate::wire::reactor::{self, Reactor};
 
-pub use build::end_strays;
+pub use build::kill_leftovers;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
 use folder::{LOCK, TRACKED, reserve_record, write_record};
 use inside::Inside;
@@ -492,7 +492,7 @@ impl Supervisor {
         };
         let _ = self.reactor.deregister(&sandbox.pidfd, self.pidfd_token);
         end(sandbox, &self.spec.name);
-        let event = match sandbox.misfortune() {
+        let event = match sandbox.init_failure() {
             // A command whose end it had to tell would be told with a status that is not its own.
             Some(message) if self.life.has_command() => Event::Broken { message },
             _ => Event::InitGone,
@@ -557,9 +557,9 @@ impl Supervisor {
             self.files_are_old = true;
             return;
         }
-        let doors = self.sandbox.as_mut().and_then(|it| it.doors.as_mut());
-        if let Some(doors) = doors
-            && let Err(error) = doors.renew(&self.stack.host_files(&self.spec.id))
+        let namespaces = self.sandbox.as_mut().and_then(|it| it.namespaces.as_mut());
+        if let Some(namespaces) = namespaces
+            && let Err(error) = namespaces.renew(&self.stack.host_files(&self.spec.id))
         {
             tell!("{}: {error:#}", self.spec.name);
         }

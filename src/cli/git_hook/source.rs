@@ -25,7 +25,7 @@ use crate::cli::deploy::TARBALL;
 use crate::cli::pieces::pieces;
 use crate::error::{UserError, shown, tell};
 use crate::repository::Repositories;
-use crate::slug::{self, Limits, Times};
+use crate::slug::{self, SlugLimits, Times};
 
 /// The pause between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -218,9 +218,9 @@ impl WithSubmodules {
     }
 
     fn upload(&self, context: &mut Context, blob: &SourceBlob) -> Result<()> {
-        let limits = Limits {
+        let limits = SlugLimits {
             unpacked_bytes: self.tree_bytes,
-            ..Limits::default()
+            ..SlugLimits::default()
         };
         // As in `git archive`: the times of the checkout have no meaning.
         let times = Times {

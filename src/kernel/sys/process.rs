@@ -57,11 +57,11 @@ pub enum Side {
 /// Where a container's filter of system calls refuses `clone3`, `clone` is tried, and then `fork`.
 ///
 /// # Errors
-/// [`Refusal`] says which call was refused last, and whether `clone3` was there at all.
-pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
-    if !has_one_thread().map_err(Refusal::of_ours)? {
+/// [`CloneRefusal`] says which call was refused last, and whether `clone3` was there at all.
+pub fn clone_process(namespaces: Namespaces) -> Result<Side, CloneRefusal> {
+    if !has_one_thread().map_err(CloneRefusal::of_ours)? {
         let why = io::Error::other("only a process with one thread may be cloned");
-        return Err(Refusal::of_ours(why));
+        return Err(CloneRefusal::of_ours(why));
     }
     let mut refused = None;
     for call in [Call::Clone3, Call::Clone, Call::Fork] {
@@ -73,12 +73,12 @@ pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
             Err(error) => {
                 let clone3_filtered = match refused {
                     None => error.raw_os_error() == Some(libc::ENOSYS),
-                    Some(Refusal {
+                    Some(CloneRefusal {
                         clone3_filtered, ..
                     }) => clone3_filtered,
                 };
                 let may_be_filtered = is_filtered(&error);
-                refused = Some(Refusal {
+                refused = Some(CloneRefusal {
                     error,
                     clone3_filtered,
                 });
@@ -88,7 +88,7 @@ pub fn clone_process(namespaces: Namespaces) -> Result<Side, Refusal> {
             }
         }
     }
-    Err(refused.unwrap_or_else(|| Refusal::of_ours(io::Error::other("no call was tried"))))
+    Err(refused.unwrap_or_else(|| CloneRefusal::of_ours(io::Error::other("no call was tried"))))
 }
 
 fn has_one_thread() -> io::Result<bool> {
@@ -99,7 +99,7 @@ fn has_one_thread() -> io::Result<bool> {
 
 /// Why no process could be made.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct CloneRefusal {
     /// The error of the last call that was tried.
     pub error: io::Error,
     /// `clone3` failed as if it did not exist. All kernels that dyno supports have it (Linux 5.3), so a filter of
@@ -107,7 +107,7 @@ pub struct Refusal {
     pub clone3_filtered: bool,
 }
 
-impl Refusal {
+impl CloneRefusal {
     fn of_ours(error: io::Error) -> Self {
         Self {
             error,
@@ -116,13 +116,13 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for CloneRefusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for CloneRefusal {}
 
 /// Whether a filter of system calls may be behind this: Docker's answers `clone3` with ENOSYS, so that a C library
 /// takes `clone`, and others refuse with EPERM or EACCES what they do not know.

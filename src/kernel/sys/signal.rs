@@ -23,9 +23,9 @@ impl Signal {
 
 /// Sends `signal` to every process in this PID namespace but the caller, those with a session of their own included. An
 /// error in any process but PID 1: on the host, the signal would reach everything that its user runs.
-pub fn signal_everybody_else(signal: Signal) -> io::Result<()> {
+pub fn signal_all_others(signal: Signal) -> io::Result<()> {
     if std::process::id() != 1 {
-        return Err(io::Error::other("only PID 1 may signal everybody"));
+        return Err(io::Error::other("only PID 1 may signal processes"));
     }
     // SAFETY: kill has no memory preconditions; pid 1 of a namespace reaches only that namespace.
     match unsafe { libc::kill(-1, signal.0) } {

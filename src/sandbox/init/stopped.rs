@@ -22,7 +22,7 @@ pub struct StopWatch {
     /// The commands in whose terminal Ctrl-Z was typed, and until when that counts.
     typed: Vec<(u32, Instant)>,
     /// The commands that were found stopped and have not been continued since.
-    told: Vec<u32>,
+    reported: Vec<u32>,
     glanced: Option<Instant>,
 }
 
@@ -36,7 +36,7 @@ impl StopWatch {
     /// Notes that this command was continued.
     pub fn goes_on(&mut self, id: u32) {
         self.typed.retain(|(typed, _)| *typed != id);
-        self.told.retain(|told| *told != id);
+        self.reported.retain(|reported| *reported != id);
     }
 
     /// How long until the next look, for commands on terminals.
@@ -51,14 +51,16 @@ impl StopWatch {
     /// Looks at commands, given by number and first process; returns those that are newly found stopped.
     pub fn look(&mut self, commands: &[(u32, Pid)], now: Instant) -> Vec<u32> {
         self.typed.retain(|(_, until)| *until > now);
-        self.told
+        self.reported
             .retain(|id| commands.iter().any(|(known, _)| known == id));
         let glances = self.glanced.is_none_or(|last| now >= last + GLANCE);
         if glances {
             self.glanced = Some(now);
         }
         let is_typed = |id: u32| self.typed.iter().any(|(typed, _)| *typed == id);
-        let of_interest = commands.iter().filter(|(id, _)| !self.told.contains(id));
+        let of_interest = commands
+            .iter()
+            .filter(|(id, _)| !self.reported.contains(id));
         let stopped: Vec<u32> = of_interest
             .filter(|(id, first)| {
                 let first = first.as_raw_nonzero().get();
@@ -68,7 +70,7 @@ impl StopWatch {
             .map(|(id, _)| *id)
             .collect();
         self.typed.retain(|(id, _)| !stopped.contains(id));
-        self.told.extend(&stopped);
+        self.reported.extend(&stopped);
         stopped
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Stack, is_shown, ssh};
 use crate::model::dyno::env::PROMPT;
-use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, Step};
+use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, MountStep};
 
 /// Names of this host.
 const HOSTS: &str = "/etc/hosts";
@@ -20,7 +20,7 @@ const MAX_LINKS: usize = 40;
 
 impl Stack {
     /// The steps that put the files in place. `/etc` is read-only, so only files that the stack has are covered.
-    pub fn host_files(&self, hostname: &str) -> Vec<Step> {
+    pub fn host_files(&self, hostname: &str) -> Vec<MountStep> {
         let shell = self.shell().display();
         let mut files: Vec<(PathBuf, String)> = [
             (
@@ -60,7 +60,7 @@ impl Stack {
         files.extend(ssh::included(self));
         files
             .into_iter()
-            .map(|(target, contents)| Step::File { target, contents })
+            .map(|(target, contents)| MountStep::File { target, contents })
             .collect()
     }
 
@@ -190,7 +190,7 @@ mod tests {
         let files = stack.host_files("box").into_iter();
         files
             .filter_map(|step| match step {
-                Step::File { target, contents } if target == Path::new(path) => Some(contents),
+                MountStep::File { target, contents } if target == Path::new(path) => Some(contents),
                 _ => None,
             })
             .next()

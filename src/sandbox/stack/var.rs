@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{MEMORY_FOLDER_MB, Stack};
-use crate::sandbox::plan::{Access, Step};
+use crate::sandbox::plan::{MountAccess, MountStep};
 
 /// Data of programs, read-only, where the stack has it.
 const DATA: &[&str] = &[
@@ -81,8 +81,8 @@ const MAX_TRUST: usize = 32;
 
 impl Stack {
     /// The steps that make a dyno's `/var`; `/var/run` is `/run`.
-    pub(super) fn var(&self) -> Vec<Step> {
-        let folder = |target: &str, mode| Step::Folder {
+    pub(super) fn var(&self) -> Vec<MountStep> {
+        let folder = |target: &str, mode| MountStep::Folder {
             target: target.into(),
             mode,
         };
@@ -93,15 +93,15 @@ impl Stack {
         steps.extend(
             DATA.iter()
                 .filter(|path| there(path))
-                .map(|path| Step::Bind {
+                .map(|path| MountStep::Bind {
                     source: self.at(Path::new(path)),
                     target: path.into(),
-                    access: Access::ReadOnly,
+                    access: MountAccess::ReadOnly,
                 }),
         );
         steps.extend(self.trusted());
         let own = OWN.iter().filter(|(path, _)| there(path));
-        steps.extend(own.map(|(path, mode)| Step::Memory {
+        steps.extend(own.map(|(path, mode)| MountStep::Memory {
             target: path.into(),
             mode: u32::from(*mode),
             megabytes: MEMORY_FOLDER_MB,
@@ -111,7 +111,7 @@ impl Stack {
 
     /// The targets of links among the certificates in `/etc` that are outside of what a dyno sees, if every user may
     /// read them. Distributions collect the certificates of packages and of the administrator there.
-    fn trusted(&self) -> Vec<Step> {
+    fn trusted(&self) -> Vec<MountStep> {
         let mut found: Vec<PathBuf> = Vec::new();
         let mut folders: Vec<_> = TRUST.iter().map(|path| (PathBuf::from(path), 0)).collect();
         while let Some((folder, depth)) = folders.pop() {
@@ -138,10 +138,10 @@ impl Stack {
         }
         found.sort();
         found.truncate(MAX_TRUST);
-        let bind = |target: PathBuf| Step::Bind {
+        let bind = |target: PathBuf| MountStep::Bind {
             source: self.at(&target),
             target,
-            access: Access::ReadOnly,
+            access: MountAccess::ReadOnly,
         };
         found.into_iter().map(bind).collect()
     }
@@ -181,22 +181,22 @@ mod tests {
             root: root.path().to_owned(),
         };
         let steps = stack.var();
-        let targets = |wanted: fn(&Step) -> bool| -> Vec<&Path> {
+        let targets = |wanted: fn(&MountStep) -> bool| -> Vec<&Path> {
             let steps = steps.iter().filter(|step| wanted(step));
-            steps.map(Step::target).collect()
+            steps.map(MountStep::target).collect()
         };
         assert_eq!(
             targets(|step| matches!(
                 step,
-                Step::Bind {
-                    access: Access::ReadOnly,
+                MountStep::Bind {
+                    access: MountAccess::ReadOnly,
                     ..
                 }
             )),
             ["/var/lib/gems", "/var/lib/texmf", "/var/cache/fontconfig"].map(Path::new)
         );
         assert_eq!(
-            targets(|step| matches!(step, Step::Memory { .. })),
+            targets(|step| matches!(step, MountStep::Memory { .. })),
             [Path::new("/var/lib/php/sessions")]
         );
     }
@@ -234,8 +234,8 @@ mod tests {
         let steps = stack.var();
         let bound = steps
             .iter()
-            .filter(|step| matches!(step, Step::Bind { .. }));
-        let bound: Vec<_> = bound.map(Step::target).collect();
+            .filter(|step| matches!(step, MountStep::Bind { .. }));
+        let bound: Vec<_> = bound.map(MountStep::target).collect();
         let wanted = ["/var/lib/ca-certificates", "/var/lib/trust/pem"].map(Path::new);
         assert_eq!(bound, wanted);
     }

@@ -33,7 +33,7 @@ use crate::home::Home;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
 use crate::model::settings::{Listen, Sourced};
-use crate::sandbox::offer::{self, Chosen};
+use crate::sandbox::offer::{self, ChosenIsolation};
 use crate::wire::handover::Handover;
 
 /// Serves the API of `home` until a signal, or, if `idle`, until there is nothing to do any more. `left` is what a server before
@@ -82,7 +82,7 @@ impl Service {
         let home = home.path();
         let owner = chosen
             .tree_owner()
-            .map(|(uid, gid)| crate::slug::Owner { uid, gid });
+            .map(|(uid, gid)| crate::slug::TreeOwner { uid, gid });
         let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
         let origin = Origin::of_process(idle);
         if origin.by != StartedBy::Command {
@@ -194,8 +194,8 @@ fn clear_up(host: &mut Host) -> Result<()> {
 }
 
 /// Says in the server's log what dynos have to do without, and leaves a note of it for the next command that runs one.
-fn tell(home: &Home, chosen: &Chosen) {
-    let Chosen {
+fn tell(home: &Home, chosen: &ChosenIsolation) {
+    let ChosenIsolation {
         isolation, because, ..
     } = chosen;
     if let Some(because) = because {

@@ -22,7 +22,7 @@ use crate::server::host::{self, Host};
 use crate::server::limits::Limits;
 use crate::server::listener::ApiSocket;
 use crate::server::{apps, config, formation, platform, releases, slugs};
-use crate::slug::{self, Progress};
+use crate::slug::{self, PackProgress};
 use crate::wire::handover::Handover;
 use crate::wire::http::RequestHead;
 
@@ -231,8 +231,8 @@ fn pack(tree: &Path, tarball: &mut Vec<u8>) -> anyhow::Result<slug::Packed> {
         tree,
         tarball,
         1,
-        &slug::Limits::default(),
-        &mut |_: Progress| {},
+        &slug::SlugLimits::default(),
+        &mut |_: PackProgress| {},
     )
 }
 

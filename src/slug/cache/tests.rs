@@ -9,7 +9,7 @@ use crate::slug::pack;
 /// A cache and the tarball of a small app, whose one file holds `text`.
 fn cache_and_tarball(text: &str) -> (TempDir, SlugCache, Vec<u8>) {
     let home = tempfile::tempdir().unwrap();
-    let cache = SlugCache::new(home.path().join("slugs"), None, Limits::default()).unwrap();
+    let cache = SlugCache::new(home.path().join("slugs"), None, SlugLimits::default()).unwrap();
     (home, cache, tarball(text))
 }
 
@@ -17,7 +17,14 @@ fn tarball(text: &str) -> Vec<u8> {
     let app = tempfile::tempdir().unwrap();
     fs::write(app.path().join("file"), text).unwrap();
     let mut tarball = Vec::new();
-    pack(app.path(), &mut tarball, 1, &Limits::default(), &mut |_| {}).unwrap();
+    pack(
+        app.path(),
+        &mut tarball,
+        1,
+        &SlugLimits::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     tarball
 }
 

@@ -346,7 +346,7 @@ fn any_byte_may_be_wrong_without_harm() {
 #[test]
 fn limits_are_kept_and_named() {
     let target = Target::new();
-    let refused = |tarball: &[u8], limits: Limits, reason: &str| {
+    let refused = |tarball: &[u8], limits: SlugLimits, reason: &str| {
         let error = target
             .unpack_within(tarball, &limits)
             .unwrap_err()
@@ -361,33 +361,33 @@ fn limits_are_kept_and_named() {
     });
     refused(
         &many.tgz(),
-        Limits {
+        SlugLimits {
             entries: 4,
-            ..Limits::default()
+            ..SlugLimits::default()
         },
         "the limit is 4",
     );
     let implied = Forged::default().file("app/a/b/c/d", "").tgz();
     refused(
         &implied,
-        Limits {
+        SlugLimits {
             entries: 3,
-            ..Limits::default()
+            ..SlugLimits::default()
         },
         "",
     );
-    let depth = Limits {
+    let depth = SlugLimits {
         depth: 2,
-        ..Limits::default()
+        ..SlugLimits::default()
     };
     refused(
         &implied,
         depth,
         "`a/b/c/d` lies 3 directories deep, and the limit is 2",
     );
-    let path = Limits {
+    let path = SlugLimits {
         path_bytes: 6,
-        ..Limits::default()
+        ..SlugLimits::default()
     };
     refused(
         &implied,
@@ -401,9 +401,9 @@ fn limits_are_kept_and_named() {
     );
 
     // A gigabyte of zeros in a megabyte: whether it is a file, a name, or behind the end.
-    let bytes = Limits {
+    let bytes = SlugLimits {
         unpacked_bytes: 1 << 20,
-        ..Limits::default()
+        ..SlugLimits::default()
     };
     let zeros = vec![0; 8 << 20];
     let bomb = Forged::default()
@@ -421,17 +421,17 @@ fn limits_are_kept_and_named() {
             .member(kind, "x", "", &zeros)
             .file("app/x", "")
             .tgz();
-        refused(&tarball, Limits::default(), "8388608 bytes in one");
+        refused(&tarball, SlugLimits::default(), "8388608 bytes in one");
     }
     // A size that no file has, by all three ways of writing one.
     let huge = Forged::default()
         .file("app/x", "")
         .but(|header| header.set_size(u64::MAX));
-    refused(&huge.tgz(), Limits::default(), "the limit is");
+    refused(&huge.tgz(), SlugLimits::default(), "the limit is");
     let huge = Forged::default()
         .file("app/x", "")
         .but(|header| header.set_size(0o77777777777));
-    refused(&huge.tgz(), Limits::default(), "the limit is");
+    refused(&huge.tgz(), SlugLimits::default(), "the limit is");
     let pax = Forged::default()
         .member(
             EntryType::XHeader,
@@ -440,7 +440,7 @@ fn limits_are_kept_and_named() {
             b"29 size=18446744073709551615\n",
         )
         .file("app/x", "");
-    refused(&pax.tgz(), Limits::default(), "the limit is");
+    refused(&pax.tgz(), SlugLimits::default(), "the limit is");
 }
 
 #[test]
@@ -450,7 +450,7 @@ fn a_destination_that_exists_is_left_alone() {
         Forged::default().file("app/x", "").tgz().as_slice(),
         &target.dir.path().join("outside"),
         None,
-        &Limits::default(),
+        &SlugLimits::default(),
     )
     .unwrap_err();
     assert!(error.to_string().contains("File exists"), "{error}");
@@ -468,7 +468,7 @@ fn a_reader_that_fails_is_reported_as_such() {
     let target = Target::new();
     let tarball = Forged::default().file("app/x", "").tgz();
     let broken = tarball[..15].chain(Broken);
-    let error = unpack(broken, &target.app(), None, &Limits::default()).unwrap_err();
+    let error = unpack(broken, &target.app(), None, &SlugLimits::default()).unwrap_err();
     assert_eq!(error.to_string(), "cannot read the slug: the wire was cut");
     assert!(!target.app().exists());
 }

@@ -102,7 +102,7 @@ fn files_have_their_own_times_or_what_the_release_before_makes_of_them() {
             times,
             &mut tarball,
             1,
-            &Limits::default(),
+            &SlugLimits::default(),
             &mut |_| {},
         )
         .unwrap();
@@ -111,7 +111,7 @@ fn files_have_their_own_times_or_what_the_release_before_makes_of_them() {
     let expected = |list: [(&str, u64); 3]| list.map(|(name, time)| (name.to_owned(), time));
     let own = [("older", 500), ("other", 100), ("same", 500)];
     assert_eq!(packed(&Times::default()), expected(own));
-    let released = Released {
+    let released = ReleaseBefore {
         tree: &before,
         at: 200,
     };
@@ -206,7 +206,14 @@ fn a_file_that_changes_while_it_is_packed_is_an_error() {
         let log = home.path().join("web.log");
         fs::write(&log, "some").unwrap();
         let change = &mut |_| fs::write(&log, if grows { "some more" } else { "" }).unwrap();
-        let error = pack(home.path(), std::io::sink(), 6, &Limits::default(), change).unwrap_err();
+        let error = pack(
+            home.path(),
+            std::io::sink(),
+            6,
+            &SlugLimits::default(),
+            change,
+        )
+        .unwrap_err();
         assert_eq!(error.to_string(), "`web.log` changed while it was packed");
     }
 }
@@ -217,7 +224,14 @@ fn a_file_that_cannot_be_read_is_named() {
     fs::write(home.path().join("a"), "first").unwrap();
     fs::write(home.path().join("gone"), "x").unwrap();
     let remove = &mut |_| drop(fs::remove_file(home.path().join("gone")));
-    let error = pack(home.path(), std::io::sink(), 6, &Limits::default(), remove).unwrap_err();
+    let error = pack(
+        home.path(),
+        std::io::sink(),
+        6,
+        &SlugLimits::default(),
+        remove,
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()
@@ -236,14 +250,14 @@ fn progress_ends_at_the_total() {
         home.path(),
         std::io::sink(),
         1,
-        &Limits::default(),
+        &SlugLimits::default(),
         &mut |at| seen.push(at),
     )
     .unwrap();
     assert!(seen.len() >= 4 && seen.is_sorted_by_key(|at| at.done));
     assert_eq!(
         seen.last().unwrap(),
-        &Progress {
+        &PackProgress {
             done: (3 << 20) + 1,
             total: (3 << 20) + 1
         }
@@ -257,30 +271,30 @@ fn limits_hold_for_packing_too() {
     fs::write(home.path().join("a/b/c/file"), vec![0; 5000]).unwrap();
     for (limits, reason) in [
         (
-            Limits {
+            SlugLimits {
                 entries: 3,
-                ..Limits::default()
+                ..SlugLimits::default()
             },
             "limit is 3",
         ),
         (
-            Limits {
+            SlugLimits {
                 unpacked_bytes: 6000,
-                ..Limits::default()
+                ..SlugLimits::default()
             },
             "limit is 6000",
         ),
         (
-            Limits {
+            SlugLimits {
                 path_bytes: 8,
-                ..Limits::default()
+                ..SlugLimits::default()
             },
             "limit is 8",
         ),
         (
-            Limits {
+            SlugLimits {
                 depth: 2,
-                ..Limits::default()
+                ..SlugLimits::default()
             },
             "lies 3 directories deep",
         ),
