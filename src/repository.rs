@@ -40,7 +40,7 @@ const TEMPORARY: &str = ".tmp-";
 
 /// Limits that git enforces in a repository.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct RepositoryLimits {
     /// The largest pack that is accepted, in bytes.
     pub pack_bytes: u64,
 }
@@ -72,7 +72,7 @@ impl Repositories {
         &self,
         app: &str,
         app_id: &str,
-        bounds: Bounds,
+        bounds: RepositoryLimits,
         program: &Path,
     ) -> io::Result<PathBuf> {
         private_folder(&self.folder)?;
@@ -98,7 +98,7 @@ impl Repositories {
     }
 
     /// Writes the configuration and hooks of a repository.
-    fn settle(&self, path: &Path, bounds: Bounds) -> io::Result<()> {
+    fn settle(&self, path: &Path, bounds: RepositoryLimits) -> io::Result<()> {
         let hooks = self.hooks();
         let hooks = hooks
             .to_str()
@@ -285,8 +285,8 @@ const ATTRIBUTES: &str = "* -export-ignore -export-subst\n";
 
 /// The configuration of a repository. Objects are checked when they are received, but not for faults that old tools
 /// made and that can no longer be corrected.
-fn config(hooks: &str, bounds: Bounds) -> String {
-    let Bounds { pack_bytes } = bounds;
+fn config(hooks: &str, bounds: RepositoryLimits) -> String {
+    let RepositoryLimits { pack_bytes } = bounds;
     let hooks = hooks.replace('\\', "\\\\").replace('"', "\\\"");
     let [main, master] = DEPLOYED;
     let [main_tag, master_tag] = MEANT;
@@ -355,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: RepositoryLimits = RepositoryLimits {
         pack_bytes: 1 << 30,
     };
 

@@ -33,13 +33,13 @@ use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
 use crate::kernel::random;
 
-pub use apps::NameWish;
+pub use apps::WantedName;
 pub use builds::Built;
 pub use dynos::{NewDyno, NewFormationDyno, PAGE};
 pub use error::{StoreError, StoreErrorKind};
-pub use folders::Packed;
+pub use folders::PackedFrom;
 pub use releases::NewRelease;
-pub use sessions::{NewLive, NewSession, Session};
+pub use sessions::{NewLiveRelease, NewStartedApp, StartedApp};
 pub use slugs::NewSlug;
 
 /// The result of every verb of the [`Store`].

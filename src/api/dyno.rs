@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::platform::Region;
 use super::{ApiError, Fields, Named, Time};
-use crate::model::dyno::{self, Attach, DynoState, Exit, ONE_OFF, Origin};
+use crate::model::dyno::{self, Attach, ClientTerminal, DynoState, Exit, ONE_OFF};
 use crate::model::size::Size;
 use crate::model::{command_line, config_var};
 
@@ -150,13 +150,13 @@ impl Dyno {
     }
 
     /// When and how it ended, to the second; `None`: it may be alive.
-    pub fn ended(&self) -> Option<dyno::Ended> {
+    pub fn ended(&self) -> Option<dyno::DynoEnd> {
         let exit = match (self.exit_status, self.exit_signal) {
             (Some(status), _) => Exit::Status(status),
             (None, Some(signal)) => Exit::Signal(signal),
             (None, None) => Exit::Unknown,
         };
-        self.ended_at.map(|Time(at)| dyno::Ended {
+        self.ended_at.map(|Time(at)| dyno::DynoEnd {
             at,
             exit,
             reason: self.end_reason.clone(),
@@ -186,7 +186,7 @@ pub struct CreateDyno {
     pub one_output: bool,
     /// What the client's own terminal is like.
     #[serde(skip_serializing_if = "is_default")]
-    pub terminal: Origin,
+    pub terminal: ClientTerminal,
     /// Variables over the config vars.
     pub env: BTreeMap<String, String>,
     /// Its size.
@@ -207,7 +207,7 @@ impl CreateDyno {
             attach: false,
             force_no_tty: false,
             one_output: false,
-            terminal: Origin::default(),
+            terminal: ClientTerminal::default(),
             env: BTreeMap::new(),
             size: Size::default_size(),
             r#type: ONE_OFF.to_owned(),
@@ -277,7 +277,7 @@ pub struct RunInside {
     pub one_output: bool,
     /// What the client's own terminal is like.
     #[serde(skip_serializing_if = "is_default")]
-    pub terminal: Origin,
+    pub terminal: ClientTerminal,
     /// Variables over those of the dyno.
     pub env: BTreeMap<String, String>,
 }
@@ -325,8 +325,8 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-fn is_default(terminal: &Origin) -> bool {
-    *terminal == Origin::default()
+fn is_default(terminal: &ClientTerminal) -> bool {
+    *terminal == ClientTerminal::default()
 }
 
 fn name_of<S: Serializer>(size: &&'static Size, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,7 +18,7 @@ use super::*;
 use crate::error::UserError;
 use crate::model::app::{AppName, Folder};
 use crate::model::config_var::Config;
-use crate::model::dyno::{Attach, DynoName, DynoState, Ended, Exit};
+use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit};
 use crate::model::formation::{Entry, Update, Wanted};
 use crate::model::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
 use crate::model::size::Size;
@@ -196,7 +196,7 @@ fn a_dyno_conforms_and_tells_how_it_ended() {
         (Exit::Unknown, json!(null), json!(null)),
     ] {
         dyno.state = DynoState::Complete;
-        dyno.ended = Some(Ended {
+        dyno.ended = Some(DynoEnd {
             at: Timestamp::UNIX_EPOCH,
             exit,
             reason: None,

@@ -14,7 +14,7 @@ use crate::model::window::WindowSize;
 use crate::pty;
 use crate::wire::frame::attachment::Attachment;
 use crate::wire::frame::{
-    ACTIVE, CONTINUE, Ended, Frame, INTERRUPT, Refusal, STOP_TYPED, Up, closing,
+    ACTIVE, AttachRefusal, CONTINUE, CommandEnd, Frame, INTERRUPT, STOP_TYPED, Up, closing,
 };
 use crate::wire::reactor::{Interest, Reactor, Token};
 
@@ -54,9 +54,9 @@ pub(super) enum News {
     /// The command has stopped.
     Stopped,
     /// The command has ended.
-    Exit(Ended),
+    Exit(CommandEnd),
     /// There is no command, or none any more.
-    Error(Refusal),
+    Error(AttachRefusal),
     /// The supervisor has ended without a message.
     Lost,
 }

@@ -1,7 +1,9 @@
 //! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
 use super::protocol::{BEFORE, PIECE, Wishes};
-use crate::wire::frame::streams::{Allowance, Credit, Decoder, PROTOCOL, Piece, Word, data_head};
+use crate::wire::frame::streams::{
+    Decoder, PROTOCOL, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
+};
 use crate::wire::frame::{BadFrame, Frame, Up};
 
 /// The state of one session's protocol.
@@ -9,10 +11,10 @@ use crate::wire::frame::{BadFrame, Frame, Up};
 pub(super) struct Framed {
     decoder: Decoder,
     /// How much of the command's input the client may send.
-    input: Allowance,
+    input: ReceiveWindow,
     input_ended: bool,
     /// How much of each output may be sent.
-    outputs: [Credit; 2],
+    outputs: [SendWindow; 2],
 }
 
 impl Framed {
@@ -37,21 +39,23 @@ impl Framed {
         let mut wishes = Wishes::default();
         while let Some(piece) = self.decoder.next(&mut bytes)? {
             match piece {
-                Piece::Data(0, data) if !self.input_ended => {
+                StreamPiece::Data(0, data) if !self.input_ended => {
                     self.input.take(data.len())?;
                     stdin.extend_from_slice(data);
                 }
-                Piece::Word(Word::End(0)) => (self.input_ended, wishes.end) = (true, true),
-                Piece::Word(Word::Credit(number @ 1..=2, bytes)) => {
+                StreamPiece::Word(StreamFrame::End(0)) => {
+                    (self.input_ended, wishes.end) = (true, true)
+                }
+                StreamPiece::Word(StreamFrame::Credit(number @ 1..=2, bytes)) => {
                     self.outputs[usize::from(number) - 1].grant(bytes);
                 }
-                Piece::Word(Word::Continue) => wishes.go_on = true,
-                Piece::Word(Word::StopTyped) => wishes.watch_for_stop = true,
-                Piece::Word(Word::Window(size)) => wishes.window = Some(size),
-                Piece::Word(Word::Unread(number @ 1..=2)) => {
+                StreamPiece::Word(StreamFrame::Continue) => wishes.go_on = true,
+                StreamPiece::Word(StreamFrame::StopTyped) => wishes.watch_for_stop = true,
+                StreamPiece::Word(StreamFrame::Window(size)) => wishes.window = Some(size),
+                StreamPiece::Word(StreamFrame::Unread(number @ 1..=2)) => {
                     wishes.unread[usize::from(number) - 1] = true;
                 }
-                Piece::Data(..) | Piece::Word(_) => {
+                StreamPiece::Data(..) | StreamPiece::Word(_) => {
                     return Err(BadFrame::because("not for a client to say"));
                 }
             }
@@ -87,7 +91,7 @@ impl Framed {
 
     /// The frame that says that an output has ended.
     pub fn output_ended(number: u8) -> Vec<u8> {
-        Word::End(number).encode()
+        StreamFrame::End(number).encode()
     }
 }
 
@@ -105,19 +109,19 @@ mod tests {
         }
         assert_eq!(stdin.len(), WINDOW);
         assert_eq!(framed.given(1), b"");
-        let credit = Word::Credit(0, WINDOW as u32 / 2 + 1).encode();
+        let credit = StreamFrame::Credit(0, WINDOW as u32 / 2 + 1).encode();
         assert_eq!(framed.given(WINDOW / 2), credit);
         framed.input(&piece(WINDOW / 2), &mut stdin).unwrap();
         assert!(framed.input(&piece(2), &mut stdin).is_err());
         for bad in [
-            Word::Credit(0, 1),
-            Word::End(1),
-            Word::Frame(Frame::Exit(crate::model::dyno::Exit::Status(0).into())),
+            StreamFrame::Credit(0, 1),
+            StreamFrame::End(1),
+            StreamFrame::Frame(Frame::Exit(crate::model::dyno::Exit::Status(0).into())),
         ] {
             assert!(framed_says(&bad.encode()).is_err(), "{bad:?}");
         }
         // Nothing follows the end.
-        assert!(framed_says(&[Word::End(0).encode(), piece(1)].concat()).is_err());
+        assert!(framed_says(&[StreamFrame::End(0).encode(), piece(1)].concat()).is_err());
     }
 
     fn framed_says(bytes: &[u8]) -> Result<Wishes, BadFrame> {
@@ -135,7 +139,7 @@ mod tests {
             sent += length;
         }
         assert_eq!((sent, framed.room(2)), (WINDOW, PIECE));
-        let credit = Word::Credit(1, 100).encode();
+        let credit = StreamFrame::Credit(1, 100).encode();
         framed.input(&credit, &mut Vec::new()).unwrap();
         assert_eq!((framed.room(1), framed.room(0)), (100, 0));
     }

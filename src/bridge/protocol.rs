@@ -6,7 +6,7 @@ use super::framed::Framed;
 use super::rendezvous::{GREETING, Rendezvous, marker};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::model::window::WindowSize;
-use crate::wire::frame::{BadFrame, Ended, Frame, Refusal, Up};
+use crate::wire::frame::{AttachRefusal, BadFrame, CommandEnd, Frame, Up};
 use crate::wire::stream::RECORD;
 
 /// Bytes that are left free before those read from the command, for a frame's head.
@@ -36,9 +36,9 @@ pub(super) struct Wishes {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Outcome {
     /// The command has ended.
-    Exit(Ended),
+    Exit(CommandEnd),
     /// There is no command, or none any more.
-    Error(Refusal),
+    Error(AttachRefusal),
 }
 
 /// The protocol of one session.
@@ -220,7 +220,7 @@ impl Protocol {
                     }
                 }
                 let status = match outcome {
-                    Outcome::Exit(Ended { exit, why }) => {
+                    Outcome::Exit(CommandEnd { exit, why }) => {
                         last.extend(why.as_ref().map(|why| told(why).into_bytes()));
                         exit.code()
                     }
@@ -247,7 +247,7 @@ impl Protocol {
 }
 
 /// An error as the command line prints it, for a terminal that may be in raw mode.
-fn in_words(refusal: &Refusal) -> String {
+fn in_words(refusal: &AttachRefusal) -> String {
     let mut words = format!("error: {}\r\n", refusal.message);
     if let Some(hint) = &refusal.hint {
         words += &format!("hint: {hint}\r\n");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::dyno::{Dyno, News};
 use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
 use crate::model::window::WindowSize;
-use crate::wire::frame::Refusal;
+use crate::wire::frame::AttachRefusal;
 use crate::wire::reactor::{Reactor, Token};
 use crate::wire::stream::{RECORD, Stream};
 
@@ -150,9 +150,9 @@ impl Session {
     /// Tells the client that the server leaves.
     pub fn cut_off(&mut self, turn: &mut Turn<'_>) {
         if self.outcome.is_none() {
-            let refusal = Refusal {
+            let refusal = AttachRefusal {
                 exit_code: Some(128 + 1),
-                ..Refusal::new("the server is stopping, and this session ends with it")
+                ..AttachRefusal::new("the server is stopping, and this session ends with it")
             };
             self.outcome = Some(Outcome::Error(refusal));
         }
@@ -219,7 +219,7 @@ impl Session {
             News::Exit(exit) => self.conclude(Outcome::Exit(exit), turn.now),
             News::Error(refusal) => self.conclude(Outcome::Error(refusal), turn.now),
             News::Lost => {
-                let refusal = Refusal::new("the dyno was lost: its supervisor is gone");
+                let refusal = AttachRefusal::new("the dyno was lost: its supervisor is gone");
                 self.conclude(Outcome::Error(refusal), turn.now);
             }
         }

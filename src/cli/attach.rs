@@ -36,7 +36,7 @@ use crate::kernel::wait;
 use crate::model::dyno::Exit;
 use crate::pty;
 use crate::wire::frame::attachment::{Attachment, LOST_OUTPUT};
-use crate::wire::frame::{self, Ended, Frame, Refusal};
+use crate::wire::frame::{self, AttachRefusal, CommandEnd, Frame};
 use crate::wire::reactor::{Event, Reactor, Waker};
 
 /// The columns of the status line beside the command, with the ellipsis of a shortened command.
@@ -213,7 +213,7 @@ struct Session<'a> {
     screen: Option<Arc<Mutex<Screen>>>,
     /// The supervisor says when the command stops.
     job_control: bool,
-    exit: Option<Ended>,
+    exit: Option<CommandEnd>,
     outputs: usize,
     /// The supervisor has closed the connection.
     closed: bool,
@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
                 self.exit = Some(ended);
                 Ok(())
             }
-            Frame::Error(Refusal {
+            Frame::Error(AttachRefusal {
                 message,
                 hint,
                 exit_code,

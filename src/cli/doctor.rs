@@ -181,7 +181,7 @@ fn remedies(context: &Context) -> std::io::Result<()> {
     say!("")?;
     say!("How to get `namespaces`:")?;
     let mut found = false;
-    if context.settings.isolation == settings::Isolation::Tempdir {
+    if context.settings.isolation == settings::IsolationSetting::Tempdir {
         found = true;
         say!(
             "  the setting `isolation` is tempdir: leave it out, or make it auto (`dyno settings` says where it is)"

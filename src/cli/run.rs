@@ -12,7 +12,7 @@ use super::context::{Context, app_path};
 use super::notices::tell_isolation;
 use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time};
 use crate::cli::terminal::{self, terminfo};
-use crate::model::dyno::Origin;
+use crate::model::dyno::ClientTerminal;
 use crate::pty;
 
 /// Run a command in a one-off dyno.
@@ -106,8 +106,8 @@ impl Run {
 }
 
 /// What the server is told about this terminal, so that the command's terminal begins with its settings.
-pub fn origin() -> Origin {
-    Origin {
+pub fn origin() -> ClientTerminal {
+    ClientTerminal {
         settings: pty::settings(rustix::stdio::stdin()),
         job_control: true,
     }

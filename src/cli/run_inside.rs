@@ -12,7 +12,7 @@ use super::run::{StreamOptions, add_terminal, origin};
 use crate::api::dyno::RunInside as Request;
 use crate::api::target;
 use crate::model::command_line;
-use crate::model::dyno::Origin;
+use crate::model::dyno::ClientTerminal;
 
 /// Run a command inside a dyno that is running.
 ///
@@ -50,7 +50,7 @@ impl RunInside {
         }
         let terminal = match with_terminal {
             true => origin(),
-            false => Origin::default(),
+            false => ClientTerminal::default(),
         };
         let app = context.app()?;
         let timeout = context.settings.attach_timeout;

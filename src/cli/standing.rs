@@ -10,7 +10,7 @@ use crate::api::release::Release;
 use crate::api::slug::Slug;
 use crate::error::{UserError, tell};
 use crate::model::dyno::WEB;
-use crate::model::formation::{Turn, turns};
+use crate::model::formation::{TypeChange, turns};
 use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 
 /// The formation and release of an app before a new release: see the [module](self).
@@ -90,11 +90,11 @@ impl Standing {
             &release.process_types,
         ) {
             match turn {
-                Turn::Ends { .. } if is_pending => {
+                TypeChange::Ends { .. } if is_pending => {
                     tell!("warning: {turn}, once the release command has succeeded");
                 }
-                Turn::Ends { .. } => tell!("warning: {turn}"),
-                Turn::Returns { .. } => tell!("{turn}"),
+                TypeChange::Ends { .. } => tell!("warning: {turn}"),
+                TypeChange::Returns { .. } => tell!("{turn}"),
             }
         }
         Ok(())

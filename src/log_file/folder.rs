@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 /// The folder of a log, held by a descriptor: a folder that is made anew at its path is another one.
 #[derive(Debug)]
-pub struct Folder(OwnedFd);
+pub struct LogFolder(OwnedFd);
 
-impl Folder {
+impl LogFolder {
     /// Opens the folder; `None` if there is none.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;

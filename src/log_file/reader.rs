@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memrchr};
 
-use super::folder::Folder;
+use super::folder::LogFolder;
 use super::{BLOCK, Cursor};
 
 /// Lines that were dropped before they could be read.
@@ -23,7 +23,7 @@ pub struct Skipped {
 #[derive(Debug)]
 pub struct LogReader {
     path: PathBuf,
-    folder: Option<Folder>,
+    folder: Option<LogFolder>,
     /// The cursor after the last line that was read.
     at: Cursor,
     /// The segment of `at`.
@@ -39,7 +39,7 @@ impl LogReader {
     pub fn open(folder: &Path, cursor: Option<Cursor>) -> io::Result<Self> {
         Ok(Self {
             path: folder.to_owned(),
-            folder: Folder::open(folder)?,
+            folder: LogFolder::open(folder)?,
             at: cursor.unwrap_or_default(),
             file: None,
             skipped: None,
@@ -90,7 +90,7 @@ impl LogReader {
             return Ok(true);
         }
         if self.folder.is_none() {
-            self.folder = Folder::open(&self.path)?;
+            self.folder = LogFolder::open(&self.path)?;
         }
         let Some(folder) = &self.folder else {
             return Ok(false);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use memchr::memchr_iter;
 
-use super::folder::Folder;
+use super::folder::LogFolder;
 use super::writer::{self, LogWriter};
 use super::{BLOCK, SEGMENTS, search};
 use crate::model::log_limits::LogLimits;
@@ -20,7 +20,7 @@ const SPEAKER: &str = "logplex";
 /// Drops the lines of the log in `folder` that are too old or too many. Writers keep to the size themselves; this is
 /// for a log without a writer, and for changed limits. A log that does not exist is no error.
 pub fn enforce(folder: &Path, limits: LogLimits) -> io::Result<()> {
-    let Some(folder) = Folder::open(folder)? else {
+    let Some(folder) = LogFolder::open(folder)? else {
         return Ok(());
     };
     // Only whole sealed segments are dropped, so a segment is sealed once its lines span a part of the time.
@@ -69,7 +69,7 @@ impl Dropped {
 /// too old, and adds their lines to `dropped`. If several processes do so at once, the one that removes a segment
 /// counts its lines.
 pub fn make_room(
-    folder: &Folder,
+    folder: &LogFolder,
     limits: LogLimits,
     dropped: &mut Option<Dropped>,
 ) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use memchr::{memchr_iter, memrchr, memrchr_iter};
 
-use super::folder::Folder;
+use super::folder::LogFolder;
 use super::reader::line_start;
 use super::{BLOCK, Cursor};
 use crate::model::log_line;
@@ -30,7 +30,7 @@ pub fn last_lines(
     count: usize,
     mut matches: impl FnMut(&[u8]) -> bool,
 ) -> io::Result<Cursor> {
-    let Some(folder) = Folder::open(folder)? else {
+    let Some(folder) = LogFolder::open(folder)? else {
         return Ok(Cursor::default());
     };
     let (mut found, mut missing, mut block) = (None, count, vec![0; BLOCK]);
@@ -97,7 +97,7 @@ fn whole_until(file: &File, end: u64, block: &mut [u8]) -> io::Result<u64> {
 /// Lines stand almost in the order of their times, so only a few have to be looked at.
 pub fn since(folder: &Path, time: Timestamp) -> io::Result<Cursor> {
     let path = folder;
-    let Some(folder) = Folder::open(path)? else {
+    let Some(folder) = LogFolder::open(path)? else {
         return Ok(Cursor::default());
     };
     let wanted = log_line::time(time);

@@ -12,7 +12,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::folder::Folder;
+use super::folder::LogFolder;
 use super::retention::{self, Dropped};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Source};
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// One writer of an app's log.
 #[derive(Debug)]
 pub struct LogWriter {
-    folder: Folder,
+    folder: LogFolder,
     limits: LogLimits,
     /// The size at which a segment is sealed, in bytes.
     pub(super) segment_size: u64,
@@ -54,11 +54,11 @@ struct Unwritten {
 impl LogWriter {
     /// Opens the log in `folder`, and makes it if it is missing.
     pub fn open(folder: &Path, limits: LogLimits) -> io::Result<Self> {
-        Self::of(Folder::create(folder)?, limits)
+        Self::of(LogFolder::create(folder)?, limits)
     }
 
     /// A writer for a folder that is open already.
-    pub(super) fn of(folder: Folder, limits: LogLimits) -> io::Result<Self> {
+    pub(super) fn of(folder: LogFolder, limits: LogLimits) -> io::Result<Self> {
         Ok(Self {
             segment: newest(&folder, 1)?,
             folder,
@@ -232,7 +232,7 @@ impl Drop for Lock<'_> {
 }
 
 /// The newest segment; if there is none, makes number `least`.
-fn newest(folder: &Folder, least: u64) -> io::Result<Segment> {
+fn newest(folder: &LogFolder, least: u64) -> io::Result<Segment> {
     loop {
         let Some(&number) = folder.segments()?.last() else {
             // Other processes may begin at another number; the next turn finds the newest.
@@ -248,7 +248,7 @@ fn newest(folder: &Folder, least: u64) -> io::Result<Segment> {
 
 /// Seals the newest segment, if `wanted` is true of it and no process is just writing to it.
 pub fn seal_newest(
-    folder: &Folder,
+    folder: &LogFolder,
     wanted: impl FnOnce(&File) -> io::Result<bool>,
 ) -> io::Result<()> {
     let Some(&number) = folder.segments()?.last() else {

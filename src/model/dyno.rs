@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{UserError, shown};
 use crate::model::procfile::{MAX_NAME, is_process_type_name};
 
-pub use limits::{Limits, Reached};
-pub use record::{Attach, Dyno, EndReason, Ended, Exit, ExitRecord};
-pub use terminal::{Origin, TerminalSettings};
+pub use limits::{DynoLimits, Reached};
+pub use record::{Attach, Dyno, DynoEnd, EndReason, Exit, ExitRecord};
+pub use terminal::{ClientTerminal, TerminalSettings};
 pub use usage::Usage;
 
 /// The process type of a one-off dyno when none is given (Heroku's).

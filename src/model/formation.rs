@@ -13,8 +13,8 @@ use crate::model::dyno::ONE_OFF;
 use crate::model::release::ProcessTypes;
 use crate::model::size;
 
-pub use scale::{Refusal, Update, scaled};
-pub use turns::{Turn, turns};
+pub use scale::{ScaleRefusal, Update, scaled};
+pub use turns::{TypeChange, turns};
 pub use words::{Resize, parse_amount, parse_resize, parse_scale, words};
 
 /// Quantity and size that are wanted of one process type.

@@ -85,7 +85,7 @@ impl ReleaseStatus {
 
 /// What a release changes; `Display` gives Heroku's description of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change<'a> {
+pub enum ReleaseChange<'a> {
     /// The first release of every app: no slug, no config.
     Initial,
     /// A new slug, named by its commit or else its digest.
@@ -101,7 +101,7 @@ pub enum Change<'a> {
     Rollback(Version),
 }
 
-impl fmt::Display for Change<'_> {
+impl fmt::Display for ReleaseChange<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Initial => f.write_str("Initial release"),
@@ -424,31 +424,31 @@ mod tests {
     fn descriptions_are_herokus() {
         let set = ["A", "B"];
         for (change, text) in [
-            (Change::Initial, "Initial release"),
-            (Change::Deploy("1234abcd99"), "Deploy 1234abcd"),
-            (Change::Deploy("main"), "Deploy main"),
+            (ReleaseChange::Initial, "Initial release"),
+            (ReleaseChange::Deploy("1234abcd99"), "Deploy 1234abcd"),
+            (ReleaseChange::Deploy("main"), "Deploy main"),
             (
-                Change::Config {
+                ReleaseChange::Config {
                     set: &set,
                     removed: &[],
                 },
                 "Set A, B config vars",
             ),
             (
-                Change::Config {
+                ReleaseChange::Config {
                     set: &[],
                     removed: &set[..1],
                 },
                 "Remove A config vars",
             ),
             (
-                Change::Config {
+                ReleaseChange::Config {
                     set: &set[..1],
                     removed: &set[1..],
                 },
                 "Set A and remove B config vars",
             ),
-            (Change::Rollback(Version(2)), "Rollback to v2"),
+            (ReleaseChange::Rollback(Version(2)), "Rollback to v2"),
         ] {
             assert_eq!(change.to_string(), text);
         }

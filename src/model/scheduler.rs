@@ -183,7 +183,7 @@ pub struct Situation<'a> {
 
 /// A change that the server performs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum FormationChange {
     /// Retire this dyno.
     Retire {
         /// The dyno's id.
@@ -203,9 +203,9 @@ pub enum Change {
 /// The result of [`plan`].
 #[must_use]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct FormationPlan {
     /// The changes to perform now, in order.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FormationChange>,
     /// When to call [`plan`] again, if no event comes before.
     pub look_at: Option<Moment>,
     /// Whether the limit on dynos keeps the formation from being complete.
@@ -216,8 +216,8 @@ pub struct Plan {
 ///
 /// A dyno that is replaced is retired in the same plan, before its successor starts: its name is free at once, while it
 /// may still answer requests.
-pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
-    let mut plan = Plan::default();
+pub fn plan(situation: &Situation<'_>, now: Moment) -> FormationPlan {
+    let mut plan = FormationPlan::default();
     let mut room = situation.room;
     let mut places: HashMap<&str, Vec<Option<&Present>>> = situation
         .wanted
@@ -263,7 +263,7 @@ pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
                 _ => {
                     room -= 1;
                     let size = wanted.size.clone();
-                    plan.changes.push(Change::Start { name, size });
+                    plan.changes.push(FormationChange::Start { name, size });
                 }
             }
         }
@@ -271,11 +271,11 @@ pub fn plan(situation: &Situation<'_>, now: Moment) -> Plan {
     plan
 }
 
-impl Plan {
+impl FormationPlan {
     fn retire(&mut self, dyno: &Present, why: StopReason, room: &mut u32) {
         *room = room.saturating_add(1);
         let id = dyno.id.clone();
-        self.changes.push(Change::Retire { id, why });
+        self.changes.push(FormationChange::Retire { id, why });
     }
 
     fn look_by(&mut self, at: Moment) {

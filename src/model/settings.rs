@@ -19,7 +19,7 @@ pub use rule::Listen;
 
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
 use networks::Networks;
-use rule::{Choice, Count, FilePath, Hosts, Place, Ports, Rule, Size, Time};
+use rule::{AddressRule, Choice, Count, FilePath, Hosts, Ports, Rule, Size, Time};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -140,10 +140,10 @@ settings! {
     /// How much shared memory (`/dev/shm`) a dyno may use; it takes none before.
     shm_size: u64, Server, mib(512, 1..=1 << 20);
     /// How dynos are kept apart; `auto` takes the strongest that the host allows.
-    isolation: Isolation, Server, Choice(&[
-        ("auto", Isolation::Auto),
-        ("namespaces", Isolation::Namespaces),
-        ("tempdir", Isolation::Tempdir),
+    isolation: IsolationSetting, Server, Choice(&[
+        ("auto", IsolationSetting::Auto),
+        ("namespaces", IsolationSetting::Namespaces),
+        ("tempdir", IsolationSetting::Tempdir),
     ]);
     /// Effort of gzip for a slug, 9 the highest.
     slug_level: u32, Command, count(6, 1..=9);
@@ -158,7 +158,7 @@ settings! {
     /// Above how much of unpacked trees the least recently used go.
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
     /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
-    router: Listen, Server, Place { usual: loopback(8080), on: true };
+    router: Listen, Server, AddressRule { usual: loopback(8080), on: true };
     /// The proxies before the router whose `X-Forwarded-…` and `Forwarded` say who a visitor is, and whether over TLS.
     ///
     /// `loopback` is right when a proxy on this host, and nothing else here that one should not trust, comes to the router.
@@ -166,11 +166,11 @@ settings! {
     /// Where the API can be reached over TCP, with a token, as `http://127.0.0.1:5001`.
     ///
     /// On a loopback address, with TLS or without; elsewhere only with TLS.
-    listen: Listen, Server, Place { usual: API_ADDRESS, on: false };
+    listen: Listen, Server, AddressRule { usual: API_ADDRESS, on: false };
     /// How many requests an hour of one token the API answers over TCP (Heroku's).
     rate_limit: u32, Server, count(4_500, 1..=1_000_000_000);
     /// Where Heroku's CLI meets the dynos that it runs (rendezvous, over TLS).
-    rendezvous: Listen, Server, Place { usual: RENDEZVOUS_ADDRESS, on: false };
+    rendezvous: Listen, Server, AddressRule { usual: RENDEZVOUS_ADDRESS, on: false };
     /// The server's certificate in PEM, for TLS; without one there is a CA of its own in the state folder.
     tls_cert: Option<PathBuf>, Server, FilePath;
     /// The key of that certificate, in PEM.
@@ -203,7 +203,7 @@ pub fn networks_for_tests(text: &str) -> Vec<Network> {
 
 /// The setting `isolation`: how dynos are isolated from each other and from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Isolation {
+pub enum IsolationSetting {
     /// The strongest that the host allows.
     Auto,
     /// Namespaces; the server does not start if the host does not allow them.
@@ -276,7 +276,7 @@ impl Setting {
 
 /// Where a value comes from; a later source goes before an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum SettingSource {
     /// The program's default.
     Default,
     /// `config.toml`.
@@ -287,7 +287,7 @@ pub enum Source {
     Option,
 }
 
-impl Source {
+impl SettingSource {
     /// Its name in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -305,7 +305,7 @@ pub struct Sourced {
     /// The values of all settings.
     pub settings: Settings,
     /// The sources, in the order of the table.
-    sources: Vec<Source>,
+    sources: Vec<SettingSource>,
 }
 
 /// A setting with its value.
@@ -316,7 +316,7 @@ pub struct Row {
     /// Its value, with the unit.
     pub value: String,
     /// The source of the value.
-    pub source: Source,
+    pub source: SettingSource,
 }
 
 impl std::fmt::Debug for Setting {
@@ -335,14 +335,15 @@ impl Sourced {
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, UserError> {
         let mut settings = Settings::default();
-        let mut sources = vec![Source::Default; TABLE.len()];
+        let mut sources = vec![SettingSource::Default; TABLE.len()];
         if let Some(file) = file {
             for (setting, text, line) in file.entries()? {
                 if !(setting.set)(&mut settings, &text) {
                     return Err(file.bad(setting, &text, line));
                 }
                 let row = TABLE.iter().position(|row| row.name == setting.name);
-                row.into_iter().for_each(|row| sources[row] = Source::File);
+                row.into_iter()
+                    .for_each(|row| sources[row] = SettingSource::File);
             }
         }
         for (setting, source) in TABLE.iter().zip(&mut sources) {
@@ -354,7 +355,7 @@ impl Sourced {
                 let written = format!("{variable}={}", shown(text.as_bytes(), SHOWN));
                 return Err(bad_value(setting, "", &written));
             }
-            *source = Source::Environment;
+            *source = SettingSource::Environment;
         }
         Ok(Self { settings, sources })
     }
@@ -371,7 +372,7 @@ impl Sourced {
                 let written = format!("--{option} {}", shown(text.as_bytes(), SHOWN));
                 return Err(bad_value(setting, "", &written));
             }
-            *source = Source::Option;
+            *source = SettingSource::Option;
         }
         Ok(())
     }

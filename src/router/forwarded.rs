@@ -187,7 +187,7 @@ fn elements(head: &RequestHead) -> Vec<Element<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::http::{HeadReader, Limits};
+    use crate::wire::http::{HeadLimits, HeadReader};
 
     fn request(fields: &[&str]) -> RequestHead {
         let text = format!(
@@ -195,7 +195,7 @@ mod tests {
             fields.join("\r\n")
         );
         let text = text.replace("\r\n\r\n\r\n", "\r\n\r\n");
-        let mut reader = HeadReader::new(Limits::API);
+        let mut reader = HeadReader::new(HeadLimits::API);
         reader.request(text.as_bytes()).unwrap().unwrap().0
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::wire::http::head::Version;
+use crate::wire::http::head::HttpVersion;
 use crate::wire::http::{Framing, RequestHead, ResponseHead};
 
 use super::forwarded::Forwarded;
@@ -158,17 +158,22 @@ pub(super) enum Coding {
 }
 
 /// How the client gets the body of this response.
-pub(super) fn coding(framing: Framing, client: Version) -> Coding {
+pub(super) fn coding(framing: Framing, client: HttpVersion) -> Coding {
     match (framing, client) {
         (Framing::None | Framing::Length(_), _) => Coding::Raw,
-        (Framing::Chunked, Version::Http11) => Coding::Raw,
-        (Framing::UntilClose, Version::Http11) => Coding::Chunks,
-        (Framing::Chunked | Framing::UntilClose, Version::Http10) => Coding::Data,
+        (Framing::Chunked, HttpVersion::Http11) => Coding::Raw,
+        (Framing::UntilClose, HttpVersion::Http11) => Coding::Chunks,
+        (Framing::Chunked | Framing::UntilClose, HttpVersion::Http10) => Coding::Data,
     }
 }
 
 /// Appends the head of a response for the client. With `close`, the connection is closed after it.
-pub(super) fn write_response(head: &ResponseHead, client: Version, close: bool, out: &mut Vec<u8>) {
+pub(super) fn write_response(
+    head: &ResponseHead,
+    client: HttpVersion,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number_alone(out, head.status.into());
     out.push(b' ');
@@ -204,8 +209,8 @@ pub(super) fn write_response(head: &ResponseHead, client: Version, close: bool, 
         out.extend_from_slice(VIA);
         match (close, client) {
             (true, _) => out.extend_from_slice(b"Connection: close\r\n"),
-            (false, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            (false, Version::Http11) => {}
+            (false, HttpVersion::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (false, HttpVersion::Http11) => {}
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -315,10 +320,10 @@ pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::http::{HeadReader, Limits};
+    use crate::wire::http::{HeadLimits, HeadReader};
 
     fn request(text: &str) -> RequestHead {
-        let (head, _) = HeadReader::new(Limits::API)
+        let (head, _) = HeadReader::new(HeadLimits::API)
             .request(text.as_bytes())
             .unwrap()
             .unwrap();
@@ -460,8 +465,8 @@ mod tests {
         assert_eq!(guess(b""), Guess::default());
     }
 
-    fn response(text: &str, client: Version, close: bool) -> String {
-        let (head, _) = HeadReader::new(Limits::API)
+    fn response(text: &str, client: HttpVersion, close: bool) -> String {
+        let (head, _) = HeadReader::new(HeadLimits::API)
             .response(text.as_bytes(), "GET")
             .unwrap()
             .unwrap();
@@ -474,21 +479,21 @@ mod tests {
     fn a_response_is_framed_as_the_client_knows_it() {
         let chunked = "HTTP/1.1 200 Fine so far\r\nTransfer-Encoding: chunked\r\nConnection: x\r\nX: 1\r\n\r\n";
         assert_eq!(
-            response(chunked, Version::Http11, false),
+            response(chunked, HttpVersion::Http11, false),
             "HTTP/1.1 200 Fine so far\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vegur\r\n\r\n"
         );
         assert_eq!(
-            response(chunked, Version::Http10, true),
+            response(chunked, HttpVersion::Http10, true),
             "HTTP/1.1 200 Fine so far\r\nVia: 1.1 vegur\r\nConnection: close\r\n\r\n"
         );
         assert_eq!(
-            response("HTTP/1.0 200 OK\r\n\r\n", Version::Http11, false),
+            response("HTTP/1.0 200 OK\r\n\r\n", HttpVersion::Http11, false),
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nVia: 1.1 vegur\r\n\r\n"
         );
         assert_eq!(
             response(
                 "HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n",
-                Version::Http10,
+                HttpVersion::Http10,
                 false
             ),
             "HTTP/1.1 204 \r\nVia: 1.1 vegur\r\nConnection: keep-alive\r\n\r\n"
@@ -496,7 +501,7 @@ mod tests {
         assert_eq!(
             response(
                 "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
-                Version::Http11,
+                HttpVersion::Http11,
                 true
             ),
             "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"

@@ -2,7 +2,7 @@
 
 use super::headers::Coding;
 use crate::wire::http::chunk;
-use crate::wire::http::{BodyDecoder, Decoded, Framing, Refusal};
+use crate::wire::http::{BodyDecoder, Decoded, Framing, HttpRefusal};
 
 /// Follows a body to its end, and writes it in the receiver's framing.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Relay {
         input: &mut &'a [u8],
         out: &mut Vec<u8>,
         bytes: &mut u64,
-    ) -> Result<&'a [u8], Refusal> {
+    ) -> Result<&'a [u8], HttpRefusal> {
         let whole = *input;
         while !self.done {
             match self.decoder.decode(input)? {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::settings::Network;
-use crate::wire::http::Limits;
+use crate::wire::http::HeadLimits;
 
 /// The router's times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
 #[derive(Debug, Clone)]
@@ -44,9 +44,9 @@ pub struct Settings {
     /// The most connections of clients.
     pub clients: usize,
     /// Bounds on the head of a request.
-    pub request_head: Limits,
+    pub request_head: HeadLimits,
     /// Bounds on the head of a response.
-    pub response_head: Limits,
+    pub response_head: HeadLimits,
     /// The shortest time between two writes to an app's log.
     pub log_interval: Duration,
     /// How long a router that leaves waits for responses in progress.
@@ -81,12 +81,12 @@ impl Default for Settings {
             pooled_fresh_time: Duration::from_secs(1),
             pooled_per_dyno: 50,
             clients: 10_000,
-            request_head: Limits {
+            request_head: HeadLimits {
                 line: 8 * 1024,
                 head: 64 * 1024,
                 fields: 1000,
             },
-            response_head: Limits {
+            response_head: HeadLimits {
                 line: 512 * 1024,
                 head: 1024 * 1024,
                 fields: 1000,

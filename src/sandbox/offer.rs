@@ -80,10 +80,10 @@ impl fmt::Display for ChosenIsolation {
 /// When the settings demand what this host does not allow.
 pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserError> {
     let refusal = match settings.isolation {
-        settings::Isolation::Tempdir => None,
+        settings::IsolationSetting::Tempdir => None,
         wish => match namespaces(home, settings) {
             Ok(chosen) => return Ok(chosen),
-            Err(why) if wish == settings::Isolation::Namespaces => {
+            Err(why) if wish == settings::IsolationSetting::Namespaces => {
                 return Err(UserError::new(format!("no namespaces to be had: {why}")).hint(
                     "`dyno doctor` says what is missing; without DYNO_ISOLATION=namespaces dynos get what there is",
                 ));

@@ -15,8 +15,8 @@ use crate::api::range::Range;
 use crate::api::{ApiError, Local, Sender};
 use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
-use crate::model::release::{Change, Version};
-use crate::store::NameWish;
+use crate::model::release::{ReleaseChange, Version};
+use crate::store::WantedName;
 use crate::wire::http::Response;
 
 /// `GET /apps` and `GET /users/U/apps`, by name.
@@ -39,17 +39,17 @@ pub fn create(host: &mut Host, body: &[u8], sender: Sender, now: Timestamp) -> A
         return Ok(Response::json(200, &host.resource(&link.app)));
     }
     let wish = match (request.name, &folder) {
-        (Some(name), _) => NameWish::Exactly(name),
+        (Some(name), _) => WantedName::Exactly(name),
         (None, Some(folder)) => {
             let name = Path::new(&folder.path).file_name().unwrap_or_default();
-            NameWish::Like(AppName::from_folder(&name.to_string_lossy()))
+            WantedName::Like(AppName::from_folder(&name.to_string_lossy()))
         }
-        (None, None) => NameWish::Any,
+        (None, None) => WantedName::Any,
     };
     let app = host
         .store
         .create_app(&wish, &host.account.email, folder.as_ref(), now)?;
-    let initial = Change::Initial.to_string();
+    let initial = ReleaseChange::Initial.to_string();
     host.log(&app.id, Story::Other(initial));
     host.log(&app.id, Story::ReleaseCreated(Version(1)));
     host.released.push(app.id.clone());

@@ -11,9 +11,11 @@ use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
 use crate::api::{ApiError, ErrorKind};
-use crate::wire::http::head::Version;
+use crate::wire::http::head::HttpVersion;
 use crate::wire::http::message::WriteOptions;
-use crate::wire::http::{BodyDecoder, Framing, HeadReader, Refusal, RequestHead, Response, chunk};
+use crate::wire::http::{
+    BodyDecoder, Framing, HeadReader, HttpRefusal, RequestHead, Response, chunk,
+};
 use crate::wire::reactor::Token;
 use crate::wire::stream::Stream;
 
@@ -326,7 +328,7 @@ impl Connection {
                 return true;
             }
             Phase::Head | Phase::Body(_) | Phase::Handling(_) => {
-                self.refuse(Refusal::new(408, "the request took too long"), turn);
+                self.refuse(HttpRefusal::new(408, "the request took too long"), turn);
             }
         }
         false
@@ -348,7 +350,7 @@ impl Connection {
         self.wire.stream
     }
 
-    fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
+    fn refuse(&mut self, refusal: HttpRefusal, turn: &Turn<'_>) {
         let error = ApiError::new(kind_of(refusal.status), &*refusal.why);
         let response = Response::json(refusal.status, &error);
         self.write(&response, true, false, turn);
@@ -424,7 +426,7 @@ impl Connection {
         self.phase = Phase::Handling(Exchange {
             keep_alive: head.keep_alive,
             head_only: head.method() == "HEAD",
-            knows_chunks: head.version == Version::Http11,
+            knows_chunks: head.version == HttpVersion::Http11,
             upload,
         });
         // The application's time is the application's to bound.

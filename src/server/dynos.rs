@@ -21,10 +21,11 @@ use crate::error::tell;
 use crate::kernel::listener::{self, Listener};
 use crate::kernel::random;
 use crate::model::command_line;
-use crate::model::dyno::env::{Place, Sources, compose};
+use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::{OfFormation, Rules, StopReason};
 use crate::model::dyno::{
-    Attach, Dyno, DynoState, EndReason, Ended, Exit, ExitRecord, Isolation, Limits, Origin,
+    Attach, ClientTerminal, Dyno, DynoEnd, DynoLimits, DynoState, EndReason, Exit, ExitRecord,
+    Isolation,
 };
 use crate::model::log_line::Story;
 use crate::model::release::Release;
@@ -55,7 +56,7 @@ struct Run<'a> {
     /// What comes on top of everybody's environment.
     env: BTreeMap<String, String>,
     streams: Streams,
-    terminal: Origin,
+    terminal: ClientTerminal,
     rules: Rules,
 }
 
@@ -262,7 +263,7 @@ impl Dynos {
             command: request.command.clone(),
             size: request.size,
             attach: request.kind(),
-            limits: Limits::of(&self.settings),
+            limits: DynoLimits::of(&self.settings),
         };
         let dyno = host
             .store
@@ -322,7 +323,7 @@ impl Dynos {
             shell_command: dyno.command.clone(),
             env: BTreeMap::new(),
             streams: Streams::Output,
-            terminal: Origin::default(),
+            terminal: ClientTerminal::default(),
             rules: Rules {
                 lifetime,
                 time_to_live,
@@ -423,7 +424,7 @@ impl Dynos {
         };
         let place = self.place(&dyno.id, live.as_deref())?;
         let config = host.store.release_config(&release.id)?;
-        let env = compose(&Sources {
+        let env = compose(&EnvSources {
             name: &dyno.name,
             place: &place,
             port,
@@ -464,16 +465,16 @@ impl Dynos {
     }
 
     /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
-    fn place(&self, id: &str, live: Option<&Path>) -> Result<Place> {
+    fn place(&self, id: &str, live: Option<&Path>) -> Result<DynoPaths> {
         if self.chosen.isolation == Isolation::Namespaces {
-            return Ok(Place::Walls);
+            return Ok(DynoPaths::Walls);
         }
         let folder = self.supervisors.folder_of(id).join(SCRATCH);
         let text = |path: PathBuf| {
             let path = path.into_os_string().into_string();
             path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
         };
-        Ok(Place::Folder {
+        Ok(DynoPaths::Folder {
             app: text(live.map_or_else(|| tempdir::app_folder(&folder), Path::to_owned))?,
             temporary: text(tempdir::temporary_folder(&folder))?,
             id: id.to_owned(),
@@ -647,7 +648,7 @@ impl Dynos {
         let at = record
             .at_us
             .and_then(|at| Timestamp::from_microsecond(at).ok());
-        let ended = Ended {
+        let ended = DynoEnd {
             at: at.unwrap_or_else(Timestamp::now),
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),

@@ -6,8 +6,8 @@ use super::host::{Answer, Host};
 use crate::api::ApiError;
 use crate::api::formation::{Formation, ScaleFormation, parse_update};
 use crate::model::app::App;
-use crate::model::dyno::Limits;
-use crate::model::formation::{Entry, Refusal, Update};
+use crate::model::dyno::DynoLimits;
+use crate::model::formation::{Entry, ScaleRefusal, Update};
 use crate::model::log_line::Story;
 use crate::store::StoreError;
 use crate::wire::http::Response;
@@ -55,7 +55,7 @@ fn perform(
     updates: &[Update],
     now: Timestamp,
 ) -> Result<Vec<Entry>, ApiError> {
-    let limits = Limits::of(&host.settings);
+    let limits = DynoLimits::of(&host.settings);
     let (_, after) = host.store.scale(&app.id, updates, limits, now)?;
     host.log(&app.id, scaled(&after));
     Ok(after)
@@ -100,7 +100,9 @@ fn one(entries: &[Entry], app: &App, which: &str) -> Answer {
     let entry = entries
         .iter()
         .find(|entry| entry.is(which))
-        .ok_or_else(|| StoreError::Formation(app.name.clone(), Refusal::no_type(which, entries)))?;
+        .ok_or_else(|| {
+            StoreError::Formation(app.name.clone(), ScaleRefusal::no_type(which, entries))
+        })?;
     Ok(Response::json(200, &Formation::new(entry, app)))
 }
 

@@ -390,12 +390,12 @@ fn bound_memory(child: &Child) {
 mod tests {
     use super::*;
     use crate::api::ask::{Ask, GitAsk};
+    use crate::wire::http::HeadLimits;
     use crate::wire::http::HeadReader;
-    use crate::wire::http::Limits;
 
     fn request(text: &str) -> Option<Result<GitRequest, ApiError>> {
         let text = format!("{text}Host: localhost\r\n\r\n");
-        let mut reader = HeadReader::new(Limits::API);
+        let mut reader = HeadReader::new(HeadLimits::API);
         let (head, _) = reader.request(text.as_bytes()).unwrap().unwrap();
         let (app, service, refs_only) = match Ask::parse(head.method(), head.path(), head.query()) {
             Ok(Ask::Git(GitAsk::Refs { app, service })) => (app, service, true),

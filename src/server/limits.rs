@@ -8,7 +8,7 @@ use crate::wire::http;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The head of a request.
-    pub head: http::Limits,
+    pub head: http::HeadLimits,
     /// Bytes of a body that is taken as a whole.
     pub memory_body: usize,
     /// Connections at once; more wait in the listener's backlog.
@@ -45,7 +45,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head: http::Limits::API,
+            head: http::HeadLimits::API,
             memory_body: 1024 * 1024,
             connections: 1024,
             idle_time: Duration::from_secs(300),

@@ -13,7 +13,7 @@ use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::build::Running;
 use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
-use crate::store::{NewRelease, NewSlug, Packed, Store, StoreError};
+use crate::store::{NewRelease, NewSlug, PackedFrom, Store, StoreError};
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
@@ -211,11 +211,11 @@ impl Wanted {
                 slug_id: deploy.slug,
                 description: deploy.description,
                 toolchains: Some(deploy.toolchains.map(Local::into_inner).unwrap_or_default()),
-                by_the_way: deploy.by_the_way,
+                without_web: deploy.by_the_way,
                 packed: deploy.folder.map(|packed| {
                     let PackedFolder { folder, packed_at } = packed.into_inner();
                     let at = packed_at.0;
-                    Packed { folder, at }
+                    PackedFrom { folder, at }
                 }),
             }),
         }

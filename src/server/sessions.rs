@@ -58,7 +58,7 @@ pub enum Standing {
 
 impl Sessions {
     /// Those that an earlier server had. `token` is theirs from now on.
-    pub fn left(sessions: &[store::Session], now: Instant, token: Token) -> Self {
+    pub fn left(sessions: &[store::StartedApp], now: Instant, token: Token) -> Self {
         let held = sessions.iter().map(|session| {
             let held = Held {
                 id: session.id.clone(),
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn what_an_earlier_server_left_is_claimed_in_time_or_ends() {
         let start = Instant::now();
-        let left = ["a", "b"].map(|app| store::Session {
+        let left = ["a", "b"].map(|app| store::StartedApp {
             id: format!("id-{app}"),
             app_id: app.to_owned(),
             path: format!("/{app}"),

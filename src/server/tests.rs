@@ -318,7 +318,7 @@ impl Client {
     }
 
     fn response(&mut self) -> (u16, String) {
-        let mut heads = HeadReader::new(crate::wire::http::Limits::API);
+        let mut heads = HeadReader::new(crate::wire::http::HeadLimits::API);
         let (head, length) = loop {
             if let Some(found) = heads.response(&self.bytes, "GET").unwrap() {
                 break found;

@@ -9,11 +9,11 @@ use super::releases::{self, Snapshot};
 use super::{Result, Store, StoreError, new_id, no_random};
 use crate::kernel::random;
 use crate::model::app::{App, AppName, Folder};
-use crate::model::release::Change;
+use crate::model::release::ReleaseChange;
 
 /// The name that is asked for a new app.
 #[derive(Debug, Clone)]
-pub enum NameWish {
+pub enum WantedName {
     /// This name; an error if it is taken.
     Exactly(AppName),
     /// This name, with the first free number appended if it is taken.
@@ -29,7 +29,7 @@ impl Store {
     /// [`StoreError::NameTaken`].
     pub fn create_app(
         &mut self,
-        wish: &NameWish,
+        wish: &WantedName,
         user: &str,
         folder: Option<&Folder>,
         now: Timestamp,
@@ -91,7 +91,7 @@ impl Store {
             if app.name == *name {
                 return Ok(app);
             }
-            let name = free_name(transaction, &NameWish::Exactly(name.clone()))?;
+            let name = free_name(transaction, &WantedName::Exactly(name.clone()))?;
             transaction
                 .prepare_cached("UPDATE apps SET name = ?2, updated_at = ?3 WHERE id = ?1")?
                 .execute(params![app.id, name, Time(now)])?;
@@ -125,7 +125,7 @@ impl Store {
 /// Inserts an app and its first release.
 pub(super) fn insert(
     connection: &Connection,
-    wish: &NameWish,
+    wish: &WantedName,
     user: &str,
     now: Timestamp,
 ) -> Result<App> {
@@ -137,19 +137,19 @@ pub(super) fn insert(
         )?
         .execute(params![id, name, Time(now)])?;
     let first = Snapshot::default();
-    let description = Change::Initial.to_string();
+    let description = ReleaseChange::Initial.to_string();
     releases::insert(connection, &id, &first, &description, user, now)?;
     find(connection, &id)
 }
 
-fn free_name(connection: &Connection, wish: &NameWish) -> Result<AppName> {
+fn free_name(connection: &Connection, wish: &WantedName) -> Result<AppName> {
     let mut taken = connection.prepare_cached("SELECT 1 FROM apps WHERE name = ?1")?;
     match wish {
-        NameWish::Exactly(name) if taken.exists([name])? => {
+        WantedName::Exactly(name) if taken.exists([name])? => {
             Err(StoreError::NameTaken(name.clone()))
         }
-        NameWish::Exactly(name) => Ok(name.clone()),
-        NameWish::Like(name) => {
+        WantedName::Exactly(name) => Ok(name.clone()),
+        WantedName::Like(name) => {
             for candidate in name.candidates() {
                 if !taken.exists([&candidate])? {
                     return Ok(candidate);
@@ -157,7 +157,7 @@ fn free_name(connection: &Connection, wish: &NameWish) -> Result<AppName> {
             }
             Err(StoreError::NameTaken(name.clone()))
         }
-        NameWish::Any => loop {
+        WantedName::Any => loop {
             let name = AppName::random(u64::from_ne_bytes(random::bytes().map_err(no_random)?));
             if !taken.exists([&name])? {
                 return Ok(name);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_f
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::error::{UserError, shown};
-use crate::model::dyno::{Attach, Dyno, DynoName, DynoState, Ended, Exit, Limits, ONE_OFF};
+use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoLimits, DynoName, DynoState, Exit, ONE_OFF};
 use crate::model::procfile::{MAX_NAME, is_process_type_name};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::size::Size;
@@ -38,7 +38,7 @@ pub struct NewDyno {
     /// Whether a client attaches to it.
     pub attach: Attach,
     /// How many live dynos the app may have.
-    pub limits: Limits,
+    pub limits: DynoLimits,
 }
 
 /// A dyno of the formation, or of a release phase, that is to be started.
@@ -74,7 +74,7 @@ impl Store {
             };
             insert(
                 transaction,
-                &Birth {
+                &NewRow {
                     app_id: &new.release.app_id,
                     release_id: &new.release.id,
                     name: &name,
@@ -139,7 +139,7 @@ impl Store {
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn leavers_beside(&self, dyno: &Dyno) -> Result<Vec<(DynoName, bool)>> {
+    pub fn retired_beside(&self, dyno: &Dyno) -> Result<Vec<(DynoName, bool)>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT number, ended_at IS NOT NULL FROM dynos INDEXED BY dynos_by_name \
              WHERE app_id = ?1 AND process_type = ?2 AND formation AND state = 'down' \
@@ -207,7 +207,7 @@ impl Store {
             };
             insert(
                 transaction,
-                &Birth {
+                &NewRow {
                     app_id,
                     release_id: &release.id,
                     name: &name,
@@ -260,7 +260,7 @@ impl Store {
         &mut self,
         id: &str,
         state: DynoState,
-        ended: &Ended,
+        ended: &DynoEnd,
         keep: u32,
     ) -> Result<Dyno> {
         let (status, signal) = match ended.exit {
@@ -392,7 +392,7 @@ fn next_number(connection: &Connection, app_id: &str, process_type: &str) -> Res
 }
 
 /// The values of a new dyno's row.
-struct Birth<'a> {
+struct NewRow<'a> {
     app_id: &'a str,
     release_id: &'a str,
     name: &'a DynoName,
@@ -402,7 +402,7 @@ struct Birth<'a> {
     formation: bool,
 }
 
-fn insert(connection: &Connection, birth: &Birth<'_>, now: Timestamp) -> Result<Dyno> {
+fn insert(connection: &Connection, birth: &NewRow<'_>, now: Timestamp) -> Result<Dyno> {
     let id = new_id()?;
     connection
         .prepare_cached(
@@ -484,7 +484,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
         formation: row.get(19)?,
         created_at: row.get::<_, Time>(11)?.0,
         updated_at: row.get::<_, Time>(12)?.0,
-        ended: ended_at.map(|Time(at)| Ended {
+        ended: ended_at.map(|Time(at)| DynoEnd {
             at,
             exit,
             reason,

@@ -9,7 +9,7 @@ use crate::api::ApiError;
 use crate::error::UserError;
 use crate::model::app::AppName;
 use crate::model::dyno::Reached;
-use crate::model::formation::Refusal;
+use crate::model::formation::ScaleRefusal;
 use crate::model::release::Version;
 
 /// Why a verb failed. It has changed nothing.
@@ -57,7 +57,7 @@ pub enum StoreError {
     /// A one-off dyno cannot have a process type of the formation.
     TypeOfFormation(AppName, String),
     /// The change of the formation is refused.
-    Formation(AppName, Refusal),
+    Formation(AppName, ScaleRefusal),
     /// A value breaks a rule.
     Rule(UserError),
     /// A newer version of this program made the database.
@@ -92,7 +92,7 @@ impl StoreError {
             | Self::NoBuild(_)
             | Self::NoDyno(_)
             | Self::NoToken(_)
-            | Self::Formation(_, Refusal::NoType { .. }) => StoreErrorKind::NotFound,
+            | Self::Formation(_, ScaleRefusal::NoType { .. }) => StoreErrorKind::NotFound,
             Self::Full => StoreErrorKind::Full,
             Self::Newer(_) | Self::Broken(_) => StoreErrorKind::Broken,
             _ => StoreErrorKind::Refused,

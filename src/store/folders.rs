@@ -11,7 +11,7 @@ use crate::model::app::{Folder, Link};
 
 /// A folder that a slug was packed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
+pub struct PackedFrom {
     /// Its path and inode.
     pub folder: Folder,
     /// When reading it began: later changes are not in the slug.
@@ -115,7 +115,7 @@ impl Store {
 pub(super) fn note_packed(
     connection: &Connection,
     app_id: &str,
-    packed: &Packed,
+    packed: &PackedFrom,
     now: Timestamp,
 ) -> Result<()> {
     match linked(connection, &packed.folder)? {

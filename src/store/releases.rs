@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{Json, Time};
-use super::folders::{self, Packed};
+use super::folders::{self, PackedFrom};
 use super::formation::{self, follow_release};
 use super::{Result, Store, StoreError, apps, new_id, slugs};
 use crate::model::config_var::{self, Config, ConfigChange};
-use crate::model::release::{Change, RELEASE_PHASE, Release, ReleaseStatus, Toolchains, Version};
+use crate::model::release::{
+    RELEASE_PHASE, Release, ReleaseChange, ReleaseStatus, Toolchains, Version,
+};
 
 /// A deploy: which slug becomes a release.
 #[derive(Debug, Clone, Default)]
@@ -22,9 +24,9 @@ pub struct NewRelease {
     /// The toolchains of the user who deploys. None: those of the app's newest release.
     pub toolchains: Option<Toolchains>,
     /// The folder that the slug was packed from.
-    pub packed: Option<Packed>,
+    pub packed: Option<PackedFrom>,
     /// The deploy was made by a command that needs one, such as `dyno run`: no web dynos are started for it.
-    pub by_the_way: bool,
+    pub without_web: bool,
 }
 
 /// The parts of a release: slug, config and toolchains.
@@ -89,7 +91,7 @@ impl Store {
             }
             let mut snapshot = snapshot(transaction, &old.id)?;
             snapshot.slug_id = slug.or(snapshot.slug_id);
-            let description = Change::Rollback(old.version).to_string();
+            let description = ReleaseChange::Rollback(old.version).to_string();
             insert(transaction, app_id, &snapshot, &description, user, now)
         })
     }
@@ -160,7 +162,7 @@ impl Store {
             if set.is_empty() && removed.is_empty() {
                 return Ok((changed, None));
             }
-            let description = Change::Config {
+            let description = ReleaseChange::Config {
                 set: &set,
                 removed: &removed,
             }
@@ -250,11 +252,10 @@ pub(super) fn create(
         config: newest.config,
         toolchains: new.toolchains.clone().unwrap_or(newest.toolchains),
     };
-    let description = new
-        .description
-        .clone()
-        .unwrap_or_else(|| Change::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string());
-    if !new.by_the_way {
+    let description = new.description.clone().unwrap_or_else(|| {
+        ReleaseChange::Deploy(slug.commit.as_deref().unwrap_or(&digest)).to_string()
+    });
+    if !new.without_web {
         formation::note_formed(connection, app_id)?;
     }
     let release = insert(connection, app_id, &snapshot, &description, user, now)?;

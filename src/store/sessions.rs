@@ -9,24 +9,24 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::columns::{Bits, Json, Time};
 use super::formation::note_scaled;
 use super::releases::{self, Snapshot};
-use super::{NameWish, Result, Store, apps, new_id};
+use super::{Result, Store, WantedName, apps, new_id};
 use crate::model::app::{App, Folder};
 use crate::model::release::{ProcessTypes, Toolchains};
 
 /// The app that a `dyno start` asks for.
 #[derive(Debug)]
-pub struct NewSession<'a> {
+pub struct NewStartedApp<'a> {
     /// The name for its app.
-    pub name: NameWish,
+    pub name: WantedName,
     /// The folder that stands for the app while it runs.
     pub folder: &'a Folder,
     /// What runs in the folder itself; None if a slug will be released.
-    pub live: Option<NewLive<'a>>,
+    pub live: Option<NewLiveRelease<'a>>,
 }
 
 /// A release that runs in a folder, without a slug.
 #[derive(Debug)]
-pub struct NewLive<'a> {
+pub struct NewLiveRelease<'a> {
     /// The process types of the Procfile.
     pub process_types: &'a ProcessTypes,
     /// The toolchains of the user who starts it.
@@ -37,7 +37,7 @@ pub struct NewLive<'a> {
 
 /// The app of a `dyno start`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub struct StartedApp {
     /// A uuid, which only the command that started it is told.
     pub id: String,
     /// Its app.
@@ -55,10 +55,10 @@ impl Store {
     /// [`StoreError::NameTaken`](super::StoreError::NameTaken); when the folder has one already.
     pub fn create_session(
         &mut self,
-        new: &NewSession<'_>,
+        new: &NewStartedApp<'_>,
         user: &str,
         now: Timestamp,
-    ) -> Result<(App, Session)> {
+    ) -> Result<(App, StartedApp)> {
         self.write(|transaction| {
             let app = apps::insert(transaction, &new.name, user, now)?;
             let id = new_id()?;
@@ -86,7 +86,7 @@ impl Store {
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn sessions(&self) -> Result<Vec<Session>> {
+    pub fn sessions(&self) -> Result<Vec<StartedApp>> {
         let mut statement = self.connection.prepare_cached(SELECT)?;
         let sessions = statement
             .query_map([], from_row)?
@@ -98,7 +98,7 @@ impl Store {
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn session_of(&self, app_id: &str) -> Result<Option<Session>> {
+    pub fn session_of(&self, app_id: &str) -> Result<Option<StartedApp>> {
         of_app(&self.connection, app_id)
     }
 }
@@ -106,7 +106,7 @@ impl Store {
 fn run_live(
     connection: &Connection,
     app_id: &str,
-    live: &NewLive<'_>,
+    live: &NewLiveRelease<'_>,
     user: &str,
     now: Timestamp,
 ) -> Result<()> {
@@ -143,15 +143,15 @@ pub(super) fn app_in(connection: &Connection, folder: &Folder) -> Result<Option<
 
 const SELECT: &str = "SELECT id, app_id, path, live FROM sessions";
 
-fn of_app(connection: &Connection, app_id: &str) -> Result<Option<Session>> {
+fn of_app(connection: &Connection, app_id: &str) -> Result<Option<StartedApp>> {
     Ok(connection
         .prepare_cached(&format!("{SELECT} WHERE app_id = ?1"))?
         .query_row([app_id], from_row)
         .optional()?)
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
-    Ok(Session {
+fn from_row(row: &Row<'_>) -> rusqlite::Result<StartedApp> {
+    Ok(StartedApp {
         id: row.get(0)?,
         app_id: row.get(1)?,
         path: row.get(2)?,

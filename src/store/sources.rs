@@ -10,7 +10,7 @@ use super::{Result, Store, StoreError, new_id};
 
 /// A source tarball that is or will be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct StoredSource {
     /// A uuid.
     pub id: String,
     /// The digest of the tarball, once it is there.
@@ -22,7 +22,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::TooManySources`].
-    pub fn create_source(&mut self, most: u32, now: Timestamp) -> Result<Source> {
+    pub fn create_source(&mut self, most: u32, now: Timestamp) -> Result<StoredSource> {
         self.write(|transaction| {
             let count: u32 = transaction
                 .prepare_cached("SELECT count(*) FROM sources")?
@@ -42,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSource`].
-    pub fn source(&self, id: &str) -> Result<Source> {
+    pub fn source(&self, id: &str) -> Result<StoredSource> {
         find(&self.connection, id)
     }
 
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NoSource`], [`StoreError::OtherDigest`].
-    pub fn source_uploaded(&mut self, id: &str, digest: &str) -> Result<Source> {
+    pub fn source_uploaded(&mut self, id: &str, digest: &str) -> Result<StoredSource> {
         self.write(|transaction| {
             let source = find(transaction, id)?;
             if let Some(expected) = source.digest.filter(|expected| expected != digest) {
@@ -113,11 +113,11 @@ impl Store {
 const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM builds \
      WHERE source_id = sources.id AND status = 'pending')";
 
-pub(super) fn find(connection: &Connection, id: &str) -> Result<Source> {
+pub(super) fn find(connection: &Connection, id: &str) -> Result<StoredSource> {
     connection
         .prepare_cached("SELECT id, digest FROM sources WHERE id = ?1")?
         .query_row([id], |row| {
-            Ok(Source {
+            Ok(StoredSource {
                 id: row.get(0)?,
                 digest: row.get(1)?,
             })

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::app::{App, AppName, Folder};
 use crate::model::config_var::{Config, ConfigChange};
-use crate::model::dyno::{Attach, Dyno, DynoState, Ended, Exit, Limits};
+use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoLimits, DynoState, Exit};
 use crate::model::release::{Release, ReleaseStatus, Toolchains, Version};
 use crate::model::settings::Settings;
 use crate::model::size::Size;
@@ -67,7 +67,7 @@ impl Host {
     fn create(&mut self, name: &str) -> Result<App> {
         let now = self.now();
         self.store
-            .create_app(&NameWish::Exactly(AppName::parse(name)?), USER, None, now)
+            .create_app(&WantedName::Exactly(AppName::parse(name)?), USER, None, now)
     }
 
     /// A slug that has arrived; its digest is made of `content`.
@@ -109,7 +109,7 @@ impl Host {
             command: "bash".into(),
             size: Size::lookup(size)?,
             attach: Attach::Pipes,
-            limits: Limits::of(&Settings::default()),
+            limits: DynoLimits::of(&Settings::default()),
         };
         let now = self.now();
         self.store.create_dyno(app, &new, now)
@@ -120,7 +120,7 @@ impl Host {
     }
 
     fn end_keeping(&mut self, dyno: &str, keep: u32) -> Dyno {
-        let ended = Ended {
+        let ended = DynoEnd {
             at: self.now(),
             exit: Exit::Status(0),
             reason: None,

@@ -15,7 +15,7 @@ use crate::model::dyno::Exit;
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
 use crate::wire::control::{self, Streams, ToInit};
-use crate::wire::frame::{Ended, Frame, Refusal, Up};
+use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 use crate::wire::reactor::Reactor;
 
 /// The most commands at a time in one dyno.
@@ -59,7 +59,7 @@ impl Inside {
         if self.commands.len() >= MAX_COMMANDS {
             let message =
                 format!("{MAX_COMMANDS} commands run inside this dyno, which is the limit");
-            let refusal = Refusal::new(message).hint("end one of them first");
+            let refusal = AttachRefusal::new(message).hint("end one of them first");
             let _ = session.tell(&Frame::Error(refusal), &[]);
             return;
         }
@@ -119,7 +119,7 @@ impl Inside {
         let Some(index) = self.index_of(token) else {
             return;
         };
-        let refusal = Refusal::idle(self.idle_timeout.as_secs_f64());
+        let refusal = AttachRefusal::idle(self.idle_timeout.as_secs_f64());
         let _ = self.commands[index]
             .session
             .tell(&Frame::Error(refusal), &[]);
@@ -166,11 +166,11 @@ impl Inside {
 
     /// Tells a client that its command could not be started.
     pub fn failed(&mut self, id: u32, message: String, reactor: &mut Reactor) {
-        self.tell_last(id, &Frame::Error(Refusal::new(message)), reactor);
+        self.tell_last(id, &Frame::Error(AttachRefusal::new(message)), reactor);
     }
 
     /// Tells a client that its command has ended.
-    pub fn exited(&mut self, id: u32, ended: Ended, reactor: &mut Reactor) {
+    pub fn exited(&mut self, id: u32, ended: CommandEnd, reactor: &mut Reactor) {
         self.tell_last(id, &Frame::Exit(ended), reactor);
     }
 

@@ -40,7 +40,9 @@ use crate::kernel::wait;
 use crate::log_file::LogWriter;
 use crate::model::dyno::env::shell_arguments;
 use crate::model::dyno::life::{Action, Event, Life, Timer, lost_by, start_failed};
-use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
+use crate::model::dyno::{
+    ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
+};
 use crate::model::log_line::{self, Source};
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
@@ -48,7 +50,7 @@ use crate::sandbox::stack::Stack;
 use crate::wire::control::{
     self, DynoSpec, FromInit, FromSupervisor, Shortage, Streams, ToInit, ToSupervisor,
 };
-use crate::wire::frame::{Ended, Frame, Refusal, Up};
+use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 use crate::wire::reactor::{self, Reactor};
 
 pub use build::kill_leftovers;
@@ -126,7 +128,7 @@ fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
         match control::receive::<ToSupervisor>(server) {
             Ok(Some((ToSupervisor::Attach { .. }, fds))) => {
                 for mut session in fds.into_iter().flat_map(Session::begin) {
-                    let _ = session.tell(&Frame::Error(Refusal::new(message.clone())), &[]);
+                    let _ = session.tell(&Frame::Error(AttachRefusal::new(message.clone())), &[]);
                 }
                 return;
             }
@@ -479,7 +481,7 @@ impl Supervisor {
             } => {
                 let short = shared_memory.and_then(|it| self.short_of(it, status));
                 let why = cause.map(|cause| not_executed(&cause)).or(short);
-                let ended = Ended { exit: status, why };
+                let ended = CommandEnd { exit: status, why };
                 return self.inside.exited(id, ended, &mut self.reactor);
             }
         };
@@ -592,7 +594,7 @@ impl Supervisor {
                     "`dyno run:inside {} bash` gives a shell in it",
                     self.spec.name
                 );
-                let _ = session.tell(&Frame::Error(Refusal::new(message).hint(hint)), &[]);
+                let _ = session.tell(&Frame::Error(AttachRefusal::new(message).hint(hint)), &[]);
                 continue;
             }
             let registered =
@@ -613,7 +615,7 @@ impl Supervisor {
         &mut self,
         shell_command: String,
         env: BTreeMap<String, String>,
-        (streams, terminal): (Streams, Origin),
+        (streams, terminal): (Streams, ClientTerminal),
         fds: Vec<OwnedFd>,
     ) {
         let Some(mut session) = fds.into_iter().find_map(|fd| Session::begin(fd).ok()) else {
@@ -621,7 +623,7 @@ impl Supervisor {
         };
         if !self.life.is_up() {
             let message = format!("`{}` is not up", self.spec.name);
-            let _ = session.tell(&Frame::Error(Refusal::new(message)), &[]);
+            let _ = session.tell(&Frame::Error(AttachRefusal::new(message)), &[]);
             return;
         }
         let mut all = self.spec.env.clone();
@@ -794,18 +796,18 @@ impl Supervisor {
                     sandbox.kill();
                 }
             }
-            Action::TellExit(exit, why) => self.tell_client(&Frame::Exit(Ended { exit, why })),
+            Action::TellExit(exit, why) => self.tell_client(&Frame::Exit(CommandEnd { exit, why })),
             Action::TellError(message) => {
                 let hint = Some(
                     "`dyno doctor` says what this host offers, and how to get more".to_owned(),
                 );
-                self.tell_client(&Frame::Error(Refusal {
+                self.tell_client(&Frame::Error(AttachRefusal {
                     hint,
-                    ..Refusal::new(message)
+                    ..AttachRefusal::new(message)
                 }));
             }
             Action::CloseIdle => {
-                let refusal = Refusal::idle(self.spec.rules.idle_timeout.as_secs_f64());
+                let refusal = AttachRefusal::idle(self.spec.rules.idle_timeout.as_secs_f64());
                 self.tell_client(&Frame::Error(refusal));
                 self.end_session();
             }

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket;
 use crate::model::dyno::life::{Rules, StopReason};
-use crate::model::dyno::{DynoState, Exit, ExitRecord, Isolation, Origin, TerminalSettings};
+use crate::model::dyno::{
+    ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
+};
 use crate::model::log_limits::LogLimits;
 use crate::model::window::WindowSize;
 
@@ -48,7 +50,7 @@ pub struct DynoSpec {
     /// What the command reads and writes.
     pub streams: Streams,
     /// What the client says of its terminal.
-    pub terminal: Origin,
+    pub terminal: ClientTerminal,
     /// What the dyno may do and for how long.
     pub rules: Rules,
     /// The dyno's own folder.
@@ -141,7 +143,7 @@ pub enum ToSupervisor {
         env: BTreeMap<String, String>,
         streams: Streams,
         #[serde(default)]
-        terminal: Origin,
+        terminal: ClientTerminal,
     },
     /// Something newer.
     #[serde(other)]

@@ -62,9 +62,9 @@ pub enum Frame {
     /// The command has stopped, and waits for [`CONTINUE`]. Sent only if `Up` has `job_control`.
     Stopped,
     /// The command has ended; nothing follows, but what it wrote may still be on its way.
-    Exit(Ended),
+    Exit(CommandEnd),
     /// The client gets no command, or its connection to it is closed; nothing follows.
-    Error(Refusal),
+    Error(AttachRefusal),
 }
 
 /// That the command runs, and how the client is connected to it: see [`Frame::Up`].
@@ -87,14 +87,14 @@ pub struct Up {
 /// builds have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WireEnd", into = "WireEnd")]
-pub struct Ended {
+pub struct CommandEnd {
     /// Its status, or the signal that ended it.
     pub exit: Exit,
     /// Why the command could not be executed, or was ended, for the person at the terminal.
     pub why: Option<String>,
 }
 
-impl From<Exit> for Ended {
+impl From<Exit> for CommandEnd {
     fn from(exit: Exit) -> Self {
         Self { exit, why: None }
     }
@@ -107,7 +107,7 @@ enum WireEnd {
     Explained { exit: Exit, why: String },
 }
 
-impl From<WireEnd> for Ended {
+impl From<WireEnd> for CommandEnd {
     fn from(wire: WireEnd) -> Self {
         match wire {
             WireEnd::Alone(exit) => exit.into(),
@@ -119,8 +119,8 @@ impl From<WireEnd> for Ended {
     }
 }
 
-impl From<Ended> for WireEnd {
-    fn from(Ended { exit, why }: Ended) -> Self {
+impl From<CommandEnd> for WireEnd {
+    fn from(CommandEnd { exit, why }: CommandEnd) -> Self {
         match why {
             None => Self::Alone(exit),
             Some(why) => Self::Explained { exit, why },
@@ -130,7 +130,7 @@ impl From<Ended> for WireEnd {
 
 /// Why there is no command, or none any more: see [`Frame::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct AttachRefusal {
     /// Why, for the person at the terminal.
     pub message: String,
     /// What to do next.
@@ -141,7 +141,7 @@ pub struct Refusal {
     pub exit_code: Option<u8>,
 }
 
-impl Refusal {
+impl AttachRefusal {
     /// A refusal with a message alone.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
@@ -203,7 +203,7 @@ impl Frame {
                     .collect();
                 (
                     b'E',
-                    serde_json::to_vec(&Refusal {
+                    serde_json::to_vec(&AttachRefusal {
                         message,
                         ..refusal.clone()
                     }),
@@ -262,11 +262,11 @@ mod tests {
             Frame::Stopped,
             Frame::Exit(Exit::Status(3).into()),
             Frame::Exit(Exit::Signal(9).into()),
-            Frame::Exit(Ended {
+            Frame::Exit(CommandEnd {
                 exit: Exit::Status(127),
                 why: Some("no such file".to_owned()),
             }),
-            Frame::Error(Refusal::new("no \"room\"").hint("make some")),
+            Frame::Error(AttachRefusal::new("no \"room\"").hint("make some")),
         ]
     }
 
@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn the_longest_refusal_keeps_the_bound() {
         let message = "\u{1}".repeat(200_000);
-        let bytes = Frame::Error(Refusal::new(message)).encode();
+        let bytes = Frame::Error(AttachRefusal::new(message)).encode();
         assert!(bytes.len() <= MAX_PAYLOAD + HEADER);
         assert!(matches!(
             Frame::decode(&bytes),

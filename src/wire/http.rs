@@ -24,7 +24,7 @@ pub use message::{RequestLine, Response};
 
 /// Bounds on the head of an HTTP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct HeadLimits {
     /// Bytes of the first line and of each header line, without its CRLF.
     pub line: usize,
     /// Bytes of the whole head, with every CRLF. Less than 4 GiB.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub fields: usize,
 }
 
-impl Limits {
+impl HeadLimits {
     /// The bounds of the API, for requests and responses: lines of 8 KiB, heads of 64 KiB, 100 header lines.
     pub const API: Self = Self {
         line: 8 * 1024,
@@ -45,14 +45,14 @@ impl Limits {
 /// A message that is refused. A request is answered with [`status`](Self::status), and its connection is closed, since
 /// it is not known where the next message would begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct HttpRefusal {
     /// The status to answer with. Means nothing for a refused response.
     pub status: u16,
     /// What is wrong with the message; if it passes a bound, which one.
     pub why: Cow<'static, str>,
 }
 
-impl Refusal {
+impl HttpRefusal {
     /// A refusal with `400 Bad Request`.
     pub(crate) const fn bad(why: &'static str) -> Self {
         Self::new(400, why)
@@ -71,10 +71,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HttpRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for HttpRefusal {}

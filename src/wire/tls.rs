@@ -20,7 +20,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::error::UserError;
 use crate::model::settings::Settings;
 use authority::Authority;
-use keeper::{Files, Keeper, Source};
+use keeper::{CertificateSource, Files, Keeper};
 
 /// The folder of the CA in the state folder.
 const FOLDER: &str = "tls";
@@ -73,11 +73,11 @@ pub fn server_config(
     certificate: &Certificate,
 ) -> Result<Arc<ServerConfig>, UserError> {
     let source = match certificate {
-        Certificate::Own(names) => Source::Own(
+        Certificate::Own(names) => CertificateSource::Own(
             Box::new(Authority::open(&home.join(FOLDER))?),
             names.clone(),
         ),
-        Certificate::Files { cert, key } => Source::Files(Files {
+        Certificate::Files { cert, key } => CertificateSource::Files(Files {
             cert: cert.clone(),
             key: key.clone(),
         }),

@@ -6,7 +6,7 @@ use super::{LINGER, Phase, Session, Turn};
 use crate::bridge::protocol::Outcome;
 use crate::error::EXIT_DYNO_FAILED;
 use crate::kernel::sys::socket::unacknowledged;
-use crate::wire::frame::Refusal;
+use crate::wire::frame::AttachRefusal;
 use crate::wire::frame::attachment::LOST_OUTPUT;
 
 /// How long the output may stay open after the end of the command: a process outside of its dyno may hold it.
@@ -33,9 +33,9 @@ impl Session {
         match self.phase {
             Phase::Starting { .. } if self.outcome.is_some() => self.part(turn),
             Phase::Starting { by } if turn.now >= by => {
-                let refusal = Refusal {
+                let refusal = AttachRefusal {
                     exit_code: Some(EXIT_DYNO_FAILED),
-                    ..Refusal::new("Timeout awaiting process")
+                    ..AttachRefusal::new("Timeout awaiting process")
                 };
                 self.outcome = Some(Outcome::Error(refusal));
                 self.part(turn);

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::transport::Transport;
 use super::{Answer, Place};
-use crate::wire::http::{BodyDecoder, Decoded, HeadReader, Limits, ResponseHead, chunk};
+use crate::wire::http::{BodyDecoder, Decoded, HeadLimits, HeadReader, ResponseHead, chunk};
 
 /// Bytes of a response's body at most.
 const MAX_BODY: usize = 64 << 20;
@@ -118,7 +118,7 @@ impl Connection {
 
     /// The head of the final response.
     pub fn read_head(&mut self, method: &str) -> anyhow::Result<ResponseHead> {
-        let mut reader = HeadReader::new(Limits::API);
+        let mut reader = HeadReader::new(HeadLimits::API);
         for _ in 0..=MAX_INTERIM {
             let (head, length) = loop {
                 match reader.response(&self.input, method).map_err(malformed)? {
@@ -194,7 +194,7 @@ impl Connection {
     }
 }
 
-fn malformed(refusal: crate::wire::http::Refusal) -> anyhow::Error {
+fn malformed(refusal: crate::wire::http::HttpRefusal) -> anyhow::Error {
     anyhow::Error::new(refusal).context("the server's answer is malformed")
 }
 

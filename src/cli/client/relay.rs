@@ -12,8 +12,10 @@ use rustix::pipe::PipeFlags;
 
 use crate::kernel::unix_socket;
 use crate::model::window::WindowSize;
-use crate::wire::frame::streams::{Allowance, Credit, Decoder, Piece, Word, data_head};
-use crate::wire::frame::{CONTINUE, Frame, RESIZE, Refusal, STOP_TYPED, Up, closed_stream};
+use crate::wire::frame::streams::{
+    Decoder, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
+};
+use crate::wire::frame::{AttachRefusal, CONTINUE, Frame, RESIZE, STOP_TYPED, Up, closed_stream};
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
 use crate::wire::stream::Stream;
 
@@ -65,7 +67,7 @@ struct Input {
     fd: OwnedFd,
     token: Token,
     readable: bool,
-    credit: Credit,
+    credit: SendWindow,
 }
 
 /// What is to be shown.
@@ -74,7 +76,7 @@ struct Output {
     token: Token,
     writable: bool,
     waiting: Vec<u8>,
-    allowance: Allowance,
+    allowance: ReceiveWindow,
     ended: bool,
 }
 
@@ -178,7 +180,7 @@ impl Relay {
             Ok(0) => {
                 // They have left, and so do we. The server sees the end.
                 self.near_readable = false;
-                self.end(Frame::Error(Refusal::new("left")));
+                self.end(Frame::Error(AttachRefusal::new("left")));
                 self.outputs = [None, None];
             }
             Ok(length) => self.said.extend_from_slice(&buffer[..length]),
@@ -197,21 +199,22 @@ impl Relay {
                         columns: u16::from_be_bytes([*a, *b]),
                         rows: u16::from_be_bytes([*c, *d]),
                     };
-                    self.unsent.extend(Word::Window(size).encode());
+                    self.unsent.extend(StreamFrame::Window(size).encode());
                     after
                 }
                 (RESIZE, _) => break,
                 (CONTINUE, after) => {
-                    self.unsent.extend(Word::Continue.encode());
+                    self.unsent.extend(StreamFrame::Continue.encode());
                     after
                 }
                 (STOP_TYPED, after) => {
-                    self.unsent.extend(Word::StopTyped.encode());
+                    self.unsent.extend(StreamFrame::StopTyped.encode());
                     after
                 }
                 (byte, after) => {
                     if let Some(number) = closed_stream(byte) {
-                        self.unsent.extend(Word::Unread(number as u8).encode());
+                        self.unsent
+                            .extend(StreamFrame::Unread(number as u8).encode());
                     }
                     after
                 }
@@ -250,7 +253,7 @@ impl Relay {
         loop {
             let done = match self.decoder.next(&mut bytes) {
                 Ok(None) => return,
-                Ok(Some(Piece::Data(number @ 1..=2, data))) => {
+                Ok(Some(StreamPiece::Data(number @ 1..=2, data))) => {
                     match &mut self.outputs[usize::from(number) - 1] {
                         Some(output) => {
                             output.waiting.extend_from_slice(data);
@@ -260,8 +263,8 @@ impl Relay {
                         None => true,
                     }
                 }
-                Ok(Some(Piece::Word(word))) => self.take_word(word),
-                Ok(Some(Piece::Data(..))) | Err(_) => false,
+                Ok(Some(StreamPiece::Word(word))) => self.take_word(word),
+                Ok(Some(StreamPiece::Data(..))) | Err(_) => false,
             };
             if !done {
                 return self.lose();
@@ -270,23 +273,23 @@ impl Relay {
     }
 
     /// False for what makes no sense.
-    fn take_word(&mut self, word: Word) -> bool {
+    fn take_word(&mut self, word: StreamFrame) -> bool {
         match word {
-            Word::Frame(Frame::Up(up)) => self.open(&up).is_ok(),
-            Word::Frame(stopped @ Frame::Stopped) => {
+            StreamFrame::Frame(Frame::Up(up)) => self.open(&up).is_ok(),
+            StreamFrame::Frame(stopped @ Frame::Stopped) => {
                 unix_socket::send(&self.near, &stopped.encode(), &[]).is_ok()
             }
-            Word::Frame(last) => {
+            StreamFrame::Frame(last) => {
                 self.end(last);
                 true
             }
-            Word::End(number @ 1..=2) => {
+            StreamFrame::End(number @ 1..=2) => {
                 if let Some(output) = &mut self.outputs[usize::from(number) - 1] {
                     output.ended = true;
                 }
                 true
             }
-            Word::Credit(0, bytes) => {
+            StreamFrame::Credit(0, bytes) => {
                 if let Some(input) = &mut self.input {
                     input.credit.grant(bytes);
                 }
@@ -303,7 +306,7 @@ impl Relay {
             self.server
         );
         let hint = "the dyno was hung up; `dyno logs` has what it printed since then";
-        self.end(Frame::Error(Refusal::new(message).hint(hint)));
+        self.end(Frame::Error(AttachRefusal::new(message).hint(hint)));
     }
 
     /// Nothing more comes. What is known first counts.
@@ -357,7 +360,7 @@ impl Relay {
             fd,
             token,
             readable: true,
-            credit: Credit::default(),
+            credit: SendWindow::default(),
         })
     }
 
@@ -370,7 +373,7 @@ impl Relay {
             token,
             writable: true,
             waiting: Vec::new(),
-            allowance: Allowance::default(),
+            allowance: ReceiveWindow::default(),
             ended: false,
         })
     }
@@ -441,7 +444,7 @@ impl Relay {
         }
         match rustix::io::read(&input.fd, &mut buffer[..room]) {
             Ok(0) => {
-                self.unsent.extend(Word::End(0).encode());
+                self.unsent.extend(StreamFrame::End(0).encode());
                 self.close_input();
             }
             Ok(length) => {

@@ -15,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The paths of a dyno, as its own processes see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum DynoPaths {
     /// In namespaces: all paths are Heroku's.
     Walls,
     /// In a folder of the host.
@@ -34,11 +34,11 @@ pub const MARK: &str = "DYNO_ID";
 
 /// The sources of a command's environment.
 #[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
+pub struct EnvSources<'a> {
     /// The dyno's name.
     pub name: &'a DynoName,
     /// Its paths.
-    pub place: &'a Place,
+    pub place: &'a DynoPaths,
     /// Its port.
     pub port: u16,
     /// The release's toolchains.
@@ -53,10 +53,10 @@ pub struct Sources<'a> {
 
 /// The environment: platform defaults, then `.env`, then config vars, then the request's; profile scripts may change it
 /// after that. `DYNO`, and the mark of a dyno in a folder, cannot be overridden.
-pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
+pub fn compose(sources: &EnvSources<'_>) -> BTreeMap<String, String> {
     let app = match sources.place {
-        Place::Walls => "/app",
-        Place::Folder { app, .. } => app,
+        DynoPaths::Walls => "/app",
+        DynoPaths::Folder { app, .. } => app,
     };
     // Toolchain folders inside the app follow the app's folder.
     let at = |folder: &String| match folder.strip_prefix("/app") {
@@ -83,7 +83,7 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    if let Place::Folder { temporary, .. } = sources.place {
+    if let DynoPaths::Folder { temporary, .. } = sources.place {
         env.insert("TMPDIR".to_owned(), temporary.clone());
         // In namespaces, `/etc/passwd` names the user. The host's may have no user with the dyno's uid.
         env.extend(["USER", "LOGNAME"].map(|name| (name.to_owned(), "dyno".to_owned())));
@@ -101,7 +101,7 @@ pub fn compose(sources: &Sources<'_>) -> BTreeMap<String, String> {
         );
     }
     env.insert("DYNO".to_owned(), sources.name.to_string());
-    if let Place::Folder { id, .. } = sources.place {
+    if let DynoPaths::Folder { id, .. } = sources.place {
         env.insert(MARK.to_owned(), id.clone());
         let prompt = env.get("PS1").map_or(PROMPT, String::as_str);
         let prompt_back = prompt_back(prompt);
@@ -169,9 +169,9 @@ mod tests {
             env: map(&[("PYENV_ROOT", "/home/a/.pyenv")]),
             ..Toolchains::default()
         };
-        let env = compose(&Sources {
+        let env = compose(&EnvSources {
             name: &name,
-            place: &Place::Walls,
+            place: &DynoPaths::Walls,
             port: 20_001,
             toolchains: &toolchains,
             dot_env: &map(&[("A", "file"), ("C", "file"), ("LANG", "de")]),
@@ -215,12 +215,12 @@ mod tests {
     #[test]
     fn a_dyno_in_a_folder_is_marked_and_at_home_there() {
         let name: DynoName = "run.7".parse().unwrap();
-        let place = Place::Folder {
+        let place = DynoPaths::Folder {
             app: "/state/dynos/1/scratch/app".into(),
             temporary: "/state/dynos/1/scratch/tmp".into(),
             id: "1".into(),
         };
-        let env = compose(&Sources {
+        let env = compose(&EnvSources {
             name: &name,
             place: &place,
             port: 20_001,

@@ -156,12 +156,12 @@ pub struct Dyno {
     /// When its state last changed.
     pub updated_at: Timestamp,
     /// When and how it ended.
-    pub ended: Option<Ended>,
+    pub ended: Option<DynoEnd>,
 }
 
 /// The end of a dyno. Displayed in a word or two for people: `complete`, `exit 3`, `SIGKILL`, `stopped`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct DynoEnd {
     /// When it ended.
     pub at: Timestamp,
     /// How the command ended.
@@ -172,7 +172,7 @@ pub struct Ended {
     pub message: Option<String>,
 }
 
-impl Ended {
+impl DynoEnd {
     /// Whether it ended for this reason.
     pub fn is_for(&self, reason: EndReason) -> bool {
         self.reason.as_deref() == reason.as_str()
@@ -189,7 +189,7 @@ impl Ended {
     }
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for DynoEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self.reason.as_deref() {
             None => return self.exit.fmt(f),
@@ -230,7 +230,7 @@ mod tests {
     fn an_end_is_told_in_a_word_or_two() {
         let told = |exit, reason: Option<&str>| {
             let reason = reason.map(str::to_owned);
-            Ended {
+            DynoEnd {
                 at: Timestamp::UNIX_EPOCH,
                 exit,
                 reason,
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn an_end_is_for_its_reason() {
-        let ended = |reason: EndReason| Ended {
+        let ended = |reason: EndReason| DynoEnd {
             at: Timestamp::UNIX_EPOCH,
             exit: Exit::Unknown,
             reason: reason.as_str().map(str::to_owned),

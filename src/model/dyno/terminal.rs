@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A client's terminal, beside its size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct ClientTerminal {
     /// The settings that the command's terminal is to begin with.
     #[serde(default)]
     pub settings: Option<TerminalSettings>,

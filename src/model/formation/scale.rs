@@ -48,7 +48,7 @@ pub struct Update {
 
 /// Why a change of a formation is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ScaleRefusal {
     /// The app has no such process type.
     NoType {
         /// The process type that was named.
@@ -83,17 +83,21 @@ pub enum Refusal {
 ///
 /// # Errors
 /// The first update that is refused; then none is applied.
-pub fn scaled(entries: &[Entry], updates: &[Update], limit: u32) -> Result<Vec<Wanted>, Refusal> {
+pub fn scaled(
+    entries: &[Entry],
+    updates: &[Update],
+    limit: u32,
+) -> Result<Vec<Wanted>, ScaleRefusal> {
     let mut after: Vec<Wanted> = entries.iter().map(|entry| entry.wanted.clone()).collect();
     let mut touched = vec![false; after.len()];
     for update in updates {
         let place = entries
             .iter()
             .position(|entry| entry.is(&update.which))
-            .ok_or_else(|| Refusal::no_type(&update.which, entries))?;
+            .ok_or_else(|| ScaleRefusal::no_type(&update.which, entries))?;
         let wanted = &mut after[place];
         if std::mem::replace(&mut touched[place], true) {
-            return Err(Refusal::Twice(wanted.process_type.clone()));
+            return Err(ScaleRefusal::Twice(wanted.process_type.clone()));
         }
         if let Some(amount) = update.amount {
             wanted.quantity = quantity(wanted, amount)?;
@@ -105,25 +109,27 @@ pub fn scaled(entries: &[Entry], updates: &[Update], limit: u32) -> Result<Vec<W
     let (before, wanted) = (total(entries.iter().map(|it| &it.wanted)), total(&after));
     // After the limit was lowered, a step towards it is allowed.
     match wanted > u64::from(limit) && wanted > before {
-        true => Err(Refusal::TooMany { wanted, limit }),
+        true => Err(ScaleRefusal::TooMany { wanted, limit }),
         false => Ok(after),
     }
 }
 
-fn quantity(wanted: &Wanted, amount: Amount) -> Result<u32, Refusal> {
+fn quantity(wanted: &Wanted, amount: Amount) -> Result<u32, ScaleRefusal> {
     let (process_type, before) = (&wanted.process_type, wanted.quantity);
     let quantity = match amount {
         Amount::Exactly(quantity) => quantity,
         Amount::More(more) => before.saturating_add(more),
-        Amount::Fewer(fewer) => before.checked_sub(fewer).ok_or_else(|| Refusal::TooFew {
-            process_type: process_type.clone(),
-            quantity: before,
-            fewer,
-        })?,
+        Amount::Fewer(fewer) => before
+            .checked_sub(fewer)
+            .ok_or_else(|| ScaleRefusal::TooFew {
+                process_type: process_type.clone(),
+                quantity: before,
+                fewer,
+            })?,
     };
     match quantity == 0 || is_scalable(process_type) {
         true => Ok(quantity),
-        false => Err(Refusal::OneOff(process_type.clone())),
+        false => Err(ScaleRefusal::OneOff(process_type.clone())),
     }
 }
 
@@ -131,7 +137,7 @@ fn total<'a>(wanted: impl IntoIterator<Item = &'a Wanted>) -> u64 {
     wanted.into_iter().map(|it| u64::from(it.quantity)).sum()
 }
 
-impl Refusal {
+impl ScaleRefusal {
     /// The refusal for a process type that this formation does not have.
     pub fn no_type(named: &str, entries: &[Entry]) -> Self {
         let mut types: Vec<_> = entries
@@ -170,7 +176,7 @@ impl Refusal {
 }
 
 /// What the app lacks or has, for the message: ``no process type `job` ``.
-impl fmt::Display for Refusal {
+impl fmt::Display for ScaleRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoType { named, .. } => {
@@ -245,7 +251,7 @@ mod tests {
     }
 
     /// `web=2:1X worker=0:1X`, without the types that cannot be scaled.
-    fn outcome(updates: &[Update], limit: u32) -> Result<String, Refusal> {
+    fn outcome(updates: &[Update], limit: u32) -> Result<String, ScaleRefusal> {
         let after = scaled(&shop(), updates, limit)?;
         let words: Vec<_> = after[..2]
             .iter()

@@ -6,7 +6,7 @@ use crate::model::release::ProcessTypes;
 
 /// What happens to the dynos of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub enum TypeChange {
     /// They end: the release has no such process type.
     Ends {
         /// The process type.
@@ -23,7 +23,7 @@ pub enum Turn {
     },
 }
 
-impl fmt::Display for Turn {
+impl fmt::Display for TypeChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dynos = |quantity: u32| match quantity {
             1 => "1 dyno".to_owned(),
@@ -57,11 +57,15 @@ impl fmt::Display for Turn {
 
 /// Compares the quantity of each process type `before` with that `after` (empty if not known yet) a release with these
 /// `types`. Returns nothing for a first deploy.
-pub fn turns(before: &[(String, u32)], after: &[(String, u32)], types: &ProcessTypes) -> Vec<Turn> {
+pub fn turns(
+    before: &[(String, u32)],
+    after: &[(String, u32)],
+    types: &ProcessTypes,
+) -> Vec<TypeChange> {
     let ends = before
         .iter()
         .filter(|(name, quantity)| *quantity > 0 && types.get(name).is_none())
-        .map(|(process_type, quantity)| Turn::Ends {
+        .map(|(process_type, quantity)| TypeChange::Ends {
             process_type: process_type.clone(),
             quantity: *quantity,
         });
@@ -69,7 +73,7 @@ pub fn turns(before: &[(String, u32)], after: &[(String, u32)], types: &ProcessT
     let returns = after
         .iter()
         .filter(|(name, quantity)| !before.is_empty() && *quantity > 0 && !was_there(name))
-        .map(|(process_type, quantity)| Turn::Returns {
+        .map(|(process_type, quantity)| TypeChange::Returns {
             process_type: process_type.clone(),
             quantity: *quantity,
         });

@@ -43,7 +43,7 @@ fn present(process_type: &str, number: u32) -> Present {
     }
 }
 
-fn planned(wanted: &[Wanted], present: &[Present], now: Moment) -> Plan {
+fn planned(wanted: &[Wanted], present: &[Present], now: Moment) -> FormationPlan {
     let situation = Situation {
         wanted,
         release: "r1",
@@ -55,15 +55,15 @@ fn planned(wanted: &[Wanted], present: &[Present], now: Moment) -> Plan {
     plan(&situation, now)
 }
 
-fn start(process_type: &str, number: u32) -> Change {
-    Change::Start {
+fn start(process_type: &str, number: u32) -> FormationChange {
+    FormationChange::Start {
         name: name(process_type, number),
         size: "1X".to_owned(),
     }
 }
 
-fn retire(id: &str, why: StopReason) -> Change {
-    Change::Retire {
+fn retire(id: &str, why: StopReason) -> FormationChange {
+    FormationChange::Retire {
         id: id.to_owned(),
         why,
     }
@@ -307,7 +307,7 @@ impl World {
             .count() as u32
     }
 
-    fn plan(&mut self) -> Plan {
+    fn plan(&mut self) -> FormationPlan {
         let present: Vec<_> = self
             .dynos
             .iter()
@@ -358,11 +358,11 @@ impl World {
         let plan = self.plan();
         for change in plan.changes {
             match change {
-                Change::Start { name, .. } => {
+                FormationChange::Start { name, .. } => {
                     self.starts += 1;
                     self.add(name, false);
                 }
-                Change::Retire { id, .. } => {
+                FormationChange::Retire { id, .. } => {
                     let known = self.dynos.iter_mut().find(|dyno| dyno.present.id == id);
                     let dyno = known.expect("only what is there is retired");
                     assert!(!dyno.one_off && dyno.leaves_at.is_none(), "{dyno:?}");

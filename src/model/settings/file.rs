@@ -85,7 +85,7 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::settings::{Source, Sourced};
+    use crate::model::settings::{SettingSource, Sourced};
 
     use super::*;
 
@@ -107,7 +107,7 @@ mod tests {
             let read = read(text).unwrap();
             assert_eq!(read.settings.stop_grace.as_secs(), 90, "{text}");
             assert_eq!(read.settings.slug_limit, 100 << 20, "{text}");
-            let sources = read.rows().filter(|row| row.source == Source::File);
+            let sources = read.rows().filter(|row| row.source == SettingSource::File);
             assert_eq!(sources.count(), 2);
         }
     }

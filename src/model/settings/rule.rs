@@ -181,7 +181,7 @@ impl Rule for Ports {
 }
 
 /// An address to listen at: `auto`, `off`, or an address.
-pub struct Place {
+pub struct AddressRule {
     /// The address that `auto` stands for, if it is free.
     pub usual: SocketAddr,
     /// Whether the default is `auto`, and not `off`.
@@ -199,7 +199,7 @@ pub enum Listen {
     Off,
 }
 
-impl Rule for Place {
+impl Rule for AddressRule {
     type Value = Listen;
 
     fn usual(&self) -> Listen {

@@ -55,7 +55,7 @@ fn the_environment_changes_them() {
     assert_eq!(settings.ports, 5000..=5999);
     assert_eq!(settings.idle_linger, Duration::ZERO);
     assert_eq!(settings.lifetime, seconds(600));
-    assert_eq!(settings.isolation, Isolation::Tempdir);
+    assert_eq!(settings.isolation, IsolationSetting::Tempdir);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_environment_goes_before_the_file() {
     let read = Sourced::read(Some(&file), env).unwrap();
     let told: Vec<_> = read
         .rows()
-        .filter(|row| row.source != Source::Default)
+        .filter(|row| row.source != SettingSource::Default)
         .map(|row| (row.setting.name, row.value, row.source.as_str()))
         .collect();
     assert_eq!(

@@ -15,7 +15,7 @@ use crate::router::pool::Link;
 use crate::router::relay::Relay;
 use crate::router::settings::Settings;
 use crate::router::wire::{Read, Wire};
-use crate::wire::http::{HeadReader, Refusal, RequestHead};
+use crate::wire::http::{HeadReader, HttpRefusal, RequestHead};
 
 /// The most steps of one connection in a turn.
 const BUDGET: usize = 16;
@@ -177,7 +177,7 @@ impl Engine {
             || match std::mem::replace(&mut client.phase, Phase::Idle) {
                 Phase::Idle | Phase::Lingering { .. } => false,
                 Phase::Head(_) => {
-                    let refusal = Refusal::new(408, "the head of the request took too long");
+                    let refusal = HttpRefusal::new(408, "the head of the request took too long");
                     let begun = std::mem::take(&mut client.input);
                     self.refuse(&mut client, refusal, &begun);
                     true
@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Answers a request that is refused, and closes the connection. `bytes` are those of the request so far.
-    fn refuse(&mut self, client: &mut Client, refusal: Refusal, bytes: &[u8]) {
+    fn refuse(&mut self, client: &mut Client, refusal: HttpRefusal, bytes: &[u8]) {
         let failure = Failure::H26 {
             status: refusal.status,
             cause: refusal.why,

@@ -9,7 +9,7 @@ use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::headers;
 use crate::router::log::Entry;
-use crate::wire::http::head::Version;
+use crate::wire::http::head::HttpVersion;
 
 impl Engine {
     /// The client has gone: closes the connection to the dyno, which so learns of it.
@@ -90,7 +90,7 @@ impl Engine {
             app: exchange.app.as_deref(),
             request_id: Some(&exchange.request_id),
             close: exchange.close,
-            http10: exchange.head.version == Version::Http10,
+            http10: exchange.head.version == HttpVersion::Http10,
             head_only: exchange.head.method() == "HEAD",
             now: self.wall(),
         };

@@ -11,8 +11,8 @@ use crate::router::headers::{self, Added, Coding};
 use crate::router::pool::Link;
 use crate::router::relay::Relay;
 use crate::router::wire::Read;
-use crate::wire::http::head::Version;
-use crate::wire::http::{HeadReader, Refusal, ResponseHead};
+use crate::wire::http::head::HttpVersion;
+use crate::wire::http::{HeadReader, HttpRefusal, ResponseHead};
 
 /// The most reads from one side before the other has its turn.
 const READS: usize = 2;
@@ -264,8 +264,8 @@ impl Engine {
                             break;
                         }
                         exchange.continued = true;
-                        if exchange.head.version == Version::Http11 {
-                            headers::write_response(&head, Version::Http11, false, out);
+                        if exchange.head.version == HttpVersion::Http11 {
+                            headers::write_response(&head, HttpVersion::Http11, false, out);
                         }
                     }
                     Ok(None) => {
@@ -355,7 +355,7 @@ impl Engine {
         if !headers::upgrades(&exchange.head) {
             return Heard::Failed(Failure::H17);
         }
-        headers::write_response(head, Version::Http11, false, out);
+        headers::write_response(head, HttpVersion::Http11, false, out);
         out.extend_from_slice(rest);
         exchange.bytes += rest.len() as u64;
         (exchange.status, exchange.close) = (101, true);
@@ -441,7 +441,7 @@ impl Engine {
     }
 }
 
-fn bad_request(refusal: Refusal) -> Failure {
+fn bad_request(refusal: HttpRefusal) -> Failure {
     Failure::H26 {
         status: refusal.status,
         cause: refusal.why,
@@ -449,7 +449,7 @@ fn bad_request(refusal: Refusal) -> Failure {
 }
 
 /// The failure for a response that is refused: H25 for a limit of the router, else H17.
-fn bad_response(refusal: &Refusal) -> Failure {
+fn bad_response(refusal: &HttpRefusal) -> Failure {
     match (refusal.status, &*refusal.why) {
         (414, _) => Failure::H25("oversized status line"),
         (431, _) => Failure::H25("oversized header"),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::super::*;
 use crate::kernel::listener::inode_of;
-use crate::wire::http::{BodyDecoder, Decoded, Framing, HeadReader, Limits};
+use crate::wire::http::{BodyDecoder, Decoded, Framing, HeadLimits, HeadReader};
 
 /// How long anything may take before it counts as not happening.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -201,7 +201,7 @@ impl Client {
 
     /// The next response to a request with this method, an interim one if that comes first.
     pub fn response(&mut self, method: &str) -> Response {
-        let limits = Limits {
+        let limits = HeadLimits {
             line: 1 << 20,
             head: 2 << 20,
             fields: 1000,
@@ -410,7 +410,7 @@ impl Server {
 
     /// The head of the next request, and how its body is to be read.
     pub fn head(&mut self) -> Option<(BodyDecoder, String)> {
-        let mut heads = HeadReader::new(Limits {
+        let mut heads = HeadReader::new(HeadLimits {
             line: 64 << 10,
             head: 256 << 10,
             fields: 2000,

@@ -1,7 +1,7 @@
 //! A request's body on its way to a worker.
 
 use crate::server::body_stream::{BodySender, NotSent};
-use crate::wire::http::{BodyDecoder, Decoded, Refusal};
+use crate::wire::http::{BodyDecoder, Decoded, HttpRefusal};
 
 /// How many bytes a body may have.
 #[derive(Debug, Clone, Copy)]
@@ -21,9 +21,9 @@ impl Allowance {
     ///
     /// # Errors
     /// When they are too many.
-    pub fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
+    pub fn take(&mut self, bytes: u64) -> Result<(), HttpRefusal> {
         let left = self.left.checked_sub(bytes);
-        self.left = left.ok_or_else(|| Refusal::over(413, "bytes in the body", self.limit))?;
+        self.left = left.ok_or_else(|| HttpRefusal::over(413, "bytes in the body", self.limit))?;
         Ok(())
     }
 }
@@ -74,7 +74,7 @@ impl Upload {
     ///
     /// # Errors
     /// A body that is malformed or too long.
-    pub fn pass_on(&mut self, input: &mut Vec<u8>) -> Result<Progress, Refusal> {
+    pub fn pass_on(&mut self, input: &mut Vec<u8>) -> Result<Progress, HttpRefusal> {
         if !self.deliver() {
             return Ok(Progress::Full);
         }
@@ -126,7 +126,7 @@ pub(super) fn decode(
     input: &mut Vec<u8>,
     body: &mut Vec<u8>,
     left: &mut Allowance,
-) -> Result<bool, Refusal> {
+) -> Result<bool, HttpRefusal> {
     let mut rest = &input[..];
     let complete = loop {
         match decoder.decode(&mut rest)? {

@@ -17,7 +17,7 @@ use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
 use crate::api::{ApiError, Local, Sender};
 use crate::error::{UserError, tell};
-use crate::model::formation::{Turn, turns};
+use crate::model::formation::{TypeChange, turns};
 use crate::model::log_line::{Source, Story};
 use crate::model::release::build::{self, BuildStatus};
 use crate::model::release::{Release, ReleaseStatus};
@@ -294,8 +294,8 @@ impl Service {
         };
         for turn in turns(before, &after, &release.process_types) {
             lines.push(match turn {
-                Turn::Ends { .. } => Line::Warning(turn.to_string()),
-                Turn::Returns { .. } => Line::Detail(turn.to_string()),
+                TypeChange::Ends { .. } => Line::Warning(turn.to_string()),
+                TypeChange::Returns { .. } => Line::Detail(turn.to_string()),
             });
         }
         let name = release.app_name.as_str();

@@ -17,7 +17,7 @@ use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
 use crate::model::log_line::{Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release, ReleaseStatus};
-use crate::model::scheduler::{Beside, Change, Present, Situation, plan};
+use crate::model::scheduler::{Beside, FormationChange, Present, Situation, plan};
 use crate::model::size;
 use crate::slug::Lease;
 use crate::store::{NewFormationDyno, Result as StoreResult, StoreErrorKind};
@@ -87,7 +87,7 @@ impl Service {
 
     /// Which of those that had been told to end a dyno lived beside.
     fn beside(&self, dyno: &Dyno) -> StoreResult<Beside> {
-        let others = self.host.store.leavers_beside(dyno)?;
+        let others = self.host.store.retired_beside(dyno)?;
         Ok(Beside::of(&dyno.name, &others))
     }
 
@@ -187,12 +187,12 @@ impl Service {
         }
         for change in plan.changes {
             match change {
-                Change::Retire { id, why } => {
+                FormationChange::Retire { id, why } => {
                     if let Some(dyno) = alive.iter().find(|dyno| dyno.id == id) {
                         self.retire(dyno, why)?;
                     }
                 }
-                Change::Start { name, size } => {
+                FormationChange::Start { name, size } => {
                     let memory = self.formations.of(app_id, &release.id);
                     if self.sessions.is_once(app_id) && memory.crashes.contains_key(&name) {
                         continue;

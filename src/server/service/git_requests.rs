@@ -14,7 +14,7 @@ use crate::api::ask::{GitAsk, GitService};
 use crate::api::repository::Repository;
 use crate::error::tell;
 use crate::kernel::executable;
-use crate::repository::{Bounds, FROM_AFAR, Repositories};
+use crate::repository::{FROM_AFAR, Repositories, RepositoryLimits};
 use crate::wire::http::Response;
 
 /// How long it may take to say what branches there are.
@@ -58,7 +58,7 @@ impl Service {
 
     fn ensure_repository(&self, app: &str) -> Result<PathBuf, ApiError> {
         let app = self.host.store.app(app)?;
-        let bounds = Bounds {
+        let bounds = RepositoryLimits {
             pack_bytes: self.host.settings.slug_limit,
         };
         executable::program()

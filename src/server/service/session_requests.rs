@@ -22,7 +22,7 @@ use crate::kernel::listener::{claim_port, who_has};
 use crate::model::app::{self, AppName, Folder};
 use crate::model::dyno::{DynoName, WEB};
 use crate::model::scheduler::BackOff;
-use crate::store::{NameWish, NewLive, NewSession};
+use crate::store::{NewLiveRelease, NewStartedApp, WantedName};
 use crate::wire::http::Response;
 
 /// How often another first port is looked for, each so many further on as a process type has.
@@ -131,10 +131,10 @@ impl Service {
         }
         let name = Path::new(&folder.path).file_name().unwrap_or_default();
         let name = AppName::from_folder(&name.to_string_lossy()).with_suffix(SUFFIX);
-        let new = NewSession {
-            name: NameWish::Like(name),
+        let new = NewStartedApp {
+            name: WantedName::Like(name),
             folder,
-            live: wanted.live.as_ref().map(|live| NewLive {
+            live: wanted.live.as_ref().map(|live| NewLiveRelease {
                 process_types: &live.process_types,
                 toolchains: &live.toolchains,
                 formation: &wanted.formation,

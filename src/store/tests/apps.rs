@@ -57,7 +57,7 @@ fn a_taken_name_is_refused_or_numbered() {
     let mut host = Host::new();
     host.create("shop").unwrap();
     assert!(matches!(host.create("shop"), Err(StoreError::NameTaken(_))));
-    let shop = NameWish::Like(AppName::parse("shop").unwrap());
+    let shop = WantedName::Like(AppName::parse("shop").unwrap());
     for expected in ["shop-2", "shop-3"] {
         let now = host.now();
         let app = host.store.create_app(&shop, USER, None, now).unwrap();
@@ -65,7 +65,7 @@ fn a_taken_name_is_refused_or_numbered() {
     }
     let now = host.now();
     host.store
-        .create_app(&NameWish::Any, USER, None, now)
+        .create_app(&WantedName::Any, USER, None, now)
         .unwrap();
     let names: Vec<_> = host
         .store

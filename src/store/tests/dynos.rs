@@ -28,7 +28,7 @@ fn a_dyno_lives_and_ends() {
         .unwrap();
     let up = host.store.dyno(&app.id, "run.1").unwrap();
     assert_eq!((up.state, up.updated_at), (DynoState::Up, now));
-    let ended = Ended {
+    let ended = DynoEnd {
         at: host.now(),
         exit: Exit::Signal(9),
         reason: Some("R13".into()),
@@ -71,7 +71,7 @@ fn a_one_off_has_neither_the_type_of_formation_dynos_nor_a_silly_one() {
         command: "bash".into(),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: Limits::of(&Settings::default()),
+        limits: DynoLimits::of(&Settings::default()),
     };
     let now = host.now();
     let refused = host.store.create_dyno(&app.id, &new, now);
@@ -154,7 +154,7 @@ fn all_dynos_of_an_app_together_have_a_bound() {
         command: "bash".into(),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: Limits {
+        limits: DynoLimits {
             dynos: 3,
             one_offs: 2,
             large_one_offs: 1,
@@ -234,7 +234,7 @@ fn a_page_of_long_commands_is_short() {
         command: "x".repeat(100 * 1024),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: Limits {
+        limits: DynoLimits {
             dynos: 100,
             one_offs: 100,
             large_one_offs: 1,
@@ -266,7 +266,7 @@ fn start(host: &mut Host, release: &Release, name: Option<&str>) -> Dyno {
 }
 
 fn crash(host: &mut Host, dyno: &Dyno, state: DynoState) -> Dyno {
-    let ended = Ended {
+    let ended = DynoEnd {
         at: host.now(),
         exit: Exit::Status(1),
         reason: None,

@@ -68,7 +68,7 @@ fn a_deploy_notes_when_its_folder_was_read() {
     let deploy = |host: &mut Host, app: &str| {
         let slug_id = host.slug(app, 1, &[]);
         let at = host.now();
-        let packed = Some(Packed {
+        let packed = Some(PackedFrom {
             folder: src.clone(),
             at,
         });

@@ -1,12 +1,12 @@
 //! What is wanted of each process type.
 
 use super::*;
-use crate::model::formation::{Entry, Refusal, parse_scale, words};
+use crate::model::formation::{Entry, ScaleRefusal, parse_scale, words};
 
-fn limits(dynos: u32) -> Limits {
-    Limits {
+fn limits(dynos: u32) -> DynoLimits {
+    DynoLimits {
         dynos,
-        ..Limits::of(&Settings::default())
+        ..DynoLimits::of(&Settings::default())
     }
 }
 
@@ -63,7 +63,7 @@ fn all_of_it_happens_or_nothing() {
         other => panic!("{other:?}"),
     };
     let none = refusal(host.scale(&app.id, &["web=1"], 10));
-    assert!(matches!(none, Refusal::NoType { types, .. } if types.is_empty()));
+    assert!(matches!(none, ScaleRefusal::NoType { types, .. } if types.is_empty()));
     host.deploy(&app.id, 1);
     let unknown = host.scale(&app.id, &["web=5", "job=1"], 10);
     assert_eq!(
@@ -72,11 +72,11 @@ fn all_of_it_happens_or_nothing() {
     );
     let types = vec!["web".to_owned(), "worker".to_owned()];
     let named = "job".to_owned();
-    assert_eq!(refusal(unknown), Refusal::NoType { named, types });
+    assert_eq!(refusal(unknown), ScaleRefusal::NoType { named, types });
     let many = host.scale(&app.id, &["web=5", "worker=6"], 10);
     assert_eq!(many.as_ref().unwrap_err().kind(), StoreErrorKind::Refused);
     let (wanted, limit) = (11, 10);
-    assert_eq!(refusal(many), Refusal::TooMany { wanted, limit });
+    assert_eq!(refusal(many), ScaleRefusal::TooMany { wanted, limit });
     let formation = host.store.formation(&app.id).unwrap();
     assert_eq!(shown(&formation), "web=1:1X worker=0:1X");
     assert!(matches!(

@@ -301,11 +301,11 @@ fn of_two_releases_the_newer_counts_whichever_phase_ends_first() {
 fn only_a_deploy_that_somebody_asked_for_brings_a_web_dyno_and_only_the_first() {
     let mut host = Host::new();
     let app = host.create("shop").unwrap();
-    let mut deploy = |by_the_way: bool| {
+    let mut deploy = |without_web: bool| {
         let slug_id = host.slug(&app.id, 1, &[("web", "./web")]);
         let new = NewRelease {
             slug_id,
-            by_the_way,
+            without_web,
             ..NewRelease::default()
         };
         let now = host.now();
@@ -313,7 +313,7 @@ fn only_a_deploy_that_somebody_asked_for_brings_a_web_dyno_and_only_the_first() 
         host.store.formation(&app.id).unwrap()[0].wanted.quantity
     };
     assert_eq!([deploy(true), deploy(true), deploy(false)], [0, 0, 1]);
-    let limits = Limits::of(&Settings::default());
+    let limits = DynoLimits::of(&Settings::default());
     let updates = crate::model::formation::parse_scale(&["web=0".to_owned()]).unwrap();
     let now = host.now();
     host.store.scale(&app.id, &updates, limits, now).unwrap();

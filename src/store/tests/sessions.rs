@@ -13,13 +13,13 @@ fn folder(path: &str) -> Folder {
     }
 }
 
-fn start(host: &mut Host, folder: &Folder) -> (App, Session) {
+fn start(host: &mut Host, folder: &Folder) -> (App, StartedApp) {
     let types = ProcessTypes::from_iter([("web", "./web"), ("worker", "./work")]);
     let formation = BTreeMap::from([("web".to_owned(), 2)]);
-    let new = NewSession {
-        name: NameWish::Like(AppName::parse("shop-start").unwrap()),
+    let new = NewStartedApp {
+        name: WantedName::Like(AppName::parse("shop-start").unwrap()),
         folder,
-        live: Some(NewLive {
+        live: Some(NewLiveRelease {
             process_types: &types,
             toolchains: &Toolchains::default(),
             formation: &formation,

@@ -122,7 +122,7 @@ impl Attachment {
 mod tests {
     use super::*;
     use crate::model::dyno::Exit;
-    use crate::wire::frame::{Refusal, Up};
+    use crate::wire::frame::{AttachRefusal, Up};
 
     fn up(idle_timeout: f64) -> Frame {
         Frame::Up(Up {
@@ -167,7 +167,7 @@ mod tests {
         assert!(attached(0.0).close());
         for last in [
             Frame::Exit(Exit::Status(0).into()),
-            Frame::Error(Refusal::new("no")),
+            Frame::Error(AttachRefusal::new("no")),
         ] {
             let mut attachment = attached(0.0);
             attachment.receive(&last.encode());

@@ -30,7 +30,7 @@ const LONGEST_WORD: usize = 8;
 
 /// A frame that carries no bytes of a stream.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Word {
+pub enum StreamFrame {
     /// Nothing follows in this stream.
     End(u8),
     /// So many more bytes of this stream may be sent.
@@ -47,7 +47,7 @@ pub enum Word {
     Frame(Frame),
 }
 
-impl Word {
+impl StreamFrame {
     /// The bytes on the wire.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, payload) = match self {
@@ -79,14 +79,14 @@ fn head(kind: u8, length: usize) -> [u8; HEADER] {
 
 /// What [`Decoder::next`] found in the received bytes.
 #[derive(Debug, PartialEq)]
-pub enum Piece<'a> {
+pub enum StreamPiece<'a> {
     /// Bytes of a stream; more of the same frame may follow.
     Data(u8, &'a [u8]),
     /// A frame that is no stream's bytes, whole.
-    Word(Word),
+    Word(StreamFrame),
 }
 
-/// Takes the received bytes apart. Keeps nothing but the beginning of a [`Word`].
+/// Takes the received bytes apart. Keeps nothing but the beginning of a [`StreamFrame`].
 #[derive(Debug, Default)]
 pub struct Decoder {
     held: Vec<u8>,
@@ -99,7 +99,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When they cannot become a frame whatever follows.
-    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, BadFrame> {
+    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<StreamPiece<'a>>, BadFrame> {
         loop {
             if let Some((number, left)) = self.data {
                 let length = left.min(bytes.len());
@@ -109,7 +109,7 @@ impl Decoder {
                 let (data, rest) = bytes.split_at(length);
                 *bytes = rest;
                 self.data = (left > length).then_some((number, left - length));
-                return Ok(Some(Piece::Data(number, data)));
+                return Ok(Some(StreamPiece::Data(number, data)));
             }
             if !self.hold(bytes, HEADER) {
                 return Ok(None);
@@ -139,7 +139,7 @@ impl Decoder {
             }
             let word = word(kind, &self.held)?;
             self.held.clear();
-            return Ok(Some(Piece::Word(word)));
+            return Ok(Some(StreamPiece::Word(word)));
         }
     }
 
@@ -153,21 +153,22 @@ impl Decoder {
     }
 }
 
-fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
+fn word(kind: u8, frame: &[u8]) -> Result<StreamFrame, BadFrame> {
     match (kind, &frame[HEADER..]) {
-        (b'e', [number @ 0..=2]) => Ok(Word::End(*number)),
-        (b'x', [number @ 1..=2]) => Ok(Word::Unread(*number)),
-        (b'c', [number @ 0..=2, a, b, c, d]) => {
-            Ok(Word::Credit(*number, u32::from_be_bytes([*a, *b, *c, *d])))
-        }
-        (b'w', [a, b, c, d]) => Ok(Word::Window(WindowSize {
+        (b'e', [number @ 0..=2]) => Ok(StreamFrame::End(*number)),
+        (b'x', [number @ 1..=2]) => Ok(StreamFrame::Unread(*number)),
+        (b'c', [number @ 0..=2, a, b, c, d]) => Ok(StreamFrame::Credit(
+            *number,
+            u32::from_be_bytes([*a, *b, *c, *d]),
+        )),
+        (b'w', [a, b, c, d]) => Ok(StreamFrame::Window(WindowSize {
             columns: u16::from_be_bytes([*a, *b]),
             rows: u16::from_be_bytes([*c, *d]),
         })),
-        (b'j', [CONTINUE]) => Ok(Word::Continue),
-        (b'j', [STOP_TYPED]) => Ok(Word::StopTyped),
+        (b'j', [CONTINUE]) => Ok(StreamFrame::Continue),
+        (b'j', [STOP_TYPED]) => Ok(StreamFrame::StopTyped),
         (b'U' | b'S' | b'X' | b'E', _) => match Frame::decode(frame)? {
-            Some((frame, _)) => Ok(Word::Frame(frame)),
+            Some((frame, _)) => Ok(StreamFrame::Frame(frame)),
             None => Err(BadFrame("cut off")),
         },
         _ => Err(BadFrame("unknown kind")),
@@ -176,12 +177,12 @@ fn word(kind: u8, frame: &[u8]) -> Result<Word, BadFrame> {
 
 /// The reader's side of one stream's window: how much the other side may still send, and when it is granted more.
 #[derive(Debug)]
-pub struct Allowance {
+pub struct ReceiveWindow {
     left: usize,
     passed_on: usize,
 }
 
-impl Default for Allowance {
+impl Default for ReceiveWindow {
     fn default() -> Self {
         Self {
             left: WINDOW,
@@ -190,7 +191,7 @@ impl Default for Allowance {
     }
 }
 
-impl Allowance {
+impl ReceiveWindow {
     /// Counts `bytes` that were received.
     ///
     /// # Errors
@@ -203,29 +204,29 @@ impl Allowance {
         Ok(())
     }
 
-    /// Counts `bytes` that were passed on; returns the [`Word::Credit`] to send when enough have gathered.
-    pub fn pass_on(&mut self, number: u8, bytes: usize) -> Option<Word> {
+    /// Counts `bytes` that were passed on; returns the [`StreamFrame::Credit`] to send when enough have gathered.
+    pub fn pass_on(&mut self, number: u8, bytes: usize) -> Option<StreamFrame> {
         self.passed_on += bytes;
         if self.passed_on < WINDOW / 2 {
             return None;
         }
         let credit = std::mem::take(&mut self.passed_on);
         self.left += credit;
-        Some(Word::Credit(number, credit as u32))
+        Some(StreamFrame::Credit(number, credit as u32))
     }
 }
 
 /// The writer's side of one stream's window.
 #[derive(Debug, Clone, Copy)]
-pub struct Credit(usize);
+pub struct SendWindow(usize);
 
-impl Default for Credit {
+impl Default for SendWindow {
     fn default() -> Self {
         Self(WINDOW)
     }
 }
 
-impl Credit {
+impl SendWindow {
     /// How many bytes may be sent.
     pub fn left(self) -> usize {
         self.0
@@ -248,25 +249,25 @@ mod tests {
     use crate::model::dyno::Exit;
     use crate::wire::frame::Up;
 
-    fn words() -> Vec<Word> {
+    fn words() -> Vec<StreamFrame> {
         vec![
-            Word::Frame(Frame::Up(Up {
+            StreamFrame::Frame(Frame::Up(Up {
                 terminal: false,
                 one_output: true,
                 job_control: false,
                 idle_timeout: 3600.0,
             })),
-            Word::Window(WindowSize {
+            StreamFrame::Window(WindowSize {
                 columns: 132,
                 rows: 50,
             }),
-            Word::Credit(2, 70_000),
-            Word::Unread(1),
-            Word::StopTyped,
-            Word::Frame(Frame::Stopped),
-            Word::Continue,
-            Word::End(0),
-            Word::Frame(Frame::Exit(Exit::Status(3).into())),
+            StreamFrame::Credit(2, 70_000),
+            StreamFrame::Unread(1),
+            StreamFrame::StopTyped,
+            StreamFrame::Frame(Frame::Stopped),
+            StreamFrame::Continue,
+            StreamFrame::End(0),
+            StreamFrame::Frame(Frame::Exit(Exit::Status(3).into())),
         ]
     }
 
@@ -284,9 +285,9 @@ mod tests {
             for mut piece in bytes.chunks(size) {
                 while let Some(found) = decoder.next(&mut piece).unwrap() {
                     match found {
-                        Piece::Data(1, bytes) => data.extend_from_slice(bytes),
-                        Piece::Data(..) => panic!("nothing was sent there"),
-                        Piece::Word(word) => got.push(word),
+                        StreamPiece::Data(1, bytes) => data.extend_from_slice(bytes),
+                        StreamPiece::Data(..) => panic!("nothing was sent there"),
+                        StreamPiece::Word(word) => got.push(word),
                     }
                 }
                 assert!(piece.is_empty());
@@ -317,21 +318,24 @@ mod tests {
         let piece = vec![b'x'; 1000];
         for _ in 0..65 {
             let mut bytes = &piece[..];
-            assert_eq!(decoder.next(&mut bytes), Ok(Some(Piece::Data(0, &piece))));
+            assert_eq!(
+                decoder.next(&mut bytes),
+                Ok(Some(StreamPiece::Data(0, &piece)))
+            );
         }
         assert!(decoder.held.is_empty());
     }
 
     #[test]
     fn no_more_is_on_its_way_than_the_reader_has_allowed() {
-        let (mut reader, mut writer) = (Allowance::default(), Credit::default());
+        let (mut reader, mut writer) = (ReceiveWindow::default(), SendWindow::default());
         let mut total = 0;
         for round in 0..100 {
             let sent = writer.left().min(10_000 + round);
             writer.spend(sent);
             reader.take(sent).unwrap();
             total += sent;
-            if let Some(Word::Credit(1, bytes)) = reader.pass_on(1, sent) {
+            if let Some(StreamFrame::Credit(1, bytes)) = reader.pass_on(1, sent) {
                 writer.grant(bytes);
             }
         }

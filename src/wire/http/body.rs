@@ -1,7 +1,7 @@
 //! Bodies of every framing: one decoder that says what is data and where the end is.
 
 use super::chunk::ChunkDecoder;
-use super::{Framing, Refusal};
+use super::{Framing, HttpRefusal};
 
 /// What [`BodyDecoder::decode`] found at the front of its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl BodyDecoder {
     ///
     /// # Errors
     /// A malformed body; the connection is of no further use.
-    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, Refusal> {
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, HttpRefusal> {
         let length = match &mut self.0 {
             State::Chunked(chunks) => return chunks.decode(input),
             State::Length { left: 0 } => return Ok(Decoded::End),

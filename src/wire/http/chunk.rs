@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use super::Refusal;
+use super::HttpRefusal;
 use super::body::Decoded;
 
 /// Hexadecimal digits of a chunk's size; that many always fit in a `u64`.
@@ -68,7 +68,7 @@ impl ChunkDecoder {
     ///
     /// # Errors
     /// A malformed body; the connection is of no further use.
-    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, Refusal> {
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Decoded<'a>, HttpRefusal> {
         loop {
             match &mut self.state {
                 State::End => return Ok(Decoded::End),
@@ -107,11 +107,11 @@ impl Default for ChunkDecoder {
 
 impl State {
     /// The state after one byte of framing.
-    fn after(self, byte: u8) -> Result<Self, Refusal> {
+    fn after(self, byte: u8) -> Result<Self, HttpRefusal> {
         match (self, byte) {
             (Self::Size { digits, size }, byte) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(Refusal::over(
+                    return Err(HttpRefusal::over(
                         400,
                         "digits in a chunk size",
                         MAX_SIZE_DIGITS,
@@ -128,12 +128,12 @@ impl State {
             }
             (Self::Size { digits: 1.., size }, b'\r') => Ok(Self::SizeLf { size }),
             (Self::Size { digits: 1.., size }, b';') => Ok(Self::Extension { length: 0, size }),
-            (Self::Size { .. }, _) => Err(Refusal::bad("malformed chunk size")),
+            (Self::Size { .. }, _) => Err(HttpRefusal::bad("malformed chunk size")),
 
             (Self::Extension { size, .. }, b'\r') => Ok(Self::SizeLf { size }),
             (Self::Extension { length, size }, b'\t' | b' '..=b'~') => {
                 if length == MAX_EXTENSION {
-                    return Err(Refusal::over(
+                    return Err(HttpRefusal::over(
                         400,
                         "bytes in a chunk extension",
                         MAX_EXTENSION,
@@ -144,7 +144,7 @@ impl State {
                     size,
                 })
             }
-            (Self::Extension { .. }, _) => Err(Refusal::bad("malformed chunk extension")),
+            (Self::Extension { .. }, _) => Err(HttpRefusal::bad("malformed chunk extension")),
 
             (Self::SizeLf { size: 0 }, b'\n') => Ok(Self::Trailers {
                 length: 0,
@@ -154,9 +154,9 @@ impl State {
             (Self::DataCr, b'\r') => Ok(Self::DataLf),
             (Self::DataLf, b'\n') => Ok(Self::Size { digits: 0, size: 0 }),
             (Self::SizeLf { .. } | Self::DataLf, _) => {
-                Err(Refusal::bad("CR without LF in a chunk"))
+                Err(HttpRefusal::bad("CR without LF in a chunk"))
             }
-            (Self::DataCr, _) => Err(Refusal::bad("chunk longer than its size")),
+            (Self::DataCr, _) => Err(HttpRefusal::bad("chunk longer than its size")),
 
             (
                 Self::Trailers {
@@ -167,7 +167,11 @@ impl State {
             ) => Ok(Self::End),
             (Self::Trailers { length, part }, byte) => {
                 if length == MAX_TRAILERS {
-                    return Err(Refusal::over(400, "bytes in the trailers", MAX_TRAILERS));
+                    return Err(HttpRefusal::over(
+                        400,
+                        "bytes in the trailers",
+                        MAX_TRAILERS,
+                    ));
                 }
                 Ok(Self::Trailers {
                     length: length + 1,
@@ -180,7 +184,7 @@ impl State {
 }
 
 impl TrailerPart {
-    fn after(self, byte: u8) -> Result<Self, Refusal> {
+    fn after(self, byte: u8) -> Result<Self, HttpRefusal> {
         match (self, byte) {
             (Self::Start, b'\r') => Ok(Self::LastLf),
             (Self::Start | Self::Name, byte) if is_token(byte) => Ok(Self::Name),
@@ -188,7 +192,7 @@ impl TrailerPart {
             (Self::Value, b'\r') => Ok(Self::Lf),
             (Self::Value, b'\t' | b' '..=b'~' | 0x80..) => Ok(Self::Value),
             (Self::Lf, b'\n') => Ok(Self::Start),
-            _ => Err(Refusal::bad("malformed trailer")),
+            _ => Err(HttpRefusal::bad("malformed trailer")),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The header fields of one message, kept in the bytes they came in.
 
-use super::Refusal;
+use super::HttpRefusal;
 
 /// A range of a head's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,29 +86,29 @@ impl Fields {
     }
 
     /// The declared length of the body. Two lengths are refused even if they agree: a proxy may have read them differently.
-    pub(super) fn content_length(&self) -> Result<Option<u64>, Refusal> {
+    pub(super) fn content_length(&self) -> Result<Option<u64>, HttpRefusal> {
         let mut values = self.all("content-length");
         let Some(value) = values.next() else {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(Refusal::bad("more than one Content-Length"));
+            return Err(HttpRefusal::bad("more than one Content-Length"));
         }
         // No sign, no white space, no list; 19 digits always fit.
         if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Refusal::bad("malformed Content-Length"));
+            return Err(HttpRefusal::bad("malformed Content-Length"));
         }
         let digits = value.iter().map(|digit| u64::from(digit - b'0'));
         Ok(Some(digits.fold(0, |length, digit| length * 10 + digit)))
     }
 
     /// Whether the body is chunked. No other transfer coding is understood, nor a list of them.
-    pub(super) fn chunked(&self) -> Result<bool, Refusal> {
+    pub(super) fn chunked(&self) -> Result<bool, HttpRefusal> {
         let mut values = self.all("transfer-encoding");
         match (values.next(), values.next()) {
             (None, _) => Ok(false),
             (Some(value), None) if value.eq_ignore_ascii_case(b"chunked") => Ok(true),
-            _ => Err(Refusal::bad("Transfer-Encoding is not `chunked`")),
+            _ => Err(HttpRefusal::bad("Transfer-Encoding is not `chunked`")),
         }
     }
 }

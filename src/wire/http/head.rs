@@ -3,11 +3,11 @@
 
 use super::fields::{Fields, Span};
 use super::lines::{Extent, LineScanner};
-use super::{Limits, Refusal};
+use super::{HeadLimits, HttpRefusal};
 
 /// The version of a message; all others are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub enum HttpVersion {
     /// HTTP/1.0: no chunks, no `100 Continue`, closes by default.
     Http10,
     /// HTTP/1.1.
@@ -31,7 +31,7 @@ pub enum Framing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
     /// Its version.
-    pub version: Version,
+    pub version: HttpVersion,
     /// Its header fields.
     pub fields: Fields,
     /// How its body ends.
@@ -72,12 +72,12 @@ impl RequestHead {
         split_query(without_authority(self.target())).1
     }
 
-    fn parse(head: &[u8], extent: &Extent) -> Result<Self, Refusal> {
+    fn parse(head: &[u8], extent: &Extent) -> Result<Self, HttpRefusal> {
         let mut storage = vec![httparse::EMPTY_HEADER; extent.fields];
         let mut request = httparse::Request::new(&mut storage);
         match request.parse(head).map_err(|error| refusal(error, head))? {
             httparse::Status::Complete(length) if length == head.len() => {}
-            _ => return Err(Refusal::bad("malformed head")),
+            _ => return Err(HttpRefusal::bad("malformed head")),
         }
         let method = request.method.unwrap_or_default();
         let target = request.path.unwrap_or_default();
@@ -93,7 +93,7 @@ impl RequestHead {
             framing: request_framing(&fields, version)?,
             keep_alive: keep_alive(&fields, version),
             expect_continue: expect_continue(&fields, version)?,
-            upgrade: version == Version::Http11
+            upgrade: version == HttpVersion::Http11
                 && fields.has_token("connection", "upgrade")
                 && fields.all("upgrade").next().is_some(),
             version,
@@ -108,7 +108,7 @@ impl RequestHead {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     /// Its version.
-    pub version: Version,
+    pub version: HttpVersion,
     /// Its status, 100 to 999.
     pub status: u16,
     /// Its header fields.
@@ -134,16 +134,16 @@ impl ResponseHead {
         (100..200).contains(&self.status) && self.status != 101
     }
 
-    fn parse(head: &[u8], extent: &Extent, method: &str) -> Result<Self, Refusal> {
+    fn parse(head: &[u8], extent: &Extent, method: &str) -> Result<Self, HttpRefusal> {
         let mut storage = vec![httparse::EMPTY_HEADER; extent.fields];
         let mut response = httparse::Response::new(&mut storage);
         match response.parse(head).map_err(|error| refusal(error, head))? {
             httparse::Status::Complete(length) if length == head.len() => {}
-            _ => return Err(Refusal::bad("malformed head")),
+            _ => return Err(HttpRefusal::bad("malformed head")),
         }
         let status = response.code.unwrap_or_default();
         if status < 100 {
-            return Err(Refusal::bad("malformed status"));
+            return Err(HttpRefusal::bad("malformed status"));
         }
         let version = version(response.version);
         let fields = Fields::new(head, response.headers);
@@ -161,13 +161,13 @@ impl ResponseHead {
 /// Reads heads off the front of a growing buffer, one after the other.
 #[derive(Debug)]
 pub struct HeadReader {
-    limits: Limits,
+    limits: HeadLimits,
     scanner: LineScanner,
 }
 
 impl HeadReader {
     /// For messages within `limits`.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeadLimits) -> Self {
         Self {
             limits,
             scanner: LineScanner::default(),
@@ -179,7 +179,7 @@ impl HeadReader {
     ///
     /// # Errors
     /// A request to be refused; the reader is of no further use.
-    pub fn request(&mut self, buffer: &[u8]) -> Result<Option<(RequestHead, usize)>, Refusal> {
+    pub fn request(&mut self, buffer: &[u8]) -> Result<Option<(RequestHead, usize)>, HttpRefusal> {
         let Some(extent) = self.next(buffer)? else {
             return Ok(None);
         };
@@ -196,7 +196,7 @@ impl HeadReader {
         &mut self,
         buffer: &[u8],
         method: &str,
-    ) -> Result<Option<(ResponseHead, usize)>, Refusal> {
+    ) -> Result<Option<(ResponseHead, usize)>, HttpRefusal> {
         let Some(extent) = self.next(buffer)? else {
             return Ok(None);
         };
@@ -204,7 +204,7 @@ impl HeadReader {
         Ok(Some((head, extent.end)))
     }
 
-    fn next(&mut self, buffer: &[u8]) -> Result<Option<Extent>, Refusal> {
+    fn next(&mut self, buffer: &[u8]) -> Result<Option<Extent>, HttpRefusal> {
         let extent = self.scanner.scan(buffer, self.limits)?;
         if extent.is_some() {
             self.scanner = LineScanner::default();
@@ -213,16 +213,16 @@ impl HeadReader {
     }
 }
 
-fn refusal(error: httparse::Error, head: &[u8]) -> Refusal {
+fn refusal(error: httparse::Error, head: &[u8]) -> HttpRefusal {
     let first_line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     match error {
-        httparse::Error::HeaderName => Refusal::bad("malformed header name"),
-        httparse::Error::HeaderValue => Refusal::bad("malformed header value"),
-        httparse::Error::TooManyHeaders => Refusal::new(431, "too many header lines"),
+        httparse::Error::HeaderName => HttpRefusal::bad("malformed header name"),
+        httparse::Error::HeaderValue => HttpRefusal::bad("malformed header value"),
+        httparse::Error::TooManyHeaders => HttpRefusal::new(431, "too many header lines"),
         httparse::Error::Version if names_another_version(first_line) => {
-            Refusal::new(505, "not HTTP/1.1")
+            HttpRefusal::new(505, "not HTTP/1.1")
         }
-        _ => Refusal::bad("malformed first line"),
+        _ => HttpRefusal::bad("malformed first line"),
     }
 }
 
@@ -238,40 +238,42 @@ fn names_another_version(line: &[u8]) -> bool {
 }
 
 /// httparse knows no other minor version than 0 and 1.
-fn version(minor: Option<u8>) -> Version {
+fn version(minor: Option<u8>) -> HttpVersion {
     if minor == Some(0) {
-        Version::Http10
+        HttpVersion::Http10
     } else {
-        Version::Http11
+        HttpVersion::Http11
     }
 }
 
-fn keep_alive(fields: &Fields, version: Version) -> bool {
+fn keep_alive(fields: &Fields, version: HttpVersion) -> bool {
     match version {
-        Version::Http11 => !fields.has_token("connection", "close"),
-        Version::Http10 => {
+        HttpVersion::Http11 => !fields.has_token("connection", "close"),
+        HttpVersion::Http10 => {
             fields.has_token("connection", "keep-alive") && !fields.has_token("connection", "close")
         }
     }
 }
 
-fn expect_continue(fields: &Fields, version: Version) -> Result<bool, Refusal> {
+fn expect_continue(fields: &Fields, version: HttpVersion) -> Result<bool, HttpRefusal> {
     let mut expectations = fields.all("expect");
     match (expectations.next(), expectations.next()) {
         (None, _) => Ok(false),
         (Some(one), None) if one.eq_ignore_ascii_case(b"100-continue") => {
-            Ok(version == Version::Http11)
+            Ok(version == HttpVersion::Http11)
         }
-        _ => Err(Refusal::new(417, "unknown expectation")),
+        _ => Err(HttpRefusal::new(417, "unknown expectation")),
     }
 }
 
-fn request_framing(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
+fn request_framing(fields: &Fields, version: HttpVersion) -> Result<Framing, HttpRefusal> {
     match (fields.chunked()?, fields.content_length()?) {
-        (true, _) if version == Version::Http10 => {
-            Err(Refusal::bad("HTTP/1.0 has no Transfer-Encoding"))
+        (true, _) if version == HttpVersion::Http10 => {
+            Err(HttpRefusal::bad("HTTP/1.0 has no Transfer-Encoding"))
         }
-        (true, Some(_)) => Err(Refusal::bad("both Content-Length and Transfer-Encoding")),
+        (true, Some(_)) => Err(HttpRefusal::bad(
+            "both Content-Length and Transfer-Encoding",
+        )),
         (true, None) => Ok(Framing::Chunked),
         (false, None | Some(0)) => Ok(Framing::None),
         (false, Some(length)) => Ok(Framing::Length(length)),
@@ -280,13 +282,13 @@ fn request_framing(fields: &Fields, version: Version) -> Result<Framing, Refusal
 
 fn response_framing(
     fields: &Fields,
-    version: Version,
+    version: HttpVersion,
     status: u16,
     method: &str,
-) -> Result<Framing, Refusal> {
+) -> Result<Framing, HttpRefusal> {
     let (chunked, length) = (fields.chunked()?, fields.content_length()?);
-    if chunked && (length.is_some() || version == Version::Http10) {
-        return Err(Refusal::bad("contradictory framing"));
+    if chunked && (length.is_some() || version == HttpVersion::Http10) {
+        return Err(HttpRefusal::bad("contradictory framing"));
     }
     let bodiless = method == "HEAD" || status < 200 || matches!(status, 204 | 304);
     Ok(match length {
@@ -299,9 +301,9 @@ fn response_framing(
 }
 
 /// The forms of RFC 9112 section 3.2, without `CONNECT`, which is not supported.
-fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
+fn check_target(method: &str, target: &str) -> Result<(), HttpRefusal> {
     if method == "CONNECT" {
-        return Err(Refusal::new(405, "CONNECT is not supported"));
+        return Err(HttpRefusal::new(405, "CONNECT is not supported"));
     }
     let known_form = target.starts_with('/')
         || authority(target).is_some()
@@ -309,25 +311,25 @@ fn check_target(method: &str, target: &str) -> Result<(), Refusal> {
     // The URI grammar has ASCII alone, but browsers and scripts send other characters, and servers accept them. The
     // parser has checked that they are UTF-8.
     if !known_form || target.chars().any(|c| c.is_ascii_control()) || target.contains('#') {
-        return Err(Refusal::bad("malformed request target"));
+        return Err(HttpRefusal::bad("malformed request target"));
     }
     Ok(())
 }
 
-fn check_host(fields: &Fields, version: Version, target: &str) -> Result<(), Refusal> {
+fn check_host(fields: &Fields, version: HttpVersion, target: &str) -> Result<(), HttpRefusal> {
     let mut hosts = fields.all("host");
     let host = match (hosts.next(), hosts.next()) {
-        (None, _) if version == Version::Http10 => return Ok(()),
-        (None, _) => return Err(Refusal::bad("no Host")),
-        (Some(_), Some(_)) => return Err(Refusal::bad("more than one Host")),
+        (None, _) if version == HttpVersion::Http10 => return Ok(()),
+        (None, _) => return Err(HttpRefusal::bad("no Host")),
+        (Some(_), Some(_)) => return Err(HttpRefusal::bad("more than one Host")),
         (Some(host), None) => host,
     };
     if !is_host(host) {
-        return Err(Refusal::bad("malformed Host"));
+        return Err(HttpRefusal::bad("malformed Host"));
     }
     match authority(target) {
         Some(other) if !other.as_bytes().eq_ignore_ascii_case(host) => {
-            Err(Refusal::bad("Host differs from the request target"))
+            Err(HttpRefusal::bad("Host differs from the request target"))
         }
         _ => Ok(()),
     }

@@ -3,7 +3,7 @@
 //! Works on a growing buffer and looks at each byte once, so a head that trickles in costs no more
 //! than one that comes at once, and is refused for the same reason at the same byte.
 
-use super::{Limits, Refusal};
+use super::{HeadLimits, HttpRefusal};
 
 /// The position up to which a buffer has been scanned.
 #[derive(Debug, Default)]
@@ -28,7 +28,11 @@ pub(super) struct Extent {
 
 impl LineScanner {
     /// Scans what is new in `buffer`, which holds everything since the last message.
-    pub fn scan(&mut self, buffer: &[u8], limits: Limits) -> Result<Option<Extent>, Refusal> {
+    pub fn scan(
+        &mut self,
+        buffer: &[u8],
+        limits: HeadLimits,
+    ) -> Result<Option<Extent>, HttpRefusal> {
         for (at, &byte) in buffer.iter().enumerate().skip(self.seen) {
             self.seen = at + 1;
             if at - self.message_start >= limits.head {
@@ -41,8 +45,8 @@ impl LineScanner {
                         return Ok(Some(extent));
                     }
                 }
-                b'\n' => return Err(Refusal::bad("line ends without CR")),
-                _ if after_cr => return Err(Refusal::bad("CR inside a line")),
+                b'\n' => return Err(HttpRefusal::bad("line ends without CR")),
+                _ if after_cr => return Err(HttpRefusal::bad("CR inside a line")),
                 b'\r' => {}
                 _ => self.check_byte(at, byte, limits)?,
             }
@@ -50,7 +54,11 @@ impl LineScanner {
         Ok(None)
     }
 
-    fn end_line(&mut self, newline: usize, limits: Limits) -> Result<Option<Extent>, Refusal> {
+    fn end_line(
+        &mut self,
+        newline: usize,
+        limits: HeadLimits,
+    ) -> Result<Option<Extent>, HttpRefusal> {
         let empty = newline - self.line_start == 1;
         let end = newline + 1;
         self.line_start = end;
@@ -61,7 +69,7 @@ impl LineScanner {
         if self.lines > 0 {
             let fields = self.lines - 1;
             if fields > limits.fields {
-                return Err(Refusal::over(431, "header lines", limits.fields));
+                return Err(HttpRefusal::over(431, "header lines", limits.fields));
             }
             return Ok(Some(Extent {
                 start: self.message_start,
@@ -71,31 +79,31 @@ impl LineScanner {
         }
         // RFC 9112 section 2.2: a server ignores one empty line before the request line.
         if self.message_start > 0 {
-            return Err(Refusal::bad("empty lines before the message"));
+            return Err(HttpRefusal::bad("empty lines before the message"));
         }
         self.message_start = end;
         Ok(None)
     }
 
-    fn check_byte(&self, at: usize, byte: u8, limits: Limits) -> Result<(), Refusal> {
+    fn check_byte(&self, at: usize, byte: u8, limits: HeadLimits) -> Result<(), HttpRefusal> {
         if at - self.line_start >= limits.line {
             return Err(self.too_long("bytes in a line", limits.line));
         }
         if at == self.line_start {
             if matches!(byte, b' ' | b'\t') {
-                return Err(Refusal::bad("line begins with white space"));
+                return Err(HttpRefusal::bad("line begins with white space"));
             }
             if self.lines > limits.fields {
-                return Err(Refusal::over(431, "header lines", limits.fields));
+                return Err(HttpRefusal::over(431, "header lines", limits.fields));
             }
         }
         if (byte < b' ' && byte != b'\t') || byte == 0x7f {
-            return Err(Refusal::bad("control character in the head"));
+            return Err(HttpRefusal::bad("control character in the head"));
         }
         Ok(())
     }
 
-    fn too_long(&self, what: &str, most: usize) -> Refusal {
-        Refusal::over(if self.lines == 0 { 414 } else { 431 }, what, most)
+    fn too_long(&self, what: &str, most: usize) -> HttpRefusal {
+        HttpRefusal::over(if self.lines == 0 { 414 } else { 431 }, what, most)
     }
 }

@@ -4,18 +4,18 @@ use std::time::SystemTime;
 
 use proptest::prelude::*;
 
-use super::head::Version;
+use super::head::HttpVersion;
 use super::message::WriteOptions;
 use super::*;
 
-const SMALL: Limits = Limits {
+const SMALL: HeadLimits = HeadLimits {
     line: 64,
     head: 256,
     fields: 4,
 };
 
-fn request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, Refusal> {
-    HeadReader::new(Limits::API).request(bytes)
+fn request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, HttpRefusal> {
+    HeadReader::new(HeadLimits::API).request(bytes)
 }
 
 fn head(bytes: &[u8]) -> RequestHead {
@@ -33,7 +33,7 @@ fn a_request_says_what_it_wants() {
         ("POST", "/apps/shop?dry=1&x")
     );
     assert_eq!((head.path(), head.query()), ("/apps/shop", Some("dry=1&x")));
-    assert_eq!(head.version, Version::Http11);
+    assert_eq!(head.version, HttpVersion::Http11);
     assert_eq!(head.framing, Framing::Length(12));
     assert!(head.keep_alive && head.expect_continue && !head.upgrade);
     assert_eq!(head.fields.get("x-name"), Some("café"));
@@ -86,7 +86,7 @@ fn one_empty_line_before_a_request_is_ignored() {
 #[test]
 fn pipelined_requests_come_one_by_one() {
     let bytes = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut reader = HeadReader::new(Limits::API);
+    let mut reader = HeadReader::new(HeadLimits::API);
     let (first, length) = reader.request(bytes).unwrap().unwrap();
     let (second, rest) = reader.request(&bytes[length..]).unwrap().unwrap();
     assert_eq!((first.path(), second.path()), ("/1", "/2"));
@@ -279,10 +279,10 @@ fn limits_are_the_callers() {
 fn responses_and_their_framing() {
     let framing = |method: &str, rest: &str| {
         let bytes = format!("HTTP/1.1 {rest}\r\n\r\n");
-        let (head, _) = HeadReader::new(Limits::API)
+        let (head, _) = HeadReader::new(HeadLimits::API)
             .response(bytes.as_bytes(), method)?
             .unwrap();
-        Ok::<_, Refusal>((head.framing, head.keep_alive))
+        Ok::<_, HttpRefusal>((head.framing, head.keep_alive))
     };
     assert_eq!(
         framing("GET", "200 OK\r\nContent-Length: 3"),
@@ -323,7 +323,7 @@ fn responses_and_their_framing() {
 /// A complete body, and what follows it.
 type BodyAndRest = (Vec<u8>, Vec<u8>);
 
-fn decode(framing: Framing, mut bytes: &[u8]) -> Result<Option<BodyAndRest>, Refusal> {
+fn decode(framing: Framing, mut bytes: &[u8]) -> Result<Option<BodyAndRest>, HttpRefusal> {
     let (mut decoder, mut body) = (BodyDecoder::new(framing), Vec::new());
     loop {
         match decoder.decode(&mut bytes)? {
@@ -437,7 +437,7 @@ fn a_response_is_written_once_and_whole() {
 fn the_reason_is_what_stands_in_the_line_and_nothing_of_the_next() {
     let reason = |line: &str| {
         let bytes = format!("{line}\r\nX: 1\r\n\r\n");
-        let read = HeadReader::new(Limits::API).response(bytes.as_bytes(), "GET");
+        let read = HeadReader::new(HeadLimits::API).response(bytes.as_bytes(), "GET");
         String::from_utf8(read.unwrap().unwrap().0.reason().to_vec()).unwrap()
     };
     assert_eq!(reason("HTTP/1.1 200 Fine so far"), "Fine so far");
@@ -456,7 +456,7 @@ fn a_request_line_cannot_be_broken_out_of() {
 }
 
 /// What any caller sees of a stream of messages, whichever pieces it comes in.
-fn read_all<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, Refusal> {
+fn read_all<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, HttpRefusal> {
     let mut reader = HeadReader::new(SMALL);
     let (mut buffer, mut seen) = (Vec::new(), Vec::new());
     let mut body: Option<(BodyDecoder, Vec<u8>)> = None;
@@ -520,7 +520,7 @@ fn almost_http() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// What a client sees of a stream of responses to `GET`, whichever pieces it comes in.
-fn read_responses<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, Refusal> {
+fn read_responses<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<String>, HttpRefusal> {
     let mut reader = HeadReader::new(SMALL);
     let (mut buffer, mut seen) = (Vec::new(), Vec::new());
     let mut body: Option<(BodyDecoder, Vec<u8>)> = None;
@@ -634,7 +634,7 @@ proptest! {
         let mut bytes = Vec::new();
         let options = WriteOptions { now: SystemTime::UNIX_EPOCH, close: false, head_only: false };
         Response::new(status).with("X-V", value.clone()).body(body.clone()).write(options, &mut bytes);
-        let (head, length) = HeadReader::new(Limits::API).response(&bytes, "GET").unwrap().unwrap();
+        let (head, length) = HeadReader::new(HeadLimits::API).response(&bytes, "GET").unwrap().unwrap();
         prop_assert_eq!(head.status, status);
         prop_assert_eq!(head.fields.get("x-v"), Some(value.trim_matches(' ')));
         if !matches!(status, 204 | 304) {

@@ -23,7 +23,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where the certificate comes from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum CertificateSource {
     Own(Box<Authority>, Vec<String>),
     Files(Files),
 }
@@ -41,7 +41,7 @@ type Stamps = [Option<(u64, u64, u64, i64, i64)>; 2];
 /// A server's certificate, and where the next one comes from: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Keeper {
-    source: Source,
+    source: CertificateSource,
     current: Mutex<Current>,
 }
 
@@ -56,7 +56,7 @@ struct Current {
 impl Keeper {
     /// # Errors
     /// When there is no certificate to begin with.
-    pub fn new(source: Source) -> Result<Self, UserError> {
+    pub fn new(source: CertificateSource) -> Result<Self, UserError> {
         let current = source.read(SystemTime::now())?;
         Ok(Self {
             source,
@@ -70,8 +70,8 @@ impl Keeper {
         // A clock that was set back makes the time until now unknown.
         let age = now.duration_since(current.at).unwrap_or(Duration::MAX);
         let due = match &self.source {
-            Source::Own(..) => age >= RENEWED_AFTER,
-            Source::Files(files) => {
+            CertificateSource::Own(..) => age >= RENEWED_AFTER,
+            CertificateSource::Files(files) => {
                 let look = age >= LOOK_INTERVAL;
                 if look {
                     current.at = now;
@@ -96,7 +96,7 @@ impl ResolvesServerCert for Keeper {
     }
 }
 
-impl Source {
+impl CertificateSource {
     fn read(&self, now: SystemTime) -> Result<Current, UserError> {
         let (key, stamps) = match self {
             Self::Own(authority, names) => (authority.issue(names, now)?, Stamps::default()),

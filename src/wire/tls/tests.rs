@@ -15,7 +15,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn keeper(home: &Path, names: &[&str]) -> Keeper {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    Keeper::new(Source::Own(
+    Keeper::new(CertificateSource::Own(
         Box::new(Authority::open(&home.join(FOLDER)).unwrap()),
         names,
     ))
@@ -163,7 +163,7 @@ fn write_files(folder: &Path, name: &str) -> (Files, PathBuf) {
 fn files_are_read_anew_when_they_change() {
     let folder = tempfile::tempdir().unwrap();
     let (files, ca) = write_files(folder.path(), "first.example");
-    let keeper = Keeper::new(Source::Files(files)).unwrap();
+    let keeper = Keeper::new(CertificateSource::Files(files)).unwrap();
     let now = SystemTime::now();
     let first = keeper.at(now);
     assert!(is_believed(&ca, &first, "first.example", now));
