@@ -20,7 +20,7 @@ use crate::wire::reactor::{Interest, Reactor, Token};
 
 /// The dyno's side of a session: see the [module](self).
 #[derive(Debug)]
-pub(super) struct Dyno {
+pub(super) struct DynoSide {
     supervisor: OwnedFd,
     token: Token,
     attachment: Attachment,
@@ -48,7 +48,7 @@ struct Stream {
 
 /// A message of the supervisor.
 #[derive(Debug)]
-pub(super) enum News {
+pub(super) enum DynoEvent {
     /// The command runs, and its streams have come.
     Up(Up),
     /// The command has stopped.
@@ -61,7 +61,7 @@ pub(super) enum News {
     Lost,
 }
 
-impl Dyno {
+impl DynoSide {
     /// The dyno at the other end of `supervisor`, which is non-blocking. `tokens` are for the supervisor and the streams.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Dyno {
     }
 
     /// The next message of the supervisor.
-    pub fn hear(&mut self, reactor: &mut Reactor) -> Option<News> {
+    pub fn hear(&mut self, reactor: &mut Reactor) -> Option<DynoEvent> {
         if self.closed {
             return None;
         }
@@ -108,13 +108,13 @@ impl Dyno {
             match self.attachment.next_frame() {
                 Ok(Some(Frame::Up(up))) => {
                     return Some(match self.take_streams(&up, reactor) {
-                        Ok(()) => News::Up(up),
+                        Ok(()) => DynoEvent::Up(up),
                         Err(_) => self.lose(),
                     });
                 }
-                Ok(Some(Frame::Stopped)) => return Some(News::Stopped),
-                Ok(Some(Frame::Exit(exit))) => return Some(News::Exit(exit)),
-                Ok(Some(Frame::Error(refusal))) => return Some(News::Error(refusal)),
+                Ok(Some(Frame::Stopped)) => return Some(DynoEvent::Stopped),
+                Ok(Some(Frame::Exit(exit))) => return Some(DynoEvent::Exit(exit)),
+                Ok(Some(Frame::Error(refusal))) => return Some(DynoEvent::Error(refusal)),
                 Ok(None) if !self.readable => return None,
                 Ok(None) => {}
                 Err(_) => return Some(self.lose()),
@@ -129,10 +129,10 @@ impl Dyno {
         }
     }
 
-    fn lose(&mut self) -> News {
+    fn lose(&mut self) -> DynoEvent {
         self.closed = true;
         self.attachment.close();
-        News::Lost
+        DynoEvent::Lost
     }
 
     /// Takes the command's streams: a terminal; or pipes for input and output, and perhaps one for errors.

@@ -3,7 +3,7 @@
 //! A session is identified by the token of its client. The descriptors of its dyno have tokens of their own, which lead
 //! to the session; after any event the session is driven, within its budget.
 
-mod door;
+mod accepting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::dyno::Dyno;
-use super::framed::Framed;
+use super::dyno::DynoSide;
+use super::framed::FramedProtocol;
 use super::protocol::{BEFORE, PIECE, Protocol};
 use super::secrets::Secrets;
-use super::session::{Session, Step, Turn};
+use super::session::{BridgeSession, SessionStep, SessionTurn};
 use super::visitor::Visitor;
-use super::{FromBridge, Seat, Settings, ToBridge};
+use super::{BridgeSettings, FromBridge, SessionRequest, ToBridge};
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
 use crate::wire::stream::Stream;
-use door::Door;
+use accepting::RendezvousListener;
 
 /// The most pieces that a session moves in one turn: so few that no one notices it in the echo of a key.
 const PIECES_PER_TURN: u32 = 8;
@@ -32,8 +32,8 @@ const PIECES_PER_TURN: u32 = 8;
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// What a bridge is started with.
-pub(super) struct Start {
-    pub settings: Settings,
+pub(super) struct BridgeParts {
+    pub settings: BridgeSettings,
     pub tell: Box<dyn Fn(FromBridge) + Send>,
     pub reactor: Reactor,
     pub inbox: Receiver<ToBridge>,
@@ -43,15 +43,15 @@ pub(super) struct Start {
 
 /// The state of the bridge's thread: see the [module](self).
 pub(super) struct Engine {
-    settings: Settings,
+    settings: BridgeSettings,
     tell: Box<dyn Fn(FromBridge) + Send>,
     reactor: Reactor,
     inbox: Receiver<ToBridge>,
     count: Arc<AtomicUsize>,
-    door: Option<Door>,
+    rendezvous: Option<RendezvousListener>,
     /// Visitors, the oldest first: tokens are counted up.
     visitors: BTreeMap<Token, Visitor>,
-    secrets: Secrets<Seat>,
+    secrets: Secrets<SessionRequest>,
     /// The token whose deadline is the next expiry of a secret.
     secrets_token: Token,
     sessions: HashMap<Token, Held>,
@@ -69,14 +69,14 @@ pub(super) struct Engine {
 
 /// A session, and the tokens that lead to it: of its dyno's descriptors, and of its deadline.
 struct Held {
-    session: Session,
+    session: BridgeSession,
     dyno: [Token; 4],
     timer: Token,
 }
 
 impl Engine {
-    pub fn new(start: Start) -> Self {
-        let Start {
+    pub fn new(start: BridgeParts) -> Self {
+        let BridgeParts {
             settings,
             tell,
             mut reactor,
@@ -84,7 +84,7 @@ impl Engine {
             count,
         } = start;
         Self {
-            door: None,
+            rendezvous: None,
             visitors: BTreeMap::new(),
             secrets: Secrets::default(),
             secrets_token: reactor.token(),
@@ -122,7 +122,11 @@ impl Engine {
             Event::Woken => return self.hear_owner(),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token) => token,
         };
-        if self.door.as_ref().is_some_and(|door| door.token == token) {
+        if self
+            .rendezvous
+            .as_ref()
+            .is_some_and(|rendezvous| rendezvous.token == token)
+        {
             crate::fault::point("bridge");
             return self.accept();
         }
@@ -158,31 +162,31 @@ impl Engine {
                 ToBridge::Expect {
                     secret,
                     until,
-                    seat,
+                    request,
                 } => {
-                    self.secrets.expect(&secret, until, seat);
+                    self.secrets.expect(&secret, until, request);
                     self.await_secrets();
                 }
                 ToBridge::Open(rendezvous) => self.open(rendezvous),
                 ToBridge::Adopt {
                     client,
                     early,
-                    seat,
-                } => self.adopt(client, &early, seat),
+                    request,
+                } => self.adopt(client, &early, request),
                 ToBridge::Leave => self.leave(),
             }
         }
     }
 
     /// Begins a session with a client whose connection came to the API.
-    fn adopt(&mut self, client: Stream, early: &[u8], seat: Seat) {
+    fn adopt(&mut self, client: Stream, early: &[u8], request: SessionRequest) {
         if self.sessions.len() >= self.settings.sessions {
             return;
         }
-        door::keep_alive(client.socket());
+        accepting::keep_alive(client.socket());
         if let Ok(token) = self.watch(&client) {
-            let protocol = Protocol::Framed(Framed::default());
-            let _ = self.begin(token, client, early, seat, protocol);
+            let protocol = Protocol::Framed(FramedProtocol::default());
+            let _ = self.begin(token, client, early, request, protocol);
         }
     }
 
@@ -200,17 +204,17 @@ impl Engine {
         client: Token,
         stream: Stream,
         early: &[u8],
-        seat: Seat,
+        request: SessionRequest,
         protocol: Protocol,
     ) -> io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let tokens = std::array::from_fn(|_| self.reactor.token());
-        let dyno = Dyno::new(ours, tokens, &self.reactor)?;
+        let dyno = DynoSide::new(ours, tokens, &self.reactor)?;
         let start_by = self.now + self.settings.start_time;
         let mut held = Held {
-            session: Session::new(stream, dyno, protocol, start_by, self.now),
+            session: BridgeSession::new(stream, dyno, protocol, start_by, self.now),
             dyno: tokens,
             timer: self.reactor.token(),
         };
@@ -222,7 +226,7 @@ impl Engine {
         self.sessions.insert(client, held);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         (self.tell)(FromBridge::Arrived {
-            seat,
+            request,
             connection: theirs,
         });
         self.drive(client);
@@ -234,16 +238,16 @@ impl Engine {
         let Some(held) = self.sessions.get_mut(&key) else {
             return;
         };
-        let mut turn = Turn {
+        let mut turn = SessionTurn {
             now: self.now,
             reactor: &mut self.reactor,
             scratch: &mut self.scratch,
             budget: PIECES_PER_TURN,
         };
         match held.session.drive(&mut turn) {
-            Step::Over => return self.end(key),
-            Step::Again => self.reactor.again(key),
-            Step::Wait => {}
+            SessionStep::Over => return self.end(key),
+            SessionStep::Again => self.reactor.again(key),
+            SessionStep::Wait => {}
         }
         match held.session.deadline() {
             Some(at) => self.reactor.set_deadline(held.timer, at),
@@ -273,11 +277,11 @@ impl Engine {
         let leave_by = self.now + LEAVE_TIME;
         self.leave_by = Some(leave_by);
         self.reactor.set_deadline(self.leave_token, leave_by);
-        self.shut_door();
+        self.close_rendezvous();
         let keys: Vec<_> = self.sessions.keys().copied().collect();
         for key in keys {
             if let Some(held) = self.sessions.get_mut(&key) {
-                held.session.cut_off(&mut Turn {
+                held.session.cut_off(&mut SessionTurn {
                     now: self.now,
                     reactor: &mut self.reactor,
                     scratch: &mut self.scratch,

@@ -1,6 +1,6 @@
 //! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
-use super::protocol::{BEFORE, PIECE, Wishes};
+use super::protocol::{BEFORE, ClientRequests, PIECE};
 use crate::wire::frame::streams::{
     Decoder, PROTOCOL, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
 };
@@ -8,7 +8,7 @@ use crate::wire::frame::{BadFrame, Frame, Up};
 
 /// The state of one session's protocol.
 #[derive(Debug, Default)]
-pub(super) struct Framed {
+pub(super) struct FramedProtocol {
     decoder: Decoder,
     /// How much of the command's input the client may send.
     input: ReceiveWindow,
@@ -17,7 +17,7 @@ pub(super) struct Framed {
     outputs: [SendWindow; 2],
 }
 
-impl Framed {
+impl FramedProtocol {
     /// The response to the upgrade request.
     pub fn opening() -> Vec<u8> {
         format!(
@@ -35,8 +35,12 @@ impl Framed {
     ///
     /// # Errors
     /// When they are not valid, or more than was granted.
-    pub fn input(&mut self, mut bytes: &[u8], stdin: &mut Vec<u8>) -> Result<Wishes, BadFrame> {
-        let mut wishes = Wishes::default();
+    pub fn input(
+        &mut self,
+        mut bytes: &[u8],
+        stdin: &mut Vec<u8>,
+    ) -> Result<ClientRequests, BadFrame> {
+        let mut requests = ClientRequests::default();
         while let Some(piece) = self.decoder.next(&mut bytes)? {
             match piece {
                 StreamPiece::Data(0, data) if !self.input_ended => {
@@ -44,23 +48,23 @@ impl Framed {
                     stdin.extend_from_slice(data);
                 }
                 StreamPiece::Word(StreamFrame::End(0)) => {
-                    (self.input_ended, wishes.end) = (true, true)
+                    (self.input_ended, requests.end) = (true, true)
                 }
                 StreamPiece::Word(StreamFrame::Credit(number @ 1..=2, bytes)) => {
                     self.outputs[usize::from(number) - 1].grant(bytes);
                 }
-                StreamPiece::Word(StreamFrame::Continue) => wishes.go_on = true,
-                StreamPiece::Word(StreamFrame::StopTyped) => wishes.watch_for_stop = true,
-                StreamPiece::Word(StreamFrame::Window(size)) => wishes.window = Some(size),
+                StreamPiece::Word(StreamFrame::Continue) => requests.go_on = true,
+                StreamPiece::Word(StreamFrame::StopTyped) => requests.watch_for_stop = true,
+                StreamPiece::Word(StreamFrame::Window(size)) => requests.window = Some(size),
                 StreamPiece::Word(StreamFrame::Unread(number @ 1..=2)) => {
-                    wishes.unread[usize::from(number) - 1] = true;
+                    requests.unread[usize::from(number) - 1] = true;
                 }
                 StreamPiece::Data(..) | StreamPiece::Word(_) => {
                     return Err(BadFrame::because("not for a client to say"));
                 }
             }
         }
-        Ok(wishes)
+        Ok(requests)
     }
 
     /// The frames that grant the client more input, after `bytes` were written to the command or discarded.
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_client_that_sends_more_than_it_may_is_none() {
-        let (mut framed, mut stdin) = (Framed::default(), Vec::new());
+        let (mut framed, mut stdin) = (FramedProtocol::default(), Vec::new());
         let piece = |length: usize| [&data_head(0, length)[..], &vec![b'x'; length]].concat();
         for _ in 0..8 {
             framed.input(&piece(WINDOW / 8), &mut stdin).unwrap();
@@ -124,13 +128,13 @@ mod tests {
         assert!(framed_says(&[StreamFrame::End(0).encode(), piece(1)].concat()).is_err());
     }
 
-    fn framed_says(bytes: &[u8]) -> Result<Wishes, BadFrame> {
-        Framed::default().input(bytes, &mut Vec::new())
+    fn framed_says(bytes: &[u8]) -> Result<ClientRequests, BadFrame> {
+        FramedProtocol::default().input(bytes, &mut Vec::new())
     }
 
     #[test]
     fn an_output_is_read_as_far_as_its_reader_has_room() {
-        let mut framed = Framed::default();
+        let mut framed = FramedProtocol::default();
         let mut buffer = vec![0; BEFORE + PIECE];
         let mut sent = 0;
         while framed.room(1) > 0 {

@@ -38,7 +38,7 @@ use crate::wire::stream::Stream;
 
 /// The bridge's times and limits.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct BridgeSettings {
     /// The most sessions at a time.
     pub sessions: usize,
     /// The most visitors at a time; beyond that, the oldest are dropped.
@@ -51,7 +51,7 @@ pub struct Settings {
     pub start_time: Duration,
 }
 
-impl Default for Settings {
+impl Default for BridgeSettings {
     fn default() -> Self {
         Self {
             sessions: 1000,
@@ -65,7 +65,7 @@ impl Default for Settings {
 
 /// The address to which Heroku's CLI connects.
 #[derive(Debug)]
-pub struct Rendezvous {
+pub struct RendezvousAddress {
     /// The listening socket.
     pub listener: TcpListener,
     /// The TLS configuration for its clients.
@@ -74,7 +74,7 @@ pub struct Rendezvous {
 
 /// The dyno of a session, and what to ask its supervisor.
 #[derive(Debug, Clone)]
-pub struct Seat {
+pub struct SessionRequest {
     /// The dyno's id.
     pub dyno: String,
     /// The request to its supervisor: to attach the client to the dyno's command, or to run another command inside.
@@ -87,7 +87,7 @@ pub struct Seat {
 #[derive(Debug)]
 pub enum ToBridge {
     /// Accept clients at this rendezvous; there is one at most.
-    Open(Rendezvous),
+    Open(RendezvousAddress),
     /// Accept one client with this secret.
     Expect {
         /// The secret, from [`secrets::fresh`].
@@ -95,7 +95,7 @@ pub enum ToBridge {
         /// When the secret expires.
         until: Instant,
         /// What the client gets.
-        seat: Seat,
+        request: SessionRequest,
     },
     /// Serve a client that has asked for a dyno's streams over the API.
     Adopt {
@@ -104,7 +104,7 @@ pub enum ToBridge {
         /// The bytes that it has already sent.
         early: Vec<u8>,
         /// What the client gets.
-        seat: Seat,
+        request: SessionRequest,
     },
     /// End all sessions and the bridge.
     Leave,
@@ -116,7 +116,7 @@ pub enum FromBridge {
     /// A session has begun: its connection is to be passed to the dyno's supervisor.
     Arrived {
         /// The dyno, and what to ask its supervisor.
-        seat: Seat,
+        request: SessionRequest,
         /// The supervisor's end of the connection.
         connection: OwnedFd,
     },
@@ -143,7 +143,7 @@ impl Bridge {
     /// # Errors
     /// When the kernel gives no descriptors or no thread.
     pub fn start(
-        settings: Settings,
+        settings: BridgeSettings,
         tell: impl Fn(FromBridge) + Send + Sync + 'static,
     ) -> Result<Self> {
         let reactor = Reactor::new().context("cannot make the bridge's poll loop")?;
@@ -153,7 +153,7 @@ impl Bridge {
         let most = settings.sessions;
         let tell = Arc::new(tell);
         let tell_end = Arc::clone(&tell);
-        let start = engine::Start {
+        let start = engine::BridgeParts {
             settings,
             tell: Box::new(move |news| tell(news)),
             reactor,

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::framed::Framed;
-use super::rendezvous::{GREETING, Rendezvous, marker};
+use super::framed::FramedProtocol;
+use super::rendezvous::{GREETING, RendezvousProtocol, marker};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::model::window::WindowSize;
 use crate::wire::frame::{AttachRefusal, BadFrame, CommandEnd, Frame, Up};
@@ -17,7 +17,7 @@ pub(super) const PIECE: usize = RECORD - BEFORE;
 
 /// What the client asked for, beside bytes for the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Wishes {
+pub(super) struct ClientRequests {
     /// Its input has ended: with pipes, the command's input is to be closed once all bytes before are written.
     pub end: bool,
     /// Interrupt the command, as by Ctrl-C.
@@ -34,7 +34,7 @@ pub(super) struct Wishes {
 
 /// How a session ends, as its client is told.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum SessionOutcome {
     /// The command has ended.
     Exit(CommandEnd),
     /// There is no command, or none any more.
@@ -47,12 +47,12 @@ pub(super) enum Protocol {
     /// That of Heroku's CLI.
     Rendezvous {
         /// Its state, from the greeting on.
-        session: Option<Rendezvous>,
+        session: Option<RendezvousProtocol>,
         /// Whether the client wants the command's exit status.
         wants_status: bool,
     },
     /// That of dyno's own command line.
-    Framed(Framed),
+    Framed(FramedProtocol),
 }
 
 impl Protocol {
@@ -60,7 +60,7 @@ impl Protocol {
     pub fn opening(&self) -> Vec<u8> {
         match self {
             Self::Rendezvous { .. } => Vec::new(),
-            Self::Framed(_) => Framed::opening(),
+            Self::Framed(_) => FramedProtocol::opening(),
         }
     }
 
@@ -74,10 +74,10 @@ impl Protocol {
     pub fn up(&mut self, up: &Up, now: Instant) -> Vec<u8> {
         match self {
             Self::Rendezvous { session, .. } => {
-                *session = Some(Rendezvous::new(up.terminal, now));
+                *session = Some(RendezvousProtocol::new(up.terminal, now));
                 GREETING.to_vec()
             }
-            Self::Framed(_) => Framed::up(up),
+            Self::Framed(_) => FramedProtocol::up(up),
         }
     }
 
@@ -90,14 +90,14 @@ impl Protocol {
         bytes: &[u8],
         now: Instant,
         stdin: &mut Vec<u8>,
-    ) -> Result<Wishes, BadFrame> {
+    ) -> Result<ClientRequests, BadFrame> {
         match self {
             Self::Rendezvous { session, .. } => {
                 if let Some(session) = session {
                     session.input(bytes, now, stdin);
                 }
                 // What it asks for shows only after a pause.
-                Ok(Wishes::default())
+                Ok(ClientRequests::default())
             }
             Self::Framed(framed) => framed.input(bytes, stdin),
         }
@@ -174,7 +174,7 @@ impl Protocol {
     pub fn output_ended(&self, number: u8) -> Vec<u8> {
         match self {
             Self::Rendezvous { .. } => Vec::new(),
-            Self::Framed(_) => Framed::output_ended(number),
+            Self::Framed(_) => FramedProtocol::output_ended(number),
         }
     }
 
@@ -193,18 +193,20 @@ impl Protocol {
         now: Instant,
         canonical: bool,
         stdin: &mut Vec<u8>,
-    ) -> (&'static [u8], Wishes) {
+    ) -> (&'static [u8], ClientRequests) {
         match self {
             Self::Rendezvous {
                 session: Some(session),
                 ..
             } => session.pause_over(now, canonical, stdin),
-            Self::Rendezvous { session: None, .. } | Self::Framed(_) => (&[], Wishes::default()),
+            Self::Rendezvous { session: None, .. } | Self::Framed(_) => {
+                (&[], ClientRequests::default())
+            }
         }
     }
 
     /// The last bytes for the client, in pieces that are TLS records of their own.
-    pub fn end(&mut self, outcome: &Outcome, now: Instant) -> Vec<Vec<u8>> {
+    pub fn end(&mut self, outcome: &SessionOutcome, now: Instant) -> Vec<Vec<u8>> {
         match self {
             Self::Rendezvous {
                 session,
@@ -215,16 +217,16 @@ impl Protocol {
                     Some(session) => last.push(session.last_output().to_vec()),
                     // The client discards the first record, whatever it is.
                     None => {
-                        *session = Some(Rendezvous::new(false, now));
+                        *session = Some(RendezvousProtocol::new(false, now));
                         last.push(GREETING.to_vec());
                     }
                 }
                 let status = match outcome {
-                    Outcome::Exit(CommandEnd { exit, why }) => {
-                        last.extend(why.as_ref().map(|why| told(why).into_bytes()));
+                    SessionOutcome::Exit(CommandEnd { exit, why }) => {
+                        last.extend(why.as_ref().map(|why| note(why).into_bytes()));
                         exit.code()
                     }
-                    Outcome::Error(refusal) => {
+                    SessionOutcome::Error(refusal) => {
                         last.push(in_words(refusal).into_bytes());
                         refusal.exit_code.unwrap_or(EXIT_DYNO_FAILED)
                     }
@@ -237,8 +239,8 @@ impl Protocol {
             }
             Self::Framed(_) => {
                 let frame = match outcome {
-                    Outcome::Exit(exit) => Frame::Exit(exit.clone()),
-                    Outcome::Error(refusal) => Frame::Error(refusal.clone()),
+                    SessionOutcome::Exit(exit) => Frame::Exit(exit.clone()),
+                    SessionOutcome::Error(refusal) => Frame::Error(refusal.clone()),
                 };
                 vec![frame.encode()]
             }
@@ -256,7 +258,7 @@ fn in_words(refusal: &AttachRefusal) -> String {
 }
 
 /// The command line's note about why a command ended, for a terminal that may be in raw mode.
-fn told(why: &str) -> String {
+fn note(why: &str) -> String {
     one_record(&format!("dyno: {why}\r\n"))
 }
 

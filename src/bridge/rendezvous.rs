@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::protocol::{BEFORE, Wishes};
+use super::protocol::{BEFORE, ClientRequests};
 use crate::model::command_line::STATUS_MARKER;
 
 /// The greeting, which the client discards.
@@ -38,7 +38,7 @@ pub(super) const SETTLE_TERMINAL: Duration = Duration::from_millis(250);
 
 /// The state of one session's protocol, from the greeting on.
 #[derive(Debug)]
-pub(super) struct Rendezvous {
+pub(super) struct RendezvousProtocol {
     terminal: bool,
     /// When the greeting was sent; None once the client's input has ended.
     greeted: Option<Instant>,
@@ -62,7 +62,7 @@ struct Tail {
     since: Instant,
 }
 
-impl Rendezvous {
+impl RendezvousProtocol {
     /// The protocol for a command with a terminal or with pipes. Begins with the [`GREETING`].
     pub fn new(terminal: bool, now: Instant) -> Self {
         Self {
@@ -187,14 +187,14 @@ impl Rendezvous {
         now: Instant,
         canonical: bool,
         stdin: &mut Vec<u8>,
-    ) -> (&'static [u8], Wishes) {
+    ) -> (&'static [u8], ClientRequests) {
         let is_over = |since: Instant| now.duration_since(since) >= PAUSE;
-        let mut wishes = Wishes::default();
+        let mut requests = ClientRequests::default();
         if let Some(tail) = self.tail.take_if(|tail| is_over(tail.since)) {
             match tail.byte {
                 END if self.terminal => stdin.extend(canonical.then_some(END)),
-                END => (self.over, wishes.end) = (true, true),
-                INTERRUPT => wishes.interrupt = true,
+                END => (self.over, requests.end) = (true, true),
+                INTERRUPT => requests.interrupt = true,
                 _ => stdin.push(b'\n'),
             }
         }
@@ -202,7 +202,7 @@ impl Rendezvous {
             Some(_) => b"\r",
             None => b"",
         };
-        (output, wishes)
+        (output, requests)
     }
 }
 
@@ -220,12 +220,15 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(1);
 
     /// What a command gets of pieces, each so long after the one before, and what was wanted on the way.
-    fn told(terminal: bool, pieces: &[(&[u8], Duration)]) -> (Vec<u8>, Wishes) {
-        let (mut session, mut now) = (Rendezvous::new(terminal, Instant::now()), Instant::now());
-        let (mut stdin, mut all) = (Vec::new(), Wishes::default());
-        let mut note = |wishes: Wishes| {
-            all.end |= wishes.end;
-            all.interrupt |= wishes.interrupt;
+    fn told(terminal: bool, pieces: &[(&[u8], Duration)]) -> (Vec<u8>, ClientRequests) {
+        let (mut session, mut now) = (
+            RendezvousProtocol::new(terminal, Instant::now()),
+            Instant::now(),
+        );
+        let (mut stdin, mut all) = (Vec::new(), ClientRequests::default());
+        let mut note = |requests: ClientRequests| {
+            all.end |= requests.end;
+            all.interrupt |= requests.interrupt;
         };
         for (bytes, after) in pieces {
             let at = now + *after;
@@ -245,32 +248,36 @@ mod tests {
 
     #[test]
     fn the_last_0x04_from_a_pipe_is_the_end_and_any_other_is_data() {
-        let end = Wishes {
+        let end = ClientRequests {
             end: true,
-            ..Wishes::default()
+            ..ClientRequests::default()
         };
-        for (pieces, stdin, wishes) in [
+        for (pieces, stdin, requests) in [
             (&[(&b"a\x04"[..], MOMENT)][..], &b"a"[..], end),
             (&[(b"a", MOMENT), (b"\x04", MOMENT)], b"a", end),
             (&[(b"\x04", MOMENT)], b"", end),
-            (&[(b"a\x04b", MOMENT)], b"a\x04b", Wishes::default()),
+            (&[(b"a\x04b", MOMENT)], b"a\x04b", ClientRequests::default()),
             (&[(b"a\x04", MOMENT), (b"b\x04", MOMENT)], b"a\x04b", end),
             (&[(b"\x04", MOMENT), (b"\x04", MOMENT)], b"\x04", end),
             // What comes after the end is nobody's.
             (&[(b"a\x04", MOMENT), (b"b", 2 * PAUSE)], b"a", end),
         ] {
-            assert_eq!(told(false, pieces), (stdin.to_vec(), wishes), "{pieces:?}");
+            assert_eq!(
+                told(false, pieces),
+                (stdin.to_vec(), requests),
+                "{pieces:?}"
+            );
         }
     }
 
     #[test]
     fn what_nothing_follows_is_a_key() {
-        let interrupt = Wishes {
+        let interrupt = ClientRequests {
             interrupt: true,
-            ..Wishes::default()
+            ..ClientRequests::default()
         };
-        let nothing = Wishes::default();
-        for (pieces, stdin, wishes) in [
+        let nothing = ClientRequests::default();
+        for (pieces, stdin, requests) in [
             (
                 &[(&b"l"[..], PAUSE), (b"s", PAUSE), (b"\r", PAUSE)][..],
                 &b"ls\n"[..],
@@ -289,7 +296,11 @@ mod tests {
             (&[(b"a\r\n", PAUSE)], b"a\r\n", nothing),
             (&[(b"a\r", PAUSE), (b"\nb", MOMENT)], b"a\r\nb", nothing),
         ] {
-            assert_eq!(told(false, pieces), (stdin.to_vec(), wishes), "{pieces:?}");
+            assert_eq!(
+                told(false, pieces),
+                (stdin.to_vec(), requests),
+                "{pieces:?}"
+            );
         }
     }
 
@@ -312,15 +323,15 @@ mod tests {
                 b"line\x04more\n",
             ),
         ] {
-            let (got, wishes) = told(true, pieces);
+            let (got, requests) = told(true, pieces);
             assert_eq!(
-                (got, wishes),
-                (stdin.to_vec(), Wishes::default()),
+                (got, requests),
+                (stdin.to_vec(), ClientRequests::default()),
                 "{pieces:?}"
             );
         }
         // A program that reads keys gets each once.
-        let (mut session, mut stdin) = (Rendezvous::new(true, Instant::now()), Vec::new());
+        let (mut session, mut stdin) = (RendezvousProtocol::new(true, Instant::now()), Vec::new());
         let now = Instant::now();
         session.input(b"line\x04", now, &mut stdin);
         session.pause_over(now + PAUSE, false, &mut stdin);
@@ -328,7 +339,7 @@ mod tests {
     }
 
     /// The records made of what was read, piece by piece.
-    fn records(session: &mut Rendezvous, pieces: &[&[u8]], now: Instant) -> Vec<Vec<u8>> {
+    fn records(session: &mut RendezvousProtocol, pieces: &[&[u8]], now: Instant) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
         for piece in pieces {
             let mut buffer = vec![0; BEFORE + piece.len()];
@@ -341,7 +352,7 @@ mod tests {
     #[test]
     fn no_record_ends_between_cr_and_lf() {
         let now = Instant::now();
-        let mut session = Rendezvous::new(true, now);
+        let mut session = RendezvousProtocol::new(true, now);
         let pieces: [&[u8]; 6] = [b"a\r", b"\nb", b"\r", b"\r", b"c\r\n", b"d\r"];
         let got = records(&mut session, &pieces, now);
         let wanted: [&[u8]; 6] = [b"a", b"\r\nb", b"", b"\r", b"\rc\r\n", b"d"];
@@ -360,7 +371,7 @@ mod tests {
     fn a_session_lasts_until_its_client_has_said_what_it_has_to_say() {
         let now = Instant::now();
         for (terminal, settle) in [(true, SETTLE_TERMINAL), (false, SETTLE)] {
-            let mut session = Rendezvous::new(terminal, now);
+            let mut session = RendezvousProtocol::new(terminal, now);
             session.input(b"a\x04b", now, &mut Vec::new());
             assert_eq!(session.settles_at(), Some(now + settle));
             session.note_end(b"c\x04");
@@ -371,7 +382,7 @@ mod tests {
     #[test]
     fn a_progress_bar_is_not_held_up_for_long() {
         let now = Instant::now();
-        let mut session = Rendezvous::new(true, now);
+        let mut session = RendezvousProtocol::new(true, now);
         records(&mut session, &[b"50%\r"], now);
         assert_eq!(session.deadline(), Some(now + PAUSE));
         assert_eq!(session.pause_over(now, true, &mut Vec::new()).0, b"");

@@ -1,6 +1,6 @@
 //! One session: a client's stream on one side, a dyno on the other, and about one piece of unsent bytes for each.
 //!
-//! [`drive`](Session::drive) goes on as far as both sides allow, within its budget. Nothing is read that the other side
+//! [`drive`](BridgeSession::drive) goes on as far as both sides allow, within its budget. Nothing is read that the other side
 //! has no room for, so a slow client blocks only its own command, and a slow command only its client.
 
 mod timing;
@@ -8,8 +8,8 @@ mod timing;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::dyno::{Dyno, News};
-use super::protocol::{BEFORE, Outcome, PIECE, Protocol, Wishes};
+use super::dyno::{DynoEvent, DynoSide};
+use super::protocol::{BEFORE, ClientRequests, PIECE, Protocol, SessionOutcome};
 use crate::model::window::WindowSize;
 use crate::wire::frame::AttachRefusal;
 use crate::wire::reactor::{Reactor, Token};
@@ -25,7 +25,7 @@ const LONGEST_STALL: Duration = Duration::from_secs(3600);
 const MOST_UNSENT: usize = 16;
 
 /// What the loop lends to a session for one turn.
-pub(super) struct Turn<'a> {
+pub(super) struct SessionTurn<'a> {
     pub now: Instant,
     pub reactor: &'a mut Reactor,
     /// The buffer that reads fill: [`BEFORE`] bytes and a piece.
@@ -36,7 +36,7 @@ pub(super) struct Turn<'a> {
 
 /// What a session does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum SessionStep {
     /// It waits for the next event.
     Wait,
     /// It has more to do, in the next turn.
@@ -47,12 +47,12 @@ pub(super) enum Step {
 
 /// One session: see the [module](self).
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct BridgeSession {
     client: Stream,
     /// The client has ended its side; some bytes may still be unread.
     client_ended: bool,
     /// The dyno's side; None once it is closed.
-    dyno: Option<Dyno>,
+    dyno: Option<DynoSide>,
     protocol: Protocol,
     phase: Phase,
     /// Bytes for the command.
@@ -63,7 +63,7 @@ pub(super) struct Session {
     window: Option<WindowSize>,
     /// Bytes for the client: each piece is a TLS record of its own, the last one first.
     unsent: Vec<Vec<u8>>,
-    outcome: Option<Outcome>,
+    outcome: Option<SessionOutcome>,
     /// When bytes last went through.
     moved: Instant,
     idle_timeout: Duration,
@@ -83,11 +83,11 @@ enum Phase {
     Over,
 }
 
-impl Session {
+impl BridgeSession {
     /// A session with an authenticated client. Bytes that it has already sent are to be passed to [`take`](Self::take).
     pub fn new(
         client: Stream,
-        dyno: Dyno,
+        dyno: DynoSide,
         protocol: Protocol,
         start_by: Instant,
         now: Instant,
@@ -128,33 +128,33 @@ impl Session {
     }
 
     /// Moves bytes as far as possible within the turn's budget.
-    pub fn drive(&mut self, turn: &mut Turn<'_>) -> Step {
+    pub fn drive(&mut self, turn: &mut SessionTurn<'_>) -> SessionStep {
         loop {
             match self.go_on(turn) {
                 Ok(true) if turn.budget == 0 => {
                     self.report(turn.now);
-                    return Step::Again;
+                    return SessionStep::Again;
                 }
                 Ok(true) => {}
-                Ok(false) if self.is_over(turn.now) => return Step::Over,
+                Ok(false) if self.is_over(turn.now) => return SessionStep::Over,
                 Ok(false) => {
                     self.report(turn.now);
-                    return Step::Wait;
+                    return SessionStep::Wait;
                 }
                 // The client's connection has failed.
-                Err(_) => return Step::Over,
+                Err(_) => return SessionStep::Over,
             }
         }
     }
 
     /// Tells the client that the server leaves.
-    pub fn cut_off(&mut self, turn: &mut Turn<'_>) {
+    pub fn cut_off(&mut self, turn: &mut SessionTurn<'_>) {
         if self.outcome.is_none() {
             let refusal = AttachRefusal {
                 exit_code: Some(128 + 1),
                 ..AttachRefusal::new("the server is stopping, and this session ends with it")
             };
-            self.outcome = Some(Outcome::Error(refusal));
+            self.outcome = Some(SessionOutcome::Error(refusal));
         }
         if matches!(self.phase, Phase::Starting { .. } | Phase::Up) {
             self.part(turn);
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// Tries each thing once; true if anything was done.
-    fn go_on(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+    fn go_on(&mut self, turn: &mut SessionTurn<'_>) -> io::Result<bool> {
         let mut moved = self.hear_dyno(turn);
         moved |= self.send(turn.now)?;
         moved |= self.give_input(turn);
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// Handles the supervisor's messages.
-    fn hear_dyno(&mut self, turn: &mut Turn<'_>) -> bool {
+    fn hear_dyno(&mut self, turn: &mut SessionTurn<'_>) -> bool {
         let Some(dyno) = &mut self.dyno else {
             return false;
         };
@@ -190,7 +190,7 @@ impl Session {
             return false;
         };
         match news {
-            News::Up(up) if matches!(self.phase, Phase::Starting { .. }) => {
+            DynoEvent::Up(up) if matches!(self.phase, Phase::Starting { .. }) => {
                 self.phase = Phase::Up;
                 let said = self.protocol.up(&up, turn.now);
                 self.unsent.insert(0, said);
@@ -201,33 +201,33 @@ impl Session {
                 }
                 let window = self.window.take();
                 self.grant(
-                    Wishes {
+                    ClientRequests {
                         window,
-                        ..Wishes::default()
+                        ..ClientRequests::default()
                     },
                     turn.reactor,
                 );
-                let idle = self.dyno.as_ref().and_then(Dyno::idle_timeout);
+                let idle = self.dyno.as_ref().and_then(DynoSide::idle_timeout);
                 self.idle_timeout = idle.unwrap_or(LONGEST_STALL);
             }
             // Too late: the client has been told that it does not run.
-            News::Up(_) => {}
-            News::Stopped => match self.protocol.stopped() {
+            DynoEvent::Up(_) => {}
+            DynoEvent::Stopped => match self.protocol.stopped() {
                 Some(said) => self.unsent.insert(0, said),
                 None => dyno.go_on(),
             },
-            News::Exit(exit) => self.conclude(Outcome::Exit(exit), turn.now),
-            News::Error(refusal) => self.conclude(Outcome::Error(refusal), turn.now),
-            News::Lost => {
+            DynoEvent::Exit(exit) => self.conclude(SessionOutcome::Exit(exit), turn.now),
+            DynoEvent::Error(refusal) => self.conclude(SessionOutcome::Error(refusal), turn.now),
+            DynoEvent::Lost => {
                 let refusal = AttachRefusal::new("the dyno was lost: its supervisor is gone");
-                self.conclude(Outcome::Error(refusal), turn.now);
+                self.conclude(SessionOutcome::Error(refusal), turn.now);
             }
         }
         true
     }
 
     /// Sets how the session ends; only the first call counts.
-    fn conclude(&mut self, outcome: Outcome, now: Instant) {
+    fn conclude(&mut self, outcome: SessionOutcome, now: Instant) {
         if self.outcome.is_none() {
             self.outcome = Some(outcome);
             self.moved = now;
@@ -261,7 +261,7 @@ impl Session {
     }
 
     /// Writes the client's bytes to the command.
-    fn give_input(&mut self, turn: &mut Turn<'_>) -> bool {
+    fn give_input(&mut self, turn: &mut SessionTurn<'_>) -> bool {
         let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
             return false;
         };
@@ -293,7 +293,7 @@ impl Session {
     }
 
     /// Reads from the client, if there is room.
-    fn take_input(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+    fn take_input(&mut self, turn: &mut SessionTurn<'_>) -> io::Result<bool> {
         let room = match self.phase {
             Phase::Starting { .. } | Phase::Up if self.protocol.is_always_heard() => PIECE,
             Phase::Starting { .. } => RECORD.saturating_sub(self.stdin.len()),
@@ -345,33 +345,33 @@ impl Session {
             self.stdin.extend_from_slice(bytes);
             return Ok(());
         }
-        let wishes = self.protocol.input(bytes, now, &mut self.stdin);
-        let wishes = wishes.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
-        self.grant(wishes, reactor);
+        let requests = self.protocol.input(bytes, now, &mut self.stdin);
+        let requests = requests.map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))?;
+        self.grant(requests, reactor);
         Ok(())
     }
 
-    fn grant(&mut self, wishes: Wishes, reactor: &mut Reactor) {
-        self.input_ends |= wishes.end;
-        if wishes.window.is_some() {
-            self.window = wishes.window;
+    fn grant(&mut self, requests: ClientRequests, reactor: &mut Reactor) {
+        self.input_ends |= requests.end;
+        if requests.window.is_some() {
+            self.window = requests.window;
         }
         let (Some(dyno), Phase::Up) = (&mut self.dyno, self.phase) else {
             return;
         };
-        if wishes.interrupt {
+        if requests.interrupt {
             dyno.interrupt();
         }
-        if wishes.go_on {
+        if requests.go_on {
             dyno.go_on();
         }
-        if wishes.watch_for_stop {
+        if requests.watch_for_stop {
             dyno.watch_for_stop();
         }
         if let Some(size) = self.window.take() {
             dyno.resize(size);
         }
-        for (number, unread) in (1..).zip(wishes.unread) {
+        for (number, unread) in (1..).zip(requests.unread) {
             if unread {
                 dyno.leave_output(number, reactor);
             }
@@ -379,7 +379,7 @@ impl Session {
     }
 
     /// Handles the end of the client's side, by which it leaves. It may wait for the bridge to close.
-    fn client_gone(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+    fn client_gone(&mut self, turn: &mut SessionTurn<'_>) -> io::Result<bool> {
         self.end(turn.reactor);
         self.unsent.clear();
         self.linger(turn.now)?;
@@ -387,7 +387,7 @@ impl Session {
     }
 
     /// Reads from the command, if there is room, and sends it to the client.
-    fn take_output(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+    fn take_output(&mut self, turn: &mut SessionTurn<'_>) -> io::Result<bool> {
         let (Phase::Up, true) = (self.phase, self.has_room()) else {
             return Ok(false);
         };
@@ -429,16 +429,16 @@ impl Session {
     }
 
     /// Handles the end of a pause that the protocol waits for.
-    fn end_pause(&mut self, turn: &mut Turn<'_>) -> io::Result<bool> {
+    fn end_pause(&mut self, turn: &mut SessionTurn<'_>) -> io::Result<bool> {
         let due = self.protocol.deadline().is_some_and(|at| at <= turn.now);
         if self.phase != Phase::Up || !due {
             return Ok(false);
         }
-        let canonical = self.dyno.as_ref().is_some_and(Dyno::reads_lines);
-        let (piece, wishes) = self
+        let canonical = self.dyno.as_ref().is_some_and(DynoSide::reads_lines);
+        let (piece, requests) = self
             .protocol
             .pause_over(turn.now, canonical, &mut self.stdin);
-        self.grant(wishes, turn.reactor);
+        self.grant(requests, turn.reactor);
         if self.has_room() {
             send_piece(&mut self.client, &mut self.unsent, piece)?;
         } else if !piece.is_empty() {
@@ -448,7 +448,7 @@ impl Session {
     }
 
     /// Tells the client how the command ended, when there is no more output.
-    fn part(&mut self, turn: &mut Turn<'_>) {
+    fn part(&mut self, turn: &mut SessionTurn<'_>) {
         self.end(turn.reactor);
         (self.phase, self.moved) = (Phase::Parting, turn.now);
         if let Some(outcome) = &self.outcome {

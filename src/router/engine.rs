@@ -22,15 +22,15 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 
 use super::log::Logs;
-use super::pool::{Link, Pool};
-use super::settings::Settings;
-use super::table::{DynoKey, Released, Table};
+use super::pool::{DynoConnection, Pool};
+use super::settings::RouterSettings;
+use super::table::{DynoKey, RequestEnd, Table};
 use super::{FromRouter, Leave, Route, ToRouter};
 use crate::kernel::listener::Listeners;
 use crate::kernel::random;
 use crate::model::uuid::uuid;
 use crate::wire::reactor::{Event, Reactor, Token};
-use accepting::Door;
+use accepting::ClientListener;
 use clients::Client;
 use leaving::Leaving;
 
@@ -42,9 +42,9 @@ const BACKLOG: i32 = 4096;
 const TICK: Duration = Duration::from_secs(1);
 
 /// What a router is started with.
-pub(super) struct Start {
+pub(super) struct RouterParts {
     pub listener: TcpListener,
-    pub settings: Settings,
+    pub settings: RouterSettings,
     pub tell: Box<dyn Fn(FromRouter) + Send>,
     pub reactor: Reactor,
     pub inbox: Receiver<ToRouter>,
@@ -52,11 +52,11 @@ pub(super) struct Start {
 
 /// The state of the router's thread: see the [module](self).
 pub(super) struct Engine {
-    settings: Settings,
+    settings: RouterSettings,
     tell: Box<dyn Fn(FromRouter) + Send>,
     reactor: Reactor,
     inbox: Receiver<ToRouter>,
-    door: Door,
+    client_listener: ClientListener,
     address: SocketAddr,
     clients: Map<Box<Client>>,
     /// What each connection to a dyno is used for.
@@ -140,12 +140,12 @@ enum Step {
 }
 
 /// Runs a router until it is told to stop.
-pub(super) fn run(start: Start, seed: u64) -> io::Result<()> {
+pub(super) fn run(start: RouterParts, seed: u64) -> io::Result<()> {
     Engine::new(start, seed)?.run()
 }
 
 /// Prepares the socket before there is a thread, so that the caller gets the errors.
-pub(super) fn prepare(start: &Start) -> Result<u64> {
+pub(super) fn prepare(start: &RouterParts) -> Result<u64> {
     start
         .listener
         .set_nonblocking(true)
@@ -159,8 +159,8 @@ pub(super) fn prepare(start: &Start) -> Result<u64> {
 }
 
 impl Engine {
-    fn new(start: Start, seed: u64) -> io::Result<Self> {
-        let Start {
+    fn new(start: RouterParts, seed: u64) -> io::Result<Self> {
+        let RouterParts {
             listener,
             settings,
             tell,
@@ -177,7 +177,7 @@ impl Engine {
             put_back: false,
         };
         Ok(Self {
-            door: Door::new(listener, token),
+            client_listener: ClientListener::new(listener, token),
             address,
             clients: Map::default(),
             links: Map::default(),
@@ -230,7 +230,7 @@ impl Engine {
         else {
             return;
         };
-        if token == self.door.token {
+        if token == self.client_listener.token {
             crate::fault::point("router");
             return self.accept();
         }
@@ -305,7 +305,7 @@ impl Engine {
     }
 
     /// Closes a connection to a dyno.
-    fn close_link(&mut self, link: Link) {
+    fn close_link(&mut self, link: DynoConnection) {
         self.links.remove(&link.token);
         self.reactor.forget(link.token);
     }
@@ -316,7 +316,7 @@ impl Engine {
         loop {
             match self.inbox.try_recv() {
                 Ok(ToRouter::App { app, route }) => self.update(&app, route),
-                Ok(ToRouter::Ready) => self.let_clients_in()?,
+                Ok(ToRouter::Ready) => self.start_accepting()?,
                 Ok(ToRouter::Leave(leave)) => self.leave(leave),
                 Err(TryRecvError::Disconnected) => {
                     self.leave(Leave::ForGood);
@@ -363,7 +363,7 @@ impl Engine {
         {
             self.state.released.push(app.clone());
         }
-        let Released { drained, gone } = self.state.table.release(dyno);
+        let RequestEnd { drained, gone } = self.state.table.release(dyno);
         if gone {
             for link in self.state.pool.purge(dyno) {
                 self.close_link(link);

@@ -8,7 +8,7 @@ use crate::wire::http::message::WriteOptions;
 
 /// How the response is to be written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner<'a> {
+pub(super) struct PageOptions<'a> {
     /// The app's name, where one is known.
     pub app: Option<&'a str>,
     /// The request's id, for finding the line in the log.
@@ -23,7 +23,7 @@ pub(super) struct Manner<'a> {
 }
 
 /// Appends the response that says what has failed.
-pub(super) fn write(failure: &Failure, manner: Manner<'_>, out: &mut Vec<u8>) {
+pub(super) fn write(failure: &Failure, manner: PageOptions<'_>, out: &mut Vec<u8>) {
     let (title, text) = failure.words();
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
@@ -91,7 +91,7 @@ mod tests {
 
     fn page(failure: &Failure, head_only: bool) -> String {
         let mut out = Vec::new();
-        let manner = Manner {
+        let manner = PageOptions {
             app: Some("shop"),
             request_id: Some("id"),
             close: false,

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::failure::Failure;
 use super::forwarded::Forwarded;
 use super::headers;
-use super::pool::Link;
-use super::relay::Relay;
-use super::settings::Settings;
+use super::pool::DynoConnection;
+use super::relay::BodyRelay;
+use super::settings::RouterSettings;
 use super::table::{DynoKey, Wait};
 use crate::kernel::listener::Listener;
 use crate::wire::http::{Framing, HeadReader, RequestHead, ResponseHead};
@@ -42,7 +42,7 @@ pub(super) struct Exchange {
     /// It must not be sent over a pooled connection.
     pub fresh: bool,
     /// The request's body.
-    pub upload: Relay,
+    pub upload: BodyRelay,
     /// The dyno reads no more of the request's body.
     pub upload_refused: bool,
     /// The client was told to send the body, or has begun to send it.
@@ -70,14 +70,14 @@ pub(super) enum Stage {
     Waiting { why: Wait, since: Instant },
     /// A connection to a dyno is being made.
     Connecting {
-        link: Link,
+        link: DynoConnection,
         listener: Listener,
         since: Instant,
     },
     /// Request and response are being relayed.
-    Relaying(Link),
+    Relaying(DynoConnection),
     /// The connection has been upgraded: bytes of another protocol are relayed.
-    Tunnel { link: Link, ends: Ends },
+    Tunnel { link: DynoConnection, ends: Ends },
     /// The last bytes are being sent to the client.
     Finishing,
 }
@@ -98,7 +98,7 @@ pub(super) enum Answer {
         partial: Option<(Vec<u8>, Box<HeadReader>)>,
     },
     /// Its body is coming.
-    Body { relay: Relay, keep_alive: bool },
+    Body { relay: BodyRelay, keep_alive: bool },
 }
 
 impl Exchange {
@@ -111,7 +111,11 @@ impl Exchange {
     }
 
     /// The deadline of the present stage, and the failure when it passes.
-    pub fn deadline(&self, client_is_flushed: bool, settings: &Settings) -> (Instant, Failure) {
+    pub fn deadline(
+        &self,
+        client_is_flushed: bool,
+        settings: &RouterSettings,
+    ) -> (Instant, Failure) {
         let (rolling, first) = (settings.rolling_time, settings.first_byte_time);
         match &self.stage {
             Stage::Placing => (self.started + first, Failure::H12),
@@ -138,7 +142,7 @@ impl Exchange {
     }
 
     /// Whether the dyno waits for more of the body from the client.
-    fn waits_for_client(&self, link: &Link) -> bool {
+    fn waits_for_client(&self, link: &DynoConnection) -> bool {
         let asked = self.continued || !self.head.expect_continue;
         !self.upload.is_done() && !self.upload_refused && link.wire.is_flushed() && asked
     }

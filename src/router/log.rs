@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 256 * 1024;
 
 /// What a log line says about a request.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(super) struct LogEntry<'a> {
     /// Why it failed; None if it did not.
     pub failure: Option<&'a Failure>,
     pub method: &'a str,
@@ -53,7 +53,7 @@ pub(super) struct Entry<'a> {
 }
 
 /// Appends the text of the line.
-pub(super) fn write(entry: &Entry<'_>, out: &mut String) {
+pub(super) fn write(entry: &LogEntry<'_>, out: &mut String) {
     match entry.failure {
         None => out.push_str("at=info"),
         Some(failure) => {
@@ -192,7 +192,7 @@ impl Logs {
     }
 
     /// Adds a line to an app's log.
-    pub fn add(&mut self, app: &str, entry: &Entry<'_>) {
+    pub fn add(&mut self, app: &str, entry: &LogEntry<'_>) {
         let Some((name, _)) = self.apps.get_key_value(app) else {
             return;
         };
@@ -270,8 +270,8 @@ impl Logs {
 mod tests {
     use super::*;
 
-    fn entry() -> Entry<'static> {
-        Entry {
+    fn entry() -> LogEntry<'static> {
+        LogEntry {
             failure: None,
             method: "GET",
             path: "/",
@@ -287,7 +287,7 @@ mod tests {
         }
     }
 
-    fn text(entry: &Entry<'_>) -> String {
+    fn text(entry: &LogEntry<'_>) -> String {
         let mut text = String::new();
         write(entry, &mut text);
         text
@@ -300,7 +300,7 @@ mod tests {
             "at=info method=GET path=\"/\" host=shop.localhost request_id=id fwd=\"127.0.0.1\" dyno=web.1 \
              connect=1ms service=18ms status=200 bytes=13 protocol=http"
         );
-        let failed = Entry {
+        let failed = LogEntry {
             failure: Some(&Failure::H14),
             dyno: None,
             connect: None,
@@ -315,7 +315,7 @@ mod tests {
              request_id=id fwd=\"127.0.0.1\" dyno= connect= service= status=503 bytes=0 protocol=http"
         );
         let begins = |failure: Failure, begin: &str| {
-            let failed = Entry {
+            let failed = LogEntry {
                 failure: Some(&failure),
                 ..entry()
             };
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn no_request_writes_more_than_one_line_or_leaves_its_quotes() {
         let long = "a\n\"".repeat(8000);
-        let hostile = Entry {
+        let hostile = LogEntry {
             method: &long,
             path: "/\"\r\n\u{1b}[31m\\",
             host: &long,
@@ -347,7 +347,7 @@ mod tests {
         let hostile = text(&hostile);
         assert!(hostile.contains("path=\"/\\\"\\u000d\\u000a\\u001b[31m\\\\\""));
         assert!(!hostile.contains(char::is_control));
-        let path = Entry {
+        let path = LogEntry {
             path: &long,
             host: &long,
             forwarded_for: &long,

@@ -34,7 +34,7 @@ use crate::fault;
 use crate::kernel::listener::Listener;
 use crate::wire::reactor::{Reactor, Waker};
 
-pub use settings::Settings;
+pub use settings::RouterSettings;
 
 /// What the router knows about one app: always a whole snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +96,12 @@ pub enum ToRouter {
 /// What becomes of the listening socket, and of clients that have just connected, when the router leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
-    /// It is closed: clients that have connected are served, all others are refused. Takes [`Settings::leave_time`] at most.
+    /// It is closed: clients that have connected are served, all others are refused. Takes [`RouterSettings::leave_time`] at most.
     ForGood,
     /// The service manager keeps it: new clients wait for the next router, which starts when this one has ended. Takes
-    /// [`Settings::leave_time`] at most.
+    /// [`RouterSettings::leave_time`] at most.
     ToManager,
-    /// Another router has it. Takes [`Settings::succeeded_time`] at most.
+    /// Another router has it. Takes [`RouterSettings::succeeded_time`] at most.
     ToSuccessor,
 }
 
@@ -140,7 +140,7 @@ impl Router {
     /// When the socket cannot be used, or the kernel gives no descriptors or no thread.
     pub fn start(
         listener: TcpListener,
-        settings: Settings,
+        settings: RouterSettings,
         tell: impl Fn(FromRouter) + Send + Sync + 'static,
     ) -> Result<Self> {
         let address = listener
@@ -151,7 +151,7 @@ impl Router {
         let (sender, inbox) = crossbeam_channel::unbounded();
         let tell = Arc::new(tell);
         let tell_end = Arc::clone(&tell);
-        let start = engine::Start {
+        let start = engine::RouterParts {
             listener,
             settings,
             tell: Box::new(move |news| tell(news)),

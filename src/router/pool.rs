@@ -9,7 +9,7 @@ use crate::wire::reactor::Token;
 
 /// A connection to a dyno.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct DynoConnection {
     pub wire: Wire,
     pub token: Token,
     pub dyno: DynoKey,
@@ -23,11 +23,11 @@ pub(super) struct Link {
 
 /// The idle connections of each dyno. The one that was used last is taken first, so that superfluous ones expire.
 #[derive(Debug, Default)]
-pub(super) struct Pool(HashMap<DynoKey, Vec<Link>>);
+pub(super) struct Pool(HashMap<DynoKey, Vec<DynoConnection>>);
 
 impl Pool {
     /// Keeps a connection; returns it if there are `most` already.
-    pub fn put(&mut self, link: Link, most: usize) -> Option<Link> {
+    pub fn put(&mut self, link: DynoConnection, most: usize) -> Option<DynoConnection> {
         let links = self.0.entry(link.dyno).or_default();
         if links.len() >= most {
             return Some(link);
@@ -37,7 +37,12 @@ impl Pool {
     }
 
     /// Takes a connection to `dyno`; with `age`, only one that was in use no longer ago than that.
-    pub fn take(&mut self, dyno: DynoKey, now: Instant, age: Option<Duration>) -> Option<Link> {
+    pub fn take(
+        &mut self,
+        dyno: DynoKey,
+        now: Instant,
+        age: Option<Duration>,
+    ) -> Option<DynoConnection> {
         let links = self.0.get_mut(&dyno)?;
         let last = links.last()?;
         match age {
@@ -47,20 +52,20 @@ impl Pool {
     }
 
     /// Takes the connection with this token out.
-    pub fn remove(&mut self, dyno: DynoKey, token: Token) -> Option<Link> {
+    pub fn remove(&mut self, dyno: DynoKey, token: Token) -> Option<DynoConnection> {
         let links = self.0.get_mut(&dyno)?;
         let at = links.iter().position(|link| link.token == token)?;
         Some(links.remove(at))
     }
 
     /// The connection with this token.
-    pub fn get_mut(&mut self, dyno: DynoKey, token: Token) -> Option<&mut Link> {
+    pub fn get_mut(&mut self, dyno: DynoKey, token: Token) -> Option<&mut DynoConnection> {
         let mut links = self.0.get_mut(&dyno)?.iter_mut();
         links.find(|link| link.token == token)
     }
 
     /// Takes all connections to `dyno` out.
-    pub fn purge(&mut self, dyno: DynoKey) -> Vec<Link> {
+    pub fn purge(&mut self, dyno: DynoKey) -> Vec<DynoConnection> {
         self.0.remove(&dyno).unwrap_or_default()
     }
 
@@ -77,9 +82,9 @@ mod tests {
 
     use super::*;
 
-    fn link(number: usize, since: Instant) -> Link {
+    fn link(number: usize, since: Instant) -> DynoConnection {
         let (ours, _) = UnixStream::pair().unwrap();
-        Link {
+        DynoConnection {
             wire: Wire::new(ours.into()),
             token: Token(number),
             dyno: 1,

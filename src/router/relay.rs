@@ -6,13 +6,13 @@ use crate::wire::http::{BodyDecoder, Decoded, Framing, HttpRefusal};
 
 /// Follows a body to its end, and writes it in the receiver's framing.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(super) struct BodyRelay {
     decoder: BodyDecoder,
     coding: Coding,
     done: bool,
 }
 
-impl Relay {
+impl BodyRelay {
     /// A relay for a body with this framing, sent on with this coding.
     pub fn new(framing: Framing, coding: Coding) -> Self {
         Self {
@@ -101,7 +101,7 @@ mod tests {
 
     /// What goes out, what is left over, and how many bytes of data there were.
     fn pass(framing: Framing, coding: Coding, pieces: &[&str]) -> (String, String, u64, bool) {
-        let mut relay = Relay::new(framing, coding);
+        let mut relay = BodyRelay::new(framing, coding);
         let (mut sent, mut bytes, mut left) = (Vec::new(), 0, "");
         for piece in pieces {
             let (mut input, mut out) = (piece.as_bytes(), Vec::new());
@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn only_a_body_without_an_end_ends_with_the_connection() {
         let mut out = Vec::new();
-        assert!(Relay::new(Framing::UntilClose, Coding::Chunks).close(&mut out));
+        assert!(BodyRelay::new(Framing::UntilClose, Coding::Chunks).close(&mut out));
         assert_eq!(out, b"0\r\n\r\n");
-        assert!(!Relay::new(Framing::Length(1), Coding::Raw).close(&mut out));
-        assert!(!Relay::new(Framing::Chunked, Coding::Raw).close(&mut out));
+        assert!(!BodyRelay::new(Framing::Length(1), Coding::Raw).close(&mut out));
+        assert!(!BodyRelay::new(Framing::Chunked, Coding::Raw).close(&mut out));
     }
 }

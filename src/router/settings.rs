@@ -7,7 +7,7 @@ use crate::wire::http::HeadLimits;
 
 /// The router's times and limits. The defaults are Heroku's where Heroku has such a figure (Dev Center, "HTTP Routing").
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RouterSettings {
     /// The domain below which each app has a host name.
     pub domain: String,
     /// Proxies whose `X-Forwarded-*` fields are trusted.
@@ -61,7 +61,7 @@ pub struct Settings {
     pub gone_interval: Duration,
 }
 
-impl Default for Settings {
+impl Default for RouterSettings {
     fn default() -> Self {
         Self {
             domain: "localhost".into(),

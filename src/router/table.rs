@@ -43,7 +43,7 @@ struct Dyno {
     /// Another process has its port.
     doubted: bool,
     /// Whether the server was told that it is drained.
-    told: bool,
+    reported_drained: bool,
 }
 
 /// Why a request waits.
@@ -65,7 +65,7 @@ pub(super) enum Choice {
 
 /// What is to be done after a new snapshot.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
+pub(super) struct TableChanges {
     /// Dynos whose idle connections are to be closed.
     pub purge: Vec<DynoKey>,
     /// Ids of draining dynos that have no requests.
@@ -74,7 +74,7 @@ pub(super) struct Changes {
 
 /// What is to be done after a request of a dyno has ended.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Released {
+pub(super) struct RequestEnd {
     /// The dyno's id, if it is drained now.
     pub drained: Option<String>,
     /// Whether the dyno is in no route and has no request any more, so that its connections are to be closed.
@@ -83,8 +83,8 @@ pub(super) struct Released {
 
 impl Table {
     /// Replaces what is known of an app by a new snapshot.
-    pub fn update(&mut self, app: &Rc<str>, route: Option<&Route>) -> Changes {
-        let mut changes = Changes::default();
+    pub fn update(&mut self, app: &Rc<str>, route: Option<&Route>) -> TableChanges {
+        let mut changes = TableChanges::default();
         let before = self.apps.remove(app);
         let (known, waiting) = before.map_or_else(Default::default, |app| (app.dynos, app.waiting));
         let mut dynos = Vec::new();
@@ -106,7 +106,7 @@ impl Table {
                 active: 0,
                 refused_until: None,
                 doubted: false,
-                told: false,
+                reported_drained: false,
             });
             if *dyno.name != *backend.name {
                 dyno.name = backend.name.as_str().into();
@@ -123,14 +123,14 @@ impl Table {
                 dyno.refused_until = None;
             }
             dyno.state = Some(backend.state);
-            dyno.told &= matches!(backend.state, BackendState::Draining(_));
+            dyno.reported_drained &= matches!(backend.state, BackendState::Draining(_));
             changes.drained.extend(dyno.tell_drained());
             dynos.push(key);
         }
         for key in known {
             if !dynos.contains(&key) {
                 changes.purge.push(key);
-                self.part_with(key);
+                self.remove(key);
             }
         }
         if let Some(route) = route {
@@ -145,7 +145,7 @@ impl Table {
         changes
     }
 
-    fn part_with(&mut self, key: DynoKey) {
+    fn remove(&mut self, key: DynoKey) {
         if let Some(dyno) = self.dynos.get_mut(&key) {
             dyno.state = None;
             if dyno.active == 0 {
@@ -245,9 +245,9 @@ impl Table {
     }
 
     /// Counts the end of a request of a dyno.
-    pub fn release(&mut self, key: DynoKey) -> Released {
+    pub fn release(&mut self, key: DynoKey) -> RequestEnd {
         let Some(dyno) = self.dynos.get_mut(&key) else {
-            return Released::default();
+            return RequestEnd::default();
         };
         dyno.active = dyno.active.saturating_sub(1);
         let drained = dyno.tell_drained();
@@ -255,7 +255,7 @@ impl Table {
         if gone {
             self.dynos.remove(&key);
         }
-        Released { drained, gone }
+        RequestEnd { drained, gone }
     }
 
     /// Notes that a dyno refused a connection: it gets no requests until then.
@@ -334,7 +334,7 @@ impl Dyno {
 
     fn tell_drained(&mut self) -> Option<String> {
         let drained = matches!(self.state, Some(BackendState::Draining(_))) && self.active == 0;
-        (drained && !std::mem::replace(&mut self.told, true)).then(|| self.id.clone())
+        (drained && !std::mem::replace(&mut self.reported_drained, true)).then(|| self.id.clone())
     }
 }
 
@@ -464,10 +464,16 @@ mod tests {
         table.take(1);
         let changes = table.update(&shop, Some(&draining));
         assert_eq!((changes.purge, changes.drained), (vec![1], vec![]));
-        assert_eq!(table.release(1), Released::default());
-        assert_eq!(table.update(&shop, Some(&draining)), Changes::default());
+        assert_eq!(table.release(1), RequestEnd::default());
+        assert_eq!(
+            table.update(&shop, Some(&draining)),
+            TableChanges::default()
+        );
         assert_eq!(table.release(1).drained, Some("id-1".into()));
-        assert_eq!(table.update(&shop, Some(&draining)), Changes::default());
+        assert_eq!(
+            table.update(&shop, Some(&draining)),
+            TableChanges::default()
+        );
 
         table.update(&shop, Some(&route(&[UP])));
         let again = table.update(&shop, Some(&draining));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
-use super::session::Session;
+use super::session::ClientSession;
 use super::stops::Stops;
 use crate::model::dyno::Exit;
 use crate::sandbox::Launched;
@@ -33,7 +33,7 @@ pub struct Inside {
 struct Command {
     id: u32,
     token: Token,
-    session: Session,
+    session: ClientSession,
     stops: Stops,
     streams: Streams,
 }
@@ -51,7 +51,7 @@ impl Inside {
     /// Has init start a command, with a new number, for the client of `session`.
     pub fn start(
         &mut self,
-        (mut session, stops): (Session, Stops),
+        (mut session, stops): (ClientSession, Stops),
         mut exec: ToInit,
         reactor: &mut Reactor,
         sandbox: &Option<Launched>,

@@ -59,7 +59,7 @@ use folder::{LOCK, TRACKED, reserve_record, write_record};
 use inside::Inside;
 use output::Output;
 use port::Port;
-use session::Session;
+use session::ClientSession;
 use stops::Stops;
 
 /// What a supervisor is called that has no dyno yet.
@@ -127,7 +127,7 @@ fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
         };
         match control::receive::<ToSupervisor>(server) {
             Ok(Some((ToSupervisor::Attach { .. }, fds))) => {
-                for mut session in fds.into_iter().flat_map(Session::begin) {
+                for mut session in fds.into_iter().flat_map(ClientSession::begin) {
                     let _ = session.tell(&Frame::Error(AttachRefusal::new(message.clone())), &[]);
                 }
                 return;
@@ -169,7 +169,7 @@ struct Supervisor {
     listener: OwnedFd,
     sandbox: Option<Launched>,
     servers: Vec<(Token, OwnedFd)>,
-    session: Option<Session>,
+    session: Option<ClientSession>,
     /// Our ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
     streams: Vec<(usize, OwnedFd)>,
     output: Output,
@@ -582,7 +582,7 @@ impl Supervisor {
 
     fn attach(&mut self, fds: Vec<OwnedFd>, merged: bool) {
         for connection in fds {
-            let Ok(mut session) = Session::begin(connection) else {
+            let Ok(mut session) = ClientSession::begin(connection) else {
                 continue;
             };
             if !self.life.awaits_client() {
@@ -618,7 +618,7 @@ impl Supervisor {
         (streams, terminal): (Streams, ClientTerminal),
         fds: Vec<OwnedFd>,
     ) {
-        let Some(mut session) = fds.into_iter().find_map(|fd| Session::begin(fd).ok()) else {
+        let Some(mut session) = fds.into_iter().find_map(|fd| ClientSession::begin(fd).ok()) else {
             return;
         };
         if !self.life.is_up() {

@@ -14,11 +14,11 @@ const MOST_AT_ONCE: usize = 64 * 1024;
 
 /// The connection of one client to one dyno.
 #[derive(Debug)]
-pub struct Session {
+pub struct ClientSession {
     connection: OwnedFd,
 }
 
-impl Session {
+impl ClientSession {
     /// Answers the upgrade request that the server has read from `connection`.
     pub fn begin(connection: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&connection, true)?;
@@ -51,8 +51,8 @@ impl Session {
     }
 
     /// Reads what the client has sent since the last call.
-    pub fn hear(&mut self) -> News {
-        let mut news = News::default();
+    pub fn hear(&mut self) -> ClientReport {
+        let mut news = ClientReport::default();
         let mut buffer = [0u8; 4096];
         let mut heard = 0;
         loop {
@@ -81,9 +81,9 @@ impl Session {
     }
 }
 
-/// What a client has sent: see [`Session::hear`].
+/// What a client has sent: see [`ClientSession::hear`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct ClientReport {
     /// Output streams that the client no longer reads.
     pub closed: Vec<usize>,
     /// Bytes went through since the client's last report.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_client_that_says_too_much_at_once_is_none() {
         let (mut client, ours) = UnixStream::pair().unwrap();
-        let mut session = Session::begin(ours.into()).unwrap();
+        let mut session = ClientSession::begin(ours.into()).unwrap();
         client.write_all(b"a2").unwrap();
         let news = session.hear();
         assert_eq!(

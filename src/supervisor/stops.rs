@@ -4,7 +4,7 @@
 //! is told, stops too, and says when both are continued. Otherwise the command is continued at once. A command with
 //! pipes stays stopped: a signal stopped it, and another one can continue it.
 
-use super::session::{News, Session};
+use super::session::{ClientReport, ClientSession};
 use crate::wire::control::{Streams, ToInit};
 use crate::wire::frame::Frame;
 
@@ -33,7 +33,7 @@ impl Stops {
         &mut self,
         id: u32,
         streams: Streams,
-        client: Option<&mut Session>,
+        client: Option<&mut ClientSession>,
     ) -> Option<ToInit> {
         let client = client.filter(|_| self.told);
         if !matches!(streams, Streams::Terminal(_)) || (self.waits && client.is_some()) {
@@ -44,7 +44,7 @@ impl Stops {
     }
 
     /// Handles what the client of command `id` has sent. Returns messages for init.
-    pub fn hear(&mut self, id: u32, news: &News) -> impl Iterator<Item = ToInit> + use<> {
+    pub fn hear(&mut self, id: u32, news: &ClientReport) -> impl Iterator<Item = ToInit> + use<> {
         if news.go_on || news.gone {
             self.waits = false;
         }
@@ -67,9 +67,9 @@ mod tests {
         rows: 24,
     });
 
-    fn session() -> (Session, UnixStream) {
+    fn session() -> (ClientSession, UnixStream) {
         let (mut client, ours) = UnixStream::pair().unwrap();
-        let session = Session::begin(ours.into()).unwrap();
+        let session = ClientSession::begin(ours.into()).unwrap();
         let _ = client.read(&mut [0; 4096]).unwrap();
         client.set_nonblocking(true).unwrap();
         (session, client)
@@ -85,9 +85,9 @@ mod tests {
         let mut said = [0; 64];
         let length = client.read(&mut said).unwrap();
         assert_eq!(said[..length], Frame::Stopped.encode());
-        let news = News {
+        let news = ClientReport {
             go_on: true,
-            ..News::default()
+            ..ClientReport::default()
         };
         let wishes: Vec<_> = stops.hear(7, &news).collect();
         assert!(matches!(wishes[..], [ToInit::Continue { id: 7 }]));

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{LINGER, Phase, Session, Turn};
-use crate::bridge::protocol::Outcome;
+use super::{BridgeSession, LINGER, Phase, SessionTurn};
+use crate::bridge::protocol::SessionOutcome;
 use crate::error::EXIT_DYNO_FAILED;
 use crate::kernel::sys::socket::unacknowledged;
 use crate::wire::frame::AttachRefusal;
@@ -12,7 +12,7 @@ use crate::wire::frame::attachment::LOST_OUTPUT;
 /// How long the output may stay open after the end of the command: a process outside of its dyno may hold it.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
-impl Session {
+impl BridgeSession {
     /// When the session is to be driven even without an event.
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
@@ -29,7 +29,7 @@ impl Session {
     }
 
     /// Handles deadlines that have passed.
-    pub(super) fn look_at_time(&mut self, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn look_at_time(&mut self, turn: &mut SessionTurn<'_>) -> bool {
         match self.phase {
             Phase::Starting { .. } if self.outcome.is_some() => self.part(turn),
             Phase::Starting { by } if turn.now >= by => {
@@ -37,7 +37,7 @@ impl Session {
                     exit_code: Some(EXIT_DYNO_FAILED),
                     ..AttachRefusal::new("Timeout awaiting process")
                 };
-                self.outcome = Some(Outcome::Error(refusal));
+                self.outcome = Some(SessionOutcome::Error(refusal));
                 self.part(turn);
             }
             Phase::Up if self.outcome.is_some() && self.has_room() => {
@@ -62,7 +62,7 @@ impl Session {
     fn last_output(&self) -> Duration {
         match &self.outcome {
             _ if !self.has_room() || self.protocol.is_held_up() => self.idle_timeout,
-            Some(Outcome::Exit(_)) => LAST_OUTPUT,
+            Some(SessionOutcome::Exit(_)) => LAST_OUTPUT,
             _ => LOST_OUTPUT,
         }
     }

@@ -17,7 +17,7 @@ const EVICTED: usize = 64;
 
 /// The listening socket.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct ClientListener {
     /// None once no client is accepted any more.
     listener: Option<TcpListener>,
     pub token: Token,
@@ -27,7 +27,7 @@ pub(super) struct Door {
     watched: bool,
 }
 
-impl Door {
+impl ClientListener {
     /// A door over `listener`, which is non-blocking.
     pub fn new(listener: TcpListener, token: Token) -> Self {
         Self {
@@ -44,27 +44,27 @@ impl Door {
     }
 
     /// Whether clients are accepted now.
-    pub fn lets_in(&self) -> bool {
+    pub fn is_accepting(&self) -> bool {
         self.is_open() && self.watched
     }
 }
 
 impl Engine {
     /// Begins to accept clients, those that have already connected first.
-    pub(super) fn let_clients_in(&mut self) -> io::Result<()> {
-        if let Some(listener) = &self.door.listener
-            && !self.door.watched
+    pub(super) fn start_accepting(&mut self) -> io::Result<()> {
+        if let Some(listener) = &self.client_listener.listener
+            && !self.client_listener.watched
         {
             self.reactor
-                .register(listener, self.door.token, Interest::READABLE)?;
-            self.door.watched = true;
+                .register(listener, self.client_listener.token, Interest::READABLE)?;
+            self.client_listener.watched = true;
         }
         Ok(())
     }
 
     /// Lets no new client into the queue of connections to accept.
-    pub(super) fn bar_door(&mut self) {
-        if let Some(listener) = &self.door.listener {
+    pub(super) fn stop_new_handshakes(&mut self) {
+        if let Some(listener) = &self.client_listener.listener {
             // Without this, a client that connects right before the socket is closed gets a reset.
             let _ = crate::kernel::sys::socket::let_no_more_connect(listener);
         }
@@ -72,11 +72,13 @@ impl Engine {
 
     /// Closes the listening socket. A client that has not been accepted yet gets a reset, unless another process has
     /// the socket.
-    pub(super) fn shut_door(&mut self) {
-        if let Some(listener) = self.door.listener.take()
-            && self.door.watched
+    pub(super) fn close_listener(&mut self) {
+        if let Some(listener) = self.client_listener.listener.take()
+            && self.client_listener.watched
         {
-            let _ = self.reactor.deregister(&listener, self.door.token);
+            let _ = self
+                .reactor
+                .deregister(&listener, self.client_listener.token);
         }
     }
 
@@ -84,9 +86,9 @@ impl Engine {
     pub(super) fn accept(&mut self) {
         for _ in 0..BATCH {
             if self.clients.len() >= self.settings.clients && !self.evict() {
-                return self.close_door();
+                return self.suspend_accepting();
             }
-            let Some(listener) = &self.door.listener else {
+            let Some(listener) = &self.client_listener.listener else {
                 return;
             };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -107,26 +109,26 @@ impl Engine {
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     // The waiting client is accepted as soon as an idle connection can be closed.
                     if !self.evict() {
-                        return self.close_door();
+                        return self.suspend_accepting();
                     }
                 }
                 // The client has closed the connection before it was accepted.
                 Err(_) => {}
             }
         }
-        self.reactor.again(self.door.token);
+        self.reactor.again(self.client_listener.token);
     }
 
     /// Suspends accepting. Retried after a while even if no client leaves: other processes may have used up the descriptors.
-    fn close_door(&mut self) {
-        self.door.closed = true;
+    fn suspend_accepting(&mut self) {
+        self.client_listener.closed = true;
         self.reactor.set_deadline(self.tick, self.now + TICK);
     }
 
     /// Resumes accepting after a client has left.
-    pub(super) fn open_door(&mut self) {
-        if std::mem::take(&mut self.door.closed) {
-            self.reactor.again(self.door.token);
+    pub(super) fn resume_accepting(&mut self) {
+        if std::mem::take(&mut self.client_listener.closed) {
+            self.reactor.again(self.client_listener.token);
         }
     }
 
@@ -141,7 +143,7 @@ impl Engine {
         idle.select_nth_unstable(most - 1);
         for (_, token) in &idle[..most] {
             if let Some(client) = self.clients.remove(token) {
-                self.part_with(*token, client);
+                self.close_client(*token, client);
             }
         }
         true

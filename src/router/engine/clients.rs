@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
 
 use super::{Engine, Lent, Step, Token};
-use crate::router::error_page::{self, Manner};
+use crate::router::error_page::{self, PageOptions};
 use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::forwarded::Forwarded;
 use crate::router::headers;
-use crate::router::log::Entry;
-use crate::router::pool::Link;
-use crate::router::relay::Relay;
-use crate::router::settings::Settings;
+use crate::router::log::LogEntry;
+use crate::router::pool::DynoConnection;
+use crate::router::relay::BodyRelay;
+use crate::router::settings::RouterSettings;
 use crate::router::wire::{Read, Wire};
 use crate::wire::http::{HeadReader, HttpRefusal, RequestHead};
 
@@ -42,7 +42,7 @@ pub enum AtLeave {
     /// It waits for none; its next request may be on the way.
     MayAsk,
     /// Its response has no foreseeable end, or is over: the connection is closed.
-    Parts,
+    IsClosed,
 }
 
 enum Phase {
@@ -78,14 +78,14 @@ impl Client {
     pub fn at_leave(&self) -> AtLeave {
         match &self.phase {
             Phase::Idle if self.is_idle() => AtLeave::MayAsk,
-            Phase::Exchange(exchange) if exchange.is_endless_now() => AtLeave::Parts,
-            Phase::Lingering { .. } => AtLeave::Parts,
+            Phase::Exchange(exchange) if exchange.is_endless_now() => AtLeave::IsClosed,
+            Phase::Lingering { .. } => AtLeave::IsClosed,
             Phase::Idle | Phase::Head(_) | Phase::Exchange(_) => AtLeave::IsAnswered,
         }
     }
 
     /// The connection to a dyno that serves it, if it has this token.
-    pub fn link(&mut self, token: Token) -> Option<&mut Link> {
+    pub fn link(&mut self, token: Token) -> Option<&mut DynoConnection> {
         let Phase::Exchange(exchange) = &mut self.phase else {
             return None;
         };
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    fn deadline(&self, settings: &Settings) -> Instant {
+    fn deadline(&self, settings: &RouterSettings) -> Instant {
         match &self.phase {
             Phase::Idle => self.since + settings.idle_time,
             Phase::Head(_) => self.since + settings.head_time,
@@ -126,7 +126,7 @@ impl Engine {
             self.arm(token, &mut client);
             self.clients.insert(token, client);
         } else {
-            self.part_with(token, client);
+            self.close_client(token, client);
         }
     }
 
@@ -160,10 +160,10 @@ impl Engine {
     }
 
     /// Closes a client's connection, and its connection to a dyno.
-    pub(super) fn part_with(&mut self, token: Token, client: Box<Client>) {
+    pub(super) fn close_client(&mut self, token: Token, client: Box<Client>) {
         self.reactor.forget(token);
         drop(client);
-        self.open_door();
+        self.resume_accepting();
     }
 
     /// A deadline has passed, which may not be the client's present one.
@@ -195,7 +195,7 @@ impl Engine {
             self.clients.insert(token, client);
             self.drive(token);
         } else {
-            self.part_with(token, client);
+            self.close_client(token, client);
         }
     }
 
@@ -284,7 +284,7 @@ impl Engine {
             woken: None,
             queued: false,
             fresh: false,
-            upload: Relay::of_request(head.framing),
+            upload: BodyRelay::of_request(head.framing),
             upload_refused: false,
             continued: false,
             answer: Answer::Head { partial: None },
@@ -309,7 +309,7 @@ impl Engine {
             cause: refusal.why,
         };
         let mut out = Vec::new();
-        let manner = Manner {
+        let manner = PageOptions {
             app: None,
             request_id: None,
             close: true,
@@ -326,7 +326,7 @@ impl Engine {
         let name = headers::app(guess.host, &self.settings.domain);
         if let Some(app) = name.and_then(|name| self.state.table.app(&name).cloned()) {
             let request_id = self.request_id();
-            let entry = Entry {
+            let entry = LogEntry {
                 failure: Some(&failure),
                 method: guess.method,
                 path: guess.path,
@@ -433,7 +433,7 @@ impl Engine {
         };
         match goes_on {
             true => drop(self.clients.insert(token, client)),
-            false => self.part_with(token, client),
+            false => self.close_client(token, client),
         }
     }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::clients::Client;
 use super::{Engine, Step, Token};
-use crate::router::error_page::{self, Manner};
+use crate::router::error_page::{self, PageOptions};
 use crate::router::exchange::{Answer, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::headers;
-use crate::router::log::Entry;
+use crate::router::log::LogEntry;
 use crate::wire::http::head::HttpVersion;
 
 impl Engine {
@@ -86,7 +86,7 @@ impl Engine {
             || matches!(failure, Failure::H26 { .. })
             || self.leaving.is_some();
         let mut out = Vec::new();
-        let manner = Manner {
+        let manner = PageOptions {
             app: exchange.app.as_deref(),
             request_id: Some(&exchange.request_id),
             close: exchange.close,
@@ -127,7 +127,7 @@ impl Engine {
         };
         let failed = exchange.failure.as_ref();
         let status = failed.map_or(exchange.status, Failure::status);
-        let entry = Entry {
+        let entry = LogEntry {
             failure: failed,
             method: exchange.head.method(),
             path: exchange.head.target(),

@@ -30,12 +30,12 @@ impl Engine {
         };
         let by = self.now + time;
         let mut shut_at = self.now;
-        if leave == Leave::ForGood && self.door.lets_in() {
-            self.bar_door();
+        if leave == Leave::ForGood && self.client_listener.is_accepting() {
+            self.stop_new_handshakes();
             shut_at = (self.now + self.settings.shut_time).min(by);
             self.accept();
         } else {
-            self.shut_door();
+            self.close_listener();
         }
         self.leaving = Some(Leaving {
             since: self.now,
@@ -43,7 +43,7 @@ impl Engine {
             shut_at,
         });
         self.reactor.set_deadline(self.leave_tick, shut_at);
-        self.part_with_all(|client| client.at_leave() == AtLeave::Parts);
+        self.close_clients(|client| client.at_leave() == AtLeave::IsClosed);
     }
 
     /// Whether the router can end: all clients have gone, or it has waited long enough.
@@ -54,10 +54,10 @@ impl Engine {
         if self.now < shut_at {
             return false;
         }
-        if self.door.is_open() {
+        if self.client_listener.is_open() {
             // The last clients that connected before.
             self.accept();
-            self.shut_door();
+            self.close_listener();
         }
         if self.now >= by {
             let tokens: Vec<_> = self.clients.keys().copied().collect();
@@ -70,7 +70,7 @@ impl Engine {
         }
         let (now, quiet) = (self.now, self.settings.quiet_time);
         let silent_by = |from: Instant| from.max(since) + quiet;
-        self.part_with_all(|client| {
+        self.close_clients(|client| {
             client.at_leave() == AtLeave::MayAsk && silent_by(client.since) <= now
         });
         let clients = self.clients.values();
@@ -82,13 +82,13 @@ impl Engine {
     }
 
     /// Closes some clients' connections. Requests that were in progress are logged.
-    fn part_with_all(&mut self, which: impl Fn(&super::Client) -> bool) {
+    fn close_clients(&mut self, which: impl Fn(&super::Client) -> bool) {
         let tokens = self.clients.iter().filter(|(_, client)| which(client));
         let tokens: Vec<_> = tokens.map(|(token, _)| *token).collect();
         for token in tokens {
             if let Some(mut client) = self.clients.remove(&token) {
                 self.interrupt_endless(&mut client);
-                self.part_with(token, client);
+                self.close_client(token, client);
             }
         }
     }

@@ -12,7 +12,7 @@ use super::{Engine, Holder, Lent, Step, TICK, Token};
 use crate::router::FromRouter;
 use crate::router::exchange::{Exchange, Stage};
 use crate::router::failure::Failure;
-use crate::router::pool::Link;
+use crate::router::pool::DynoConnection;
 use crate::router::table::{Choice, DynoKey, Wait};
 use crate::router::wire::Wire;
 use crate::wire::reactor::Interest;
@@ -108,7 +108,7 @@ impl Engine {
             Ok((socket, link_token)) => {
                 self.links.insert(link_token, Holder::Client(token));
                 exchange.stage = Stage::Connecting {
-                    link: Link {
+                    link: DynoConnection {
                         wire: Wire::connecting(socket),
                         token: link_token,
                         dyno,
@@ -133,7 +133,7 @@ impl Engine {
 
     /// An idle connection to this dyno. A request that must not be sent twice gets only one that was in use a moment
     /// ago and that the dyno has not closed.
-    fn pooled(&mut self, dyno: DynoKey, exchange: &Exchange) -> Option<Link> {
+    fn pooled(&mut self, dyno: DynoKey, exchange: &Exchange) -> Option<DynoConnection> {
         let repeatable = exchange.is_repeatable();
         let age = (!repeatable).then_some(self.settings.pooled_fresh_time);
         let link = self.state.pool.take(dyno, self.now, age)?;
@@ -242,7 +242,7 @@ impl Engine {
 
     /// Looks at all waiting requests again, at each tick.
     pub(super) fn look_after_waiting(&mut self) {
-        self.open_door();
+        self.resume_accepting();
         let apps = self.state.table.apps_with_waiting();
         if !apps.is_empty() {
             self.reactor.set_deadline(self.tick, self.now + TICK);

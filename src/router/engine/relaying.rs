@@ -8,8 +8,8 @@ use super::{Engine, Holder, Lent, Step};
 use crate::router::exchange::{Answer, Ends, Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::headers::{self, Added, Coding};
-use crate::router::pool::Link;
-use crate::router::relay::Relay;
+use crate::router::pool::DynoConnection;
+use crate::router::relay::BodyRelay;
 use crate::router::wire::Read;
 use crate::wire::http::head::HttpVersion;
 use crate::wire::http::{HeadReader, HttpRefusal, ResponseHead};
@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// Puts a connection into the pool if it is reusable, or closes it.
-    fn put_away(&mut self, mut link: Link, reusable: bool) {
+    fn put_away(&mut self, mut link: DynoConnection, reusable: bool) {
         let wanted = self.state.table.listener(link.dyno).is_some();
         if !reusable || !wanted || link.wire.has_ended() || link.wire.is_readable() {
             return self.close_link(link);
@@ -171,7 +171,7 @@ impl Engine {
 
     /// Whether the dyno closed a pooled connection without having read the request, at the moment it was sent. If the
     /// dyno has read the request, it may have acted on it, and sending it again could do so twice.
-    fn is_stale(&self, exchange: &Exchange, link: &Link, end: Read) -> bool {
+    fn is_stale(&self, exchange: &Exchange, link: &DynoConnection, end: Read) -> bool {
         let unanswered = matches!(exchange.answer, Answer::Head { partial: None });
         let unread = exchange.upload_refused || link.wire.was_not_read(end);
         link.used
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Sends a request again, over a new connection.
-    fn repeat(&mut self, exchange: &mut Exchange, link: Link) -> Step {
+    fn repeat(&mut self, exchange: &mut Exchange, link: DynoConnection) -> Step {
         self.close_link(link);
         self.let_go(exchange);
         exchange.fresh = true;
@@ -197,7 +197,7 @@ impl Engine {
         &mut self,
         client: &mut Client,
         exchange: &mut Exchange,
-        link: &mut Link,
+        link: &mut DynoConnection,
         lent: &mut Lent,
         again: &mut bool,
     ) -> Result<(), Failure> {
@@ -335,7 +335,7 @@ impl Engine {
         headers::write_response(head, version, exchange.close, out);
         exchange.status = head.status;
         exchange.answer = Answer::Body {
-            relay: Relay::new(head.framing, coding),
+            relay: BodyRelay::new(head.framing, coding),
             keep_alive: head.keep_alive,
         };
         if Exchange::is_endless(head) {

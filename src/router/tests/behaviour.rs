@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::super::Settings;
+use super::super::RouterSettings;
 use super::support::*;
 
 #[test]
@@ -488,7 +488,7 @@ fn a_request_that_a_dyno_has_read_and_died_of_is_not_given_to_another() {
 #[test]
 fn what_must_not_be_repeated_gets_no_connection_that_was_idle_for_long() {
     let dyno = Dyno::polite();
-    let settings = Settings {
+    let settings = RouterSettings {
         pooled_fresh_time: Duration::ZERO,
         ..quick()
     };
@@ -508,7 +508,7 @@ fn idle_connections_end_in_time_and_a_trickled_head_too() {
             server.tell("closed");
         }
     });
-    let settings = Settings {
+    let settings = RouterSettings {
         idle_time: Duration::from_millis(50),
         pooled_time: Duration::from_millis(50),
         head_time: Duration::from_millis(100),
@@ -543,7 +543,7 @@ fn idle_connections_end_in_time_and_a_trickled_head_too() {
 #[test]
 fn idle_connections_make_room_for_new_ones() {
     let dyno = Dyno::polite();
-    let settings = Settings {
+    let settings = RouterSettings {
         clients: 4,
         ..quick()
     };

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::super::{BackendState, Listener, Route, Settings};
+use super::super::{BackendState, Listener, Route, RouterSettings};
 use super::support::*;
 
 /// Asks once, and looks at status, page and line. The result is the line's rest after `host`.
@@ -31,9 +31,9 @@ fn fails(fixture: &Fixture, request: &str, status: u16, begin: &str) -> String {
     rest.to_owned()
 }
 
-fn brief() -> Settings {
+fn brief() -> RouterSettings {
     let short = Duration::from_millis(50);
-    Settings {
+    RouterSettings {
         connect_time: short,
         first_byte_time: short,
         rolling_time: short,
@@ -118,7 +118,7 @@ fn an_unknown_host_is_not_found_and_logged_nowhere() {
 
 #[test]
 fn h11_too_many_wait() {
-    let settings = Settings {
+    let settings = RouterSettings {
         waiting_per_app: 2,
         ..quick()
     };
@@ -154,7 +154,7 @@ fn more_than_a_dyno_may_have_at_once_wait_for_their_turn() {
             server.send(HELLO);
         }
     });
-    let settings = Settings {
+    let settings = RouterSettings {
         active_per_dyno: 2,
         ..quick()
     };

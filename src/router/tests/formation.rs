@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use super::super::{Backend, BackendState, FromRouter, Leave, Listener, Route, Settings, ToRouter};
+use super::super::{
+    Backend, BackendState, FromRouter, Leave, Listener, Route, RouterSettings, ToRouter,
+};
 use super::support::*;
 
 #[test]
@@ -231,7 +233,7 @@ fn a_router_that_leaves_gives_the_answers_that_are_on_their_way_and_lets_nobody_
             server.send(HELLO);
         }
     });
-    let settings = Settings {
+    let settings = RouterSettings {
         leave_time: PATIENCE,
         ..quick()
     };
@@ -270,7 +272,7 @@ fn a_router_that_leaves_cuts_off_what_has_no_end_at_once_and_the_rest_in_time() 
             server.tell("closed");
         }
     });
-    let settings = Settings {
+    let settings = RouterSettings {
         leave_time: Duration::from_millis(300),
         ..quick()
     };

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::super::{Backend, BackendState, Route, Router, Settings, ToRouter};
+use super::super::{Backend, BackendState, Route, Router, RouterSettings, ToRouter};
 use crate::kernel::listener::{Listener, Listeners};
 
 /// `DYNO_ROUTER=127.0.0.1:8080 DYNO_BACKEND=127.0.0.1:9000 DYNO_SECONDS=60`: serves `bench.localhost` from a program
@@ -17,7 +17,7 @@ fn serve() {
     let listener = TcpListener::bind(wanted("DYNO_ROUTER")).unwrap();
     let inode = Listeners::open().at(backend).unwrap().unwrap();
     let logs = tempfile::tempdir().unwrap();
-    let router = Router::start(listener, Settings::default(), |_| {}).unwrap();
+    let router = Router::start(listener, RouterSettings::default(), |_| {}).unwrap();
     let address = backend;
     router.send(ToRouter::App {
         app: "bench".into(),

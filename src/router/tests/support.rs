@@ -16,13 +16,13 @@ use crate::wire::http::{BodyDecoder, Decoded, Framing, HeadLimits, HeadReader};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Settings with which nothing takes long that is waited for.
-pub fn quick() -> Settings {
-    Settings {
+pub fn quick() -> RouterSettings {
+    RouterSettings {
         log_interval: Duration::ZERO,
         gone_interval: Duration::from_millis(20),
         linger_time: Duration::from_millis(500),
         leave_time: Duration::ZERO,
-        ..Settings::default()
+        ..RouterSettings::default()
     }
 }
 
@@ -34,14 +34,14 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: RouterSettings) -> Self {
         let fixture = Self::that_knows_nothing(settings);
         fixture.router().send(ToRouter::Ready);
         fixture
     }
 
     /// One that is still to be told of the apps that there are.
-    pub fn that_knows_nothing(settings: Settings) -> Self {
+    pub fn that_knows_nothing(settings: RouterSettings) -> Self {
         let (sender, told) = unbounded();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let router = Router::start(listener, settings, move |news| {
@@ -55,7 +55,7 @@ impl Fixture {
     }
 
     /// With one web dyno that is up.
-    pub fn with(settings: Settings, dyno: &Dyno) -> Self {
+    pub fn with(settings: RouterSettings, dyno: &Dyno) -> Self {
         let fixture = Self::new(settings);
         fixture.set(&[dyno.up()]);
         fixture

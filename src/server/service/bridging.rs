@@ -12,7 +12,9 @@ use super::super::host::worker_error;
 use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
-use crate::bridge::{self, Bridge, FromBridge, Rendezvous, Seat, ToBridge, secrets};
+use crate::bridge::{
+    self, Bridge, FromBridge, RendezvousAddress, SessionRequest, ToBridge, secrets,
+};
 use crate::error::tell;
 use crate::model::settings::{self, Listen};
 use crate::wire::control::ToSupervisor;
@@ -92,7 +94,7 @@ impl Service {
         bridging.rendezvous = Some(address);
         bridging
             .bridge
-            .send(ToBridge::Open(Rendezvous { listener, tls }));
+            .send(ToBridge::Open(RendezvousAddress { listener, tls }));
         if remember {
             place.remember(address);
         }
@@ -108,10 +110,10 @@ impl Service {
                 let _ = sender.send(news);
                 waker.wake();
             };
-            let settings = bridge::Settings {
+            let settings = bridge::BridgeSettings {
                 sessions: self.ports.max_sessions,
                 start_time: self.host.settings.attach_timeout,
-                ..bridge::Settings::default()
+                ..bridge::BridgeSettings::default()
             };
             self.ports.bridging = Some(Bridging {
                 bridge: Bridge::start(settings, tell)?,
@@ -165,12 +167,12 @@ impl Service {
     }
 
     /// Has the bridge expect the client of a meeting that was arranged.
-    pub(super) fn expect(&self, meeting: &Meeting, seat: Seat) {
+    pub(super) fn expect(&self, meeting: &Meeting, seat: SessionRequest) {
         if let Some(bridging) = &self.ports.bridging {
             bridging.bridge.send(ToBridge::Expect {
                 secret: meeting.secret.clone(),
                 until: meeting.until,
-                seat,
+                request: seat,
             });
         }
     }
@@ -180,14 +182,14 @@ impl Service {
         &mut self,
         client: Stream,
         early: Vec<u8>,
-        seat: Seat,
+        seat: SessionRequest,
         ctx: &mut Ctx<Self>,
     ) {
         match self.bridging(ctx) {
             Ok(bridging) => bridging.bridge.send(ToBridge::Adopt {
                 client,
                 early,
-                seat,
+                request: seat,
             }),
             Err(error) => tell!("cannot attach a client: {error:#}"),
         }
@@ -212,7 +214,10 @@ impl Service {
         let mut ended = false;
         for news in bridging.inbox.try_iter() {
             match news {
-                FromBridge::Arrived { seat, connection } => {
+                FromBridge::Arrived {
+                    request: seat,
+                    connection,
+                } => {
                     // One that is not alive any more shows by the end of the connection.
                     if !self.dynos.pass_on(&seat.dyno, &seat.ask, &connection) {
                         tell!("{}: ended just before its client came", seat.dyno);

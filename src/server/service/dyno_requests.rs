@@ -15,7 +15,7 @@ use crate::api::ask::DynoAsk;
 use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
 use crate::api::range::Range;
 use crate::api::{ApiError, ErrorKind, Time};
-use crate::bridge::Seat;
+use crate::bridge::SessionRequest;
 use crate::error::{shown, tell};
 use crate::model::command_line;
 use crate::model::dyno::life::StopReason;
@@ -114,7 +114,7 @@ impl Service {
                 .dynos
                 .create(&mut self.host, &release, tree, &create, ctx.reactor())?;
             let url = meeting.map(|meeting| {
-                let seat = Seat {
+                let seat = SessionRequest {
                     dyno: dyno.id.clone(),
                     ask: ATTACH,
                     wants_status,
@@ -407,7 +407,7 @@ impl Service {
         };
         let wants_status = take_status_request(&mut command.command)?;
         let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
-        let seat = Seat {
+        let seat = SessionRequest {
             dyno: dyno.id.clone(),
             ask: dynos::inside(&command, &release, true)?,
             wants_status,
@@ -466,7 +466,7 @@ fn give_streams(streams: Streams, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<
     Reply::upgrade(
         move |service: &mut Service, ctx, stream: Stream, early: Vec<u8>| {
             if streams == Streams::Frames {
-                let seat = Seat {
+                let seat = SessionRequest {
                     dyno: dyno.id,
                     ask,
                     wants_status: false,

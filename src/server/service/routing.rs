@@ -55,13 +55,13 @@ impl Routing {
             let _ = sender.send(news);
             waker.wake();
         };
-        let settings = router::Settings {
+        let settings = router::RouterSettings {
             clients,
             trusted: settings.trusted_proxies.clone(),
             first_byte_time: settings.request_timeout,
             rolling_time: settings.response_timeout,
             boot_time: settings.boot_wait,
-            ..router::Settings::default()
+            ..router::RouterSettings::default()
         };
         let router = Router::start(listener, settings, tell)?;
         place.remember(router.address());

@@ -13,7 +13,7 @@ use rustix::net::{SocketFlags, sockopt};
 use rustls::ServerConfig;
 
 use super::Engine;
-use crate::bridge::Rendezvous;
+use crate::bridge::RendezvousAddress;
 use crate::bridge::protocol::Protocol;
 use crate::bridge::visitor::{Heard, Visitor};
 use crate::error::tell;
@@ -37,15 +37,15 @@ const KEEPALIVE: (Duration, Duration, u32) =
     (Duration::from_secs(300), Duration::from_secs(30), 10);
 
 /// The listening socket.
-pub(super) struct Door {
+pub(super) struct RendezvousListener {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     pub token: Token,
 }
 
-impl Door {
-    pub fn open(rendezvous: Rendezvous, reactor: &mut Reactor) -> io::Result<Self> {
-        let Rendezvous { listener, tls } = rendezvous;
+impl RendezvousListener {
+    pub fn open(rendezvous: RendezvousAddress, reactor: &mut Reactor) -> io::Result<Self> {
+        let RendezvousAddress { listener, tls } = rendezvous;
         listener.set_nonblocking(true)?;
         // Connections inherit these from the listening socket (tcp(7)).
         let _ = sockopt::set_tcp_nodelay(&listener, true);
@@ -71,26 +71,28 @@ pub(super) fn keep_alive(socket: BorrowedFd<'_>) {
 
 impl Engine {
     /// Begins to accept visitors.
-    pub(super) fn open(&mut self, rendezvous: Rendezvous) {
-        self.shut_door();
-        match Door::open(rendezvous, &mut self.reactor) {
-            Ok(door) => self.door = Some(door),
+    pub(super) fn open(&mut self, rendezvous: RendezvousAddress) {
+        self.close_rendezvous();
+        match RendezvousListener::open(rendezvous, &mut self.reactor) {
+            Ok(rendezvous) => self.rendezvous = Some(rendezvous),
             Err(error) => tell!("cannot watch the rendezvous: {error}"),
         }
     }
 
     /// Accepts new visitors. The kernel reports waiting ones only once, so the loop comes back by itself.
     pub(super) fn accept(&mut self) {
-        let Some(token) = self.door.as_ref().map(|door| door.token) else {
+        let Some(token) = self.rendezvous.as_ref().map(|rendezvous| rendezvous.token) else {
             return;
         };
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(door) = &self.door else { return };
+            let Some(rendezvous) = &self.rendezvous else {
+                return;
+            };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match rustix::net::accept_with(&door.listener, flags) {
+            match rustix::net::accept_with(&rendezvous.listener, flags) {
                 Ok(socket) => {
                     // A visitor that cannot be served is closed.
-                    if let Ok(stream) = Stream::accept(socket, Arc::clone(&door.tls)) {
+                    if let Ok(stream) = Stream::accept(socket, Arc::clone(&rendezvous.tls)) {
                         self.welcome(stream);
                     }
                 }
@@ -170,9 +172,9 @@ impl Engine {
     /// Begins a session if a visitor's secret is valid.
     fn admit(&mut self, token: Token, secret: &[u8], rest: Vec<u8>) {
         let full = self.sessions.len() >= self.settings.sessions;
-        let seat = self.secrets.take(secret, self.now).filter(|_| !full);
+        let request = self.secrets.take(secret, self.now).filter(|_| !full);
         self.await_secrets();
-        let Some(seat) = seat else {
+        let Some(request) = request else {
             return self.dismiss(token);
         };
         if let Some(visitor) = self.visitors.remove(&token) {
@@ -180,9 +182,9 @@ impl Engine {
             // If descriptors have run out, the connection is closed.
             let protocol = Protocol::Rendezvous {
                 session: None,
-                wants_status: seat.wants_status,
+                wants_status: request.wants_status,
             };
-            let _ = self.begin(token, visitor.stream, &rest, seat, protocol);
+            let _ = self.begin(token, visitor.stream, &rest, request, protocol);
         }
     }
 
@@ -200,9 +202,11 @@ impl Engine {
     }
 
     /// Accepts no more visitors.
-    pub(super) fn shut_door(&mut self) {
-        if let Some(door) = self.door.take() {
-            let _ = self.reactor.deregister(&door.listener, door.token);
+    pub(super) fn close_rendezvous(&mut self) {
+        if let Some(rendezvous) = self.rendezvous.take() {
+            let _ = self
+                .reactor
+                .deregister(&rendezvous.listener, rendezvous.token);
         }
         while !self.visitors.is_empty() {
             self.dismiss_oldest();
