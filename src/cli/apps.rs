@@ -160,7 +160,7 @@ impl Info {
             },
         ));
         if app.asleep {
-            tell!("{}", notices::asleep(&app.name));
+            tell!("{}", notices::stopped_with_server(&app.name));
         }
         if !context.is_far() {
             let log = context.home.path().join("logs").join(&app.id);

@@ -136,7 +136,7 @@ impl Drop for StatusLine {
 
 /// The connection to the supervisor, with what came with the response to the upgrade request.
 #[derive(Debug)]
-pub struct Connection {
+pub struct AttachConnection {
     /// The socket.
     pub socket: OwnedFd,
     /// Bytes that came after the head of the response.
@@ -151,7 +151,7 @@ pub struct Connection {
 /// `Timeout awaiting process` when the command does not run within `timeout`; and when the dyno could not
 /// be started or was lost.
 pub fn attach(
-    connection: Connection,
+    connection: AttachConnection,
     name: &str,
     mut status: StatusLine,
     timeout: Duration,
@@ -159,7 +159,7 @@ pub fn attach(
     // Never dropped: if the connection closed before the pumps have ended, they would take output of the hung-up
     // command, which belongs in the log. When the process exits, the kernel ends its threads first and closes its
     // descriptors afterwards.
-    let mut session = ManuallyDrop::new(Session::new(connection, name, timeout)?);
+    let mut session = ManuallyDrop::new(AttachedRun::new(connection, name, timeout)?);
     let outcome = session.run(&mut status);
     // Before anything is printed about the outcome, and before an `exit`.
     session.leave_terminal();
@@ -179,7 +179,7 @@ pub fn timeout_awaiting_process(whom: &str) -> UserError {
 }
 
 /// A message of a pump thread.
-enum News {
+enum PumpMessage {
     /// An output has ended: all of it is written, or its reader has left.
     Output(usize, io::Result<End>),
     /// The user typed the escape: Ctrl-C four times.
@@ -190,7 +190,7 @@ enum News {
     TerminalGone,
 }
 
-struct Session<'a> {
+struct AttachedRun<'a> {
     name: &'a str,
     reactor: Reactor,
     socket: OwnedFd,
@@ -203,7 +203,7 @@ struct Session<'a> {
     activity_token: Token,
     /// Whether bytes went through since the supervisor was last told so.
     active: Arc<AtomicBool>,
-    news: (Sender<News>, Receiver<News>),
+    news: (Sender<PumpMessage>, Receiver<PumpMessage>),
     /// The terminal's master, if there is one, to set its size.
     master: Option<Arc<OwnedFd>>,
     /// The dyno is elsewhere, and the window's size is sent over the connection.
@@ -220,8 +220,8 @@ struct Session<'a> {
     lost: bool,
 }
 
-impl<'a> Session<'a> {
-    fn new(connection: Connection, name: &'a str, timeout: Duration) -> Result<Self> {
+impl<'a> AttachedRun<'a> {
+    fn new(connection: AttachConnection, name: &'a str, timeout: Duration) -> Result<Self> {
         let mut reactor = Reactor::new()?;
         let (reader, writer) = UnixStream::pair()?;
         let mut signals = SignalDelivery::with_pipe(
@@ -429,7 +429,7 @@ impl<'a> Session<'a> {
                 screen.modes.feed(bytes);
                 (!screen.left).then_some(screen)
             });
-            tell(&news, &waker, News::Output(1, end));
+            tell(&news, &waker, PumpMessage::Output(1, end));
         })?;
         let (news, waker) = (self.news.0.clone(), self.reactor.waker());
         let active = Arc::clone(&self.active);
@@ -446,13 +446,13 @@ impl<'a> Session<'a> {
                 last = keys.last().copied();
                 escaped = typing && escape.typed(keys, Instant::now());
                 if job_control && keys.iter().any(|key| stop_keys.contains(key)) {
-                    tell(&news, &waker, News::StopTyped);
+                    tell(&news, &waker, PumpMessage::StopTyped);
                 }
                 (!escaped).then_some(())
             });
             match (escaped, typing) {
-                (true, _) => tell(&news, &waker, News::Escape),
-                (false, true) => tell(&news, &waker, News::TerminalGone),
+                (true, _) => tell(&news, &waker, PumpMessage::Escape),
+                (false, true) => tell(&news, &waker, PumpMessage::TerminalGone),
                 // A terminal's input ends with Ctrl-D, not with an end of file.
                 (false, false) => drop(rustix::io::write(&master, streams::end_of_keys(last))),
             }
@@ -482,7 +482,7 @@ impl<'a> Session<'a> {
                 fault::point("command line pump");
                 let end = streams::pump(fd.as_fd(), to, &active);
                 drop(fd);
-                tell(&news, &waker, News::Output(number, end));
+                tell(&news, &waker, PumpMessage::Output(number, end));
             })?;
         }
         Ok(())
@@ -492,7 +492,7 @@ impl<'a> Session<'a> {
     fn take_news(&mut self) -> Result<Option<u8>> {
         while let Ok(news) = self.news.1.try_recv() {
             match news {
-                News::Output(number, end) => {
+                PumpMessage::Output(number, end) => {
                     self.outputs -= 1;
                     match end {
                         Ok(End::Complete) => {}
@@ -508,11 +508,11 @@ impl<'a> Session<'a> {
                         }
                     }
                 }
-                News::StopTyped => {
+                PumpMessage::StopTyped => {
                     let _ = rustix::io::write(&self.socket, &[frame::STOP_TYPED]);
                 }
-                News::TerminalGone => return Ok(Some(HANGUP)),
-                News::Escape => {
+                PumpMessage::TerminalGone => return Ok(Some(HANGUP)),
+                PumpMessage::Escape => {
                     self.leave_terminal();
                     let _ = io::stderr().write_all(b"\nforcing dyno disconnect\n");
                     return Ok(Some(INTERRUPTED));
@@ -640,7 +640,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-fn tell(news: &Sender<News>, waker: &Waker, what: News) {
+fn tell(news: &Sender<PumpMessage>, waker: &Waker, what: PumpMessage) {
     let _ = news.send(what);
     waker.wake();
 }

@@ -22,13 +22,15 @@ use super::launch;
 use super::new_app;
 use super::notices::tell_isolation;
 use super::pieces::pieces;
-use super::standing::{self, Standing};
+use super::standing::{self, AppBefore};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
 use crate::api::target;
 use crate::api::{ExactTime, Local};
 use crate::cli::terminal;
-use crate::cli::toolchain::{self, Found, Hollow, Kind, LeftOut, Loss, Person};
+use crate::cli::toolchain::{
+    self, BrokenLink, BrokenLinkKind, DeployingUser, FoundToolchains, LeftOut, Loss,
+};
 use crate::error::{UserError, shown, tell, tell_part};
 use crate::model::command_line;
 use crate::model::dyno::env::DEFAULT_PATH;
@@ -93,7 +95,7 @@ impl Deploy {
 
     fn purpose(&self) -> Purpose {
         Purpose::Deploy {
-            by_the_way: self.no_web,
+            without_web: self.no_web,
         }
     }
 
@@ -157,7 +159,7 @@ pub enum Purpose {
     /// The user asked for it.
     Deploy {
         /// Without starting web dynos.
-        by_the_way: bool,
+        without_web: bool,
     },
     /// A command needs a release to run.
     Run {
@@ -170,8 +172,8 @@ pub enum Purpose {
 
 impl Purpose {
     /// Whether a first release is to start no dynos.
-    fn is_by_the_way(self) -> bool {
-        !matches!(self, Self::Deploy { by_the_way: false })
+    fn is_without_web(self) -> bool {
+        !matches!(self, Self::Deploy { without_web: false })
     }
 }
 
@@ -184,7 +186,7 @@ pub fn from_folder(
     purpose: Purpose,
 ) -> Result<Release> {
     let mut process_types = process_types_for(root)?;
-    let standing = Standing::of(context, app)?;
+    let standing = AppBefore::of(context, app)?;
     standing.check_goes_on(app, &process_types)?;
     let before = standing.tree(context)?;
     if purpose == Purpose::Start {
@@ -208,8 +210,8 @@ pub fn from_folder(
         unpacked_bytes: context.settings.tree_limit,
         ..SlugLimits::default()
     };
-    let by_the_way = purpose.is_by_the_way();
-    let story = Story::begin(app, purpose == Purpose::Run { quiet: true });
+    let without_web = purpose.is_without_web();
+    let story = DeployProgress::begin(app, purpose == Purpose::Run { quiet: true });
 
     let client = context.client()?;
     let request = CreateSlug {
@@ -265,7 +267,7 @@ pub fn from_folder(
             })),
         },
         toolchains: sent(found.toolchains),
-        by_the_way,
+        by_the_way: without_web,
     });
     let release: Release = context
         .client()?
@@ -318,9 +320,9 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
         UserError::new(format!("`{}` has no ./app/Procfile", path.display())).hint(WHAT_IT_SAYS)
     })?;
     let process_types = parse(&text)?;
-    let standing = Standing::of(context, app)?;
+    let standing = AppBefore::of(context, app)?;
     standing.check_goes_on(app, &process_types)?;
-    let story = Story::begin(app, false);
+    let story = DeployProgress::begin(app, false);
     let found = toolchains_for(context, None);
     let warnings = left_out(&found, &process_types);
     let client = context.client()?;
@@ -333,7 +335,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         toolchains: sent(found.toolchains),
-        by_the_way: purpose.is_by_the_way(),
+        by_the_way: purpose.is_without_web(),
         ..DeployRequest::default()
     });
     let release: Release = client.post(&app_path(app, "/releases"), &request)?;
@@ -427,21 +429,21 @@ fn sent(toolchains: Toolchains) -> Option<Local<Toolchains>> {
 }
 
 /// The user's toolchains for the dynos of a release; none if they run elsewhere. `root` is the app's folder.
-fn toolchains_for(context: &Context, root: Option<&Path>) -> Found {
+fn toolchains_for(context: &Context, root: Option<&Path>) -> FoundToolchains {
     match context.is_far() {
-        true => Found::default(),
+        true => FoundToolchains::default(),
         false => own_toolchains(root),
     }
 }
 
 /// The toolchains in this user's `PATH`. `root` is the app's folder.
-pub fn own_toolchains(root: Option<&Path>) -> Found {
-    toolchain::find(&Person::of_process(), root)
+pub fn own_toolchains(root: Option<&Path>) -> FoundToolchains {
+    toolchain::find(&DeployingUser::of_process(), root)
 }
 
 /// Warnings about folders of the `PATH` that dynos will not have, and about links out of those that they have. For
 /// common folders, only if a process type's program is in them.
-pub fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
+pub fn left_out(found: &FoundToolchains, types: &ProcessTypes) -> Vec<String> {
     let has = |folder: &Path, program: &str| folder.join(program).is_file();
     let elsewhere = |program: &str| {
         let paths = found.toolchains.path.iter().map(String::as_str);
@@ -461,22 +463,22 @@ pub fn left_out(found: &Found, types: &ProcessTypes) -> Vec<String> {
         )
     });
     let for_python = words.iter().any(|word| word.starts_with("python"));
-    let hollow = found.hollow.iter().filter(|it| match it.kind {
-        Kind::Program => words.contains(&&*it.name),
-        Kind::Package => true,
-        Kind::UserPackage => for_python,
+    let broken_links = found.broken_links.iter().filter(|it| match it.kind {
+        BrokenLinkKind::Program => words.contains(&&*it.name),
+        BrokenLinkKind::Package => true,
+        BrokenLinkKind::UserPackage => for_python,
     });
-    let hollow = hollow.map(|Hollow { kind, name, target }| {
+    let broken_links = broken_links.map(|BrokenLink { kind, name, target }| {
         let what = match kind {
-            Kind::Program => "program",
-            Kind::Package | Kind::UserPackage => "package",
+            BrokenLinkKind::Program => "program",
+            BrokenLinkKind::Package | BrokenLinkKind::UserPackage => "package",
         };
         let target = target.display();
         format!(
             "dynos do not have the {what} `{name}`: it leads to `{target}`, which they do not see"
         )
     });
-    folders.chain(hollow).collect()
+    folders.chain(broken_links).collect()
 }
 
 /// The words of all commands that may be programs in the search path.
@@ -548,14 +550,14 @@ fn check_digest(packed: &Packed, slug: &Slug) -> Result<()> {
 }
 
 /// `Deploying to shop... done, v2` on standard error; with a bar in between where that is a terminal.
-struct Story {
+struct DeployProgress {
     app: String,
     quiet: bool,
     bar: ProgressBar,
     told: bool,
 }
 
-impl Story {
+impl DeployProgress {
     fn begin(app: &str, quiet: bool) -> Self {
         let live = !quiet && terminal::is_terminal(rustix::stdio::stderr());
         let target = if live {
@@ -599,7 +601,7 @@ impl Story {
     }
 }
 
-impl Drop for Story {
+impl Drop for DeployProgress {
     fn drop(&mut self) {
         if !self.told {
             self.tell("failed");

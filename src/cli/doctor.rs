@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::context::Context;
 use super::output::say;
 use crate::api::server::ServerStatus;
-use crate::cli::toolchain::{self, LeftOut, Person};
+use crate::cli::toolchain::{self, DeployingUser, LeftOut};
 use crate::model::dyno::Isolation;
 use crate::model::settings;
 use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
@@ -198,7 +198,7 @@ fn remedies(context: &Context) -> std::io::Result<()> {
 }
 
 fn toolchains() -> std::io::Result<()> {
-    let found = toolchain::find(&Person::of_process(), None);
+    let found = toolchain::find(&DeployingUser::of_process(), None);
     let folders = found.toolchains.folders;
     if !folders.is_empty() {
         say!("")?;

@@ -33,7 +33,7 @@ const SHOWN: usize = 100;
 
 /// A change of a branch or tag that was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Update {
+struct RefUpdate {
     /// The object's id before; only zeros if there was none.
     old: String,
     /// The object's new id; only zeros to delete.
@@ -41,7 +41,7 @@ struct Update {
     name: String,
 }
 
-impl Update {
+impl RefUpdate {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.splitn(3, ' ').map(str::to_owned);
         let (old, new, name) = (words.next()?, words.next()?, words.next()?);
@@ -88,7 +88,7 @@ fn pre_receive() -> Result<u8> {
     let (mut refused, mut skipped) = (false, false);
     for line in io::stdin().lock().lines() {
         let line = line.context("git sent something else than text")?;
-        let update = Update::parse(&line).context("git sent something else than changes")?;
+        let update = RefUpdate::parse(&line).context("git sent something else than changes")?;
         let name = update.name.as_str();
         if !name.starts_with("refs/heads/") && !name.starts_with("refs/tags/") {
             let name = shown(name.as_bytes(), SHOWN);
@@ -118,7 +118,7 @@ fn proc_receive() -> Result<u8> {
     let updates = pkt_line::read_section(&mut stdin, MOST_COMMANDS)?;
     let updates: Option<Vec<_>> = updates
         .iter()
-        .map(|line| Update::parse(std::str::from_utf8(line).ok()?))
+        .map(|line| RefUpdate::parse(std::str::from_utf8(line).ok()?))
         .collect();
     let updates = updates.context("git sent something else than changes")?;
     let only = updates.len() == 1;
@@ -138,15 +138,15 @@ fn proc_receive() -> Result<u8> {
 }
 
 /// Removes a tag with the name of a deployed branch, which earlier versions allowed.
-fn remove_tag(update: &Update) -> Result<Update, String> {
-    Repository::of_process()
+fn remove_tag(update: &RefUpdate) -> Result<RefUpdate, String> {
+    PushedRepository::of_process()
         .and_then(|repository| repository.ask(&["update-ref", "-d", &update.name, &update.old]))
         .map(|_| update.clone())
         .map_err(|_| "it cannot be removed".to_owned())
 }
 
 /// The report to git about a change, line by line: its result, and what was changed if that differs from the push.
-fn report(asked: &Update, done: &Result<Update, String>) -> Vec<String> {
+fn report(asked: &RefUpdate, done: &Result<RefUpdate, String>) -> Vec<String> {
     let name = &asked.name;
     match done {
         Err(why) => vec![format!("ng {name} {why}\n")],
@@ -169,8 +169,8 @@ fn take_standard_output() -> io::Result<File> {
 }
 
 /// Deploys one branch, and returns how it was moved. The error is a few words for git to print; details were already printed.
-fn deploy(update: &Update) -> Result<Update, String> {
-    let pushed = Repository::of_process().and_then(|repository| {
+fn deploy(update: &RefUpdate) -> Result<RefUpdate, String> {
+    let pushed = PushedRepository::of_process().and_then(|repository| {
         let target = Target {
             tls_ca: None,
             app: Some(repository.app_id.clone()),
@@ -211,12 +211,12 @@ fn tell_error(error: &anyhow::Error) {
 
 /// The repository that received the push, which is the current folder.
 #[derive(Debug)]
-struct Repository {
+struct PushedRepository {
     path: PathBuf,
     app_id: String,
 }
 
-impl Repository {
+impl PushedRepository {
     fn of_process() -> Result<Self> {
         let path = std::env::current_dir()?;
         let app_id = repository::owner_of(&path).ok_or_else(|| {
@@ -264,12 +264,12 @@ mod tests {
 
     #[test]
     fn git_is_told_what_was_changed_instead_of_what_was_pushed() {
-        let asked = Update {
+        let asked = RefUpdate {
             old: "0".repeat(40),
             new: "1".repeat(40),
             name: "refs/tags/main".to_owned(),
         };
-        let done = Update {
+        let done = RefUpdate {
             new: "2".repeat(40),
             name: "refs/heads/main".to_owned(),
             ..asked.clone()
@@ -293,9 +293,9 @@ mod tests {
     #[test]
     fn an_update_is_two_ids_and_a_name() {
         let (one, none) = ("1".repeat(40), "0".repeat(40));
-        let update = Update::parse(&format!("{none} {one} refs/heads/main")).unwrap();
+        let update = RefUpdate::parse(&format!("{none} {one} refs/heads/main")).unwrap();
         assert!(!update.deletes());
-        let update = Update::parse(&format!("{one} {none} refs/tags/a b")).unwrap();
+        let update = RefUpdate::parse(&format!("{one} {none} refs/tags/a b")).unwrap();
         assert_eq!(
             (update.name.as_str(), update.deletes()),
             ("refs/tags/a b", true)
@@ -307,7 +307,7 @@ mod tests {
             format!("{one} --help refs/heads/main"),
             format!("{one} {} refs/heads/main", "x".repeat(40)),
         ] {
-            assert_eq!(Update::parse(&bad), None, "{bad}");
+            assert_eq!(RefUpdate::parse(&bad), None, "{bad}");
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::context::{Context, app_path};
 use super::logs;
-use super::notices::asleep;
+use super::notices::stopped_with_server;
 use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
@@ -254,7 +254,9 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                 let known: App = patient.ask(context, &app_path(app, ""))?;
                 if known.asleep {
                     let message = format!("the dynos of `{app}` are down");
-                    return Err(UserError::new(message).hint(asleep(app)).into());
+                    return Err(UserError::new(message)
+                        .hint(stopped_with_server(app))
+                        .into());
                 }
                 return Err(not_begun(app, release, &unbegun).into());
             }

@@ -24,7 +24,7 @@ pub fn tell_isolation(context: &Context) {
 }
 
 /// The note about an app whose formation was stopped with the server.
-pub fn asleep(app: &str) -> String {
+pub fn stopped_with_server(app: &str) -> String {
     format!(
         "`server:stop --all` has ended the formation of {app}; `dyno ps:restart -a {app}` brings it back"
     )

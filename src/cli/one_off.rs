@@ -98,7 +98,7 @@ impl OneOff {
     ///
     /// # Errors
     /// When there is no app, or the folder cannot be deployed.
-    pub fn app(&self, context: &mut Context, quiet: bool) -> Result<(String, Option<Look>)> {
+    pub fn app(&self, context: &mut Context, quiet: bool) -> Result<(String, Option<FolderCheck>)> {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
                 let root = deploy::root_for(context, &app)?;
@@ -115,7 +115,7 @@ impl OneOff {
                 } else if !quiet && link.packed_at.is_none() {
                     tell!("{}", unknown(&link));
                 } else if !quiet {
-                    look = Look::begin(&link);
+                    look = FolderCheck::begin(&link);
                 }
                 Ok((link.app.name, look))
             }
@@ -146,13 +146,13 @@ fn unknown(link: &Link) -> String {
 /// Checks, beside the start of a dyno, whether the folder has changed since its release was packed: the release runs,
 /// which may surprise a person who has just changed a file. The start must not wait for it.
 #[derive(Debug)]
-pub struct Look {
+pub struct FolderCheck {
     answer: Receiver<bool>,
     words: String,
     told: bool,
 }
 
-impl Look {
+impl FolderCheck {
     fn begin(link: &Link) -> Option<Self> {
         let packed_at = link.packed_at?.0.into();
         let path = PathBuf::from(&link.path);

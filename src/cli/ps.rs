@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
-use super::notices::{asleep, tell_isolation};
+use super::notices::{stopped_with_server, tell_isolation};
 use super::output::{say, say_json};
 use super::ps_end::no_dynos_of;
 use super::words;
@@ -60,7 +60,7 @@ impl Ps {
         if !dynos.iter().any(|dyno| dyno.formation) {
             let known: App = context.client()?.get(&app_path(&app, ""))?;
             if known.asleep {
-                tell!("{}", asleep(&app));
+                tell!("{}", stopped_with_server(&app));
             }
         }
         if dynos.is_empty() {

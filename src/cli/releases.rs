@@ -8,7 +8,7 @@ use clap::Args;
 use super::context::{Context, app_path};
 use super::logs::show;
 use super::output::{say, say_json};
-use super::standing::Standing;
+use super::standing::AppBefore;
 use crate::api::release::{CreateRelease, Release};
 use crate::api::target;
 use crate::cli::terminal;
@@ -246,7 +246,7 @@ impl Rollback {
                 format!("v{}", earlier.version)
             }
         };
-        let standing = Standing::of(context, &app)?;
+        let standing = AppBefore::of(context, &app)?;
         let request = CreateRelease::Rollback {
             release: version.clone(),
         };

@@ -7,10 +7,10 @@ use anyhow::Result;
 use clap::Args;
 use rustix::fs::{Stat, fstat};
 
-use super::attach::{Connection, StatusLine, attach};
+use super::attach::{AttachConnection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::notices::tell_isolation;
-use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS, in_time};
+use super::one_off::{AFTERWARDS, FolderCheck, OneOff, WHILE_IT_STARTS, in_time};
 use crate::cli::terminal::{self, terminfo};
 use crate::model::dyno::ClientTerminal;
 use crate::pty;
@@ -87,20 +87,20 @@ impl Run {
         if !self.quiet {
             tell_isolation(&context);
         }
-        Look::tell(&mut look, WHILE_IT_STARTS);
+        FolderCheck::tell(&mut look, WHILE_IT_STARTS);
         let mut status = StatusLine::begin(&request.command, " attached to terminal", self.quiet);
         status.starting(&dyno.name);
         let timeout = context.settings.attach_timeout;
         let target = app_path(&app, &format!("/dynos/{}/attach", dyno.id));
         let upgraded = context.take_client()?.attach(&target);
         let upgraded = upgraded.map_err(|error| in_time(error, &dyno.name))?;
-        let connection = Connection {
+        let connection = AttachConnection {
             socket: upgraded.socket,
             early: upgraded.received,
             fds: upgraded.fds,
         };
         let code = attach(connection, &dyno.name, status, timeout);
-        Look::tell(&mut look, AFTERWARDS);
+        FolderCheck::tell(&mut look, AFTERWARDS);
         code
     }
 }

@@ -10,7 +10,7 @@ use super::attach::{StatusLine, timeout_awaiting_process};
 use super::context::Context;
 use super::logs::follow_dyno;
 use super::notices::tell_isolation;
-use super::one_off::{AFTERWARDS, Look, OneOff, WHILE_IT_STARTS};
+use super::one_off::{AFTERWARDS, FolderCheck, OneOff, WHILE_IT_STARTS};
 use super::output::say;
 use super::wait::{exit_code, now, until_ended};
 use crate::api::dyno::Dyno;
@@ -44,12 +44,12 @@ impl RunDetached {
         if !self.quiet {
             tell_isolation(context);
         }
-        Look::tell(&mut look, WHILE_IT_STARTS);
+        FolderCheck::tell(&mut look, WHILE_IT_STARTS);
         let mut status = StatusLine::begin(&request.command, "", self.quiet);
         status.starting(&dyno.name);
         let dyno = until_started(context, &app, dyno)?;
         status.up(&dyno.name);
-        Look::tell(&mut look, AFTERWARDS);
+        FolderCheck::tell(&mut look, AFTERWARDS);
         // Output of this command would come between the lines of the log.
         match (self.tail, self.quiet) {
             (true, _) => {}

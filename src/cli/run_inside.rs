@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::Args;
 
-use super::attach::{Connection, StatusLine, attach};
+use super::attach::{AttachConnection, StatusLine, attach};
 use super::context::{Context, app_path};
 use super::one_off::{environment, in_time};
 use super::run::{StreamOptions, add_terminal, origin};
@@ -67,7 +67,7 @@ impl RunInside {
         let target = app_path(&app, &format!("/dynos/{dyno}/inside"));
         let upgraded = context.take_client()?.attach_with(&target, &request);
         let upgraded = upgraded.map_err(|error| in_time(error, &self.dyno))?;
-        let connection = Connection {
+        let connection = AttachConnection {
             socket: upgraded.socket,
             early: upgraded.received,
             fds: upgraded.fds,

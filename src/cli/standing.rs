@@ -15,12 +15,12 @@ use crate::model::release::{ProcessTypes, RELEASE_PHASE, ReleaseStatus};
 
 /// The formation and release of an app before a new release: see the [module](self).
 #[derive(Debug)]
-pub struct Standing {
+pub struct AppBefore {
     release: Option<Release>,
     formation: Vec<Formation>,
 }
 
-impl Standing {
+impl AppBefore {
     /// The present state of `app`.
     pub fn of(context: &mut Context, app: &str) -> Result<Self> {
         let client = context.client()?;

@@ -52,7 +52,7 @@ const MAX_LOOKED_AT: usize = 1_000;
 
 /// The user whose toolchains are searched.
 #[derive(Debug, Clone)]
-pub struct Person {
+pub struct DeployingUser {
     /// The search path.
     path: OsString,
     home: PathBuf,
@@ -60,7 +60,7 @@ pub struct Person {
     python: Option<PathBuf>,
 }
 
-impl Person {
+impl DeployingUser {
     /// The user of this process, with its environment.
     pub fn of_process() -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -103,13 +103,13 @@ fn home_in(users: &str, uid: u32) -> Option<PathBuf> {
 
 /// What dynos get of a search path, and what not.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundToolchains {
     /// The toolchains to record with the release.
     pub toolchains: Toolchains,
     /// Folders of the search path that dynos will not have.
     pub left_out: Vec<LeftOut>,
     /// Links that dynos see, to files that they do not.
-    pub hollow: Vec<Hollow>,
+    pub broken_links: Vec<BrokenLink>,
 }
 
 /// A folder of the search path that dynos will not have.
@@ -125,18 +125,18 @@ pub struct LeftOut {
 
 /// A program or package that is a link to a file that dynos do not see.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Hollow {
+pub struct BrokenLink {
     /// What it is.
-    pub kind: Kind,
+    pub kind: BrokenLinkKind,
     /// Its name.
     pub name: String,
     /// Where the link leads.
     pub target: PathBuf,
 }
 
-/// The kinds of [`Hollow`] links.
+/// The kinds of [`BrokenLink`] links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BrokenLinkKind {
     /// A program of the search path that is a link.
     Program,
     /// A package in a virtual environment of the app (`pip install -e`).
@@ -147,7 +147,7 @@ pub enum Kind {
 
 /// The toolchains in the search path of a `person`, for an app in the folder `app`, if there is one. Folders beyond the
 /// bound on their number are left out.
-pub fn find(person: &Person, app: Option<&Path>) -> Found {
+pub fn find(person: &DeployingUser, app: Option<&Path>) -> FoundToolchains {
     let home = person.home.as_path();
     let mut finder = Finder {
         home: Some(home)
@@ -155,7 +155,7 @@ pub fn find(person: &Person, app: Option<&Path>) -> Found {
             .map(Path::to_owned),
         real_home: home.canonicalize().ok(),
         app: app.map(Path::to_owned),
-        found: Found::default(),
+        found: FoundToolchains::default(),
     };
     for entry in std::env::split_paths(&person.path) {
         // Without a slash at the end.
@@ -170,7 +170,7 @@ pub fn find(person: &Person, app: Option<&Path>) -> Found {
     for folder in &environments {
         finder.follow_links(&folder.join("bin"));
         for library in python::libraries(folder) {
-            finder.look_at_packages(&library, Kind::Package);
+            finder.look_at_packages(&library, BrokenLinkKind::Package);
         }
     }
     if let Some(base) = person.python.as_deref().filter(|base| is_plain(base)) {
@@ -223,7 +223,7 @@ struct Finder {
     home: Option<PathBuf>,
     real_home: Option<PathBuf>,
     app: Option<PathBuf>,
-    found: Found,
+    found: FoundToolchains,
 }
 
 impl Finder {
@@ -263,14 +263,16 @@ impl Finder {
         let env = &mut self.found.toolchains.env;
         env.insert("PYTHONUSERBASE".to_owned(), text.to_owned());
         for library in libraries {
-            self.look_at_packages(&library, Kind::UserPackage);
+            self.look_at_packages(&library, BrokenLinkKind::UserPackage);
         }
     }
 
-    fn look_at_packages(&mut self, library: &Path, kind: Kind) {
+    fn look_at_packages(&mut self, library: &Path, kind: BrokenLinkKind) {
         for (name, target) in python::editable(library) {
             if target.is_dir() && !self.is_seen(&target) {
-                self.found.hollow.push(Hollow { kind, name, target });
+                self.found
+                    .broken_links
+                    .push(BrokenLink { kind, name, target });
             }
         }
     }
@@ -495,8 +497,8 @@ impl Finder {
                     let needs = self.needs(programs);
                     self.add(needs);
                 }
-                None => self.found.hollow.push(Hollow {
-                    kind: Kind::Program,
+                None => self.found.broken_links.push(BrokenLink {
+                    kind: BrokenLinkKind::Program,
                     name: link.file_name().to_string_lossy().into_owned(),
                     target,
                 }),
@@ -524,8 +526,8 @@ mod tests {
         home
     }
 
-    fn find(path: &str, home: &Path, app: Option<&Path>) -> Found {
-        let person = Person {
+    fn find(path: &str, home: &Path, app: Option<&Path>) -> FoundToolchains {
+        let person = DeployingUser {
             path: path.into(),
             home: home.to_owned(),
             python: Some(home.join(".local")),
@@ -693,7 +695,7 @@ mod tests {
             home: Some("/home/ada".into()),
             real_home: None,
             app: None,
-            found: Found::default(),
+            found: FoundToolchains::default(),
         };
         for (entry, why) in [
             ("/home/linuxbrew/.linuxbrew/bin", None),
@@ -775,7 +777,7 @@ mod tests {
         let mut path = b"/odd\xff:".to_vec();
         path.extend(tools.as_os_str().as_encoded_bytes());
         path.extend(b"/");
-        let person = Person {
+        let person = DeployingUser {
             path: OsString::from_vec(path),
             home: home.path().to_owned(),
             python: None,
@@ -804,7 +806,7 @@ mod tests {
             (Some("own"), "own/lib/python3.9"),
             (None, ""),
         ] {
-            let person = Person {
+            let person = DeployingUser {
                 path: "/usr/bin".into(),
                 home: home.path().to_owned(),
                 python: base.map(at),
@@ -817,7 +819,7 @@ mod tests {
             assert_eq!(relative(home.path(), &found.toolchains.folders), [library]);
             let told = found.toolchains.env["PYTHONUSERBASE"].as_str();
             assert_eq!(told, at(base).to_str().unwrap());
-            assert_eq!(found.hollow.len(), usize::from(base == "own"));
+            assert_eq!(found.broken_links.len(), usize::from(base == "own"));
         }
     }
 
@@ -834,10 +836,10 @@ mod tests {
         std::fs::write(home.path().join("dev/tool/run.sh"), "").unwrap();
         link(home.path(), ".local/bin/devtool", "dev/tool/run.sh");
         let path = home.path().join(".local/bin");
-        let hollow = find(path.to_str().unwrap(), home.path(), None).hollow;
+        let broken_links = find(path.to_str().unwrap(), home.path(), None).broken_links;
         assert_eq!(
-            (&*hollow[0].name, hollow[0].kind),
-            ("devtool", Kind::Program)
+            (&*broken_links[0].name, broken_links[0].kind),
+            ("devtool", BrokenLinkKind::Program)
         );
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Repository, Update, is_none, source, tell_error};
+use super::{PushedRepository, RefUpdate, is_none, source, tell_error};
 use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
@@ -17,7 +17,7 @@ use crate::cli::client::patience::PUSH;
 use crate::cli::context::{Context, app_path};
 use crate::cli::deploy::tell_of_lost_toolchains;
 use crate::cli::launch;
-use crate::cli::toolchain::{self, Person};
+use crate::cli::toolchain::{self, DeployingUser};
 use crate::error::{tell, tell_part};
 use crate::model::release::Toolchains;
 use crate::model::release::build::BuildStatus;
@@ -29,9 +29,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Deploys the commit of `update`. The inner error is what git prints about the branch.
 pub fn deploy(
     context: &mut Context,
-    repository: &Repository,
-    asked: &Update,
-) -> Result<Result<Update, String>> {
+    repository: &PushedRepository,
+    asked: &RefUpdate,
+) -> Result<Result<RefUpdate, String>> {
     let lock = repository::lock(repository.path(), || {
         tell!("Waiting for another push to end...");
     })?;
@@ -69,22 +69,22 @@ pub fn deploy(
 }
 
 /// The update that is meant when a tag is pushed to a branch: the branch moves to the tag's commit.
-fn meant(repository: &Repository, asked: &Update) -> Result<Update, String> {
+fn meant(repository: &PushedRepository, asked: &RefUpdate) -> Result<RefUpdate, String> {
     let peeled = format!("{}^{{commit}}", asked.new);
     let new = repository
         .ask(&["rev-parse", "--verify", "--quiet", &peeled])
         .map_err(|_| "it is not a commit".to_owned())?;
     let position = MEANT.iter().position(|name| *name == asked.name);
     let name = position.map_or(&*asked.name, |at| DEPLOYED[at]);
-    Ok(Update {
+    Ok(RefUpdate {
         old: asked.old.clone(),
         new,
         name: name.to_owned(),
     })
 }
 
-fn move_branch(repository: &Repository, update: &Update) -> Result<()> {
-    let Update { old, new, name } = update;
+fn move_branch(repository: &PushedRepository, update: &RefUpdate) -> Result<()> {
+    let RefUpdate { old, new, name } = update;
     repository.ask(&["update-ref", name, new, old])?;
     // The branch that a clone checks out.
     if repository.ask(&["symbolic-ref", "HEAD"])? != *name {
@@ -96,8 +96,8 @@ fn move_branch(repository: &Repository, update: &Update) -> Result<()> {
 /// Builds the commit. None if that failed, as its log has shown.
 fn build(
     context: &mut Context,
-    repository: &Repository,
-    update: &Update,
+    repository: &PushedRepository,
+    update: &RefUpdate,
 ) -> Result<Option<Release>> {
     let blob = source::upload(context, repository, &update.new)?;
     tell!("Building source:\n");
@@ -129,10 +129,10 @@ fn build(
 }
 
 /// The toolchains in the `PATH` of the user who pushes, without the folders that git adds for its hooks.
-fn toolchains_of_pusher(repository: &Repository) -> Toolchains {
+fn toolchains_of_pusher(repository: &PushedRepository) -> Toolchains {
     let of_git = std::env::var_os("GIT_EXEC_PATH").map(PathBuf::from);
     let of_git = of_git.or_else(|| repository.ask(&["--exec-path"]).ok().map(PathBuf::from));
-    let person = Person::of_process().without(&of_git.unwrap_or_default());
+    let person = DeployingUser::of_process().without(&of_git.unwrap_or_default());
     toolchain::find(&person, None).toolchains
 }
 

@@ -17,7 +17,7 @@ use flate2::Compression;
 use flate2::read::GzEncoder;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::Repository;
+use super::PushedRepository;
 use crate::api::source::{Source, SourceBlob};
 use crate::api::target;
 use crate::cli::context::Context;
@@ -44,7 +44,11 @@ const OF_TRANSPORT: [&str; 9] = [
 ];
 
 /// Uploads the files of `commit`.
-pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> Result<SourceBlob> {
+pub fn upload(
+    context: &mut Context,
+    repository: &PushedRepository,
+    commit: &str,
+) -> Result<SourceBlob> {
     let has_submodules = repository
         .git()
         .args(["cat-file", "-e", &format!("{commit}:.gitmodules")])
@@ -71,7 +75,7 @@ pub fn upload(context: &mut Context, repository: &Repository, commit: &str) -> R
 
 /// Warns about embedded repositories, of which a commit has only the commit id, as `git add` of a folder with a `.git`
 /// makes them.
-fn tell_gitlinks(repository: &Repository, commit: &str) -> Result<()> {
+fn tell_gitlinks(repository: &PushedRepository, commit: &str) -> Result<()> {
     const SHOWN: usize = 5;
     let listed = repository.ask(&["ls-tree", "-r", "-z", commit])?;
     let links = listed
@@ -107,7 +111,7 @@ pub fn forget(context: &mut Context, blob: &SourceBlob) {
 
 fn upload_archive(
     context: &mut Context,
-    repository: &Repository,
+    repository: &PushedRepository,
     commit: &str,
     blob: &SourceBlob,
 ) -> Result<()> {
@@ -164,7 +168,7 @@ struct WithSubmodules {
 }
 
 impl WithSubmodules {
-    fn fetch(context: &Context, repository: &Repository, commit: &str) -> Result<Self> {
+    fn fetch(context: &Context, repository: &PushedRepository, commit: &str) -> Result<Self> {
         let folder = Repositories::new(context.home.path()).temporary()?;
         let tree = Self {
             level: 1,
@@ -194,7 +198,7 @@ impl WithSubmodules {
     }
 
     /// The commit's own files, in a checkout of their own.
-    fn check_out(&self, repository: &Repository, commit: &str) -> Result<()> {
+    fn check_out(&self, repository: &PushedRepository, commit: &str) -> Result<()> {
         let work = self.folder.path();
         let git = |args: &[&str]| -> Result<()> {
             let mut git = repository.git();

@@ -30,7 +30,7 @@ const END: &str = "\x1b\\";
 /// The modes that are on: see the [module](self).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Modes {
-    place: Place,
+    place: SequenceState,
     /// Private modes that differ from their default.
     private: BTreeSet<u16>,
     /// Modes of ECMA-48 that are on.
@@ -65,7 +65,7 @@ pub struct Modes {
 
 /// The position of the last byte in an escape sequence.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Place {
+enum SequenceState {
     #[default]
     Text,
     /// After ESC.
@@ -84,13 +84,13 @@ impl Modes {
     /// Takes the next bytes that are printed.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.place == Place::Text {
+            if self.place == SequenceState::Text {
                 // Nearly all bytes are text.
                 let Some(at) = memchr3(0x1b, 0x0e, 0x0f, bytes) else {
                     return;
                 };
                 match bytes[at] {
-                    0x1b => self.place = Place::Escape,
+                    0x1b => self.place = SequenceState::Escape,
                     shift => self.alphabet = shift == 0x0e,
                 }
                 bytes = &bytes[at + 1..];
@@ -99,63 +99,65 @@ impl Modes {
             let (byte, rest) = (bytes[0], &bytes[1..]);
             bytes = rest;
             self.place = match (std::mem::take(&mut self.place), byte) {
-                (Place::Hidden, 0x07) => Place::Text,
-                (Place::Hidden, byte) if byte != 0x1b => Place::Hidden,
-                (Place::Command(command), 0x07 | 0x1b) => {
+                (SequenceState::Hidden, 0x07) => SequenceState::Text,
+                (SequenceState::Hidden, byte) if byte != 0x1b => SequenceState::Hidden,
+                (SequenceState::Command(command), 0x07 | 0x1b) => {
                     self.command(&command);
                     match byte {
-                        0x1b => Place::Escape,
-                        _ => Place::Text,
+                        0x1b => SequenceState::Escape,
+                        _ => SequenceState::Text,
                     }
                 }
-                (Place::Command(mut command), byte) if !matches!(byte, 0x18 | 0x1a) => {
+                (SequenceState::Command(mut command), byte) if !matches!(byte, 0x18 | 0x1a) => {
                     if command.len() < MOST {
                         command.push(byte);
                     }
-                    Place::Command(command)
+                    SequenceState::Command(command)
                 }
-                (_, 0x1b) => Place::Escape,
+                (_, 0x1b) => SequenceState::Escape,
                 // These end any sequence.
-                (_, 0x18 | 0x1a) => Place::Text,
-                (Place::Escape, byte) => self.escape(byte),
-                (Place::Charset(which), byte) => {
+                (_, 0x18 | 0x1a) => SequenceState::Text,
+                (SequenceState::Escape, byte) => self.escape(byte),
+                (SequenceState::Charset(which), byte) => {
                     if which == b'(' {
                         self.alphabet = byte != b'B';
                     }
-                    Place::Text
+                    SequenceState::Text
                 }
-                (Place::Control(mut parts), byte @ 0x20..0x40) => {
+                (SequenceState::Control(mut parts), byte @ 0x20..0x40) => {
                     if parts.len() < MOST {
                         parts.push(byte);
                     }
-                    Place::Control(parts)
+                    SequenceState::Control(parts)
                 }
-                (Place::Control(parts), byte @ 0x40..0x7f) => {
+                (SequenceState::Control(parts), byte @ 0x40..0x7f) => {
                     if parts.len() < MOST {
                         self.control(&parts, byte);
                     }
-                    Place::Text
+                    SequenceState::Text
                 }
                 // A control character inside a sequence takes effect, and the sequence goes on.
-                (Place::Control(parts), _) => Place::Control(parts),
-                (Place::Text | Place::Hidden | Place::Command(_), _) => Place::Text,
+                (SequenceState::Control(parts), _) => SequenceState::Control(parts),
+                (SequenceState::Text | SequenceState::Hidden | SequenceState::Command(_), _) => {
+                    SequenceState::Text
+                }
             };
         }
     }
 
-    fn escape(&mut self, byte: u8) -> Place {
+    fn escape(&mut self, byte: u8) -> SequenceState {
         match byte {
-            b'[' => return Place::Control(Vec::new()),
-            b']' => return Place::Command(Vec::new()),
-            b'P' | b'X' | b'^' | b'_' => return Place::Hidden,
-            b' '..=b'/' => return Place::Charset(byte),
+            b'[' => return SequenceState::Control(Vec::new()),
+            b']' => return SequenceState::Command(Vec::new()),
+            b'P' | b'X' | b'^' | b'_' => return SequenceState::Hidden,
+            b' '..=b'/' => return SequenceState::Charset(byte),
             b'=' => self.keypad = true,
             b'>' => self.keypad = false,
             // A full reset.
             b'c' => *self = Self::default(),
             _ => {}
         }
-        Place::Text
+        SequenceState::Text
     }
 
     fn control(&mut self, parts: &[u8], last: u8) {
@@ -245,7 +247,7 @@ impl Modes {
     pub fn off(&self) -> Vec<u8> {
         let mut off = String::new();
         // Otherwise it would become part of an unfinished sequence.
-        if self.place != Place::Text {
+        if self.place != SequenceState::Text {
             off += END;
         }
         if self.link {
