@@ -12,8 +12,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use tempfile::{Builder, TempDir};
+use tempfile::Builder;
 
+use crate::kernel::temporary::{self, HeldFolder};
 use crate::kernel::tree::remove_tree;
 use crate::model::command_line::quote;
 
@@ -35,8 +36,6 @@ const LOCK: &str = "dyno.lock";
 /// The environment variable of the git that the server runs for a client elsewhere: the toolchains of the server's host
 /// are not the client's.
 pub const FROM_AFAR: &str = "DYNO_PUSH_FROM_AFAR";
-
-const TEMPORARY: &str = ".tmp-";
 
 /// Limits that git enforces in a repository.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +115,7 @@ impl Repositories {
     ///
     /// # Errors
     /// When that is not possible.
-    pub fn set_aside(&self, app_id: &str) -> io::Result<Option<Temporary>> {
+    pub fn set_aside(&self, app_id: &str) -> io::Result<Option<HeldFolder>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             entries => entries?,
@@ -160,16 +159,9 @@ impl Repositories {
         self.write_hooks(program)?;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let is_temporary = entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| name.starts_with(TEMPORARY));
-            let is_held = || {
-                File::open(entry.path()).is_ok_and(|folder| {
-                    flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err()
-                })
-            };
-            if is_temporary && !is_held() {
+            let name = entry.file_name();
+            let is_temporary = name.to_string_lossy().starts_with(temporary::PREFIX);
+            if is_temporary && temporary::is_left_over(&entry.path()) {
                 remove_tree(&entry.path())?;
             }
         }
@@ -180,14 +172,8 @@ impl Repositories {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn temporary(&self) -> io::Result<Temporary> {
-        let folder = Builder::new().prefix(TEMPORARY).tempdir_in(&self.folder)?;
-        let lock = File::open(folder.path())?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Temporary {
-            folder,
-            _lock: lock,
-        })
+    pub fn temporary(&self) -> io::Result<HeldFolder> {
+        HeldFolder::new_in(&self.folder)
     }
 
     fn hooks(&self) -> PathBuf {
@@ -210,20 +196,6 @@ impl Repositories {
     }
 }
 
-/// A temporary folder, which is not swept as long as this lives, and is deleted afterwards.
-#[derive(Debug)]
-pub struct Temporary {
-    folder: TempDir,
-    _lock: File,
-}
-
-impl Temporary {
-    /// The folder's path.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
 /// The id of the app whose repository is at `path`.
 pub fn owner_of(path: &Path) -> Option<String> {
     let owner = fs::read_to_string(path.join(OWNER)).ok()?;
@@ -243,7 +215,7 @@ pub fn lock(path: &Path, wait: impl FnOnce()) -> io::Result<File> {
         .open(path.join(LOCK))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         wait();
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        temporary::lock(&file)?;
     }
     Ok(file)
 }
@@ -272,7 +244,7 @@ fn private_folder(path: &Path) -> io::Result<()> {
 fn write_aside(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     let mut file = Builder::new()
-        .prefix(TEMPORARY)
+        .prefix(temporary::PREFIX)
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         .tempfile_in(folder)?;
     file.write_all(text)?;
@@ -352,6 +324,7 @@ exit 1
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
 
     use super::*;
 

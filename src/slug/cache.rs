@@ -18,9 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
-use tempfile::{Builder, NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::id::SlugId;
 use super::limits::SlugLimits;
@@ -28,9 +27,8 @@ use super::tree::TreeOwner;
 use super::words::{failed, over_limit};
 use super::{Packed, ReleaseBefore, Times, pack_again, pack_dated, unpack};
 use crate::error::UserError;
+use crate::kernel::temporary::{self, HeldFolder};
 use crate::kernel::tree::remove_tree;
-
-const TEMPORARY: &str = ".tmp-";
 
 /// How long a note of a tree's use is good enough.
 const USE_NOTED: Duration = Duration::from_secs(60);
@@ -152,11 +150,7 @@ impl SlugCache {
                 error,
             )
         };
-        let mut file = Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(&self.dir)
-            .map_err(unstored)?;
-        lock(file.as_file()).map_err(unstored)?;
+        let mut file = temporary::file_in(&self.dir).map_err(unstored)?;
         let (mut hasher, mut bytes) = (Sha256::new(), 0);
         let mut buffer = vec![0; 256 * 1024];
         loop {
@@ -204,11 +198,7 @@ impl SlugCache {
                 error,
             )
         };
-        let file = Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(&self.dir)
-            .map_err(unstored)?;
-        lock(file.as_file()).map_err(unstored)?;
+        let file = temporary::file_in(&self.dir).map_err(unstored)?;
         let mut bounded = Bounded {
             file: file.as_file(),
             left: max_bytes,
@@ -245,11 +235,7 @@ impl SlugCache {
             before: Some(before),
             ..Times::default()
         };
-        let file = Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(&self.dir)
-            .map_err(unstored)?;
-        lock(file.as_file()).map_err(unstored)?;
+        let file = temporary::file_in(&self.dir).map_err(unstored)?;
         let lease = self.ensure_tree(id)?;
         let packed = pack_again(lease.tree(), &times, file.as_file(), level, &self.limits)?;
         let Some(packed) = packed else {
@@ -304,8 +290,8 @@ impl SlugCache {
         };
         if !self.is_usable(&tree) {
             self.remove_tree(id)?;
-            let temporary = self.temporary().map_err(unusable)?;
-            let unpacked = temporary.dir.path().join(TREE);
+            let aside = HeldFolder::new_in(&self.dir).map_err(unusable)?;
+            let unpacked = aside.path().join(TREE);
             unpack(&tarball, &unpacked, self.owner, &self.limits)?;
             fs::rename(&unpacked, &tree).map_err(unusable)?;
             self.sync_dir().map_err(unusable)?;
@@ -448,8 +434,7 @@ impl SlugCache {
             if !fs::exists(self.tree(id))? {
                 return Ok(None);
             }
-            let empty = Builder::new().prefix(TEMPORARY).tempfile_in(&self.dir)?;
-            lock(empty.as_file())?;
+            let empty = temporary::file_in(&self.dir)?;
             match empty.persist_noclobber(self.tarball(id)) {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {}
@@ -466,16 +451,8 @@ impl SlugCache {
     pub fn sweep(&self) -> anyhow::Result<usize> {
         let mut swept = 0;
         for name in self.names()? {
-            if !name.starts_with(TEMPORARY) {
-                continue;
-            }
             let path = self.dir.join(&name);
-            let held = match File::open(&path) {
-                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_err(),
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(_) => false,
-            };
-            if !held {
+            if name.starts_with(temporary::PREFIX) && temporary::is_left_over(&path) {
                 remove_tree(&path)
                     .map_err(|error| failed(format_args!("remove `{}`", path.display()), error))?;
                 swept += 1;
@@ -492,23 +469,23 @@ impl SlugCache {
     }
 
     /// Renames a tree, as one that is there is whole. None if there is none.
-    fn set_aside(&self, id: &SlugId) -> anyhow::Result<Option<Temporary>> {
+    fn set_aside(&self, id: &SlugId) -> anyhow::Result<Option<HeldFolder>> {
         locked(&self.tree_bytes).remove(id);
         let tree = self.tree(id);
         let unremoved = |error| failed(format_args!("remove `{}`", tree.display()), error);
         if !fs::exists(&tree).map_err(unremoved)? {
             return Ok(None);
         }
-        let temporary = self.temporary().map_err(unremoved)?;
-        match fs::rename(&tree, temporary.dir.path().join(TREE)) {
+        let aside = HeldFolder::new_in(&self.dir).map_err(unremoved)?;
+        match fs::rename(&tree, aside.path().join(TREE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            renamed => renamed.map(|()| Some(temporary)).map_err(unremoved),
+            renamed => renamed.map(|()| Some(aside)).map_err(unremoved),
         }
     }
 
-    fn remove_aside(&self, id: &SlugId, aside: &Temporary) -> anyhow::Result<()> {
+    fn remove_aside(&self, id: &SlugId, aside: &HeldFolder) -> anyhow::Result<()> {
         let unremoved = |error| failed(format_args!("remove `{}`", self.tree(id).display()), error);
-        remove_tree(aside.dir.path()).map_err(unremoved)
+        remove_tree(aside.path()).map_err(unremoved)
     }
 
     fn tree_bytes(&self, id: &SlugId) -> anyhow::Result<u64> {
@@ -540,7 +517,7 @@ impl SlugCache {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 opened => opened?,
             };
-            lock(&tarball)?;
+            temporary::lock(&tarball)?;
             // While we waited it may have been removed, or received once more under the same name.
             let is_current = |now: fs::Metadata| {
                 tarball
@@ -551,16 +528,6 @@ impl SlugCache {
                 return Ok(Some(tarball));
             }
         }
-    }
-
-    fn temporary(&self) -> std::io::Result<Temporary> {
-        let dir = Builder::new().prefix(TEMPORARY).tempdir_in(&self.dir)?;
-        let lock_file = File::open(dir.path())?;
-        lock(&lock_file)?;
-        Ok(Temporary {
-            dir,
-            _lock: lock_file,
-        })
     }
 
     fn names(&self) -> anyhow::Result<Vec<String>> {
@@ -612,18 +579,6 @@ impl Write for Bounded<'_> {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A directory nobody sweeps as long as this lives, and that is gone afterwards.
-struct Temporary {
-    dir: TempDir,
-    _lock: File,
-}
-
-fn lock(file: &File) -> std::io::Result<()> {
-    Ok(rustix::io::retry_on_intr(|| {
-        flock(file, FlockOperation::LockExclusive)
-    })?)
 }
 
 /// What a tree takes on disk; hard links count once for each name.

@@ -160,7 +160,7 @@ impl<R: Read> Read for Whole<'_, R> {
 
 /// The files of a commit with those of its submodules.
 struct WithSubmodules {
-    folder: crate::repository::Temporary,
+    folder: crate::kernel::temporary::HeldFolder,
     level: u32,
     tree_bytes: u64,
     /// Seconds since 1970.

@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::slug::pack;
 
@@ -266,12 +268,16 @@ fn removing_takes_tarball_and_tree() {
 fn only_what_nobody_works_on_is_swept() {
     let (_home, cache, tarball) = cache_and_tarball("x");
     let id = store(&cache, &tarball);
-    let at_work = cache.temporary().unwrap();
-    let left_over = cache.dir.join(format!("{TEMPORARY}dead"));
+    let at_work = HeldFolder::new_in(&cache.dir).unwrap();
+    let left_over = cache.dir.join(format!("{}dead", temporary::PREFIX));
     fs::create_dir_all(left_over.join(TREE)).unwrap();
-    fs::write(cache.dir.join(format!("{TEMPORARY}half")), "half a tarb").unwrap();
+    fs::write(
+        cache.dir.join(format!("{}half", temporary::PREFIX)),
+        "half a tarb",
+    )
+    .unwrap();
     assert_eq!(cache.sweep().unwrap(), 2);
-    assert!(at_work.dir.path().exists() && cache.tarball(&id).exists());
+    assert!(at_work.path().exists() && cache.tarball(&id).exists());
     drop(at_work);
     assert_eq!(names(&cache), [format!("{id}.tgz")]);
     assert_eq!(cache.sweep().unwrap(), 0);
