@@ -1,18 +1,21 @@
 //! Who may ask the API for what, and how much of it.
 //!
 //! Whoever is at the Unix socket has been looked at by the listener and may do everything. Who comes over TCP shows a
-//! token, or asks for a [signed](super::signed_url) target. Requests of one token are counted in a bucket, as on Heroku.
+//! token, or asks for a [signed](crate::server::access::signed_url) target. Requests of one token are counted in a bucket, as on Heroku.
+
+pub mod response_headers;
+pub mod signed_url;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::application::Via;
-use super::signed_url::{Signer, Unsigned};
 use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
 use crate::model::token::{Token, TokenHash, credential};
+use crate::server::access::signed_url::{Signer, Unsigned};
+use crate::server::api_loop::application::Via;
 use crate::store::{Result as StoreResult, Store};
 use crate::wire::http::RequestHead;
 

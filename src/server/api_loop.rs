@@ -4,6 +4,13 @@
 //! After a connection was touched its deadline is derived anew, in one place
 //! ([`drive`](ApiLoop::drive)), so no path can forget it.
 
+pub mod application;
+pub mod body_stream;
+pub mod connection;
+pub mod limits;
+pub mod listener;
+pub mod workers;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
@@ -18,12 +25,14 @@ use crate::wire::handover::{Handover, Part};
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
 
-use super::application::{Application, Ctx, Finished, Heir, Job, More, Reply, Ticket, Upgrade};
-use super::body_stream::{BodyReader, PIECE, RoomBell};
-use super::connection::{Connection, Step, Turn};
-use super::limits::Limits;
-use super::listener::{Guest, Listener};
-use super::workers::Workers;
+use crate::server::api_loop::application::{
+    Application, Ctx, Finished, Heir, Job, More, Reply, Ticket, Upgrade,
+};
+use crate::server::api_loop::body_stream::{BodyReader, PIECE, RoomBell};
+use crate::server::api_loop::connection::{Connection, Step, Turn};
+use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::listener::{Guest, Listener};
+use crate::server::api_loop::workers::Workers;
 
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -1,8 +1,9 @@
 //! The builds that wait or run: each on a thread of its own, which tells the loop of every line and of its end.
 //!
 //! Their rows are the store's, their logs files named by their ids in one folder; the folder of a running one's source
-//! lies beside them. What they do is [`build::compile`](crate::server::build::compile)'s, what is released of it the service's.
+//! lies beside them. What they do is [`build::compile`](crate::server::builds::compile::compile)'s, what is released of it the service's.
 
+pub mod compile;
 pub mod log;
 mod queue;
 
@@ -21,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
 use crate::model::release::Toolchains;
-use crate::server::build::{Bounds, Compiled, Failure, Line, Running, compile};
+use crate::server::builds::compile::{Bounds, Compiled, Failure, Line, Running, compile};
 use crate::slug::SlugCache;
 use crate::wire::reactor::Waker;
 use log::BuildLog;

@@ -1,6 +1,12 @@
 //! What the server does with dynos: gives each its row, its spec and its supervisor, and writes down what becomes
 //! of it. The rules are elsewhere (`command_line`, `dyno`, `store`); this is where they meet.
 
+pub mod end_waiters;
+pub mod formations;
+pub mod host_watch;
+pub mod lost;
+pub mod supervisors;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,12 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::descriptors::Descriptors;
-use super::ground::{Ground, LiveOwner, live_owner};
-use super::host::Host;
-use super::host_watch::HostWatch;
-use super::lost::{self, Known};
-use super::supervisors::{News, Remains, Supervisors};
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::error::tell;
@@ -34,6 +34,12 @@ use crate::model::window::WindowSize;
 use crate::sandbox::offer::{ChosenIsolation, DynoIds};
 use crate::sandbox::stack::Stack;
 use crate::sandbox::tempdir;
+use crate::server::dynos::host_watch::HostWatch;
+use crate::server::dynos::lost::Known;
+use crate::server::dynos::supervisors::{News, Remains, Supervisors};
+use crate::server::process::descriptors::Descriptors;
+use crate::server::records::Host;
+use crate::server::sessions::start_extras::{Ground, LiveOwner, live_owner};
 use crate::slug::Lease;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;

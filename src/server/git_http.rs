@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use flate2::read::MultiGzDecoder;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 
-use super::application::{Application, Ctx, More, Ticket};
-use super::body_stream::BodyReader;
 use crate::api::ask::GitService;
 use crate::api::{ApiError, ErrorKind as ApiErrorKind};
+use crate::server::api_loop::application::{Application, Ctx, More, Ticket};
+use crate::server::api_loop::body_stream::BodyReader;
 use crate::wire::http::Response;
 use crate::wire::http::fields::Fields;
 use crate::wire::pkt_line;

@@ -7,6 +7,7 @@
 
 mod changes;
 mod form;
+pub mod keeper;
 mod output;
 mod session;
 mod start;
@@ -24,12 +25,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::application::{Application, Ctx, More, Reply, Ticket};
-use super::host::{Host, response, worker_error};
 use crate::api::ApiError;
 use crate::api::ask::Query;
 use crate::api::logs::LogQuery;
 use crate::log_file::Cursor;
+use crate::server::api_loop::application::{Application, Ctx, More, Reply, Ticket};
+use crate::server::records::{Host, response, worker_error};
 use crate::store::Store;
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Token};

@@ -1,47 +1,17 @@
 //! The server: the API on its socket, and what it makes of the requests.
+//!
+//! Its folders have an order of their own, from the loop up to the service; `tests/suite/layers.rs` says it.
 
-pub mod access;
+mod access;
 pub mod api_loop;
-pub mod application;
-mod apps;
-mod asleep;
-mod authorizations;
-pub mod body_stream;
-pub mod build;
 mod builds;
-mod config;
-mod connection;
-mod courtesy;
-mod descriptors;
 mod dynos;
-mod end_waiters;
-mod file_streams;
-mod formation;
-mod formations;
 mod git_http;
-mod ground;
-mod host;
-mod host_watch;
-pub mod limits;
-pub mod listener;
-mod log_keeper;
 mod logs;
-mod lost;
-mod place;
-mod platform;
-mod releases;
-pub mod replacement;
+pub mod process;
+mod records;
 pub mod service;
-mod service_manager;
-pub mod sessions;
-mod signals;
-pub mod signed_url;
-mod slugs;
-mod sources;
-pub mod startup;
-mod status;
-mod supervisors;
-mod workers;
+mod sessions;
 
 #[cfg(test)]
 mod tests;

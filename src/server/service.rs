@@ -23,24 +23,6 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
-use super::builds::Builds;
-use super::courtesy::Courtesy;
-use super::dynos::Dynos;
-use super::end_waiters::EndWaiters;
-use super::file_streams::FileStreams;
-use super::formations::{Formations, FormationsDue};
-use super::git_http::GitProcesses;
-use super::host::{self, Host};
-use super::listener::ApiSocket;
-use super::log_keeper::LogKeeper;
-use super::logs::Logs;
-use super::service_manager::ServiceManager;
-use super::sessions::Sessions;
-use super::signals::Reminders;
-use super::status::Origin;
-use super::supervisors::Remains;
-use super::{apps, authorizations, config, platform};
 use crate::api::ApiError;
 use crate::api::account::RateLimit;
 use crate::api::ask::Ask;
@@ -49,6 +31,29 @@ use crate::api::server::{ServerInfo, StartedBy};
 use crate::error::tell;
 use crate::model::log_line::{Source, Story};
 use crate::model::settings::Sourced;
+use crate::server::access::response_headers::Courtesy;
+use crate::server::api_loop::application::{
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+};
+use crate::server::api_loop::listener::ApiSocket;
+use crate::server::builds::Builds;
+use crate::server::dynos::Dynos;
+use crate::server::dynos::end_waiters::EndWaiters;
+use crate::server::dynos::formations::{Formations, FormationsDue};
+use crate::server::dynos::supervisors::Remains;
+use crate::server::git_http::GitProcesses;
+use crate::server::logs::Logs;
+use crate::server::logs::keeper::LogKeeper;
+use crate::server::process::service_manager::ServiceManager;
+use crate::server::process::signals::Reminders;
+use crate::server::process::status::Origin;
+use crate::server::records::apps;
+use crate::server::records::authorizations;
+use crate::server::records::config;
+use crate::server::records::file_streams::FileStreams;
+use crate::server::records::platform;
+use crate::server::records::{self, Host};
+use crate::server::sessions::Sessions;
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Token};
 use bridging::Bridging;
@@ -273,7 +278,7 @@ impl Application for Service {
         if matches!(reply, Ok(Reply::Upgrade(_))) {
             self.courtesy.forget(request.ticket);
         }
-        host::reply(reply)
+        records::reply(reply)
     }
 
     fn manners(&mut self, ticket: Ticket, response: Response) -> Response {

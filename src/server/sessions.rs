@@ -2,12 +2,14 @@
 //!
 //! An app lives as long as the connection on which it was asked for. When that breaks, its dynos end and it is destroyed.
 //! A server that finds such an app from before waits a few seconds for its client to come back. What is in
-//! here is decided without I/O; the [service](super::service) performs it.
+//! here is decided without I/O; the [service](crate::server::service) performs it.
+
+pub mod start_extras;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::application::{More, Ticket};
+use crate::server::api_loop::application::{More, Ticket};
 use crate::store;
 use crate::wire::reactor::{Event, Reactor, Token};
 

@@ -12,10 +12,12 @@ use crossbeam_channel::{Receiver, Sender};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::api_loop::ApiLoop;
-use super::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
-use super::limits::Limits;
-use super::listener::ApiSocket;
+use crate::server::api_loop::ApiLoop;
+use crate::server::api_loop::application::{
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+};
+use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::listener::ApiSocket;
 use crate::wire::handover::Handover;
 use crate::wire::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::wire::reactor::{Event, Interest, Token};

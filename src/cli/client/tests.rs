@@ -21,8 +21,12 @@ use crate::api::server::{Build, ReplaceServer, ServerInfo};
 use crate::error::tell;
 use crate::home::Home;
 use crate::kernel::unix_socket;
-use crate::server::application::{Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via};
-use crate::server::{limits, replacement, startup};
+use crate::server::api_loop::application::{
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+};
+use crate::server::api_loop::limits;
+use crate::server::process::replacement;
+use crate::server::process::startup;
 use crate::wire::handover::Handover;
 use crate::wire::http::{RequestHead, Response};
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::shown;
-use crate::server::build::Line;
+use crate::server::builds::compile::Line;
 
 /// Characters of a line.
 const LONGEST_LINE: usize = 2_000;

@@ -1,13 +1,13 @@
 //! What the release phase of a release prints, as it prints it: `GET /apps/A/releases/R/output`.
 
-use super::super::application::Ticket;
-use super::super::host::Host;
 use super::form::Form;
 use super::{Logs, Reading, read};
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
 use crate::model::log_line::Source;
 use crate::model::release::ReleaseStatus;
+use crate::server::api_loop::application::Ticket;
+use crate::server::records::Host;
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases/R/output`: ends with the release phase.

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::application::Ticket;
-use super::super::host::{Host, Outcome, Slow, worker_error};
 use super::form::Form;
 use super::start::{Found, Start};
 use super::{Logs, Reader, Reading, place, read_query};
@@ -20,6 +18,8 @@ use crate::api::log_session::{CreateLogSession, LogSession};
 use crate::api::logs::{EVENT_STREAM, LogQuery};
 use crate::api::target;
 use crate::log_file::Cursor;
+use crate::server::api_loop::application::Ticket;
+use crate::server::records::{Host, Outcome, Slow, worker_error};
 use crate::wire::http::Response;
 
 /// How long the address of a session is good.

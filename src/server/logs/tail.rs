@@ -10,7 +10,7 @@ use super::form::{Form, KEEP_ALIVE};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
 use crate::model::log_line::{self, Filter, Source};
-use crate::server::application::More;
+use crate::server::api_loop::application::More;
 
 /// Bytes that are read of a log at a time.
 const PIECE: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use crate::api::logs::{LogQuery, Record};
 use crate::log_file::{Cursor, LogWriter};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Filter, Source};
-use crate::server::application::More;
+use crate::server::api_loop::application::More;
 
 const EVERYTHING: LogLimits = LogLimits {
     bytes: 256 << 20,

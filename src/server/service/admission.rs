@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::super::access::Admitted;
-use super::super::application::{Request, Via};
-use super::super::courtesy;
 use super::Service;
 use crate::api::ask::Ask;
 use crate::api::ask::policy::OverTcp;
 use crate::api::{ApiError, ErrorKind};
+use crate::server::access::Admitted;
+use crate::server::access::response_headers;
+use crate::server::api_loop::application::{Request, Via};
 use crate::wire::http::RequestHead;
 
 impl Service {
@@ -40,7 +40,7 @@ impl Service {
             Err(error) if error.kind == ErrorKind::RateLimit => Some(0),
             _ => None,
         };
-        let id = courtesy::request_id(request).map_or_else(crate::store::new_id, Ok)?;
+        let id = response_headers::request_id(request).map_or_else(crate::store::new_id, Ok)?;
         self.courtesy.owe(request, id, remaining);
         let (admitted, ask) = (admitted?, parse()?);
         match admitted {

@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 
-use super::super::application::{Ctx, Reply, Request};
-use super::super::host::Answer;
-use super::super::{apps, formation, platform};
 use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::{AppAsk, FormationAsk};
 use crate::error::tell;
+use crate::server::api_loop::application::{Ctx, Reply, Request};
+use crate::server::records::Answer;
+use crate::server::records::apps;
+use crate::server::records::formation;
+use crate::server::records::platform;
 
 impl Service {
     /// Answers what is asked about apps.

@@ -7,9 +7,6 @@ use std::time::Instant;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::super::application::{Caller, Ctx, Via};
-use super::super::host::worker_error;
-use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::bridge::{
@@ -17,6 +14,9 @@ use crate::bridge::{
 };
 use crate::error::tell;
 use crate::model::settings::{self, Listen};
+use crate::server::api_loop::application::{Caller, Ctx, Via};
+use crate::server::process::bind_address::Place;
+use crate::server::records::worker_error;
 use crate::wire::control::ToSupervisor;
 use crate::wire::handover::Part;
 use crate::wire::stream::Stream;

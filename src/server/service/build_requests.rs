@@ -6,11 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use super::super::application::{Ctx, Reply, Request, Ticket};
-use super::super::builds::{News, Work, remove_logs};
-use super::super::formation;
-use super::super::host::{Answer, part};
-use super::super::releases::{announce, running};
 use super::Service;
 use crate::api::ask::BuildAsk;
 use crate::api::build::{Build, BuildResult, CreateBuild};
@@ -23,7 +18,12 @@ use crate::model::release::build::{self, BuildStatus};
 use crate::model::release::{Release, ReleaseStatus};
 use crate::model::time_span;
 use crate::sandbox::stack::Stack;
-use crate::server::build::{Bounds, Compiled, Failure, Line};
+use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::builds::compile::{Bounds, Compiled, Failure, Line};
+use crate::server::builds::{News, Work, remove_logs};
+use crate::server::records::formation;
+use crate::server::records::releases::{announce, running};
+use crate::server::records::{Answer, part};
 use crate::slug::DEFAULT_LEVEL;
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::wire::http::Response;

@@ -1,11 +1,11 @@
 //! `DELETE /apps/A`: the app's dynos end first, and nothing of it is left behind on disk.
 
-use super::super::application::{Ctx, Reply, Ticket};
-use super::super::apps;
-use super::super::host::{self, Answer};
 use super::Service;
 use crate::api::ApiError;
 use crate::kernel::tree::remove_tree;
+use crate::server::api_loop::application::{Ctx, Reply, Ticket};
+use crate::server::records::apps;
+use crate::server::records::{self, Answer};
 
 /// A request to destroy an app, which waits for its dynos to end.
 struct Destroying {
@@ -57,7 +57,7 @@ impl Service {
         let ready: Vec<_> = self.destroying.0.extract_if(.., ended).collect();
         for Destroying { ticket, app_id } in ready {
             let answer = self.destroy_now(&app_id, ctx);
-            ctx.answer(ticket, host::reply(answer.map(Reply::Now)));
+            ctx.answer(ticket, records::reply(answer.map(Reply::Now)));
         }
     }
 

@@ -3,12 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::application::{Caller, Ctx, Reply, Request, Ticket, Via};
-use super::super::dynos;
-use super::super::end_waiters::{EndWaiter, LONGEST_WAIT};
-use super::super::formations;
-use super::super::host::{self, Answer, response, worker_error};
-use super::super::slugs::digest;
 use super::Service;
 use super::bridging::{ATTACH, Meeting};
 use crate::api::ask::DynoAsk;
@@ -22,6 +16,12 @@ use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{self, DynoState, EndReason};
 use crate::model::log_line::Story;
 use crate::model::procfile::MAX_NAME;
+use crate::server::api_loop::application::{Caller, Ctx, Reply, Request, Ticket, Via};
+use crate::server::dynos;
+use crate::server::dynos::end_waiters::{EndWaiter, LONGEST_WAIT};
+use crate::server::dynos::formations;
+use crate::server::records::slugs::digest;
+use crate::server::records::{self, Answer, response, worker_error};
 use crate::store::{PAGE, Result as StoreResult};
 use crate::wire::control::ToSupervisor;
 use crate::wire::frame::{PROTOCOL, streams};
@@ -132,7 +132,7 @@ impl Service {
                 let started = tree
                     .map_err(worker_error)
                     .and_then(|_held| service.start_dyno(app_id, wish, ctx));
-                host::reply(started)
+                records::reply(started)
             }
         }))
     }

@@ -7,10 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::application::Ctx;
-use super::super::formation;
-use super::super::formations::{self, cycle_at};
-use super::super::slugs::digest;
 use super::Service;
 use crate::error::tell;
 use crate::model::dyno::life::StopReason;
@@ -19,6 +15,10 @@ use crate::model::log_line::{Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release, ReleaseStatus};
 use crate::model::scheduler::{Beside, FormationChange, Present, Situation, plan};
 use crate::model::size;
+use crate::server::api_loop::application::Ctx;
+use crate::server::dynos::formations::{self, cycle_at};
+use crate::server::records::formation;
+use crate::server::records::slugs::digest;
 use crate::slug::Lease;
 use crate::store::{NewFormationDyno, Result as StoreResult, StoreErrorKind};
 

@@ -5,9 +5,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::application::{Ctx, Reply, Request, Ticket};
-use super::super::git_http::{GitRequest, Start};
-use super::super::host::{self, Answer};
 use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::{GitAsk, GitService};
@@ -15,6 +12,9 @@ use crate::api::repository::Repository;
 use crate::error::tell;
 use crate::kernel::executable;
 use crate::repository::{FROM_AFAR, Repositories, RepositoryLimits};
+use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::git_http::{GitRequest, Start};
+use crate::server::records::{self, Answer};
 use crate::wire::http::Response;
 
 /// How long it may take to say what branches there are.
@@ -90,7 +90,7 @@ impl Service {
                 let reply = body.and_then(|body| {
                     service.start_git(ticket, &asked, &repository, Some(body), ctx)
                 });
-                host::reply(reply)
+                records::reply(reply)
             }
         }))
     }

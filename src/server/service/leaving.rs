@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::super::signals::StopSignals;
+use crate::server::process::signals::StopSignals;
 use crate::wire::reactor::{Event, Reactor, Token};
 
 /// Enough for the command that has started the server to connect to it.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustls::ServerConfig;
 
-use super::super::application::Ctx;
-use super::super::host::{Answer, worker_error};
-use super::super::listener::Listener;
-use super::super::place::Place;
 use super::Service;
 use crate::api::ApiError;
 use crate::api::server::Listening;
 use crate::model::settings::{self, Listen, Settings};
+use crate::server::api_loop::application::Ctx;
+use crate::server::api_loop::listener::Listener;
+use crate::server::process::bind_address::Place;
+use crate::server::records::{Answer, worker_error};
 use crate::wire::handover::Part;
 use crate::wire::http::Response;
 use crate::wire::tls::{self, Certificate};

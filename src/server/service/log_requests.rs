@@ -1,10 +1,10 @@
 //! Requests about logs.
 
-use super::super::application::{Ctx, Reply, Request};
-use super::super::logs::{self, Form, Reading};
 use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::LogAsk;
+use crate::server::api_loop::application::{Ctx, Reply, Request};
+use crate::server::logs::{self, Form, Reading};
 
 impl Service {
     /// Answers what is asked about logs.

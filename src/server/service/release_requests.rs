@@ -5,13 +5,16 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::super::application::{Ctx, Reply, Request, Ticket};
-use super::super::slugs::digest;
-use super::super::{logs, releases, slugs, sources};
 use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::{ReleaseAsk, SlugAsk, SourceAsk};
 use crate::error::tell;
+use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::logs;
+use crate::server::records::releases;
+use crate::server::records::slugs;
+use crate::server::records::slugs::digest;
+use crate::server::records::sources;
 use crate::store::StoreError;
 
 /// The media type of a tarball.

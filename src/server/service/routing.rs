@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::super::application::{Ctx, Heir};
-use super::super::place::Place;
 use super::Service;
 use crate::error::tell;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoState};
 use crate::model::settings::Settings;
 use crate::router::{self, Backend, BackendState, FromRouter, Leave, Route, Router, ToRouter};
+use crate::server::api_loop::application::{Ctx, Heir};
+use crate::server::process::bind_address::Place;
 use crate::store::{Result as StoreResult, StoreErrorKind};
 use crate::wire::handover::Part;
 

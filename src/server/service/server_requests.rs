@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::application::{Ctx, Reply, Request};
-use super::super::formation::is_wanted;
-use super::super::host::Answer;
-use super::super::replacement;
-use super::super::status::Usage;
 use super::Service;
 use crate::api::ask::ServerAsk;
 use crate::api::server::{ServerStatus, SettingInfo, StopServer, StoppingServer};
 use crate::api::{ApiError, Time};
+use crate::server::api_loop::application::{Ctx, Reply, Request};
+use crate::server::process::replacement;
+use crate::server::process::status::Usage;
+use crate::server::records::Answer;
+use crate::server::records::formation::is_wanted;
 use crate::wire::http::Response;
 
 impl Service {

@@ -6,11 +6,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::super::application::{Ctx, Reply, Request, Ticket};
-use super::super::formations::back_off;
-use super::super::ground::{Ground, live_owner};
-use super::super::host::Answer;
-use super::super::sessions::Standing;
 use super::Service;
 use super::routing::Routing;
 use crate::api::ApiError;
@@ -23,6 +18,11 @@ use crate::model::app::{self, AppName, Folder};
 use crate::model::dyno::{DynoName, WEB};
 use crate::model::scheduler::BackOff;
 use crate::store::{NewLiveRelease, NewStartedApp, WantedName};
+use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::dynos::formations::back_off;
+use crate::server::records::Answer;
+use crate::server::sessions::Standing;
+use crate::server::sessions::start_extras::{Ground, live_owner};
 use crate::wire::http::Response;
 
 /// How often another first port is looked for, each so many further on as a process type has.

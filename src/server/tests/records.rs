@@ -17,12 +17,17 @@ use crate::api::ask::{AppAsk, Ask, FormationAsk, ReleaseAsk, SlugAsk};
 use crate::api::{ApiError, Sender};
 use crate::model::settings::Settings;
 use crate::server::api_loop::ApiLoop;
-use crate::server::application::{Application, BodyPlan, Ctx, Reply, Request, Via};
-use crate::server::host::{self, Host};
-use crate::server::limits::Limits;
-use crate::server::listener::ApiSocket;
-use crate::server::{apps, config, formation, platform, releases, slugs};
 use crate::slug::{self, PackProgress};
+use crate::server::api_loop::application::{Application, BodyPlan, Ctx, Reply, Request, Via};
+use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::listener::ApiSocket;
+use crate::server::records::apps;
+use crate::server::records::config;
+use crate::server::records::formation;
+use crate::server::records::platform;
+use crate::server::records::releases;
+use crate::server::records::slugs;
+use crate::server::records::{self, Host};
 use crate::wire::handover::Handover;
 use crate::wire::http::RequestHead;
 
@@ -96,7 +101,7 @@ impl Application for Without {
         if request.head.path() == "/stop" {
             ctx.stop();
         }
-        host::reply(self.answer(&request))
+        records::reply(self.answer(&request))
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::application::{Request, Ticket};
 use crate::model::uuid::hex;
+use crate::server::api_loop::application::{Request, Ticket};
 use crate::wire::http::Response;
 
 /// The longest `Request-Id` that is said back, in bytes. The Heroku CLI's grows with each request of a command, to some
@@ -17,7 +17,7 @@ const LONGEST_ID: usize = 8_000;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(super) struct Courtesy {
+pub struct Courtesy {
     due: HashMap<Ticket, Manners>,
 }
 
@@ -85,7 +85,7 @@ impl Manners {
 }
 
 /// The id that a request came with, if it may be said back.
-pub(super) fn request_id(request: &Request) -> Option<String> {
+pub fn request_id(request: &Request) -> Option<String> {
     let id = request.head.fields.get("request-id")?;
     let fits =
         (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|byte| matches!(byte, b' '..=b'~'));

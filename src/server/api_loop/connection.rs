@@ -19,9 +19,9 @@ use crate::wire::http::{
 use crate::wire::reactor::Token;
 use crate::wire::stream::Stream;
 
-use super::application::{BodyPlan, More, Request, Ticket, Via};
-use super::body_stream::{BodyReader, RoomBell, body_stream};
-use super::limits::Limits;
+use crate::server::api_loop::application::{BodyPlan, More, Request, Ticket, Via};
+use crate::server::api_loop::body_stream::{BodyReader, RoomBell, body_stream};
+use crate::server::api_loop::limits::Limits;
 use upload::{Allowance, Progress, Upload, decode};
 use wire::{Fill, Wire};
 
@@ -31,7 +31,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const PIECE_COST: u32 = 4;
 
 /// See the [module](self).
-pub(super) struct Connection {
+pub struct Connection {
     wire: Wire,
     via: Via,
     heads: HeadReader,
@@ -79,7 +79,7 @@ struct Exchange {
 }
 
 /// What the loop has to do next.
-pub(super) enum Step {
+pub enum Step {
     /// Wait for the next event.
     Wait,
     /// Come back in the next turn; others are waiting.
@@ -95,7 +95,7 @@ pub(super) enum Step {
 }
 
 /// What one turn of the loop lends to a connection.
-pub(super) struct Turn<'a> {
+pub struct Turn<'a> {
     pub now: Instant,
     pub limits: &'a Limits,
     /// Where a read goes first.

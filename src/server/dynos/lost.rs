@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::host::Host;
 use crate::error::tell;
 use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Source, Story};
+use crate::server::records::Host;
 use crate::supervisor;
 
 /// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was

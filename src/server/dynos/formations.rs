@@ -1,7 +1,7 @@
 //! What the server remembers of each app's formation between two looks: what has crashed, and when to look again.
 //!
 //! Everything else is read anew at each look, from the state; and what is here can be read from there, too, by a server
-//! that has just started. Called by the [service](super::service), which performs what the scheduler plans.
+//! that has just started. Called by the [service](crate::server::service), which performs what the scheduler plans.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};

@@ -26,10 +26,10 @@ use crate::kernel::unix_socket;
 use crate::kernel::wait;
 use crate::wire::handover::{Handover, Part};
 
-use super::api_loop::ApiLoop;
-use super::application::{Application, Ctx};
-use super::limits::Limits;
-use super::listener::ApiSocket;
+use crate::server::api_loop::ApiLoop;
+use crate::server::api_loop::application::{Application, Ctx};
+use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::listener::ApiSocket;
 
 /// How long a server that makes room may take for the requests that it is answering, and a little more.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(8);

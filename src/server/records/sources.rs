@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::host::{Answer, Host, Outcome, Slow, worker_error};
-use super::slugs::{BLOB_TIME, digest as parsed};
 use crate::api::ApiError;
 use crate::api::build::source_path;
 use crate::api::source::Source;
+use crate::server::records::slugs::{BLOB_TIME, digest as parsed};
+use crate::server::records::{Answer, Host, Outcome, Slow, worker_error};
 use crate::slug::SlugId;
 use crate::store::Result as StoreResult;
 use crate::wire::http::Response;

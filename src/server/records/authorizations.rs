@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host};
 use crate::api::ask::AuthorizationAsk;
 use crate::api::authorization::{Authorization, CreateAuthorization};
+use crate::server::records::{Answer, Host};
 use crate::wire::http::Response;
 
 /// Answers what is asked about tokens.

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host};
 use crate::api::ask::ConfigAsk;
 use crate::api::config_vars::parse_change;
 use crate::model::log_line::Story;
+use crate::server::records::{Answer, Host};
 use crate::wire::http::Response;
 
 /// Answers what is asked about the config vars of an app.

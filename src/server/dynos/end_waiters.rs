@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::application::Ticket;
+use crate::server::api_loop::application::Ticket;
 use crate::wire::reactor::{Event, Reactor, Token};
 
 /// The longest that a request waits; its client may ask again. So a client that has left without a word, or a dyno that

@@ -2,18 +2,18 @@
 
 use jiff::Timestamp;
 
-use super::formation;
-use super::host::{Answer, Host, Outcome, Slow, part, worker_error};
-use super::slugs::digest;
 use crate::api::range::Range;
 use crate::api::release::{CreateRelease, PackedFolder};
 use crate::api::{ApiError, Local, Sender};
 use crate::error::tell;
 use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
-use crate::server::build::Running;
 use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
 use crate::store::{NewRelease, NewSlug, PackedFrom, Store, StoreError};
+use crate::server::builds::compile::Running;
+use crate::server::records::formation;
+use crate::server::records::slugs::digest;
+use crate::server::records::{Answer, Host, Outcome, Slow, part, worker_error};
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
@@ -114,7 +114,7 @@ pub fn create(
 }
 
 /// What an app runs when a release is about to be made, if anything.
-pub(super) fn running(host: &Host, app_id: &str) -> Option<Running> {
+pub fn running(host: &Host, app_id: &str) -> Option<Running> {
     let release = host.store.current_release(app_id).ok()?;
     Some(Running {
         slug: release.digest?.parse().ok()?,
@@ -170,7 +170,7 @@ fn like(
 
 /// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
 /// had dynos before.
-pub(super) fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
+pub fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
     let app_id = &release.app_id;
     host.log(app_id, Story::parse(&release.description));
     host.log(app_id, Story::ReleaseCreated(release.version));

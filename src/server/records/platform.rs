@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host};
 use crate::api::account::Account;
 use crate::api::ask::PlatformAsk;
 use crate::api::dyno_size::DynoSize;
@@ -12,6 +11,7 @@ use crate::api::usage::Usage;
 use crate::api::{ApiError, Time};
 use crate::error::shown;
 use crate::model::size;
+use crate::server::records::{Answer, Host};
 use crate::wire::http::Response;
 
 /// Answers what is asked of the platform.

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::application::{Application, Ctx, More, Ticket};
 use crate::error::tell;
+use crate::server::api_loop::application::{Application, Ctx, More, Ticket};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 * 1024;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::application::{Application, Ctx};
 use crate::error::tell;
 use crate::log_file;
 use crate::model::log_limits::LogLimits;
+use crate::server::api_loop::application::{Application, Ctx};
 use crate::wire::reactor::{Event, Reactor, Token};
 
 /// How many times a line is looked at before it is too old.

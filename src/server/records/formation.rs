@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host};
 use crate::api::ApiError;
 use crate::api::formation::{Formation, ScaleFormation, parse_update};
 use crate::model::app::App;
 use crate::model::dyno::DynoLimits;
 use crate::model::formation::{Entry, ScaleRefusal, Update};
 use crate::model::log_line::Story;
+use crate::server::records::{Answer, Host};
 use crate::store::StoreError;
 use crate::wire::http::Response;
 
@@ -62,20 +62,20 @@ fn perform(
 }
 
 /// Whether any dyno is wanted.
-pub(super) fn is_wanted(host: &Host, app_id: &str) -> bool {
+pub fn is_wanted(host: &Host, app_id: &str) -> bool {
     let entries = host.store.formation(app_id).unwrap_or_default();
     entries.iter().any(|entry| entry.wanted.quantity > 0)
 }
 
 /// How many dynos of each process type are wanted.
-pub(super) fn quantities(host: &Host, app_id: &str) -> Vec<(String, u32)> {
+pub fn quantities(host: &Host, app_id: &str) -> Vec<(String, u32)> {
     let entries = host.store.formation(app_id).unwrap_or_default();
     let wanted = entries.into_iter().map(|entry| entry.wanted);
     wanted.map(|it| (it.process_type, it.quantity)).collect()
 }
 
 /// After the release that brought the app its first dynos: logs the formation, as Heroku does.
-pub(super) fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
+pub fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
     if !were_wanted && is_wanted(host, app_id) {
         let entries = host.store.formation(app_id).unwrap_or_default();
         host.log(app_id, scaled(&entries));

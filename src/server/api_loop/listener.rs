@@ -15,7 +15,7 @@ use crate::kernel::unix_socket::{self, SocketType};
 use crate::wire::handover::Part;
 use crate::wire::stream::Stream;
 
-use super::application::Via;
+use crate::server::api_loop::application::Via;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;
@@ -39,13 +39,13 @@ pub enum Listener {
 
 /// A client that has just come.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub struct Guest {
     pub stream: Stream,
     pub via: Via,
 }
 
 impl Listener {
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+    pub fn socket(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(listener) => listener.socket.as_fd(),
             Self::Tcp { socket, .. } => socket.as_fd(),
@@ -53,7 +53,7 @@ impl Listener {
     }
 
     /// The file that clients on this host connect to, if it is that socket.
-    pub(super) fn place(&self) -> Option<SocketFile> {
+    pub fn place(&self) -> Option<SocketFile> {
         match self {
             Self::Socket(listener) => Some(listener.place.clone()),
             Self::Tcp { .. } => None,
@@ -61,7 +61,7 @@ impl Listener {
     }
 
     /// Which part of a server it is.
-    pub(super) fn part(&self) -> Part {
+    pub fn part(&self) -> Part {
         match self {
             Self::Socket(_) => Part::Api,
             Self::Tcp { .. } => Part::Listen,
@@ -69,20 +69,20 @@ impl Listener {
     }
 
     /// Another server goes on with the socket: it stays where it is when this one is dropped.
-    pub(super) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         if let Self::Socket(listener) = self {
             listener.is_left = true;
         }
     }
 
     /// Whether clients come from a network.
-    pub(super) fn is_remote(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         matches!(self, Self::Tcp { .. })
     }
 
     /// The next connection of somebody who may try to use the API. At the Unix socket that is the server's own user, or
     /// root. Others are hung up on; the folder's mode keeps them out in the first place.
-    pub(super) fn accept(&self) -> io::Result<Option<Guest>> {
+    pub fn accept(&self) -> io::Result<Option<Guest>> {
         match self {
             Self::Socket(listener) => {
                 let socket = unix_socket::accept(&listener.socket)?;

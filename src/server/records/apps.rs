@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host, part};
 use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::ask::LinkAsk;
 use crate::api::link::{CreateLink, Link};
@@ -17,6 +16,7 @@ use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
 use crate::model::release::{ReleaseChange, Version};
 use crate::store::WantedName;
+use crate::server::records::{Answer, Host, part};
 use crate::wire::http::Response;
 
 /// `GET /apps` and `GET /users/U/apps`, by name.

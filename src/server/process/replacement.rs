@@ -1,10 +1,10 @@
 //! Which server this is, and whether it makes room for one of another build.
 
-use super::application::{Application, Ctx, Reply, Request, Via};
 use crate::api::ApiError;
 use crate::api::server::{ReplaceServer, ServerInfo};
 use crate::error::tell;
 use crate::kernel::{executable, unix_socket};
+use crate::server::api_loop::application::{Application, Ctx, Reply, Request, Via};
 use crate::wire::handover;
 use crate::wire::http::Response;
 

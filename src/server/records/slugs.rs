@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::host::{Answer, Host, Outcome, Slow, worker_error};
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
 use crate::model::release;
+use crate::server::records::{Answer, Host, Outcome, Slow, worker_error};
 use crate::slug::SlugId;
 use crate::store::NewSlug;
 use crate::wire::http::Response;
 
 /// How long the address of a tarball is good.
-pub(super) const BLOB_TIME: Duration = Duration::from_secs(3600);
+pub const BLOB_TIME: Duration = Duration::from_secs(3600);
 
 /// `POST /apps/A/slugs`
 pub fn create(host: &mut Host, app: &str, body: &[u8], base: &str, now: Timestamp) -> Answer {
@@ -67,7 +67,7 @@ pub fn upload(host: &Host, app: &str, id: &str, base: &str) -> Result<Slow, ApiE
 }
 
 /// A digest of the store, as the slugs' files know it.
-pub(super) fn digest(text: &str) -> Result<SlugId, ApiError> {
+pub fn digest(text: &str) -> Result<SlugId, ApiError> {
     text.parse()
         .map_err(|error| ApiError::internal(format!("the state has a bad digest: {error}")))
 }

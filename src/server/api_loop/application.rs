@@ -1,6 +1,6 @@
 //! What the API's loop and the server's handlers promise each other.
 //!
-//! An [`Application`] answers requests; the [loop](super::api_loop) owns the sockets. Handlers run
+//! An [`Application`] answers requests; the [loop](crate::server::api_loop) owns the sockets. Handlers run
 //! on the loop's thread, one at a time, so they may use the store without a lock and must be short.
 //! What is slow goes to a [worker](Reply::Worker), what waits for an event is answered
 //! [later](Reply::Later), what has no end in sight is [streamed](Reply::Stream), what stops being HTTP is
@@ -19,9 +19,9 @@ use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Reactor, Token};
 use crate::wire::stream::Stream;
 
-use super::body_stream::BodyReader;
-use super::listener::{Listener, SocketFile};
-use super::workers::Workers;
+use crate::server::api_loop::body_stream::BodyReader;
+use crate::server::api_loop::listener::{Listener, SocketFile};
+use crate::server::api_loop::workers::Workers;
 
 /// The server behind the API.
 pub trait Application: Sized + 'static {
@@ -67,7 +67,7 @@ pub trait Application: Sized + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyPlan {
     /// As a whole, before the request is handed over, up to
-    /// [`Limits::memory_body`](super::limits::Limits::memory_body).
+    /// [`Limits::memory_body`](crate::server::api_loop::limits::Limits::memory_body).
     Memory,
     /// Bit by bit, by the worker that the request is answered with. It is handed over at once, with
     /// an empty body; an answer without a worker leaves the body unread and ends the connection.
@@ -168,8 +168,8 @@ pub enum More {
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
-    pub(super) connection: Token,
-    pub(super) serial: u64,
+    pub connection: Token,
+    pub serial: u64,
 }
 
 /// What a worker leaves for the loop to do: it sees the application again and makes the answer. Runs
@@ -193,7 +193,7 @@ pub enum Reply<A: Application> {
     Worker(Job<A>),
     /// This head, and a body of which [`Application::more`] gives piece after piece. It takes as long as it takes; only
     /// a client that takes nothing of what is there for it is hung up on, after
-    /// [`Limits::write_time`](super::limits::Limits::write_time).
+    /// [`Limits::write_time`](crate::server::api_loop::limits::Limits::write_time).
     Stream(Response),
     /// No HTTP any more. Dropped, without being called, if the client has gone.
     Upgrade(Upgrade<A>),
@@ -218,30 +218,30 @@ impl<A: Application> Reply<A> {
 
 /// What a worker sends back: whose request it was, if it was one's, and what to do on the loop.
 /// The words of its panic if the job panicked.
-pub(super) struct Finished<A: Application> {
+pub struct Finished<A: Application> {
     pub ticket: Option<Ticket>,
     pub completion: Result<Completion<A>, String>,
 }
 
 /// The loop as its application sees it.
 pub struct Ctx<A: Application> {
-    pub(super) reactor: Reactor,
-    pub(super) workers: Workers<Finished<A>>,
+    pub reactor: Reactor,
+    pub workers: Workers<Finished<A>>,
     /// Those that take bodies from a network, however slow that is.
-    pub(super) remote_uploads: Workers<Finished<A>>,
-    pub(super) answers: VecDeque<(Ticket, Reply<A>)>,
-    pub(super) connections: usize,
-    pub(super) stopping: bool,
+    pub remote_uploads: Workers<Finished<A>>,
+    pub answers: VecDeque<(Ticket, Reply<A>)>,
+    pub connections: usize,
+    pub stopping: bool,
     /// Listeners that are to be served from the next turn on.
-    pub(super) listeners: Vec<Listener>,
+    pub listeners: Vec<Listener>,
     /// What an earlier server has left, as far as nobody has taken it.
     pub inherited: Handover,
     /// What the next server could go on with: copies of the descriptors.
-    pub(super) estate: Handover,
+    pub estate: Handover,
     /// Whether another server goes on with the sockets, now or as soon as there is one.
-    pub(super) heir: Heir,
+    pub heir: Heir,
     /// Where clients on this host find the server.
-    pub(super) place: Option<SocketFile>,
+    pub place: Option<SocketFile>,
 }
 
 /// Who has the sockets after this server.
@@ -364,7 +364,7 @@ impl<A: Application> Ctx<A> {
     }
 
     /// What a thread has left.
-    pub(super) fn finished(&mut self) -> Option<Finished<A>> {
+    pub fn finished(&mut self) -> Option<Finished<A>> {
         let uploaded = || self.remote_uploads.finished();
         self.workers.finished().or_else(uploaded)
     }

@@ -3,6 +3,17 @@
 //! A handler takes what the request names, calls one verb of the store and makes a resource of what
 //! comes back. Dynos and their supervisors are not here: those handlers need the reactor too.
 
+pub mod apps;
+pub mod asleep;
+pub mod authorizations;
+pub mod config;
+pub mod file_streams;
+pub mod formation;
+pub mod platform;
+pub mod releases;
+pub mod slugs;
+pub mod sources;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +22,6 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::access::Access;
-use super::application::{Application, Caller, Ctx, Reply, Via};
-use super::asleep::Asleep;
-use super::body_stream::BodyReader;
 use crate::api::account::Identity;
 use crate::api::app::{self, Places};
 use crate::api::range::Range;
@@ -27,6 +34,10 @@ use crate::model::log_line::{self, ByUser, Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::settings::Settings;
 use crate::slug::{SlugCache, SlugLimits, TreeOwner};
+use crate::server::access::Access;
+use crate::server::api_loop::application::{Application, Caller, Ctx, Reply, Via};
+use crate::server::api_loop::body_stream::BodyReader;
+use crate::server::records::asleep::Asleep;
 use crate::store::{Store, StoreError};
 use crate::wire::http::Response;
 

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use crate::wire::reactor::{Token, Waker};
 
 /// Bytes of one piece at most.
-pub(super) const PIECE: usize = 64 * 1024;
+pub const PIECE: usize = 64 * 1024;
 /// Pieces on the way.
 const PIECES: usize = 4;
 
@@ -22,7 +22,7 @@ enum Piece {
 }
 
 /// The loop's end.
-pub(super) struct BodySender {
+pub struct BodySender {
     pieces: Sender<Piece>,
     starved: Arc<AtomicBool>,
 }
@@ -37,7 +37,7 @@ pub struct BodyReader {
 }
 
 /// How a worker tells the loop which connection may go on.
-pub(super) struct RoomBell {
+pub struct RoomBell {
     pub token: Token,
     pub tokens: Sender<Token>,
     pub waker: Waker,
@@ -45,7 +45,7 @@ pub(super) struct RoomBell {
 
 /// Why a piece was not taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotSent {
+pub enum NotSent {
     /// There will be a ring of the bell when there is room for this one.
     Full(Vec<u8>),
     /// The worker does not read any more.
@@ -53,7 +53,7 @@ pub(super) enum NotSent {
 }
 
 /// A stream from a connection to a worker.
-pub(super) fn body_stream(room: RoomBell) -> (BodySender, BodyReader) {
+pub fn body_stream(room: RoomBell) -> (BodySender, BodyReader) {
     let (sender, receiver) = crossbeam_channel::bounded(PIECES);
     let starved = Arc::new(AtomicBool::new(false));
     let reader = BodyReader {
@@ -101,7 +101,7 @@ impl BodySender {
 
 impl BodyReader {
     /// The reader of a request whose body is not streamed: at its end.
-    pub(super) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
             pieces: None,
             current: Vec::new(),
