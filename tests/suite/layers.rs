@@ -24,6 +24,15 @@ const STOREYS: &[&[&str]] = &[
     &["main"],
 ];
 
+/// Entries of `src/server`, without `.rs`: the server's own storeys.
+const SERVER_STOREYS: &[&[&str]] = &[
+    &["api_loop", "builds"],
+    &["access", "git_http", "process", "sessions"],
+    &["records"],
+    &["dynos", "logs"],
+    &["service"],
+];
+
 /// What a file of `model` must not name: the disk, the kernel, a clock, a socket, a process.
 const NOT_IN_THE_MODEL: &[&str] = &[
     "std::fs",
@@ -38,8 +47,59 @@ const NOT_IN_THE_MODEL: &[&str] = &[
     "UdpSocket",
 ];
 
-fn storey(room: &str) -> Option<usize> {
-    STOREYS.iter().position(|rooms| rooms.contains(&room))
+/// A folder whose entries have an order, and how its entries are imported.
+struct House {
+    folder: &'static str,
+    prefix: &'static str,
+    storeys: &'static [&'static [&'static str]],
+}
+
+const HOUSES: [House; 2] = [
+    House {
+        folder: "",
+        prefix: "crate::",
+        storeys: STOREYS,
+    },
+    House {
+        folder: "server",
+        prefix: "crate::server::",
+        storeys: SERVER_STOREYS,
+    },
+];
+
+impl House {
+    fn storey(&self, room: &str) -> Option<usize> {
+        let mut storeys = self.storeys.iter();
+        storeys.position(|rooms| rooms.contains(&room))
+    }
+
+    /// Room, imported room, and where, for every import outside of tests.
+    fn imports(&self) -> Vec<(String, String, String)> {
+        let mut imports = Vec::new();
+        for source in program() {
+            let Ok(below) = source.path.strip_prefix(self.folder) else {
+                continue;
+            };
+            let Some(first) = below.iter().next() else {
+                continue;
+            };
+            let room = first.to_str().unwrap().trim_end_matches(".rs");
+            let text = source.code.join("\n");
+            // The folder is also reached from within.
+            let up = "super::".repeat(below.iter().count());
+            for prefix in [self.prefix, &up] {
+                for (at, _) in text.match_indices(prefix) {
+                    let line = text[..at].matches('\n').count() + 1;
+                    let place = format!("src/{}:{line}", source.path.display());
+                    for imported in names(&text[at + prefix.len()..]) {
+                        imports.push((room.to_owned(), imported, place.clone()));
+                    }
+                }
+            }
+        }
+        assert!(imports.len() > 50, "the imports were not found");
+        imports
+    }
 }
 
 /// Every Rust file below `folder`.
@@ -120,25 +180,6 @@ fn names(text: &str) -> Vec<String> {
     found
 }
 
-/// Room, imported room, and where, for every `crate::…` outside of tests.
-fn imports() -> Vec<(String, String, String)> {
-    let mut imports = Vec::new();
-    for source in program() {
-        let first = source.path.iter().next().unwrap().to_str().unwrap();
-        let room = first.trim_end_matches(".rs");
-        let text = source.code.join("\n");
-        for (at, _) in text.match_indices("crate::") {
-            let line = text[..at].matches('\n').count() + 1;
-            let place = format!("src/{}:{line}", source.path.display());
-            for imported in names(&text[at + "crate::".len()..]) {
-                imports.push((room.to_owned(), imported, place.clone()));
-            }
-        }
-    }
-    assert!(imports.len() > 50, "the imports were not found");
-    imports
-}
-
 #[test]
 fn the_names_of_an_import_are_found_in_a_group_too() {
     assert_eq!(names("model::app;"), ["model"]);
@@ -150,29 +191,42 @@ fn the_names_of_an_import_are_found_in_a_group_too() {
 
 #[test]
 fn every_room_has_its_storey() {
-    let mut rooms = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        rooms.insert(name.trim_end_matches(".rs").to_owned());
+    for house in HOUSES {
+        let mut rooms = BTreeSet::new();
+        for entry in fs::read_dir(root().join("src").join(house.folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            rooms.insert(name.trim_end_matches(".rs").to_owned());
+        }
+        if !house.folder.is_empty() {
+            // Its face, and its tests.
+            rooms.remove("mod");
+            rooms.remove("tests");
+        }
+        let homeless: Vec<_> = rooms
+            .iter()
+            .filter(|room| house.storey(room).is_none())
+            .collect();
+        assert!(homeless.is_empty(), "give them a storey here: {homeless:?}");
+        let gone: Vec<_> = house
+            .storeys
+            .iter()
+            .flat_map(|rooms| *rooms)
+            .filter(|room| !rooms.contains(**room))
+            .collect();
+        assert!(gone.is_empty(), "not there any more: {gone:?}");
     }
-    let homeless: Vec<_> = rooms.iter().filter(|room| storey(room).is_none()).collect();
-    assert!(homeless.is_empty(), "give them a storey here: {homeless:?}");
-    let gone: Vec<_> = STOREYS
-        .iter()
-        .flat_map(|rooms| *rooms)
-        .filter(|room| !rooms.contains(**room))
-        .collect();
-    assert!(gone.is_empty(), "not there any more: {gone:?}");
 }
 
 #[test]
 fn no_import_runs_up_the_storeys() {
     let mut wrong = Vec::new();
-    for (room, imported, place) in imports() {
-        if let (Some(own), Some(other)) = (storey(&room), storey(&imported))
-            && other > own
-        {
-            wrong.push(format!("{place}: `{room}` imports `{imported}` from above"));
+    for house in HOUSES {
+        for (room, imported, place) in house.imports() {
+            if let (Some(own), Some(other)) = (house.storey(&room), house.storey(&imported))
+                && other > own
+            {
+                wrong.push(format!("{place}: `{room}` imports `{imported}` from above"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -180,9 +234,13 @@ fn no_import_runs_up_the_storeys() {
 
 #[test]
 fn no_two_rooms_import_each_other() {
+    HOUSES.iter().for_each(has_no_circle);
+}
+
+fn has_no_circle(house: &House) {
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (room, imported, _) in imports() {
-        if room != imported && storey(&imported).is_some() {
+    for (room, imported, _) in house.imports() {
+        if room != imported && house.storey(&imported).is_some() {
             known.entry(room).or_default().insert(imported);
         }
     }
