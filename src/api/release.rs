@@ -123,9 +123,9 @@ pub struct Deploy {
     /// What the deployer's toolchains are; none if nothing is said. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub toolchains: Option<Local<Toolchains>>,
-    /// Nobody asked for a deploy: a command that needs one makes it on its way, and no dyno is to start of it. Ours.
+    /// No dyno starts of the release: a command that needs one has made it on its way. Ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub by_the_way: bool,
+    pub without_web: bool,
 }
 
 /// A folder that a slug was packed from.
@@ -162,7 +162,11 @@ impl CreateRelease {
             description: fields.text("description")?,
             folder,
             toolchains,
-            by_the_way: fields.flag("by_the_way")?.unwrap_or_default(),
+            // Clients of earlier builds call it `by_the_way`.
+            without_web: fields
+                .flag("without_web")?
+                .or(fields.flag("by_the_way")?)
+                .unwrap_or_default(),
         }))
     }
 }

@@ -267,7 +267,7 @@ pub fn from_folder(
             })),
         },
         toolchains: sent(found.toolchains),
-        by_the_way: without_web,
+        without_web,
     });
     let release: Release = context
         .client()?
@@ -335,7 +335,7 @@ fn from_slug(context: &mut Context, app: &str, path: &Path, purpose: Purpose) ->
     let request = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,
         toolchains: sent(found.toolchains),
-        by_the_way: purpose.is_without_web(),
+        without_web: purpose.is_without_web(),
         ..DeployRequest::default()
     });
     let release: Release = client.post(&app_path(app, "/releases"), &request)?;

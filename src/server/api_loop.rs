@@ -31,7 +31,7 @@ use crate::server::api_loop::application::{
 use crate::server::api_loop::body_stream::{BodyReader, PIECE, RoomBell};
 use crate::server::api_loop::connection::{Connection, Step, Turn};
 use crate::server::api_loop::limits::Limits;
-use crate::server::api_loop::listener::{Guest, Listener};
+use crate::server::api_loop::listener::{Listener, NewClient};
 use crate::server::api_loop::workers::Workers;
 
 /// Connections accepted in one turn.
@@ -227,7 +227,7 @@ impl<A: Application> ApiLoop<A> {
         }
     }
 
-    fn welcome(&mut self, Guest { stream, via }: Guest) {
+    fn welcome(&mut self, NewClient { stream, via }: NewClient) {
         let token = self.ctx.reactor.token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         // If it cannot be watched it is dropped, and the client sees the end.
@@ -309,11 +309,11 @@ impl<A: Application> ApiLoop<A> {
         match reply {
             Reply::Later => {}
             Reply::Now(response) => {
-                let response = self.app.manners(ticket, response);
+                let response = self.app.with_headers(ticket, response);
                 connection.respond(&response, self.ctx.stopping, &turn);
             }
             Reply::Stream(response) => {
-                let response = self.app.manners(ticket, response);
+                let response = self.app.with_headers(ticket, response);
                 if !connection.begin_stream(&response, self.ctx.stopping, &turn) {
                     self.app.client_gone(ticket, &mut self.ctx);
                 }

@@ -36,10 +36,10 @@ use crate::sandbox::stack::Stack;
 use crate::sandbox::tempdir;
 use crate::server::dynos::host_watch::HostWatch;
 use crate::server::dynos::lost::Known;
-use crate::server::dynos::supervisors::{News, Remains, Supervisors};
+use crate::server::dynos::supervisors::{LostDyno, News, Supervisors};
 use crate::server::process::descriptors::Descriptors;
-use crate::server::records::Host;
-use crate::server::sessions::start_extras::{Ground, LiveOwner, live_owner};
+use crate::server::records::Records;
+use crate::server::sessions::start_extras::{LiveOwner, StartExtras, live_owner};
 use crate::slug::Lease;
 use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
 use crate::supervisor::SCRATCH;
@@ -82,8 +82,8 @@ pub struct Dynos {
     trees: HashMap<String, Lease>,
     /// Of those that serve requests, the sockets that listen, by the dynos' ids.
     listeners: HashMap<String, Listener>,
-    /// What those of `dyno start` have beside what all have, by their apps' ids.
-    grounds: HashMap<String, Ground>,
+    /// What the dynos of a `dyno start` have beside others, by their apps' ids.
+    start_extras: HashMap<String, StartExtras>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<News>,
     retry_token: Token,
@@ -116,7 +116,7 @@ impl Dynos {
             chosen,
             trees: HashMap::new(),
             listeners: HashMap::new(),
-            grounds: HashMap::new(),
+            start_extras: HashMap::new(),
             unwritten: Vec::new(),
             retry_token: reactor.token(),
         })
@@ -132,14 +132,14 @@ impl Dynos {
         &self.chosen
     }
 
-    /// Gives the dynos of an app, from now on, what those of `dyno start` have.
-    pub fn settle_on(&mut self, app_id: &str, ground: Ground) {
-        self.grounds.insert(app_id.to_owned(), ground);
+    /// Gives the dynos of an app, from now on, what the dynos of a `dyno start` have beside others.
+    pub fn set_start_extras(&mut self, app_id: &str, extras: StartExtras) {
+        self.start_extras.insert(app_id.to_owned(), extras);
     }
 
-    /// There is no such app any more.
-    pub fn leave_ground(&mut self, app_id: &str) {
-        self.grounds.remove(app_id);
+    /// Forgets what the dynos of an app have beside others: it was destroyed.
+    pub fn forget_start_extras(&mut self, app_id: &str) {
+        self.start_extras.remove(app_id);
     }
 
     /// Whether a live dyno was given this port.
@@ -184,7 +184,7 @@ impl Dynos {
     }
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
-    pub fn adopt(&mut self, host: &mut Host, reactor: &mut Reactor) -> Result<()> {
+    pub fn adopt(&mut self, records: &mut Records, reactor: &mut Reactor) -> Result<()> {
         let mut told = HashMap::new();
         for news in self.supervisors.adopt_all(reactor)? {
             if let News::State { dyno, state, .. } = &news {
@@ -192,14 +192,14 @@ impl Dynos {
             }
             match news {
                 News::Gone(remains) => {
-                    let burial = self.burial(remains, host);
-                    let record = burial.perform();
-                    self.buried(burial, record, &mut host.store, reactor);
+                    let cleanup = self.cleanup(remains, records);
+                    let record = cleanup.perform();
+                    self.cleaned_up(cleanup, record, &mut records.store, reactor);
                 }
-                other => drop(self.note_now_or_later(other, &mut host.store, reactor)),
+                other => drop(self.note_now_or_later(other, &mut records.store, reactor)),
             }
         }
-        for row in host.store.live_dynos(None)? {
+        for row in records.store.live_dynos(None)? {
             if self.supervisors.may_live(&row.id) {
                 // Retired by a server that was killed before it could say so.
                 let unaware = told
@@ -208,43 +208,43 @@ impl Dynos {
                 if row.state == DynoState::Down && unaware {
                     self.retire(&row.id, StopReason::Restarted, Duration::ZERO);
                 }
-                let release = host.store.release(&row.app_id, &row.release_id)?;
+                let release = records.store.release(&row.app_id, &row.release_id)?;
                 let slug = release.digest.and_then(|digest| digest.parse().ok());
                 self.trees
-                    .extend(slug.map(|slug| (row.id, host.slugs.lease(&slug))));
+                    .extend(slug.map(|slug| (row.id, records.slugs.lease(&slug))));
             } else {
                 let folder = self.supervisors.folder_of(&row.id);
-                let record = lost::settle(&folder, Known::new(&row, host).as_ref());
+                let record = lost::settle(&folder, Known::new(&row, records).as_ref());
                 let dyno = row.id;
-                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
+                self.note_now_or_later(News::Ended { dyno, record }, &mut records.store, reactor);
             }
         }
         Ok(())
     }
 
-    /// What there is to do about a dyno that ended without a word.
-    pub fn burial(&self, remains: Remains, host: &Host) -> Burial {
-        let row = host.store.dyno_of_id(&remains.dyno).ok();
-        Burial {
+    /// The work that is left of a dyno whose supervisor was killed.
+    pub fn cleanup(&self, remains: LostDyno, records: &Records) -> Cleanup {
+        let row = records.store.dyno_of_id(&remains.dyno).ok();
+        Cleanup {
             folder: self.supervisors.folder_of(&remains.dyno),
-            known: row.and_then(|row| Known::new(&row, host)),
+            known: row.and_then(|row| Known::new(&row, records)),
             remains,
         }
     }
 
-    /// Writes down the end that came out of a burial. Returns the dyno's id if it has ended by it.
-    pub fn buried(
+    /// Writes down the end that a cleanup has found. Returns the dyno's id if it has ended by it.
+    pub fn cleaned_up(
         &mut self,
-        burial: Burial,
+        cleanup: Cleanup,
         record: ExitRecord,
         store: &mut Store,
         reactor: &mut Reactor,
     ) -> Option<String> {
-        let dyno = burial.remains.dyno.clone();
+        let dyno = cleanup.remains.dyno.clone();
         self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
     }
 
-    /// Comes back soon to a burial that nobody has time for now.
+    /// Comes back soon to a cleanup for which no worker has time now.
     pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
         self.supervisors.unsettle(dyno, reactor);
     }
@@ -255,7 +255,7 @@ impl Dynos {
     /// For whoever asked for it.
     pub fn create(
         &mut self,
-        host: &mut Host,
+        records: &mut Records,
         release: &Release,
         tree: Option<Lease>,
         request: &CreateDyno,
@@ -271,10 +271,10 @@ impl Dynos {
             attach: request.kind(),
             limits: DynoLimits::of(&self.settings),
         };
-        let dyno = host
+        let dyno = records
             .store
             .create_dyno(&release.app_id, &new, Timestamp::now())?;
-        host.log(&dyno.app_id, Story::starting(&dyno.command));
+        records.log(&dyno.app_id, Story::starting(&dyno.command));
         let run = Run {
             release,
             shell_command,
@@ -291,7 +291,7 @@ impl Dynos {
                 ..self.rules()
             },
         };
-        match self.start(host, &dyno, run, tree, reactor) {
+        match self.start(records, &dyno, run, tree, reactor) {
             Ok(()) => Ok(dyno),
             Err(error) => {
                 let message = format!("cannot start `{}`: {error:#}", dyno.name);
@@ -306,7 +306,7 @@ impl Dynos {
     /// When it cannot be started; its end is written down then.
     pub fn start_detached(
         &mut self,
-        host: &mut Host,
+        records: &mut Records,
         dyno: &Dyno,
         release: &Release,
         tree: Option<Lease>,
@@ -337,13 +337,13 @@ impl Dynos {
                 ..self.rules()
             },
         };
-        self.start(host, dyno, run, tree, reactor)
+        self.start(records, dyno, run, tree, reactor)
     }
 
     /// Starts a dyno that has its row; what goes wrong ends it, and is written down.
     fn start(
         &mut self,
-        host: &mut Host,
+        records: &mut Records,
         dyno: &Dyno,
         run: Run<'_>,
         tree: Option<Lease>,
@@ -351,7 +351,7 @@ impl Dynos {
     ) -> Result<()> {
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
         let started = self
-            .spec(host, dyno, run, path)
+            .spec(records, dyno, run, path)
             .and_then(|(spec, port)| self.supervisors.start(&spec, port.as_ref(), reactor));
         match &started {
             Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
@@ -364,7 +364,7 @@ impl Dynos {
                     at_us: None,
                 };
                 let dyno = dyno.id.clone();
-                self.note_now_or_later(News::Ended { dyno, record }, &mut host.store, reactor);
+                self.note_now_or_later(News::Ended { dyno, record }, &mut records.store, reactor);
             }
         }
         started
@@ -400,18 +400,18 @@ impl Dynos {
 
     fn spec(
         &mut self,
-        host: &Host,
+        records: &Records,
         dyno: &Dyno,
         run: Run<'_>,
         tree: PathBuf,
     ) -> Result<(DynoSpec, Option<OwnedFd>)> {
         let release = run.release;
-        let ground = self.grounds.get(&dyno.app_id);
-        let dot_env = ground.map_or_else(BTreeMap::new, |ground| ground.env.clone());
-        let own_port = ground.and_then(|ground| ground.port_of(&dyno.name));
-        let live = ground.and_then(|ground| ground.live.clone());
+        let extras = self.start_extras.get(&dyno.app_id);
+        let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
+        let own_port = extras.and_then(|extras| extras.port_of(&dyno.name));
+        let live = extras.and_then(|extras| extras.live.clone());
         // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
-        let streams = match ground.is_some() && run.rules.formation.is_some() {
+        let streams = match extras.is_some() && run.rules.formation.is_some() {
             true => Streams::OutputAndOpenInput,
             false => run.streams,
         };
@@ -429,7 +429,7 @@ impl Dynos {
             Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
         };
         let place = self.place(&dyno.id, live.as_deref())?;
-        let config = host.store.release_config(&release.id)?;
+        let config = records.store.release_config(&release.id)?;
         let env = compose(&EnvSources {
             name: &dyno.name,
             place: &place,
@@ -453,8 +453,8 @@ impl Dynos {
             terminal: run.terminal,
             rules: run.rules,
             folder: self.supervisors.folder_of(&dyno.id),
-            logs: host.log_folder(&dyno.app_id),
-            log_limits: host.log_limits(),
+            logs: records.log_folder(&dyno.app_id),
+            log_limits: records.log_limits(),
             tree: live.unwrap_or(tree),
             live: live_owner.map(LiveOwner::live),
             isolation: self.chosen.isolation,
@@ -648,7 +648,7 @@ impl Dynos {
                 dyno, state, at, ..
             } => return store.update_dyno(dyno, *state, *at),
             News::Ended { dyno, record } => (dyno, record),
-            // To be buried first.
+            // Its cleanup comes first.
             News::Gone(_) => return Ok(()),
         };
         let at = record
@@ -692,19 +692,19 @@ pub struct Heard {
     pub ended: Vec<String>,
     /// The ids of dynos that have said what they are now.
     pub changed: Vec<String>,
-    /// What is left of dynos that are over without a word; to be buried.
-    pub gone: Vec<Remains>,
+    /// Dynos that are over, and whose supervisors did not tell how: each needs a cleanup.
+    pub gone: Vec<LostDyno>,
 }
 
-/// What there is to do about a dyno that ended without a word.
+/// The work that is left of a dyno whose supervisor was killed.
 #[derive(Debug)]
-pub struct Burial {
-    remains: Remains,
+pub struct Cleanup {
+    remains: LostDyno,
     folder: PathBuf,
     known: Option<Known>,
 }
 
-impl Burial {
+impl Cleanup {
     /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
     pub fn perform(&self) -> ExitRecord {
         lost::settle(&self.folder, self.known.as_ref())

@@ -30,7 +30,7 @@ use crate::api::ask::Query;
 use crate::api::logs::LogQuery;
 use crate::log_file::Cursor;
 use crate::server::api_loop::application::{Application, Ctx, More, Reply, Ticket};
-use crate::server::records::{Host, response, worker_error};
+use crate::server::records::{Records, response, worker_error};
 use crate::store::Store;
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Token};
@@ -82,13 +82,13 @@ impl Logs {
         &mut self,
         reader: Reader,
         found: io::Result<Found>,
-        host: &Host,
+        records: &Records,
         ctx: &mut Ctx<A>,
     ) -> Reply<A> {
         let (ticket, form) = (reader.ticket, reader.form);
         let tail = found
             .map_err(|error| worker_error(error.into()))
-            .and_then(|found| reader.tail(found, host));
+            .and_then(|found| reader.tail(found, records));
         match tail {
             Ok(tail) => {
                 self.add(ticket, tail, ctx);
@@ -229,7 +229,7 @@ pub enum Reading {
 /// # Errors
 /// When the dyno is not known, the query makes no sense, or too many read logs already.
 pub fn read(
-    host: &Host,
+    records: &Records,
     logs: &Logs,
     ticket: Ticket,
     app_id: String,
@@ -239,10 +239,10 @@ pub fn read(
     let cursor = query.cursor.as_deref();
     let cursor = cursor.map(|text| place("cursor", text)).transpose()?;
     let dyno = match (query.until_ended, &query.dyno) {
-        (true, Some(dyno)) => Some(host.store.dyno(&app_id, dyno)?),
+        (true, Some(dyno)) => Some(records.store.dyno(&app_id, dyno)?),
         _ => None,
     };
-    let folder = host.log_folder(&app_id);
+    let folder = records.log_folder(&app_id);
     logs.have_room()?;
     let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
     let reader = Reader {
@@ -285,11 +285,11 @@ impl Reader {
     }
 
     /// The state of the app and the dyno is looked at only now: a change from here on is told.
-    fn tail(self, found: Found, host: &Host) -> Result<Tail, ApiError> {
-        host.store.app(&self.app_id)?;
+    fn tail(self, found: Found, records: &Records) -> Result<Tail, ApiError> {
+        records.store.app(&self.app_id)?;
         let until = match self.dyno_id {
             Some(id) => Until::DynoEnds {
-                ended: has_ended(&host.store, &self.app_id, &id),
+                ended: has_ended(&records.store, &self.app_id, &id),
                 id,
             },
             None if self.query.tail => Until::Destroyed,

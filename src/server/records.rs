@@ -1,4 +1,4 @@
-//! What the handlers of apps, config, slugs and releases work with, and how they answer.
+//! What this host has on record, and how the handlers that need nothing else answer.
 //!
 //! A handler takes what the request names, calls one verb of the store and makes a resource of what
 //! comes back. Dynos and their supervisors are not here: those handlers need the reactor too.
@@ -33,11 +33,11 @@ use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, ByUser, Source, Story};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::settings::Settings;
-use crate::slug::{SlugCache, SlugLimits, TreeOwner};
 use crate::server::access::Access;
 use crate::server::api_loop::application::{Application, Caller, Ctx, Reply, Via};
 use crate::server::api_loop::body_stream::BodyReader;
 use crate::server::records::asleep::Asleep;
+use crate::slug::{SlugCache, SlugLimits, TreeOwner};
 use crate::store::{Store, StoreError};
 use crate::wire::http::Response;
 
@@ -47,8 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the address is good where the output of a release phase can be read.
 const OUTPUT_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// The state and the slugs of this host.
-pub struct Host {
+/// What is recorded of this host: its state, slugs, sources and settings, and which clients may use it.
+pub struct Records {
     /// The state.
     pub store: Store,
     /// The tarballs and trees. Workers use it too.
@@ -78,7 +78,7 @@ pub struct Host {
 /// What a short handler returns.
 pub type Answer = Result<Response, ApiError>;
 
-impl Host {
+impl Records {
     /// Opens state and slugs in `home`, for whom `email` stands. Trees will belong to `owner`.
     ///
     /// # Errors
@@ -249,7 +249,7 @@ pub fn part(
 pub struct Slow(Box<dyn FnOnce(&mut BodyReader) -> SlowEnd + Send>);
 
 /// What the loop does when a worker has done its part.
-type SlowEnd = Box<dyn FnOnce(&mut Host) -> Outcome + Send>;
+type SlowEnd = Box<dyn FnOnce(&mut Records) -> Outcome + Send>;
 
 /// What comes of slow work.
 pub enum Outcome {
@@ -263,18 +263,18 @@ impl Slow {
     /// Work on the rest of a request's body, which returns what the loop does then.
     pub fn new<D>(work: impl FnOnce(&mut BodyReader) -> D + Send + 'static) -> Self
     where
-        D: FnOnce(&mut Host) -> Outcome + Send + 'static,
+        D: FnOnce(&mut Records) -> Outcome + Send + 'static,
     {
         Self(Box::new(move |body| Box::new(work(body))))
     }
 
-    /// The work as a reply of an application that has its records at `host`.
-    pub fn reply<A: Application>(self, host: fn(&mut A) -> &mut Host) -> Reply<A> {
+    /// The work as a reply of an application whose records `records` finds.
+    pub fn reply<A: Application>(self, records: fn(&mut A) -> &mut Records) -> Reply<A> {
         Reply::worker(move |body| {
             let end = (self.0)(body);
-            move |app: &mut A, _: &mut Ctx<A>| match end(host(app)) {
+            move |app: &mut A, _: &mut Ctx<A>| match end(records(app)) {
                 Outcome::Answer(answer) => Reply::Now(response(answer)),
-                Outcome::Slow(more) => more.reply(host),
+                Outcome::Slow(more) => more.reply(records),
             }
         })
     }

@@ -31,7 +31,7 @@ use crate::api::server::{ServerInfo, StartedBy};
 use crate::error::tell;
 use crate::model::log_line::{Source, Story};
 use crate::model::settings::Sourced;
-use crate::server::access::response_headers::Courtesy;
+use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::{
     Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
 };
@@ -40,7 +40,7 @@ use crate::server::builds::Builds;
 use crate::server::dynos::Dynos;
 use crate::server::dynos::end_waiters::EndWaiters;
 use crate::server::dynos::formations::{Formations, FormationsDue};
-use crate::server::dynos::supervisors::Remains;
+use crate::server::dynos::supervisors::LostDyno;
 use crate::server::git_http::GitProcesses;
 use crate::server::logs::Logs;
 use crate::server::logs::keeper::LogKeeper;
@@ -52,7 +52,7 @@ use crate::server::records::authorizations;
 use crate::server::records::config;
 use crate::server::records::file_streams::FileStreams;
 use crate::server::records::platform;
-use crate::server::records::{self, Host};
+use crate::server::records::{self, Records};
 use crate::server::sessions::Sessions;
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Token};
@@ -99,7 +99,7 @@ struct Ports {
 /// The server's application. Each field is a feature, with tokens and state of its own; what is a method here crosses features.
 struct Service {
     /// State, slugs and settings of this host.
-    host: Host,
+    records: Records,
     /// The live dynos and their supervisors.
     dynos: Dynos,
     /// What is remembered of the apps' formations.
@@ -121,7 +121,7 @@ struct Service {
     /// The requests to destroy an app that wait for its dynos.
     destroying: Destructions,
     /// The header fields that responses to requests over TCP are to have.
-    courtesy: Courtesy,
+    response_headers: ResponseHeaders,
     /// What this process is.
     this: ThisServer,
     /// Where it is reached over TCP.
@@ -164,9 +164,11 @@ impl Service {
 
     /// Takes what a supervisor has said, and has the rest of the server follow it.
     fn hear_dynos(&mut self, token: Token, ctx: &mut Ctx<Self>) {
-        let heard = self.dynos.hear(token, &mut self.host.store, ctx.reactor());
+        let heard = self
+            .dynos
+            .hear(token, &mut self.records.store, ctx.reactor());
         for id in &heard.changed {
-            if let Ok(dyno) = self.host.store.dyno_of_id(id)
+            if let Ok(dyno) = self.records.store.dyno_of_id(id)
                 && dyno.formation
             {
                 if dyno.name.is_web() {
@@ -176,7 +178,7 @@ impl Service {
             }
         }
         for remains in heard.gone {
-            self.bury(remains, ctx);
+            self.clean_up_after(remains, ctx);
         }
         self.after_end(&heard.ended, ctx);
     }
@@ -185,7 +187,7 @@ impl Service {
     fn after_end(&mut self, dynos: &[String], ctx: &mut Ctx<Self>) {
         for id in dynos {
             // Of an app that was destroyed there is no row.
-            if let Ok(dyno) = self.host.store.dyno_of_id(id) {
+            if let Ok(dyno) = self.records.store.dyno_of_id(id) {
                 self.after_end_of(&dyno, ctx);
             }
         }
@@ -198,14 +200,16 @@ impl Service {
     }
 
     /// Clears away after a dyno whose supervisor was killed, and writes its end down. It may have written much.
-    fn bury(&mut self, remains: Remains, ctx: &mut Ctx<Self>) {
+    fn clean_up_after(&mut self, remains: LostDyno, ctx: &mut Ctx<Self>) {
         let dyno = remains.dyno.clone();
-        let burial = self.dynos.burial(remains, &self.host);
+        let cleanup = self.dynos.cleanup(remains, &self.records);
         let taken = ctx.work(move || {
-            let record = burial.perform();
+            let record = cleanup.perform();
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                let store = &mut service.host.store;
-                let ended = service.dynos.buried(burial, record, store, ctx.reactor());
+                let store = &mut service.records.store;
+                let ended = service
+                    .dynos
+                    .cleaned_up(cleanup, record, store, ctx.reactor());
                 service.after_end(ended.as_slice(), ctx);
             }
         });
@@ -217,8 +221,8 @@ impl Service {
 
 impl Service {
     /// Where the records of this host are.
-    fn records(&mut self) -> &mut Host {
-        &mut self.host
+    fn records(&mut self) -> &mut Records {
+        &mut self.records
     }
 
     /// Answers a request that was let in.
@@ -228,11 +232,11 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let (host, body, now) = (&mut self.host, &request.body[..], Timestamp::now());
+        let (records, body, now) = (&mut self.records, &request.body[..], Timestamp::now());
         let answer = match ask {
             Ask::Apps(ask) => return self.app_request(ask, request, ctx),
-            Ask::Links(ask) => apps::answer_links(host, ask, body, now),
-            Ask::Config(ask) => config::answer(host, ask, body, now),
+            Ask::Links(ask) => apps::answer_links(records, ask, body, now),
+            Ask::Config(ask) => config::answer(records, ask, body, now),
             Ask::Slugs(ask) => return self.slug_request(ask, request),
             Ask::Sources(ask) => return self.source_request(ask, request, ctx),
             Ask::Builds(ask) => return self.build_request(ask, request, ctx),
@@ -242,11 +246,11 @@ impl Service {
             Ask::Logs(ask) => return self.log_request(ask, request, ctx),
             Ask::Git(ask) => return self.git_request(ask, request, ctx),
             Ask::Sessions(ask) => return self.session_request(ask, request, ctx),
-            Ask::Authorizations(ask) => authorizations::answer(host, ask, body, now),
-            Ask::Platform(ask) => platform::answer(host, ask, now),
+            Ask::Authorizations(ask) => authorizations::answer(records, ask, body, now),
+            Ask::Platform(ask) => platform::answer(records, ask, now),
             Ask::RateLimits => {
-                let remaining = self.courtesy.remaining(request.ticket);
-                let remaining = remaining.unwrap_or(self.host.settings.rate_limit);
+                let remaining = self.response_headers.remaining(request.ticket);
+                let remaining = remaining.unwrap_or(self.records.settings.rate_limit);
                 Ok(Response::json(200, &RateLimit { remaining }))
             }
             Ask::Server(ask) => return self.server_request(ask, request, ctx),
@@ -264,7 +268,7 @@ impl Application for Service {
         match ask.map(|ask| ask.body()) {
             Ok(AskBody::Upload) => BodyPlan::Stream {
                 // The worker that takes it keeps to the limit itself, and has better words for it.
-                limit: self.host.settings.slug_limit + MARGIN,
+                limit: self.records.settings.slug_limit + MARGIN,
             },
             // What is asked for nothing that exists is answered on a connection that goes on.
             Ok(AskBody::Whole) | Err(_) => BodyPlan::Memory,
@@ -276,20 +280,20 @@ impl Application for Service {
             .admit(&request)
             .and_then(|ask| self.answer(&ask, &request, ctx));
         if matches!(reply, Ok(Reply::Upgrade(_))) {
-            self.courtesy.forget(request.ticket);
+            self.response_headers.forget(request.ticket);
         }
         records::reply(reply)
     }
 
-    fn manners(&mut self, ticket: Ticket, response: Response) -> Response {
-        self.courtesy.pay(ticket, response)
+    fn with_headers(&mut self, ticket: Ticket, response: Response) -> Response {
+        self.response_headers.add_to(ticket, response)
     }
 
     /// The app that it was about has it in its log.
     fn failed(&mut self, target: &str, why: &str) {
-        if let Some(Ok(app)) = Ask::app_of(target).map(|app| self.host.store.app(&app)) {
+        if let Some(Ok(app)) = Ask::app_of(target).map(|app| self.records.store.app(&app)) {
             let story = Story::ServerFailed(why.to_owned());
-            self.host.log_as(&app.id, Source::Heroku, "api", &story);
+            self.records.log_as(&app.id, Source::Heroku, "api", &story);
         }
     }
 
@@ -339,7 +343,7 @@ impl Application for Service {
     }
 
     fn client_gone(&mut self, ticket: Ticket, ctx: &mut Ctx<Self>) {
-        self.courtesy.forget(ticket);
+        self.response_headers.forget(ticket);
         self.end_waiters.forget(ticket);
         self.file_streams.leave(ticket);
         self.gits.leave(ticket, ctx);
@@ -349,13 +353,13 @@ impl Application for Service {
 
     /// Looks at the whole: what releases were made, and whether the server leaves.
     fn turn_ended(&mut self, ctx: &mut Ctx<Self>) {
-        for app_id in std::mem::take(&mut self.host.released) {
+        for app_id in std::mem::take(&mut self.records.released) {
             self.after_release(&app_id, ctx);
             self.expire_releases(&app_id, ctx);
         }
         if self.leaving.after_dynos && self.dynos.count() == 0 && !ctx.is_stopping() {
             if matches!(self.this.origin.by, StartedBy::Systemd { .. }) {
-                self.host.asleep.await_restart(SystemTime::now());
+                self.records.asleep.await_restart(SystemTime::now());
             }
             ctx.stop();
         }
@@ -375,7 +379,7 @@ impl Application for Service {
         if self.dynos.count() > 0 && !self.leaving.after_dynos {
             self.dynos.prepare();
         }
-        let (is_idle, linger) = (self.is_idle(ctx), self.host.settings.idle_linger);
+        let (is_idle, linger) = (self.is_idle(ctx), self.records.settings.idle_linger);
         self.leaving.note(is_idle, linger, ctx.reactor());
     }
 }

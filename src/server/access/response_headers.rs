@@ -1,5 +1,5 @@
-//! What Heroku's API says with every response: the request's id, how many more requests may come, and whether the client
-//! has the same already.
+//! The header fields that Heroku's API has in every response: the request's id, how many more requests may come, and the tag
+//! of the content, which is left out if the client has it already.
 //!
 //! A request is answered at once, later, or by a worker; so what its response is to say is kept until that is written.
 
@@ -17,39 +17,39 @@ const LONGEST_ID: usize = 8_000;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub struct Courtesy {
-    due: HashMap<Ticket, Manners>,
+pub struct ResponseHeaders {
+    due: HashMap<Ticket, HeadersDue>,
 }
 
-/// What one response is to say.
+/// The header fields that one response is to have.
 #[derive(Debug)]
-struct Manners {
+struct HeadersDue {
     request_id: String,
     remaining: Option<u32>,
-    /// The client has this already; none of a request that changes something.
+    /// The tags of content that the client has already; None for a request that changes something.
     has: Option<String>,
     reads: bool,
 }
 
-impl Courtesy {
-    /// Notes what the response to `request` is to say; with its token so many more requests may come.
-    pub fn owe(&mut self, request: &Request, request_id: String, remaining: Option<u32>) {
+impl ResponseHeaders {
+    /// Notes what the response to `request` is to have. With its token `remaining` more requests may come.
+    pub fn note(&mut self, request: &Request, request_id: String, remaining: Option<u32>) {
         let head = &request.head;
         let reads = matches!(head.method(), "GET" | "HEAD");
         let has = head.fields.get("if-none-match").filter(|_| reads);
-        let manners = Manners {
+        let headers = HeadersDue {
             request_id,
             remaining,
             has: has.map(str::to_owned),
             reads,
         };
-        self.due.insert(request.ticket, manners);
+        self.due.insert(request.ticket, headers);
     }
 
-    /// Says it.
-    pub fn pay(&mut self, ticket: Ticket, response: Response) -> Response {
+    /// Adds to a response what was noted for it.
+    pub fn add_to(&mut self, ticket: Ticket, response: Response) -> Response {
         match self.due.remove(&ticket) {
-            Some(manners) => manners.said_with(response),
+            Some(headers) => headers.added_to(response),
             None => response,
         }
     }
@@ -65,8 +65,8 @@ impl Courtesy {
     }
 }
 
-impl Manners {
-    fn said_with(self, mut response: Response) -> Response {
+impl HeadersDue {
+    fn added_to(self, mut response: Response) -> Response {
         if self.reads && response.status() == 200 && !response.content().is_empty() {
             let tag = entity_tag(response.content());
             if self.has.is_some_and(|has| names(&has, &tag)) {
@@ -110,8 +110,8 @@ fn names(field: &str, tag: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn manners(has: Option<&str>, reads: bool) -> Manners {
-        Manners {
+    fn headers(has: Option<&str>, reads: bool) -> HeadersDue {
+        HeadersDue {
             request_id: "1".to_owned(),
             remaining: Some(7),
             has: has.map(str::to_owned),
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_the_client_has_already_is_not_sent_again() {
         let content = || Response::json(200, &"x");
-        let said = manners(None, true).said_with(content());
+        let said = headers(None, true).added_to(content());
         let told = text(&said);
         assert!(
             told.contains("RateLimit-Remaining: 7\r\nRequest-Id: 1\r\n"),
@@ -147,17 +147,17 @@ mod tests {
             format!("\"y\", {tag}"),
             "*".to_owned(),
         ] {
-            let said = manners(Some(&has), true).said_with(content());
+            let said = headers(Some(&has), true).added_to(content());
             assert_eq!((said.status(), said.content()), (304, &b""[..]), "{has}");
             assert!(text(&said).contains(&tag));
         }
         assert_eq!(
-            manners(Some("\"y\""), true).said_with(content()).status(),
+            headers(Some("\"y\""), true).added_to(content()).status(),
             200
         );
         // Nor does it matter to what has changed something, or went wrong.
-        assert!(!text(&manners(None, false).said_with(content())).contains("ETag"));
-        let error = manners(Some("*"), true).said_with(Response::new(404));
+        assert!(!text(&headers(None, false).added_to(content())).contains("ETag"));
+        let error = headers(Some("*"), true).added_to(Response::new(404));
         assert_eq!(error.status(), 404);
     }
 }

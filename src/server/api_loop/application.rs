@@ -33,9 +33,9 @@ pub trait Application: Sized + 'static {
     /// Answers a request.
     fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self>;
 
-    /// What every response to this request is to have, whichever way it came about. Asked once, when it is about to be
-    /// written.
-    fn manners(&mut self, _ticket: Ticket, response: Response) -> Response {
+    /// A response to this request with the header fields that every one has, whichever way it came about. Asked once, when it
+    /// is about to be written.
+    fn with_headers(&mut self, _ticket: Ticket, response: Response) -> Response {
         response
     }
 

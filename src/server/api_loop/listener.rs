@@ -39,7 +39,7 @@ pub enum Listener {
 
 /// A client that has just come.
 #[derive(Debug)]
-pub struct Guest {
+pub struct NewClient {
     pub stream: Stream,
     pub via: Via,
 }
@@ -82,7 +82,7 @@ impl Listener {
 
     /// The next connection of somebody who may try to use the API. At the Unix socket that is the server's own user, or
     /// root. Others are hung up on; the folder's mode keeps them out in the first place.
-    pub fn accept(&self) -> io::Result<Option<Guest>> {
+    pub fn accept(&self) -> io::Result<Option<NewClient>> {
         match self {
             Self::Socket(listener) => {
                 let socket = unix_socket::accept(&listener.socket)?;
@@ -90,7 +90,7 @@ impl Listener {
                 let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
                 let via = Via::Socket;
                 let stream = Stream::plain(socket);
-                Ok(welcome.then_some(Guest { stream, via }))
+                Ok(welcome.then_some(NewClient { stream, via }))
             }
             Self::Tcp { socket, tls } => {
                 let (socket, peer) = socket.accept()?;
@@ -102,7 +102,7 @@ impl Listener {
                 sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
                 let via = Via::Tcp { peer, tls: false };
                 let stream = Stream::accept_either(socket.into(), Arc::clone(tls));
-                Ok(Some(Guest { stream, via }))
+                Ok(Some(NewClient { stream, via }))
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Source, Story};
-use crate::server::records::Host;
+use crate::server::records::Records;
 use crate::supervisor;
 
 /// How much of the log's end is looked through for what was said last of a dyno, in bytes. What is further back was
@@ -32,12 +32,12 @@ pub struct Known {
 
 impl Known {
     /// What is needed of a dyno; nothing of one that has ended already, as the store knows.
-    pub fn new(dyno: &Dyno, host: &Host) -> Option<Self> {
+    pub fn new(dyno: &Dyno, records: &Records) -> Option<Self> {
         dyno.ended.is_none().then(|| Self {
             name: dyno.name.to_string(),
             state: dyno.state,
-            logs: host.log_folder(&dyno.app_id),
-            limits: host.log_limits(),
+            logs: records.log_folder(&dyno.app_id),
+            limits: records.log_limits(),
         })
     }
 }

@@ -66,12 +66,12 @@ pub enum News {
         record: ExitRecord,
     },
     /// A dyno is over, and its supervisor did not get to say so.
-    Gone(Remains),
+    Gone(LostDyno),
 }
 
-/// What is left of a dyno that is over: its folder, which nobody else can have as long as this is held.
+/// A dyno that is over and whose supervisor did not tell how. As long as this is held, no other process may have its folder.
 #[derive(Debug)]
-pub struct Remains {
+pub struct LostDyno {
     /// The dyno's id.
     pub dyno: String,
     /// None if there is no folder.
@@ -245,7 +245,7 @@ impl Supervisors {
     /// Looks once at every dyno of which it was not clear whether it lives, and at supervisors that are about to exit.
     /// Returns what is left of those that are over, and why nothing could be found out about one, if that is so; asks for
     /// another look at the others.
-    fn look_once(&mut self, reactor: &mut Reactor) -> (Vec<Remains>, Option<io::Error>) {
+    fn look_once(&mut self, reactor: &mut Reactor) -> (Vec<LostDyno>, Option<io::Error>) {
         self.leaving
             .retain_mut(|(child, _)| !matches!(child.try_wait(), Ok(Some(_))));
         let (mut over, mut trouble) = (Vec::new(), None);
@@ -253,7 +253,7 @@ impl Supervisors {
             match self.look_at(&unsettled.dyno, reactor) {
                 Ok(Found::Alive) => {}
                 Ok(Found::Unclear) => self.unsettled.push(unsettled),
-                Ok(Found::Over(claim)) => over.push(Remains {
+                Ok(Found::Over(claim)) => over.push(LostDyno {
                     dyno: unsettled.dyno,
                     _claim: claim,
                 }),

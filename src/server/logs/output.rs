@@ -7,7 +7,7 @@ use crate::api::logs::LogQuery;
 use crate::model::log_line::Source;
 use crate::model::release::ReleaseStatus;
 use crate::server::api_loop::application::Ticket;
-use crate::server::records::Host;
+use crate::server::records::Records;
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases/R/output`: ends with the release phase.
@@ -15,16 +15,16 @@ use crate::wire::http::Response;
 /// # Errors
 /// When there is no such release, its phase has not begun, or too many read logs already.
 pub fn read_output(
-    host: &Host,
+    records: &Records,
     logs: &Logs,
     ticket: Ticket,
     app: &str,
     release: &str,
 ) -> Result<Reading, ApiError> {
-    let app_id = host.store.app(app)?.id;
-    let release = host.store.release(&app_id, release)?;
+    let app_id = records.store.app(app)?.id;
+    let release = records.store.release(&app_id, release)?;
     // One that was lost with the host was begun again.
-    let Some(dyno) = host.store.release_phase_dynos(&release.id)?.pop() else {
+    let Some(dyno) = records.store.release_phase_dynos(&release.id)?.pop() else {
         if release.status == ReleaseStatus::Pending {
             return Err(ApiError::not_found(format!(
                 "the release phase of {} has not begun",
@@ -42,5 +42,5 @@ pub fn read_output(
         until_ended: true,
         ..LogQuery::default()
     };
-    read(host, logs, ticket, app_id, query, Form::Texts)
+    read(records, logs, ticket, app_id, query, Form::Texts)
 }

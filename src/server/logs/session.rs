@@ -19,7 +19,7 @@ use crate::api::logs::{EVENT_STREAM, LogQuery};
 use crate::api::target;
 use crate::log_file::Cursor;
 use crate::server::api_loop::application::Ticket;
-use crate::server::records::{Host, Outcome, Slow, worker_error};
+use crate::server::records::{Outcome, Records, Slow, worker_error};
 use crate::wire::http::Response;
 
 /// How long the address of a session is good.
@@ -32,20 +32,25 @@ const TAIL_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 ///
 /// # Errors
 /// When the request makes no sense, or the app is not known.
-pub fn create_session(host: &Host, app: &str, body: &[u8], base: String) -> Result<Slow, ApiError> {
+pub fn create_session(
+    records: &Records,
+    app: &str,
+    body: &[u8],
+    base: String,
+) -> Result<Slow, ApiError> {
     let CreateLogSession(query) = CreateLogSession::parse(body)?;
-    let app_id = host.store.app(app)?.id;
-    let folder = host.log_folder(&app_id);
+    let app_id = records.store.app(app)?.id;
+    let folder = records.log_folder(&app_id);
     Ok(Slow::new(move |_| {
         let found = Start::of(&query, None, None).find(&folder, &query.filter());
-        move |host: &mut Host| {
+        move |records: &mut Records| {
             let answer = found
                 .map_err(|error| worker_error(error.into()))
                 .map(|found| {
                     let target = address(&app_id, &query, &found);
                     let now = Timestamp::now();
                     let good_for = if query.tail { TAIL_GOOD_FOR } else { GOOD_FOR };
-                    let signed = host.access.signer().sign("GET", &target, good_for, now);
+                    let signed = records.access.signer().sign("GET", &target, good_for, now);
                     let session = LogSession::new(format!("{base}{signed}"), now);
                     Response::json(201, &session)
                 });
@@ -79,7 +84,7 @@ fn address(app_id: &str, query: &LogQuery, found: &Found) -> String {
 /// # Errors
 /// When it is the address of no session, the app is not there any more, or too many read logs already.
 pub fn read_session(
-    host: &Host,
+    records: &Records,
     logs: &Logs,
     ticket: Ticket,
     app: &str,
@@ -110,11 +115,11 @@ pub fn read_session(
             lines: query.lines,
         },
     };
-    let app_id = host.store.app(app)?.id;
+    let app_id = records.store.app(app)?.id;
     logs.have_room()?;
     let reader = Reader {
         ticket,
-        folder: host.log_folder(&app_id),
+        folder: records.log_folder(&app_id),
         app_id,
         dyno_id: None,
         form: match events {

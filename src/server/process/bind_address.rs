@@ -17,7 +17,7 @@ use crate::model::settings::Listen;
 
 /// A part of the server that listens.
 #[derive(Debug)]
-pub struct Place {
+pub struct BindAddress {
     /// `the router`.
     pub part: &'static str,
     /// The option that says where it listens, without its dashes.
@@ -26,7 +26,7 @@ pub struct Place {
     pub memory: PathBuf,
 }
 
-impl Place {
+impl BindAddress {
     /// Listens where `wish` says; None if it says nowhere, or, of one that need not be, if no address can be had. `left` is
     /// the socket of an earlier server, if it has left one: that is it, if it listens there.
     ///

@@ -15,28 +15,28 @@ use crate::api::{ApiError, Local, Sender};
 use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
 use crate::model::release::{ReleaseChange, Version};
+use crate::server::records::{Answer, Records, part};
 use crate::store::WantedName;
-use crate::server::records::{Answer, Host, part};
 use crate::wire::http::Response;
 
 /// `GET /apps` and `GET /users/U/apps`, by name.
-pub fn list(host: &Host, range: &str) -> Answer {
+pub fn list(records: &Records, range: &str) -> Answer {
     let range = Range::parse(range)?;
-    let (apps, more) = range.select(host.store.apps()?, |app| app.name.as_str());
-    let resources: Vec<_> = apps.iter().map(|app| host.resource(app)).collect();
+    let (apps, more) = range.select(records.store.apps()?, |app| app.name.as_str());
+    let resources: Vec<_> = apps.iter().map(|app| records.resource(app)).collect();
     let names = apps.first().zip(apps.last());
     let names = names.map(|(first, last)| (first.name.as_str(), last.name.as_str()));
     Ok(part(&range, "name", names, more, &resources))
 }
 
 /// `POST /apps`: named as asked, else after the folder, else anything.
-pub fn create(host: &mut Host, body: &[u8], sender: Sender, now: Timestamp) -> Answer {
+pub fn create(records: &mut Records, body: &[u8], sender: Sender, now: Timestamp) -> Answer {
     let request = CreateApp::parse(body, sender)?;
     let folder = request.folder.map(Local::into_inner);
     if let (true, Some(folder)) = (request.unless_linked, &folder)
-        && let Some(link) = host.store.linked_app(std::slice::from_ref(folder))?
+        && let Some(link) = records.store.linked_app(std::slice::from_ref(folder))?
     {
-        return Ok(Response::json(200, &host.resource(&link.app)));
+        return Ok(Response::json(200, &records.resource(&link.app)));
     }
     let wish = match (request.name, &folder) {
         (Some(name), _) => WantedName::Exactly(name),
@@ -46,107 +46,107 @@ pub fn create(host: &mut Host, body: &[u8], sender: Sender, now: Timestamp) -> A
         }
         (None, None) => WantedName::Any,
     };
-    let app = host
+    let app = records
         .store
-        .create_app(&wish, &host.account.email, folder.as_ref(), now)?;
+        .create_app(&wish, &records.account.email, folder.as_ref(), now)?;
     let initial = ReleaseChange::Initial.to_string();
-    host.log(&app.id, Story::Other(initial));
-    host.log(&app.id, Story::ReleaseCreated(Version(1)));
-    host.released.push(app.id.clone());
-    Ok(Response::json(201, &host.resource(&app)))
+    records.log(&app.id, Story::Other(initial));
+    records.log(&app.id, Story::ReleaseCreated(Version(1)));
+    records.released.push(app.id.clone());
+    Ok(Response::json(201, &records.resource(&app)))
 }
 
 /// `GET /apps/A`
-pub fn info(host: &Host, app: &str) -> Answer {
-    let app = host.store.app(app)?;
-    Ok(Response::json(200, &host.resource(&app)))
+pub fn info(records: &Records, app: &str) -> Answer {
+    let app = records.store.app(app)?;
+    Ok(Response::json(200, &records.resource(&app)))
 }
 
 /// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name.
-pub fn update(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
-    let app = host.store.app(app)?;
+pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> Answer {
+    let app = records.store.app(app)?;
     let UpdateApp { maintenance, name } = UpdateApp::parse(body)?;
     let old = app.name.clone();
     // The name first: it may be taken, and then nothing is to have changed.
     let mut app = match name {
-        Some(name) => host.store.rename_app(&app.id, &name, now)?,
+        Some(name) => records.store.rename_app(&app.id, &name, now)?,
         None => app,
     };
     if app.name != old {
         let (from, to) = (old, app.name.clone());
-        host.log(&app.id, Story::Renamed { from, to });
+        records.log(&app.id, Story::Renamed { from, to });
     }
     if let Some(maintenance) = maintenance {
-        app = host.store.set_maintenance(&app.id, maintenance, now)?;
-        host.log(&app.id, Story::Maintenance(maintenance));
+        app = records.store.set_maintenance(&app.id, maintenance, now)?;
+        records.log(&app.id, Story::Maintenance(maintenance));
     }
-    Ok(Response::json(200, &host.resource(&app)))
+    Ok(Response::json(200, &records.resource(&app)))
 }
 
 /// `DELETE /apps/A`: once its dynos have ended.
-pub fn destroy(host: &mut Host, app: &str) -> Answer {
-    let app = host.store.app(app)?;
-    if !host.store.live_dynos(Some(&app.id))?.is_empty() {
+pub fn destroy(records: &mut Records, app: &str) -> Answer {
+    let app = records.store.app(app)?;
+    if !records.store.live_dynos(Some(&app.id))?.is_empty() {
         return Err(
             ApiError::invalid(format!("dynos of `{}` are still alive", app.name))
                 .hint(format!("`dyno ps -a {}` lists them", app.name)),
         );
     }
-    host.store.destroy_app(&app.id)?;
-    Ok(Response::json(200, &host.resource(&app)))
+    records.store.destroy_app(&app.id)?;
+    Ok(Response::json(200, &records.resource(&app)))
 }
 
 /// Answers what is asked about the folders of apps.
-pub fn answer_links(host: &mut Host, ask: &LinkAsk, body: &[u8], now: Timestamp) -> Answer {
+pub fn answer_links(records: &mut Records, ask: &LinkAsk, body: &[u8], now: Timestamp) -> Answer {
     match ask {
-        LinkAsk::Find { path } => linked(host, path.as_deref()),
-        LinkAsk::FindMoved { path } => moved(host, path.as_deref()),
-        LinkAsk::Link => link(host, body, now),
-        LinkAsk::Unlink { path } => unlink(host, path.as_deref()),
+        LinkAsk::Find { path } => linked(records, path.as_deref()),
+        LinkAsk::FindMoved { path } => moved(records, path.as_deref()),
+        LinkAsk::Link => link(records, body, now),
+        LinkAsk::Unlink { path } => unlink(records, path.as_deref()),
     }
 }
 
 /// `GET /links?path=…`: the app of a folder, given as a canonical path, or of the nearest one above.
-fn linked(host: &Host, path: Option<&str>) -> Answer {
+fn linked(records: &Records, path: Option<&str>) -> Answer {
     let path = path
         .filter(|path| path.starts_with('/'))
         .ok_or_else(|| ApiError::invalid("`path` is not an absolute path"))?;
     let folders: Vec<_> = Path::new(path).ancestors().filter_map(folder_at).collect();
     // No link is an answer: `null`.
-    let link = host.store.linked_app(&folders)?;
-    let link = link.map(|link| Link::new(&link, &host.account, &host.places));
+    let link = records.store.linked_app(&folders)?;
+    let link = link.map(|link| Link::new(&link, &records.account, &records.places));
     Ok(Response::json(200, &link))
 }
 
 /// `GET /links/moved?path=…`: the link that a folder had under another path, before it was moved or renamed.
-fn moved(host: &Host, path: Option<&str>) -> Answer {
+fn moved(records: &Records, path: Option<&str>) -> Answer {
     let found = || -> Option<_> {
         let path = Path::new(path?);
         let here = folder_at(path)?;
         let born = fs::symlink_metadata(path).ok()?.created().ok()?;
-        let links = host.store.links_of_number(&here).ok()?;
+        let links = records.store.links_of_number(&here).ok()?;
         let moved = links.into_iter().find(|(_, old, linked_at)| {
             // Numbers are used again: a folder that was made after the link is another.
             let is_gone = folder_at(Path::new(&old.path)).as_ref() != Some(old);
             is_gone && born <= SystemTime::from(*linked_at)
         });
-        moved.map(|(link, ..)| Link::new(&link, &host.account, &host.places))
+        moved.map(|(link, ..)| Link::new(&link, &records.account, &records.places))
     };
     Ok(Response::json(200, &found()))
 }
 
 /// `PUT /links`: links a folder to an app, and to no other.
-fn link(host: &mut Host, body: &[u8], now: Timestamp) -> Answer {
+fn link(records: &mut Records, body: &[u8], now: Timestamp) -> Answer {
     let request = CreateLink::parse(body)?;
-    let app = host.store.app(&request.app)?;
-    host.store.link_folder(&app.id, &request.folder, now)?;
-    Ok(Response::json(200, &host.resource(&app)))
+    let app = records.store.app(&request.app)?;
+    records.store.link_folder(&app.id, &request.folder, now)?;
+    Ok(Response::json(200, &records.resource(&app)))
 }
 
 /// `DELETE /links?path=…`: links the folder of this path to no app.
-fn unlink(host: &mut Host, path: Option<&str>) -> Answer {
+fn unlink(records: &mut Records, path: Option<&str>) -> Answer {
     let path = path.ok_or_else(|| ApiError::invalid("`path` is missing"))?;
-    match host.store.unlink_folder(path)? {
+    match records.store.unlink_folder(path)? {
         true => Ok(Response::json(200, &())),
         false => Err(ApiError::not_found(format!("`{path}` is linked to no app"))),
     }

@@ -8,77 +8,77 @@ use crate::model::app::App;
 use crate::model::dyno::DynoLimits;
 use crate::model::formation::{Entry, ScaleRefusal, Update};
 use crate::model::log_line::Story;
-use crate::server::records::{Answer, Host};
+use crate::server::records::{Answer, Records};
 use crate::store::StoreError;
 use crate::wire::http::Response;
 
 /// `GET /apps/A/formation`
-pub fn list(host: &Host, app: &str) -> Answer {
-    let app = host.store.app(app)?;
-    let entries = host.store.formation(&app.id)?;
+pub fn list(records: &Records, app: &str) -> Answer {
+    let app = records.store.app(app)?;
+    let entries = records.store.formation(&app.id)?;
     Ok(Response::json(200, &resources(&entries, &app)))
 }
 
 /// `GET /apps/A/formation/T`: T is a process type, or the id of its entry.
-pub fn info(host: &Host, app: &str, process_type: &str) -> Answer {
-    let app = host.store.app(app)?;
-    let entries = host.store.formation(&app.id)?;
+pub fn info(records: &Records, app: &str, process_type: &str) -> Answer {
+    let app = records.store.app(app)?;
+    let entries = records.store.formation(&app.id)?;
     one(&entries, &app, process_type)
 }
 
 /// `PATCH /apps/A/formation`: all that is asked for, or nothing.
-pub fn scale(host: &mut Host, app: &str, body: &[u8], now: Timestamp) -> Answer {
-    let app = host.store.app(app)?;
+pub fn scale(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> Answer {
+    let app = records.store.app(app)?;
     let ScaleFormation { updates } = ScaleFormation::parse(body)?;
-    let entries = perform(host, &app, &updates, now)?;
+    let entries = perform(records, &app, &updates, now)?;
     Ok(Response::json(200, &resources(&entries, &app)))
 }
 
 /// `PATCH /apps/A/formation/T`
 pub fn scale_one(
-    host: &mut Host,
+    records: &mut Records,
     app: &str,
     process_type: &str,
     body: &[u8],
     now: Timestamp,
 ) -> Answer {
-    let app = host.store.app(app)?;
+    let app = records.store.app(app)?;
     let update = parse_update(process_type, body)?;
-    let entries = perform(host, &app, &[update], now)?;
+    let entries = perform(records, &app, &[update], now)?;
     one(&entries, &app, process_type)
 }
 
 /// The formation afterwards.
 fn perform(
-    host: &mut Host,
+    records: &mut Records,
     app: &App,
     updates: &[Update],
     now: Timestamp,
 ) -> Result<Vec<Entry>, ApiError> {
-    let limits = DynoLimits::of(&host.settings);
-    let (_, after) = host.store.scale(&app.id, updates, limits, now)?;
-    host.log(&app.id, scaled(&after));
+    let limits = DynoLimits::of(&records.settings);
+    let (_, after) = records.store.scale(&app.id, updates, limits, now)?;
+    records.log(&app.id, scaled(&after));
     Ok(after)
 }
 
 /// Whether any dyno is wanted.
-pub fn is_wanted(host: &Host, app_id: &str) -> bool {
-    let entries = host.store.formation(app_id).unwrap_or_default();
+pub fn is_wanted(records: &Records, app_id: &str) -> bool {
+    let entries = records.store.formation(app_id).unwrap_or_default();
     entries.iter().any(|entry| entry.wanted.quantity > 0)
 }
 
 /// How many dynos of each process type are wanted.
-pub fn quantities(host: &Host, app_id: &str) -> Vec<(String, u32)> {
-    let entries = host.store.formation(app_id).unwrap_or_default();
+pub fn quantities(records: &Records, app_id: &str) -> Vec<(String, u32)> {
+    let entries = records.store.formation(app_id).unwrap_or_default();
     let wanted = entries.into_iter().map(|entry| entry.wanted);
     wanted.map(|it| (it.process_type, it.quantity)).collect()
 }
 
 /// After the release that brought the app its first dynos: logs the formation, as Heroku does.
-pub fn log_first(host: &Host, app_id: &str, were_wanted: bool) {
-    if !were_wanted && is_wanted(host, app_id) {
-        let entries = host.store.formation(app_id).unwrap_or_default();
-        host.log(app_id, scaled(&entries));
+pub fn log_first(records: &Records, app_id: &str, were_wanted: bool) {
+    if !were_wanted && is_wanted(records, app_id) {
+        let entries = records.store.formation(app_id).unwrap_or_default();
+        records.log(app_id, scaled(&entries));
     }
 }
 

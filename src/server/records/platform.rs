@@ -11,40 +11,40 @@ use crate::api::usage::Usage;
 use crate::api::{ApiError, Time};
 use crate::error::shown;
 use crate::model::size;
-use crate::server::records::{Answer, Host};
+use crate::server::records::{Answer, Records};
 use crate::wire::http::Response;
 
 /// Answers what is asked of the platform.
-pub fn answer(host: &Host, ask: &PlatformAsk, now: Timestamp) -> Answer {
+pub fn answer(records: &Records, ask: &PlatformAsk, now: Timestamp) -> Answer {
     match ask {
-        PlatformAsk::Account => account(host),
+        PlatformAsk::Account => account(records),
         PlatformAsk::AccountOfUser { user } => {
-            check_user(host, user)?;
-            account(host)
+            check_user(records, user)?;
+            account(records)
         }
         PlatformAsk::DynoSizes => dyno_sizes(),
         PlatformAsk::DynoSize { size } => dyno_size(size),
-        PlatformAsk::Regions => json(&[Region::new(Time(host.since))]),
-        PlatformAsk::Region { region: which } => match Region::new(Time(host.since)) {
+        PlatformAsk::Regions => json(&[Region::new(Time(records.since))]),
+        PlatformAsk::Region { region: which } => match Region::new(Time(records.since)) {
             region if [&region.id, &region.name].contains(&which) => json(&region),
             _ => no("region", which),
         },
-        PlatformAsk::Stacks => json(&[Stack::new(Time(host.since))]),
-        PlatformAsk::Stack { stack: which } => match Stack::new(Time(host.since)) {
+        PlatformAsk::Stacks => json(&[Stack::new(Time(records.since))]),
+        PlatformAsk::Stack { stack: which } => match Stack::new(Time(records.since)) {
             stack if [&stack.id, &stack.name].contains(&which) => json(&stack),
             _ => no("stack", which),
         },
-        PlatformAsk::Usage => usage(host, now),
+        PlatformAsk::Usage => usage(records, now),
         PlatformAsk::EmptyList => none(),
-        PlatformAsk::DynoSizesOfApp { app } => of_app(host, app, |_| dyno_sizes()),
+        PlatformAsk::DynoSizesOfApp { app } => of_app(records, app, |_| dyno_sizes()),
         PlatformAsk::StacksOfApp { app } => {
-            of_app(host, app, |_| json(&[Stack::new(Time(host.since))]))
+            of_app(records, app, |_| json(&[Stack::new(Time(records.since))]))
         }
-        PlatformAsk::Collaborators { app } => of_app(host, app, |app| {
-            json(&[Collaborator::owner(app, &host.account)])
+        PlatformAsk::Collaborators { app } => of_app(records, app, |app| {
+            json(&[Collaborator::owner(app, &records.account)])
         }),
-        PlatformAsk::Collaborator { app, user } => of_app(host, app, |app| {
-            let owner = Collaborator::owner(app, &host.account);
+        PlatformAsk::Collaborator { app, user } => of_app(records, app, |app| {
+            let owner = Collaborator::owner(app, &records.account);
             let identity = &owner.user.identity;
             match [&owner.id, &identity.id, &identity.email].contains(&user) {
                 true => json(&owner),
@@ -52,18 +52,18 @@ pub fn answer(host: &Host, ask: &PlatformAsk, now: Timestamp) -> Answer {
             }
         }),
         // Heroku has one object here, not a list.
-        PlatformAsk::PipelineCoupling { app } => of_app(host, app, |_| json(&())),
-        PlatformAsk::SetBuildpacks { app } => of_app(host, app, |_| {
+        PlatformAsk::PipelineCoupling { app } => of_app(records, app, |_| json(&())),
+        PlatformAsk::SetBuildpacks { app } => of_app(records, app, |_| {
             let warning = "there are no buildpacks here: a slug is the folder as it is";
             let response = json(&NOTHING)?;
             Ok(response.with("X-Heroku-Warning", warning))
         }),
-        PlatformAsk::CreateAddon { app } => of_app(host, app, |_| {
+        PlatformAsk::CreateAddon { app } => of_app(records, app, |_| {
             Err(ApiError::invalid("there are no add-ons here").hint(
                 "`heroku config:set` gives the app the address of a service that runs elsewhere",
             ))
         }),
-        PlatformAsk::EmptyListOfApp { app } => of_app(host, app, |_| none()),
+        PlatformAsk::EmptyListOfApp { app } => of_app(records, app, |_| none()),
     }
 }
 
@@ -88,26 +88,26 @@ fn no(what: &str, which: &str) -> Answer {
 }
 
 fn of_app(
-    host: &Host,
+    records: &Records,
     app: &str,
     answer: impl FnOnce(&crate::model::app::App) -> Answer,
 ) -> Answer {
-    answer(&host.store.app(app)?)
+    answer(&records.store.app(app)?)
 }
 
 /// Whether `user` means the one account: `~`, its id, or its address.
 ///
 /// # Errors
 /// `404` if not.
-pub fn check_user(host: &Host, user: &str) -> Result<(), ApiError> {
-    match ["~", &host.account.id, &host.account.email].contains(&user) {
+pub fn check_user(records: &Records, user: &str) -> Result<(), ApiError> {
+    match ["~", &records.account.id, &records.account.email].contains(&user) {
         true => Ok(()),
         false => Err(unknown("account", user)),
     }
 }
 
-fn account(host: &Host) -> Answer {
-    json(&Account::new(host.account.clone(), Time(host.since)))
+fn account(records: &Records) -> Answer {
+    json(&Account::new(records.account.clone(), Time(records.since)))
 }
 
 fn dyno_sizes() -> Answer {
@@ -124,7 +124,7 @@ fn dyno_size(which: &str) -> Answer {
 }
 
 /// `GET /usage`, ours: dyno time by app, process type and size.
-fn usage(host: &Host, now: Timestamp) -> Answer {
-    let usage: Vec<_> = host.store.usage(now)?.iter().map(Usage::new).collect();
+fn usage(records: &Records, now: Timestamp) -> Answer {
+    let usage: Vec<_> = records.store.usage(now)?.iter().map(Usage::new).collect();
     json(&usage)
 }

@@ -8,46 +8,50 @@ use crate::api::{ApiError, Local, Sender};
 use crate::error::tell;
 use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
-use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
-use crate::store::{NewRelease, NewSlug, PackedFrom, Store, StoreError};
 use crate::server::builds::compile::Running;
 use crate::server::records::formation;
 use crate::server::records::slugs::digest;
-use crate::server::records::{Answer, Host, Outcome, Slow, part, worker_error};
+use crate::server::records::{Answer, Outcome, Records, Slow, part, worker_error};
+use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
+use crate::store::{NewRelease, NewSlug, PackedFrom, Store, StoreError};
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
 /// order (`version ..; order=desc, max=10`).
-pub fn list(host: &Host, app: &str, range: &str, base: &str) -> Answer {
-    let app = host.store.app(app)?;
+pub fn list(records: &Records, app: &str, range: &str, base: &str) -> Answer {
+    let app = records.store.app(app)?;
     let range = Range::parse(range)?;
     let (low, high) = range.numbers("version")?;
     let versions = Version(low)..=Version(high);
     let (releases, more) =
-        host.store
+        records
+            .store
             .release_page(&app.id, versions, range.descending, range.max)?;
     let number = |release: Option<&release::Release>| Some(release?.version.0.to_string());
     let ends = number(releases.first()).zip(number(releases.last()));
     let ends = ends.as_ref().map(|(first, last)| (&**first, &**last));
     let resources: Vec<_> = releases
         .iter()
-        .map(|release| host.release_resource(release, base))
+        .map(|release| records.release_resource(release, base))
         .collect();
     Ok(part(&range, "version", ends, more, &resources))
 }
 
 /// `GET /apps/A/releases/V`
-pub fn info(host: &Host, app: &str, release: &str, base: &str) -> Answer {
-    let app = host.store.app(app)?;
-    let release = host.store.release(&app.id, release)?;
-    Ok(Response::json(200, &host.release_resource(&release, base)))
+pub fn info(records: &Records, app: &str, release: &str, base: &str) -> Answer {
+    let app = records.store.app(app)?;
+    let release = records.store.release(&app.id, release)?;
+    Ok(Response::json(
+        200,
+        &records.release_resource(&release, base),
+    ))
 }
 
 /// `GET /apps/A/releases/V/config-vars`
-pub fn config(host: &Host, app: &str, release: &str) -> Answer {
-    let app = host.store.app(app)?;
-    let release = host.store.release(&app.id, release)?;
-    let config = host.store.release_config(&release.id)?;
+pub fn config(records: &Records, app: &str, release: &str) -> Answer {
+    let app = records.store.app(app)?;
+    let release = records.store.release(&app.id, release)?;
+    let config = records.store.release_config(&release.id)?;
     Ok(Response::json(200, &config))
 }
 
@@ -57,56 +61,59 @@ pub fn config(host: &Host, app: &str, release: &str) -> Answer {
 /// and the first dyno starts as fast as any. Where its files say by their times that visitors need not fetch what is other
 /// than it was, as all of a rollback do, the release is of one with other times.
 pub fn create(
-    host: &Host,
+    records: &Records,
     app: &str,
     body: &[u8],
     sender: Sender,
     base: String,
 ) -> Result<Slow, ApiError> {
     let request = Wanted::of(CreateRelease::parse(body, sender)?);
-    let app = host.store.app(app)?;
+    let app = records.store.app(app)?;
     let slug = match &request {
-        Wanted::Deploy(new) => host.store.slug(&new.slug_id)?,
+        Wanted::Deploy(new) => records.store.slug(&new.slug_id)?,
         Wanted::Rollback(release) => {
-            let release = host.store.release(&app.id, release)?;
+            let release = records.store.release(&app.id, release)?;
             if release.status == ReleaseStatus::Expired {
                 return Err(StoreError::Expired(release.app_name, release.version).into());
             }
             let (version, slug) = (release.version, release.slug_id);
             let slug = slug.ok_or(StoreError::NotEligible(release.app_name, version))?;
-            host.store.slug(&slug)?
+            records.store.slug(&slug)?
         }
     };
     if !slug.uploaded {
         return Err(StoreError::NotUploaded(slug.id).into());
     }
     let digest = digest(slug.digest.as_deref().unwrap_or_default())?;
-    let cache = host.slugs.clone();
-    let before = running(host, &app.id);
+    let cache = records.slugs.clone();
+    let before = running(records, &app.id);
     Ok(Slow::new(move |_| {
         let unpacked = cache.ensure_tree(&digest).map(|lease| {
             let dated = before.and_then(|before| dated_after(&cache, &digest, &before));
             (lease, dated)
         });
-        move |host: &mut Host| {
+        move |records: &mut Records| {
             let dated = match unpacked {
                 Ok((_, dated)) => dated,
                 Err(error) => {
                     let why = worker_error(error);
-                    return Outcome::Slow(discard(host, &slug.id, digest, why));
+                    return Outcome::Slow(discard(records, &slug.id, digest, why));
                 }
             };
             let release = || -> Answer {
-                let were_wanted = formation::is_wanted(host, &app.id);
-                let Host { store, account, .. } = host;
+                let were_wanted = formation::is_wanted(records, &app.id);
+                let Records { store, account, .. } = records;
                 let now = Timestamp::now();
                 let slug = match &dated {
                     Some((packed, _)) => Some(like(store, &app.id, slug, packed, now)?),
                     None => None,
                 };
                 let release = make(store, &app.id, request, slug, &account.email, now)?;
-                announce(host, &release, were_wanted);
-                Ok(Response::json(201, &host.release_resource(&release, &base)))
+                announce(records, &release, were_wanted);
+                Ok(Response::json(
+                    201,
+                    &records.release_resource(&release, &base),
+                ))
             };
             Outcome::Answer(release())
         }
@@ -114,12 +121,12 @@ pub fn create(
 }
 
 /// What an app runs when a release is about to be made, if anything.
-pub fn running(host: &Host, app_id: &str) -> Option<Running> {
-    let release = host.store.current_release(app_id).ok()?;
+pub fn running(records: &Records, app_id: &str) -> Option<Running> {
+    let release = records.store.current_release(app_id).ok()?;
     Some(Running {
         slug: release.digest?.parse().ok()?,
         released_at: u64::try_from(release.created_at.as_second()).unwrap_or(0),
-        has_dynos: formation::quantities(host, app_id)
+        has_dynos: formation::quantities(records, app_id)
             .iter()
             .any(|(_, quantity)| *quantity > 0),
     })
@@ -170,28 +177,28 @@ fn like(
 
 /// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
 /// had dynos before.
-pub fn announce(host: &mut Host, release: &release::Release, were_wanted: bool) {
+pub fn announce(records: &mut Records, release: &release::Release, were_wanted: bool) {
     let app_id = &release.app_id;
-    host.log(app_id, Story::parse(&release.description));
-    host.log(app_id, Story::ReleaseCreated(release.version));
-    formation::log_first(host, app_id, were_wanted);
-    host.released.push(app_id.clone());
+    records.log(app_id, Story::parse(&release.description));
+    records.log(app_id, Story::ReleaseCreated(release.version));
+    formation::log_first(records, app_id, were_wanted);
+    records.released.push(app_id.clone());
 }
 
 /// What could not be unpacked is no slug, and nothing of it stays when that is told; unless it was one when another
 /// release was made of it, and only the disk is full now.
-fn discard(host: &mut Host, slug: &str, digest: SlugId, why: ApiError) -> Slow {
-    let kept = host
+fn discard(records: &mut Records, slug: &str, digest: SlugId, why: ApiError) -> Slow {
+    let kept = records
         .store
         .discard_slug(slug)
-        .and_then(|()| host.store.kept_digests());
+        .and_then(|()| records.store.kept_digests());
     let unused = kept.is_ok_and(|kept| !kept.contains(&digest.to_string()));
-    let cache = host.slugs.clone();
+    let cache = records.slugs.clone();
     Slow::new(move |_| {
         if unused && let Err(error) = cache.remove(&digest) {
             tell!("cannot remove what was no slug: {error:#}");
         }
-        move |_: &mut Host| Outcome::Answer(Err(why))
+        move |_: &mut Records| Outcome::Answer(Err(why))
     })
 }
 
@@ -211,7 +218,7 @@ impl Wanted {
                 slug_id: deploy.slug,
                 description: deploy.description,
                 toolchains: Some(deploy.toolchains.map(Local::into_inner).unwrap_or_default()),
-                without_web: deploy.by_the_way,
+                without_web: deploy.without_web,
                 packed: deploy.folder.map(|packed| {
                     let PackedFolder { folder, packed_at } = packed.into_inner();
                     let at = packed_at.0;

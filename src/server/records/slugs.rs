@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
 use crate::model::release;
-use crate::server::records::{Answer, Host, Outcome, Slow, worker_error};
+use crate::server::records::{Answer, Outcome, Records, Slow, worker_error};
 use crate::slug::SlugId;
 use crate::store::NewSlug;
 use crate::wire::http::Response;
@@ -16,10 +16,10 @@ use crate::wire::http::Response;
 pub const BLOB_TIME: Duration = Duration::from_secs(3600);
 
 /// `POST /apps/A/slugs`
-pub fn create(host: &mut Host, app: &str, body: &[u8], base: &str, now: Timestamp) -> Answer {
+pub fn create(records: &mut Records, app: &str, body: &[u8], base: &str, now: Timestamp) -> Answer {
     let request = CreateSlug::parse(body)?;
-    let app = host.store.app(app)?;
-    let session = host.store.session_of(&app.id)?;
+    let app = records.store.app(app)?;
+    let session = records.store.session_of(&app.id)?;
     if session.is_some_and(|session| session.live) {
         let message = format!("`{}` runs in its folder itself, without a slug", app.name);
         return Err(ApiError::invalid(message).hint(
@@ -32,31 +32,37 @@ pub fn create(host: &mut Host, app: &str, body: &[u8], base: &str, now: Timestam
         commit: request.commit,
         commit_description: request.commit_description,
     };
-    let slug = host.store.create_slug(&app.id, &new, now)?;
-    Ok(Response::json(201, &resource(host, base, &slug, &app.id)))
+    let slug = records.store.create_slug(&app.id, &new, now)?;
+    Ok(Response::json(
+        201,
+        &resource(records, base, &slug, &app.id),
+    ))
 }
 
 /// `GET /apps/A/slugs/ID`
-pub fn info(host: &Host, app: &str, id: &str, base: &str) -> Answer {
-    let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
-    Ok(Response::json(200, &resource(host, base, &slug, &app.id)))
+pub fn info(records: &Records, app: &str, id: &str, base: &str) -> Answer {
+    let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
+    Ok(Response::json(
+        200,
+        &resource(records, base, &slug, &app.id),
+    ))
 }
 
 /// `PUT /apps/A/slugs/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
-pub fn upload(host: &Host, app: &str, id: &str, base: &str) -> Result<Slow, ApiError> {
-    let (app, slug) = (host.store.app(app)?, host.store.slug(id)?);
+pub fn upload(records: &Records, app: &str, id: &str, base: &str) -> Result<Slow, ApiError> {
+    let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
     // Where it can be downloaded from then on.
-    let url = blob(host, base, "GET", &app.id, &slug.id);
+    let url = blob(records, base, "GET", &app.id, &slug.id);
     let expected: Option<SlugId> = slug.digest.as_deref().map(digest).transpose()?;
-    let (cache, limit) = (host.slugs.clone(), host.settings.slug_limit);
+    let (cache, limit) = (records.slugs.clone(), records.settings.slug_limit);
     Ok(Slow::new(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
-        move |host: &mut Host| {
+        move |records: &mut Records| {
             let answer = received
                 .map_err(worker_error)
                 .and_then(|(received, _lease)| {
                     let digest = received.id.to_string();
-                    let store = &mut host.store;
+                    let store = &mut records.store;
                     let slug =
                         store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
                     Ok(Response::json(200, &Slug::new(&slug, url)))
@@ -72,13 +78,13 @@ pub fn digest(text: &str) -> Result<SlugId, ApiError> {
         .map_err(|error| ApiError::internal(format!("the state has a bad digest: {error}")))
 }
 
-fn resource(host: &Host, base: &str, slug: &release::Slug, app_id: &str) -> Slug {
+fn resource(records: &Records, base: &str, slug: &release::Slug, app_id: &str) -> Slug {
     let method = if slug.uploaded { "GET" } else { "PUT" };
-    Slug::new(slug, blob(host, base, method, app_id, &slug.id))
+    Slug::new(slug, blob(records, base, method, app_id, &slug.id))
 }
 
 /// The address to which a slug's tarball is uploaded, or from which it is downloaded.
-fn blob(host: &Host, base: &str, method: &str, app_id: &str, slug: &str) -> String {
+fn blob(records: &Records, base: &str, method: &str, app_id: &str, slug: &str) -> String {
     let target = format!("/apps/{app_id}/slugs/{slug}/blob");
-    host.signed_url(base, method, &target, BLOB_TIME)
+    records.signed_url(base, method, &target, BLOB_TIME)
 }

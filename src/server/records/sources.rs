@@ -10,7 +10,7 @@ use crate::api::ApiError;
 use crate::api::build::source_path;
 use crate::api::source::Source;
 use crate::server::records::slugs::{BLOB_TIME, digest as parsed};
-use crate::server::records::{Answer, Host, Outcome, Slow, worker_error};
+use crate::server::records::{Answer, Outcome, Records, Slow, worker_error};
 use crate::slug::SlugId;
 use crate::store::Result as StoreResult;
 use crate::wire::http::Response;
@@ -22,26 +22,26 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const MOST: u32 = 200;
 
 /// `POST /sources`
-pub fn create(host: &mut Host, base: &str, now: Timestamp) -> Answer {
-    host.store.forget_sources_before(now - KEPT)?;
-    let source = host.store.create_source(MOST, now)?;
-    Ok(Response::json(201, &resource(host, base, &source.id)))
+pub fn create(records: &mut Records, base: &str, now: Timestamp) -> Answer {
+    records.store.forget_sources_before(now - KEPT)?;
+    let source = records.store.create_source(MOST, now)?;
+    Ok(Response::json(201, &resource(records, base, &source.id)))
 }
 
 /// `PUT /sources/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
-pub fn upload(host: &Host, id: &str, base: &str) -> Result<Slow, ApiError> {
-    let source = host.store.source(id)?;
-    let resource = resource(host, base, &source.id);
+pub fn upload(records: &Records, id: &str, base: &str) -> Result<Slow, ApiError> {
+    let source = records.store.source(id)?;
+    let resource = resource(records, base, &source.id);
     let expected: Option<SlugId> = source.digest.as_deref().map(parsed).transpose()?;
-    let (cache, limit) = (host.sources.clone(), host.settings.slug_limit);
+    let (cache, limit) = (records.sources.clone(), records.settings.slug_limit);
     Ok(Slow::new(move |body| {
         let received = cache.receive(body, expected.as_ref(), limit);
-        move |host: &mut Host| {
+        move |records: &mut Records| {
             let answer = received
                 .map_err(worker_error)
                 .and_then(|(received, _lease)| {
                     let digest = received.id.to_string();
-                    let store = &mut host.store;
+                    let store = &mut records.store;
                     store.source_uploaded(&source.id, &digest)?;
                     Ok(Response::json(200, &resource))
                 });
@@ -51,20 +51,20 @@ pub fn upload(host: &Host, id: &str, base: &str) -> Result<Slow, ApiError> {
 }
 
 /// The digests of the tarballs that are still to be kept; sources that are too old are forgotten.
-pub fn kept(host: &mut Host, now: Timestamp) -> StoreResult<BTreeSet<String>> {
-    host.store.forget_sources_before(now - KEPT)?;
-    host.store.source_digests()
+pub fn kept(records: &mut Records, now: Timestamp) -> StoreResult<BTreeSet<String>> {
+    records.store.forget_sources_before(now - KEPT)?;
+    records.store.source_digests()
 }
 
 /// `DELETE /sources/ID`: it is forgotten, unless it is still to be built.
-pub fn forget(host: &mut Host, id: &str, base: &str) -> Answer {
-    let source = host.store.source(id)?;
-    host.store.forget_source(id)?;
-    Ok(Response::json(200, &resource(host, base, &source.id)))
+pub fn forget(records: &mut Records, id: &str, base: &str) -> Answer {
+    let source = records.store.source(id)?;
+    records.store.forget_source(id)?;
+    Ok(Response::json(200, &resource(records, base, &source.id)))
 }
 
-fn resource(host: &Host, base: &str, id: &str) -> Source {
+fn resource(records: &Records, base: &str, id: &str) -> Source {
     let target = source_path(id);
-    let url = |method| host.signed_url(base, method, &target, BLOB_TIME);
+    let url = |method| records.signed_url(base, method, &target, BLOB_TIME);
     Source::new(url("PUT"), url("GET"))
 }

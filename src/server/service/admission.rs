@@ -15,10 +15,10 @@ impl Service {
     /// Whether a request may be let in, which is not counted yet. The body of one that may not is not read: the server keeps
     /// nothing in memory for a client that it does not know.
     pub(super) fn knows(&self, head: &RequestHead, via: Via) -> bool {
-        is_private(via) && self.host.access.knows(head, via, Timestamp::now())
+        is_private(via) && self.records.access.knows(head, via, Timestamp::now())
     }
 
-    /// What a request wants, if it may. What its response is to say is remembered.
+    /// What a request wants, if it may. The header fields that its response is to have are noted.
     pub(super) fn admit(&mut self, request: &Request) -> Result<Ask, ApiError> {
         let head = &request.head;
         let parse = || Ask::parse(head.method(), head.path(), head.query());
@@ -30,9 +30,9 @@ impl Service {
                 "this port speaks TLS to other hosts, as a token is not to be read on the way";
             return Err(ApiError::forbidden(message).hint("ask by `https://`"));
         }
-        let host = &mut self.host;
-        let store = &mut host.store;
-        let admitted = host
+        let records = &mut self.records;
+        let store = &mut records.store;
+        let admitted = records
             .access
             .admit(head, request.via, store, Timestamp::now());
         let remaining = match &admitted {
@@ -41,7 +41,7 @@ impl Service {
             _ => None,
         };
         let id = response_headers::request_id(request).map_or_else(crate::store::new_id, Ok)?;
-        self.courtesy.owe(request, id, remaining);
+        self.response_headers.note(request, id, remaining);
         let (admitted, ask) = (admitted?, parse()?);
         match admitted {
             Admitted::Token { .. } => may_come_from_afar(&ask, head).map(|()| ask),

@@ -21,15 +21,15 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let (body, now) = (&request.body[..], Timestamp::now());
-        let host = &mut self.host;
+        let records = &mut self.records;
         let answer = match ask {
-            AppAsk::List => apps::list(host, request.range()),
+            AppAsk::List => apps::list(records, request.range()),
             AppAsk::ListOfUser { user } => {
-                platform::check_user(host, user)?;
-                apps::list(host, request.range())
+                platform::check_user(records, user)?;
+                apps::list(records, request.range())
             }
-            AppAsk::Create => apps::create(host, body, request.via.sender(), now),
-            AppAsk::Info { app } => apps::info(host, app),
+            AppAsk::Create => apps::create(records, body, request.via.sender(), now),
+            AppAsk::Info { app } => apps::info(records, app),
             AppAsk::Update { app } => self.update_app(app, body, ctx),
             AppAsk::Destroy { app } => return self.destroy(app, request.ticket, ctx),
         };
@@ -38,13 +38,13 @@ impl Service {
 
     /// `PATCH /apps/A`: router, repository and formation hear of it.
     fn update_app(&mut self, app: &str, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
-        let before = self.host.store.app(app)?;
+        let before = self.records.store.app(app)?;
         // By its id, it is found again under its new name.
-        let answer = apps::update(&mut self.host, &before.id, body, Timestamp::now());
+        let answer = apps::update(&mut self.records, &before.id, body, Timestamp::now());
         if answer.is_ok() {
             self.formation_changed(&before.id, ctx);
         }
-        if let Ok(after) = self.host.store.app(&before.id)
+        if let Ok(after) = self.records.store.app(&before.id)
             && before.name != after.name
         {
             let (old, new) = (before.name.as_str(), after.name.as_str());
@@ -64,26 +64,26 @@ impl Service {
         body: &[u8],
         ctx: &mut Ctx<Self>,
     ) -> Answer {
-        let (host, now) = (&mut self.host, Timestamp::now());
+        let (records, now) = (&mut self.records, Timestamp::now());
         let (app, answer) = match ask {
-            FormationAsk::List { app } => return formation::list(host, app),
+            FormationAsk::List { app } => return formation::list(records, app),
             FormationAsk::Info { app, process_type } => {
-                return formation::info(host, app, process_type);
+                return formation::info(records, app, process_type);
             }
-            FormationAsk::Scale { app } => (app, formation::scale(host, app, body, now)?),
+            FormationAsk::Scale { app } => (app, formation::scale(records, app, body, now)?),
             FormationAsk::ScaleOne { app, process_type } => {
-                let answer = formation::scale_one(host, app, process_type, body, now)?;
+                let answer = formation::scale_one(records, app, process_type, body, now)?;
                 (app, answer)
             }
         };
-        let app_id = self.host.store.app(app)?.id;
+        let app_id = self.records.store.app(app)?.id;
         self.formation_changed(&app_id, ctx);
         Ok(answer)
     }
 
     /// What is wanted of this app's dynos has changed.
     pub(super) fn formation_changed(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        self.host.asleep.wake(app_id);
+        self.records.asleep.wake(app_id);
         self.follow(app_id, ctx);
     }
 }

@@ -15,7 +15,7 @@ use crate::bridge::{
 use crate::error::tell;
 use crate::model::settings::{self, Listen};
 use crate::server::api_loop::application::{Caller, Ctx, Via};
-use crate::server::process::bind_address::Place;
+use crate::server::process::bind_address::BindAddress;
 use crate::server::records::worker_error;
 use crate::wire::control::ToSupervisor;
 use crate::wire::handover::Part;
@@ -41,8 +41,8 @@ pub(super) struct Meeting {
     until: Instant,
 }
 
-fn place(home: &Path) -> Place {
-    Place {
+fn place(home: &Path) -> BindAddress {
+    BindAddress {
         part: "the rendezvous",
         option: "rendezvous",
         memory: home.join(ADDRESS),
@@ -56,7 +56,7 @@ impl Service {
     /// When the address that was asked for cannot be had, or the certificate is of no use.
     pub(super) fn begin_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<()> {
         let place = place(&self.this.home);
-        match (self.host.settings.rendezvous, place.before()) {
+        match (self.records.settings.rendezvous, place.before()) {
             (Listen::Off, Some(before)) => self.meet_at(&place, Listen::Auto(before), true, ctx),
             (wish, _) => self.meet_at(&place, wish, false, ctx),
         }
@@ -75,7 +75,7 @@ impl Service {
 
     fn meet_at(
         &mut self,
-        place: &Place,
+        place: &BindAddress,
         wish: Listen,
         remember: bool,
         ctx: &mut Ctx<Self>,
@@ -83,7 +83,7 @@ impl Service {
         if wish == Listen::Off {
             return Ok(());
         }
-        let certificate = Certificate::chosen(&self.host.settings)?;
+        let certificate = Certificate::chosen(&self.records.settings)?;
         let tls = tls::server_config(&self.this.home, &certificate)?;
         let Some(listener) = place.take(wish, ctx.inherited.take(Part::Rendezvous))? else {
             return Ok(());
@@ -112,7 +112,7 @@ impl Service {
             };
             let settings = bridge::BridgeSettings {
                 sessions: self.ports.max_sessions,
-                start_time: self.host.settings.attach_timeout,
+                start_time: self.records.settings.attach_timeout,
                 ..bridge::BridgeSettings::default()
             };
             self.ports.bridging = Some(Bridging {
@@ -162,7 +162,7 @@ impl Service {
         Ok(Some(Meeting {
             url: format!("rendezvous://{host}:{port}/{secret}"),
             secret,
-            until: Instant::now() + self.host.settings.attach_timeout,
+            until: Instant::now() + self.records.settings.attach_timeout,
         }))
     }
 

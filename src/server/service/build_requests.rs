@@ -39,7 +39,7 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let base = self.host.base_url(request.caller());
+        let base = self.records.base_url(request.caller());
         let answer = match ask {
             BuildAsk::List { app } => self.list_builds(app, request.range(), &base),
             BuildAsk::Create { app } => {
@@ -67,8 +67,8 @@ impl Service {
         if self.leaving.after_dynos || ctx.is_stopping() {
             return Err(ApiError::unavailable("the server is about to leave"));
         }
-        let app = self.host.store.app(app)?;
-        let session = self.host.store.session_of(&app.id)?;
+        let app = self.records.store.app(app)?;
+        let session = self.records.store.session_of(&app.id)?;
         if session.is_some_and(|session| session.live) {
             let message = format!("`{}` runs in its folder itself, without a slug", app.name);
             return Err(ApiError::invalid(message)
@@ -78,10 +78,10 @@ impl Service {
             let message = format!("too many builds of `{}` wait already", app.name);
             return Err(ApiError::too_many(message).hint("wait for one of them to end"));
         }
-        let email = self.host.account.email.clone();
-        let store = &mut self.host.store;
+        let email = self.records.account.email.clone();
+        let store = &mut self.records.store;
         let build = store.create_build(&app.id, &source, &email, Timestamp::now())?;
-        self.host.log(&app.id, Story::BuildStarted);
+        self.records.log(&app.id, Story::BuildStarted);
         if self
             .builds
             .push(&build.id, &app.id, toolchains.map(Local::into_inner))
@@ -100,8 +100,8 @@ impl Service {
     /// The oldest first, unless asked for otherwise.
     fn list_builds(&self, app: &str, range: &str, base: &str) -> Answer {
         let range = Range::parse(range)?;
-        let app = self.host.store.app(app)?;
-        let builds = self.host.store.builds(&app.id)?.into_iter();
+        let app = self.records.store.app(app)?;
+        let builds = self.records.store.builds(&app.id)?.into_iter();
         let builds = builds.map(|build| (build.created_at.to_string(), build));
         let (builds, more) = range.select(builds.collect(), |(started_at, _)| started_at);
         let resources: Vec<_> = builds
@@ -184,8 +184,8 @@ impl Service {
     }
 
     fn find_build(&self, app: Option<&str>, id: &str) -> StoreResult<build::Build> {
-        let app = app.map(|app| self.host.store.app(app)).transpose()?;
-        let build = self.host.store.build(id)?;
+        let app = app.map(|app| self.records.store.app(app)).transpose()?;
+        let build = self.records.store.build(id)?;
         match app {
             Some(app) if app.id != build.app_id => Err(StoreError::NoBuild(id.to_owned())),
             _ => Ok(build),
@@ -194,8 +194,8 @@ impl Service {
 
     fn resource(&self, build: &build::Build, base: &str) -> Build {
         let output = format!("/apps/{}/builds/{}/output", build.app_id, build.id);
-        let output = self.host.signed_url(base, "GET", &output, OUTPUT_TIME);
-        Build::new(build, &self.host.account, output)
+        let output = self.records.signed_url(base, "GET", &output, OUTPUT_TIME);
+        Build::new(build, &self.records.account, output)
     }
 
     /// Starts the builds whose turn it is.
@@ -212,17 +212,17 @@ impl Service {
     }
 
     fn work_of(&self, build: &str) -> anyhow::Result<Work> {
-        let build = self.host.store.build(build).map_err(UserError::from)?;
-        let source = self.host.store.source(&build.source.id);
+        let build = self.records.store.build(build).map_err(UserError::from)?;
+        let source = self.records.store.source(&build.source.id);
         let source = source.map_err(UserError::from)?.digest;
-        let settings = &self.host.settings;
+        let settings = &self.records.settings;
         Ok(Work {
             tarball: self
-                .host
+                .records
                 .sources
                 .tarball(&source.unwrap_or_default().parse()?),
-            cache: Arc::clone(&self.host.slugs),
-            before: running(&self.host, &build.app_id),
+            cache: Arc::clone(&self.records.slugs),
+            before: running(&self.records, &build.app_id),
             bounds: Bounds {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
@@ -256,14 +256,18 @@ impl Service {
             process_types,
             toolchains: self.builds.ended(id),
         };
-        let app_id = self.host.store.build(id).map(|build| build.app_id);
+        let app_id = self.records.store.build(id).map(|build| build.app_id);
         let app_id = app_id.unwrap_or_default();
-        let were_wanted = formation::is_wanted(&self.host, &app_id);
-        let before = formation::quantities(&self.host, &app_id);
-        match self.host.store.release_build(id, &built, Timestamp::now()) {
+        let were_wanted = formation::is_wanted(&self.records, &app_id);
+        let before = formation::quantities(&self.records, &app_id);
+        match self
+            .records
+            .store
+            .release_build(id, &built, Timestamp::now())
+        {
             Ok((_, release)) => {
-                announce(&mut self.host, &release, were_wanted);
-                self.host
+                announce(&mut self.records, &release, were_wanted);
+                self.records
                     .log_as(&release.app_id, Source::App, "api", &Story::BuildSucceeded);
                 self.builds.conclude(id, &self.launching(&release, &before));
                 self.after_build(id, ctx);
@@ -289,7 +293,7 @@ impl Service {
         lines.push(Line::Detail(format!("Released {}", release.version)));
         // Until its release phase has succeeded, the formation is what it was.
         let after = match release.current {
-            true => formation::quantities(&self.host, &release.app_id),
+            true => formation::quantities(&self.records, &release.app_id),
             false => Vec::new(),
         };
         for turn in turns(before, &after, &release.process_types) {
@@ -299,7 +303,7 @@ impl Service {
             });
         }
         let name = release.app_name.as_str();
-        let address = self.host.places.web_url(name);
+        let address = self.records.places.web_url(name);
         let place = address.as_deref().unwrap_or(name);
         lines.push(Line::Detail(format!("{place} deployed to dyno")));
         lines.push(Line::Plain(String::new()));
@@ -308,11 +312,11 @@ impl Service {
 
     fn build_failed(&mut self, id: &str, failure: &Failure, ctx: &mut Ctx<Self>) {
         self.builds.ended(id);
-        match self.host.store.fail_build(id, Timestamp::now()) {
+        match self.records.store.fail_build(id, Timestamp::now()) {
             Ok(build) => {
-                let timeout = self.host.settings.build_timeout;
+                let timeout = self.records.settings.build_timeout;
                 self.builds.conclude(id, &last_words(failure, timeout));
-                self.host
+                self.records
                     .log_as(&build.app_id, Source::App, "api", &Story::BuildFailed);
             }
             // Of an app that was destroyed.
@@ -331,13 +335,13 @@ impl Service {
 
     /// Builds that an earlier server had not brought to their end.
     pub(super) fn fail_lost_builds(&mut self) {
-        let pending = self.host.store.pending_builds().unwrap_or_default();
+        let pending = self.records.store.pending_builds().unwrap_or_default();
         for build in pending {
             let why = UserError::new("the server was stopped in the middle of it")
                 .hint("nothing was released; try again");
-            let lines = last_words(&Failure::Source(why), self.host.settings.build_timeout);
+            let lines = last_words(&Failure::Source(why), self.records.settings.build_timeout);
             self.builds.conclude(&build.id, &lines);
-            if let Err(error) = self.host.store.fail_build(&build.id, Timestamp::now()) {
+            if let Err(error) = self.records.store.fail_build(&build.id, Timestamp::now()) {
                 tell!("cannot note that a build failed: {error}");
             }
         }
@@ -354,7 +358,7 @@ impl Service {
     }
 
     fn sweep_build_logs(&self, ctx: &mut Ctx<Self>) {
-        let (kept, as_of) = (self.host.store.build_ids(), SystemTime::now());
+        let (kept, as_of) = (self.records.store.build_ids(), SystemTime::now());
         let folder = self.builds.folder().to_owned();
         ctx.work_and_forget(move || {
             if let Ok(kept) = kept

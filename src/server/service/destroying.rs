@@ -32,8 +32,8 @@ impl Service {
         ticket: Ticket,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let app = self.host.store.app(app)?;
-        let dynos = self.host.store.live_dynos(Some(&app.id))?;
+        let app = self.records.store.app(app)?;
+        let dynos = self.records.store.live_dynos(Some(&app.id))?;
         self.tell_router_of_end(app.name.as_str());
         if dynos.is_empty() {
             return self.destroy_now(&app.id, ctx).map(Reply::Now);
@@ -48,7 +48,7 @@ impl Service {
 
     /// Destroys the apps that are to be, whose last dyno has ended.
     pub(super) fn go_on_destroying(&mut self, ctx: &mut Ctx<Self>) {
-        let store = &self.host.store;
+        let store = &self.records.store;
         let ended = |waiting: &mut Destroying| {
             store
                 .live_dynos(Some(&waiting.app_id))
@@ -62,7 +62,7 @@ impl Service {
     }
 
     fn destroy_now(&mut self, app_id: &str, ctx: &mut Ctx<Self>) -> Answer {
-        let answer = apps::destroy(&mut self.host, app_id);
+        let answer = apps::destroy(&mut self.records, app_id);
         self.after_destroy(app_id, ctx);
         answer
     }
@@ -74,7 +74,7 @@ impl Service {
         self.forget_session(app_id, ctx);
         self.end_builds_of(app_id, ctx);
         self.remove_repository(app_id, ctx);
-        let logs = self.host.log_folder(app_id);
+        let logs = self.records.log_folder(app_id);
         ctx.work_and_forget(move || {
             let _ = remove_tree(&logs);
         });

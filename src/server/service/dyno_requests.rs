@@ -74,7 +74,7 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let mut create = CreateDyno::parse(body)?;
-        let app = self.host.store.app(app)?;
+        let app = self.records.store.app(app)?;
         if !self.sessions.may_start(&app.id) {
             let message = format!("`{}` is the app of a `dyno start` that ends", app.name);
             return Err(ApiError::invalid(message)
@@ -101,18 +101,18 @@ impl Service {
         wish: Wish,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let release = self.host.store.current_release(&app_id)?;
+        let release = self.records.store.current_release(&app_id)?;
         let id = release.digest.as_deref().map(digest).transpose()?;
-        let tree = id.and_then(|id| self.host.slugs.tree_in_use(&id));
+        let tree = id.and_then(|id| self.records.slugs.tree_in_use(&id));
         let (Some(id), None) = (id, &tree) else {
             let Wish {
                 create,
                 meeting,
                 wants_status,
             } = wish;
-            let dyno = self
-                .dynos
-                .create(&mut self.host, &release, tree, &create, ctx.reactor())?;
+            let dyno =
+                self.dynos
+                    .create(&mut self.records, &release, tree, &create, ctx.reactor())?;
             let url = meeting.map(|meeting| {
                 let seat = SessionRequest {
                     dyno: dyno.id.clone(),
@@ -124,7 +124,7 @@ impl Service {
             });
             return Ok(Reply::Now(Response::json(201, &Dyno::new(&dyno, url))));
         };
-        let cache = Arc::clone(&self.host.slugs);
+        let cache = Arc::clone(&self.records.slugs);
         Ok(Reply::worker(move |_| {
             let tree = cache.ensure_tree(&id);
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
@@ -140,16 +140,16 @@ impl Service {
     /// `GET /apps/A/dynos`: those that are alive, with `?ended=true` also those that have ended; the oldest first, in
     /// pages as Heroku has them.
     fn list_dynos(&self, app: &str, range: &str, ended: bool, extended: bool) -> Answer {
-        let app = self.host.store.app(app)?;
+        let app = self.records.store.app(app)?;
         let range = Range::parse(range)?;
         let (low, _) = range.numbers("position")?;
         let (after, max) = (low.checked_sub(1).map(i64::from), range.max.min(PAGE));
-        let page = self.host.store.dyno_page(&app.id, ended, after, max)?;
+        let page = self.records.store.dyno_page(&app.id, ended, after, max)?;
         let mut dynos: Vec<_> = page.dynos.iter().map(|it| self.dyno_resource(it)).collect();
         if !ended && page.next.is_none() {
             // Of what has crashed and is tried again, the last one stands for it.
             for id in self.formations.crashed_dynos(&app.id) {
-                dynos.push(self.dyno_resource(&self.host.store.dyno_of_id(id)?));
+                dynos.push(self.dyno_resource(&self.records.store.dyno_of_id(id)?));
             }
         }
         if extended {
@@ -181,8 +181,8 @@ impl Service {
 
     /// `GET /apps/A/dynos/D`: alive or ended.
     fn dyno(&self, app: &str, dyno: &str) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let app = self.records.store.app(app)?;
+        let dyno = self.records.store.dyno(&app.id, dyno)?;
         Ok(Response::json(200, &self.dyno_resource(&dyno)))
     }
 
@@ -201,7 +201,7 @@ impl Service {
         let up_for = formations::now().saturating_sub(formations::moment(dyno.updated_at));
         resource.settled = dyno
             .formation
-            .then(|| dyno.state == DynoState::Up && up_for >= self.host.settings.settle_time);
+            .then(|| dyno.state == DynoState::Up && up_for >= self.records.settings.settle_time);
         resource
     }
 
@@ -209,9 +209,9 @@ impl Service {
     /// Another one takes the place of one of the formation. `restarts`: that is what it is for, so a formation that was ended
     /// with the server comes back.
     fn stop_dyno(&mut self, app: &str, dyno: &str, restarts: bool, ctx: &mut Ctx<Self>) -> Answer {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
-        let grace = self.host.settings.stop_grace.as_secs_f64();
+        let app = self.records.store.app(app)?;
+        let dyno = self.records.store.dyno(&app.id, dyno)?;
+        let grace = self.records.settings.stop_grace.as_secs_f64();
         if self.formations.is_crashed(&dyno) {
             // It is tried again at once.
             self.formations
@@ -219,8 +219,8 @@ impl Service {
             self.follow(&app.id, ctx);
             return Ok(Response::json(202, &Stopping { grace }));
         }
-        if restarts && dyno.formation && dyno.ended.is_some() && self.host.asleep.has(&app.id) {
-            self.host.asleep.wake(&app.id);
+        if restarts && dyno.formation && dyno.ended.is_some() && self.records.asleep.has(&app.id) {
+            self.records.asleep.wake(&app.id);
             self.follow(&app.id, ctx);
             return Ok(Response::json(202, &Stopping { grace }));
         }
@@ -239,9 +239,9 @@ impl Service {
 
     /// `DELETE /apps/A/dynos`: restarts the formation. One-offs are not of it.
     fn restart_formation(&mut self, app: &str, ctx: &mut Ctx<Self>) -> Answer {
-        let app = self.host.store.app(app)?;
-        self.host.asleep.wake(&app.id);
-        let alive = self.host.store.live_dynos(Some(&app.id))?;
+        let app = self.records.store.app(app)?;
+        self.records.asleep.wake(&app.id);
+        let alive = self.records.store.live_dynos(Some(&app.id))?;
         self.retire_all(&alive)?;
         // What waits after a crash is tried at once.
         self.formations.forget_crashes(&app.id, |_| true);
@@ -252,18 +252,18 @@ impl Service {
     /// `DELETE /apps/A/formations/T` and `POST /apps/A/formations/T/actions/stop`, which is the same as the formation
     /// has it: others take the places. One-offs of the type end.
     fn end_process_type(&mut self, app: &str, which: &str, ctx: &mut Ctx<Self>) -> Answer {
-        let app = self.host.store.app(app)?;
-        let entries = self.host.store.formation(&app.id)?;
+        let app = self.records.store.app(app)?;
+        let entries = self.records.store.formation(&app.id)?;
         let entry = entries.iter().find(|entry| entry.is(which));
         let process_type = entry.map_or(which, |entry| &entry.wanted.process_type);
-        let mut dynos = self.host.store.live_dynos(Some(&app.id))?;
+        let mut dynos = self.records.store.live_dynos(Some(&app.id))?;
         dynos.retain(|dyno| dyno.name.process_type == process_type);
         if entry.is_none() && dynos.is_empty() {
             let shown = shown(which.as_bytes(), MAX_NAME);
             let message = format!("`{}` has no dyno of type `{shown}`", app.name);
             return Err(ApiError::not_found(message).hint("`dyno ps` lists those that run"));
         }
-        self.host.asleep.wake(&app.id);
+        self.records.asleep.wake(&app.id);
         self.retire_all(&dynos)?;
         for one_off in dynos.iter().filter(|dyno| !dyno.formation) {
             self.stop_one_off(one_off)?;
@@ -285,7 +285,7 @@ impl Service {
     }
 
     fn stop_one_off(&mut self, dyno: &dyno::Dyno) -> Result<(), ApiError> {
-        let grace = self.host.settings.stop_grace.as_secs_f64();
+        let grace = self.records.settings.stop_grace.as_secs_f64();
         // Not alive, and not written down as ended: it is ending this very moment.
         match self.dynos.is_live(&dyno.id) && !self.dynos.stop(&dyno.id, grace) {
             false => Ok(()),
@@ -306,8 +306,8 @@ impl Service {
         ticket: Ticket,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let app = self.records.store.app(app)?;
+        let dyno = self.records.store.dyno(&app.id, dyno)?;
         let wait = match seconds {
             None => LONGEST_WAIT,
             Some(seconds) => seconds
@@ -346,7 +346,7 @@ impl Service {
 
     fn answer_each(&self, waiters: Vec<EndWaiter>, ctx: &mut Ctx<Self>) {
         for waiter in waiters {
-            let answer: StoreResult<_> = self.host.store.dyno_of_id(&waiter.dyno);
+            let answer: StoreResult<_> = self.records.store.dyno_of_id(&waiter.dyno);
             let answer = answer
                 .map(|dyno| Response::json(200, &Dyno::new(&dyno, None)))
                 .map_err(ApiError::from);
@@ -378,7 +378,7 @@ impl Service {
     ) -> Result<Reply<Self>, ApiError> {
         let command = RunInside::parse(body)?;
         let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
-        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
+        let release = self.records.store.release(&dyno.app_id, &dyno.release_id)?;
         let message = dynos::inside(&command, &release, false)?;
         self.log_inside(&command, &dyno);
         Ok(give_streams(streams, dyno, message))
@@ -390,14 +390,14 @@ impl Service {
             command,
             dyno: name,
         };
-        self.host.log(&dyno.app_id, story);
+        self.records.log(&dyno.app_id, story);
     }
 
     /// `POST /apps/A/dynos/D`, Heroku's `run:inside`: the dyno, with the address where the client is to meet the command.
     fn meet_inside(&self, app: &str, dyno: &str, body: &[u8], caller: Caller<'_>) -> Answer {
         let mut command = RunInside::parse(body)?;
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let app = self.records.store.app(app)?;
+        let dyno = self.records.store.dyno(&app.id, dyno)?;
         if !self.dynos.is_live(&dyno.id) {
             return Err(not_there(&dyno));
         }
@@ -406,7 +406,7 @@ impl Service {
                 .hint("`dyno server --rendezvous auto` begins one"));
         };
         let wants_status = take_status_request(&mut command.command)?;
-        let release = self.host.store.release(&dyno.app_id, &dyno.release_id)?;
+        let release = self.records.store.release(&dyno.app_id, &dyno.release_id)?;
         let seat = SessionRequest {
             dyno: dyno.id.clone(),
             ask: dynos::inside(&command, &release, true)?,
@@ -427,8 +427,8 @@ impl Service {
         upgrade: Option<&str>,
         via: Via,
     ) -> Result<(dyno::Dyno, Streams), ApiError> {
-        let app = self.host.store.app(app)?;
-        let dyno = self.host.store.dyno(&app.id, dyno)?;
+        let app = self.records.store.app(app)?;
+        let dyno = self.records.store.dyno(&app.id, dyno)?;
         let streams = match (upgrade, via) {
             (Some(PROTOCOL), Via::Socket) => Streams::Descriptors,
             (Some(streams::PROTOCOL), _) => Streams::Frames,

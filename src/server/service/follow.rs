@@ -49,7 +49,7 @@ enum Tree {
 impl Service {
     /// Takes up the formations of all apps, and the release phases, where an earlier server left them.
     pub(super) fn take_up_formations(&mut self, ctx: &mut Ctx<Self>) {
-        for app in self.host.store.apps().unwrap_or_default() {
+        for app in self.records.store.apps().unwrap_or_default() {
             self.follow(&app.id, ctx);
         }
         self.open_router();
@@ -58,7 +58,7 @@ impl Service {
 
     /// Reads from the state what has crashed. To be done before anybody asks.
     pub(super) fn recall(&mut self) {
-        for app in self.host.store.apps().unwrap_or_default() {
+        for app in self.records.store.apps().unwrap_or_default() {
             if let Err(error) = self.recall_crashes(&app.id) {
                 tell!("cannot read how the dynos of {} crashed: {error}", app.name);
             }
@@ -66,15 +66,15 @@ impl Service {
     }
 
     fn recall_crashes(&mut self, app_id: &str) -> StoreResult<()> {
-        let release = self.host.store.current_release(app_id)?;
+        let release = self.records.store.current_release(app_id)?;
         let back_off = self.back_off_of(app_id);
-        for entry in self.host.store.formation(app_id)? {
+        for entry in self.records.store.formation(app_id)? {
             for number in 1..=entry.wanted.quantity {
                 let name = DynoName {
                     process_type: entry.wanted.process_type.clone(),
                     number,
                 };
-                let store = &self.host.store;
+                let store = &self.records.store;
                 let crashed = store.last_crashes(app_id, &release.id, &name, MOST_CRASHES)?;
                 for dyno in crashed.iter().rev() {
                     let beside = self.beside(dyno)?;
@@ -87,7 +87,7 @@ impl Service {
 
     /// Which of those that had been told to end a dyno lived beside.
     fn beside(&self, dyno: &Dyno) -> StoreResult<Beside> {
-        let others = self.host.store.retired_beside(dyno)?;
+        let others = self.records.store.retired_beside(dyno)?;
         Ok(Beside::of(&dyno.name, &others))
     }
 
@@ -97,7 +97,7 @@ impl Service {
         if self.destroying.include(app_id) {
             return;
         }
-        let is_awake = self.sessions.may_start(app_id) && !self.host.asleep.has(app_id);
+        let is_awake = self.sessions.may_start(app_id) && !self.records.asleep.has(app_id);
         if !self.leaving.after_dynos && is_awake && !ctx.is_stopping() {
             look_at = match self.look(app_id, ctx) {
                 Ok(look_at) => look_at,
@@ -127,7 +127,7 @@ impl Service {
     }
 
     fn look(&mut self, app_id: &str, ctx: &mut Ctx<Self>) -> StoreResult<Option<Duration>> {
-        let store = &self.host.store;
+        let store = &self.records.store;
         let release = store.current_release(app_id)?;
         let entries = store.formation(app_id)?;
         let wanted: Vec<_> = match release.slug_id {
@@ -135,7 +135,7 @@ impl Service {
             None => Vec::new(),
         };
         let alive = store.live_dynos(Some(app_id))?;
-        let settings = &self.host.settings;
+        let settings = &self.records.settings;
         let present: Vec<_> = alive
             .iter()
             .filter(|dyno| dyno.formation && is_present(dyno))
@@ -177,7 +177,7 @@ impl Service {
             .collect();
         for (name, _) in gone {
             let story = Story::state_changed(DynoState::Crashed, DynoState::Down);
-            self.host
+            self.records
                 .log_as(app_id, Source::Heroku, &name.to_string(), &story);
         }
         let mut look_at = plan.look_at;
@@ -230,7 +230,7 @@ impl Service {
             true => self.drain_time(),
             false => Duration::ZERO,
         };
-        self.host
+        self.records
             .store
             .update_dyno(&dyno.id, DynoState::Down, Timestamp::now())?;
         self.dynos.retire(&dyno.id, why, drain);
@@ -254,18 +254,18 @@ impl Service {
             size,
         };
         let dyno = self
-            .host
+            .records
             .store
             .create_formation_dyno(&new, Timestamp::now())?;
         let memory = self.formations.of(&release.app_id, &release.id);
         if memory.crashed.remove(&name).is_some() {
             let story = Story::state_changed(DynoState::Crashed, DynoState::Starting);
-            self.host
+            self.records
                 .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
         }
         let started =
             self.dynos
-                .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
+                .start_detached(&mut self.records, &dyno, release, tree, ctx.reactor());
         let Err(error) = started else {
             return Ok(None);
         };
@@ -274,10 +274,10 @@ impl Service {
             Story::LaunchFailed(format!("{error:#}")),
             Story::state_changed(DynoState::Starting, DynoState::Crashed),
         ] {
-            self.host
+            self.records
                 .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
         }
-        let dyno = self.host.store.dyno_of_id(&dyno.id)?;
+        let dyno = self.records.store.dyno_of_id(&dyno.id)?;
         let back_off = self.back_off_of(&release.app_id);
         self.formations.crashed(&dyno, Beside::Nobody, &back_off);
         let memory = self.formations.of(&release.app_id, &release.id);
@@ -296,13 +296,13 @@ impl Service {
         let Ok(Some(id)) = id else {
             return Tree::There(None);
         };
-        if let Some(tree) = self.host.slugs.tree_in_use(&id) {
+        if let Some(tree) = self.records.slugs.tree_in_use(&id) {
             return Tree::There(Some(tree));
         }
         if !self.formations.begin_unpacking(&release.id) {
             return Tree::Coming;
         }
-        let (cache, app_id) = (Arc::clone(&self.host.slugs), release.app_id.clone());
+        let (cache, app_id) = (Arc::clone(&self.records.slugs), release.app_id.clone());
         let release_id = release.id.clone();
         let taken = ctx.work(move || {
             let tree = cache.ensure_tree(&id);
@@ -341,7 +341,7 @@ impl Service {
     /// A dyno that the server had started by itself has ended.
     pub(super) fn after_end_of(&mut self, dyno: &Dyno, ctx: &mut Ctx<Self>) {
         if dyno.formation {
-            let current = self.host.store.current_release(&dyno.app_id);
+            let current = self.records.store.current_release(&dyno.app_id);
             let current = current.is_ok_and(|release| release.id == dyno.release_id);
             if current && dyno.state == DynoState::Crashed {
                 let back_off = self.back_off_of(&dyno.app_id);
@@ -359,7 +359,7 @@ impl Service {
 
     /// There is another release: its release phase runs first, or the formation moves to it.
     pub(super) fn after_release(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        self.host.asleep.wake(app_id);
+        self.records.asleep.wake(app_id);
         self.follow(app_id, ctx);
         self.go_on_with_release_phases(ctx);
     }
@@ -369,7 +369,7 @@ impl Service {
         if self.leaving.after_dynos || ctx.is_stopping() {
             return;
         }
-        let pending = self.host.store.pending_releases().unwrap_or_default();
+        let pending = self.records.store.pending_releases().unwrap_or_default();
         // Those of one app run one after the other: what a release makes of a database, the next one finds.
         let mut busy = HashSet::new();
         for release in pending {
@@ -392,7 +392,7 @@ impl Service {
         release: &Release,
         ctx: &mut Ctx<Self>,
     ) -> StoreResult<Phase> {
-        let dynos = self.host.store.release_phase_dynos(&release.id)?;
+        let dynos = self.records.store.release_phase_dynos(&release.id)?;
         let succeeded = match dynos.last() {
             Some(dyno) => match &dyno.ended {
                 None => return Ok(Phase::Running),
@@ -426,8 +426,8 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> StoreResult<Phase> {
         let running = Story::RunningReleaseCommands(release.version);
-        self.host.log(&release.app_id, running);
-        let formation = self.host.store.formation(&release.app_id)?;
+        self.records.log(&release.app_id, running);
+        let formation = self.records.store.formation(&release.app_id)?;
         let sized = formation.iter().find(|entry| entry.is(RELEASE_PHASE));
         let new = NewFormationDyno {
             release,
@@ -436,13 +436,13 @@ impl Service {
             size: sized.map_or(size::DEFAULT, |entry| &entry.wanted.size),
         };
         let dyno = self
-            .host
+            .records
             .store
             .create_formation_dyno(&new, Timestamp::now())?;
-        self.host.log(&release.app_id, Story::starting(command));
+        self.records.log(&release.app_id, Story::starting(command));
         let started =
             self.dynos
-                .start_detached(&mut self.host, &dyno, release, tree, ctx.reactor());
+                .start_detached(&mut self.records, &dyno, release, tree, ctx.reactor());
         if let Err(error) = started {
             tell!("cannot start `{}`: {error:#}", dyno.name);
             return self.finish_release(release, false, ctx);
@@ -457,16 +457,16 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> StoreResult<Phase> {
         let now = Timestamp::now();
-        let were_wanted = formation::is_wanted(&self.host, &release.app_id);
+        let were_wanted = formation::is_wanted(&self.records, &release.app_id);
         let release =
-            self.host
+            self.records
                 .store
                 .finish_release(&release.app_id, &release.id, succeeded, now)?;
         if release.status == ReleaseStatus::Failed {
             let failed = Story::ReleaseCommandFailed(release.version);
-            self.host.log(&release.app_id, failed);
+            self.records.log(&release.app_id, failed);
         }
-        formation::log_first(&self.host, &release.app_id, were_wanted);
+        formation::log_first(&self.records, &release.app_id, were_wanted);
         self.follow(&release.app_id, ctx);
         Ok(Phase::Over)
     }

@@ -57,9 +57,9 @@ impl Service {
     }
 
     fn ensure_repository(&self, app: &str) -> Result<PathBuf, ApiError> {
-        let app = self.host.store.app(app)?;
+        let app = self.records.store.app(app)?;
         let bounds = RepositoryLimits {
-            pack_bytes: self.host.settings.slug_limit,
+            pack_bytes: self.records.settings.slug_limit,
         };
         executable::program()
             .and_then(|program| {
@@ -83,7 +83,7 @@ impl Service {
         if asked.refs_only {
             return self.start_git(ticket, &asked, &repository, None, ctx);
         }
-        let most = self.host.settings.slug_limit + ROOM;
+        let most = self.records.settings.slug_limit + ROOM;
         Ok(Reply::worker(move |body| {
             let body = asked.take_body(body, &repository, most);
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
@@ -103,7 +103,7 @@ impl Service {
         body: Option<File>,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let settings = &self.host.settings;
+        let settings = &self.records.settings;
         let time = match (request.refs_only, request.service) {
             (true, _) => REFS_TIME,
             (false, GitService::Upload) => FETCH_TIME,

@@ -13,7 +13,7 @@ use crate::api::server::Listening;
 use crate::model::settings::{self, Listen, Settings};
 use crate::server::api_loop::application::Ctx;
 use crate::server::api_loop::listener::Listener;
-use crate::server::process::bind_address::Place;
+use crate::server::process::bind_address::BindAddress;
 use crate::server::records::{Answer, worker_error};
 use crate::wire::handover::Part;
 use crate::wire::http::Response;
@@ -24,8 +24,8 @@ use crate::wire::tls::{self, Certificate};
 const ADDRESS: &str = "listen";
 
 /// The API's place among addresses.
-fn place(home: &Path) -> Place {
-    Place {
+fn place(home: &Path) -> BindAddress {
+    BindAddress {
         part: "the API over TCP",
         option: "listen",
         memory: home.join(ADDRESS),
@@ -59,7 +59,7 @@ pub(super) fn begin(
 }
 
 fn listen(
-    place: &Place,
+    place: &BindAddress,
     wish: Listen,
     tls: Arc<ServerConfig>,
     ctx: &mut Ctx<Service>,
@@ -83,7 +83,7 @@ fn from_here(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn remember(place: &Place, address: Option<SocketAddr>) {
+fn remember(place: &BindAddress, address: Option<SocketAddr>) {
     if let Some(address) = address {
         place.remember(address);
     }
@@ -95,7 +95,7 @@ impl Service {
         if self.ports.api.is_none() {
             let (home, place) = (&self.this.home, place(&self.this.home));
             let usual = Listen::Auto(settings::API_ADDRESS);
-            let begun = tls(home, &self.host.settings)
+            let begun = tls(home, &self.records.settings)
                 .and_then(|tls| listen(&place, usual, tls, ctx))
                 .map_err(worker_error)?;
             remember(&place, begun);
@@ -118,11 +118,11 @@ impl Service {
         self.ports.api = address;
         let address = address.map(from_here);
         // In the clear no further than this host.
-        self.host.public = address.map(|address| match address.ip().is_loopback() {
+        self.records.public = address.map(|address| match address.ip().is_loopback() {
             true => format!("http://{address}"),
             false => format!("https://{address}"),
         });
         // Git sends the token only to whom it can be sure of.
-        self.host.places.git = address.map(|address| format!("https://{address}"));
+        self.records.places.git = address.map(|address| format!("https://{address}"));
     }
 }

@@ -14,22 +14,22 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let (host, readers, ticket) = (&self.host, &self.logs, request.ticket);
+        let (records, readers, ticket) = (&self.records, &self.logs, request.ticket);
         let reading = match ask {
             LogAsk::Read { app, query } => {
                 let query = logs::read_query(query)?;
-                let app_id = host.store.app(app)?.id;
-                logs::read(host, readers, ticket, app_id, query, Form::Records)?
+                let app_id = records.store.app(app)?.id;
+                logs::read(records, readers, ticket, app_id, query, Form::Records)?
             }
             LogAsk::CreateSession { app } => {
-                let base = host.base_url(request.caller());
-                let slow = logs::create_session(host, app, &request.body, base)?;
+                let base = records.base_url(request.caller());
+                let slow = logs::create_session(records, app, &request.body, base)?;
                 return Ok(slow.reply(Self::records));
             }
             LogAsk::ReadSession { app, query } => {
                 let last = request.field("last-event-id");
                 let events = logs::wants_events(request.field("accept"));
-                logs::read_session(host, readers, ticket, app, query, last, events)?
+                logs::read_session(records, readers, ticket, app, query, last, events)?
             }
         };
         Ok(self.begin_to_read(reading, ctx))
@@ -39,11 +39,13 @@ impl Service {
     pub(super) fn begin_to_read(&mut self, reading: Reading, ctx: &mut Ctx<Self>) -> Reply<Self> {
         match reading {
             Reading::Ended(response) => Reply::Now(response),
-            Reading::Begins(reader, found) => self.logs.begin(reader, Ok(found), &self.host, ctx),
+            Reading::Begins(reader, found) => {
+                self.logs.begin(reader, Ok(found), &self.records, ctx)
+            }
             Reading::Searches(reader, start) => Reply::worker(move |_| {
                 let found = reader.find(&start);
                 move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                    service.logs.begin(reader, found, &service.host, ctx)
+                    service.logs.begin(reader, found, &service.records, ctx)
                 }
             }),
         }

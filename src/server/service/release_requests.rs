@@ -28,19 +28,19 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let host = &self.host;
-        let base = host.base_url(request.caller());
+        let records = &self.records;
+        let base = records.base_url(request.caller());
         let answer = match ask {
-            ReleaseAsk::List { app } => releases::list(host, app, request.range(), &base),
-            ReleaseAsk::Info { app, release } => releases::info(host, app, release, &base),
-            ReleaseAsk::Config { app, release } => releases::config(host, app, release),
+            ReleaseAsk::List { app } => releases::list(records, app, request.range(), &base),
+            ReleaseAsk::Info { app, release } => releases::info(records, app, release, &base),
+            ReleaseAsk::Config { app, release } => releases::config(records, app, release),
             ReleaseAsk::Output { app, release } => {
-                let reading = logs::read_output(host, &self.logs, request.ticket, app, release)?;
+                let reading = logs::read_output(records, &self.logs, request.ticket, app, release)?;
                 return Ok(self.begin_to_read(reading, ctx));
             }
             ReleaseAsk::Create { app } => {
                 let sender = request.via.sender();
-                let slow = releases::create(host, app, &request.body, sender, base)?;
+                let slow = releases::create(records, app, &request.body, sender, base)?;
                 self.evict(ctx);
                 return Ok(slow.reply(Self::records));
             }
@@ -54,15 +54,15 @@ impl Service {
         ask: &SlugAsk,
         request: &Request,
     ) -> Result<Reply<Self>, ApiError> {
-        let host = &mut self.host;
-        let base = host.base_url(request.caller());
+        let records = &mut self.records;
+        let base = records.base_url(request.caller());
         let answer = match ask {
             SlugAsk::Create { app } => {
-                slugs::create(host, app, &request.body, &base, Timestamp::now())
+                slugs::create(records, app, &request.body, &base, Timestamp::now())
             }
-            SlugAsk::Info { app, slug } => slugs::info(host, app, slug, &base),
+            SlugAsk::Info { app, slug } => slugs::info(records, app, slug, &base),
             SlugAsk::Upload { app, slug } => {
-                let slow = slugs::upload(host, app, slug, &base)?;
+                let slow = slugs::upload(records, app, slug, &base)?;
                 return Ok(slow.reply(Self::records));
             }
             SlugAsk::Download { app, slug } => {
@@ -79,17 +79,17 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let host = &mut self.host;
-        let base = host.base_url(request.caller());
+        let records = &mut self.records;
+        let base = records.base_url(request.caller());
         let answer = match ask {
-            SourceAsk::Create => sources::create(host, &base, Timestamp::now()),
+            SourceAsk::Create => sources::create(records, &base, Timestamp::now()),
             SourceAsk::Upload { source } => {
-                let slow = sources::upload(host, source, &base)?;
+                let slow = sources::upload(records, source, &base)?;
                 return Ok(slow.reply(Self::records));
             }
             SourceAsk::Download { source } => return self.source_tarball(source, request.ticket),
             SourceAsk::Forget { source } => {
-                let answer = sources::forget(host, source, &base);
+                let answer = sources::forget(records, source, &base);
                 self.sweep_sources(ctx);
                 answer
             }
@@ -103,24 +103,27 @@ impl Service {
         id: &str,
         ticket: Ticket,
     ) -> Result<Reply<Self>, ApiError> {
-        self.host.store.app(app)?;
-        let slug = self.host.store.slug(id)?;
+        self.records.store.app(app)?;
+        let slug = self.records.store.slug(id)?;
         let uploaded = slug.digest.filter(|_| slug.uploaded);
         let uploaded = uploaded.ok_or_else(|| StoreError::NotUploaded(slug.id))?;
-        let path = self.host.slugs.tarball(&digest(&uploaded)?);
+        let path = self.records.slugs.tarball(&digest(&uploaded)?);
         self.send_file(ticket, &path, 0, None, TARBALL)
     }
 
     fn source_tarball(&mut self, id: &str, ticket: Ticket) -> Result<Reply<Self>, ApiError> {
-        let source = self.host.store.source(id)?;
+        let source = self.records.store.source(id)?;
         let uploaded = source.digest.ok_or(StoreError::SourceNotUploaded)?;
-        let path = self.host.sources.tarball(&digest(&uploaded)?);
+        let path = self.records.sources.tarball(&digest(&uploaded)?);
         self.send_file(ticket, &path, 0, None, TARBALL)
     }
 
     /// Removes the slugs that belong to no release any more.
     pub(super) fn sweep_slugs(&self, ctx: &mut Ctx<Self>) {
-        let (cache, kept) = (Arc::clone(&self.host.slugs), self.host.store.kept_digests());
+        let (cache, kept) = (
+            Arc::clone(&self.records.slugs),
+            self.records.store.kept_digests(),
+        );
         let as_of = SystemTime::now();
         ctx.work_and_forget(move || {
             if let Ok(kept) = kept
@@ -133,8 +136,8 @@ impl Service {
 
     /// Removes the tarballs of sources that are not needed any more.
     pub(super) fn sweep_sources(&mut self, ctx: &mut Ctx<Self>) {
-        let (cache, as_of) = (Arc::clone(&self.host.sources), SystemTime::now());
-        let kept = sources::kept(&mut self.host, Timestamp::now());
+        let (cache, as_of) = (Arc::clone(&self.records.sources), SystemTime::now());
+        let kept = sources::kept(&mut self.records, Timestamp::now());
         ctx.work_and_forget(move || {
             if let Ok(kept) = kept
                 && let Err(error) = cache.remove_all_but(&kept, as_of)
@@ -146,7 +149,10 @@ impl Service {
 
     /// Removes trees that no dyno runs on, so that newer ones have room.
     pub(super) fn evict(&self, ctx: &mut Ctx<Self>) {
-        let (cache, limit) = (Arc::clone(&self.host.slugs), self.host.settings.cache_limit);
+        let (cache, limit) = (
+            Arc::clone(&self.records.slugs),
+            self.records.settings.cache_limit,
+        );
         ctx.work_and_forget(move || {
             if let Err(error) = cache.evict(limit) {
                 tell!("cannot make room among the slugs: {error:#}");
@@ -156,7 +162,7 @@ impl Service {
 
     /// Lets the app's releases expire that are too old to keep, and removes what was theirs alone.
     pub(super) fn expire_releases(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        match self.host.expire_releases(app_id) {
+        match self.records.expire_releases(app_id) {
             Ok(false) => {}
             Ok(true) => self.sweep_slugs(ctx),
             Err(error) => tell!("cannot let old releases expire: {error}"),

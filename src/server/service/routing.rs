@@ -15,7 +15,7 @@ use crate::model::dyno::{Dyno, DynoState};
 use crate::model::settings::Settings;
 use crate::router::{self, Backend, BackendState, FromRouter, Leave, Route, Router, ToRouter};
 use crate::server::api_loop::application::{Ctx, Heir};
-use crate::server::process::bind_address::Place;
+use crate::server::process::bind_address::BindAddress;
 use crate::store::{Result as StoreResult, StoreErrorKind};
 use crate::wire::handover::Part;
 
@@ -40,7 +40,7 @@ impl Routing {
         clients: usize,
         ctx: &mut Ctx<Service>,
     ) -> Result<Option<Self>> {
-        let place = Place {
+        let place = BindAddress {
             part: "the router",
             option: "router",
             memory: home.join(ADDRESS),
@@ -116,7 +116,7 @@ impl Service {
     }
 
     fn route(&self, app_id: &str) -> StoreResult<Route> {
-        let store = &self.host.store;
+        let store = &self.records.store;
         let app = store.app(app_id)?;
         let release = store.current_release(&app.id)?;
         let alive = store.live_dynos(Some(&app.id))?;
@@ -141,8 +141,8 @@ impl Service {
         }
         Ok(Route {
             app: app.name.to_string(),
-            logs: self.host.log_folder(&app.id),
-            log_limits: self.host.log_limits(),
+            logs: self.records.log_folder(&app.id),
+            log_limits: self.records.log_limits(),
             maintenance: app.maintenance,
             blank: release.slug_id.is_none(),
             backends,
@@ -196,14 +196,14 @@ impl Service {
             ctx.inherited.put(Part::Router, socket);
         }
         let clients = self.ports.max_visitors;
-        match Routing::start(&self.this.home, &self.host.settings, clients, ctx) {
+        match Routing::start(&self.this.home, &self.records.settings, clients, ctx) {
             Ok(routing) => {
-                self.host.places.router = routing.as_ref().map(Routing::address);
+                self.records.places.router = routing.as_ref().map(Routing::address);
                 self.ports.routing = routing;
             }
             Err(error) => tell!("there is no router any more: {error:#}"),
         }
-        for app in self.host.store.apps().unwrap_or_default() {
+        for app in self.records.store.apps().unwrap_or_default() {
             self.tell_router(&app.id);
         }
         self.open_router();
@@ -232,7 +232,7 @@ impl Service {
     /// How long a web dyno that is retired may take for the requests that it has.
     pub(super) fn drain_time(&self) -> Duration {
         match self.ports.routing {
-            Some(_) => self.host.settings.drain_timeout,
+            Some(_) => self.records.settings.drain_timeout,
             None => Duration::ZERO,
         }
     }

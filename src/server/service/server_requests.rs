@@ -40,7 +40,7 @@ impl Service {
         let usage = Usage::of_process()
             .map_err(|error| ApiError::internal(format!("cannot look at this process: {error}")))?;
         let mut dynos = BTreeMap::new();
-        for dyno in self.host.store.live_dynos(None)? {
+        for dyno in self.records.store.live_dynos(None)? {
             *dynos.entry(dyno.app_name.to_string()).or_default() += 1;
         }
         let status = ServerStatus {
@@ -69,8 +69,8 @@ impl Service {
                 .map_err(|error| ApiError::bad_request(format!("no request to stop: {error}")))?,
         };
         let mut dynos: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let grace = self.host.settings.stop_grace.as_secs_f64();
-        for dyno in self.host.store.live_dynos(None)? {
+        let grace = self.records.settings.stop_grace.as_secs_f64();
+        for dyno in self.records.store.live_dynos(None)? {
             // Its client may know already, and has left.
             if self.dynos.is_over(&dyno.id) {
                 continue;
@@ -85,9 +85,9 @@ impl Service {
             // It leaves when the last one has ended; see `turn_ended`.
             true => {
                 self.leaving.after_dynos = true;
-                let apps = self.host.store.apps()?.into_iter().map(|app| app.id);
-                let apps: Vec<_> = apps.filter(|id| is_wanted(&self.host, id)).collect();
-                self.host.asleep.send(apps.into_iter());
+                let apps = self.records.store.apps()?.into_iter().map(|app| app.id);
+                let apps: Vec<_> = apps.filter(|id| is_wanted(&self.records, id)).collect();
+                self.records.asleep.send(apps.into_iter());
             }
             false => ctx.stop(),
         }
@@ -96,7 +96,7 @@ impl Service {
             started_by: self.this.origin.by.clone(),
             dynos,
             stop_grace: grace,
-            asleep: self.host.asleep.count(),
+            asleep: self.records.asleep.count(),
         };
         Ok(Response::json(202, &stopping))
     }

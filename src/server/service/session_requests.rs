@@ -17,12 +17,12 @@ use crate::kernel::listener::{claim_port, who_has};
 use crate::model::app::{self, AppName, Folder};
 use crate::model::dyno::{DynoName, WEB};
 use crate::model::scheduler::BackOff;
-use crate::store::{NewLiveRelease, NewStartedApp, WantedName};
 use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
 use crate::server::dynos::formations::back_off;
 use crate::server::records::Answer;
 use crate::server::sessions::Standing;
-use crate::server::sessions::start_extras::{Ground, live_owner};
+use crate::server::sessions::start_extras::{StartExtras, live_owner};
+use crate::store::{NewLiveRelease, NewStartedApp, WantedName};
 use crate::wire::http::Response;
 
 /// How often another first port is looked for, each so many further on as a process type has.
@@ -78,18 +78,18 @@ impl Service {
             }
         };
         let port = wanted.port;
-        let live = self.host.store.session_of(&app.id)?;
+        let live = self.records.store.session_of(&app.id)?;
         let live = live.filter(|session| session.live).map(|it| it.path);
-        let ground = Ground {
+        let extras = StartExtras {
             env: wanted.env,
             port: wanted.port,
             order: wanted.order,
             live: live.map(PathBuf::from),
         };
-        self.dynos.settle_on(&app.id, ground);
+        self.dynos.set_start_extras(&app.id, extras);
         let session = Session {
             id: id.clone(),
-            app: self.host.resource(&app),
+            app: self.records.resource(&app),
             port,
             moved,
         };
@@ -102,7 +102,7 @@ impl Service {
         }
         self.sessions.set_deadline(ctx.reactor());
         match wanted.stopping {
-            true => self.end_session(&app.id, self.host.settings.stop_grace, ctx),
+            true => self.end_session(&app.id, self.records.settings.stop_grace, ctx),
             false => self.follow(&app.id, ctx),
         }
         Ok(Reply::Stream(
@@ -116,14 +116,14 @@ impl Service {
         let app_id = app_id.ok_or_else(|| {
             ApiError::not_found("the app of this `dyno start` was ended while it was away")
         })?;
-        Ok((self.host.store.app(app_id)?, id.to_owned()))
+        Ok((self.records.store.app(app_id)?, id.to_owned()))
     }
 
     fn new_session(&mut self, wanted: &CreateSession) -> Result<(app::App, String), ApiError> {
         let folder = &wanted.folder;
         self.check_folder(folder)?;
         let total: u64 = wanted.formation.values().map(|it| u64::from(*it)).sum();
-        let limit = self.host.settings.max_dynos;
+        let limit = self.records.settings.max_dynos;
         if total > u64::from(limit) {
             let message = format!("{total} dynos are more than the {limit} that an app may have");
             return Err(ApiError::invalid(message)
@@ -143,8 +143,10 @@ impl Service {
         if wanted.live.is_some() {
             live_owner(Path::new(&folder.path), self.dynos.chosen())?;
         }
-        let (host, now) = (&mut self.host, Timestamp::now());
-        let (app, session) = host.store.create_session(&new, &host.account.email, now)?;
+        let (records, now) = (&mut self.records, Timestamp::now());
+        let (app, session) = records
+            .store
+            .create_session(&new, &records.account.email, now)?;
         Ok((app, session.id))
     }
 
@@ -167,11 +169,11 @@ impl Service {
             return Err(ApiError::invalid(message)
                 .hint("every dyno would see it: set DYNO_HOME to a folder outside"));
         }
-        let sessions = self.host.store.sessions()?;
+        let sessions = self.records.store.sessions()?;
         let Some(other) = sessions.iter().find(|it| it.path == folder.path) else {
             return Ok(());
         };
-        let name = self.host.store.app(&other.app_id)?.name;
+        let name = self.records.store.app(&other.app_id)?.name;
         Err(match self.sessions.standing(&other.app_id) {
             Some(Standing::Held) => ApiError::conflict(format!(
                 "`dyno start` runs in `{}` already, as `{name}`",
@@ -217,14 +219,14 @@ impl Service {
         part.map(|(part, _)| format!("the {part} of this server"))
             .or_else(|| {
                 let dyno = self.dynos.dyno_with_port(port)?;
-                let dyno = self.host.store.dyno_of_id(dyno).ok()?;
+                let dyno = self.records.store.dyno_of_id(dyno).ok()?;
                 Some(format!("{} of {}", dyno.name, dyno.app_name))
             })
     }
 
     /// Whether those who will listen can.
     fn check_ports(&self, wanted: &CreateSession) -> Result<(), ApiError> {
-        let ground = Ground {
+        let extras = StartExtras {
             env: wanted.env.clone(),
             port: wanted.port,
             order: wanted.order.clone(),
@@ -236,7 +238,7 @@ impl Service {
                 number,
             };
             let hint = "`dyno start -p 6000` counts from another one";
-            let port = ground.port_of(&name).ok_or_else(|| {
+            let port = extras.port_of(&name).ok_or_else(|| {
                 ApiError::invalid(format!(
                     "there is no port for `{name}` from {} on",
                     wanted.port
@@ -267,7 +269,7 @@ impl Service {
         let app_id = app_id.ok_or_else(|| ApiError::not_found("there is no such session"))?;
         let grace = match kill {
             true => Duration::ZERO,
-            false => self.host.settings.stop_grace,
+            false => self.records.settings.stop_grace,
         };
         self.end_session(&app_id, grace, ctx);
         let grace = grace.as_secs_f64();
@@ -275,7 +277,7 @@ impl Service {
     }
 
     fn stop_all(&mut self, app_id: &str, grace: Duration) {
-        let alive = self.host.store.live_dynos(Some(app_id));
+        let alive = self.records.store.live_dynos(Some(app_id));
         for dyno in alive.unwrap_or_default() {
             // A forgotten shell, which SIGTERM does not end, is not to hold anybody up.
             let grace = match dyno.formation {
@@ -301,7 +303,7 @@ impl Service {
     fn abandon_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         let grace = match self.sessions.end(app_id) {
             true => Duration::ZERO,
-            false => self.host.settings.stop_grace.min(LAST_GRACE),
+            false => self.records.settings.stop_grace.min(LAST_GRACE),
         };
         self.end_session(app_id, grace, ctx);
     }
@@ -316,11 +318,11 @@ impl Service {
     /// Destroys the apps that are to be, once their dynos have ended.
     pub(super) fn go_on_ending_sessions(&mut self, ctx: &mut Ctx<Self>) {
         for app_id in self.sessions.ending() {
-            let alive = self.host.store.live_dynos(Some(&app_id));
+            let alive = self.records.store.live_dynos(Some(&app_id));
             if !alive.is_ok_and(|alive| alive.is_empty()) {
                 continue;
             }
-            match self.host.store.destroy_app(&app_id) {
+            match self.records.store.destroy_app(&app_id) {
                 Ok(()) => self.after_destroy(&app_id, ctx),
                 // Tried again by the next server at the latest.
                 Err(error) => tell!("cannot destroy the app of a `dyno start`: {error}"),
@@ -330,7 +332,7 @@ impl Service {
 
     /// Forgets an app that was destroyed, and ends the response to the client that held it.
     pub(super) fn forget_session(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
-        self.dynos.leave_ground(app_id);
+        self.dynos.forget_start_extras(app_id);
         if let Some(ticket) = self.sessions.forget(app_id) {
             ctx.resume(ticket);
         }
@@ -346,7 +348,7 @@ impl Service {
 
     /// How often what crashes of this app is tried again.
     pub(super) fn back_off_of(&self, app_id: &str) -> BackOff {
-        let usual = back_off(&self.host.settings);
+        let usual = back_off(&self.records.settings);
         if !self.sessions.has(app_id) {
             return usual;
         }

@@ -16,7 +16,7 @@ use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
 use crate::model::settings::{Listen, Sourced};
 use crate::sandbox::offer::{self, ChosenIsolation};
-use crate::server::access::response_headers::Courtesy;
+use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::Ctx;
 use crate::server::api_loop::limits::Limits;
 use crate::server::builds::Builds;
@@ -32,7 +32,7 @@ use crate::server::process::service_manager::ServiceManager;
 use crate::server::process::signals::Reminders;
 use crate::server::process::startup;
 use crate::server::process::status::Origin;
-use crate::server::records::Host;
+use crate::server::records::Records;
 use crate::server::records::file_streams::FileStreams;
 use crate::server::sessions::Sessions;
 use crate::wire::handover::Handover;
@@ -84,36 +84,36 @@ impl Service {
         let owner = chosen
             .tree_owner()
             .map(|(uid, gid)| crate::slug::TreeOwner { uid, gid });
-        let mut host = Host::open(home, settings.clone(), USER.to_owned(), owner)?;
+        let mut records = Records::open(home, settings.clone(), USER.to_owned(), owner)?;
         let origin = Origin::of_process(idle);
         if origin.by != StartedBy::Command {
             let by_manager = matches!(origin.by, StartedBy::Systemd { .. });
-            host.asleep.begin(by_manager, SystemTime::now());
+            records.asleep.begin(by_manager, SystemTime::now());
         }
-        clear_up(&mut host)?;
+        clear_up(&mut records)?;
         let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
-        dynos.adopt(&mut host, ctx.reactor())?;
+        dynos.adopt(&mut records, ctx.reactor())?;
         let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
         let listening = listening::begin(home, &sourced.settings, ctx)?;
-        host.places.router = routing.as_ref().map(Routing::address);
+        records.places.router = routing.as_ref().map(Routing::address);
         let formations = Formations::new(ctx.reactor());
-        let left = host.store.sessions().map_err(UserError::from)?;
+        let left = records.store.sessions().map_err(UserError::from)?;
         let sessions = Sessions::left(&left, Instant::now(), ctx.reactor().token());
         let builds = Builds::new(
             home.join("builds"),
-            host.settings.max_builds,
+            records.settings.max_builds,
             ctx.reactor().waker(),
         )
         .context("cannot use the folder of the builds")?;
-        let log_keeper = LogKeeper::new(home.join("logs"), host.log_limits(), ctx.reactor());
+        let log_keeper = LogKeeper::new(home.join("logs"), records.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
         manager.ready();
         let mut service = Self {
-            host,
+            records,
             dynos,
             formations,
             sessions,
@@ -124,7 +124,7 @@ impl Service {
             file_streams: FileStreams::new(descriptors.connections),
             end_waiters: EndWaiters::new(ctx.reactor().token()),
             destroying: Destructions::default(),
-            courtesy: Courtesy::default(),
+            response_headers: ResponseHeaders::default(),
             this: ThisServer {
                 info: replacement::this_server(idle),
                 origin,
@@ -181,15 +181,16 @@ impl Service {
 }
 
 /// Removes what an earlier server left half done, and what belongs to no release any more: fewer may be kept than before.
-fn clear_up(host: &mut Host) -> Result<()> {
+fn clear_up(records: &mut Records) -> Result<()> {
     const LEFT: &str = "cannot clear up what an earlier server left";
-    host.slugs.sweep().context(LEFT)?;
-    host.sources.sweep().context(LEFT)?;
-    for app in host.store.apps().map_err(UserError::from)? {
-        host.expire_releases(&app.id).map_err(UserError::from)?;
+    records.slugs.sweep().context(LEFT)?;
+    records.sources.sweep().context(LEFT)?;
+    for app in records.store.apps().map_err(UserError::from)? {
+        records.expire_releases(&app.id).map_err(UserError::from)?;
     }
-    let kept = host.store.kept_digests().map_err(UserError::from)?;
-    host.slugs
+    let kept = records.store.kept_digests().map_err(UserError::from)?;
+    records
+        .slugs
         .remove_all_but(&kept, SystemTime::now())
         .context("cannot clear up slugs that belong to nobody")
 }

@@ -16,7 +16,7 @@ use crate::wire::control::Live;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub struct Ground {
+pub struct StartExtras {
     /// Variables for every dyno of the app.
     pub env: BTreeMap<String, String>,
     /// The first port.
@@ -27,7 +27,7 @@ pub struct Ground {
     pub live: Option<PathBuf>,
 }
 
-impl Ground {
+impl StartExtras {
     /// The port of a dyno of the formation. None for those that get any.
     pub fn port_of(&self, name: &DynoName) -> Option<u16> {
         fixed_port(self.port, &self.order, name)
@@ -44,7 +44,7 @@ pub enum LiveOwner {
 }
 
 impl LiveOwner {
-    /// The same as the dyno's supervisor is told.
+    /// What the dyno's supervisor is told of it.
     pub fn live(self) -> Live {
         Live {
             of_root: self == Self::MappedFromRoot,
@@ -127,13 +127,13 @@ mod tests {
 
     #[test]
     fn a_process_type_has_a_hundred_ports_from_its_place_in_the_procfile() {
-        let ground = Ground {
+        let extras = StartExtras {
             env: BTreeMap::new(),
             port: 5000,
             order: ["release", "web", "worker"].map(str::to_owned).into(),
             live: None,
         };
-        let port = |name: &str| ground.port_of(&name.parse().unwrap());
+        let port = |name: &str| extras.port_of(&name.parse().unwrap());
         for (name, wanted) in [
             ("web.1", Some(5100)),
             ("web.2", Some(5101)),
@@ -143,9 +143,9 @@ mod tests {
         ] {
             assert_eq!(port(name), wanted, "{name}");
         }
-        let high = Ground {
+        let high = StartExtras {
             port: 65_500,
-            ..ground
+            ..extras
         };
         assert_eq!(high.port_of(&"web.1".parse().unwrap()), None);
     }

@@ -17,7 +17,6 @@ use crate::api::ask::{AppAsk, Ask, FormationAsk, ReleaseAsk, SlugAsk};
 use crate::api::{ApiError, Sender};
 use crate::model::settings::Settings;
 use crate::server::api_loop::ApiLoop;
-use crate::slug::{self, PackProgress};
 use crate::server::api_loop::application::{Application, BodyPlan, Ctx, Reply, Request, Via};
 use crate::server::api_loop::limits::Limits;
 use crate::server::api_loop::listener::ApiSocket;
@@ -27,58 +26,61 @@ use crate::server::records::formation;
 use crate::server::records::platform;
 use crate::server::records::releases;
 use crate::server::records::slugs;
-use crate::server::records::{self, Host};
+use crate::server::records::{self, Records};
+use crate::slug::{self, PackProgress};
 use crate::wire::handover::Handover;
 use crate::wire::http::RequestHead;
 
 /// A server that knows no dynos.
-struct Without(Host);
+struct Without(Records);
 
 impl Without {
     fn answer(&mut self, request: &Request) -> Result<Reply<Self>, ApiError> {
-        let (host, body, now) = (&mut self.0, &request.body[..], Timestamp::now());
-        let base = host.base_url(request.caller());
+        let (records, body, now) = (&mut self.0, &request.body[..], Timestamp::now());
+        let base = records.base_url(request.caller());
         let head = &request.head;
         let answer = match Ask::parse(head.method(), head.path(), head.query())? {
-            Ask::Apps(AppAsk::List) => apps::list(host, request.range()),
+            Ask::Apps(AppAsk::List) => apps::list(records, request.range()),
             Ask::Apps(AppAsk::ListOfUser { user }) => {
-                platform::check_user(host, &user)?;
-                apps::list(host, request.range())
+                platform::check_user(records, &user)?;
+                apps::list(records, request.range())
             }
-            Ask::Apps(AppAsk::Create) => apps::create(host, body, Sender::ThisHost, now),
-            Ask::Apps(AppAsk::Info { app }) => apps::info(host, &app),
-            Ask::Apps(AppAsk::Update { app }) => apps::update(host, &app, body, now),
-            Ask::Apps(AppAsk::Destroy { app }) => apps::destroy(host, &app),
-            Ask::Links(ask) => apps::answer_links(host, &ask, body, now),
-            Ask::Config(ask) => config::answer(host, &ask, body, now),
-            Ask::Platform(ask) => platform::answer(host, &ask, now),
-            Ask::Slugs(SlugAsk::Create { app }) => slugs::create(host, &app, body, &base, now),
-            Ask::Slugs(SlugAsk::Info { app, slug }) => slugs::info(host, &app, &slug, &base),
+            Ask::Apps(AppAsk::Create) => apps::create(records, body, Sender::ThisHost, now),
+            Ask::Apps(AppAsk::Info { app }) => apps::info(records, &app),
+            Ask::Apps(AppAsk::Update { app }) => apps::update(records, &app, body, now),
+            Ask::Apps(AppAsk::Destroy { app }) => apps::destroy(records, &app),
+            Ask::Links(ask) => apps::answer_links(records, &ask, body, now),
+            Ask::Config(ask) => config::answer(records, &ask, body, now),
+            Ask::Platform(ask) => platform::answer(records, &ask, now),
+            Ask::Slugs(SlugAsk::Create { app }) => slugs::create(records, &app, body, &base, now),
+            Ask::Slugs(SlugAsk::Info { app, slug }) => slugs::info(records, &app, &slug, &base),
             Ask::Slugs(SlugAsk::Upload { app, slug }) => {
                 return Ok(
-                    slugs::upload(host, &app, &slug, &base)?.reply(|it: &mut Self| &mut it.0)
+                    slugs::upload(records, &app, &slug, &base)?.reply(|it: &mut Self| &mut it.0)
                 );
             }
             Ask::Releases(ReleaseAsk::List { app }) => {
-                releases::list(host, &app, request.range(), &base)
+                releases::list(records, &app, request.range(), &base)
             }
             Ask::Releases(ReleaseAsk::Info { app, release }) => {
-                releases::info(host, &app, &release, &base)
+                releases::info(records, &app, &release, &base)
             }
             Ask::Releases(ReleaseAsk::Config { app, release }) => {
-                releases::config(host, &app, &release)
+                releases::config(records, &app, &release)
             }
             Ask::Releases(ReleaseAsk::Create { app }) => {
-                let slow = releases::create(host, &app, body, Sender::ThisHost, base)?;
+                let slow = releases::create(records, &app, body, Sender::ThisHost, base)?;
                 return Ok(slow.reply(|it: &mut Self| &mut it.0));
             }
-            Ask::Formation(FormationAsk::List { app }) => formation::list(host, &app),
+            Ask::Formation(FormationAsk::List { app }) => formation::list(records, &app),
             Ask::Formation(FormationAsk::Info { app, process_type }) => {
-                formation::info(host, &app, &process_type)
+                formation::info(records, &app, &process_type)
             }
-            Ask::Formation(FormationAsk::Scale { app }) => formation::scale(host, &app, body, now),
+            Ask::Formation(FormationAsk::Scale { app }) => {
+                formation::scale(records, &app, body, now)
+            }
             Ask::Formation(FormationAsk::ScaleOne { app, process_type }) => {
-                formation::scale_one(host, &app, &process_type, body, now)
+                formation::scale_one(records, &app, &process_type, body, now)
             }
             _ => Err(ApiError::not_found("not here")),
         };
@@ -119,7 +121,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             let email = "ada@host".to_owned();
             let make = |_: &mut Ctx<Without>| {
-                Host::open(&home, Settings::default(), email, None).map(Without)
+                Records::open(&home, Settings::default(), email, None).map(Without)
             };
             ApiLoop::new(listener, None, Handover::default(), Limits::default(), make)
                 .unwrap()

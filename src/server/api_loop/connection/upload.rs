@@ -1,7 +1,7 @@
 //! A request's body on its way to a worker.
 
-use crate::wire::http::{BodyDecoder, Decoded, HttpRefusal};
 use crate::server::api_loop::body_stream::{BodySender, NotSent};
+use crate::wire::http::{BodyDecoder, Decoded, HttpRefusal};
 
 /// How many bytes a body may have.
 #[derive(Debug, Clone, Copy)]
