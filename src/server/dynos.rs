@@ -5,66 +5,45 @@ pub mod end_waiters;
 pub mod formations;
 pub mod host_watch;
 pub mod lost;
+pub mod notes;
+pub mod spec;
 pub mod supervisors;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::api::ApiError;
-use crate::api::dyno::{CreateDyno, RunInside};
-use crate::error::tell;
-use crate::kernel::listener::{self, Listener};
-use crate::kernel::random;
+use crate::api::dyno::CreateDyno;
+use crate::kernel::listener::Listener;
 use crate::model::command_line;
-use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::{OfFormation, Rules, StopReason};
 use crate::model::dyno::{
-    Attach, ClientTerminal, Dyno, DynoEnd, DynoLimits, DynoState, EndReason, Exit, ExitRecord,
-    Isolation,
+    Attach, ClientTerminal, Dyno, DynoLimits, DynoState, EndReason, Exit, ExitRecord, Isolation,
 };
 use crate::model::log_line::Story;
 use crate::model::release::Release;
-use crate::model::settings::{Settings, UID_COUNT};
-use crate::model::window::WindowSize;
-use crate::sandbox::offer::{ChosenIsolation, DynoIds};
+use crate::model::settings::Settings;
+use crate::sandbox::offer::ChosenIsolation;
 use crate::sandbox::stack::Stack;
-use crate::sandbox::tempdir;
 use crate::server::dynos::host_watch::HostWatch;
 use crate::server::dynos::lost::Known;
-use crate::server::dynos::supervisors::{LostDyno, News, Supervisors};
+use crate::server::dynos::supervisors::{News, Supervisors};
 use crate::server::process::descriptors::Descriptors;
 use crate::server::records::Records;
-use crate::server::sessions::start_extras::{LiveOwner, StartExtras, live_owner};
+use crate::server::sessions::start_extras::StartExtras;
 use crate::slug::Lease;
-use crate::store::{NewDyno, Store, StoreError, StoreErrorKind};
-use crate::supervisor::SCRATCH;
-use crate::wire::control::{DynoSpec, Streams, ToSupervisor};
+use crate::store::NewDyno;
+use crate::wire::control::{Streams, ToSupervisor};
 use crate::wire::reactor::{Event, Reactor, Token};
+use spec::{Run, command_env, lifetime, streams};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
-
-/// How much of what went wrong is remembered, in characters.
-const LONGEST_MESSAGE: usize = 1_000;
-
-/// How long after a disk that was too full it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// What a dyno is to run, and how.
-struct Run<'a> {
-    release: &'a Release,
-    shell_command: String,
-    /// What comes on top of everybody's environment.
-    env: BTreeMap<String, String>,
-    streams: Streams,
-    terminal: ClientTerminal,
-    rules: Rules,
-}
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -222,33 +201,6 @@ impl Dynos {
         Ok(())
     }
 
-    /// The work that is left of a dyno whose supervisor was killed.
-    pub fn cleanup(&self, remains: LostDyno, records: &Records) -> Cleanup {
-        let row = records.store.dyno_of_id(&remains.dyno).ok();
-        Cleanup {
-            folder: self.supervisors.folder_of(&remains.dyno),
-            known: row.and_then(|row| Known::new(&row, records)),
-            remains,
-        }
-    }
-
-    /// Writes down the end that a cleanup has found. Returns the dyno's id if it has ended by it.
-    pub fn cleaned_up(
-        &mut self,
-        cleanup: Cleanup,
-        record: ExitRecord,
-        store: &mut Store,
-        reactor: &mut Reactor,
-    ) -> Option<String> {
-        let dyno = cleanup.remains.dyno.clone();
-        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
-    }
-
-    /// Comes back soon to a cleanup for which no worker has time now.
-    pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
-        self.supervisors.unsettle(dyno, reactor);
-    }
-
     /// Starts a one-off dyno on `release`, whose slug's tree this is.
     ///
     /// # Errors
@@ -398,130 +350,6 @@ impl Dynos {
         }
     }
 
-    fn spec(
-        &mut self,
-        records: &Records,
-        dyno: &Dyno,
-        run: Run<'_>,
-        tree: PathBuf,
-    ) -> Result<(DynoSpec, Option<OwnedFd>)> {
-        let release = run.release;
-        let extras = self.start_extras.get(&dyno.app_id);
-        let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
-        let own_port = extras.and_then(|extras| extras.port_of(&dyno.name));
-        let live = extras.and_then(|extras| extras.live.clone());
-        // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
-        let streams = match extras.is_some() && run.rules.formation.is_some() {
-            true => Streams::OutputAndOpenInput,
-            false => run.streams,
-        };
-        let (port, claim) = match own_port {
-            // Its predecessor may just be giving it back; what else has it, the program itself will find.
-            Some(port) => (port, listener::claim_port(port).ok()),
-            None => self.free_port().map(|(port, claim)| (port, Some(claim)))?,
-        };
-        let live_owner = live
-            .as_ref()
-            .map(|folder| live_owner(folder, &self.chosen))
-            .transpose()?;
-        let owner = match live_owner {
-            Some(LiveOwner::Ids(ids)) => ids,
-            Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
-        };
-        let place = self.place(&dyno.id, live.as_deref())?;
-        let config = records.store.release_config(&release.id)?;
-        let env = compose(&EnvSources {
-            name: &dyno.name,
-            place: &place,
-            port,
-            toolchains: &release.toolchains,
-            dot_env: &dot_env,
-            config: &config,
-            request: &run.env,
-        });
-        let folders = release.toolchains.folders.iter().map(PathBuf::from);
-        let spec = DynoSpec {
-            id: dyno.id.clone(),
-            name: dyno.name.to_string(),
-            port,
-            app_id: dyno.app_id.clone(),
-            app: dyno.app_name.to_string(),
-            command: dyno.command.clone(),
-            shell_command: run.shell_command,
-            env,
-            streams,
-            terminal: run.terminal,
-            rules: run.rules,
-            folder: self.supervisors.folder_of(&dyno.id),
-            logs: records.log_folder(&dyno.app_id),
-            log_limits: records.log_limits(),
-            tree: live.unwrap_or(tree),
-            live: live_owner.map(LiveOwner::live),
-            isolation: self.chosen.isolation,
-            id_mapped: self.chosen.id_mapped,
-            owner,
-            privileged: rustix::process::geteuid().is_root(),
-            hidden: self.hidden.clone(),
-            toolchains: folders.filter(|folder| folder.exists()).collect(),
-            app_path: release.toolchains.app.as_ref().map(PathBuf::from),
-            shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
-            open_files: Some(self.descriptors.original),
-        };
-        Ok((spec, claim))
-    }
-
-    /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
-    fn place(&self, id: &str, live: Option<&Path>) -> Result<DynoPaths> {
-        if self.chosen.isolation == Isolation::Namespaces {
-            return Ok(DynoPaths::Walls);
-        }
-        let folder = self.supervisors.folder_of(id).join(SCRATCH);
-        let text = |path: PathBuf| {
-            let path = path.into_os_string().into_string();
-            path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
-        };
-        Ok(DynoPaths::Folder {
-            app: text(live.map_or_else(|| tempdir::app_folder(&folder), Path::to_owned))?,
-            temporary: text(tempdir::temporary_folder(&folder))?,
-            id: id.to_owned(),
-        })
-    }
-
-    /// A port that no live dyno was given, of whichever server, and nobody listens on at this moment; and the right to it.
-    fn free_port(&mut self) -> Result<(u16, OwnedFd)> {
-        let ports = self.settings.ports.clone();
-        for _ in ports.clone() {
-            let port = self.next_port;
-            self.next_port = if port == *ports.end() {
-                *ports.start()
-            } else {
-                port + 1
-            };
-            if !self.supervisors.uses_port(port)
-                && let Ok(claim) = listener::claim_port(port)
-            {
-                return Ok((port, claim));
-            }
-        }
-        anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())
-    }
-
-    fn free_owner(&mut self) -> (u32, u32) {
-        match self.chosen.ids {
-            DynoIds::Own(ids) | DynoIds::Shared(ids) => ids,
-            DynoIds::Each(base) => {
-                // There are more uids than dynos can be alive; the first is for shared use.
-                let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
-                let offset = offsets
-                    .into_iter()
-                    .find(|offset| !self.supervisors.uses_uid(base + offset))
-                    .unwrap_or(1);
-                self.next_uid = offset;
-                (base + offset, base + offset)
-            }
-        }
-    }
-
     /// Passes a client's connection on to its dyno, to be attached to its command or to one that is run beside that.
     /// False when the dyno is not alive.
     pub fn pass_on(&self, id: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
@@ -587,209 +415,5 @@ impl Dynos {
     /// Whether `token` is for [`hear`](Self::hear).
     pub fn knows(&self, token: Token) -> bool {
         token == self.retry_token || self.supervisors.knows(token)
-    }
-
-    /// Takes what a supervisor has said, and writes it down.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
-        let news = match token == self.retry_token {
-            true => std::mem::take(&mut self.unwritten),
-            false => self.supervisors.hear(token, reactor),
-        };
-        let mut heard = Heard::default();
-        for news in news {
-            match news {
-                News::Gone(remains) => heard.gone.push(remains),
-                other => {
-                    if let News::State { dyno, .. } = &other {
-                        heard.changed.push(dyno.clone());
-                    }
-                    heard
-                        .ended
-                        .extend(self.note_now_or_later(other, store, reactor));
-                }
-            }
-        }
-        heard
-    }
-
-    /// Writes it down. What cannot be written now, because the disk is full, is tried again; and the next server
-    /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
-    fn note_now_or_later(
-        &mut self,
-        news: News,
-        store: &mut Store,
-        reactor: &mut Reactor,
-    ) -> Option<String> {
-        match &news {
-            News::State { dyno, listener, .. } => {
-                match listener {
-                    Some(listener) => self.listeners.insert(dyno.clone(), *listener),
-                    None => self.listeners.remove(dyno),
-                };
-            }
-            News::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
-            News::Gone(_) => {}
-        }
-        match (self.note(&news, store), news) {
-            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
-            (Ok(()), _) => None,
-            (Err(error), news) => {
-                tell!("cannot note the state of a dyno: {error}");
-                self.unwritten.push(news);
-                reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
-                None
-            }
-        }
-    }
-
-    fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
-        let (dyno, record) = match news {
-            News::State {
-                dyno, state, at, ..
-            } => return store.update_dyno(dyno, *state, *at),
-            News::Ended { dyno, record } => (dyno, record),
-            // Its cleanup comes first.
-            News::Gone(_) => return Ok(()),
-        };
-        let at = record
-            .at_us
-            .and_then(|at| Timestamp::from_microsecond(at).ok());
-        let ended = DynoEnd {
-            at: at.unwrap_or_else(Timestamp::now),
-            exit: record.exit,
-            reason: record.reason.as_str().map(str::to_owned),
-            message: record.message.as_deref().map(cut),
-        };
-        match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
-            Ok(_) => {}
-            // Its app was destroyed meanwhile: nobody will ask.
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        self.trees.remove(dyno);
-        self.clear(dyno);
-        Ok(())
-    }
-
-    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
-    fn clear(&self, id: &str) {
-        let folder = self.supervisors.folder_of(id);
-        if let Err(error) = crate::kernel::tree::remove_tree(&folder) {
-            tell!("cannot remove `{}`: {error}", folder.display());
-        }
-    }
-}
-
-/// As much of a message as is kept.
-fn cut(message: &str) -> String {
-    crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
-}
-
-/// What came of [`Dynos::hear`].
-#[derive(Debug, Default)]
-pub struct Heard {
-    /// The ids of dynos that have ended.
-    pub ended: Vec<String>,
-    /// The ids of dynos that have said what they are now.
-    pub changed: Vec<String>,
-    /// Dynos that are over, and whose supervisors did not tell how: each needs a cleanup.
-    pub gone: Vec<LostDyno>,
-}
-
-/// The work that is left of a dyno whose supervisor was killed.
-#[derive(Debug)]
-pub struct Cleanup {
-    remains: LostDyno,
-    folder: PathBuf,
-    known: Option<Known>,
-}
-
-impl Cleanup {
-    /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
-    pub fn perform(&self) -> ExitRecord {
-        lost::settle(&self.folder, self.known.as_ref())
-    }
-}
-
-/// When this dyno is cycled: not all of them at once.
-fn lifetime(settings: &Settings) -> Result<Duration> {
-    let share = f64::from(u32::from_ne_bytes(random::bytes()?)) / f64::from(u32::MAX);
-    Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
-}
-
-fn streams(request: &CreateDyno) -> Streams {
-    match request.kind() {
-        Attach::Detached => Streams::Output,
-        Attach::Pipes if request.one_output => Streams::Merged,
-        Attach::Pipes => Streams::Pipes,
-        Attach::Terminal => Streams::Terminal(window(&request.env)),
-    }
-}
-
-/// What a dyno's supervisor is told of a second command; `merged`: without a terminal, both outputs come in one
-/// pipe, whatever the client says.
-///
-/// # Errors
-/// When there is none.
-pub fn inside(
-    request: &RunInside,
-    release: &Release,
-    merged: bool,
-) -> Result<ToSupervisor, ApiError> {
-    let shell_command = command_line::resolve(&request.command, &release.process_types);
-    command_line::check(&shell_command)?;
-    Ok(ToSupervisor::Inside {
-        shell_command,
-        env: command_env(&request.env, !request.force_no_tty),
-        streams: match (request.force_no_tty, merged || request.one_output) {
-            (true, true) => Streams::Merged,
-            (true, false) => Streams::Pipes,
-            (false, _) => Streams::Terminal(window(&request.env)),
-        },
-        terminal: request.terminal.clone(),
-    })
-}
-
-/// The variables of a request for the command. The window's size is its terminal's to tell: a variable would go stale with
-/// the first resize, and programs believe it more than the terminal.
-fn command_env(env: &BTreeMap<String, String>, terminal: bool) -> BTreeMap<String, String> {
-    let mut env = env.clone();
-    if terminal {
-        env.retain(|name, _| name != "COLUMNS" && name != "LINES");
-    }
-    env
-}
-
-/// The window's size as Heroku's client tells it.
-fn window(env: &BTreeMap<String, String>) -> WindowSize {
-    let cells = |name: &str| env.get(name)?.parse().ok().filter(|&cells| cells > 0);
-    let usual = WindowSize::default();
-    WindowSize {
-        columns: cells("COLUMNS").unwrap_or(usual.columns),
-        rows: cells("LINES").unwrap_or(usual.rows),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_window_is_as_large_as_the_client_says() {
-        let env = |columns: &str, lines: &str| {
-            BTreeMap::from([
-                ("COLUMNS".into(), columns.into()),
-                ("LINES".into(), lines.into()),
-            ])
-        };
-        assert_eq!(
-            window(&env("132", "50")),
-            WindowSize {
-                columns: 132,
-                rows: 50
-            }
-        );
-        assert_eq!(window(&env("0", "x")), WindowSize::default());
-        assert_eq!(window(&BTreeMap::new()), WindowSize::default());
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod app_requests;
+mod attaching;
 mod bridging;
 mod build_requests;
 mod destroying;

@@ -4,24 +4,20 @@
 //! to do; it knows neither reactor nor application. One request is served at a time: while one is
 //! answered nothing is read, so a client that pipelines waits in its socket's buffer, not in ours.
 
+mod response;
 mod upload;
 mod wire;
 
 use std::os::fd::BorrowedFd;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use crate::api::{ApiError, ErrorKind};
-use crate::wire::http::head::HttpVersion;
-use crate::wire::http::message::WriteOptions;
-use crate::wire::http::{
-    BodyDecoder, Framing, HeadReader, HttpRefusal, RequestHead, Response, chunk,
-};
-use crate::wire::reactor::Token;
-use crate::wire::stream::Stream;
-
-use crate::server::api_loop::application::{BodyPlan, More, Request, Ticket, Via};
+use crate::server::api_loop::application::{BodyPlan, Request, Ticket, Via};
 use crate::server::api_loop::body_stream::{BodyReader, RoomBell, body_stream};
 use crate::server::api_loop::limits::Limits;
+use crate::wire::http::head::HttpVersion;
+use crate::wire::http::{BodyDecoder, Framing, HeadReader, HttpRefusal, RequestHead};
+use crate::wire::reactor::Token;
+use crate::wire::stream::Stream;
 use upload::{Allowance, Progress, Upload, decode};
 use wire::{Fill, Wire};
 
@@ -267,60 +263,6 @@ impl Connection {
         reader
     }
 
-    /// Answers the current request. `last`: no other is welcome after it.
-    pub fn respond(&mut self, response: &Response, last: bool, turn: &Turn<'_>) {
-        let Phase::Handling(exchange) = &self.phase else {
-            return;
-        };
-        let last = last || exchange.is_last();
-        let head_only = exchange.head_only;
-        self.write(response, last, head_only, turn);
-    }
-
-    /// Answers the current request with the head of `response`; the body is [asked for](Step::More) later. False if
-    /// none is wanted.
-    pub fn begin_stream(&mut self, response: &Response, last: bool, turn: &Turn<'_>) -> bool {
-        let Phase::Handling(exchange) = &self.phase else {
-            return false;
-        };
-        let chunked = exchange.knows_chunks && !response.is_until_closed();
-        let head_only = exchange.head_only;
-        let last = last || exchange.is_last() || !chunked;
-        let options = WriteOptions {
-            now: SystemTime::now(),
-            close: last,
-            head_only,
-        };
-        response.write_head(options, chunked, self.wire.output());
-        self.deadline = Some(turn.now + turn.limits.write_time);
-        self.phase = match head_only {
-            true => Phase::Writing { last },
-            false => Phase::Streaming { chunked, last },
-        };
-        !head_only
-    }
-
-    /// Goes on with a response that was [begun](Self::begin_stream). True if there is something to do about it now.
-    pub fn stream(&mut self, more: &More, turn: &Turn<'_>) -> bool {
-        let Phase::Streaming { chunked, last } = self.phase else {
-            return true;
-        };
-        let output = self.wire.output();
-        match (more, chunked) {
-            (More::Later | More::Broken, _) => return false,
-            (More::Bytes(bytes), true) => chunk::encode(bytes, output),
-            (More::Bytes(bytes), false) => output.extend_from_slice(bytes),
-            (More::End, chunked) => {
-                if chunked {
-                    output.extend_from_slice(chunk::LAST);
-                }
-                self.deadline = Some(turn.now + turn.limits.write_time);
-                self.phase = Phase::Writing { last };
-            }
-        }
-        true
-    }
-
     /// The deadline has passed. True if there is nothing left but to close.
     pub fn expire(&mut self, turn: &Turn<'_>) -> bool {
         match &self.phase {
@@ -348,23 +290,6 @@ impl Connection {
     /// The stream of a connection that was [given away](Self::give_away).
     pub fn into_stream(self) -> Stream {
         self.wire.stream
-    }
-
-    fn refuse(&mut self, refusal: HttpRefusal, turn: &Turn<'_>) {
-        let error = ApiError::new(kind_of(refusal.status), &*refusal.why);
-        let response = Response::json(refusal.status, &error);
-        self.write(&response, true, false, turn);
-    }
-
-    fn write(&mut self, response: &Response, last: bool, head_only: bool, turn: &Turn<'_>) {
-        let options = WriteOptions {
-            now: SystemTime::now(),
-            close: last,
-            head_only,
-        };
-        response.write(options, self.wire.output());
-        self.phase = Phase::Writing { last };
-        self.deadline = Some(turn.now + turn.limits.write_time);
     }
 
     fn read_head(&mut self, turn: &mut Turn<'_>) -> Option<Step> {
@@ -465,51 +390,6 @@ impl Connection {
         }
     }
 
-    /// The next piece, once the client has taken the last one. It may take its time between two; but one that takes
-    /// nothing at all is not to be waited for.
-    fn go_on_streaming(&mut self, moved: bool, turn: &mut Turn<'_>) -> Step {
-        if self.wire.gone {
-            return Step::Close;
-        }
-        if !self.wire.is_flushed() {
-            if moved || self.deadline.is_none() {
-                self.deadline = Some(turn.now + turn.limits.write_time);
-            }
-            return Step::Wait;
-        }
-        self.deadline = None;
-        match turn.budget.checked_sub(PIECE_COST) {
-            Some(left) => {
-                turn.budget = left;
-                Step::More(self.ticket)
-            }
-            None => Step::Again,
-        }
-    }
-
-    fn end_response(&mut self, last: bool, turn: &mut Turn<'_>) -> Option<Step> {
-        if !self.wire.is_flushed() {
-            return Some(Step::Wait);
-        }
-        if last {
-            self.wire.shut_down();
-            self.phase = Phase::Lingering;
-            self.deadline = Some(turn.now + turn.limits.linger_time);
-            return None;
-        }
-        self.phase = Phase::Idle;
-        self.deadline = Some(turn.now + turn.limits.idle_time);
-        if self.wire.input.is_empty() {
-            // A connection that waits holds no memory.
-            self.wire.input = Vec::new();
-        }
-        if turn.budget == 0 {
-            return Some(Step::Again);
-        }
-        turn.budget -= 1;
-        None
-    }
-
     fn linger(&mut self, turn: &mut Turn<'_>) -> Option<Step> {
         self.wire.input.clear();
         self.fill_or_stop(turn)
@@ -530,20 +410,6 @@ impl Connection {
             Fill::BudgetSpent => Some(Step::Again),
             Fill::End => Some(Step::Close),
         }
-    }
-}
-
-/// The kind of error of a message that is refused with this status.
-fn kind_of(status: u16) -> ErrorKind {
-    match status {
-        405 => ErrorKind::MethodNotAllowed,
-        408 => ErrorKind::RequestTimeout,
-        413 => ErrorKind::ContentTooLarge,
-        414 => ErrorKind::UriTooLong,
-        417 => ErrorKind::ExpectationFailed,
-        431 => ErrorKind::HeaderFieldsTooLarge,
-        505 => ErrorKind::VersionNotSupported,
-        _ => ErrorKind::BadRequest,
     }
 }
 

@@ -1,32 +1,27 @@
-//! Requests about dynos: to make one, list them, show one, stop one, wait for its end, and attach to it.
+//! Requests about dynos: to make one, list them, show one, stop one, and wait for its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Service;
+use super::attaching::take_status_request;
 use super::bridging::{ATTACH, Meeting};
 use crate::api::ask::DynoAsk;
-use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, RunInside, Stopping};
+use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, Stopping};
 use crate::api::range::Range;
 use crate::api::{ApiError, ErrorKind, Time};
 use crate::bridge::SessionRequest;
-use crate::error::{shown, tell};
-use crate::model::command_line;
+use crate::error::shown;
 use crate::model::dyno::life::StopReason;
-use crate::model::dyno::{self, DynoState, EndReason};
-use crate::model::log_line::Story;
+use crate::model::dyno::{self, DynoState};
 use crate::model::procfile::MAX_NAME;
-use crate::server::api_loop::application::{Caller, Ctx, Reply, Request, Ticket, Via};
-use crate::server::dynos;
+use crate::server::api_loop::application::{Caller, Ctx, Reply, Request, Ticket};
 use crate::server::dynos::end_waiters::{EndWaiter, LONGEST_WAIT};
 use crate::server::dynos::formations;
 use crate::server::records::slugs::digest;
 use crate::server::records::{self, Answer, response, worker_error};
 use crate::store::{PAGE, Result as StoreResult};
-use crate::wire::control::ToSupervisor;
-use crate::wire::frame::{PROTOCOL, streams};
 use crate::wire::http::Response;
-use crate::wire::stream::Stream;
 
 impl Service {
     /// Answers what is asked about dynos.
@@ -85,12 +80,12 @@ impl Service {
             false => None,
         };
         let wants_status = meeting.is_some() && take_status_request(&mut create.command)?;
-        let wish = Wish {
+        let wanted = WantedDyno {
             create,
             meeting,
             wants_status,
         };
-        self.start_dyno(app.id, wish, ctx)
+        self.start_dyno(app.id, wanted, ctx)
     }
 
     /// Starts a dyno on the current release. Its slug's tree is there as a rule; if it had to make room for others, it
@@ -98,18 +93,18 @@ impl Service {
     fn start_dyno(
         &mut self,
         app_id: String,
-        wish: Wish,
+        wanted: WantedDyno,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let release = self.records.store.current_release(&app_id)?;
         let id = release.digest.as_deref().map(digest).transpose()?;
         let tree = id.and_then(|id| self.records.slugs.tree_in_use(&id));
         let (Some(id), None) = (id, &tree) else {
-            let Wish {
+            let WantedDyno {
                 create,
                 meeting,
                 wants_status,
-            } = wish;
+            } = wanted;
             let dyno =
                 self.dynos
                     .create(&mut self.records, &release, tree, &create, ctx.reactor())?;
@@ -131,7 +126,7 @@ impl Service {
                 // Held until the dyno has it. There may be a newer release by now.
                 let started = tree
                     .map_err(worker_error)
-                    .and_then(|_held| service.start_dyno(app_id, wish, ctx));
+                    .and_then(|_held| service.start_dyno(app_id, wanted, ctx));
                 records::reply(started)
             }
         }))
@@ -353,164 +348,13 @@ impl Service {
             ctx.answer(waiter.ticket, Reply::Now(response(answer)));
         }
     }
-
-    /// `GET /apps/A/dynos/D/attach`, an upgrade: the client gets the streams of the dyno's command.
-    fn attach(
-        &self,
-        app: &str,
-        dyno: &str,
-        upgrade: Option<&str>,
-        via: Via,
-    ) -> Result<Reply<Self>, ApiError> {
-        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
-        let attach = ToSupervisor::Attach { merged: false };
-        Ok(give_streams(streams, dyno, attach))
-    }
-
-    /// `POST /apps/A/dynos/D/inside`, an upgrade: a second command, whose streams the client gets.
-    fn run_inside(
-        &self,
-        app: &str,
-        dyno: &str,
-        body: &[u8],
-        upgrade: Option<&str>,
-        via: Via,
-    ) -> Result<Reply<Self>, ApiError> {
-        let command = RunInside::parse(body)?;
-        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
-        let release = self.records.store.release(&dyno.app_id, &dyno.release_id)?;
-        let message = dynos::inside(&command, &release, false)?;
-        self.log_inside(&command, &dyno);
-        Ok(give_streams(streams, dyno, message))
-    }
-
-    fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
-        let (command, name) = (command.command.clone(), dyno.name.clone());
-        let story = Story::StartingInside {
-            command,
-            dyno: name,
-        };
-        self.records.log(&dyno.app_id, story);
-    }
-
-    /// `POST /apps/A/dynos/D`, Heroku's `run:inside`: the dyno, with the address where the client is to meet the command.
-    fn meet_inside(&self, app: &str, dyno: &str, body: &[u8], caller: Caller<'_>) -> Answer {
-        let mut command = RunInside::parse(body)?;
-        let app = self.records.store.app(app)?;
-        let dyno = self.records.store.dyno(&app.id, dyno)?;
-        if !self.dynos.is_live(&dyno.id) {
-            return Err(not_there(&dyno));
-        }
-        let Some(meeting) = self.arrange(caller)? else {
-            return Err(ApiError::unavailable("this server has no rendezvous")
-                .hint("`dyno server --rendezvous auto` begins one"));
-        };
-        let wants_status = take_status_request(&mut command.command)?;
-        let release = self.records.store.release(&dyno.app_id, &dyno.release_id)?;
-        let seat = SessionRequest {
-            dyno: dyno.id.clone(),
-            ask: dynos::inside(&command, &release, true)?,
-            wants_status,
-        };
-        self.log_inside(&command, &dyno);
-        self.expect(&meeting, seat);
-        let mut resource = Dyno::new(&dyno, Some(meeting.url));
-        resource.command = command.command;
-        Ok(Response::json(201, &resource))
-    }
-
-    /// The dyno that a client wants to be connected to, and how it takes the streams.
-    fn live_dyno(
-        &self,
-        app: &str,
-        dyno: &str,
-        upgrade: Option<&str>,
-        via: Via,
-    ) -> Result<(dyno::Dyno, Streams), ApiError> {
-        let app = self.records.store.app(app)?;
-        let dyno = self.records.store.dyno(&app.id, dyno)?;
-        let streams = match (upgrade, via) {
-            (Some(PROTOCOL), Via::Socket) => Streams::Descriptors,
-            (Some(streams::PROTOCOL), _) => Streams::Frames,
-            (_, via) => {
-                let needed = match via {
-                    Via::Socket => PROTOCOL,
-                    Via::Tcp { .. } => streams::PROTOCOL,
-                };
-                let message = format!("this needs `Upgrade: {needed}`");
-                return Err(ApiError::bad_request(message));
-            }
-        };
-        if streams == Streams::Frames {
-            self.check_bridge()?;
-        }
-        if !self.dynos.is_live(&dyno.id) {
-            return Err(not_there(&dyno));
-        }
-        Ok((dyno, streams))
-    }
-}
-
-/// How a client takes the streams of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Streams {
-    /// As descriptors, which the supervisor sends over the Unix socket.
-    Descriptors,
-    /// As frames, which the bridge makes.
-    Frames,
-}
-
-/// Connects a client to its dyno: passes the connection itself on to the supervisor, which answers; or has the bridge
-/// answer.
-fn give_streams(streams: Streams, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<Service> {
-    Reply::upgrade(
-        move |service: &mut Service, ctx, stream: Stream, early: Vec<u8>| {
-            if streams == Streams::Frames {
-                let seat = SessionRequest {
-                    dyno: dyno.id,
-                    ask,
-                    wants_status: false,
-                };
-                return service.bridge_client(stream, early, seat, ctx);
-            }
-            let passed_on = stream
-                .into_socket()
-                .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &ask, &connection));
-            if !passed_on {
-                tell!("{}: ended just before its client came", dyno.name);
-            }
-        },
-    )
 }
 
 /// A dyno that a client wants.
-struct Wish {
+struct WantedDyno {
     create: CreateDyno,
     /// How its client comes to it, if by the rendezvous.
     meeting: Option<Meeting>,
     /// That wants to be told the command's exit status.
     wants_status: bool,
-}
-
-/// Takes what Heroku's CLI adds to ask for the exit status from a command, which is to be known as it was typed. Whether
-/// there was such.
-fn take_status_request(command: &mut String) -> Result<bool, ApiError> {
-    let Some(typed) = command_line::without_status_request(command) else {
-        return Ok(false);
-    };
-    *command = typed.to_owned();
-    command_line::check(command)?;
-    Ok(true)
-}
-
-/// What a client that wants to attach is told of a dyno that has no supervisor any more.
-fn not_there(dyno: &dyno::Dyno) -> ApiError {
-    let lost = EndReason::Lost.as_str();
-    match &dyno.ended {
-        Some(ended) if ended.reason.as_deref() != lost => {
-            ApiError::not_found(format!("`{}` has ended", dyno.name))
-        }
-        _ => ApiError::not_found(format!("`{}` was lost: its supervisor is gone", dyno.name)),
-    }
-    .hint("`dyno run` starts another one")
 }

@@ -1,0 +1,173 @@
+//! What supervisors tell of dynos, and what is found of those whose supervisor was killed: it is written down here.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use super::Dynos;
+use super::lost;
+use crate::error::tell;
+use crate::model::dyno::{DynoEnd, ExitRecord};
+use crate::server::dynos::lost::Known;
+use crate::server::dynos::supervisors::{LostDyno, News};
+use crate::server::records::Records;
+use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::wire::reactor::{Reactor, Token};
+
+/// How much of what went wrong is remembered, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
+
+/// How long after a disk that was too full it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Dynos {
+    /// Takes what a supervisor has said, and writes it down.
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
+        let news = match token == self.retry_token {
+            true => std::mem::take(&mut self.unwritten),
+            false => self.supervisors.hear(token, reactor),
+        };
+        let mut heard = Heard::default();
+        for news in news {
+            match news {
+                News::Gone(remains) => heard.gone.push(remains),
+                other => {
+                    if let News::State { dyno, .. } = &other {
+                        heard.changed.push(dyno.clone());
+                    }
+                    heard
+                        .ended
+                        .extend(self.note_now_or_later(other, store, reactor));
+                }
+            }
+        }
+        heard
+    }
+
+    /// Writes down what a supervisor has said. What cannot be written now, because the disk is full, is tried again; and the next server
+    /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
+    pub(super) fn note_now_or_later(
+        &mut self,
+        news: News,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        match &news {
+            News::State { dyno, listener, .. } => {
+                match listener {
+                    Some(listener) => self.listeners.insert(dyno.clone(), *listener),
+                    None => self.listeners.remove(dyno),
+                };
+            }
+            News::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
+            News::Gone(_) => {}
+        }
+        match (self.note(&news, store), news) {
+            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), _) => None,
+            (Err(error), news) => {
+                tell!("cannot note the state of a dyno: {error}");
+                self.unwritten.push(news);
+                reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+        let (dyno, record) = match news {
+            News::State {
+                dyno, state, at, ..
+            } => return store.update_dyno(dyno, *state, *at),
+            News::Ended { dyno, record } => (dyno, record),
+            // Its cleanup comes first.
+            News::Gone(_) => return Ok(()),
+        };
+        let at = record
+            .at_us
+            .and_then(|at| Timestamp::from_microsecond(at).ok());
+        let ended = DynoEnd {
+            at: at.unwrap_or_else(Timestamp::now),
+            exit: record.exit,
+            reason: record.reason.as_str().map(str::to_owned),
+            message: record.message.as_deref().map(cut),
+        };
+        match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
+            Ok(_) => {}
+            // Its app was destroyed meanwhile.
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.trees.remove(dyno);
+        self.clear(dyno);
+        Ok(())
+    }
+
+    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
+    fn clear(&self, id: &str) {
+        let folder = self.supervisors.folder_of(id);
+        if let Err(error) = crate::kernel::tree::remove_tree(&folder) {
+            tell!("cannot remove `{}`: {error}", folder.display());
+        }
+    }
+
+    /// The work that is left of a dyno whose supervisor was killed.
+    pub fn cleanup(&self, remains: LostDyno, records: &Records) -> Cleanup {
+        let row = records.store.dyno_of_id(&remains.dyno).ok();
+        Cleanup {
+            folder: self.supervisors.folder_of(&remains.dyno),
+            known: row.and_then(|row| Known::new(&row, records)),
+            remains,
+        }
+    }
+
+    /// Writes down the end that a cleanup has found. Returns the dyno's id if it has ended by it.
+    pub fn cleaned_up(
+        &mut self,
+        cleanup: Cleanup,
+        record: ExitRecord,
+        store: &mut Store,
+        reactor: &mut Reactor,
+    ) -> Option<String> {
+        let dyno = cleanup.remains.dyno.clone();
+        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
+    }
+
+    /// Comes back soon to a cleanup for which no worker has time now.
+    pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
+        self.supervisors.unsettle(dyno, reactor);
+    }
+}
+
+/// As much of a message as is kept.
+fn cut(message: &str) -> String {
+    crate::error::shown(message.as_bytes(), LONGEST_MESSAGE)
+}
+
+/// What came of [`Dynos::hear`].
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The ids of dynos that have ended.
+    pub ended: Vec<String>,
+    /// The ids of dynos that have said what they are now.
+    pub changed: Vec<String>,
+    /// Dynos that are over, and whose supervisors did not tell how: each needs a cleanup.
+    pub gone: Vec<LostDyno>,
+}
+
+/// The work that is left of a dyno whose supervisor was killed.
+#[derive(Debug)]
+pub struct Cleanup {
+    remains: LostDyno,
+    folder: PathBuf,
+    known: Option<Known>,
+}
+
+impl Cleanup {
+    /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
+    pub fn perform(&self) -> ExitRecord {
+        lost::settle(&self.folder, self.known.as_ref())
+    }
+}

@@ -1,0 +1,251 @@
+//! What a dyno's supervisor is told of the dyno, and of a second command in it.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Dynos;
+use crate::api::ApiError;
+use crate::api::dyno::{CreateDyno, RunInside};
+use crate::kernel::{listener, random};
+use crate::model::command_line;
+use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
+use crate::model::dyno::life::Rules;
+use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
+use crate::model::release::Release;
+use crate::model::settings::{Settings, UID_COUNT};
+use crate::model::window::WindowSize;
+use crate::sandbox::offer::DynoIds;
+use crate::sandbox::tempdir;
+use crate::server::records::Records;
+use crate::server::sessions::start_extras::{LiveOwner, live_owner};
+use crate::supervisor::SCRATCH;
+use crate::wire::control::{DynoSpec, Streams, ToSupervisor};
+
+/// What a dyno is to run, and how.
+pub(super) struct Run<'a> {
+    pub release: &'a Release,
+    pub shell_command: String,
+    /// Variables of this dyno alone.
+    pub env: BTreeMap<String, String>,
+    pub streams: Streams,
+    pub terminal: ClientTerminal,
+    pub rules: Rules,
+}
+
+impl Dynos {
+    /// What the supervisor of a dyno is told, and the right to the port that the dyno is given.
+    pub(super) fn spec(
+        &mut self,
+        records: &Records,
+        dyno: &Dyno,
+        run: Run<'_>,
+        tree: PathBuf,
+    ) -> Result<(DynoSpec, Option<OwnedFd>)> {
+        let release = run.release;
+        let extras = self.start_extras.get(&dyno.app_id);
+        let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
+        let own_port = extras.and_then(|extras| extras.port_of(&dyno.name));
+        let live = extras.and_then(|extras| extras.live.clone());
+        // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
+        let streams = match extras.is_some() && run.rules.formation.is_some() {
+            true => Streams::OutputAndOpenInput,
+            false => run.streams,
+        };
+        let (port, claim) = match own_port {
+            // Its predecessor may just be giving it back; what else has it, the program itself will find.
+            Some(port) => (port, listener::claim_port(port).ok()),
+            None => self.free_port().map(|(port, claim)| (port, Some(claim)))?,
+        };
+        let live_owner = live
+            .as_ref()
+            .map(|folder| live_owner(folder, &self.chosen))
+            .transpose()?;
+        let owner = match live_owner {
+            Some(LiveOwner::Ids(ids)) => ids,
+            Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
+        };
+        let place = self.place(&dyno.id, live.as_deref())?;
+        let config = records.store.release_config(&release.id)?;
+        let env = compose(&EnvSources {
+            name: &dyno.name,
+            place: &place,
+            port,
+            toolchains: &release.toolchains,
+            dot_env: &dot_env,
+            config: &config,
+            request: &run.env,
+        });
+        let folders = release.toolchains.folders.iter().map(PathBuf::from);
+        let spec = DynoSpec {
+            id: dyno.id.clone(),
+            name: dyno.name.to_string(),
+            port,
+            app_id: dyno.app_id.clone(),
+            app: dyno.app_name.to_string(),
+            command: dyno.command.clone(),
+            shell_command: run.shell_command,
+            env,
+            streams,
+            terminal: run.terminal,
+            rules: run.rules,
+            folder: self.supervisors.folder_of(&dyno.id),
+            logs: records.log_folder(&dyno.app_id),
+            log_limits: records.log_limits(),
+            tree: live.unwrap_or(tree),
+            live: live_owner.map(LiveOwner::live),
+            isolation: self.chosen.isolation,
+            id_mapped: self.chosen.id_mapped,
+            owner,
+            privileged: rustix::process::geteuid().is_root(),
+            hidden: self.hidden.clone(),
+            toolchains: folders.filter(|folder| folder.exists()).collect(),
+            app_path: release.toolchains.app.as_ref().map(PathBuf::from),
+            shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
+            open_files: Some(self.descriptors.original),
+        };
+        Ok((spec, claim))
+    }
+
+    /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
+    fn place(&self, id: &str, live: Option<&Path>) -> Result<DynoPaths> {
+        if self.chosen.isolation == Isolation::Namespaces {
+            return Ok(DynoPaths::Walls);
+        }
+        let folder = self.supervisors.folder_of(id).join(SCRATCH);
+        let text = |path: PathBuf| {
+            let path = path.into_os_string().into_string();
+            path.map_err(|path| anyhow::anyhow!("`{}` is not UTF-8", path.display()))
+        };
+        Ok(DynoPaths::Folder {
+            app: text(live.map_or_else(|| tempdir::app_folder(&folder), Path::to_owned))?,
+            temporary: text(tempdir::temporary_folder(&folder))?,
+            id: id.to_owned(),
+        })
+    }
+
+    /// A port that no live dyno was given, of whichever server, and on which no socket listens at this moment; and the right to it.
+    fn free_port(&mut self) -> Result<(u16, OwnedFd)> {
+        let ports = self.settings.ports.clone();
+        for _ in ports.clone() {
+            let port = self.next_port;
+            self.next_port = if port == *ports.end() {
+                *ports.start()
+            } else {
+                port + 1
+            };
+            if !self.supervisors.uses_port(port)
+                && let Ok(claim) = listener::claim_port(port)
+            {
+                return Ok((port, claim));
+            }
+        }
+        anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())
+    }
+
+    fn free_owner(&mut self) -> (u32, u32) {
+        match self.chosen.ids {
+            DynoIds::Own(ids) | DynoIds::Shared(ids) => ids,
+            DynoIds::Each(base) => {
+                // There are more uids than dynos can be alive; the first is for shared use.
+                let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
+                let offset = offsets
+                    .into_iter()
+                    .find(|offset| !self.supervisors.uses_uid(base + offset))
+                    .unwrap_or(1);
+                self.next_uid = offset;
+                (base + offset, base + offset)
+            }
+        }
+    }
+}
+
+/// When this dyno is cycled: not all of them at once.
+pub(super) fn lifetime(settings: &Settings) -> Result<Duration> {
+    let share = f64::from(u32::from_ne_bytes(random::bytes()?)) / f64::from(u32::MAX);
+    Ok(settings.lifetime + settings.lifetime_spread.mul_f64(share))
+}
+
+/// The streams of a one-off dyno's command.
+pub(super) fn streams(request: &CreateDyno) -> Streams {
+    match request.kind() {
+        Attach::Detached => Streams::Output,
+        Attach::Pipes if request.one_output => Streams::Merged,
+        Attach::Pipes => Streams::Pipes,
+        Attach::Terminal => Streams::Terminal(window(&request.env)),
+    }
+}
+
+/// What a dyno's supervisor is told of a second command; `merged`: without a terminal, both outputs come in one
+/// pipe, whatever the client says.
+///
+/// # Errors
+/// When there is none.
+pub fn inside(
+    request: &RunInside,
+    release: &Release,
+    merged: bool,
+) -> Result<ToSupervisor, ApiError> {
+    let shell_command = command_line::resolve(&request.command, &release.process_types);
+    command_line::check(&shell_command)?;
+    Ok(ToSupervisor::Inside {
+        shell_command,
+        env: command_env(&request.env, !request.force_no_tty),
+        streams: match (request.force_no_tty, merged || request.one_output) {
+            (true, true) => Streams::Merged,
+            (true, false) => Streams::Pipes,
+            (false, _) => Streams::Terminal(window(&request.env)),
+        },
+        terminal: request.terminal.clone(),
+    })
+}
+
+/// The variables of a request for the command. The window's size is its terminal's to tell: a variable would go stale with
+/// the first resize, and programs believe it more than the terminal.
+pub(super) fn command_env(
+    env: &BTreeMap<String, String>,
+    terminal: bool,
+) -> BTreeMap<String, String> {
+    let mut env = env.clone();
+    if terminal {
+        env.retain(|name, _| name != "COLUMNS" && name != "LINES");
+    }
+    env
+}
+
+/// The window's size as Heroku's client tells it.
+fn window(env: &BTreeMap<String, String>) -> WindowSize {
+    let cells = |name: &str| env.get(name)?.parse().ok().filter(|&cells| cells > 0);
+    let usual = WindowSize::default();
+    WindowSize {
+        columns: cells("COLUMNS").unwrap_or(usual.columns),
+        rows: cells("LINES").unwrap_or(usual.rows),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_is_as_large_as_the_client_says() {
+        let env = |columns: &str, lines: &str| {
+            BTreeMap::from([
+                ("COLUMNS".into(), columns.into()),
+                ("LINES".into(), lines.into()),
+            ])
+        };
+        assert_eq!(
+            window(&env("132", "50")),
+            WindowSize {
+                columns: 132,
+                rows: 50
+            }
+        );
+        assert_eq!(window(&env("0", "x")), WindowSize::default());
+        assert_eq!(window(&BTreeMap::new()), WindowSize::default());
+    }
+}
