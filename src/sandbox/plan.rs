@@ -91,7 +91,7 @@ pub enum MountStep {
     },
 }
 
-/// How the files of a linked folder are made to belong to the dyno's user.
+/// How the files of a live folder are made to belong to the dyno's user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveOwnership {
     /// They already belong to [`HostIds::uid`].
