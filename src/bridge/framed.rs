@@ -60,7 +60,7 @@ impl FramedProtocol {
                     requests.unread[usize::from(number) - 1] = true;
                 }
                 StreamPiece::Data(..) | StreamPiece::Word(_) => {
-                    return Err(BadFrame::because("not for a client to say"));
+                    return Err(BadFrame::because("not a frame for clients to send"));
                 }
             }
         }

@@ -21,13 +21,13 @@ pub struct Token {
     /// What it is for, for the list
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["list", "revoke"])]
     name: Option<String>,
-    /// For how long it is good, as 90d or 12h; for ever if nothing is said
+    /// How long it is valid, as 90d or 12h; without this it does not expire
     #[arg(long, value_name = "TIME", conflicts_with_all = ["list", "revoke"])]
     expires: Option<String>,
     /// List the tokens
     #[arg(long, conflicts_with = "revoke")]
     list: bool,
-    /// Revoke the token of this id or name, which is good for nothing from then on
+    /// Revoke the token with this id or name
     #[arg(long, value_name = "ID|NAME")]
     revoke: Option<String>,
     /// As JSON

@@ -543,6 +543,6 @@ impl Answer {
         } else {
             &self.body[..]
         };
-        serde_json::from_slice(body).context("the server's answer makes no sense")
+        serde_json::from_slice(body).context("the server's answer is not valid")
     }
 }

@@ -347,7 +347,7 @@ fn warn(error: &UserError) {
 /// The error when no app was named.
 fn no_app() -> UserError {
     UserError::new("which app? this folder is not linked to one")
-        .hint("-a NAME says which; `dyno link -a NAME` ties this folder to it, `dyno create` makes a new one")
+        .hint("-a NAME says which; `dyno link -a NAME` links this folder to it, `dyno create` makes a new one")
 }
 
 /// The error for a folder that was linked under another path.

@@ -122,7 +122,7 @@ pub fn root_for(context: &mut Context, app: &str) -> Result<PathBuf> {
     let here = current_folder()?;
     let refused = |why: String| {
         Err(UserError::new(why)
-            .hint(format!("`dyno deploy PATH -a {app}` deploys any folder; `dyno link -a {app}` ties this one to it"))
+            .hint(format!("`dyno deploy PATH -a {app}` deploys any folder; `dyno link -a {app}` links this one to it"))
             .into())
     };
     match context.link_of(&here)? {

@@ -21,7 +21,7 @@ const NAMESPACES: &[(bool, &str)] = &[
     ),
     (
         true,
-        "it sees and signals its own processes alone, and none outlives it, whoever is killed",
+        "it sees and signals its own processes alone, and none outlives it, whichever process is killed",
     ),
     (
         true,

@@ -33,7 +33,7 @@ pub fn parse(text: &[u8], file: &str) -> Result<BTreeMap<String, String>, UserEr
     }
     let bad = |before: &[u8], why: &str| {
         let number = 1 + memchr::memchr_iter(b'\n', before).count();
-        refused(format!("makes no sense in line {number}: {why}"))
+        refused(format!("is not valid in line {number}: {why}"))
     };
     let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let text = std::str::from_utf8(text)

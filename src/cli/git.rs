@@ -111,7 +111,7 @@ impl Remote {
         let app: App = context.client()?.get(&app_path(app, ""))?;
         if app.git_url.is_empty() {
             return Err(UserError::new("the server does not listen over TCP")
-                .hint("`dyno heroku:env` has it do so, and tells git which CA to believe")
+                .hint("`dyno heroku:env` has it do so, and tells git which CA to trust")
                 .into());
         }
         Ok(app.git_url)

@@ -19,8 +19,8 @@ use crate::wire::tls;
 
 /// Set Heroku's command line up for this host: eval "$(dyno heroku:env)"
 ///
-/// Prints lines for a shell. They say to `heroku` where this host's API is, which token to use and which CA to believe, and
-/// that nothing is to be reported to Heroku; to git, which CA to believe for the API's address alone. The server then listens
+/// Prints lines for a shell. They say to `heroku` where this host's API is, which token to use and which CA to trust, and
+/// that nothing is to be reported to Heroku; to git, which CA to trust for the API's address alone. The server then listens
 /// on a loopback address, and later ones will; a token is made when there is none.
 #[derive(Debug, Args)]
 pub struct HerokuEnv {
@@ -59,12 +59,12 @@ impl HerokuEnv {
         tls::ca_file(&home)?;
         if std::env::var("NODE_EXTRA_CA_CERTS").is_ok_and(|other| other != ca) {
             tell!(
-                "NODE_EXTRA_CA_CERTS was something else; in this shell node believes our CA instead"
+                "NODE_EXTRA_CA_CERTS was something else; in this shell node trusts dyno's CA instead"
             );
         }
         if std::env::var(GIT_CA).is_ok_and(|other| other != ca) {
             tell!(
-                "{GIT_CA} is set, which git heeds before these lines: unset it to push over https"
+                "{GIT_CA} is set, which git uses before these lines: unset it to push over https"
             );
         }
         let all = lines(&listening.api, &token, ca);

@@ -329,7 +329,7 @@ fn tell_crashed(
         ),
         None => String::new(),
     };
-    hint += &format!("they are tried again by and by; `dyno ps -a {app}` shows when");
+    hint += &format!("the server keeps retrying; `dyno ps -a {app}` shows when");
     if !is_first(context, app, release) {
         hint += &format!(", `dyno releases:rollback -a {app}` goes back");
     }

@@ -178,7 +178,7 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, UserError> {
         .and_then(|span| SignedDuration::try_from(span).ok())
         .and_then(|span| now.checked_sub(span).ok())
         .ok_or_else(|| {
-            UserError::new(format!("`--since {text}` makes no sense")).hint(
+            UserError::new(format!("`--since {text}` is not valid")).hint(
                 "it takes a span like `10m`, `2h`, `3d`, or a time like `2026-11-23T01:49:00Z`",
             )
         })

@@ -8,7 +8,7 @@ use super::output::say;
 use crate::api::app::{App, UpdateApp};
 use crate::error::tell;
 
-/// Close the app to visitors or open it again, or say which it is
+/// Switch maintenance mode on or off, or show it
 #[derive(Debug, Args)]
 pub struct Maintenance {
     /// `on`: every visitor gets a page that says so; dynos go on

@@ -85,31 +85,31 @@ enum Command {
     RunInside(run_inside::RunInside),
     /// List the dynos
     Ps(ps::Ps),
-    /// Say how many dynos of each process type there shall be, or show it
+    /// Set how many dynos of each process type there are, or show it
     #[command(name = "ps:scale", visible_alias = "scale")]
     PsScale(scale::Scale),
-    /// Say of which size the dynos of each process type shall be, or show it
+    /// Set the size of the dynos of each process type, or show it
     #[command(name = "ps:type", visible_alias = "ps:resize")]
     PsType(scale::Type),
-    /// End dynos; of the formation, others take their places
+    /// Stop dynos; those of the formation start again
     #[command(name = "ps:stop", visible_alias = "ps:kill")]
     PsStop(ps_end::Stop),
     /// Wait until the newest release runs, or until a one-off dyno has ended, and exit with its status
     #[command(name = "ps:wait")]
     PsWait(ps_end::Wait),
-    /// Restart dynos; a one-off ends by it
+    /// Restart dynos; one-off dynos are stopped
     #[command(name = "ps:restart", visible_alias = "restart")]
     PsRestart(ps_end::Restart),
     /// Dyno time by app, process type and size
     Usage(usage::Show),
     /// Show the app's address, and open it in a browser if there is one
     Open(open::Open),
-    /// Close the app to visitors or open it again, or say which it is
+    /// Switch maintenance mode on or off, or show it
     Maintenance(maintenance::Maintenance),
-    /// The same as `maintenance on`
+    /// As `maintenance on`
     #[command(name = "maintenance:on")]
     MaintenanceOn,
-    /// The same as `maintenance off`
+    /// As `maintenance off`
     #[command(name = "maintenance:off")]
     MaintenanceOff,
     /// Run this folder's Procfile here, to work on it
@@ -176,7 +176,7 @@ enum Command {
     Settings(settings::Show),
     /// Run the server in the foreground
     Server(serve::Serve),
-    /// Say whether a server runs, and what it does; exits with 3 when none does
+    /// Show whether a server runs, and what it does; exits with 3 when none does
     #[command(name = "server:status")]
     ServerStatus(server_status::Show),
     /// Stop the server; dynos go on

@@ -81,7 +81,7 @@ impl Ps {
         say!("{}", page.text(&one_offs, &formation))?;
         if formation.iter().any(|dyno| dyno.crash.is_some()) {
             tell!(
-                "what crashed is tried again by itself; `dyno ps:restart -a {app}` tries at once"
+                "the server restarts what crashed after a pause; `dyno ps:restart -a {app}` tries at once"
             );
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::model::time_span;
 /// How long a stop usually takes at most. After that, the command prints what it waits for.
 const SOON: Duration = Duration::from_secs(2);
 
-/// End dynos. One-off dynos are gone then; of the formation, others take their places.
+/// Stop dynos. One-off dynos are gone then; those of the formation start again.
 ///
 /// All processes in the dyno get SIGTERM; what is left of them after 30 seconds gets SIGKILL.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ impl Stop {
     }
 }
 
-/// Restart the app's dynos. One-off dynos are not among them unless they are named, and then end.
+/// Restart the app's dynos. One-off dynos are stopped, and only if they are named.
 #[derive(Debug, Args)]
 pub struct Restart {
     /// Do not wait until they are gone

@@ -23,7 +23,7 @@ use crate::pty;
 pub struct Run {
     #[command(flatten)]
     streams: StreamOptions,
-    /// Do not say what happens
+    /// Do not print what happens
     #[arg(short, long)]
     quiet: bool,
     /// For Heroku's habit: the command's exit status is always passed on

@@ -24,7 +24,7 @@ pub struct RunInside {
     /// Environment variables over the dyno's, `K=V` or `A=1;B=2`; may be repeated
     #[arg(short, long, value_name = "K=V")]
     env: Vec<String>,
-    /// Do not say what happens
+    /// Do not print what happens
     #[arg(short, long)]
     quiet: bool,
     /// For Heroku's habit: the command's exit status is always passed on

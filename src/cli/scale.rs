@@ -18,7 +18,7 @@ Without words it prints the formation in the form in which it takes it back:
   $ dyno ps:scale web=2 worker+1:standard-2x
   Scaling dynos... done, now running web at 2:1X, worker at 1:Standard-2X";
 
-/// Say how many dynos of each process type there shall be, or show it
+/// Set how many dynos of each process type there are, or show it
 #[derive(Debug, Args)]
 #[command(after_help = SCALED)]
 pub struct Scale {
@@ -54,7 +54,7 @@ const TYPED: &str = "\
 $ dyno ps:type standard-1x                all process types
 $ dyno ps:type web=standard-2x worker=2x  these two";
 
-/// Say of which size the dynos of each process type shall be, or show it
+/// Set the size of the dynos of each process type, or show it
 #[derive(Debug, Args)]
 #[command(after_help = TYPED)]
 pub struct Type {

@@ -15,7 +15,7 @@ use crate::model::time_span;
 /// The exit code when no server runs, as of `systemctl status`.
 const NOT_RUNNING: u8 = 3;
 
-/// Say whether a server runs, and what it does
+/// Show whether a server runs, and what it does
 ///
 /// Exits with 0 when one runs and with 3 when none does. Starts none.
 #[derive(Debug, Args)]

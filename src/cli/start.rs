@@ -324,7 +324,7 @@ impl Running {
         let mut until = None;
         let outcome = loop {
             let event = match until {
-                None => events.recv().context("nobody is left to wait for")?,
+                None => events.recv().context("no event can come any more")?,
                 Some(until) => match events.recv_deadline(until) {
                     Ok(event) => event,
                     Err(_) => break Ok(()),
@@ -353,7 +353,7 @@ impl Running {
                 // Whatever there is to do for the app, whoever destroyed it has done it.
                 Event::HoldEnded(Ok(())) => {
                     let message = format!("the app `{}` was destroyed", self.session.app.name);
-                    let hint = "somebody did so while `dyno start` ran: start it again";
+                    let hint = "another command did so while `dyno start` ran: start it again";
                     return Err(UserError::new(message).hint(hint).into());
                 }
                 Event::HoldEnded(Err(error)) => return Err(error),
@@ -387,7 +387,7 @@ impl Running {
         let mut killed = false;
         let (mut gone, mut log_ended) = (false, self.log_ended);
         while !gone {
-            match events.recv().context("nobody is left to wait for")? {
+            match events.recv().context("no event can come any more")? {
                 Event::Signal(SIGINT | SIGTERM, at) if !killed && at - asked_at > SAME_SIGNAL => {
                     killed = true;
                     locked(&self.watch).kill();

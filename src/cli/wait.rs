@@ -86,7 +86,7 @@ pub fn exit_code(dyno: &Dyno) -> Result<u8> {
         ),
         Some(ended) if ended.is_for(EndReason::Lost) => failed(
             format!("`{name}` was lost: its supervisor is gone"),
-            "the dyno and everything in it has ended; nobody saw with which status".to_owned(),
+            "the dyno and everything in it has ended; its exit status is not known".to_owned(),
         ),
         Some(ended) => Ok(ended.exit.code()),
     }

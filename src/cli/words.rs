@@ -139,7 +139,7 @@ const WORDS: &[(&[&str], &str)] = &[
             "whoami",
             "registry",
         ],
-        "no login is needed on this host; `dyno auth:token` makes a token for use from afar",
+        "no login is needed on this host; `dyno auth:token` makes a token for use from other hosts",
     ),
     (
         &[

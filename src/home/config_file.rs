@@ -26,7 +26,7 @@ impl Home {
             Err(error) => Err(UserError::new(format!(
                 "cannot read the settings in `{path}`: {error}"
             ))
-            .hint("mend or remove it; `dyno settings` shows what is used then")),
+            .hint("correct or remove it; `dyno settings` shows what is used then")),
         }
     }
 

@@ -202,7 +202,7 @@ impl LogWriter {
                 self.stuck = true;
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
-                    "somebody keeps the log locked",
+                    "another process keeps the log locked",
                 ));
             }
             thread::sleep(pause);

@@ -113,7 +113,7 @@ settings! {
     crash_recovery: Duration, Server, time(seconds(600), TENTH, DAY);
     /// After how long a dyno is cycled, which ends a one-off (Heroku's).
     lifetime: Duration, Server, time(DAY, TENTH, YEAR);
-    /// The longest time by which that is put off, at random, so that not all are cycled at once (Heroku's).
+    /// The longest time by which cycling is put off, at random, so that not all dynos are cycled at once (Heroku's).
     lifetime_spread: Duration, Server, time(seconds(216 * 60), Duration::ZERO, YEAR);
     /// After how long without a byte either way an attached connection is closed; 0: never (Heroku's).
     idle_timeout: Duration, Server, time(HOUR, Duration::ZERO, YEAR);
@@ -123,7 +123,7 @@ settings! {
     ///
     /// A size that allows fewer on Heroku, Eco's 1, keeps that.
     max_one_offs: u32, Server, count(50, 1..=10_000);
-    /// The same for the sizes that Heroku gives a machine of their own: PX, Performance, Private (Heroku's).
+    /// How many one-off dynos of one size that Heroku gives a machine of its own (PX, Performance, Private) an app may have alive (Heroku's).
     max_large_one_offs: u32, Server, count(5, 1..=10_000);
     /// How many ended dynos of an app are remembered.
     kept_dynos: u32, Server, count(1_000, 0..=1_000_000);
@@ -133,13 +133,13 @@ settings! {
     log_limit: u64, Server, mib(256, 1..=1 << 20);
     /// How long a line of an app's log is kept (Heroku's).
     log_age: Duration, Server, time(seconds(7 * 24 * 3600), seconds(1), YEAR);
-    /// How often a tail over the API hears something when nothing is logged.
+    /// How often a tail over the API gets a byte when nothing is logged.
     ///
     /// Heroku's client takes one that says nothing for five minutes for dead.
     log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
-    /// How much shared memory (`/dev/shm`) a dyno may use; it takes none before.
+    /// How much shared memory (`/dev/shm`) a dyno may use; none is reserved.
     shm_size: u64, Server, mib(512, 1..=1 << 20);
-    /// How dynos are kept apart; `auto` takes the strongest that the host allows.
+    /// How dynos are isolated; `auto` takes the strongest kind that the host allows.
     isolation: IsolationSetting, Server, Choice(&[
         ("auto", IsolationSetting::Auto),
         ("namespaces", IsolationSetting::Namespaces),
@@ -155,9 +155,9 @@ settings! {
     build_timeout: Duration, Server, time(seconds(900), TENTH, DAY);
     /// How many builds run at once, each of another app.
     max_builds: u32, Server, count(4, 1..=64);
-    /// Above how much of unpacked trees the least recently used go.
+    /// The most disk space of unpacked slugs; above it, the least recently used are removed.
     cache_limit: u64, Server, mib(10 * 1024, 0..=1 << 30);
-    /// Where the router listens, which takes `http://APP.localhost:8080` to the app's web dynos.
+    /// Where the router listens, which sends `http://APP.localhost:8080` to the app's web dynos.
     router: Listen, Server, AddressRule { usual: loopback(8080), on: true };
     /// The proxies before the router whose `X-Forwarded-…` and `Forwarded` say who a visitor is, and whether over TLS.
     ///
@@ -169,13 +169,13 @@ settings! {
     listen: Listen, Server, AddressRule { usual: API_ADDRESS, on: false };
     /// How many requests an hour of one token the API answers over TCP (Heroku's).
     rate_limit: u32, Server, count(4_500, 1..=1_000_000_000);
-    /// Where Heroku's CLI meets the dynos that it runs (rendezvous, over TLS).
+    /// Where Heroku's CLI attaches to the dynos that it runs (rendezvous, over TLS).
     rendezvous: Listen, Server, AddressRule { usual: RENDEZVOUS_ADDRESS, on: false };
-    /// The server's certificate in PEM, for TLS; without one there is a CA of its own in the state folder.
+    /// The server's certificate in PEM, for TLS; without one, the server has a CA of its own in the state folder.
     tls_cert: Option<PathBuf>, Server, FilePath;
     /// The key of that certificate, in PEM.
     tls_key: Option<PathBuf>, Server, FilePath;
-    /// What a certificate of its own is for, beside `localhost`, `127.0.0.1`, `::1` and the host's name.
+    /// Names and addresses in the server's own certificate, beside `localhost`, `127.0.0.1`, `::1` and the host's name.
     tls_names: Vec<String>, Server, Hosts { most: 64 };
     /// The ports that dynos are given as `PORT`.
     ///
@@ -394,7 +394,7 @@ impl Sourced {
 const SHOWN: usize = 60;
 
 fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
-    UserError::new(format!("{place}the setting `{written}` makes no sense"))
+    UserError::new(format!("{place}the setting `{written}` is not valid"))
         .hint(format!("it takes {}", setting.takes()))
 }
 

@@ -84,7 +84,7 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserE
         wish => match namespaces(home, settings) {
             Ok(chosen) => return Ok(chosen),
             Err(why) if wish == settings::IsolationSetting::Namespaces => {
-                return Err(UserError::new(format!("no namespaces to be had: {why}")).hint(
+                return Err(UserError::new(format!("this host allows no namespaces: {why}")).hint(
                     "`dyno doctor` says what is missing; without DYNO_ISOLATION=namespaces dynos get what there is",
                 ));
             }

@@ -352,7 +352,7 @@ impl GitProcesses {
         match run.client {
             Some(ticket) => ctx.resume(ticket),
             None => match run.child.try_wait() {
-                // It is looked at seldom: nobody waits for it.
+                // It is looked at seldom: it is not wanted any more.
                 Ok(None) => {
                     let later = Instant::now() + Duration::from_secs(1);
                     ctx.reactor().set_deadline(token, later);

@@ -561,7 +561,10 @@ struct Bounded<'a> {
 impl Write for Bounded<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !(self.go_on)() {
-            return Err(io::Error::new(ErrorKind::TimedOut, "nobody waits for it"));
+            return Err(io::Error::new(
+                ErrorKind::TimedOut,
+                "it is not wanted any more",
+            ));
         }
         let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
             self.over = true;

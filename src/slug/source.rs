@@ -119,7 +119,10 @@ impl<R: Read, F: Fn() -> bool> Read for WhileWanted<R, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match (self.1)() {
             true => self.0.read(buffer),
-            false => Err(io::Error::new(ErrorKind::TimedOut, "nobody waits for it")),
+            false => Err(io::Error::new(
+                ErrorKind::TimedOut,
+                "it is not wanted any more",
+            )),
         }
     }
 }

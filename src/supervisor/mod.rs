@@ -724,7 +724,7 @@ impl Supervisor {
                 format!("A process has died of SIGBUS, as when shared memory is full: {size}")
             }
             Shortage::Full => {
-                format!("Shared memory is full, and who writes more to it dies of SIGBUS: {size}")
+                format!("Shared memory is full, and a process that writes more to it dies of SIGBUS: {size}")
             }
         })
     }

@@ -243,7 +243,7 @@ impl Frame {
         };
         frame
             .map(|frame| Some((frame, HEADER + length)))
-            .map_err(|_| BadFrame("payload is not what the kind says"))
+            .map_err(|_| BadFrame("the payload is not valid for its kind"))
     }
 }
 

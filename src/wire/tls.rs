@@ -56,10 +56,10 @@ impl Certificate {
                 key: key.clone(),
             }),
             (Some(given), None) | (None, Some(given)) => Err(UserError::new(format!(
-                "`{}` is no use alone: TLS needs a certificate and its key",
+                "`{}` alone is not enough: TLS needs a certificate and its key",
                 given.display()
             ))
-            .hint("set both `tls_cert` and `tls_key`, or neither for a certificate of our own")),
+            .hint("set both `tls_cert` and `tls_key`, or neither for a certificate of the server's own CA")),
         }
     }
 }
@@ -185,7 +185,7 @@ fn no_certificate(file: &Path) -> UserError {
 
 /// The error for a rustls configuration that is refused, which only a bug can cause.
 fn unusable(error: impl std::fmt::Display) -> UserError {
-    UserError::new(format!("TLS is of no use here: {error}"))
+    UserError::new(format!("TLS cannot be used: {error}"))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ fn a_first_release_that_fails_is_not_said_to_follow_another() {
     let failed = host.dyno(&app, &["deploy"]).finish();
     failed
         .exits(1)
-        .mentions("they are tried again by and by; `dyno ps -a typo` shows when\n")
+        .mentions("the server keeps retrying; `dyno ps -a typo` shows when\n")
         .does_not_mention("goes back");
     let app = host.folder_of("phase", &[("Procfile", "release: false\nworker: true\n")]);
     host.dyno(&app, &["deploy"])

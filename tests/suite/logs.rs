@@ -159,7 +159,7 @@ fn a_hundred_lines_are_usual_and_what_is_asked_has_bounds() {
     wrong(&["-s", "nginx"], "[possible values: app, heroku]");
     host.dyno(&app, &["logs", "--since", "soon"])
         .finish()
-        .fails_with(1, "`--since soon` makes no sense", "`10m`");
+        .fails_with(1, "`--since soon` is not valid", "`10m`");
     host.dyno(&app, &["logs", "-a", "nowhere"])
         .finish()
         .fails_with(1, "no app named `nowhere`", "`dyno apps`");

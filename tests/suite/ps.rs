@@ -218,7 +218,7 @@ fn a_lost_dyno_has_no_status() {
     host.wait_for_supervisor().signal(Signal::KILL);
     waiting
         .finish()
-        .fails_with(125, "`run.1` was lost", "nobody saw");
+        .fails_with(125, "`run.1` was lost", "exit status is not known");
     host.wait_until_clean();
 }
 

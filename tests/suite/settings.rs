@@ -121,10 +121,10 @@ fn a_file_too_long_or_no_file_is_told() {
     configure(&host, &"#".repeat(65 * 1024));
     host.dyno(&here, &["apps"])
         .finish()
-        .fails_with(1, "more than 64 KiB", "mend or remove");
+        .fails_with(1, "more than 64 KiB", "correct or remove");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     host.dyno(&here, &["apps"])
         .finish()
-        .fails_with(1, path.to_str().unwrap(), "mend or remove");
+        .fails_with(1, path.to_str().unwrap(), "correct or remove");
 }

@@ -345,7 +345,7 @@ fn a_port_that_somebody_has_is_one_error() {
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first + 100)).unwrap();
     // Whoever may look into its process is told which it is.
     let refused = format!(
-        "port {}, for `web.1`, cannot be had: process {} (",
+        "port {}, for `web.1`, cannot be used: process {} (",
         first + 100,
         std::process::id()
     );
@@ -370,7 +370,7 @@ fn a_port_that_somebody_has_is_one_error() {
     for first in taken {
         host.dyno(&folder, &["start", "-p", &first.to_string()])
             .finish()
-            .fails_with(1, "cannot be had: ", "dyno start -p");
+            .fails_with(1, "cannot be used: ", "dyno start -p");
     }
     is_gone(&host, &folder);
 }
@@ -381,7 +381,7 @@ fn a_port_of_the_servers_own_is_told_by_name() {
     let host = Host::with(&[("DYNO_RENDEZVOUS", &format!("127.0.0.1:{first}"))]);
     let folder = project(&host, "shop", &[("Procfile", "web: sleep 1000\n")]);
     let refused =
-        format!("port {first}, for `web.1`, cannot be had: the rendezvous of this server has it");
+        format!("port {first}, for `web.1`, cannot be used: the rendezvous of this server has it");
     host.dyno(&folder, &["start", "-p", &first.to_string()])
         .finish()
         .fails_with(1, &refused, "dyno start -p");
@@ -402,7 +402,7 @@ fn where_nobody_asked_for_a_port_the_next_one_that_is_free_will_do() {
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 5000));
     let running = host.dyno(&folder, &["start"]).start();
     running.wait_for_errors(" instead of 5000 (`-p` says another)\n");
-    running.wait_for_errors("port 5000, for `web.1`, cannot be had: ");
+    running.wait_for_errors("port 5000, for `web.1`, cannot be used: ");
     running.wait_for_output("web.1  | listening on port 5");
     running.signal(Signal::INT);
     running.finish().succeeds().holds("another port", |text| {
@@ -916,7 +916,7 @@ fn what_cannot_be_started_is_one_error_and_leaves_no_app() {
             .fails_with(code, error, hint)
             .does_not_mention("secret");
     };
-    refused(&[], 1, "`.env` makes no sense in line 2", "NAME=value");
+    refused(&[], 1, "`.env` is not valid in line 2", "NAME=value");
     refused(&["-e", "nowhere"], 1, "cannot read `nowhere`", "NAME=value");
     refused(
         &["-e", "good", "-m", "clock=1"],

@@ -396,7 +396,7 @@ fn where_there_are_no_namespaces_a_folder_is_taken_and_said_once() {
     let output = in_a_container(&host, &app, &["apps"]);
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("no namespaces to be had: "), "{err}");
+    assert!(err.contains("this host allows no namespaces: "), "{err}");
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn the_option_of_the_server_goes_before_the_environment() {
     let host = Host::with(&[("DYNO_ISOLATION", "namespaces")]);
     host.dyno(&host.path(), &["server", "--isolation", "best"])
         .finish()
-        .fails_with(1, "`--isolation best` makes no sense", "`tempdir`");
+        .fails_with(1, "`--isolation best` is not valid", "`tempdir`");
     let server = host
         .dyno(&host.path(), &["server", "--isolation", "tempdir"])
         .start();

@@ -213,7 +213,7 @@ m = mmap.mmap(f, 4 << 20); m[:] = bytes(4 << 20)'";
         .finish()
         .succeeds();
     let log = host.dyno(&app, &["logs"]).finish().text();
-    let explained = "heroku[run.2]: Shared memory is full, and who writes more to it dies of SIGBUS: /dev/shm holds 2 MB";
+    let explained = "heroku[run.2]: Shared memory is full, and a process that writes more to it dies of SIGBUS: /dev/shm holds 2 MB";
     assert!(log.contains(explained), "{log}");
     // Where it was left behind, and what it had taken is free again.
     let command = format!(

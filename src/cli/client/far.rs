@@ -145,15 +145,15 @@ impl Far {
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let error = match why {
             Some(rustls::Error::InvalidCertificate(why)) => UserError::new(format!(
-                "the server at `{}` is not to be believed: its certificate is not good ({why:?})",
+                "the server at `{}` cannot be trusted: its certificate is not valid ({why:?})",
                 self.authority
             ))
             .hint("`--tls-ca FILE` or DYNO_TLS_CA names its CA: `tls/ca.pem` in its state folder"),
             _ => UserError::new(format!(
-                "whoever is at `{}` does not speak TLS as we do: {error}",
+                "the server at `{}` does not speak TLS: {error}",
                 self.authority
             ))
-            .hint("DYNO_HOST is to be the address of the API, not of the rendezvous or the router"),
+            .hint("DYNO_HOST must be the address of the API, not of the rendezvous or the router"),
         };
         anyhow!(error)
     }

@@ -192,7 +192,7 @@ impl WithSubmodules {
         match fetched? {
             true => Ok(tree),
             false => Err(UserError::new("the submodules of the commit cannot be fetched")
-                .hint("git's own words are above; `.gitmodules` must name a place that this host can read without asking anybody")
+                .hint("git's own words are above; `.gitmodules` must name a place that this host can read without a password")
                 .into()),
         }
     }

@@ -46,7 +46,7 @@ fn ask(context: &mut Context, request: &CreateSession) -> Result<(Hold, Session)
             return Ok((hold, session));
         }
         if hold.bytes.len() > LONGEST || !hold.stream.read(&mut hold.bytes)? {
-            return Err(anyhow!("the server's answer makes no sense"));
+            return Err(anyhow!("the server's answer is not valid"));
         }
     }
 }

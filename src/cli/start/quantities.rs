@@ -88,7 +88,7 @@ fn quantity(word: &str) -> Result<(&str, u32), UserError> {
 
 fn not_understood(word: &str, why: &str) -> UserError {
     let word = shown(word.as_bytes(), SHOWN);
-    UserError::new(format!("`{word}` of the formation makes no sense: {why}"))
+    UserError::new(format!("`{word}` of the formation is not valid: {why}"))
         .hint("`-m web=1,worker=2` starts these, `-m all=1,worker=2` one of each other, too")
 }
 

@@ -776,7 +776,9 @@ impl Life {
         match self.ended_by {
             None => self.explanation.clone(),
             Some(EndReason::TimeToLive) => Some("Time to live (--ttl) is over".to_owned()),
-            Some(EndReason::Cycled) => Some("The dyno has lived for as long as any may".to_owned()),
+            Some(EndReason::Cycled) => {
+                Some("The dyno has reached the lifetime of dynos".to_owned())
+            }
             Some(EndReason::Stopped) => Some("The dyno was stopped".to_owned()),
             Some(_) => None,
         }

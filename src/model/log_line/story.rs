@@ -71,7 +71,7 @@ pub enum Story {
     KillingRemaining,
     /// What did not listen on its port in time gets SIGKILL.
     KillingUnbound,
-    /// The dyno has lived for as long as any may.
+    /// The dyno has reached the lifetime of dynos.
     Cycling,
     /// Another dyno takes its place.
     Restarting,

@@ -117,7 +117,7 @@ mod tests {
         for (text, message, hint) in [
             (
                 "\n# comment\nslug_level = 10\n",
-                "`/d/config.toml` line 3: the setting `slug_level = 10` makes no sense",
+                "`/d/config.toml` line 3: the setting `slug_level = 10` is not valid",
                 "it takes a number from 1 to 9",
             ),
             (
@@ -132,12 +132,12 @@ mod tests {
             ),
             (
                 "id_mapping = false",
-                "`/d/config.toml` line 1: the setting `id_mapping = false` makes no sense",
+                "`/d/config.toml` line 1: the setting `id_mapping = false` is not valid",
                 "it takes `auto` or `off`",
             ),
             (
                 "[ports]\nlow = 1",
-                "`/d/config.toml` line 1: the setting `ports = [ports]` makes no sense",
+                "`/d/config.toml` line 1: the setting `ports = [ports]` is not valid",
                 "it takes two ports from 1024 to 65535, like `20000-29999`",
             ),
         ] {

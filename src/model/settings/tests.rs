@@ -108,7 +108,7 @@ fn nonsense_is_named_with_its_bounds() {
     let error = from(&[("DYNO_SLUG_LEVEL", "10")]).unwrap_err();
     assert_eq!(
         error.message,
-        "the setting `DYNO_SLUG_LEVEL=10` makes no sense"
+        "the setting `DYNO_SLUG_LEVEL=10` is not valid"
     );
     assert_eq!(error.hint.unwrap(), "it takes a number from 1 to 9");
     for (name, value) in [

@@ -257,7 +257,7 @@ impl Service {
                     format!("{who} has it")
                 }
             };
-            let message = format!("port {port}, for `{name}`, cannot be had: {why}");
+            let message = format!("port {port}, for `{name}`, cannot be used: {why}");
             return Err(ApiError::conflict(message).hint(hint));
         }
         Ok(())

@@ -200,7 +200,7 @@ impl ReceiveWindow {
         self.left = self
             .left
             .checked_sub(bytes)
-            .ok_or(BadFrame("more than may be on its way"))?;
+            .ok_or(BadFrame("more than was granted"))?;
         Ok(())
     }
 
@@ -342,7 +342,7 @@ mod tests {
         assert!(total > 5 * WINDOW);
         assert_eq!(
             reader.take(WINDOW + 1),
-            Err(BadFrame("more than may be on its way"))
+            Err(BadFrame("more than was granted"))
         );
         // Nor than there is room for, whatever is said.
         writer.grant(u32::MAX);

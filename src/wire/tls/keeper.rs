@@ -123,7 +123,7 @@ impl Files {
         })?;
         CertifiedKey::from_der(certificates, key, &provider()).map_err(|error| {
             UserError::new(format!(
-                "the certificate in `{}` and the key in `{}` are of no use together: {error}",
+                "the certificate in `{}` and the key in `{}` do not belong together: {error}",
                 self.cert.display(),
                 self.key.display()
             ))

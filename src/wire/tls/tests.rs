@@ -220,7 +220,7 @@ fn files_of_no_use_are_named() {
     assert!(said(&files.key, &files.key).ends_with("key.pem` has no certificate"));
     assert!(said(&files.cert, &files.cert).ends_with("cert.pem` has no private key"));
     // Somebody else's certificate.
-    assert!(said(&ca, &files.key).contains("are of no use together"));
+    assert!(said(&ca, &files.key).contains("do not belong together"));
     let big = folder.path().join("big");
     fs::File::create(&big)
         .unwrap()
