@@ -1,11 +1,10 @@
 //! The command line's side of the API: a blocking HTTP client on one connection.
 //!
-//! Requests go one after the other over the connection, which is made anew if the server has closed
-//! it in between. An error that the API answers with becomes the [`UserError`] that the person sees.
-//! How the server is found and started is [`start`]'s business.
+//! Requests go one after the other over the connection, which is made again if the server has closed it in between. An
+//! error from the API becomes the [`UserError`] that the user sees. [`start`] finds and starts the server.
 //!
-//! A server may stop or be killed at any moment. A request that it cannot have taken is sent once more, to its successor;
-//! of one that it may have taken, only the server's answer says what became of it.
+//! A server may stop or be killed at any moment. A request that it cannot have taken is sent again, to its successor;
+//! for one that it may have taken, only the server's answer counts.
 
 mod connection;
 mod far;
@@ -42,23 +41,23 @@ use start::Launch;
 pub use streamed::Streamed;
 use transport::Transport;
 
-/// See the [module](self).
+/// A client of the API: see the [module](self).
 #[derive(Debug)]
 pub struct Client {
     place: Place,
     patience: Option<Duration>,
-    /// How another server is started when this one is gone.
+    /// How another server is started when this one is gone; None if none is to be.
     start: Option<(Home, Launch)>,
-    /// None when the connection is of no further use; the next request makes another.
+    /// None when the connection cannot be used any more; the next request makes another.
     connection: Option<Connection>,
 }
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Debug, Clone)]
 enum Place {
     /// At this socket.
     Socket(PathBuf),
-    /// Elsewhere.
+    /// On another host, or over TCP.
     Far(Far),
 }
 
@@ -69,19 +68,19 @@ pub struct Answer {
     pub status: u16,
     /// Its body.
     pub body: Vec<u8>,
-    /// For a part of a list: the range that the next part begins with.
+    /// For a part of a list: the range of the next part.
     pub next_range: Option<String>,
 }
 
-/// A connection that speaks another protocol from now on, to whoever the server passed it on to.
+/// A connection that was upgraded to another protocol, whose other end the server may have passed to a supervisor.
 /// Read on with [`unix_socket::receive`](crate::kernel::unix_socket::receive): descriptors may come with any byte.
 #[derive(Debug)]
 pub struct Upgraded {
     /// The connection; blocking.
     pub socket: OwnedFd,
-    /// What came after the `101`.
+    /// Bytes that came after the `101`.
     pub received: Vec<u8>,
-    /// Descriptors that came so far, close-on-exec, in their order.
+    /// Descriptors that have come, close-on-exec, in their order.
     pub fds: Vec<OwnedFd>,
 }
 
@@ -95,7 +94,7 @@ impl Client {
         Ok(Self::over(connection, Place::Socket(socket.to_owned())))
     }
 
-    /// The process that began to listen where this client is connected, if that is on this host.
+    /// The pid of the process that listens at the socket, if it is on this host.
     fn peer(&self) -> Option<u32> {
         match &self.connection.as_ref()?.transport {
             Transport::Unix(socket) => unix_socket::peer_pid(socket).ok(),
@@ -106,7 +105,7 @@ impl Client {
     /// Connects to a server elsewhere.
     ///
     /// # Errors
-    /// Why it cannot be reached, or is not to be believed.
+    /// Why it cannot be reached or trusted.
     pub fn connect_far(far: &Far) -> anyhow::Result<Self> {
         let place = Place::Far(far.clone());
         let connection = Connection::open(&place, None).map_err(|error| {
@@ -129,7 +128,7 @@ impl Client {
         }
     }
 
-    /// The first line of a request, and what every request has.
+    /// The head of a request, with the fields of every request.
     fn line(&self, method: &str, target: &str) -> RequestLine {
         let line = match &self.place {
             Place::Socket(_) => RequestLine::new(method, target, "dyno"),
@@ -139,10 +138,10 @@ impl Client {
         line.with("Accept", "application/vnd.heroku+json; version=3")
     }
 
-    /// How long to wait for each part of an answer; for ever by default.
+    /// Sets how long to wait for each part of an answer; by default without limit.
     ///
     /// # Errors
-    /// For no time at all.
+    /// When the time is zero.
     pub fn set_patience(&mut self, patience: Option<Duration>) -> io::Result<()> {
         self.patience = patience;
         match &self.connection {
@@ -159,7 +158,7 @@ impl Client {
         self.request("GET", target, None::<&()>)
     }
 
-    /// `GET`s a list as a whole, however many parts it comes in.
+    /// `GET`s all parts of a list.
     ///
     /// # Errors
     /// As [`request`](Self::request), and when the list has no end.
@@ -211,12 +210,11 @@ impl Client {
         self.request("DELETE", target, None::<&()>)
     }
 
-    /// Sends a request and reads the JSON of its answer; an empty one is `null`. The parts of
-    /// `target` are percent-encoded already.
+    /// Sends a request and reads the JSON of its answer; an empty one is `null`. `target` is percent-encoded by the caller.
     ///
     /// # Errors
-    /// A [`UserError`] with the API's words when the answer is one; else when the server cannot be
-    /// reached, does not keep to HTTP, or answers with JSON that is no `T`.
+    /// A [`UserError`] with the API's message if the API answers with an error; else when the server cannot be reached,
+    /// the response is not valid HTTP, or its JSON is no `T`.
     pub fn request<T: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -230,8 +228,8 @@ impl Client {
         self.exchange(method, target, payload)?.success()?.json()
     }
 
-    /// Sends all of `content` as the body of a request, however long it is, and reads the JSON of
-    /// its answer. Stops in the middle when the server answers before the end.
+    /// Sends all of `content` as the body of a request, in chunks, and reads the JSON of the answer. Stops when the
+    /// server answers before the end.
     ///
     /// # Errors
     /// As [`request`](Self::request), and when `content` fails.
@@ -249,7 +247,7 @@ impl Client {
         self.exchange(method, target, payload)?.success()?.json()
     }
 
-    /// Asks for a command's streams on this connection, and gives it up.
+    /// Upgrades this connection to an attachment, by a GET.
     ///
     /// # Errors
     /// As [`request`](Self::request), when the answer is anything but `101`.
@@ -257,7 +255,7 @@ impl Client {
         self.attach_by("GET", target, &[])
     }
 
-    /// The same by a POST of `body`.
+    /// Upgrades this connection to an attachment, by a POST of `body`.
     ///
     /// # Errors
     /// As [`attach`](Self::attach).
@@ -289,7 +287,7 @@ impl Client {
         })
     }
 
-    /// Asks by a POST of `body` for what comes as descriptors, in `protocol`, and gives the connection up.
+    /// Upgrades this connection to `protocol`, by a POST of `body`, to receive descriptors.
     ///
     /// # Errors
     /// As [`attach`](Self::attach).
@@ -302,7 +300,7 @@ impl Client {
         self.change_protocol("POST", target, protocol, &serde_json::to_vec(body)?)
     }
 
-    /// Asks for `protocol` on this connection, and gives it up.
+    /// Upgrades this connection to `protocol`.
     #[cfg(test)]
     fn upgrade(self, target: &str, protocol: &str) -> anyhow::Result<Upgraded> {
         self.change_protocol("GET", target, protocol, &[])
@@ -331,7 +329,7 @@ impl Client {
         })
     }
 
-    /// The connection, once it speaks `protocol`.
+    /// The connection after the upgrade to `protocol`.
     fn upgraded(
         mut self,
         method: &str,
@@ -362,7 +360,7 @@ impl Client {
         Ok(connection)
     }
 
-    /// `GET`s a resource whose body is to be read as it comes. The next request goes over another connection.
+    /// `GET`s a resource whose body is read as it comes. The next request uses another connection.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -370,7 +368,7 @@ impl Client {
         self.stream_of("GET", &self.line("GET", target).finish())
     }
 
-    /// The same of the answer to a `POST` of `body`.
+    /// `POST`s `body` and reads the response's body as it comes. The next request uses another connection.
     ///
     /// # Errors
     /// As [`request`](Self::request).
@@ -384,7 +382,7 @@ impl Client {
     }
 
     fn stream_of(&mut self, method: &str, request: &[u8]) -> anyhow::Result<Streamed> {
-        // Whoever follows a stream knows best what to do when the server is gone.
+        // The caller handles a lost server itself.
         let mut connection = match self.open_connection()? {
             Some(connection) => connection,
             None => Connection::open(&self.place, self.patience)?,
@@ -432,8 +430,7 @@ impl Client {
                 let head = head.with("Transfer-Encoding", "chunked").finish();
                 let mut connection = self.take_connection()?;
                 let sent = connection.send_chunks(head, content)?;
-                // A server that does not want the rest answers and hangs up: its answer says more than the
-                // broken pipe.
+                // A server that does not want the rest answers and closes: its answer is used rather than the broken pipe.
                 let whole = matches!(sent, Sent::Whole);
                 match (connection.read_head(method), sent) {
                     (Ok(head), _) => ((connection, head), whole),
@@ -450,8 +447,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a whole request and reads the head of its answer; again, to whatever server there is then, as long as
-    /// none can have taken it.
+    /// Sends a whole request and reads the head of the answer; repeats that with the next server as long as no server
+    /// can have taken the request.
     fn ask(&mut self, method: &str, request: &[u8]) -> anyhow::Result<(Connection, ResponseHead)> {
         for pause in UNTAKEN.pauses() {
             let mut connection = self.take_connection()?;
@@ -468,8 +465,8 @@ impl Client {
         Ok((connection, head))
     }
 
-    /// The connection, if the server has not closed it since; else a new one, to its successor if need be. Nothing of
-    /// the request was sent yet, so this is safe for any method.
+    /// The connection, if the server has not closed it; else a new one, to its successor if needed. No byte of the
+    /// request was sent yet, so this is safe for any method.
     fn take_connection(&mut self) -> anyhow::Result<Connection> {
         if let Some(connection) = self.open_connection()? {
             return Ok(connection);
@@ -478,7 +475,7 @@ impl Client {
             return Connection::open(&self.place, self.patience);
         };
         for pause in UNTAKEN.pauses() {
-            // A server that is about to leave says who it is, and hangs up.
+            // A server that is about to leave answers the first request, and closes.
             if let Some(connection) = start::connect_to_any_or_start(home, launch)?.connection {
                 connection.transport.set_patience(self.patience)?;
                 return Ok(connection);
@@ -497,18 +494,18 @@ impl Client {
     }
 }
 
-/// Whether a request failed because the server is not there, or not there any more.
+/// Whether a request failed because no server was there, or the server has gone.
 pub fn is_lost(error: &anyhow::Error) -> bool {
     let is = |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>();
     error.chain().any(is) && error.downcast_ref::<UserError>().is_none()
 }
 
-/// Whether a server could not do what it may be able to do in a moment.
+/// Whether a server answered that it cannot do this at the moment (503).
 pub fn is_unavailable(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Unavailable>().is_some()
 }
 
-/// See [`is_unavailable`].
+/// Marks an error for [`is_unavailable`].
 #[derive(Debug)]
 struct Unavailable;
 
@@ -519,10 +516,10 @@ impl std::fmt::Display for Unavailable {
 }
 
 impl Answer {
-    /// The answer, if it is a success.
+    /// The answer, if its status is a success.
     ///
     /// # Errors
-    /// A [`UserError`] with the API's words, or with the status if it has none.
+    /// A [`UserError`] with the API's message, or with the status if there is none.
     pub fn success(self) -> Result<Self, UserError> {
         if self.status < 400 {
             return Ok(self);
@@ -536,7 +533,7 @@ impl Answer {
     /// The body as a `T`; an empty one is `null`.
     ///
     /// # Errors
-    /// When it is something else.
+    /// When it is not valid JSON of a `T`.
     pub fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         let body = if self.body.is_empty() {
             b"null"

@@ -1,6 +1,6 @@
-//! Waits until a release is what runs: until its release phase has ended, and its dynos are up.
+//! Waits until a release runs: until its release phase has ended, and its dynos are up.
 //!
-//! By asking again and again: so it goes on whatever becomes of the server meanwhile.
+//! Polls the server, so that it works across restarts of the server.
 
 use std::collections::{HashMap, HashSet};
 use std::thread;
@@ -20,28 +20,29 @@ use crate::error::{UserError, tell, tell_part};
 use crate::model::dyno::{DynoState, Exit};
 use crate::model::release::{RELEASE_PHASE, ReleaseStatus};
 
-/// Between two questions: at first, and at most.
+/// The first and the longest pause between two requests.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// A crash that is tried again within this time is not told: the first time that is at once.
+/// A crash after which the dyno is restarted within this time is not reported; the first restart is at once.
 const SOON: Duration = Duration::from_millis(700);
 
-/// How long a dyno may be down though it is to be tried again soon, until it is told to have crashed.
+/// How long a dyno may be down before its crash is reported, although a restart is near.
 const DOWN: Duration = Duration::from_secs(5);
 
-/// How long one waits for the end of its predecessor until that is told.
+/// How long a dyno may wait for the end of its predecessor before that is reported.
 const PREDECESSOR: Duration = Duration::from_secs(3);
 
-/// How long a dyno may not begin, while all others are settled, until that is told: the app may be full of one-offs.
+/// How long a dyno may not begin, while all others are up, before that is reported: the app may have reached its limit
+/// on dynos.
 const UNBEGUN: Duration = Duration::from_secs(5);
 
-/// What is said of a release that another one has replaced before its dynos were up; that is no failure of its.
+/// The text for a release that another one has replaced before its dynos were up, which is no failure.
 const SUPERSEDED: &str = "a newer release has taken its place";
 
 /// Waits until the release phase of `release` has ended; what it prints goes to standard output.
 ///
 /// # Errors
-/// When it failed: what ran before goes on.
+/// When it failed; the release before stays current.
 pub fn until_released(context: &mut Context, app: &str, release: Release) -> Result<Release> {
     let release = match release.status {
         ReleaseStatus::Pending => follow_phase(context, app, &release, logs::follow_dyno)?,
@@ -50,11 +51,10 @@ pub fn until_released(context: &mut Context, app: &str, release: Release) -> Res
     check_released(context, app, release)
 }
 
-/// The same of a release that may have none, or whose phase may be over: what it prints is told on standard error, in
-/// Heroku's manner.
+/// Waits until the release phase of `release` has ended, if it has one; prints its output on standard error, as Heroku does.
 ///
 /// # Errors
-/// When it failed: what ran before goes on.
+/// When it failed; the release before stays current.
 pub fn until_released_as_heroku(
     context: &mut Context,
     app: &str,
@@ -94,7 +94,7 @@ fn check_released(context: &mut Context, app: &str, release: Release) -> Result<
     Ok(release)
 }
 
-/// Whether no earlier release of the app can run. What cannot be found out is taken for one of many.
+/// Whether the app has no earlier release with a slug; false also after an error.
 fn is_first(context: &mut Context, app: &str, release: &Release) -> bool {
     let releases = context
         .client()
@@ -105,7 +105,7 @@ fn is_first(context: &mut Context, app: &str, release: &Release) -> bool {
     })
 }
 
-/// The release once its phase has ended, whose dyno is followed by `follow`.
+/// Waits for the end of the release phase, whose dyno's output `follow` prints; returns the release.
 fn follow_phase(
     context: &mut Context,
     app: &str,
@@ -120,7 +120,7 @@ fn follow_phase(
         let now: Release = patient.ask(context, &target)?;
         let over = now.status != ReleaseStatus::Pending;
         if !followed {
-            // It may have been quick.
+            // It may have ended already.
             let which = if over { "/dynos?ended=true" } else { "/dynos" };
             let dynos: Vec<Dyno> = patient.ask_list(context, &app_path(app, which))?;
             let version = release.version;
@@ -139,18 +139,18 @@ fn follow_phase(
     }
 }
 
-/// How far one dyno of a launch is.
+/// The progress of one dyno of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// It has been up for long enough.
     Launched,
-    /// It is about to be up, or has been only just now.
+    /// It is starting, or has just come up.
     Begins,
-    /// It crashed beside its predecessor, and begins when that has ended.
+    /// It crashed beside its predecessor, and is restarted when that has ended.
     AwaitsPredecessor,
-    /// It crashed, and is to begin in a moment.
+    /// It crashed, and is restarted in a moment.
     BeginsAgain,
-    /// It crashed, and is tried again only later.
+    /// It crashed, and is restarted only later.
     Crashed,
 }
 
@@ -175,10 +175,11 @@ impl Standing {
     }
 }
 
-/// Waits until all dynos of the formation run `release` and have been up for long enough; `story` says what for.
+/// Waits until all dynos of the formation run `release` and have been up for long enough; `story` is the text of the
+/// progress line.
 ///
 /// # Errors
-/// When some have crashed; what they said is shown.
+/// When some have crashed; their output is shown.
 pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str) -> Result<()> {
     let mut patient = Patient::new();
     let mut down: HashMap<String, Instant> = HashMap::new();
@@ -266,7 +267,7 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                 tell!("done");
                 return Ok(());
             }
-            // The dynos of another one may have been looked at.
+            // These may have been the dynos of a newer release.
             if !patient.is_current(context, app, release)? {
                 tell!("{SUPERSEDED}");
                 return Ok(());
@@ -278,7 +279,7 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
     }
 }
 
-/// What to say of dynos for which there is no room.
+/// The error for dynos that have not begun, since the limit on dynos is reached.
 fn not_begun(app: &str, release: &Release, names: &[&str]) -> UserError {
     const SHOWN: usize = 5;
     let mut shown: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -297,7 +298,7 @@ fn not_begun(app: &str, release: &Release, names: &[&str]) -> UserError {
     ))
 }
 
-/// Shows what those that have crashed said, one of each type: the others as a rule say the same.
+/// Shows the output of crashed dynos, one of each process type, since the others usually print much the same.
 fn tell_crashed(
     context: &mut Context,
     app: &str,
@@ -311,7 +312,7 @@ fn tell_crashed(
         }
     }
     let how = |dyno: &&Dyno| match dyno.ended() {
-        // Complete is what it would be called if it were meant to end.
+        // An exit with 0 is a crash here, since the dyno should not have ended.
         Some(ended) if ended.reason.is_none() && ended.exit == Exit::Status(0) => {
             format!("`{}` (exit 0)", dyno.name)
         }
@@ -340,13 +341,13 @@ fn tell_crashed(
     .hint(hint))
 }
 
-/// Whether the shell does not wait for a command, by its text.
+/// Whether a command's text ends with `&`, so that the shell does not wait for it.
 fn is_in_background(command: &str) -> bool {
     let command = command.trim_end();
     command.ends_with('&') && !command.ends_with("&&") && !command.ends_with("\\&")
 }
 
-/// Asks again and again, of whichever server there is.
+/// Repeats requests, across restarts of the server.
 struct Patient {
     pause: Duration,
     tries: Tries,
@@ -365,7 +366,7 @@ impl Patient {
         self.pause = (self.pause * 3 / 2).min(PAUSES.1);
     }
 
-    /// Whether a release is still what is to run.
+    /// Whether a release is still the newest.
     fn is_current(&mut self, context: &mut Context, app: &str, release: &Release) -> Result<bool> {
         let target = app_path(app, &format!("/releases/{}", release.id));
         self.ask(context, &target).map(|it: Release| it.current)

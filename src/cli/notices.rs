@@ -1,4 +1,4 @@
-//! What several commands say of this host, or of an app.
+//! Notes about this host or an app that several commands print.
 
 use std::fs;
 

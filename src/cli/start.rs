@@ -1,9 +1,9 @@
 //! `dyno start`: runs this folder's Procfile in the foreground, in a short-lived app of its own.
 //!
-//! Threads: one holds the app's connection (`start/hold.rs`), one reads the app's log and shows it (`start/screen.rs`), one
-//! packs and releases the folder if a copy is wanted, and this one waits for signals and for what the log tells of the
-//! processes (`start/watch.rs`). So Ctrl-C works though nobody takes the output, and in the middle of a large slug. What is here of the processes is known from the log alone, which goes on
-//! whatever becomes of the server.
+//! Threads: one holds the app's connection (`start/hold.rs`), one reads the app's log and shows it (`start/screen.rs`),
+//! one packs and releases the folder if a copy is wanted, and this one waits for signals and for events of the
+//! processes in the log (`start/watch.rs`). So Ctrl-C works even if the output blocks, or a large slug is being packed.
+//! All that this command knows of the processes comes from the log, which continues across restarts of the server.
 
 mod hold;
 mod quantities;
@@ -49,14 +49,14 @@ use crate::slug::{Elsewhere, procfile_elsewhere};
 use screen::{Form, Screen, told};
 use watch::{Change, Failure, Watch};
 
-/// A second signal within this time is the first one, which came over two ways.
+/// A second signal within this time counts as the first one, which came twice.
 const SAME_SIGNAL: Duration = Duration::from_millis(300);
 
-/// With `--exit-on-crash`: what fails so soon after another has ended well has failed, too, and does not end because it is
-/// told to. Which of the two was the first would be chance.
+/// With `--exit-on-crash`: a process that fails within this time after another has ended counts as failed, since their
+/// order is chance.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// How long the last lines of the log are waited for once nothing runs any more.
+/// How long to wait for the last lines of the log once no process runs any more.
 const LAST_LINES: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
@@ -93,25 +93,25 @@ pub struct Start {
     exit_on_crash: bool,
 }
 
-/// What this command waits for.
+/// An event of another thread for the main thread.
 enum Event {
     Signal(i32, Instant),
-    /// The copy is released, or cannot be.
+    /// The copy was released, or could not be.
     Released(Result<()>),
-    /// A process that is to run does not.
+    /// A process has crashed.
     Crashed(Failure),
-    /// The log has ended, or nobody takes it.
+    /// The log has ended, or cannot be shown.
     LogEnded(Result<()>),
-    /// The app is gone, or cannot be held any more.
+    /// The app was destroyed, or cannot be held any more.
     HoldEnded(Result<()>),
 }
 
 impl Start {
-    /// Runs until a signal, or until a process ends if that is asked for. The result is 0 if nothing failed, else the
-    /// status of what did.
+    /// Runs until a signal, or, with `--exit-on-crash`, until a process ends. Returns 0 if no process failed, else the
+    /// status of the one that did.
     ///
     /// # Errors
-    /// When nothing can be started, or with the status of what failed.
+    /// When the app cannot be started, or with the status of the process that failed.
     pub fn perform(self, mut context: Context) -> Result<u8> {
         let root = current_folder()?;
         let types = procfile(&root)?;
@@ -166,7 +166,7 @@ impl Start {
     }
 }
 
-/// What to say of a folder that has no Procfile.
+/// The beginning of the error for a folder without a Procfile.
 const NONE: &str = "no Procfile";
 
 /// The process types of the folder.
@@ -198,7 +198,7 @@ fn procfile(root: &Path) -> Result<ProcessTypes> {
         .into())
 }
 
-/// What a thread of its own needs to talk to the server about the app.
+/// A context for another thread, for requests about the app.
 fn of_app(session: &Session) -> Result<Context> {
     Context::new(Target {
         tls_ca: None,
@@ -216,7 +216,7 @@ fn spawn(
     thread.spawn(move || drop(sender.send(work()))).map(drop)
 }
 
-/// Deploys the folder to the app, and has its processes run.
+/// Deploys the folder to the app and scales it.
 fn release(
     context: &mut Context,
     app: &App,
@@ -239,8 +239,8 @@ fn release(
     Ok(())
 }
 
-/// Signals that end the command are its own business from here on. One that whoever started it has ignored, as `nohup`
-/// does, stays so.
+/// Passes the signals that end the command on as events. A signal that was ignored from the start, as by `nohup`, stays
+/// ignored.
 fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new(unless_ignored([SIGINT, SIGTERM, SIGHUP]))?;
     let pass_on = move || {
@@ -256,17 +256,17 @@ fn pass_signals_on(sender: Sender<Event>) -> io::Result<()> {
         .map(drop)
 }
 
-/// The app while it runs, as the main thread knows it.
+/// The state of the running app in the main thread.
 struct Running {
     context: Context,
     session: Session,
     screen: Screen,
     watch: Arc<Mutex<Watch>>,
-    /// For the thread that holds the app.
+    /// Whether the app is to end, for the thread that holds it.
     stopping: Arc<AtomicBool>,
-    /// The folder is being packed and released, and standard error has the beginning of a line that says so.
+    /// Whether the folder is being packed and released, and standard error has the beginning of the progress line.
     releasing: bool,
-    /// Nothing is shown any more.
+    /// Whether the log has ended.
     log_ended: bool,
     exit_on_crash: bool,
 }
@@ -276,7 +276,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Running {
-    /// Reads and shows the log from here on.
+    /// Starts the thread that reads and shows the log.
     fn begin(
         context: Context,
         session: Session,
@@ -318,7 +318,7 @@ impl Running {
         })
     }
 
-    /// Waits until something asks for the end, and sees to it.
+    /// Waits for an event that ends the app, and ends it.
     fn until_end(mut self, events: &Receiver<Event>) -> Result<u8> {
         let (mut crashed, mut asked_at) = (None, None);
         let mut until = None;
@@ -335,7 +335,7 @@ impl Running {
                     asked_at = Some(at);
                     break Ok(());
                 }
-                // Its connection ends with this command, and with that the app.
+                // The app ends with this command's connection.
                 Event::Released(released) => {
                     released?;
                     self.releasing = false;
@@ -350,7 +350,7 @@ impl Running {
                     until.get_or_insert_with(|| Instant::now() + TOGETHER);
                 }
                 Event::Crashed(_) => {}
-                // Whatever there is to do for the app, whoever destroyed it has done it.
+                // The app was destroyed by another command, so there is nothing more to do.
                 Event::HoldEnded(Ok(())) => {
                     let message = format!("the app `{}` was destroyed", self.session.app.name);
                     let hint = "another command did so while `dyno start` ran: start it again";
@@ -375,7 +375,7 @@ impl Running {
         }
     }
 
-    /// Has everything end, as was asked for at a time. Returns when all is gone: processes, app and log.
+    /// Ends the app, as asked at `asked_at`. Returns when processes, app and log have ended.
     fn end(&mut self, events: &Receiver<Event>, asked_at: Instant) -> Result<()> {
         locked(&self.watch).stop();
         self.stopping.store(true, Ordering::Relaxed);
@@ -396,7 +396,7 @@ impl Running {
                 }
                 Event::Signal(..) | Event::Crashed(_) | Event::Released(_) => {}
                 Event::LogEnded(_) => log_ended = true,
-                // One that cannot be held any more has been given up: that is its end, too.
+                // An app that cannot be held any more has been given up, and ends, too.
                 Event::HoldEnded(_) => gone = true,
             }
         }
@@ -404,7 +404,7 @@ impl Running {
         while !log_ended {
             match events.recv_deadline(until) {
                 Ok(event) => log_ended = matches!(event, Event::LogEnded(_)),
-                // Nobody takes what there is to be shown.
+                // The output cannot be written.
                 Err(_) => break,
             }
         }
@@ -413,12 +413,12 @@ impl Running {
 
     fn stop(&mut self, kill: bool) -> Result<()> {
         let target = format!("/sessions/{}/actions/stop", self.session.id);
-        // Gone already: that is all that was wanted.
+        // If the app is gone already, nothing is to be done.
         let _: Option<Stopping> = self.ask(|client| client.post(&target, &StopSession { kill }))?;
         Ok(())
     }
 
-    /// Asks whichever server there is. None: it says that there is no such thing any more.
+    /// Sends a request, across restarts of the server. None if the server answers that the resource is gone.
     fn ask<T>(&mut self, question: impl Fn(&mut Client) -> Result<T>) -> Result<Option<T>> {
         let mut tries = END.tries();
         self.context
@@ -428,13 +428,13 @@ impl Running {
             })
     }
 
-    /// Says something of this command's own, beside the log.
+    /// Prints a line of this command itself, beside the log.
     fn tell(&self, text: &str) {
         tell_part!("{}", self.screen.own(Timestamp::now(), text));
     }
 }
 
-/// The log, as the thread that reads it knows it.
+/// The state of the thread that reads the log.
 struct Log {
     screen: Screen,
     watch: Arc<Mutex<Watch>>,
@@ -445,7 +445,7 @@ struct Log {
 }
 
 impl Log {
-    /// Shows all of it until the app is destroyed.
+    /// Shows the log until the app is destroyed.
     fn read(mut self, context: &mut Context, app_id: &str, app: &str) -> Result<()> {
         let query = LogQuery {
             lines: Some(u32::MAX),
@@ -481,7 +481,7 @@ impl Log {
         }
     }
 
-    /// The port of a process, if it is one that is known beforehand.
+    /// The port of a process, if it is fixed.
     fn port_of(&self, process: &[u8]) -> Option<u16> {
         let name: crate::model::dyno::DynoName = str::from_utf8(process).ok()?.parse().ok()?;
         fixed_port(self.port, &self.order, &name)

@@ -1,4 +1,4 @@
-//! Waiting for a dyno's end, whatever happens to the server meanwhile; and what its end means as an exit code.
+//! Waits for a dyno's end, across restarts of the server, and turns it into an exit code.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::cli::client::patience::DYNO_END;
 use crate::error::{EXIT_DYNO_FAILED, UserError};
 use crate::model::dyno::EndReason;
 
-/// How long a server may take to answer: a request waits a minute for the end, and the rest is for a server that is busy.
+/// How long a server may take to answer: a request waits up to a minute for the dyno's end, and the server may be busy.
 const LONGEST_ANSWER: Duration = Duration::from_secs(90);
 
 /// Waits until the dyno has ended. A server that is killed or replaced meanwhile is found again, or another one is
@@ -46,7 +46,7 @@ pub fn ended_within(
     )
 }
 
-/// The dyno as it is now, from whichever server there is.
+/// The dyno's present state.
 ///
 /// # Errors
 /// As [`until_ended`].
@@ -54,7 +54,7 @@ pub fn now(context: &mut Context, app: &str, dyno: &str) -> Result<Dyno> {
     ask(context, &app_path(app, &format!("/dynos/{dyno}")))
 }
 
-/// Asks the server, or if it is gone its successor.
+/// Asks the server, or, if it has gone, its successor.
 fn ask(context: &mut Context, target: &str) -> Result<Dyno> {
     context.again(&mut DYNO_END.tries(), |client| {
         client.set_patience(Some(LONGEST_ANSWER))?;
@@ -62,10 +62,10 @@ fn ask(context: &mut Context, target: &str) -> Result<Dyno> {
     })
 }
 
-/// What to exit with for whoever waited for this dyno: its status, 128 + the number of the signal that ended it.
+/// The exit code of a command that waited for this dyno: its status, or 128 + the number of the signal that ended it.
 ///
 /// # Errors
-/// With [`EXIT_DYNO_FAILED`] when it could not be started, or nobody knows how it ended.
+/// With [`EXIT_DYNO_FAILED`] when it could not be started, or its exit is not known.
 pub fn exit_code(dyno: &Dyno) -> Result<u8> {
     let name = &dyno.name;
     let failed = |message: String, hint: String| {

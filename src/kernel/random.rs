@@ -1,4 +1,4 @@
-//! Random numbers of the kernel's.
+//! Random numbers from the kernel.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::model::uuid;
 /// # Errors
 /// When the kernel gives none.
 pub fn bytes<const COUNT: usize>() -> io::Result<[u8; COUNT]> {
-    // More do not always come whole (getrandom(2)).
+    // Larger requests may be answered in part (getrandom(2)).
     const { assert!(COUNT <= 256) };
     let mut bytes = [0; COUNT];
     getrandom(&mut bytes, GetRandomFlags::empty())?;

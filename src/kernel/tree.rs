@@ -14,13 +14,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// How deep removal goes before it takes what lies deeper up to the top. Each level costs one open
-/// descriptor, of 1,024 that a process has by default.
+/// How deep removal descends before it moves deeper directories up to the top. Each level takes one of the 1,024
+/// descriptors that a process has by default.
 const MAX_DEPTH: usize = 64;
 
-/// Removes `path` and, if it is a directory, all that is in it. Fine if it does not exist.
+/// Removes `path` and, if it is a directory, all that is in it. A missing path is no error.
 ///
-/// Directories of this process's own user get the permissions that removing takes.
+/// Changes the mode of directories of this process's own user if that is needed to remove their contents.
 ///
 /// # Errors
 /// The first entry that cannot be removed: another user's, a mount point, or one that a process
@@ -55,7 +55,7 @@ pub fn remove_at(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> 
         let mut parked = 0;
         empty(Dir::read_from(&top)?, top.as_fd(), 0, &mut parked)?;
         match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-            // What was parked at the top comes in the next round.
+            // Directories that were moved to the top are removed in the next round.
             Err(Errno::NOTEMPTY) if parked > 0 => {}
             done => return done,
         }
@@ -76,7 +76,7 @@ fn empty(
         }
         let here = listing.fd()?;
         if entry.file_type() != FileType::Directory {
-            // Not every file system tells the type.
+            // Some file systems do not give the type.
             match unlinkat(here, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => continue,
                 Err(Errno::ISDIR) => {}
@@ -104,21 +104,21 @@ fn park(
     loop {
         *parked += 1;
         match renameat(here, name, top, format!(".parked-{parked}")) {
-            // Taken. (By an empty directory would be no matter: it gives way, and goes anyway.)
+            // The name is taken. (An empty directory would be replaced by the rename.)
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
             done => return done,
         }
     }
 }
 
-/// Opens a directory for emptying it, permitting ourselves to if need be.
+/// Opens a directory to empty it, changing its mode if needed.
 fn open_directory(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |access| openat(parent, name, flags | access, Mode::empty());
     let directory = match open(OFlags::RDONLY) {
         Err(Errno::ACCESS) => {
-            // Without the right to open it there is a descriptor that only names it, and the link
-            // in /proc makes that a path which no symlink can redirect.
+            // A directory that may not be opened can still be named by an `O_PATH` descriptor, whose link in /proc is a
+            // path that no symlink can redirect.
             let named = open(OFlags::PATH)?;
             let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&named));
             chmod(link, Mode::RWXU)?;

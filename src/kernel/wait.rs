@@ -7,8 +7,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Waits until a descriptor is ready for `what`, or hung up; without a deadline, for as long as that takes. Returns what it
-/// is ready for; None at the deadline.
+/// Waits until a descriptor is ready for `what`, or hung up, or until the deadline, if there is one. Returns what it is
+/// ready for; None at the deadline.
 ///
 /// # Errors
 /// When memory has run out.
@@ -20,7 +20,7 @@ pub fn until(
     let mut source = [PollFd::new(&fd, what)];
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // A time too long for the kernel is no limit.
+        // A time that is too long for the kernel counts as no limit.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut source, left.as_ref()) {
             Err(Errno::INTR) => {}

@@ -1,4 +1,4 @@
-//! The format of a log line: written, taken apart again, and picked by. Heroku's, to the letter
+//! The format of a log line: writes, parses and filters lines. Heroku's format, to the letter
 //! (Heroku Dev Center, "Logging"): `2022-05-05T11:15:40.779338+00:00 app[run.1]: text`.
 //!
 //! `log_line/splitter.rs` cuts a dyno's output into the texts of lines; `log_line/story.rs` has the texts of the platform's own.
@@ -17,14 +17,14 @@ pub use story::{ByUser, Story};
 /// The longest text of one line in bytes; a longer one is cut into pieces, each a line (Heroku's figure).
 pub const MAX_TEXT: usize = 10_000;
 
-/// The first piece of a text that is longer than a line may have, in bytes: [`MAX_TEXT`], or a little less so that no UTF-8
-/// character is cut in two. What is no UTF-8 is cut anywhere.
+/// The length of the first piece of a text that is too long for a line: [`MAX_TEXT`] bytes, or a little less so that no
+/// UTF-8 character is cut in two. Invalid UTF-8 is cut anywhere.
 fn first_piece(text: &[u8]) -> usize {
     let is_inside = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
     if !text.get(MAX_TEXT).is_some_and(is_inside) {
         return text.len().min(MAX_TEXT);
     }
-    // A character has three bytes at most after its first one, which tells how many.
+    // A character has at most three bytes after its first.
     let begin = (MAX_TEXT - 3..MAX_TEXT).rfind(|at| !is_inside(&text[*at]));
     let length = |first: u8| match first {
         0b1100_0000..0b1110_0000 => 2,
@@ -37,7 +37,7 @@ fn first_piece(text: &[u8]) -> usize {
         .unwrap_or(MAX_TEXT)
 }
 
-/// The length of the time that a line begins with, in bytes.
+/// The length of the time at the beginning of a line, in bytes.
 const TIME: usize = "2022-05-05T11:15:40.779338+00:00".len();
 
 /// Who wrote a line.
@@ -71,22 +71,22 @@ impl FromStr for Source {
     }
 }
 
-/// A time as lines have it. Always of one length, so that times compare as their texts do.
+/// A time as text for a line. All have one length, so that they compare like the times.
 pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
 
-/// All that stands before the text of a line. Lines that come at once share one.
+/// The part of a line before its text, which lines with one time share.
 #[derive(Debug)]
 pub struct Prefix(Vec<u8>);
 
 impl Prefix {
-    /// For lines of `process` (`run.1`) that come now.
+    /// The prefix for lines of `process` (`run.1`) at this time.
     pub fn new(at: Timestamp, source: Source, process: &str) -> Self {
         Self(format!("{} {}[{process}]: ", time(at), source.as_str()).into_bytes())
     }
 
-    /// Lines come `at` this time from here on.
+    /// Changes the time.
     pub fn set_time(&mut self, at: Timestamp) {
         let mut place = &mut self.0[..TIME];
         let _ = write!(place, "{}", at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00"));
@@ -101,8 +101,7 @@ impl Prefix {
     }
 }
 
-/// Appends one whole line, line feed included, to `out`. Of `text`, what would make more than a line of it is cut
-/// off, and a line feed in it is a blank.
+/// Appends one whole line, with its line feed, to `out`. A `text` that is too long is cut, and line feeds in it become blanks.
 pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, text: &[u8]) {
     let length = first_piece(text);
     Prefix::new(at, source, process).append(out, &text[..length]);
@@ -115,20 +114,20 @@ pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, t
     }
 }
 
-/// A line, taken apart.
+/// A parsed line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// When it was written: 32 bytes that compare as the times do. See [`time`].
+    /// When it was written: 32 bytes that compare like the times. See [`time`].
     pub time: &'a [u8],
     /// Who wrote it.
     pub source: Source,
     /// A dyno's name, `api`, `router`, …
     pub process: &'a [u8],
-    /// The rest, without the line feed. Any bytes at all.
+    /// The rest, without the line feed; may be any bytes.
     pub text: &'a [u8],
 }
 
-/// Takes a line apart, with or without its line feed. `None` for what no writer of ours has written whole.
+/// Parses a line, with or without its line feed. `None` if it does not have the format.
 pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let (time, rest) = line.split_at_checked(TIME)?;
@@ -149,17 +148,17 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
-/// Which lines are wanted. Without a wish, all are.
+/// Which lines to show; the default is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Those of this dyno (`run.1`), or of all dynos of this process type (`run`). `router` and `api` count as names.
+    /// Only those of this dyno (`run.1`), or of all dynos of this process type (`run`). `router` and `api` count as names.
     pub dyno: Option<String>,
-    /// Those of this source.
+    /// Only those of this source.
     pub source: Option<Source>,
 }
 
 impl Filter {
-    /// Whether `line` is wanted. What is no line of ours is nobody's: wanted only if everything is.
+    /// Whether the filter lets `line` through. Text that is no line of the format passes only an empty filter.
     pub fn matches(&self, line: &[u8]) -> bool {
         if *self == Self::default() {
             return true;
@@ -175,7 +174,7 @@ impl Filter {
     }
 }
 
-/// `run.1` is `run.1`, and of the type `run`. The name `run.1` has a dot, so it is never taken for the type of `run.1.2`.
+/// Whether `process` is the wanted name or of the wanted type: `run.1` is `run.1`, and of the type `run`. Types have no dots.
 fn is_or_is_of_type(process: &[u8], wanted: &[u8]) -> bool {
     match process.strip_prefix(wanted) {
         Some([]) => true,

@@ -1,11 +1,10 @@
 //! The slugs a server keeps: tarballs, and the trees unpacked from them.
 //!
-//! `<sha256>.tgz` is a tarball as it came, `<sha256>/` its tree. Both are made under a temporary
-//! name in the same directory and renamed when complete, so a name that is there is whole. Whoever
-//! works on a slug holds a lock on its tarball, whoever works on a temporary name one on that; the
-//! kernel drops locks of the dead, which is how [`SlugCache::sweep`] tells what was left over. A
-//! tree is last used when its tarball's mtime says (the tree's own times belong to the app). A tree that
-//! somebody has a [`Lease`] on stays. Called by the server.
+//! `<sha256>.tgz` is a tarball as it came, `<sha256>/` its tree. Both are made under a temporary name in that directory
+//! and renamed when complete, so what has a final name is complete. A process that works on a slug holds a lock on its
+//! tarball, one that works on a temporary name a lock on that; the kernel releases the locks of ended processes, by
+//! which [`SlugCache::sweep`] finds what was left over. A tarball's mtime is the time when its tree was last used (the
+//! tree's own times belong to the app). A tree with a [`Lease`] is not evicted. Called by the server.
 
 #[cfg(test)]
 mod tests;
@@ -30,7 +29,7 @@ use crate::error::UserError;
 use crate::kernel::temporary::{self, HeldFolder};
 use crate::kernel::tree::remove_tree;
 
-/// How long a note of a tree's use is good enough.
+/// How exactly the time of a tree's last use is noted.
 const USE_NOTED: Duration = Duration::from_secs(60);
 
 /// The name of a tree inside its temporary directory.
@@ -47,10 +46,10 @@ pub struct SlugCache {
     leases: Leases,
 }
 
-/// How often each slug is leased.
+/// The number of leases of each slug.
 type Leases = Arc<Mutex<HashMap<SlugId, usize>>>;
 
-/// The right to a slug's tree: as long as it is held, the tree is not evicted.
+/// A lease on a slug: as long as it is held, its tree is not evicted.
 #[derive(Debug)]
 pub struct Lease {
     id: SlugId,
@@ -59,7 +58,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Where the tree is.
+    /// The path of the tree.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
@@ -78,7 +77,7 @@ impl Drop for Lease {
     }
 }
 
-/// A tarball that was taken in.
+/// A tarball that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
     /// Its digest.
@@ -118,12 +117,12 @@ impl SlugCache {
         })
     }
 
-    /// What a slug here keeps to.
+    /// The bounds on slugs.
     pub fn limits(&self) -> &SlugLimits {
         &self.limits
     }
 
-    /// Where the tarball of `id` is, if it is there.
+    /// The path of the tarball of `id`, whether it exists or not.
     pub fn tarball(&self, id: &SlugId) -> PathBuf {
         self.dir.join(format!("{id}.tgz"))
     }
@@ -132,9 +131,9 @@ impl SlugCache {
         self.dir.join(id.to_string())
     }
 
-    /// Stores a tarball of at most `max_bytes`. It is durable when this returns, but nobody has
-    /// looked into it: [`ensure_tree`](Self::ensure_tree) tells whether it is a slug. It is not
-    /// [swept away](Self::remove_all_but) before the lease is dropped: until then, somebody can note that it is wanted.
+    /// Stores a tarball of at most `max_bytes`. It is durable when this returns, but not checked:
+    /// [`ensure_tree`](Self::ensure_tree) finds out whether it is a slug. It is not [removed](Self::remove_all_but)
+    /// before the lease is dropped, so that the caller can store that it is wanted.
     ///
     /// # Errors
     /// It cannot be read or stored, is larger, or its digest is not the `expected` one.
@@ -180,7 +179,8 @@ impl SlugCache {
     }
 
     /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
-    /// `go_on` says so; `times` says which its files have. It is durable when this returns, and stays as one that was [received](Self::receive).
+    /// `go_on` returns true; `times` gives the times of its files. It is durable when this returns, and leased like one
+    /// that was [received](Self::receive).
     ///
     /// # Errors
     /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
@@ -246,7 +246,7 @@ impl SlugCache {
         Ok(Some((packed, lease)))
     }
 
-    /// Gives a complete tarball its name, for good. It is not swept away before the lease is dropped.
+    /// Gives a complete tarball its final name. It is not removed before the lease is dropped.
     fn keep(&self, file: NamedTempFile, id: &SlugId) -> io::Result<Lease> {
         file.as_file().sync_all()?;
         let lease = self.lease(id);
@@ -255,8 +255,8 @@ impl SlugCache {
         Ok(lease)
     }
 
-    /// Gives a tarball its name. One that is there already is replaced, since it may be damaged; but not while somebody
-    /// works on it, who has its lock and relies on being the only one.
+    /// Gives a tarball its name, in place of an earlier one, which may be damaged; waits for a process that holds the
+    /// lock of the earlier one.
     fn put_in_place(&self, mut file: NamedTempFile, id: &SlugId) -> std::io::Result<()> {
         let path = self.tarball(id);
         loop {
@@ -265,20 +265,20 @@ impl SlugCache {
             }
             match file.persist_noclobber(&path) {
                 Ok(_) => return Ok(()),
-                // Somebody else was faster.
+                // Another process was faster.
                 Err(error) if error.error.kind() == ErrorKind::AlreadyExists => file = error.file,
                 Err(error) => return Err(error.error),
             }
         }
     }
 
-    /// The tree of a slug, unpacked now if it is not there. Of several callers at once, in this
-    /// process or others, one unpacks and the others wait.
+    /// The tree of a slug, unpacked now if it is not there. If several callers, in any process, do so at once, one
+    /// unpacks and the others wait.
     ///
     /// # Errors
     /// There is no such slug, or unpacking fails.
     pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<Lease> {
-        // Before the tree is there, so that it cannot go again before it is used.
+        // Taken before the tree exists, so that it cannot be evicted before it is used.
         let lease = self.lease(id);
         let tree = self.tree(id);
         let tarball = self.lock_slug(id)?;
@@ -300,7 +300,7 @@ impl SlugCache {
         Ok(lease)
     }
 
-    /// A lease on the tree of a slug, whether it is there or not.
+    /// A lease on the tree of a slug, whether it exists or not.
     pub fn lease(&self, id: &SlugId) -> Lease {
         *locked(&self.leases).entry(*id).or_insert(0) += 1;
         Lease {
@@ -310,34 +310,34 @@ impl SlugCache {
         }
     }
 
-    /// The tree of a slug if it is there, noted as just used.
+    /// A lease on the tree of a slug if it exists, which counts as a use.
     pub fn tree_in_use(&self, id: &SlugId) -> Option<Lease> {
         let lease = self.lease(id);
         let tarball = File::open(self.tarball(id)).ok()?;
         self.is_usable(lease.tree()).then(|| {
-            // Not at every use: a change of metadata may wait for the disk, and a dyno is waiting for us.
+            // Not at every use: a change of metadata may wait for the disk, while a dyno waits for its tree.
             let noted = tarball.metadata().and_then(|metadata| metadata.modified());
             let stale = noted.map_or(true, |noted| {
                 noted.elapsed().is_ok_and(|age| age > USE_NOTED)
             });
             if stale {
-                // A time that cannot be set costs the tree its place in the order, no more.
+                // If the time cannot be set, the tree may only be evicted earlier.
                 let _ = tarball.set_modified(SystemTime::now());
             }
             lease
         })
     }
 
-    /// Whether a tree is there, and belongs to whom this server's trees do: another server, on another
-    /// kernel, may have had to give it to somebody else.
+    /// Whether a tree exists and has the owner that this server gives its trees: a server on another kernel may have
+    /// given it to another owner.
     fn is_usable(&self, tree: &Path) -> bool {
         let own = rustix::process::geteuid().as_raw();
         let uid = self.owner.map_or(own, |owner| owner.uid);
         fs::metadata(tree).is_ok_and(|tree| tree.uid() == uid)
     }
 
-    /// Removes every slug whose digest is not in `kept`, which was true at the time `as_of`: what has come or was used
-    /// since may be somebody's by now, and what is leased is.
+    /// Removes every slug whose digest is not in `kept`, which was read at the time `as_of`. Slugs that came or were
+    /// used since then, and leased ones, stay.
     ///
     /// # Errors
     /// One of them cannot be removed.
@@ -356,7 +356,7 @@ impl SlugCache {
     }
 
     /// Removes trees, the least recently used first, until all together take at most `max_bytes` on
-    /// disk; never one that is leased, and no tarball. Returns whose trees are gone.
+    /// disk; never a leased one, and no tarball. Returns the slugs whose trees were removed.
     ///
     /// # Errors
     /// A tree cannot be measured or removed.
@@ -365,7 +365,7 @@ impl SlugCache {
         for name in self.names()? {
             if let Ok(id) = name.parse::<SlugId>() {
                 let used = fs::metadata(self.tarball(&id)).and_then(|tarball| tarball.modified());
-                // Without a tarball nobody can ask for it any more.
+                // Without a tarball it cannot be used any more.
                 trees.push((
                     used.unwrap_or(SystemTime::UNIX_EPOCH),
                     id,
@@ -381,7 +381,7 @@ impl SlugCache {
                 break;
             }
             let aside = {
-                // From the look at the leases until the tree is out of the way, nobody gets one.
+                // No lease can be taken between this check and the renaming of the tree.
                 let leases = locked(&self.leases);
                 match leases.contains_key(&id) {
                     true => None,
@@ -410,13 +410,13 @@ impl SlugCache {
             return Ok(());
         }
         let tarball = self.tarball(id);
-        // Both go while the tarball is locked, it as the last: so nobody unpacks it once more, and what comes under the
-        // same name from then on finds no tree that is about to go.
+        // Both are removed while the tarball is locked, the tarball last: so it is not unpacked again, and a tarball
+        // that comes under this name later finds no old tree.
         let unremoved = |error| failed(format_args!("remove `{}`", tarball.display()), error);
         let Some(_lock) = self.lock_what_is_there(id).map_err(unremoved)? else {
             return Ok(());
         };
-        // Whoever has begun to want it since then is about to put it in place, for which it takes our lock.
+        // A process that wants the slug since then will put its tarball in place, for which it takes this lock.
         if !unwanted() {
             return Ok(());
         }
@@ -424,8 +424,7 @@ impl SlugCache {
         remove_tree(&tarball).map_err(unremoved)
     }
 
-    /// Locks a slug that is to be removed. Of a tree without a tarball there is nothing to lock: so an empty file takes the
-    /// name. None if there is neither.
+    /// Locks a slug that is to be removed. For a tree without a tarball, makes an empty file to lock. None if there is neither.
     fn lock_what_is_there(&self, id: &SlugId) -> std::io::Result<Option<File>> {
         loop {
             if let Some(tarball) = self.lock_tarball(id)? {
@@ -443,8 +442,8 @@ impl SlugCache {
         }
     }
 
-    /// Removes what a process that was killed left half done, and returns how many pieces. Meant for
-    /// the start: one that is just being made might be taken for left over.
+    /// Removes what killed processes left incomplete, and returns how many pieces. For the start of a server only: a
+    /// piece that is just being made could be removed.
     ///
     /// # Errors
     /// Something cannot be removed.
@@ -468,7 +467,7 @@ impl SlugCache {
         }
     }
 
-    /// Renames a tree, as one that is there is whole. None if there is none.
+    /// Renames a tree before it is removed, since a tree with its final name must be complete. None if there is none.
     fn set_aside(&self, id: &SlugId) -> anyhow::Result<Option<HeldFolder>> {
         locked(&self.tree_bytes).remove(id);
         let tree = self.tree(id);
@@ -509,7 +508,7 @@ impl SlugCache {
         Ok(locked.ok_or_else(missing)?)
     }
 
-    /// The same; none if there is none.
+    /// Opens and locks a slug's tarball; None if there is none.
     fn lock_tarball(&self, id: &SlugId) -> std::io::Result<Option<File>> {
         let path = self.tarball(id);
         loop {
@@ -518,7 +517,7 @@ impl SlugCache {
                 opened => opened?,
             };
             temporary::lock(&tarball)?;
-            // While we waited it may have been removed, or received once more under the same name.
+            // During the wait it may have been removed, or replaced by a new one.
             let is_current = |now: fs::Metadata| {
                 tarball
                     .metadata()
@@ -539,7 +538,7 @@ impl SlugCache {
         };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(unreadable)? {
-            // All of ours are UTF-8.
+            // The cache's own names are UTF-8.
             names.extend(entry.map_err(unreadable)?.file_name().into_string());
         }
         Ok(names)
@@ -550,7 +549,7 @@ impl SlugCache {
     }
 }
 
-/// A file that takes so many bytes, and none that nobody wants.
+/// A writer that fails after a number of bytes, or once the slug is not wanted any more.
 struct Bounded<'a> {
     file: &'a File,
     left: u64,
@@ -584,7 +583,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a tree takes on disk; hard links count once for each name.
+/// The bytes that a tree takes on disk; hard links count once for each name.
 fn disk_bytes(dir: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
     let mut pending = vec![dir.to_owned()];

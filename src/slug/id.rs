@@ -1,4 +1,4 @@
-//! What a slug is named by.
+//! The name of a slug.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ impl fmt::Debug for SlugId {
     }
 }
 
-/// The text was not 64 hexadecimal digits, with or without Heroku's `SHA256:` before them.
+/// The error for text that is not 64 hexadecimal digits, with or without Heroku's `SHA256:` before them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadSlugId(String);
 

@@ -1,4 +1,4 @@
-//! What is said when a slug or a file of it is refused.
+//! The errors for slugs and files in them that are refused.
 
 use std::fmt;
 

@@ -1,14 +1,14 @@
-//! The supervisor: one process per dyno, which lives as long as its dyno and knows best about it.
+//! The supervisor: one process per dyno, which lives as long as its dyno.
 //!
 //! It builds the sandbox, waits for the client, has init start the command, and performs what
-//! [`Life`] decides. It is started by the server but needs none: it writes the dyno's log lines and the exit
+//! [`Life`] decides. The server starts it, but it does not depend on the server: it writes the dyno's log lines and the exit
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is one client on one dyno; `supervisor/output.rs` is
-//! the output nobody else reads; `supervisor/inside.rs` are the commands of `dyno run:inside`; `supervisor/stops.rs` is
-//! what becomes of a command that stops; `supervisor/port.rs` finds out whether a web dyno listens; `supervisor/folder.rs` is
-//! the dyno's folder, which the server knows too.
+//! `supervisor/build.rs` makes the sandbox; `supervisor/session.rs` is the connection of a client;
+//! `supervisor/output.rs` reads output that no client reads; `supervisor/inside.rs` has the commands of `dyno
+//! run:inside`; `supervisor/stops.rs` handles a command that stops; `supervisor/port.rs` finds out whether a web dyno
+//! listens; `supervisor/folder.rs` is the dyno's folder, which the server uses, too.
 
 mod build;
 mod folder;
@@ -62,35 +62,35 @@ use port::Port;
 use session::ClientSession;
 use stops::Stops;
 
-/// What a supervisor is called that has no dyno yet.
+/// The process title of a supervisor that has no dyno yet.
 pub const WAITING: &str = "dyno: waits for a dyno";
 
-/// The largest spec, in bytes: far above what its bounded parts add up to.
+/// The largest spec, in bytes: more than the bounds of its parts together.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
-/// How many sockets init is asked about, and how long its answer may take.
+/// The most sockets that init is asked about, and how long its answer may take.
 const MOST_LISTENERS: usize = 256;
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// Servers that may be connected at a time: the one that runs, and its successor.
+/// The most servers that are connected at a time: the running one and its successor are two.
 const MAX_SERVERS: usize = 4;
 
-/// Descriptors that a supervisor may have open: some for itself, two for each command inside, some for servers.
+/// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers.
 const OPEN_FILES: u64 = 512;
 
 /// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
 /// the dyno is over.
 pub fn run() -> Result<()> {
-    // Out of the reach of signals that a terminal sends to the server's group.
+    // A session of its own, so that signals of the server's terminal do not reach it.
     let _ = rustix::process::setsid();
     crate::kernel::sys::title::set(WAITING);
     rustix::process::chdir("/")?;
     open_files::set_soft_limit(OPEN_FILES)?;
-    // A file that may not grow is an error like a full disk, and no reason to die.
+    // A file size limit is to be an error, like a full disk, instead of a signal.
     ignore(Signal::XFSZ);
     let server = take_standard_output().context("not started by a server")?;
     let Some((ToSupervisor::Begin, fds)) = control::receive(&server)? else {
-        // The server has left, or died, before there was a dyno for us.
+        // The server has ended before it sent a dyno.
         return Ok(());
     };
     let mut fds = fds.into_iter();
@@ -105,7 +105,7 @@ pub fn run() -> Result<()> {
         fault::point("supervisor begin");
         Supervisor::new(spec, server)
     });
-    // Without a log and a socket there is still the record, which the server tells the log, and the client, who is about to come.
+    // Without a log and a socket, the failure is told in the exit record, which the server logs, and to the client.
     let supervisor = began.inspect_err(|error| {
         let message = format!("{error:#}");
         let _ = write_record(&folder, &start_failed(message.clone()));
@@ -118,7 +118,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Tells the client of a dyno that there is none, and why, if it comes in time.
+/// Waits for the dyno's client and tells it why there is no dyno.
 fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
     let deadline = Instant::now() + patience;
     loop {
@@ -138,7 +138,7 @@ fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
     }
 }
 
-/// The socket to the server, out of the way of 1, where a program of the dyno could find it.
+/// Takes the socket to the server off descriptor 1, where a program of the dyno could find it.
 fn take_standard_output() -> Result<OwnedFd> {
     let server = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -147,7 +147,7 @@ fn take_standard_output() -> Result<OwnedFd> {
     Ok(server)
 }
 
-/// What the server has put into a file in memory.
+/// Reads the spec from the server's file in memory.
 fn read_spec(file: OwnedFd) -> Result<DynoSpec> {
     let (mut file, mut json) = (File::from(file), Vec::new());
     file.rewind()?;
@@ -170,14 +170,14 @@ struct Supervisor {
     sandbox: Option<Launched>,
     servers: Vec<(Token, OwnedFd)>,
     session: Option<ClientSession>,
-    /// Our ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
+    /// The supervisor's ends of the command's streams once it runs, by their number in the command; a terminal is number 0.
     streams: Vec<(usize, OwnedFd)>,
     output: Output,
     stops: Stops,
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
     port: Port,
-    /// The sockets that listened on this host when the time to boot was over.
+    /// The sockets that listened on this host at the boot time-out.
     listeners: Vec<Listener>,
     listen_token: Token,
     init_token: Token,
@@ -185,14 +185,14 @@ struct Supervisor {
     client_token: Token,
     /// One for each of the life's timers: phase, idle, lifetime.
     timer_tokens: [(Timer, Token); 3],
-    /// Init has said so.
+    /// Whether init has reported that the inside is ready.
     inside_is_ready: bool,
-    /// The host has changed while the inside was being made.
+    /// Whether the host's files changed while the inside was being made.
     files_are_old: bool,
     finished: bool,
     /// The exit record, once it is written.
     recorded: Option<ExitRecord>,
-    /// The dyno is up, and as a rule nothing happens for a while.
+    /// Whether the dyno is up and unused memory was released.
     settled: bool,
 }
 
@@ -201,7 +201,7 @@ impl Supervisor {
         let lock = File::create(spec.folder.join(LOCK)).context("cannot make the dyno's lock")?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context("the dyno has a supervisor already")?;
-        // Refused by a full disk, the dyno may still run; the record may find room in the end.
+        // With a full disk, the dyno can still run, and the record may find room in the end.
         let _ = reserve_record(&spec.folder);
         let listener = unix_socket::listen(
             &spec.folder.join(SOCKET),
@@ -256,8 +256,8 @@ impl Supervisor {
         })
     }
 
-    /// Until the dyno is over. A panic, or an error that should not be, ends it as a failure of the platform; its client
-    /// may still have to be waited for. With a second one nothing is waited for any more.
+    /// Runs until the dyno has ended. A panic or an unexpected error ends the dyno as a platform error, whose client
+    /// may still be waited for; after a second one, nothing is waited for.
     fn run(mut self) {
         let first = caught_or(|| {
             for action in self.life.begin() {
@@ -303,7 +303,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes the sandbox; init says when the inside is ready.
+    /// Makes the sandbox; init reports when the inside is ready.
     fn build(&mut self) -> Result<()> {
         fault::point("supervisor build");
         let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
@@ -339,8 +339,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The time to boot is over: before the dyno is killed for that, init is asked where it listens instead. True if it
-    /// was; the answer, or a moment without one, is the end.
+    /// At the boot time-out, asks init where the dyno listens instead, before the dyno is killed. True if it was asked;
+    /// the dyno is killed after the answer, or a moment without one.
     fn asks_where_it_listens(&mut self) -> bool {
         if !self.life.is_booting() || !self.listeners.is_empty() {
             return false;
@@ -364,7 +364,7 @@ impl Supervisor {
         if token == self.init_token {
             self.hear_init();
         } else if token == self.pidfd_token {
-            // What init said last must be heard before its end is acted on.
+            // Init's last messages must be handled before its end.
             self.hear_init();
             self.init_gone();
         } else if token == self.client_token {
@@ -378,7 +378,7 @@ impl Supervisor {
                 .hear_client(token, &mut self.reactor, &self.sandbox);
         } else if self.output.knows(token) {
             let drained = self.output.read(token, &mut self.reactor, |lines| {
-                // A full disk loses lines, not the dyno.
+                // A full disk costs log lines, not the dyno.
                 let _ = self.log.append(lines);
             });
             if drained {
@@ -459,7 +459,7 @@ impl Supervisor {
                 if !self.port.answered(inode, ours, &mut self.reactor) {
                     return;
                 }
-                // One that was up already has another socket now.
+                // A dyno that was up already has a new socket.
                 if self.state == DynoState::Up {
                     self.report(&self.snapshot());
                 }
@@ -495,7 +495,7 @@ impl Supervisor {
         let _ = self.reactor.deregister(&sandbox.pidfd, self.pidfd_token);
         end(sandbox, &self.spec.name);
         let event = match sandbox.init_failure() {
-            // A command whose end it had to tell would be told with a status that is not its own.
+            // Otherwise the command would be reported with a status that is not its own.
             Some(message) if self.life.has_command() => Event::Broken { message },
             _ => Event::InitGone,
         };
@@ -553,7 +553,7 @@ impl Supervisor {
         }
     }
 
-    /// Has the inside know what the host has come to know: its names, its name servers.
+    /// Renews the dyno's copies of the host's files, such as its name servers.
     fn renew_files(&mut self) {
         if !self.inside_is_ready {
             self.files_are_old = true;
@@ -575,7 +575,7 @@ impl Supervisor {
         if let Some(inode) = self.port.look(&mut self.reactor) {
             let _ = self.tell_init(&ToInit::FindSocket { inode });
         } else if before.is_some() {
-            // Nobody listens any more.
+            // No process listens any more.
             self.report(&self.snapshot());
         }
     }
@@ -610,7 +610,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a command beside the dyno's own, for the client on the connection that came along.
+    /// Starts a command beside the dyno's own, for the client whose connection came with the message.
     fn run_inside(
         &mut self,
         shell_command: String,
@@ -634,7 +634,7 @@ impl Supervisor {
             .start((session, stops), exec, &mut self.reactor, &self.sandbox);
     }
 
-    /// What init is asked for to run shell text as the dyno's own command; the number is to be changed for another.
+    /// The message that has init run shell text as the dyno's own command; for another command, the caller changes the number.
     fn exec(
         &self,
         shell_command: &str,
@@ -663,7 +663,7 @@ impl Supervisor {
             return;
         };
         let news = session.hear();
-        // Ours was kept for the log; but a command whose reader has left is to notice.
+        // The supervisor's copy was kept for the log, but the command is to get a broken pipe when its reader has left.
         self.streams
             .retain(|(number, _)| !news.closed.contains(number));
         if news.interrupt {
@@ -699,7 +699,7 @@ impl Supervisor {
         }
     }
 
-    /// Has the rules decide, and performs what they say.
+    /// Passes an event to [`Life`] and performs its actions.
     fn step(&mut self, event: Event) {
         for action in self.life.step(event, self.began.elapsed()) {
             if let Some(consequence) = self.perform(action) {
@@ -708,14 +708,13 @@ impl Supervisor {
         }
     }
 
-    /// What to say of an end that says nothing itself: a program that writes to shared memory when there is no more dies by
-    /// a signal of which few know.
+    /// The explanation of an exit with full shared memory: a program that writes to it dies of SIGBUS, which few people know.
     fn short_of(&self, shared_memory: Shortage, exit: Exit) -> Option<String> {
         let size = format!(
             "/dev/shm holds {} MB here (the setting shm_size)",
             self.spec.shared_memory
         );
-        // Without walls it is the host's.
+        // Without namespaces, shared memory is the host's.
         (self.spec.isolation == Isolation::Namespaces).then(|| match shared_memory {
             Shortage::BusError if exit.code() == 135 => {
                 format!("Status 135 is SIGBUS, as when shared memory is full: {size}")
@@ -753,7 +752,7 @@ impl Supervisor {
                     self.spec.terminal.settings.clone(),
                 );
                 let sent = self.tell_init(&exec);
-                // One that has left has said why, which is to be heard, or its end is.
+                // If init has ended, its last message or its end will be handled.
                 let left = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
                 let refused = sent.err().filter(|error| !left.contains(&error.kind()));
                 return refused.map(|error| Event::StartFailed {
@@ -770,7 +769,7 @@ impl Supervisor {
                     idle_timeout: self.spec.rules.idle_timeout.as_secs_f64(),
                 });
                 let told = self.session.as_mut()?.tell(&up, &fds);
-                // The client's is now the only one, so that its closing is the end of input.
+                // The client's copy is now the only one, so that closing it is the end of input.
                 self.close_input();
                 return told.is_err().then(|| {
                     self.end_session();
@@ -778,7 +777,7 @@ impl Supervisor {
                 });
             }
             Action::TakeOutput => {
-                // Nobody will ever write to a standard input that was not handed over.
+                // No process will write to a standard input that no client has got.
                 self.close_input();
                 let streams = std::mem::take(&mut self.streams)
                     .into_iter()
@@ -849,14 +848,14 @@ impl Supervisor {
         }
     }
 
-    /// A server that cannot be told, or does not listen, asks again when it comes back.
+    /// Sends a message to all servers. One that does not get it asks again when it comes back.
     fn report(&self, message: &FromSupervisor) {
         for (_, server) in &self.servers {
             let _ = control::send(server, message, &[]);
         }
     }
 
-    /// Writes the exit record, with the time. Done once, if the disk allows.
+    /// Writes the exit record, with the time, once; retried if the disk was full.
     fn write_down(&mut self, record: &ExitRecord) {
         if self.recorded.is_none() {
             let record = ExitRecord {
@@ -873,8 +872,8 @@ impl Supervisor {
         }
     }
 
-    /// The record first, so that the end is known whatever happens next; then everything that
-    /// was only the dyno's goes. The folder with the record is the server's to remove.
+    /// Ends the dyno: writes the record first, so that it is kept whatever happens next, and then removes the dyno's
+    /// files. The server removes the folder with the record.
     fn finish(&mut self, record: &ExitRecord) {
         self.finished = true;
         self.write_down(record);
@@ -885,7 +884,7 @@ impl Supervisor {
         }
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = crate::kernel::tree::remove_tree(&self.spec.folder.join(SCRATCH));
-        // What the dyno itself wrote may have been what filled the disk.
+        // The dyno's own files may have filled the disk.
         self.write_down(record);
         let _ = self.log.append(&[]);
         if self.log.lost() > 0 {
@@ -901,12 +900,12 @@ impl Supervisor {
     }
 }
 
-/// What is said of a command that could not be executed, for this cause.
+/// The sentence about a command that could not be executed, with the cause.
 fn not_executed(cause: &str) -> String {
     format!("The command could not be executed: {cause}")
 }
 
-/// Nobody inside is left afterwards, or it is said.
+/// Ends all processes of the sandbox; prints an error if one is left.
 fn end(sandbox: &mut Launched, name: &str) {
     if let Err(error) = sandbox.end() {
         tell!("{name}: {error}");

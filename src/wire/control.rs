@@ -1,9 +1,8 @@
 //! Messages between server, supervisor and init, and how they travel.
 //!
-//! Every channel is a SEQPACKET Unix socket: a message arrives whole, with its descriptors, or not
-//! at all. Messages are JSON objects with a `type`. A server and the supervisors that it adopts may be of
-//! different builds, one version apart: fields are only ever added, with a default, and a `type` that is
-//! not known reads as `Unknown` and is passed over.
+//! Every channel is a SEQPACKET Unix socket: a message arrives whole, with its descriptors, or not at all. Messages are
+//! JSON objects with a `type`. A server and the supervisors that it adopts may be of different builds, one version
+//! apart: fields are only ever added, with a default, and an unknown `type` reads as `Unknown` and is ignored.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,68 +26,68 @@ use crate::model::window::WindowSize;
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 
-/// All that a supervisor needs to know of its dyno. Travels as one JSON document in a file in memory.
+/// All that a supervisor needs to know about its dyno. Travels as one JSON document in a file in memory.
 ///
 /// The server starts each supervisor from its own executable, and one that waits for its dyno leaves with the server that
 /// started it. So, unlike all messages here, a spec is always read by the build that wrote it, and no field needs a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DynoSpec {
-    /// The dyno's id, a uuid; its host name too.
+    /// The dyno's id, a uuid; also its host name.
     pub id: String,
-    /// `run.1`.
+    /// The dyno's name: `run.1`.
     pub name: String,
     /// The app's id; names its log folder.
     pub app_id: String,
     /// The app's name when the dyno was started, for people.
     pub app: String,
-    /// The command as it was given.
+    /// The command as the user gave it.
     pub command: String,
-    /// The command as the shell gets it: process types substituted.
+    /// The command for the shell, with its process type replaced.
     pub shell_command: String,
     /// The whole environment of the command.
     pub env: BTreeMap<String, String>,
     /// What the command reads and writes.
     pub streams: Streams,
-    /// What the client says of its terminal.
+    /// The client's terminal.
     pub terminal: ClientTerminal,
-    /// What the dyno may do and for how long.
+    /// The dyno's times and conditions.
     pub rules: Rules,
     /// The dyno's own folder.
     pub folder: PathBuf,
     /// The folder of the app's log.
     pub logs: PathBuf,
-    /// How much of it is kept.
+    /// How much of the log is kept.
     pub log_limits: LogLimits,
     /// The unpacked slug, or the live folder.
     pub tree: PathBuf,
-    /// `tree` is a folder of the user's, which the dyno works in itself.
+    /// `tree` is a folder of the user, in which the dyno works without a copy.
     pub live: Option<Live>,
-    /// How the dyno is kept apart.
+    /// How the dyno is isolated.
     pub isolation: Isolation,
-    /// The files of `tree` belong to the inner user on disk, to be mapped.
+    /// The files of `tree` belong to the inner user on disk, and are to be mapped to the dyno's uid.
     pub id_mapped: bool,
-    /// The port that the dyno was given, and nobody else while it lives.
+    /// The dyno's port, which no other dyno has while it lives.
     pub port: u16,
     /// Host uid and gid of the dyno.
     pub owner: (u32, u32),
     /// The server is root.
     pub privileged: bool,
-    /// Folders that the dyno must not see.
+    /// Folders that are hidden from the dyno.
     pub hidden: Vec<PathBuf>,
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: Vec<PathBuf>,
-    /// The path at which the app is seen beside `/app`.
+    /// The app's second path, beside `/app`.
     pub app_path: Option<PathBuf>,
     /// How many megabytes `/dev/shm` may hold.
     pub shared_memory: u32,
-    /// How many descriptors its commands may have open, as the soft limit; none: as many as the server.
+    /// The soft limit on descriptors of its commands; None: that of the server.
     pub open_files: Option<u64>,
 }
 
-/// How a dyno works in a folder of the user's.
+/// How a dyno works in a folder of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
-    /// It belongs to root, and the dyno does not run as root.
+    /// The folder belongs to root, and the dyno does not run as root.
     pub of_root: bool,
 }
 
@@ -102,29 +101,29 @@ pub enum Streams {
     Pipes,
     /// Two pipes: both outputs go into one, in the order in which they are written.
     Merged,
-    /// Nothing to read; both outputs into one pipe.
+    /// No input; both outputs go into one pipe.
     Output,
-    /// The same, but the input does not end: whoever reads it waits as long as the dyno lives.
+    /// Both outputs go into one pipe, and the input does not end: a program that reads it waits as long as the dyno lives.
     OutputAndOpenInput,
     /// Those of the process that made the sandbox.
     Inherited,
 }
 
-/// From the server to a supervisor.
+/// A message of the server to a supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// The first message: the supervisor's dyno. Two descriptors come along: a file, in memory, that has its
-    /// [`DynoSpec`], and the right to its port, to be held as long as it lives.
+    /// The first message: starts a dyno. Comes with two descriptors: a file in memory with its [`DynoSpec`], and the
+    /// reservation of its port, to be held as long as it lives.
     Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach {
-        /// It has no use for two outputs: without a terminal, both are to come in one pipe.
+        /// Whether, without a terminal, both outputs are to come in one pipe.
         #[serde(default)]
         merged: bool,
     },
-    /// End the dyno: SIGTERM once its requests are answered, after `drain` seconds at most and at once if this is said
-    /// again; SIGKILL `grace` seconds later.
+    /// Stop the dyno: SIGTERM once its requests are answered, after `drain` seconds at most, or at once if this message
+    /// comes again; SIGKILL `grace` seconds later.
     Stop {
         grace: f64,
         #[serde(default)]
@@ -132,12 +131,11 @@ pub enum ToSupervisor {
         #[serde(default)]
         drain: f64,
     },
-    /// Its port may be another socket's by now: look, and tell.
+    /// Check whether the dyno's port has another socket by now, and report it.
     CheckPort,
-    /// A file of the host that the inside has a copy of may have changed: look, and put a new one in its place.
+    /// Renew the dyno's copies of the host's files, which may have changed.
     RenewFiles,
-    /// A second command inside, beside the dyno's own, for the client whose connection comes along. `env` goes over the
-    /// dyno's.
+    /// Run a command beside the dyno's own, for the client whose connection comes along. `env` overrides the dyno's.
     Inside {
         shell_command: String,
         env: BTreeMap<String, String>,
@@ -150,56 +148,56 @@ pub enum ToSupervisor {
     Unknown,
 }
 
-/// From a supervisor to the server.
+/// A message of a supervisor to the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromSupervisor {
-    /// What the dyno is now; sent first on every connection, then at each change.
+    /// The dyno's state; sent first on every connection, then at each change.
     State {
         dyno: String,
         state: DynoState,
         at_us: i64,
-        /// The port that the dyno was given: a server that adopts it must not give it to another.
+        /// The dyno's port: a server that adopts the dyno must not give it to another.
         #[serde(default)]
         port: Option<u16>,
-        /// The socket of the dyno's that listens on it, of one that serves requests.
+        /// The dyno's socket that listens on the port, if it serves requests.
         #[serde(default)]
         listener: Option<Listener>,
     },
-    /// The last message: how it ended. The same is in the exit record.
+    /// The last message: how the dyno ended, as in the exit record.
     Ended { dyno: String, record: ExitRecord },
     /// Something newer.
     #[serde(other)]
     Unknown,
 }
 
-/// From the supervisor to init.
+/// A message of the supervisor to init.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToInit {
-    /// Start a command: number 0 is the dyno's own, and init leaves when it has ended.
+    /// Start a command. Number 0 is the dyno's own; init exits when it has ended.
     Exec {
         id: u32,
         program: PathBuf,
         args: Vec<String>,
         env: Vec<(String, String)>,
         streams: Streams,
-        /// What a terminal begins with.
+        /// The first settings of a terminal.
         settings: Option<TerminalSettings>,
-        /// The soft limit of its descriptors, if not that of init.
+        /// The soft limit on its descriptors; None: that of init.
         open_files: Option<u64>,
     },
-    /// Send a signal to every process in the dyno. One that is to end them makes those that are stopped go on, as they could
-    /// not take notice.
+    /// Send a signal to every process in the dyno. With one that ends processes, stopped processes are continued, too,
+    /// since they would not notice it.
     Signal { signal: i32 },
-    /// Tell the processes of one command that its client is gone, by SIGHUP; those that are stopped go on.
+    /// Send SIGHUP to the processes of one command, since its client is gone; stopped ones are continued.
     HangUp { id: u32 },
-    /// Interrupt the processes of one command, by SIGINT.
+    /// Send SIGINT to the processes of one command.
     Interrupt { id: u32 },
-    /// The processes of one command that are stopped are to go on, by SIGCONT.
+    /// Send SIGCONT to the processes of one command.
     Continue { id: u32 },
-    /// The user of one command has typed what stops programs. Whether its own process stops is always told; now it is
-    /// told, too, if another one of its group does, of which the kernel tells init nothing.
+    /// Ctrl-Z was typed in the terminal of one command. Init always reports when the command's own process stops; from
+    /// now on it also looks for other stopped processes of its group, about which the kernel does not tell it.
     WatchForStop { id: u32 },
     /// Find out whether a process of the dyno has the socket of this inode open.
     FindSocket { inode: u64 },
@@ -207,43 +205,43 @@ pub enum ToInit {
     FindSockets { inodes: Vec<u64> },
 }
 
-/// By what it is known that shared memory was too small.
+/// How init noticed that shared memory was too small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shortage {
     /// A process has died of SIGBUS.
     BusError,
-    /// There is none left.
+    /// Shared memory is full.
     Full,
 }
 
-/// From init to the supervisor.
+/// A message of init to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromInit {
     /// The inside is ready for a command.
     Ready,
-    /// The inside could not be built; init has left.
+    /// The inside could not be built; init has exited.
     SetUpFailed { message: String },
-    /// Init itself has failed, by a mistake of ours or of the host's; it is leaving.
+    /// Init itself has failed, by a bug or an error of the host; it is exiting.
     Broken { message: String },
     /// The command runs. Comes with its streams: the terminal's master, or stdin, stdout and stderr.
     Started { id: u32 },
-    /// The command could not be started. If it was the dyno's own, init has left.
+    /// The command could not be started. If it was the dyno's own, init has exited.
     ExecFailed { id: u32, message: String },
-    /// The command has ended. If it was the dyno's own, init is leaving, and may know why nothing was executed.
+    /// The command has ended. If it was the dyno's own, init is exiting, and may know why a program could not be executed.
     Exited {
         id: u32,
         status: Exit,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
-        /// How short shared memory was, if it was.
+        /// Set if shared memory was too small.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shared_memory: Option<Shortage>,
     },
-    /// Which of the sockets that were asked for are the dyno's.
+    /// Which of the sockets in question are the dyno's.
     Sockets { ours: Vec<u64> },
-    /// The command, or a process of its group that was watched for, has stopped.
+    /// The command, or another process of its group, has stopped.
     Stopped { id: u32 },
     /// Whether the socket of this inode is the dyno's.
     Socket { inode: u64, ours: bool },
@@ -271,10 +269,10 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>])
 /// Receives one message with its descriptors (close-on-exec); `None` when the other side is gone.
 ///
 /// # Errors
-/// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for what is no message.
+/// `WouldBlock` on a non-blocking socket with nothing to read; `InvalidData` for a malformed message.
 pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let socket = socket.as_fd();
-    // Asked first, so that a small message does not cost a large buffer.
+    // The size is asked first, so that a small message does not need a large buffer.
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     let mut nothing = [0u8; 0];
     let (_, length) = match rustix::net::recv(socket, &mut nothing[..], flags) {

@@ -1,4 +1,4 @@
-//! One connection to the server: requests out, answers in.
+//! One connection to the server: writes requests, reads responses.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -11,31 +11,31 @@ use super::transport::Transport;
 use super::{Answer, Place};
 use crate::wire::http::{BodyDecoder, Decoded, HeadLimits, HeadReader, ResponseHead, chunk};
 
-/// Bytes of a response's body at most.
+/// The largest body of a response, in bytes.
 const MAX_BODY: usize = 64 << 20;
-/// `1xx` responses before the one that counts.
+/// The most `1xx` responses before the final one.
 const MAX_INTERIM: usize = 8;
-/// Bytes of an upload that go as one chunk.
+/// Bytes of an upload that are sent as one chunk.
 const CHUNK: usize = 64 * 1024;
-/// How long to wait for a place in the server's backlog.
+/// How long to wait while the server's backlog is full.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 const LOST: &str = "lost the connection to the server";
 
-/// See the [module](self).
+/// One connection to the server.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub transport: Transport,
-    /// Bytes that were read and are not used up.
+    /// Bytes that were read and not used yet.
     pub input: Vec<u8>,
-    /// Descriptors that came along; only an upgrade has a use for them.
+    /// Descriptors that were received; only an upgrade uses them.
     pub fds: Vec<OwnedFd>,
 }
 
-/// What goes with a request.
+/// The body of a request, or a field of its own.
 pub(super) enum Payload<'a> {
     None,
-    /// Nothing but the wish for this part of a list.
+    /// No body, but a `Range` field for this part of a list.
     Range(&'a str),
     Json(Vec<u8>),
     Stream {
@@ -44,16 +44,16 @@ pub(super) enum Payload<'a> {
     },
 }
 
-/// How far a request went.
+/// How much of a request was sent.
 pub(super) enum Sent {
     Whole,
-    /// The answer came before the end.
+    /// A part: the answer came before the end.
     Part,
     Broken(io::Error),
 }
 
 impl Connection {
-    /// To a server that may not be there.
+    /// Connects to the socket at `path`.
     pub fn to_socket(path: &Path) -> io::Result<Self> {
         Ok(Self::over(Transport::connect(path, CONNECT_PATIENCE)?))
     }
@@ -75,12 +75,12 @@ impl Connection {
         Ok(Self::over(transport))
     }
 
-    /// Whether no server can have taken the request that was `sent` and answered by `error`: it did not go out whole,
-    /// or the kernel says that it was not read to its end. Taking a `GET` twice does no harm.
+    /// Whether no server can have taken the request, given the results of sending it and of reading the answer: it was
+    /// not sent whole, or the kernel says that it was not read to its end. A `GET` may be taken twice.
     pub fn is_untaken(&self, method: &str, sent: &io::Result<()>, error: &anyhow::Error) -> bool {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         let unread = match kind {
-            // Of a Unix socket that is closed with something unread, and of one that nobody had accepted.
+            // From a Unix socket that was closed with unread bytes, and from one that was never accepted.
             Some(io::ErrorKind::ConnectionReset) => {
                 self.transport.tells_unread() || method == "GET"
             }
@@ -156,7 +156,7 @@ impl Connection {
         }
     }
 
-    /// Moves what was read of a body to `body`; true when it is complete.
+    /// Moves the bytes of a response's body to `body`; true when it is complete.
     pub fn decode(
         &mut self,
         decoder: &mut BodyDecoder,
@@ -182,7 +182,7 @@ impl Connection {
         }
     }
 
-    /// Reads some more; true at the end.
+    /// Reads more bytes; true at the end.
     pub fn fill_or_end(&mut self) -> anyhow::Result<bool> {
         let mut block = [0; 16 * 1024];
         let length = self
@@ -198,11 +198,11 @@ fn malformed(refusal: crate::wire::http::HttpRefusal) -> anyhow::Error {
     anyhow::Error::new(refusal).context("the server's answer is malformed")
 }
 
-/// The connection failed.
+/// The error for a failed connection.
 pub(super) fn lost(error: io::Error) -> anyhow::Error {
     let (what, error) = match error.kind() {
         io::ErrorKind::WouldBlock => ("the server does not answer", error),
-        // `main` takes a broken pipe for that of the program's own output, and says nothing.
+        // `main` takes a broken pipe for that of the program's own output, and prints nothing.
         io::ErrorKind::BrokenPipe => (LOST, io::ErrorKind::ConnectionReset.into()),
         _ => (LOST, error),
     };

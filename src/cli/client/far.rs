@@ -1,4 +1,4 @@
-//! A server on another host, or under another user: where it is, how it is believed, and the token that it wants.
+//! A server on another host, or of another user: its address, the CA that it is trusted by, and the token.
 
 use std::fmt;
 use std::io;
@@ -16,13 +16,13 @@ use crate::error::{UserError, shown};
 use crate::wire::stream::Stream;
 use crate::wire::tls;
 
-/// Where servers listen unless somebody says otherwise.
+/// The default port of the API.
 const PORT: u16 = 5001;
 
-/// How much of an address that makes no sense is shown, in characters.
+/// How many characters of an invalid address are shown.
 const SHOWN: usize = 100;
 
-/// See the [module](self).
+/// A server on another host, or of another user.
 #[derive(Clone)]
 pub struct Far {
     /// The host and port, as they go into `Host`.
@@ -31,23 +31,23 @@ pub struct Far {
     port: u16,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     token: String,
-    /// The file of the CA that it is believed by, if one was named; absolute.
+    /// The file of the CA that it is trusted by, if one was named; absolute.
     ca: Option<PathBuf>,
 }
 
 impl fmt::Debug for Far {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the token.
+        // Without the token.
         f.write_str(&self.authority)
     }
 }
 
 impl Far {
-    /// The server at `url`, which is `https://HOST:PORT`, or `http://` on this host. The CAs in the file `ca` are believed,
-    /// or else those of this host and of the state folder `home`.
+    /// The server at `url`, which is `https://HOST:PORT`, or `http://` on this host. The CAs in the file `ca` are
+    /// trusted, or else those of this host and of the state folder `home`.
     ///
     /// # Errors
-    /// When the address or the token makes no sense, or nobody is to be believed.
+    /// When the address or the token is not valid, or no CA is found.
     pub fn new(
         url: &str,
         token: Option<String>,
@@ -86,12 +86,12 @@ impl Far {
         format!("{scheme}://{}", self.authority)
     }
 
-    /// The file of the CA that it is believed by, if one was named.
+    /// The file of the CA that it is trusted by, if one was named.
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
     }
 
-    /// The host and port, for people and for `Host`.
+    /// The host and port, for messages and for `Host`.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -101,10 +101,10 @@ impl Far {
         format!("Bearer {}", self.token)
     }
 
-    /// Connects, and over TLS makes sure who is there.
+    /// Connects, and over TLS checks the server's certificate.
     ///
     /// # Errors
-    /// Why there is no connection; one that the kernel refused has its [`io::Error`].
+    /// Why there is no connection; with an [`io::Error`] in its chain if the kernel refused it.
     pub(super) fn connect(&self, patience: Duration) -> anyhow::Result<FarSocket> {
         let what = || format!("cannot reach the server at `{}`", self.authority);
         let addresses = (self.host.as_str(), self.port)
@@ -138,7 +138,7 @@ impl Far {
         }
     }
 
-    /// Whoever is there is not to be believed, or does not speak TLS.
+    /// The error for a server that cannot be trusted, or does not speak TLS.
     fn strange(&self, error: &io::Error) -> anyhow::Error {
         let why = error
             .get_ref()

@@ -1,12 +1,12 @@
 //! How long a command goes on when there is no server. A server may stop, be killed or be replaced at any moment, and
-//! its successor knows all that it knew.
+//! its successor has all of its state.
 //!
 //! All such times stand here side by side, each with its reason.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long something is tried, and how often.
+/// How long and how often something is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// The pause after the first try; doubled after each.
@@ -77,7 +77,7 @@ impl Patience {
         std::iter::from_fn(move || next(&mut state))
     }
 
-    /// Tries whose time begins with the first failure.
+    /// Begins to try; the time runs from the first failure.
     pub fn tries(self) -> Tries {
         Tries {
             patience: self,
@@ -95,7 +95,7 @@ impl Patience {
     }
 }
 
-/// The tries of one question.
+/// The tries of one request.
 #[derive(Debug)]
 pub struct Tries {
     patience: Patience,

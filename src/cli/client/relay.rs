@@ -1,6 +1,6 @@
-//! An attached run on a server elsewhere. To the command line it looks like one on this host: there is a connection to what
-//! stands for the dyno's supervisor, and the command's streams come along with `Up`. A thread moves their bytes in
-//! [frames](crate::wire::frame::streams) over the one connection that there is.
+//! An attached run on a server elsewhere. To the rest of the command line it looks like one on this host: a connection
+//! to a thread that acts as the dyno's supervisor, with the command's streams as descriptors. The thread moves their
+//! bytes in [frames](crate::wire::frame::streams) over the connection to the server.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,14 +19,14 @@ use crate::wire::frame::{AttachRefusal, CONTINUE, Frame, RESIZE, STOP_TYPED, Up,
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
 use crate::wire::stream::Stream;
 
-/// What is read at a time, in bytes.
+/// The most bytes that are read at a time.
 const PIECE: usize = 16 * 1024;
 
-/// Begins to relay what comes over `stream`, of which `early` was read already. The result is the end of a connection as the
-/// supervisor of a dyno on this host has it.
+/// Begins to relay over `stream`, of which `early` was read already. Returns a connection like the one to a supervisor
+/// on this host.
 ///
 /// # Errors
-/// When descriptors have run out, or there is no thread to be had.
+/// When descriptors have run out, or no thread can be started.
 pub(super) fn relay(stream: Stream, early: Vec<u8>, server: String) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let (theirs, near) =
@@ -45,24 +45,24 @@ struct Relay {
     far_token: Token,
     far_ended: bool,
     decoder: Decoder,
-    /// What came with the answer to the request.
+    /// Bytes that came with the response to the upgrade request.
     early: Vec<u8>,
-    /// For the server.
+    /// Bytes for the server.
     unsent: Vec<u8>,
     near: OwnedFd,
     near_token: Token,
     near_readable: bool,
-    /// What was said by whoever is attached that is not understood yet.
+    /// Received bytes of the local side that are not decoded yet.
     said: Vec<u8>,
     terminal: bool,
     input: Option<Input>,
     outputs: [Option<Output>; 2],
-    /// How it ended, which is told when all output is out.
+    /// How the command ended, which is sent to the local side after all output.
     last: Option<Frame>,
     server: String,
 }
 
-/// What is typed, or comes from a pipe.
+/// The command's input, from the local side.
 struct Input {
     fd: OwnedFd,
     token: Token,
@@ -70,7 +70,7 @@ struct Input {
     credit: SendWindow,
 }
 
-/// What is to be shown.
+/// An output of the command, for the local side.
 struct Output {
     fd: OwnedFd,
     token: Token,
@@ -149,7 +149,7 @@ impl Relay {
         }
     }
 
-    /// Each thing that can be done, once; true if anything was.
+    /// Tries each thing once; true if anything was done.
     fn go_on(&mut self, buffer: &mut [u8]) -> bool {
         let mut moved = self.hear_near();
         moved |= self.hear_far(buffer);
@@ -159,7 +159,7 @@ impl Relay {
         moved
     }
 
-    /// All is said and shown. The connection to whoever is attached ends with the thread.
+    /// Whether all is sent, so that the thread can end, and with it the local connection.
     fn is_over(&mut self) -> bool {
         if self.last.is_none() || self.outputs.iter().any(Option::is_some) {
             return false;
@@ -170,7 +170,7 @@ impl Relay {
         true
     }
 
-    /// What whoever is attached has said.
+    /// Handles the local side's bytes.
     fn hear_near(&mut self) -> bool {
         if !self.near_readable {
             return false;
@@ -178,7 +178,7 @@ impl Relay {
         let mut buffer = [0; 256];
         match rustix::io::read(&self.near, &mut buffer) {
             Ok(0) => {
-                // They have left, and so do we. The server sees the end.
+                // The local side has left, so the thread ends, and the server sees the end.
                 self.near_readable = false;
                 self.end(Frame::Error(AttachRefusal::new("left")));
                 self.outputs = [None, None];
@@ -224,7 +224,7 @@ impl Relay {
         true
     }
 
-    /// What the server has said.
+    /// Handles the server's frames.
     fn hear_far(&mut self, buffer: &mut [u8]) -> bool {
         if self.far_ended {
             return false;
@@ -259,7 +259,7 @@ impl Relay {
                             output.waiting.extend_from_slice(data);
                             output.allowance.take(data.len()).is_ok()
                         }
-                        // Nobody reads it any more, which the server may not know yet.
+                        // The output is closed, which the server may not know yet.
                         None => true,
                     }
                 }
@@ -272,7 +272,7 @@ impl Relay {
         }
     }
 
-    /// False for what makes no sense.
+    /// Handles a frame; false if it is not valid here.
     fn take_word(&mut self, word: StreamFrame) -> bool {
         match word {
             StreamFrame::Frame(Frame::Up(up)) => self.open(&up).is_ok(),
@@ -299,7 +299,7 @@ impl Relay {
         }
     }
 
-    /// The connection is gone, or of no use.
+    /// Ends after a failure of the server's connection.
     fn lose(&mut self) {
         let message = format!(
             "the connection to the server at `{}` was lost, and this session with it",
@@ -309,7 +309,7 @@ impl Relay {
         self.end(Frame::Error(AttachRefusal::new(message).hint(hint)));
     }
 
-    /// Nothing more comes. What is known first counts.
+    /// Sets how the session ends; only the first call counts.
     fn end(&mut self, last: Frame) {
         self.far_ended = true;
         self.last.get_or_insert(last);
@@ -319,7 +319,7 @@ impl Relay {
         }
     }
 
-    /// The command runs: whoever is attached gets streams that look like its own.
+    /// Makes local streams and sends them to the local side, since the command runs.
     fn open(&mut self, up: &Up) -> io::Result<()> {
         self.terminal = up.terminal;
         let theirs = match up.terminal {
@@ -378,7 +378,7 @@ impl Relay {
         })
     }
 
-    /// Passes output on to whoever reads it, and tells the server that there is room for more.
+    /// Writes output to the local streams, and grants the server more.
     fn show(&mut self) -> bool {
         let mut moved = false;
         for (number, place) in (1..).zip(&mut self.outputs) {
@@ -389,7 +389,7 @@ impl Relay {
                     Ok(length) => shown += length,
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => output.writable = false,
-                    // The reader has left, and says so.
+                    // The reader has left, which the local side reports.
                     Err(_) => {
                         shown = output.waiting.len();
                         output.ended = true;
@@ -425,12 +425,12 @@ impl Relay {
             }
             moved = true;
         }
-        // What waits for more is found by reading.
+        // Errors show when reading.
         let _ = self.far.flush();
         moved
     }
 
-    /// Sends some input, if the command has room for it.
+    /// Sends input, as much as the server has granted.
     fn read_input(&mut self, buffer: &mut [u8]) -> bool {
         if self.far_ended || !self.unsent.is_empty() || !self.far.is_flushed() {
             return false;

@@ -1,7 +1,7 @@
 //! Finding the server, and starting it if there is none.
 //!
-//! Whether a server runs is decided by its lock, which only servers take. So the command line just
-//! starts one; of two that are started at once one gets the lock, and the other says that it did not.
+//! Whether a server runs is decided by its lock, which only servers take. So the command line just starts one; of two
+//! that are started at once, one gets the lock, and the other reports that it did not.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -31,16 +31,16 @@ use crate::wire::handover::{self, Handover, Part};
 use super::Client;
 use super::patience::START;
 
-/// How long a server that runs may be without its socket: it gives requests that it is answering five seconds when it
-/// leaves, and makes a socket that was removed at once.
+/// How long a running server may be without its socket: when it leaves, it gives requests in progress five seconds; a
+/// removed socket it makes anew at once.
 const SOCKET_TIME: Duration = Duration::from_secs(7);
-/// How long a server may take for its first answer before it is asked whether the socket is its own.
+/// How long a server may take for its first answer before it is asked to check its socket.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// When the log of servers is begun anew, in bytes.
+/// The size at which the log of servers is renamed and a new one begun, in bytes.
 const MAX_LOG: u64 = 1 << 20;
-/// How much of the log's end is looked at for the reason of a failed start, in bytes.
+/// How many bytes of the log's end are searched for the reason of a failed start.
 const LOG_TAIL: u64 = 4096;
-/// How many of its last lines are shown.
+/// How many of the log's last lines are shown.
 const LOG_LINES: usize = 3;
 
 /// How a server is started.
@@ -53,7 +53,7 @@ pub struct Launch {
 }
 
 impl Default for Launch {
-    /// This very program, as a server that leaves when there is nothing to do.
+    /// This program, as a server that leaves when there is nothing to do.
     fn default() -> Self {
         Self {
             program: crate::kernel::executable::PATH.into(),
@@ -63,22 +63,22 @@ impl Default for Launch {
 }
 
 /// Connects to the server of `home`. Starts one if none runs, and another one if it was started by
-/// the command line of an older build: that one leaves its sockets to this one's, so no client is refused.
+/// the command line of an older build: that one hands its sockets over to the new one, so no client is refused.
 ///
 /// # Errors
-/// A [`UserError`] that says why there is no server: the last lines of its log, or who holds the
-/// lock without answering.
+/// A [`UserError`] that says why there is no server: the last lines of its log, or which process holds the lock without
+/// answering.
 pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> {
     let deadline = Instant::now() + START.in_all;
     let build = executable::build();
     let mut tries = START.tries();
     let (mut replaced, mut left) = (None, Handover::default());
     while Instant::now() < deadline {
-        // With an earlier server's socket in our hands, there is nobody at the other end of it.
+        // If this process has the earlier server's socket, no server answers there.
         if !left.has(Part::Api)
             && let Some((mut client, server)) = greet(home, deadline)?
         {
-            // Once: it need not do as it is told.
+            // Tried once: the server may not do as it is told.
             if !server.idle || replaced.is_some() || !build.is_newer_than(&server.build) {
                 if let Some(replaced) = replaced.filter(|_| server.build == build) {
                     tell!(
@@ -105,13 +105,13 @@ pub fn connect_or_start(home: &Home, launch: &Launch) -> anyhow::Result<Client> 
     Err(no_answer(home).into())
 }
 
-/// For a server that this process is about to be, in the foreground: has one that a command has started make room. What that one
-/// leaves, and which it was; None if none runs.
+/// Before this process becomes a server in the foreground: replaces a server that a command has started. Returns what
+/// that one hands over, and its info; None if none runs.
 ///
 /// # Errors
-/// A [`UserError`] when one runs that is not to be replaced, or that does not answer.
+/// A [`UserError`] when a server runs that must not be replaced, or that does not answer.
 pub fn succeed(home: &Home) -> anyhow::Result<Option<(Handover, ServerInfo)>> {
-    // Without a holder of the lock, a socket that takes clients is one that a service manager keeps for this very process.
+    // If no process holds the lock, a socket that accepts clients is one that a service manager keeps for this process.
     let Some(holder) = Holder::find(home)? else {
         return Ok(None);
     };
@@ -123,7 +123,7 @@ pub fn succeed(home: &Home) -> anyhow::Result<Option<(Handover, ServerInfo)>> {
         return Err(already_running(home, client, &server).into());
     }
     let left = take_over(client, &build, true);
-    // One of before, which knows of no such wish, is asked to stop, and needs a moment for it.
+    // An older server, which does not know this request, is asked to stop, and needs a moment for that.
     if !left.has(Part::Lock)
         && let Some((mut client, again)) = greet(home, Instant::now() + START.in_all)?
         && again.pid == server.pid
@@ -134,7 +134,7 @@ pub fn succeed(home: &Home) -> anyhow::Result<Option<(Handover, ServerInfo)>> {
     Ok(Some((left, server)))
 }
 
-/// Why a server in the foreground cannot begin, and what makes room for it.
+/// The error when a server in the foreground cannot start because one runs; the hint says how to stop that.
 fn already_running(home: &Home, mut client: Client, server: &ServerInfo) -> UserError {
     let status: Option<ServerStatus> = client.get("/server/status").ok();
     let by = status.map(|status| status.started_by);
@@ -166,8 +166,7 @@ fn already_running(home: &Home, mut client: Client, server: &ServerInfo) -> User
     ))
 }
 
-/// Has a server of an older build leave. What it leaves is for the next one; nothing, if it knows nothing of that, or is
-/// gone already.
+/// Has a server of an older build leave, and returns what it hands over; nothing if it does not know how, or is gone already.
 fn take_over(client: Client, build: &Build, stays: bool) -> Handover {
     let ask = ReplaceServer {
         build: build.clone(),
@@ -181,16 +180,16 @@ fn take_over(client: Client, build: &Build, stays: bool) -> Handover {
     received.unwrap_or_default()
 }
 
-/// Connects to the server of `home` if one runs, of whatever build.
+/// Connects to the server of `home` if one runs, of any build.
 ///
 /// # Errors
-/// A [`UserError`] when somebody holds the lock but does not answer.
+/// A [`UserError`] when a process holds the lock but does not answer.
 pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
     let mut found = greet(home, Instant::now() + START.in_all)?;
     if found.is_none()
         && let Some(holder) = remind(home)
     {
-        // It is just starting, or leaving, or its socket was removed.
+        // The server is just starting or leaving, or its socket was removed.
         let deadline = Instant::now() + SOCKET_TIME;
         while found.is_none() && !holder.has_ended_within(START.longest)? {
             if Instant::now() > deadline {
@@ -208,14 +207,14 @@ pub fn connect(home: &Home) -> anyhow::Result<Option<(Client, ServerInfo)>> {
     }
 }
 
-/// Asks a server that is not found at its socket to see to that; the result is the server.
+/// Asks a server that is not found at its socket to make the socket anew; returns the server.
 fn remind(home: &Home) -> Option<Holder> {
     let holder = Holder::find(home).ok().flatten()?;
     holder.remind();
     Some(holder)
 }
 
-/// For whoever has lost one server: connects to whichever there is now, of whatever build. Starts one if none runs.
+/// After a lost connection: connects to the server that runs now, of any build. Starts one if none runs.
 ///
 /// # Errors
 /// As [`connect_or_start`].
@@ -229,8 +228,9 @@ pub fn connect_to_any_or_start(home: &Home, launch: &Launch) -> anyhow::Result<C
     }
 }
 
-/// Says hello to the server. None if there is none, or one that is leaving. What listens there may be another program: so if
-/// what answers is no server, or nothing does, the one that has the lock looks after its socket before the second try.
+/// Asks the server for its info. None if there is none, or one that is leaving. Another program may listen at the
+/// socket: if the answer is not a server's, or none comes, the server that has the lock is asked to make its socket
+/// anew before the second try.
 fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, ServerInfo)>> {
     let mut until = deadline.min(Instant::now() + FIRST_ANSWER);
     loop {
@@ -246,7 +246,7 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
                 false => error,
             });
         }
-        // The server itself, if it is that which is slow, needs no telling.
+        // If the server itself is slow, it need not be asked.
         let is_reminded = peer != last_holder(home) && remind(home).is_some();
         if !is_reminded && !is_silence {
             return Err(error);
@@ -256,7 +256,7 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
     }
 }
 
-/// Nothing came in time.
+/// Whether the error is that nothing came in time.
 fn is_silence(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::WouldBlock)
@@ -271,7 +271,7 @@ fn greet_once(
     let path = home.api_socket();
     let mut client = match Client::connect(&path) {
         Ok(client) => client,
-        // A file or a folder refuses as well; a socket of another kind, and a link to itself, in their own words.
+        // A file or folder at the path also refuses; a socket of another kind, and a link to itself, have errors of their own.
         Err(error) => match error.raw_os_error() {
             Some(libc::ENOENT | libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP) => {
                 check_no_folder(&path)?;
@@ -292,7 +292,7 @@ fn greet_once(
     }
 }
 
-/// What has files in it is nobody's to remove but the user's.
+/// Refuses a folder in the socket's place, which only the user may remove.
 fn check_no_folder(socket: &Path) -> Result<(), UserError> {
     let is_folder = std::fs::symlink_metadata(socket).is_ok_and(|there| there.is_dir());
     match is_folder {
@@ -305,16 +305,16 @@ fn check_no_folder(socket: &Path) -> Result<(), UserError> {
     }
 }
 
-/// What a started server said.
+/// What a started server reported.
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
     Ready,
     Held,
-    /// Nothing: a signal has ended it.
+    /// Nothing: a signal has killed it.
     Ended,
 }
 
-/// Starts a server and waits for its word.
+/// Starts a server and waits until it reports.
 fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> anyhow::Result<Word> {
     let (log, log_start) =
         open_log(home).map_err(|error| Home::not_written(&home.server_log(), &error))?;
@@ -338,13 +338,13 @@ fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> an
         .stderr(log)
         .spawn()
         .context("cannot start the server")?;
-    // The command, and our copy of the server's end with it, is gone by now.
+    // The command, with this process's copy of the server's end, has been dropped by now.
     let mut word = [0; 1024];
     if wait::until(&ours, PollFlags::IN, Some(deadline))?.is_none() {
         return Err(no_answer(home).into());
     }
     let length = match unix_socket::receive(&ours, &mut word, &mut Vec::new()) {
-        // It has ended before it took what is left to it.
+        // The server has ended before it took what was handed over.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
         result => result?,
     };
@@ -354,7 +354,7 @@ fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> an
         reason => {
             let status = wait_for_end(&mut child, deadline);
             match status.and_then(|status| status.signal()) {
-                // It did not fail: somebody has ended it, and the next one may do better.
+                // It did not fail: it was killed, and the next one may start.
                 Some(libc::SIGKILL | libc::SIGTERM) => Ok(Word::Ended),
                 _ => Err(not_started(home, reason, log_start).into()),
             }
@@ -362,15 +362,15 @@ fn start(home: &Home, launch: &Launch, left: &Handover, deadline: Instant) -> an
     }
 }
 
-/// Which variables a server inherits: who the user is, the language of messages, and our settings.
-/// Not the rest: the server outlives the shell that happened to start it.
+/// Whether a server inherits a variable: those about the user, the language of messages, and dyno's settings. No
+/// others, since the server outlives the shell that starts it.
 fn is_kept(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;
     };
     match name {
         "HOME" | "PATH" | "USER" | "LOGNAME" | "LANG" | "TZ" | "TMPDIR" | "RUST_BACKTRACE" => true,
-        // They are the command's own.
+        // These are about the command alone.
         "DYNO_APP" | "DYNO_HOST" | "DYNO_API_KEY" | "DYNO_TLS_CA" => false,
         _ => ["DYNO_", "LC_", "XDG_"]
             .iter()
@@ -378,7 +378,7 @@ fn is_kept(name: &OsStr) -> bool {
     }
 }
 
-/// The log to append to, and its length; a long one is put aside first.
+/// The log to append to, and its length; a long log is renamed first.
 fn open_log(home: &Home) -> io::Result<(File, u64)> {
     let path = home.server_log();
     if std::fs::metadata(&path).is_ok_and(|log| log.len() > MAX_LOG) {
@@ -393,7 +393,7 @@ fn open_log(home: &Home) -> io::Result<(File, u64)> {
     Ok((log, length))
 }
 
-/// A server that has closed its pipe without a word is about to end, and prints its reason last.
+/// Waits for the end of a server that has closed its pipe without reporting, which prints its reason last.
 fn wait_for_end(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
@@ -417,7 +417,7 @@ fn not_started(home: &Home, reason: &[u8], log_start: u64) -> UserError {
         ("", lines) => lines.trim_start_matches("error: "),
         (reason, _) => reason,
     };
-    // It may have had advice of its own.
+    // The server may have printed a hint.
     let (reason, advice) = reason.split_once("\nhint: ").unwrap_or((reason, ""));
     let advice = match advice {
         "" => String::new(),
@@ -427,7 +427,7 @@ fn not_started(home: &Home, reason: &[u8], log_start: u64) -> UserError {
         .hint(format!("{advice}its log is `{}`", log.display()))
 }
 
-/// The last lines that were written since the log had `start` bytes.
+/// The last lines that were written to the log after its byte `start`.
 fn last_lines(log: &Path, start: u64) -> io::Result<String> {
     let mut file = File::open(log)?;
     let start = start.max(file.metadata()?.len().saturating_sub(LOG_TAIL));

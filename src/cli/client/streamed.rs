@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use super::connection::{Connection, lost};
 use crate::wire::http::BodyDecoder;
 
-/// A response that comes bit by bit, for as long as the server likes.
+/// A response whose body the server streams, possibly without end.
 #[derive(Debug)]
 pub struct Streamed {
     connection: Connection,
@@ -15,7 +15,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    /// The rest of what comes over `connection`, behind its head.
+    /// The body of a response whose head was read from `connection`.
     pub(super) fn new(connection: Connection, decoder: BodyDecoder) -> Self {
         Self {
             connection,
@@ -24,7 +24,7 @@ impl Streamed {
         }
     }
 
-    /// Appends what has come to `body`, and waits for some more if nothing has. False at the end of the response.
+    /// Appends received bytes to `body`; waits if there are none. False at the end of the response.
     ///
     /// # Errors
     /// When it breaks off before its end ([`is_lost`](super::is_lost)), or is malformed.
@@ -44,11 +44,11 @@ impl Streamed {
         }
     }
 
-    /// What to wait for until there is something to [read](Self::read). None if that does not wait.
+    /// The descriptor to wait for before a [read](Self::read); None if a read would not wait.
     pub fn waits_for(&mut self) -> Option<BorrowedFd<'_>> {
         let waits = !self.ended
             && self.connection.input.is_empty()
-            // An error is found by reading.
+            // An error shows when reading.
             && self.connection.transport.has_input().is_ok_and(|has_input| !has_input);
         waits.then(|| self.connection.transport.fd())
     }

@@ -1,4 +1,4 @@
-//! What the client's bytes go over: a Unix socket, or a stream to another host.
+//! The transport of a client's bytes: a Unix socket, or a stream to another host.
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +13,7 @@ use crate::kernel::unix_socket::{self, SocketType};
 use crate::kernel::wait;
 use crate::wire::stream::Stream;
 
-/// How much is read before anybody asks, in bytes.
+/// How many bytes are read ahead at most.
 const AHEAD: usize = 64 * 1024;
 
 /// One connection; blocking.
@@ -21,7 +21,7 @@ const AHEAD: usize = 64 * 1024;
 pub(super) enum Transport {
     /// To a server on this host.
     Unix(OwnedFd),
-    /// To one elsewhere.
+    /// To a server elsewhere.
     Far(Box<FarSocket>),
 }
 
@@ -30,7 +30,7 @@ impl Transport {
         unix_socket::connect(socket, SocketType::STREAM, patience).map(Self::Unix)
     }
 
-    /// How long a read or write may take; `WouldBlock` after that.
+    /// Sets how long a read or write may take; `WouldBlock` after that.
     pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Unix(socket) => {
@@ -81,18 +81,18 @@ impl Transport {
         }
     }
 
-    /// Whether the kernel says of a connection that was reset that the server had not read all.
+    /// Whether a reset of this connection means that the server had not read all bytes.
     pub fn tells_unread(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
 }
 
-/// A stream that does not block, and those who wait for it.
+/// A non-blocking stream, with blocking calls.
 #[derive(Debug)]
 pub(super) struct FarSocket {
     stream: Stream,
     patience: Cell<Option<Duration>>,
-    /// What was read and nobody has taken.
+    /// Bytes that were read ahead.
     ahead: Vec<u8>,
     ended: bool,
 }
@@ -111,10 +111,10 @@ impl FarSocket {
         self.patience.set(patience);
     }
 
-    /// Over TLS: makes sure who is there.
+    /// Over TLS: completes the handshake, with the check of the server's certificate.
     ///
     /// # Errors
-    /// `InvalidData` if that is not to be believed; `UnexpectedEof` if they leave meanwhile.
+    /// `InvalidData` if the server cannot be trusted; `UnexpectedEof` if it closes the connection meanwhile.
     pub fn shake_hands(&mut self) -> io::Result<()> {
         let deadline = self.deadline();
         while self.stream.is_handshaking() {
@@ -177,7 +177,7 @@ impl FarSocket {
         Ok(self.ended || !self.ahead.is_empty())
     }
 
-    /// Reads what is there; whether that was anything at all, be it TLS's own.
+    /// Reads ahead; whether any bytes came, even if they were TLS's own.
     fn read_ahead(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {
@@ -199,7 +199,7 @@ impl FarSocket {
             .map(|patience| Instant::now() + patience)
     }
 
-    /// Waits until the socket has changed.
+    /// Waits until the socket is ready.
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let mut flags = PollFlags::IN;
         if !self.stream.is_flushed() {
@@ -212,7 +212,7 @@ impl FarSocket {
         Ok(())
     }
 
-    /// Hears what the kernel says at this moment.
+    /// Asks the kernel for the socket's present readiness.
     fn look(&mut self) -> io::Result<()> {
         let flags = PollFlags::IN | PollFlags::OUT;
         if let Some(flags) = wait::until(self.stream.socket(), flags, Some(Instant::now()))? {
@@ -228,7 +228,7 @@ impl FarSocket {
         self.stream.note(readable, writable);
     }
 
-    /// The stream, and what was read of it that nobody has taken.
+    /// The stream, and the bytes that were read ahead.
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
         (self.stream, self.ahead)
     }

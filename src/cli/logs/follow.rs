@@ -1,4 +1,4 @@
-//! Reading a log over the API, and going on where it broke off when the server was killed or replaced meanwhile.
+//! Reads a log over the API, and goes on where it broke off when the server was killed or replaced.
 
 use std::io;
 use std::thread;
@@ -23,20 +23,20 @@ enum End {
     Lost(anyhow::Error),
 }
 
-/// What is done with whole lines.
+/// A function that takes whole lines.
 pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
-/// Takes what `query` asks for.
+/// Passes the lines that `query` selects to `take`.
 ///
 /// # Errors
-/// When the app is not there, or not any more; when no server can be had; when the output cannot be written.
+/// When there is no such app, or it was destroyed; when there is no server; when the output cannot be written.
 pub fn read(context: &mut Context, app: &str, query: LogQuery, take: Take<'_>) -> Result<()> {
-    // By its id, it is not taken for another one that comes under its name.
+    // By its id, since another app may get its name.
     let app_id = context.client()?.get::<App>(&app_path(app, ""))?.id;
     read_of(context, &app_id, app, query, take)
 }
 
-/// The same for an app whose id is known.
+/// As [`read`], for an app whose id is known.
 ///
 /// # Errors
 /// As [`read`].
@@ -53,7 +53,7 @@ pub fn read_of(
             End::Complete if !query.tail => return Ok(()),
             End::Complete => {
                 still_there(context, app_id, app)?;
-                // The server could not read on; it may later.
+                // The server could not read on at the moment.
                 thread::sleep(LOG.longest);
             }
             End::Lost(error) if !query.tail && !query.until_ended => return Err(error),
@@ -79,7 +79,7 @@ fn open(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streame
     context.client()?.stream(&target)
 }
 
-/// Takes record after record. `cursor` is always the place behind the last one that was taken.
+/// Takes record after record. `cursor` is always the position after the last one that was taken.
 fn pass_on(stream: &mut Streamed, cursor: &mut Option<String>, take: Take<'_>) -> Result<End> {
     let mut bytes = Vec::new();
     loop {
@@ -102,8 +102,7 @@ fn pass_on(stream: &mut Streamed, cursor: &mut Option<String>, take: Take<'_>) -
     }
 }
 
-/// Waits until there is something to read. A reader of ours that leaves meanwhile is noticed, though there may be nothing
-/// to write for hours.
+/// Waits until there is something to read, and notices if the reader of this command's output leaves meanwhile.
 fn wait(stream: &mut Streamed) -> Result<()> {
     let Some(socket) = stream.waits_for() else {
         return Ok(());
@@ -127,7 +126,7 @@ fn wait(stream: &mut Streamed) -> Result<()> {
     }
 }
 
-/// The same log again, from the cursor on: at once if the server is there, else as soon as there is one.
+/// Opens the log again from the cursor on, as soon as there is a server.
 fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Streamed> {
     let mut gone = match open(context, app_id, query) {
         Err(error) if is_lost(&error) => error,
@@ -150,7 +149,7 @@ fn go_on(context: &mut Context, app_id: &str, query: &LogQuery) -> Result<Stream
     Err(gone)
 }
 
-/// Whether the app was not destroyed since.
+/// Checks that the app was not destroyed meanwhile.
 ///
 /// # Errors
 /// When it was.

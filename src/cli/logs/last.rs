@@ -1,5 +1,5 @@
-//! What the last dyno of a name has said, from its start to its crash: with the reason, which may be at the beginning of
-//! what it printed or at its end.
+//! Prints the log lines of the last dyno of a name, from its start to its crash; the reason may be in its first or its
+//! last lines.
 
 use anyhow::Result;
 
@@ -10,16 +10,16 @@ use crate::cli::context::Context;
 use crate::error::tell;
 use crate::model::log_line::{self, Line, Source, Story};
 
-/// How many lines are looked through for the start.
+/// How many lines are searched for the start.
 const SEARCHED: u32 = 2_000;
 
-/// How many lines are shown: all, or, of more than both together, so many of the first and of the last.
+/// How many of the first and of the last lines are shown, if there are more than both together.
 const SHOWN: (usize, usize) = (20, 20);
 
 /// Prints what the last dyno of this name has written to the log.
 ///
 /// # Errors
-/// When there is no such app any more, or no server.
+/// When the app was destroyed, or there is no server.
 pub fn print_last(context: &mut Context, app: &str, dyno: &str) -> Result<()> {
     let query = LogQuery {
         dyno: Some(dyno.to_owned()),
@@ -51,7 +51,7 @@ fn parts(log: &[u8]) -> (Vec<&[u8]>, usize, Vec<&[u8]>) {
     let starts = |line: &&[u8]| log_line::parse(line).is_some_and(is_start);
     let own = match lines.iter().rposition(starts) {
         Some(start) => &lines[start..],
-        // Of what printed more, or could not be started at all, the end says most.
+        // If the start is not among them, the last lines are shown.
         None => &lines[lines.len().saturating_sub(SHOWN.1)..],
     };
     match own.len().checked_sub(SHOWN.0 + SHOWN.1) {

@@ -1,4 +1,4 @@
-//! A log line as a terminal is shown it: in Heroku's colours, and with nothing in it that the terminal would obey.
+//! Formats a log line for a terminal: in Heroku's colours, with control characters escaped.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ const BRIGHT_GREEN: &str = "\x1b[92m";
 const BRIGHT_YELLOW: &str = "\x1b[93m";
 const COMMAND: &str = "\x1b[1;36m";
 
-/// What process types are given, in this order.
+/// The colours of process types, in the order in which they are given.
 const OF_TYPES: [&str; 10] = [
     YELLOW,
     GREEN,
@@ -30,10 +30,10 @@ const OF_TYPES: [&str; 10] = [
     "\x1b[1;34m",
 ];
 
-/// Types that have their colour from the beginning, so that it is the same each time (Heroku's).
+/// Process types with fixed colours (Heroku's).
 const FIRST_TYPES: [&str; 5] = ["run", "router", "web", "postgres", "heroku-postgres"];
 
-/// See the [module](self).
+/// Formats log lines, and remembers the colours of process types.
 #[derive(Debug)]
 pub struct Painter {
     colors: bool,
@@ -41,7 +41,7 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// One that uses colours, or none.
+    /// A painter with or without colours.
     pub fn new(colors: bool) -> Self {
         Self {
             colors,
@@ -66,7 +66,7 @@ impl Painter {
         out.push('\n');
     }
 
-    /// All dynos of a type share one.
+    /// The colour of a process, which all dynos of a type share.
     fn color_of(&mut self, process: &[u8]) -> &'static str {
         let of_type = process
             .split(|byte| *byte == b'.')
@@ -85,7 +85,7 @@ impl Painter {
     }
 }
 
-/// What the platform says of a dyno's life is coloured; what the app says is the app's.
+/// Appends the text, with colours in the platform's sentences.
 fn paint_text(line: &Line<'_>, out: &mut String) {
     let platform = line.source == Source::Heroku || line.process == b"api";
     let text = str::from_utf8(line.text).ok().filter(|_| platform);
@@ -100,7 +100,7 @@ fn paint_text(line: &Line<'_>, out: &mut String) {
     parts.extend(user.map(|user| (user, GREEN)));
     let mut rest = text;
     for (part, color) in parts {
-        // Each follows a blank, unless it is the whole.
+        // Each part follows a blank, unless it is the whole text.
         let at = match rest == part {
             true => Some(0),
             false => rest.find(&format!(" {part}")).map(|at| at + 1),
@@ -150,8 +150,7 @@ fn colored(color: &str, text: &str, out: &mut String) {
     }
 }
 
-/// Appends `bytes` so that a terminal shows all of them and obeys none: an escape as `\x1b`, what is no UTF-8 as `\xff`.
-/// Tabs do no harm.
+/// Appends `bytes` for a terminal, with control characters escaped as `\x1b`, and invalid UTF-8 as `\xff`. Tabs are kept.
 pub fn show(bytes: &[u8], out: &mut String) {
     // Writing to a String cannot fail.
     for chunk in bytes.utf8_chunks() {

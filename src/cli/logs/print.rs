@@ -1,4 +1,4 @@
-//! Where the lines go: as they are into a pipe or file, painted to a terminal, or as JSON.
+//! Prints log lines: unchanged into a pipe or file, with colours on a terminal, or as JSON.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +15,16 @@ use crate::cli::terminal;
 use crate::kernel::sys::signal::unless_ignored;
 use crate::model::log_line;
 
-/// What is painted before it is written, in bytes: so that much is seen at once.
+/// How many bytes are formatted before they are written.
 const BATCH: usize = 16 * 1024;
 
 /// How long Ctrl-C waits for the line that is being written.
 const LAST_LINE: Duration = Duration::from_millis(100);
 
-/// The exit code after Ctrl-C, the shell's.
+/// The exit code after Ctrl-C, as of a shell.
 const INTERRUPTED: i32 = 130;
 
-/// See the [module](self).
+/// Prints log lines: see the [module](self).
 #[derive(Debug)]
 pub struct Printer {
     form: Form,
@@ -35,15 +35,15 @@ pub struct Printer {
 
 #[derive(Debug)]
 enum Form {
-    /// Every byte as it is.
+    /// Every byte unchanged.
     Plain,
     Painted(Painter),
     Json,
 }
 
 impl Printer {
-    /// For this process's standard output. From here on Ctrl-C ends the process, between two lines and without a word:
-    /// the terminal is not left in the middle of a colour.
+    /// A printer for standard output. From here on Ctrl-C ends the process silently between two lines, so that the
+    /// terminal is not left in a colour.
     ///
     /// # Errors
     /// When descriptors have run out.
@@ -99,7 +99,7 @@ impl Printer {
     }
 }
 
-/// Ends the process at SIGINT, when nothing is being written; soon, if that does not come.
+/// Ends the process at SIGINT once no line is being written, or after [`LAST_LINE`].
 fn end_at_interrupt(writing: Arc<Mutex<()>>) -> io::Result<()> {
     let mut signals = Signals::new(unless_ignored([SIGINT]))?;
     let wait = move || {
@@ -119,7 +119,7 @@ fn end_at_interrupt(writing: Arc<Mutex<()>>) -> io::Result<()> {
     Ok(())
 }
 
-/// A line as JSON. What is no line of the usual form is all text.
+/// A line as JSON. A line without the usual format is all text.
 #[derive(Debug, Serialize)]
 struct JsonLine<'a> {
     at: Option<&'a str>,
@@ -138,7 +138,7 @@ fn put_json(line: &[u8], out: &mut String) -> io::Result<()> {
         dyno: parts.and_then(|parts| str::from_utf8(parts.process).ok()),
         text: &String::from_utf8_lossy(text),
     })?;
-    // JSON lets some characters stand that a terminal would obey.
+    // JSON does not escape all control characters.
     for c in json.chars() {
         match terminal::is_obeyed(c) {
             true => out.push_str(&format!("\\u{:04x}", u32::from(c))),

@@ -1,4 +1,4 @@
-//! Holding the short-lived app: the connection that it hangs on, made anew when a server is killed or replaced.
+//! Holds the app of `dyno start`: the connection that keeps it alive, made again when a server is killed or replaced.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,20 +10,20 @@ use crate::cli::client::{Streamed, is_lost, is_unavailable};
 use crate::cli::context::Context;
 use crate::error::UserError;
 
-/// The longest answer, in bytes, before the line of JSON ends.
+/// The longest line of JSON at the beginning of the response, in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// A connection that an app hangs on.
+/// A connection that keeps an app alive.
 #[derive(Debug)]
 pub struct Hold {
     stream: Streamed,
     bytes: Vec<u8>,
 }
 
-/// Asks for a session. One in the same folder that is just coming to its end is waited for.
+/// Creates the app. If one that is just ending still has the folder, waits for its end.
 ///
 /// # Errors
-/// What the server has against it.
+/// Why the server refuses.
 pub fn begin(context: &mut Context, request: &CreateSession) -> Result<(Hold, Session)> {
     let mut tries = HOLD.tries();
     loop {
@@ -51,10 +51,10 @@ fn ask(context: &mut Context, request: &CreateSession) -> Result<(Hold, Session)
     }
 }
 
-/// Holds the app until it is destroyed, from server to server. Each is told whether the end was asked for.
+/// Holds the app until it is destroyed, across restarts of the server. Each server is told whether the end was asked for.
 ///
 /// # Errors
-/// When it cannot be held any more: another server has given it up, or there is none.
+/// When the app cannot be held any more: a server has given it up, or there is none.
 pub fn keep(
     mut hold: Hold,
     context: &mut Context,

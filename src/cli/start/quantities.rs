@@ -7,18 +7,18 @@ use crate::error::{UserError, shown};
 use crate::model::formation::is_scalable;
 use crate::model::release::ProcessTypes;
 
-/// How much of a word that makes no sense is shown, in characters.
+/// How many characters of an invalid word are shown.
 const SHOWN: usize = 60;
 
-/// What `-m` says of every process type that it does not name.
+/// The word in `-m` for every process type that it does not name.
 const ALL: &str = "all";
 
-/// How many of each process type of the Procfile: one of each, if nothing is said; of those in `named` alone, if there are
-/// some; as `formation` says, with none of what it does not name. `release` and `run` belong to one-offs, and are none of
-/// "all".
+/// The number of processes of each type of the Procfile: one of each by default; only of those in `named`, if there are
+/// any; else as `formation` says, and 0 of types that it does not name. `release` and `run` are for one-off dynos, and
+/// not part of "all".
 ///
 /// # Errors
-/// When a word makes no sense, names no process type of `types`, or if nothing would run.
+/// When a word is not valid or names no process type of `types`, or if nothing would run.
 pub fn quantities(
     types: &ProcessTypes,
     formation: Option<&str>,

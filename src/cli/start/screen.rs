@@ -1,7 +1,7 @@
 //! The lines of all processes as `dyno start` shows them: `12:01:02 web.1    | text`, as foreman does.
 //!
-//! On a terminal each process has a colour, and the app's own colours are kept; nothing else of what it prints is obeyed.
-//! Into a pipe or file every byte of the app's is as it was, and none of ours is a colour.
+//! On a terminal each process has a colour, and the app's own colours are kept; its other control characters are
+//! escaped. Into a pipe or file the app's bytes are unchanged, and the command adds no colours.
 
 use std::io::{self, Write};
 
@@ -16,13 +16,13 @@ use crate::model::log_line::{Line, Source, Story};
 
 const RESET: &str = "\x1b[0m";
 
-/// What processes are given, in their order (foreman's).
+/// The colours of processes, in the order in which they are given (foreman's).
 const COLORS: [&str; 10] = [
     "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[93m", "\x1b[92m",
     "\x1b[95m", "\x1b[94m",
 ];
 
-/// Who speaks when it is this command itself.
+/// The process name for lines of this command itself.
 const OURSELVES: &str = "system";
 
 /// The longest escape for a colour that is kept, in bytes.
@@ -40,7 +40,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// What suits this stream of the process.
+    /// The form for this stream of the process.
     pub fn of(stream: impl std::os::fd::AsFd) -> Self {
         match (terminal::is_terminal(stream), terminal::wants_colors()) {
             (false, _) => Self::Plain,
@@ -55,13 +55,13 @@ impl Form {
 pub struct Screen {
     form: Form,
     zone: TimeZone,
-    /// Those that have a colour, in its order.
+    /// The processes that have a colour, in the order of the colours.
     names: Vec<String>,
     width: usize,
 }
 
 impl Screen {
-    /// For the processes of these names, and others that may come.
+    /// A screen for processes with these names, and others that may come.
     pub fn new(form: Form, names: Vec<String>, zone: TimeZone) -> Self {
         let lengths = names.iter().map(String::len);
         Self {
@@ -72,13 +72,13 @@ impl Screen {
         }
     }
 
-    /// What this command itself says now, with a line feed.
+    /// A line of this command itself, with a line feed.
     pub fn own(&self, now: Timestamp, text: &str) -> String {
         let (time, width) = (self.time(now), self.width);
         format!("{time} {OURSELVES:width$} | {text}\n")
     }
 
-    /// Appends a line of the log. `told` is what to say of it, if it is the platform's.
+    /// Appends a line of the log. `told` is the text to show instead, for a line of the platform.
     pub fn put(&mut self, line: &Line<'_>, told: Option<&str>, out: &mut Vec<u8>) {
         let (Ok(name), Ok(time)) = (str::from_utf8(line.process), str::from_utf8(line.time)) else {
             return;
@@ -123,7 +123,7 @@ impl Screen {
     }
 }
 
-/// Appends the app's text, with its colours or without, and nothing else in it that a terminal obeys.
+/// Appends the app's text, with or without its colours, and with other control characters escaped.
 fn show_text(text: &[u8], colors: bool, out: &mut String) {
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     let (mut rest, mut colored) = (text, false);
@@ -148,7 +148,7 @@ fn show_text(text: &[u8], colors: bool, out: &mut String) {
     }
 }
 
-/// The length of the colour that `text` begins with; 0 if it begins with something else.
+/// The length of the colour sequence at the beginning of `text`; 0 if there is none.
 fn color_at(text: &[u8]) -> usize {
     let parameters = text[2..].iter().take(LONGEST_COLOR);
     let length = parameters
@@ -160,8 +160,7 @@ fn color_at(text: &[u8]) -> usize {
     }
 }
 
-/// What is said of a line of the platform's; none if it is not for people at work. `again`: what has crashed is started
-/// again.
+/// The text to show for a line of the platform; None if it is not shown. `again` says that crashed processes are restarted.
 pub fn told(
     line: &Line<'_>,
     change: Option<&Change>,
@@ -191,7 +190,7 @@ pub fn told(
             true => format!("{}; starting it again", how(*status)),
             false => how(*status),
         },
-        // 128: before its command began.
+        // 128: stopped before its command began.
         Some(Change::Ended(128 | 143)) => "stopped".to_owned(),
         Some(Change::Ended(status)) => how(Some(*status)),
         None => match Story::parse(text) {
@@ -208,7 +207,7 @@ pub fn told(
 /// Writes all of it to standard output.
 ///
 /// # Errors
-/// When nobody reads it any more, or a disk is full.
+/// When the reader has left, or a disk is full.
 pub fn write(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());

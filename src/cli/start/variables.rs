@@ -1,4 +1,4 @@
-//! What the processes get from `.env`, or from the files that are named instead, and the first port.
+//! The variables of the processes, from `.env` or from the files that are named instead, and the first port.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,11 +19,11 @@ pub const FIRST_PORT: u16 = 5000;
 /// The file of variables that is read if no other is named; it need not be there.
 const DOT_ENV: &str = ".env";
 
-/// Variables for the processes of `root`, and the first port, if somebody says which: `PORT` is foreman's word for that. `files`
-/// and `port` are what the command line says.
+/// The variables for the processes of `root`, and the first port, if it is given; as in foreman, `PORT` gives it.
+/// `files` and `port` are from the command line.
 ///
 /// # Errors
-/// A file that was named and is not there, that cannot be read or makes no sense; a port that is none.
+/// When a named file does not exist, cannot be read or is not valid, or a port is not valid.
 pub fn read(
     root: &Path,
     files: &[PathBuf],
@@ -62,7 +62,7 @@ pub fn read(
     Ok((env, port))
 }
 
-/// What a file has, up to a little more than it may have. Opening a pipe does not wait for a writer.
+/// The contents of a file, up to one byte more than is allowed. Opening a FIFO does not wait for a writer.
 fn content(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::options()

@@ -1,20 +1,19 @@
-//! What the log says of the processes: who runs, who has failed, and with which status. Pure.
+//! Learns from the log which processes run, which have failed, and with which status. Pure.
 //!
-//! The log is the one witness that survives everything: its cursor goes on after a server was killed, so no crash is missed
-//! and none is seen twice.
+//! A log cursor stays valid after a server was killed, so no crash is missed and none is seen twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::dyno::DynoState;
 use crate::model::log_line::{Line, Source, Story};
 
-/// The status of SIGTERM's end; what was asked to end may end so.
+/// The status of a process that SIGTERM ended, which is no failure if it was asked to end.
 const TERMINATED: u8 = 143;
 
-/// The status of SIGKILL's end.
+/// The status of a process that SIGKILL ended.
 const KILLED: u8 = 137;
 
-/// The exit code of what failed before it had a status.
+/// The exit code for a process that failed without a status.
 const NO_STATUS: u8 = 1;
 
 /// Something that has happened to a process.
@@ -22,36 +21,36 @@ const NO_STATUS: u8 = 1;
 pub enum Change {
     /// Its command is being started.
     Starting,
-    /// It is up; of a web process: it listens.
+    /// It is up; a web process listens.
     Up,
-    /// It ended though it should not have. None: it could not be started.
+    /// It ended although it should run. None: it could not be started.
     Crashed(Option<u8>),
     /// It ended as it should, with this status.
     Ended(u8),
 }
 
-/// Who failed, and with which status.
+/// A process that failed, and its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Whose.
+    /// The process's name.
     pub name: String,
     /// None: it could not be started.
     pub status: Option<u8>,
 }
 
 impl Failure {
-    /// What to exit with.
+    /// The exit code for this failure.
     pub fn code(&self) -> u8 {
         self.status.unwrap_or(NO_STATUS)
     }
 
-    /// What has become of it, in words.
+    /// How it failed, for messages.
     pub fn how(&self) -> String {
         how(self.status)
     }
 }
 
-/// How something ended, in words.
+/// How a process ended, for messages.
 pub fn how(status: Option<u8>) -> String {
     match status {
         Some(status @ 129..=159) => format!("ended by signal {}", status - 128),
@@ -60,36 +59,35 @@ pub fn how(status: Option<u8>) -> String {
     }
 }
 
-/// See the [module](self).
+/// What the log has said about the processes: see the [module](self).
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// The last status of each, until it is known what to think of it.
+    /// The last status of each process, until the log says whether it was a crash.
     statuses: BTreeMap<String, u8>,
-    /// Those that were told to end, whose statuses are still to come: the log has their next states before.
+    /// Processes that were told to end, whose statuses are still to come: the log has their next states first.
     retired: BTreeSet<String>,
-    /// Those of them that were up.
+    /// The processes of `retired` that were up.
     retired_up: BTreeSet<String>,
-    /// Those that are down after a crash, in the order of their crashes.
+    /// The processes that are down after a crash, in the order of their crashes.
     down: Vec<Failure>,
-    /// Everything is to end.
+    /// Whether all processes are to end.
     stopping: bool,
-    /// It is to end at once.
+    /// Whether all processes are being killed.
     killing: bool,
 }
 
 impl Watch {
-    /// From here on everything is to end.
+    /// Notes that all processes are to end.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// From here on it is nobody's fault to be killed.
+    /// Notes that all processes are being killed, which is no failure then.
     pub fn kill(&mut self) {
         self.killing = true;
     }
 
-    /// The first that failed: that was down when everything was to end, or did not end as it was asked to. One that ended
-    /// with 0 has not.
+    /// The first process that failed: that was down when all were to end, or did not end as asked. Exit status 0 is no failure.
     pub fn failure(&self) -> Option<&Failure> {
         self.down.iter().find(|failure| failure.code() != 0)
     }
@@ -122,7 +120,7 @@ impl Watch {
             }
             Story::StateChanged { from, to } => self.state_change(name, from, to),
             _ if story.is_platform_error() => {
-                // The word of its crash may follow, or not.
+                // A line about its crash may follow.
                 self.statuses.remove(name);
                 self.crashed(name, None)
             }
@@ -146,7 +144,7 @@ impl Watch {
                 self.crashed(name, status)
             }
             (_, DynoState::Down | DynoState::Complete) => {
-                // One that had not begun, and a one-off, tell their status before.
+                // A process that had not begun, and a one-off dyno, log their status before.
                 let Some(status) = self.statuses.remove(name) else {
                     self.retire(name, from);
                     return None;

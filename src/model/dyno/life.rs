@@ -1,4 +1,4 @@
-//! The life of one dyno: what happens, and what is to be done about it.
+//! The life of one dyno: a state machine of events and actions.
 //!
 //! Pure: [`Life::step`] is given an event and the time, and answers with actions that the supervisor
 //! performs in order. Nothing here reads a clock, a socket or a process, so that every path, time limits included, is
@@ -12,58 +12,58 @@ use serde::{Deserialize, Serialize};
 use super::{DynoState, EndReason, Exit, ExitRecord};
 use crate::model::log_line::Story;
 
-/// What becomes of a command whose PID 1 was killed.
+/// The exit of a command whose PID 1 was killed.
 const KILLED: Exit = Exit::Signal(9);
 
-/// How long the output of a dyno is read when nothing of it lives any more: what it wrote is in the pipe already, so that
-/// is a matter of milliseconds, unless somebody outside has been given the other end and keeps it open.
+/// How long the output of a dyno is read when all its processes have ended. What they wrote is in the pipe already, so
+/// this takes milliseconds, unless a process outside holds the other end open.
 const LAST_OUTPUT: Duration = Duration::from_secs(10);
 
 /// Time since the supervisor began.
 pub type Moment = Duration;
 
-/// What the dyno may do and for how long; fixed at its start.
+/// The dyno's times and conditions; fixed at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rules {
-    /// The command waits for a client, and is hung up when that is gone.
+    /// Whether the command waits for a client, and is hung up when the client is gone.
     pub attached: bool,
     /// How long to wait for the client.
     pub attach_timeout: Duration,
     /// Time between hang-ups after the client has gone.
     pub hangup_interval: Duration,
-    /// How many hang-ups there are before the dyno is left alone.
+    /// How many hang-ups are sent before the dyno is left running.
     pub hangup_count: u32,
-    /// How long its connection may be without a byte in either direction; zero: for ever.
+    /// How long its connection may be without a byte in either direction; zero: no limit.
     pub idle_timeout: Duration,
-    /// How long it lives before it is cycled, which ends a one-off.
+    /// How long it lives before it is cycled, which ends a one-off dyno.
     pub lifetime: Duration,
-    /// How long whoever asked for it wants it to live.
+    /// Its time to live, if its request gave one.
     pub time_to_live: Option<Duration>,
     /// Time from SIGTERM to SIGKILL when one of the two is over.
     pub stop_grace: Duration,
-    /// It is one of the formation's, so its end is a crash unless it was retired. None for a one-off.
+    /// Set for a dyno of the formation, whose end is a crash unless it was retired. None for a one-off dyno.
     pub formation: Option<OfFormation>,
 }
 
-/// What holds for a dyno of the formation alone.
+/// The rules that only dynos of the formation have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OfFormation {
-    /// How long it may take until it listens on its port, which is when it is up. None if it need not.
+    /// How long it may take until it listens on its port, which makes it up. None if it need not listen.
     pub boot_timeout: Option<Duration>,
 }
 
-/// Why a dyno is to end.
+/// Why a dyno is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// Somebody stops it.
+    /// A user or the server stops it.
     #[default]
     Stopped,
-    /// Another takes its place: a new release, or somebody's wish.
+    /// It is replaced by a new one, for a new release or a restart.
     Restarted,
-    /// The formation has no place for it any more.
+    /// The formation was scaled down.
     ScaledDown,
-    /// It has lived long enough, and another takes its place.
+    /// It has reached its lifetime, and is replaced by a new one.
     Cycled,
 }
 
@@ -85,7 +85,7 @@ pub enum Event {
     SandboxReady,
     /// The inside could not be built, or the command could not be started.
     StartFailed { message: String },
-    /// The supervisor or PID 1 has failed by itself, in a way that says nothing about the command.
+    /// The supervisor or PID 1 itself has failed; how the command would have ended is not known.
     Broken { message: String },
     /// A client's connection has come.
     ClientAttached,
@@ -101,33 +101,33 @@ pub enum Event {
     InitGone,
     /// All output that the supervisor reads has been read.
     Drained,
-    /// It listens on its port.
+    /// The dyno listens on its port.
     Listening,
-    /// The server asks the dyno to end within this grace period, or sends it after that asks it again.
+    /// The server stops the dyno, or tells it again.
     StopRequested {
         /// From SIGTERM to SIGKILL.
         grace: Duration,
-        /// Why. Only the first one counts.
+        /// Why; only the first reason counts.
         why: StopReason,
-        /// How long the requests that it has may take before SIGTERM. A second event ends that at once.
+        /// How long requests in flight may take before SIGTERM. A second event ends the wait at once.
         drain: Duration,
     },
     /// The deadline of this timer has passed.
     Deadline(Timer),
 }
 
-/// What a dyno waits for. Each has a deadline of its own, or none.
+/// The timers of a dyno. Each has a deadline, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Timer {
-    /// The next step of the phase that it is in: a client, another hang-up, SIGKILL.
+    /// The next step of the present phase: a client, another hang-up, SIGKILL.
     Phase,
-    /// Its connection has been without a byte for too long.
+    /// The connection's idle time.
     Idle,
-    /// It has lived long enough.
+    /// The dyno's lifetime.
     Lifetime,
 }
 
-/// A signal to everything in a dyno.
+/// A signal to all processes of a dyno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// The client is gone.
@@ -137,7 +137,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// Linux's number.
+    /// The signal's number in Linux.
     pub fn number(self) -> i32 {
         match self {
             Self::Hup => 1,
@@ -146,7 +146,7 @@ impl Signal {
     }
 }
 
-/// What the supervisor is to do.
+/// What the supervisor performs.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -164,19 +164,19 @@ pub enum Action {
     SignalAll(Signal),
     /// Kill PID 1, and so everything inside.
     KillAll,
-    /// Tell the client how the command ended, and what that does not say.
+    /// Tell the client how the command ended, with an explanation.
     TellExit(Exit, Option<String>),
     /// Tell the client why there is nothing to attach to.
     TellError(String),
     /// Tell the client that its connection was idle for too long, and close it.
     CloseIdle,
-    /// Answer with [`Event::Listening`] as soon as it listens on its port.
+    /// Answer with [`Event::Listening`] once the dyno listens on its port.
     AwaitPort,
-    /// Wake up with [`Event::Deadline`] then; `None`: not any more.
+    /// Send [`Event::Deadline`] at this time; `None` cancels it.
     SetDeadline(Timer, Option<Moment>),
     /// Write the exit record: from here on the end is known, whatever happens to the supervisor.
     Record(ExitRecord),
-    /// Write the exit record if that has not been done, tell the server, clear away, leave.
+    /// Write the exit record if that has not been done, tell the server, clean up and exit.
     Finish(ExitRecord),
 }
 
@@ -192,13 +192,13 @@ enum Phase {
     Booting,
     /// The command runs.
     Up(Running),
-    /// The command has ended; what it wrote and left behind has not been dealt with.
+    /// The command has ended; its output and its other processes are still being handled.
     Ending {
         status: Exit,
         output_pending: bool,
         init_gone: bool,
     },
-    /// There is no command and never will be; the client is still to be told.
+    /// There is no command, and the client is still to be told so.
     Failed { message: String },
     /// Done.
     Over,
@@ -206,13 +206,13 @@ enum Phase {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Running {
-    /// As it should be.
+    /// It runs with its client, or needs none.
     Attended,
-    /// The client has gone; so many hang-ups were sent.
+    /// The client has gone; this many hang-ups were sent.
     HungUp { sent: u32 },
-    /// It was hung up and lives on, by its own wish.
+    /// It ignores the hang-ups and is left running.
     LeftAlone,
-    /// It gets no new requests; SIGTERM follows when it has answered those that it has.
+    /// It gets no new requests; SIGTERM follows when those in flight are answered.
     Draining { grace: Duration },
     /// SIGTERM was sent; SIGKILL follows after this time.
     Stopping { grace: Duration },
@@ -220,7 +220,7 @@ enum Running {
     Killed,
 }
 
-/// One dyno's life.
+/// The state machine of one dyno.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Life {
     rules: Rules,
@@ -230,13 +230,13 @@ pub struct Life {
     client: bool,
     /// The supervisor reads the output itself.
     reads_output: bool,
-    /// It has read all that there will be, which a command may see to long before it ends.
+    /// All output has been read; a command may close it long before it ends.
     drained: bool,
-    /// Why it ends, if not because its command did.
+    /// Why the dyno ends, if not because its command ended.
     ended_by: Option<EndReason>,
-    /// The log has its last state already: a cycled dyno's comes before its command's end.
+    /// Whether its last state is logged already: for a cycled dyno, before its command's end.
     last_state_logged: bool,
-    /// It has listened on its port, if that is what makes it up.
+    /// Whether it has listened on its port.
     booted: bool,
     /// Why its command could not be executed, or where it listens instead of on its port.
     explanation: Option<String>,
@@ -261,7 +261,7 @@ impl Life {
         }
     }
 
-    /// What is to be done first, at moment zero.
+    /// The first actions, at time zero.
     pub fn begin(&self) -> Vec<Action> {
         let limit = match self.rules.time_to_live {
             Some(time) => time.min(self.rules.lifetime),
@@ -270,7 +270,7 @@ impl Life {
         vec![Action::SetDeadline(Timer::Lifetime, Some(limit))]
     }
 
-    /// Whether a client that comes now is the one that the command is for. There is never a second one.
+    /// Whether the command waits for its client. There is never a second one.
     pub fn awaits_client(&self) -> bool {
         let not_begun = matches!(
             self.phase,
@@ -298,13 +298,12 @@ impl Life {
         self.phase == Phase::Booting
     }
 
-    /// What is to be said when it ends, beside how.
+    /// Adds an explanation of the command's exit.
     pub fn explain(&mut self, why: String) {
         self.explanation = Some(why);
     }
 
-    /// Takes one event; answers with what is to be done, in order. Events that come too late to matter
-    /// are answered with nothing.
+    /// Takes an event; returns the actions to perform, in order. Events that come too late return none.
     pub fn step(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::ClientAttached => self.client = true,
@@ -347,7 +346,7 @@ impl Life {
                 self.finish_failed(message)
             }
             (Phase::Booting | Phase::Up(_), Event::Broken { message }) => self.broken(message),
-            // How the command ended is known, and stays.
+            // How the command ended is known already.
             (
                 Phase::Ending {
                     output_pending,
@@ -409,7 +408,7 @@ impl Life {
                 let grace = *grace;
                 self.stop(grace, now)
             }
-            // Whoever asks for no grace has a reason that the first one who asked had not.
+            // A second request without a grace period shortens the first one.
             (Phase::Up(up @ Running::Stopping { .. }), Event::StopRequested { grace, .. })
                 if grace.is_zero() =>
             {
@@ -446,7 +445,7 @@ impl Life {
                 }
                 actions
             }
-            // Whoever still has the output open is not of the dyno.
+            // A process that still holds the output open is not in the dyno.
             (
                 Phase::Ending { output_pending, .. },
                 Event::Drained | Event::Deadline(Timer::Phase),
@@ -530,7 +529,7 @@ impl Life {
         actions
     }
 
-    /// It is to end; first, it gets nothing new to do.
+    /// Begins to stop the dyno: first, it gets no new requests.
     fn retire(
         &mut self,
         grace: Duration,
@@ -549,8 +548,7 @@ impl Life {
         actions
     }
 
-    /// What Heroku says of a dyno of the formation before it ends it: its name has another state by then, since another
-    /// takes its place or none does.
+    /// The log lines of a retired dyno of the formation, as on Heroku: its state changes before it has ended.
     fn tell_retirement(&mut self, why: StopReason) -> Vec<Action> {
         if self.rules.formation.is_none() {
             return Vec::new();
@@ -561,7 +559,7 @@ impl Life {
             false => DynoState::Starting,
         };
         let (story, next) = match why {
-            // Where somebody stops it, nobody takes its place for now: the server ends with it, or its app.
+            // A stopped dyno is not replaced: the server or the app ends, too.
             StopReason::ScaledDown | StopReason::Stopped => (None, DynoState::Down),
             StopReason::Cycled => (Some(Story::Cycling), DynoState::Starting),
             StopReason::Restarted => (Some(Story::Restarting), DynoState::Starting),
@@ -572,7 +570,7 @@ impl Life {
         actions
     }
 
-    /// The connection may be idle for so long from now on.
+    /// Sets the idle deadline of the connection.
     fn await_activity(&self, now: Moment) -> Vec<Action> {
         if !self.client || self.rules.idle_timeout.is_zero() {
             return Vec::new();
@@ -616,7 +614,7 @@ impl Life {
         ]
     }
 
-    /// The dyno has lived for as long as it may. Heroku says so, and its last state, before it says that it ends it.
+    /// Stops a dyno that has reached its lifetime. As on Heroku, the log has this and the dyno's last state before the signals.
     fn cycle(&mut self, now: Moment) -> Vec<Action> {
         let reason = self.lived_enough();
         self.ended_by = Some(reason);
@@ -636,7 +634,7 @@ impl Life {
         actions
     }
 
-    /// Which of its two limits comes first.
+    /// Which of the two limits on its life has passed.
     fn lived_enough(&self) -> EndReason {
         match self.rules.time_to_live {
             Some(time) if time < self.rules.lifetime => EndReason::TimeToLive,
@@ -650,7 +648,7 @@ impl Life {
         actions
     }
 
-    /// There was no command to end. 128 is what Heroku reports for a dyno that nobody attached to.
+    /// Ends a dyno whose command has not begun. 128 is what Heroku reports for a dyno without a client.
     fn end_before_start(&mut self, reason: EndReason) -> Vec<Action> {
         self.phase = Phase::Over;
         let last = DynoState::Complete;
@@ -676,8 +674,7 @@ impl Life {
         actions
     }
 
-    /// As [`end_before_start`](Self::end_before_start), of the formation: another takes its place, or none does, and there
-    /// was no process that could exit.
+    /// As [`end_before_start`](Self::end_before_start), for a retired dyno of the formation, which logs no exit.
     fn retire_before_start(&mut self, why: StopReason) -> Vec<Action> {
         self.phase = Phase::Over;
         let record = ExitRecord {
@@ -696,7 +693,7 @@ impl Life {
         actions
     }
 
-    /// The client is owed an answer: if it has not come yet, it gets as long as it would have had.
+    /// Ends a dyno that could not be started. A client that has not come yet is waited for, so that it can be told.
     fn failed(&mut self, message: String, now: Moment) -> Vec<Action> {
         let mut actions = vec![
             Action::Record(start_failed(message.clone())),
@@ -723,7 +720,7 @@ impl Life {
         vec![Action::Finish(start_failed(message))]
     }
 
-    /// What ran the command has failed, and the command is ended: how it would have ended is not known.
+    /// Kills the command after a failure of the supervisor or PID 1; its exit is not known.
     fn broken(&mut self, message: String) -> Vec<Action> {
         self.phase = Phase::Over;
         let mut record = lost_by(message.clone());
@@ -758,9 +755,9 @@ impl Life {
         };
         let timers = [Timer::Phase, Timer::Idle, Timer::Lifetime];
         let mut actions: Vec<_> = timers.map(|timer| Action::SetDeadline(timer, None)).into();
-        // What the client is told must be what everybody will be told.
+        // Recorded now, so that the client is told what the record says.
         actions.push(Action::Record(self.record(status)));
-        // So that it counts no more when the client asks for the next one.
+        // So that the dyno does not count any more when the client asks for the next one.
         if self.rules.formation.is_none() {
             actions.push(Action::Report(DynoState::Complete));
         }
@@ -771,7 +768,7 @@ impl Life {
         actions
     }
 
-    /// What the client is told beside the status.
+    /// The explanation for the client, beside the status.
     fn why(&self) -> Option<String> {
         match self.ended_by {
             None => self.explanation.clone(),
@@ -789,7 +786,7 @@ impl Life {
         Some(Action::Log(Story::Other(text)))
     }
 
-    /// The last lines come after the last line of output.
+    /// Finishes once the output is read, so that the last log lines come after it.
     fn finish_when_done(&mut self) -> Vec<Action> {
         let Phase::Ending {
             status,
@@ -801,7 +798,7 @@ impl Life {
         };
         self.phase = Phase::Over;
         let mut actions = Vec::new();
-        // Where it listened has been said.
+        // The explanation about its port was logged before.
         if self.ended_by.is_none() {
             actions.extend(self.log_explanation());
         }
@@ -818,7 +815,7 @@ impl Life {
         actions
     }
 
-    /// A dyno of the formation is to go on until it is retired; whatever else ends it is a crash, status 0 too.
+    /// The exit record. A dyno of the formation that ends without being retired has crashed, even with status 0.
     fn record(&self, exit: Exit) -> ExitRecord {
         let reason = self.ended_by.unwrap_or(EndReason::Exited);
         let crashed = matches!(reason, EndReason::Exited | EndReason::BootTimeout);
@@ -837,7 +834,7 @@ impl Life {
     }
 }
 
-/// The last word on a dyno that the platform has lost, and why.
+/// The record for a dyno that was lost, with the reason.
 pub fn lost_by(message: String) -> ExitRecord {
     ExitRecord {
         state: DynoState::Crashed,
@@ -848,7 +845,7 @@ pub fn lost_by(message: String) -> ExitRecord {
     }
 }
 
-/// The last word on a dyno that could not be started, and why.
+/// The record for a dyno that could not be started, with the reason.
 pub fn start_failed(message: String) -> ExitRecord {
     ExitRecord {
         state: DynoState::Crashed,

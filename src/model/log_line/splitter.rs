@@ -4,15 +4,16 @@ use memchr::memchr_iter;
 
 use super::{MAX_TEXT, first_piece};
 
-/// Cuts a stream of bytes into lines, one that is too long before a character and not in it. Holds what may be the beginning of one: hardly more than [`MAX_TEXT`] bytes.
+/// Cuts a stream of bytes into lines, and lines that are too long into pieces, without cutting UTF-8 characters. Holds
+/// the beginning of a line, of little more than [`MAX_TEXT`] bytes.
 #[derive(Debug, Default)]
 pub struct Splitter {
     partial: Vec<u8>,
 }
 
 impl Splitter {
-    /// Takes more bytes; calls `line` with each line that they complete, without its line feed or the
-    /// carriage return that a terminal puts before it, and with pieces of those that are too long.
+    /// Takes more bytes; calls `line` with each line that they complete, without its line feed and a carriage return
+    /// before it, and with the pieces of lines that are too long.
     pub fn feed(&mut self, bytes: &[u8], mut line: impl FnMut(&[u8])) {
         let mut begin = 0;
         for end in memchr_iter(b'\n', bytes) {
@@ -28,7 +29,7 @@ impl Splitter {
         self.keep(&bytes[begin..], &mut line);
     }
 
-    /// The output has ended: what is left is a line, too.
+    /// Ends the output: what is left is the last line.
     pub fn finish(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             whole(&self.partial, &mut line);
@@ -36,8 +37,8 @@ impl Splitter {
         }
     }
 
-    /// Takes bytes of a line whose end is not known. A piece goes out only when more is there than a line may have, with
-    /// a carriage return that turns out to be its end: only what follows says whether a full piece is a whole line.
+    /// Takes bytes of a line whose end has not come. A piece is passed on only once there are more bytes than a line
+    /// and a carriage return may have, since a full piece may be a whole line.
     fn keep(&mut self, mut text: &[u8], line: &mut impl FnMut(&[u8])) {
         while self.partial.len() + text.len() > MAX_TEXT + 1 {
             if self.partial.is_empty() {
@@ -45,7 +46,7 @@ impl Splitter {
                 line(piece);
                 text = rest;
             } else {
-                // One more than a piece has tells whether it would end inside of a character.
+                // One byte more than a piece shows whether the piece would end inside of a character.
                 let taken = text
                     .len()
                     .min((MAX_TEXT + 1).saturating_sub(self.partial.len()));

@@ -1,7 +1,7 @@
-//! The sentences in which the platform tells an app's log what happens to its dyno and to the app: written and read
-//! here alone. The words are Heroku's where it has the sentence ("One-off Dynos", "Dyno Restarts", "Heroku Error Codes").
+//! The platform's sentences in an app's log about its dynos and the app: only written and parsed here. The words are
+//! Heroku's where it has the sentence ("One-off Dynos", "Dyno Restarts", "Heroku Error Codes").
 //!
-//! Some are read again: `dyno start` learns from them who has failed and with which status, a server that was restarted
+//! Some are parsed: `dyno start` learns from them which process has failed and with which status, a server that was restarted
 //! learns how far a dyno's end has been logged, and `dyno logs` colours them.
 
 use std::fmt;
@@ -35,7 +35,7 @@ const SCALED: &str = "Scaled to ";
 const RENAMED: &str = "Renamed from ";
 const BY_USER: &str = " by user ";
 
-/// One sentence of the platform's. `Display` gives the text of the log line, and [`parse`](Self::parse) takes it back.
+/// One sentence of the platform. `Display` gives the text of the log line, and [`parse`](Self::parse) is its inverse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Story {
     /// A dyno, or a name of the formation, has another state.
@@ -67,15 +67,15 @@ pub enum Story {
     Terminating,
     /// Every process of the dyno gets SIGKILL.
     Killing,
-    /// What has outlived its SIGTERM gets SIGKILL.
+    /// Processes that have outlived SIGTERM get SIGKILL.
     KillingRemaining,
-    /// What did not listen on its port in time gets SIGKILL.
+    /// The processes of a dyno that did not listen on its port in time get SIGKILL.
     KillingUnbound,
     /// The dyno has reached the lifetime of dynos.
     Cycling,
-    /// Another dyno takes its place.
+    /// The dyno is replaced by a new one.
     Restarting,
-    /// The one-off has lived for as long as its user asked for.
+    /// The one-off dyno has reached its time to live.
     TimeToLiveOver,
     /// R10: a web dyno did not listen on its port within this time.
     BootTimeout(Duration),
@@ -83,7 +83,7 @@ pub enum Story {
     ExitTimeout(Duration),
     /// R13: no client attached in time.
     AttachError,
-    /// R16: the command lives on though its client is gone.
+    /// R16: the command still runs, though its client is gone.
     Detached,
     /// R99: the dyno could not be started, and why.
     LaunchFailed(String),
@@ -105,22 +105,22 @@ pub enum Story {
     RunningReleaseCommands(Version),
     /// The release phase of a release has failed.
     ReleaseCommandFailed(Version),
-    /// So many dynos of each process type are wanted from now on.
+    /// The formation was scaled to these quantities.
     Scaled(Vec<Wanted>),
-    /// The app has another name.
+    /// The app was renamed.
     Renamed {
         /// The name before.
         from: AppName,
         /// The name now.
         to: AppName,
     },
-    /// The app is closed to visitors (true), or open again.
+    /// Maintenance mode was switched on (true) or off.
     Maintenance(bool),
     /// Any other text: the description of a release, why a program could not be executed. No program reads these.
     Other(String),
 }
 
-/// The sentences in which nothing varies: [`Story::parse`] finds those that are listed here.
+/// The sentences without values, for [`Story::parse`].
 const FIXED: [Story; 16] = [
     Story::AwaitingClient,
     Story::ClientGone,
@@ -161,9 +161,9 @@ impl Story {
         )
     }
 
-    /// Reads the text of a line. Any text is one: what is displayed is always `text` again.
+    /// Parses the text of a line. Any text is a story, whose `Display` is `text` again.
     pub fn parse(text: &str) -> Self {
-        // A text that is written differently is none of these sentences: `status 007`.
+        // A text that `Display` would write differently is none of these sentences: `status 007`.
         Self::known(text)
             .filter(|story| story.to_string() == text)
             .unwrap_or_else(|| Self::Other(text.to_owned()))
@@ -215,7 +215,7 @@ impl Story {
     }
 }
 
-/// What follows [`STARTING`].
+/// Parses the text after [`STARTING`].
 fn starting(rest: &str) -> Story {
     let inside = || {
         let (command, dyno) = rest.strip_prefix('`')?.rsplit_once(&format!("`{INSIDE}"))?;
@@ -227,7 +227,7 @@ fn starting(rest: &str) -> Story {
     })
 }
 
-/// What follows [`SCALED`].
+/// Parses the text after [`SCALED`].
 fn scaled(words: &str) -> Option<Vec<Wanted>> {
     let wanted = |word: &str| {
         let (process_type, rest) = word.split_once('@')?;
@@ -304,7 +304,7 @@ impl fmt::Display for Story {
     }
 }
 
-/// What a user did through the API, as the line of `app[api]` says it: `Release v3 created by user EMAIL`.
+/// What a user did through the API, as a line of `app[api]`: `Release v3 created by user EMAIL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ByUser {
     /// What was done.
@@ -314,11 +314,11 @@ pub struct ByUser {
 }
 
 impl ByUser {
-    /// Reads the text of a line. None if it names no user.
+    /// Parses the text of a line. None if it names no user.
     pub fn parse(text: &str) -> Option<Self> {
         let (what, user) = text.rsplit_once(BY_USER)?;
         let story = Story::parse(what);
-        // The words are the command's own: `echo by user x`.
+        // The words belong to the command: `echo by user x`.
         let within_command = matches!(&story, Story::Starting { quoted } if !quoted.ends_with('`'));
         (!within_command).then(|| Self {
             story,

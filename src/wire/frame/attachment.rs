@@ -1,7 +1,7 @@
-//! The client's side of an attachment: what the supervisor has said, and when it is to hear that bytes go through.
+//! The client's side of an attachment: decodes the supervisor's frames, and decides when to report activity.
 //!
-//! Pure: bytes and times come in; frames, reports and an end come out. A command line on the dyno's host drives one for
-//! itself, and the bridge drives one for each client that is elsewhere.
+//! Pure: bytes and times come in; frames, reports and an end come out. The command line on the dyno's host has one, and
+//! the bridge has one for each client that is elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ pub struct Attachment {
     in_head: bool,
     /// Whether the command runs, or has run.
     up: bool,
-    /// Whether the supervisor has said how it ended, or has closed the connection.
+    /// Whether the supervisor has sent how the command ended, or has closed the connection.
     over: bool,
     idle_timeout: Option<Duration>,
     /// When the supervisor was last told that bytes went through.
@@ -37,7 +37,7 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// An attachment whose supervisor has still to respond to the upgrade request.
+    /// An attachment before the supervisor's response to the upgrade request.
     pub fn before_response() -> Self {
         Self {
             in_head: true,
@@ -53,7 +53,7 @@ impl Attachment {
     /// The next frame, if all of it is there. [`Frame::Up`] comes once.
     ///
     /// # Errors
-    /// When what was received cannot become a frame whatever follows.
+    /// When the received bytes cannot become a frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, BadFrame> {
         if self.in_head {
             match memchr::memmem::find(&self.received, b"\r\n\r\n") {
@@ -82,7 +82,7 @@ impl Attachment {
         Ok(None)
     }
 
-    /// The supervisor has closed the connection. True if the dyno is lost: the supervisor did not say how it ended.
+    /// Notes that the supervisor has closed the connection. True if the dyno is lost: the supervisor did not send how it ended.
     pub fn close(&mut self) -> bool {
         !std::mem::replace(&mut self.over, true)
     }
