@@ -15,8 +15,8 @@ use kernel::sys::signal::{self, Signal};
 
 // The storeys; `tests/suite/layers.rs` has their order.
 mod error;
-mod fault;
 mod model;
+mod panics;
 // What is asked and answered, as types.
 mod api;
 mod kernel;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     // If the parent had this process ignore SIGCHLD, it would not be told when a child ends.
     signal::reset(Signal::CHLD);
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let outcome = fault::caught(|| match args.first().and_then(|part| part.to_str()) {
+    let outcome = panics::caught(|| match args.first().and_then(|part| part.to_str()) {
         Some("__supervise") => supervisor::run().map(|()| 0),
         Some("__sandbox") => cli::sandbox::run(&args[1..]),
         Some("__git-hook") => cli::git_hook::run(&args[1..]),

@@ -7,7 +7,6 @@
 //! (packing), by the server (receiving, unpacking, evicting), by builds ([`UnpackedSource`]) and by the sandbox ([`copy_tree`]).
 
 mod cache;
-mod classes;
 mod copy;
 mod gzip;
 mod id;
@@ -17,7 +16,9 @@ mod lfs;
 mod limits;
 mod links;
 mod members;
+mod messages;
 mod pack;
+mod patterns;
 mod procfile;
 mod source;
 #[cfg(test)]
@@ -27,7 +28,6 @@ mod tree;
 mod uninstalled;
 mod unpack;
 mod walk;
-mod words;
 
 pub use cache::{Lease, SlugCache};
 pub use copy::copy_tree;

@@ -127,7 +127,7 @@ impl Engine {
             .as_ref()
             .is_some_and(|rendezvous| rendezvous.token == token)
         {
-            crate::fault::point("bridge");
+            crate::panics::point("bridge");
             return self.accept();
         }
         if token == self.secrets_token {

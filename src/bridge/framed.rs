@@ -1,7 +1,7 @@
 //! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
 use super::protocol::{BEFORE, ClientRequests, PIECE};
-use crate::wire::frame::streams::{
+use crate::wire::frame::far::{
     Decoder, PROTOCOL, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
 };
 use crate::wire::frame::{BadFrame, Frame, Up};
@@ -102,7 +102,7 @@ impl FramedProtocol {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::streams::WINDOW;
+    use crate::wire::frame::far::WINDOW;
 
     #[test]
     fn a_client_that_sends_more_than_it_may_is_none() {

@@ -31,7 +31,7 @@ use crossbeam_channel::Sender;
 use rustls::ServerConfig;
 
 use crate::error::tell;
-use crate::fault;
+use crate::panics;
 use crate::wire::control::ToSupervisor;
 use crate::wire::reactor::{Reactor, Waker};
 use crate::wire::stream::Stream;
@@ -166,7 +166,7 @@ impl Bridge {
             .name("bridge".into())
             .spawn(move || {
                 // After a panic, which has been printed, its state is not used any more.
-                match fault::caught(|| engine.run()) {
+                match panics::caught(|| engine.run()) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the bridge has ended: {error}"),
                     Err(_) => {}

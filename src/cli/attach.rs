@@ -26,14 +26,14 @@ use signal_hook::consts::{
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use super::streams::{self, End, Escape};
+use super::pumps::{self, End, Escape};
 use crate::cli::terminal::{self, Modes, RawMode};
 use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
-use crate::fault;
 use crate::kernel::sys::signal::unless_ignored;
 use crate::kernel::unix_socket;
 use crate::kernel::wait;
 use crate::model::dyno::Exit;
+use crate::panics;
 use crate::pty;
 use crate::wire::frame::attachment::{Attachment, LOST_OUTPUT};
 use crate::wire::frame::{self, AttachRefusal, CommandEnd, Frame};
@@ -423,7 +423,7 @@ impl<'a> AttachedRun<'a> {
             self.screen = Some(Arc::clone(&screen));
         }
         spawn(move || {
-            let end = streams::copy(shown.as_fd(), rustix::stdio::stdout(), |bytes| {
+            let end = pumps::copy(shown.as_fd(), rustix::stdio::stdout(), |bytes| {
                 active.store(true, Ordering::Relaxed);
                 let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
                 screen.modes.feed(bytes);
@@ -440,8 +440,8 @@ impl<'a> AttachedRun<'a> {
             let mut escape = Escape::default();
             let mut escaped = false;
             let mut last = None;
-            let _ = streams::write_all(master.as_fd(), &ahead);
-            let _ = streams::copy(rustix::stdio::stdin(), master.as_fd(), |keys| {
+            let _ = pumps::write_all(master.as_fd(), &ahead);
+            let _ = pumps::copy(rustix::stdio::stdin(), master.as_fd(), |keys| {
                 active.store(true, Ordering::Relaxed);
                 last = keys.last().copied();
                 escaped = typing && escape.typed(keys, Instant::now());
@@ -454,7 +454,7 @@ impl<'a> AttachedRun<'a> {
                 (true, _) => tell(&news, &waker, PumpMessage::Escape),
                 (false, true) => tell(&news, &waker, PumpMessage::TerminalGone),
                 // A terminal's input ends with Ctrl-D, not with an end of file.
-                (false, false) => drop(rustix::io::write(&master, streams::end_of_keys(last))),
+                (false, false) => drop(rustix::io::write(&master, pumps::end_of_keys(last))),
             }
         })
     }
@@ -467,7 +467,7 @@ impl<'a> AttachedRun<'a> {
         // This thread is not waited for: a command need not read all of its input.
         let active = Arc::clone(&self.active);
         spawn(move || {
-            let _ = streams::pump(rustix::stdio::stdin(), stdin.as_fd(), &active);
+            let _ = pumps::pump(rustix::stdio::stdin(), stdin.as_fd(), &active);
         })?;
         let outputs = [Some((1, stdout)), stderr.map(|stderr| (2, stderr))];
         for (number, fd) in outputs.into_iter().flatten() {
@@ -479,8 +479,8 @@ impl<'a> AttachedRun<'a> {
                     1 => rustix::stdio::stdout(),
                     _ => rustix::stdio::stderr(),
                 };
-                fault::point("command line pump");
-                let end = streams::pump(fd.as_fd(), to, &active);
+                panics::point("command line pump");
+                let end = pumps::pump(fd.as_fd(), to, &active);
                 drop(fd);
                 tell(&news, &waker, PumpMessage::Output(number, end));
             })?;
@@ -631,7 +631,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
         .stack_size(256 * 1024)
         .spawn(move || {
             // After a panic, the loop would wait for its message for ever. The panic hook has restored the terminal.
-            if let Err(why) = fault::caught(work) {
+            if let Err(why) = panics::caught(work) {
                 tell!("error: dyno itself has failed: {why}");
                 std::process::exit(EXIT_DYNO_FAILED.into());
             }

@@ -268,7 +268,7 @@ impl Client {
             return self.change_protocol(method, target, frame::PROTOCOL, body);
         };
         let server = far.authority().to_owned();
-        let protocol = frame::streams::PROTOCOL;
+        let protocol = frame::far::PROTOCOL;
         let connection = self.upgraded(method, target, protocol, body)?;
         let Connection {
             transport: Transport::Far(socket),

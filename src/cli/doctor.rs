@@ -10,7 +10,7 @@ use crate::model::dyno::Isolation;
 use crate::model::settings;
 use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
 use crate::sandbox::probe::{self, Need};
-use crate::sandbox::refusal::{self, Facts};
+use crate::sandbox::reasons::{self, Facts};
 
 /// What a dyno in namespaces guarantees (true), and what not (false). `docs/isolation.md` has the details.
 const NAMESPACES: &[(bool, &str)] = &[
@@ -187,7 +187,7 @@ fn remedies(context: &Context) -> std::io::Result<()> {
             "  the setting `isolation` is tempdir: leave it out, or make it auto (`dyno settings` says where it is)"
         )?;
     }
-    for line in refusal::remedies(&Facts::gather(context.home.path())) {
+    for line in reasons::remedies(&Facts::gather(context.home.path())) {
         found = true;
         say!("  {line}")?;
     }

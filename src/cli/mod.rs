@@ -17,6 +17,7 @@ mod dot_env;
 mod git;
 pub mod git_hook;
 mod heroku_env;
+mod hints;
 mod launch;
 mod logs;
 mod maintenance;
@@ -25,9 +26,9 @@ mod notices;
 mod one_off;
 mod open;
 mod output;
-mod pieces;
 mod ps;
 mod ps_end;
+mod pumps;
 mod releases;
 mod rename;
 mod run;
@@ -42,14 +43,13 @@ mod settings;
 pub mod slug_command;
 mod standing;
 mod start;
-mod streams;
+mod tarball_pipe;
 mod target;
 mod terminal;
 mod toolchain;
 mod usage;
 mod usage_error;
 mod wait;
-mod words;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -240,7 +240,7 @@ fn definition() -> clap::Command {
 /// # Errors
 /// Why the command failed, for the person at the terminal.
 pub fn run() -> anyhow::Result<u8> {
-    crate::fault::point("command line");
+    crate::panics::point("command line");
     let parsed = definition()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));

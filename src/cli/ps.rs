@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::context::{Context, app_path};
+use super::hints;
 use super::notices::{stopped_with_server, tell_isolation};
 use super::output::{say, say_json};
 use super::ps_end::no_dynos_of;
-use super::words;
 use crate::api::app::App;
 use crate::api::dyno::Dyno;
 use crate::cli::terminal;
@@ -93,7 +93,7 @@ impl Ps {
             Ok(_) => UserError::new(format!("no dyno `{wanted}` runs on `{app}`")),
             Err(_) => no_dynos_of(wanted, app),
         };
-        if let Some(command) = words::joined("ps", wanted) {
+        if let Some(command) = hints::joined("ps", wanted) {
             return error.hint(format!("`dyno {command}` is a command"));
         }
         match self.all {

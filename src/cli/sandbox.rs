@@ -13,7 +13,7 @@ use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{HostIds, Ownership, SandboxPlan};
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::{InitContext, SandboxProcesses};
-use crate::wire::control::{self, FromInit, Streams, ToInit};
+use crate::wire::control::{self, CommandStreams, FromInit, ToInit};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {
@@ -74,7 +74,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
                     program: stack.shell().to_owned(),
                     args: vec!["-c".to_owned(), command.clone()],
                     env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec(),
-                    streams: Streams::Inherited,
+                    streams: CommandStreams::Inherited,
                     settings: None,
                     open_files: None,
                 };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::words;
+use super::hints;
 use crate::error::{EXIT_DYNO_FAILED, EXIT_USAGE, UserError};
 
 /// Whether a clap "error" is the output of `--help` or `--version`.
@@ -36,11 +36,11 @@ pub fn usage_error(
         _ => None,
     };
     let words = match error.kind() {
-        ErrorKind::InvalidSubcommand => words::error(&args, None, false),
-        ErrorKind::UnknownArgument => words::error(&args, argument, false),
+        ErrorKind::InvalidSubcommand => hints::error(&args, None, false),
+        ErrorKind::UnknownArgument => hints::error(&args, argument, false),
         ErrorKind::InvalidValue => {
             let missing_app = argument.is_some_and(|argument| argument.starts_with("--app "));
-            words::error(&args, None, missing_app)
+            hints::error(&args, None, missing_app)
         }
         _ => None,
     };

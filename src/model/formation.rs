@@ -4,8 +4,8 @@
 //! store, the API and the command line.
 
 mod scale;
+mod text;
 mod turns;
-mod words;
 
 use jiff::Timestamp;
 
@@ -14,8 +14,8 @@ use crate::model::release::ProcessTypes;
 use crate::model::size;
 
 pub use scale::{ScaleRefusal, Update, scaled};
+pub use text::{Resize, parse_amount, parse_resize, parse_scale, words};
 pub use turns::{TypeChange, turns};
-pub use words::{Resize, parse_amount, parse_resize, parse_scale, words};
 
 /// Quantity and size that are wanted of one process type.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -231,7 +231,7 @@ impl Engine {
             return;
         };
         if token == self.client_listener.token {
-            crate::fault::point("router");
+            crate::panics::point("router");
             return self.accept();
         }
         if token == self.tick {

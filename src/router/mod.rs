@@ -30,8 +30,8 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Sender;
 
 use crate::error::tell;
-use crate::fault;
 use crate::kernel::listener::Listener;
+use crate::panics;
 use crate::wire::reactor::{Reactor, Waker};
 
 pub use settings::RouterSettings;
@@ -163,7 +163,7 @@ impl Router {
             .name("router".into())
             .spawn(move || {
                 // After a panic, which has been printed, its state is not used any more.
-                match fault::caught(|| engine::run(start, seed)) {
+                match panics::caught(|| engine::run(start, seed)) {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => tell!("the router has ended: {error}"),
                     Err(_) => {}

@@ -23,16 +23,16 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use crate::fault::{self, caught};
 use crate::kernel::open_files;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::kernel::sys::signal::reset_all;
 use crate::model::dyno::env::command_of;
 use crate::model::dyno::{Exit, TerminalSettings};
+use crate::panics::{self, caught};
 use crate::pty;
 use crate::sandbox::InitContext;
 use crate::sandbox::unexecutable;
-use crate::wire::control::{self, FromInit, Shortage, Streams, ToInit};
+use crate::wire::control::{self, CommandStreams, FromInit, Shortage, ToInit};
 
 use self::stopped::StopWatch;
 
@@ -78,7 +78,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
         message: format!("{error:#}"),
     };
     let child_ended = prepare(control).map_err(broken)?;
-    fault::point("init ready");
+    panics::point("init ready");
     let (mut watch, mut bus_error) = (StopWatch::default(), false);
     loop {
         let on_terminal = commands.iter().filter(|command| command.on_terminal);
@@ -102,7 +102,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
         );
         if child_ended_now {
             drain(&child_ended);
-            fault::point("init reap");
+            panics::point("init reap");
             let reaped = reap(&mut commands);
             let ended = reaped.ended;
             bus_error |= reaped.bus_error;
@@ -147,7 +147,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                         Ok(started) => {
                             let text = ShellText::of(&args, &env);
                             let pid = started.pid;
-                            let on_terminal = matches!(streams.0, Streams::Terminal(_));
+                            let on_terminal = matches!(streams.0, CommandStreams::Terminal(_));
                             commands.push(Command {
                                 id,
                                 pid,
@@ -167,7 +167,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                         }
                     };
                     said.map_err(|error| broken(error.into()))?;
-                    fault::point("init started");
+                    panics::point("init started");
                     // From here on this process only waits.
                     crate::kernel::sys::memory::release_program();
                 }
@@ -330,7 +330,7 @@ fn start(
     program: &Path,
     args: &[String],
     env: &[(String, String)],
-    streams: (Streams, Option<&TerminalSettings>),
+    streams: (CommandStreams, Option<&TerminalSettings>),
     folder: &Path,
     open_files: Option<u64>,
 ) -> Result<Started> {
@@ -391,7 +391,7 @@ fn cannot_execute(program: &Path) -> String {
 }
 
 fn open(
-    (streams, settings): (Streams, Option<&TerminalSettings>),
+    (streams, settings): (CommandStreams, Option<&TerminalSettings>),
 ) -> Result<(Vec<OwnedFd>, Theirs)> {
     let pipe = |size: Option<usize>| -> Result<(OwnedFd, OwnedFd)> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -401,13 +401,13 @@ fn open(
         Ok((reader, writer))
     };
     match streams {
-        Streams::Terminal(size) => {
+        CommandStreams::Terminal(size) => {
             let pair = pty::open(size)?;
             // Settings that the terminal refuses do not matter.
             let _ = settings.map(|settings| pty::set(&pair.slave, settings));
             Ok((vec![pair.master], Theirs::Terminal(pair.slave)))
         }
-        Streams::Pipes => {
+        CommandStreams::Pipes => {
             let (stdin, our_stdin) = pipe(Some(PIPE_SIZE))?;
             let (our_stdout, stdout) = pipe(Some(PIPE_SIZE))?;
             let (our_stderr, stderr) = pipe(None)?;
@@ -416,7 +416,7 @@ fn open(
                 Theirs::Three([stdin, stdout, stderr]),
             ))
         }
-        Streams::Merged => {
+        CommandStreams::Merged => {
             let (stdin, our_stdin) = pipe(Some(PIPE_SIZE))?;
             let (ours, stdout) = pipe(Some(PIPE_SIZE))?;
             let stderr = rustix::io::fcntl_dupfd_cloexec(&stdout, 0)?;
@@ -425,9 +425,9 @@ fn open(
                 Theirs::Three([stdin, stdout, stderr]),
             ))
         }
-        Streams::Output | Streams::OutputAndOpenInput => {
+        CommandStreams::Output | CommandStreams::OutputAndOpenInput => {
             let stdin = match streams {
-                Streams::OutputAndOpenInput => {
+                CommandStreams::OutputAndOpenInput => {
                     let (stdin, open) = pipe(None)?;
                     // Never closed: this process lives as long as the command.
                     let _ = open.into_raw_fd();
@@ -442,14 +442,14 @@ fn open(
             let stderr = rustix::io::fcntl_dupfd_cloexec(&stdout, 0)?;
             Ok((vec![ours], Theirs::Three([stdin, stdout, stderr])))
         }
-        Streams::Inherited => Ok((Vec::new(), Theirs::Unchanged)),
+        CommandStreams::Inherited => Ok((Vec::new(), Theirs::Unchanged)),
     }
 }
 
 /// Prepares the command's process for exec: a session and terminal of its own, its streams, its folder, and default
 /// signal handling.
 fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
-    fault::point("init enter");
+    panics::point("init enter");
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;

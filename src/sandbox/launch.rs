@@ -35,17 +35,17 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::plan::{
     HostIds, INNER_ID, LiveOwnership, MountAccess, MountStep, Ownership, SandboxPlan,
 };
-use super::refusal::{self, Facts};
+use super::reasons::{self, Facts};
 use super::renew::SandboxNamespaces;
 use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
-use crate::fault::{self, caught, caught_or};
 use crate::kernel::random;
 use crate::kernel::sys::mount::{Attributes, add_attributes, map_ids};
 use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
 };
 use crate::kernel::unix_socket;
+use crate::panics::{self, caught, caught_or};
 
 /// Where layers and file contents are kept until they are in place; removed before the dyno runs.
 const STAGING: &str = "/.dyno";
@@ -86,7 +86,7 @@ pub fn launch(
     .context("cannot make a control socket")?;
     let cloned = clone_process(NAMESPACES).map_err(|refusal| {
         let facts = Facts::gather(Path::new("/"));
-        anyhow!(refusal::why(&refusal, &facts))
+        anyhow!(reasons::why(&refusal, &facts))
     });
     match cloned? {
         Side::Child => {
@@ -276,7 +276,7 @@ fn ids_of_root_as(owner: HostIds) -> Result<OwnedFd> {
 fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<()> {
     let (mapped, whole) = await_release(control)?;
     let mut mapped = mapped.into_iter();
-    fault::point("init set-up");
+    panics::point("init set-up");
 
     mount_change(
         "/",
@@ -377,7 +377,7 @@ fn take_hold(
             let mount = new_file_system("proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC)
                 .with_context(|| {
                     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-                    match &refusal::covered_parts(&mounts)[..] {
+                    match &reasons::covered_parts(&mounts)[..] {
                         [] => "cannot mount /proc".to_owned(),
                         covered => format!(
                             "cannot mount /proc, as parts of the one here are covered ({})",

@@ -20,7 +20,7 @@ pub mod launch;
 pub mod offer;
 pub mod plan;
 pub mod probe;
-pub mod refusal;
+pub mod reasons;
 pub mod renew;
 pub mod stack;
 pub mod tempdir;

@@ -7,7 +7,7 @@ use std::fs;
 
 use super::plan::Ownership;
 use super::probe;
-use super::refusal::{self, Facts};
+use super::reasons::{self, Facts};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::model::dyno::Isolation;
@@ -130,7 +130,7 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<ChosenIsolation, Strin
     }
     try_out(Ownership::Same)?;
     let because = not_mapped
-        .map(|why| refusal::why_shared_uid(&format!("{why:#}"), &Facts::gather(home.path())));
+        .map(|why| reasons::why_shared_uid(&format!("{why:#}"), &Facts::gather(home.path())));
     Ok(chosen(DynoIds::Shared((base, base)), false, because))
 }
 

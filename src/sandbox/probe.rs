@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::Launched;
 use super::launch::launch;
 use super::plan::{HostIds, MountAccess, MountStep, Ownership, SandboxPlan};
-use super::refusal::{self, Facts};
+use super::reasons::{self, Facts};
 use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
@@ -179,7 +179,7 @@ fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
             let (errno, words) = said.split_once(' ').unwrap_or(("", &said));
             let facts = Facts::gather(folder.path().parent().unwrap_or(Path::new("/")));
             let errno = errno.parse().unwrap_or(0);
-            bail!("{}", refusal::why_step(words, errno, &facts))
+            bail!("{}", reasons::why_step(words, errno, &facts))
         }
     }
 }

@@ -21,8 +21,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::launch::{attach, cover, new_file_system};
 use super::plan::{HostIds, INNER_ID, MountStep};
-use crate::fault::caught_or;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
+use crate::panics::caught_or;
 
 /// An empty folder inside that can be mounted over for a moment.
 const STAGING: &str = "/var/log";

@@ -16,11 +16,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use super::tracked::Tracker;
 use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
-use crate::fault::{self, caught, caught_or};
 use crate::kernel::sys::process::{
     Namespaces, Side, clone_process, close_all_but, exit_now, leave_session_keyring,
 };
 use crate::kernel::sys::signal::{Signal, ignore};
+use crate::panics::{self, caught, caught_or};
 use crate::slug::{TreeOwner, copy_tree};
 
 /// The app's folder in the dyno's folder: HOME and the working directory.
@@ -121,7 +121,7 @@ fn set_up(confinement: &Confinement<'_>) -> Result<()> {
         Signal::new(number).into_iter().for_each(ignore);
     }
     Tracker::become_subreaper().context("cannot become a subreaper")?;
-    fault::point("init set-up");
+    panics::point("init set-up");
     make_folders(confinement)?;
     become_user(confinement.owner)?;
     let app = match confinement.app {

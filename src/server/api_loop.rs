@@ -19,8 +19,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
-use crate::fault::{self, caught};
 use crate::home::lock::ServerLock;
+use crate::panics::{self, caught};
 use crate::wire::handover::{Handover, Part};
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
@@ -259,10 +259,10 @@ impl<A: Application> ApiLoop<A> {
                 Step::Request(request) => {
                     self.ctx.connections = self.connections.len();
                     let ticket = request.ticket;
-                    fault::point(format_args!("server loop {}", request.head.target()));
+                    panics::point(format_args!("server loop {}", request.head.target()));
                     // A mistake in one handler is that client's: the store has undone what was begun.
                     let reply = caught(|| {
-                        fault::point(format_args!("server handler {}", request.head.target()));
+                        panics::point(format_args!("server handler {}", request.head.target()));
                         self.app.request(*request, &mut self.ctx)
                     });
                     let reply = reply.unwrap_or_else(|why| self.failed(ticket, &why));
@@ -469,7 +469,7 @@ fn work<A: Application>(
     Box::new(move || Finished {
         ticket: Some(ticket),
         completion: caught(|| {
-            fault::point("server worker");
+            panics::point("server worker");
             job(&mut body)
         }),
     })

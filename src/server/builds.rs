@@ -220,7 +220,7 @@ struct BuildThread {
 
 impl BuildThread {
     fn run(self, work: &Work) {
-        let compiled = crate::fault::caught(|| self.compile(work)).unwrap_or_else(|why| {
+        let compiled = crate::panics::caught(|| self.compile(work)).unwrap_or_else(|why| {
             let why = anyhow::anyhow!("the server failed (R99): {why}");
             Err(Failure::Host(why))
         });

@@ -38,7 +38,7 @@ use crate::server::records::Records;
 use crate::server::sessions::start_extras::StartExtras;
 use crate::slug::Lease;
 use crate::store::NewDyno;
-use crate::wire::control::{Streams, ToSupervisor};
+use crate::wire::control::{CommandStreams, ToSupervisor};
 use crate::wire::reactor::{Event, Reactor, Token};
 use spec::{Run, command_env, lifetime, streams};
 
@@ -280,7 +280,7 @@ impl Dynos {
             release,
             shell_command: dyno.command.clone(),
             env: BTreeMap::new(),
-            streams: Streams::Output,
+            streams: CommandStreams::Output,
             terminal: ClientTerminal::default(),
             rules: Rules {
                 lifetime,

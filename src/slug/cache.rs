@@ -22,8 +22,8 @@ use tempfile::NamedTempFile;
 
 use super::id::SlugId;
 use super::limits::SlugLimits;
+use super::messages::{failed, over_limit};
 use super::tree::TreeOwner;
-use super::words::{failed, over_limit};
 use super::{Packed, ReleaseBefore, Times, pack_again, pack_dated, unpack};
 use crate::error::UserError;
 use crate::kernel::temporary::{self, HeldFolder};

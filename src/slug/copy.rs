@@ -14,10 +14,10 @@ use rustix::fs::{FileType, Mode, OFlags, chmod, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
 use super::limits::SlugLimits;
+use super::messages::{failed, shown};
 use super::tree::Tree;
 use super::tree::TreeOwner;
 use super::walk::{TreeEntry, open_root, walk};
-use super::words::{failed, shown};
 
 /// Copies the tree `from` to `to`, which does not exist yet, with modes, times of files, symlinks and hard links; where
 /// the file system can, the copies share their blocks. With an `owner` everything belongs to it, which takes root.

@@ -15,7 +15,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use sha2::{Digest as _, Sha256};
 
 use super::id::SlugId;
-use super::words::failed;
+use super::messages::failed;
 
 /// Bytes deflated as one piece. A new 32 KiB window per MiB costs well under 1 % of size.
 const BLOCK: usize = 1024 * 1024;

@@ -19,8 +19,8 @@ use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 
-use super::classes;
-use super::words::failed;
+use super::messages::failed;
+use super::patterns;
 use crate::error::UserError;
 
 const NAME: &str = ".slugignore";
@@ -66,7 +66,7 @@ impl SlugIgnore {
         let mut builder = GitignoreBuilder::new("");
         for line in String::from_utf8_lossy(gitignore).lines() {
             // A pattern that is not understood here is skipped: the file is git's.
-            let _ = builder.add_line(None, &classes::spelled_out(line).unwrap_or_default());
+            let _ = builder.add_line(None, &patterns::spelled_out(line).unwrap_or_default());
         }
         self.without_dot_env = builder
             .build()
@@ -102,7 +102,7 @@ impl SlugIgnore {
                 ));
                 continue;
             }
-            let added = classes::spelled_out(line).and_then(|spelled_out| {
+            let added = patterns::spelled_out(line).and_then(|spelled_out| {
                 let added = builder.add_line(None, &spelled_out);
                 added.map(drop).map_err(|error| error.to_string())
             });

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::bufread::GzDecoder;
 
-use super::words::bad_slug;
+use super::messages::bad_slug;
 use crate::error::UserError;
 
 /// Bytes of one buffer: it passes through the processor's cache from one thread to the other.

@@ -7,9 +7,9 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::messages::shown;
 use super::pack::is_file;
 use super::walk::TreeEntry;
-use super::words::shown;
 
 /// The beginning of a pointer, and its greatest size in bytes (the specification of Git LFS).
 const BEGINS: &[u8] = b"version https://git-lfs.github.com/spec/v";

@@ -1,6 +1,6 @@
 //! How large a slug may be.
 
-use super::words::{over_limit, shown};
+use super::messages::{over_limit, shown};
 
 /// Bounds on a slug. Packing and unpacking share them, so that what was packed can be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -106,7 +106,7 @@ const SHOWN: usize = 5;
 
 /// A warning for each link that is broken in a dyno, for the user who deploys the folder.
 pub fn link_warnings(links: &[LeadsOut]) -> Vec<String> {
-    let path = |path: &Path| super::words::shown(path.as_os_str().as_encoded_bytes());
+    let path = |path: &Path| super::messages::shown(path.as_os_str().as_encoded_bytes());
     let line = |link: &LeadsOut| {
         format!(
             "`{}` is a symlink out of the folder, to `{}`, which no dyno has",

@@ -9,7 +9,7 @@ use tar::{EntryType, Header};
 
 use super::inflate::Inflated;
 use super::limits::SlugLimits;
-use super::words::{bad_slug, over_limit};
+use super::messages::{bad_slug, over_limit};
 
 const RECORD: usize = 512;
 

@@ -20,10 +20,10 @@ use super::ignore::SlugIgnore;
 use super::lfs;
 use super::limits::SlugLimits;
 use super::links::{LeadsOut, Symlinks, leads_out};
+use super::messages::{failed, over_limit, shown};
 use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
 use super::walk::{TreeEntry, open_root, walk};
-use super::words::{failed, over_limit, shown};
 use crate::error::UserError;
 
 /// The time of directories and symlinks, 1985-10-26 08:15 UTC, as npm gives it to its packages.

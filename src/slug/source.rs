@@ -10,8 +10,8 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::limits::SlugLimits;
+use super::messages::{BAD_SLUG, failed};
 use super::unpack::unpack_source;
-use super::words::{BAD_SLUG, failed};
 use crate::error::UserError;
 
 /// Files whose contents packing reads.

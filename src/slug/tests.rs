@@ -22,7 +22,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-use super::words::failed;
+use super::messages::failed;
 use super::*;
 use crate::error::UserError;
 

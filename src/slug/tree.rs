@@ -13,7 +13,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::words::{bad_slug, failed, shown};
+use super::messages::{bad_slug, failed, shown};
 use crate::kernel::tree::remove_at;
 
 /// Who the files of an unpacked slug belong to.

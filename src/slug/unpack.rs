@@ -12,9 +12,9 @@ use std::thread;
 use super::inflate::{Inflated, inflater};
 use super::limits::SlugLimits;
 use super::members::{Member, Members};
+use super::messages::{bad_slug, failed, over_limit, shown};
 use super::tree::TreeOwner;
 use super::tree::{Components, Tree};
-use super::words::{bad_slug, failed, over_limit, shown};
 use crate::kernel::tree::remove_tree;
 
 /// An unpacked slug.

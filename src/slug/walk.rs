@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 
 use super::ignore::SlugIgnore;
 use super::limits::SlugLimits;
-use super::words::{failed, shown};
+use super::messages::{failed, shown};
 
 /// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]

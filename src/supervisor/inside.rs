@@ -14,7 +14,7 @@ use super::stops::Stops;
 use crate::model::dyno::Exit;
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
-use crate::wire::control::{self, Streams, ToInit};
+use crate::wire::control::{self, CommandStreams, ToInit};
 use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 use crate::wire::reactor::Reactor;
 
@@ -35,7 +35,7 @@ struct Command {
     token: Token,
     session: ClientSession,
     stops: Stops,
-    streams: Streams,
+    streams: CommandStreams,
 }
 
 impl Inside {
@@ -138,8 +138,8 @@ impl Inside {
         let idle_timeout = self.idle_timeout.as_secs_f64();
         let told = self.find(id).map(|command| {
             let up = Frame::Up(Up {
-                terminal: matches!(command.streams, Streams::Terminal(_)),
-                one_output: command.streams == Streams::Merged,
+                terminal: matches!(command.streams, CommandStreams::Terminal(_)),
+                one_output: command.streams == CommandStreams::Merged,
                 job_control: command.stops.are_told(),
                 idle_timeout,
             });

@@ -31,7 +31,6 @@ use rustix::event::PollFlags;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::error::tell;
-use crate::fault::{self, caught, caught_or};
 use crate::kernel::listener::{self, Listener};
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
@@ -44,11 +43,12 @@ use crate::model::dyno::{
     ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
 };
 use crate::model::log_line::{self, Source};
+use crate::panics::{self, caught, caught_or};
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
 use crate::sandbox::stack::Stack;
 use crate::wire::control::{
-    self, DynoSpec, FromInit, FromSupervisor, Shortage, Streams, ToInit, ToSupervisor,
+    self, CommandStreams, DynoSpec, FromInit, FromSupervisor, Shortage, ToInit, ToSupervisor,
 };
 use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 use crate::wire::reactor::{self, Reactor};
@@ -102,7 +102,7 @@ pub fn run() -> Result<()> {
     let patience = spec.rules.attached.then_some(spec.rules.attach_timeout);
     let clients = server.try_clone()?;
     let began = caught_or(|| {
-        fault::point("supervisor begin");
+        panics::point("supervisor begin");
         Supervisor::new(spec, server)
     });
     // Without a log and a socket, the failure is told in the exit record, which the server logs, and to the client.
@@ -305,7 +305,7 @@ impl Supervisor {
 
     /// Makes the sandbox; init reports when the inside is ready.
     fn build(&mut self) -> Result<()> {
-        fault::point("supervisor build");
+        panics::point("supervisor build");
         let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
         rustix::io::ioctl_fionbio(&sandbox.control, true)?;
         self.reactor
@@ -527,7 +527,7 @@ impl Supervisor {
                         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
                     });
                     self.step(Event::StopRequested { grace, why, drain });
-                    fault::point("supervisor stopping");
+                    panics::point("supervisor stopping");
                 }
                 Ok(Some((ToSupervisor::CheckPort, _))) => {
                     self.port.watch(&mut self.reactor);
@@ -602,8 +602,8 @@ impl Supervisor {
                     .register(session.connection(), self.client_token, Interest::READABLE);
             if registered.is_ok() {
                 self.session = Some(session);
-                if merged && self.spec.streams == Streams::Pipes {
-                    self.spec.streams = Streams::Merged;
+                if merged && self.spec.streams == CommandStreams::Pipes {
+                    self.spec.streams = CommandStreams::Merged;
                 }
                 self.step(Event::ClientAttached);
             }
@@ -615,7 +615,7 @@ impl Supervisor {
         &mut self,
         shell_command: String,
         env: BTreeMap<String, String>,
-        (streams, terminal): (Streams, ClientTerminal),
+        (streams, terminal): (CommandStreams, ClientTerminal),
         fds: Vec<OwnedFd>,
     ) {
         let Some(mut session) = fds.into_iter().find_map(|fd| ClientSession::begin(fd).ok()) else {
@@ -639,7 +639,7 @@ impl Supervisor {
         &self,
         shell_command: &str,
         env: BTreeMap<String, String>,
-        streams: Streams,
+        streams: CommandStreams,
         settings: Option<TerminalSettings>,
     ) -> ToInit {
         ToInit::Exec {
@@ -682,7 +682,7 @@ impl Supervisor {
     }
 
     fn has_terminal(&self) -> bool {
-        matches!(self.spec.streams, Streams::Terminal(_))
+        matches!(self.spec.streams, CommandStreams::Terminal(_))
     }
 
     fn close_input(&mut self) {
@@ -741,7 +741,7 @@ impl Supervisor {
                 self.settled = state == DynoState::Up;
                 self.report(&self.snapshot());
                 if state == DynoState::Up {
-                    fault::point("supervisor up");
+                    panics::point("supervisor up");
                 }
             }
             Action::StartCommand => {
@@ -764,7 +764,7 @@ impl Supervisor {
                     self.streams.iter().map(|(_, fd)| fd.as_fd()).collect();
                 let up = Frame::Up(Up {
                     terminal: self.has_terminal(),
-                    one_output: self.spec.streams == Streams::Merged,
+                    one_output: self.spec.streams == CommandStreams::Merged,
                     job_control: self.stops.are_told(),
                     idle_timeout: self.spec.rules.idle_timeout.as_secs_f64(),
                 });

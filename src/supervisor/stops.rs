@@ -5,7 +5,7 @@
 //! pipes stays stopped: a signal stopped it, and another one can continue it.
 
 use super::session::{ClientReport, ClientSession};
-use crate::wire::control::{Streams, ToInit};
+use crate::wire::control::{CommandStreams, ToInit};
 use crate::wire::frame::Frame;
 
 /// The state of one command: see the [module](self).
@@ -32,11 +32,11 @@ impl Stops {
     pub fn stopped(
         &mut self,
         id: u32,
-        streams: Streams,
+        streams: CommandStreams,
         client: Option<&mut ClientSession>,
     ) -> Option<ToInit> {
         let client = client.filter(|_| self.told);
-        if !matches!(streams, Streams::Terminal(_)) || (self.waits && client.is_some()) {
+        if !matches!(streams, CommandStreams::Terminal(_)) || (self.waits && client.is_some()) {
             return None;
         }
         self.waits = client.is_some_and(|client| client.tell(&Frame::Stopped, &[]).is_ok());
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::model::window::WindowSize;
 
-    const TERMINAL: Streams = Streams::Terminal(WindowSize {
+    const TERMINAL: CommandStreams = CommandStreams::Terminal(WindowSize {
         columns: 80,
         rows: 24,
     });
@@ -103,6 +103,10 @@ mod tests {
             assert!(matches!(go_on, Some(ToInit::Continue { id: 7 })));
         }
         // Between pipes it was a signal of somebody's.
-        assert!(Stops::new(false).stopped(7, Streams::Pipes, None).is_none());
+        assert!(
+            Stops::new(false)
+                .stopped(7, CommandStreams::Pipes, None)
+                .is_none()
+        );
     }
 }

@@ -47,7 +47,7 @@ pub struct DynoSpec {
     /// The whole environment of the command.
     pub env: BTreeMap<String, String>,
     /// What the command reads and writes.
-    pub streams: Streams,
+    pub streams: CommandStreams,
     /// The client's terminal.
     pub terminal: ClientTerminal,
     /// The dyno's times and conditions.
@@ -94,7 +94,7 @@ pub struct Live {
 /// What a command's standard streams are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Streams {
+pub enum CommandStreams {
     /// One terminal for all three, of this size at the start.
     Terminal(WindowSize),
     /// Three pipes.
@@ -139,7 +139,7 @@ pub enum ToSupervisor {
     Inside {
         shell_command: String,
         env: BTreeMap<String, String>,
-        streams: Streams,
+        streams: CommandStreams,
         #[serde(default)]
         terminal: ClientTerminal,
     },
@@ -181,7 +181,7 @@ pub enum ToInit {
         program: PathBuf,
         args: Vec<String>,
         env: Vec<(String, String)>,
-        streams: Streams,
+        streams: CommandStreams,
         /// The first settings of a terminal.
         settings: Option<TerminalSettings>,
         /// The soft limit on its descriptors; None: that of init.
@@ -367,7 +367,7 @@ mod tests {
             program: "/bin/sh".into(),
             args: vec![],
             env,
-            streams: Streams::Pipes,
+            streams: CommandStreams::Pipes,
             settings: None,
             open_files: None,
         };

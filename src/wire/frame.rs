@@ -9,7 +9,7 @@
 //! the connection, the command is hung up.
 
 pub mod attachment;
-pub mod streams;
+pub mod far;
 
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ use crate::harness::root;
 
 /// Entries of `src`, without `.rs`.
 const STOREYS: &[&[&str]] = &[
-    &["error", "fault"],
+    &["error", "panics"],
     &["model"],
     &["api"],
     &["kernel", "pty"],

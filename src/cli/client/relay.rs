@@ -1,6 +1,6 @@
 //! An attached run on a server elsewhere. To the rest of the command line it looks like one on this host: a connection
 //! to a thread that acts as the dyno's supervisor, with the command's streams as descriptors. The thread moves their
-//! bytes in [frames](crate::wire::frame::streams) over the connection to the server.
+//! bytes in [frames](crate::wire::frame::far) over the connection to the server.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 
 use crate::kernel::unix_socket;
 use crate::model::window::WindowSize;
-use crate::wire::frame::streams::{
+use crate::wire::frame::far::{
     Decoder, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
 };
 use crate::wire::frame::{AttachRefusal, CONTINUE, Frame, RESIZE, STOP_TYPED, Up, closed_stream};

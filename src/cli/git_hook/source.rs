@@ -22,7 +22,7 @@ use crate::api::source::{Source, SourceBlob};
 use crate::api::target;
 use crate::cli::context::Context;
 use crate::cli::deploy::TARBALL;
-use crate::cli::pieces::pieces;
+use crate::cli::tarball_pipe::pieces;
 use crate::error::{UserError, shown, tell};
 use crate::repository::Repositories;
 use crate::slug::{self, SlugLimits, Times};

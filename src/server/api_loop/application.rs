@@ -282,7 +282,7 @@ impl<A: Application> Ctx<A> {
         D: FnOnce(&mut A, &mut Self) + Send + 'static,
     {
         self.workers.submit(Box::new(move || {
-            let done = crate::fault::caught(job);
+            let done = crate::panics::caught(job);
             Finished {
                 ticket: None,
                 completion: done.map(|done| -> Completion<A> {

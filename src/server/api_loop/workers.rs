@@ -40,7 +40,7 @@ impl<T: Send + 'static> Workers<T> {
         }
     }
 
-    /// Has `job` done, which must not panic (see [`caught`](crate::fault::caught)). False, with the job dropped, if too
+    /// Has `job` done, which must not panic (see [`caught`](crate::panics::caught)). False, with the job dropped, if too
     /// many wait already.
     pub fn submit(&mut self, job: Job<T>) -> bool {
         if self.outstanding >= self.threads && self.threads < self.max_threads {

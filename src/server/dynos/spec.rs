@@ -23,7 +23,7 @@ use crate::sandbox::tempdir;
 use crate::server::records::Records;
 use crate::server::sessions::start_extras::{LiveOwner, live_owner};
 use crate::supervisor::SCRATCH;
-use crate::wire::control::{DynoSpec, Streams, ToSupervisor};
+use crate::wire::control::{CommandStreams, DynoSpec, ToSupervisor};
 
 /// What a dyno is to run, and how.
 pub(super) struct Run<'a> {
@@ -31,7 +31,7 @@ pub(super) struct Run<'a> {
     pub shell_command: String,
     /// Variables of this dyno alone.
     pub env: BTreeMap<String, String>,
-    pub streams: Streams,
+    pub streams: CommandStreams,
     pub terminal: ClientTerminal,
     pub rules: Rules,
 }
@@ -52,7 +52,7 @@ impl Dynos {
         let live = extras.and_then(|extras| extras.live.clone());
         // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
         let streams = match extras.is_some() && run.rules.formation.is_some() {
-            true => Streams::OutputAndOpenInput,
+            true => CommandStreams::OutputAndOpenInput,
             false => run.streams,
         };
         let (port, claim) = match own_port {
@@ -170,12 +170,12 @@ pub(super) fn lifetime(settings: &Settings) -> Result<Duration> {
 }
 
 /// The streams of a one-off dyno's command.
-pub(super) fn streams(request: &CreateDyno) -> Streams {
+pub(super) fn streams(request: &CreateDyno) -> CommandStreams {
     match request.kind() {
-        Attach::Detached => Streams::Output,
-        Attach::Pipes if request.one_output => Streams::Merged,
-        Attach::Pipes => Streams::Pipes,
-        Attach::Terminal => Streams::Terminal(window(&request.env)),
+        Attach::Detached => CommandStreams::Output,
+        Attach::Pipes if request.one_output => CommandStreams::Merged,
+        Attach::Pipes => CommandStreams::Pipes,
+        Attach::Terminal => CommandStreams::Terminal(window(&request.env)),
     }
 }
 
@@ -195,9 +195,9 @@ pub fn inside(
         shell_command,
         env: command_env(&request.env, !request.force_no_tty),
         streams: match (request.force_no_tty, merged || request.one_output) {
-            (true, true) => Streams::Merged,
-            (true, false) => Streams::Pipes,
-            (false, _) => Streams::Terminal(window(&request.env)),
+            (true, true) => CommandStreams::Merged,
+            (true, false) => CommandStreams::Pipes,
+            (false, _) => CommandStreams::Terminal(window(&request.env)),
         },
         terminal: request.terminal.clone(),
     })

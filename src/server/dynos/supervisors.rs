@@ -23,13 +23,13 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags};
 
-use crate::fault;
 use crate::kernel::executable;
 use crate::kernel::listener::Listener;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::kernel::wait;
 use crate::model::dyno::{DynoState, ExitRecord};
+use crate::panics;
 use crate::supervisor::{self, Claim};
 use crate::wire::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::wire::reactor::Reactor;
@@ -448,7 +448,7 @@ impl Waiting {
             .arg0(title::with_room(supervisor::WAITING))
             .arg("__supervise")
             .env_clear()
-            .envs(fault::inherited())
+            .envs(panics::inherited())
             .stdin(Stdio::null())
             .stdout(Stdio::from(theirs))
             .spawn()

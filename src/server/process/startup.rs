@@ -15,7 +15,6 @@ use rustix::event::PollFlags;
 use rustix::fs::FileType;
 
 use crate::error::{UserError, tell};
-use crate::fault::{self, caught};
 use crate::home::Home;
 use crate::home::lock::{ServerLock, last_holder};
 use crate::kernel::executable::{HELD, PATH, READY};
@@ -24,6 +23,7 @@ use crate::kernel::sys::process::exec;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket;
 use crate::kernel::wait;
+use crate::panics::{self, caught};
 use crate::wire::handover::{Handover, Part};
 
 use crate::server::api_loop::ApiLoop;
@@ -118,7 +118,7 @@ fn begin_again(why: &str) -> anyhow::Error {
     // What a service manager has passed on is not passed on by us.
     let is_passed = |name: &OsStr| name.as_bytes().starts_with(b"LISTEN_");
     let kept = std::env::vars_os().filter(|(name, _)| {
-        name != FAILED_AT && !is_passed(name) && Some(name.as_os_str()) != fault::variable()
+        name != FAILED_AT && !is_passed(name) && Some(name.as_os_str()) != panics::variable()
     });
     let mut environment: Vec<_> = kept
         .map(|(name, value)| text(&[name, value].join(OsStr::new("="))))

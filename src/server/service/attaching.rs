@@ -12,7 +12,7 @@ use crate::server::api_loop::application::{Caller, Reply, Via};
 use crate::server::dynos::spec::inside;
 use crate::server::records::Answer;
 use crate::wire::control::ToSupervisor;
-use crate::wire::frame::{PROTOCOL, streams};
+use crate::wire::frame::{PROTOCOL, far};
 use crate::wire::http::Response;
 use crate::wire::stream::Stream;
 
@@ -100,11 +100,11 @@ impl Service {
         let dyno = self.records.store.dyno(&app.id, dyno)?;
         let streams = match (upgrade, via) {
             (Some(PROTOCOL), Via::Socket) => Streams::Descriptors,
-            (Some(streams::PROTOCOL), _) => Streams::Frames,
+            (Some(far::PROTOCOL), _) => Streams::Frames,
             (_, via) => {
                 let needed = match via {
                     Via::Socket => PROTOCOL,
-                    Via::Tcp { .. } => streams::PROTOCOL,
+                    Via::Tcp { .. } => far::PROTOCOL,
                 };
                 let message = format!("this needs `Upgrade: {needed}`");
                 return Err(ApiError::bad_request(message));
