@@ -1,4 +1,4 @@
-//! The account resource: whoever uses this host.
+//! The account resource: the one user of this host's server.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,21 +31,21 @@ pub struct Account {
     pub beta: bool,
     /// Whether they may be watched: never.
     pub allow_tracking: bool,
-    /// Nobody's.
+    /// Always `null`.
     pub default_team: Option<Named>,
     /// Heroku's old word for a team.
     pub default_organization: Option<Named>,
-    /// Where the person lives: nobody asks.
+    /// The country of the person: not known.
     pub country_of_residence: Option<String>,
-    /// Their telephone: nobody asks.
+    /// Their telephone: not known.
     pub sms_number: Option<String>,
-    /// Who vouches for them: nobody.
+    /// Their identity provider: none.
     pub identity_provider: Option<Named>,
     /// Since when they owe something: never.
     pub delinquent_at: Option<Time>,
     /// Since when they may do nothing: never.
     pub suspended_at: Option<Time>,
-    /// When they last logged in: nobody does.
+    /// When they last logged in: never, since the server has no login.
     pub last_login: Option<Time>,
     /// Since when it is there.
     pub created_at: Time,

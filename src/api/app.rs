@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::platform::Region;
-use super::{ApiError, Fields, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, Local, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
 
 /// An app.
@@ -50,9 +50,9 @@ pub struct App {
     pub repo_size: Option<u64>,
     /// Bytes of its slug.
     pub slug_size: Option<u64>,
-    /// Nobody's.
+    /// Always `null`: an app belongs to no such group here.
     pub space: Option<Named>,
-    /// Nobody's.
+    /// Always `null`: an app belongs to no such group here.
     pub team: Option<Named>,
     /// Heroku's old word for a team.
     pub organization: Option<Named>,
@@ -145,7 +145,7 @@ impl CreateApp {
     /// # Errors
     /// When a field is wrong, or names a folder of this host from elsewhere.
     pub fn parse(body: &[u8], sender: Sender) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let folder: Option<Local<Folder>> = fields.local("folder", sender)?;
         let name: Option<String> = fields.optional("name")?;
         if let Some(folder) = &folder {
@@ -176,7 +176,7 @@ impl UpdateApp {
     /// # Errors
     /// When a field is wrong, or is one that cannot be changed.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         if fields.names().any(|name| name == "build_stack") {
             let message = "`build_stack` of an app cannot be changed";
             return Err(ApiError::invalid(message));

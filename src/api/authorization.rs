@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{ApiError, Fields, Time};
+use super::{ApiError, BodyFields, Time};
 use crate::model::token::Token;
 
 /// The longest time that a token may be good, in seconds: a hundred years.
 const LONGEST: u64 = 100 * 365 * 24 * 3600;
 
-/// What lets somebody use the API.
+/// What lets a client use the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authorization {
     /// A uuid.
@@ -85,7 +85,7 @@ impl CreateAuthorization {
     /// # Errors
     /// When a field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let scope: Option<Vec<String>> = fields.optional("scope")?;
         if scope.is_some_and(|scope| scope.iter().any(|it| it != "global")) {
             return Err(ApiError::invalid(

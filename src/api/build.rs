@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::slug::digest;
-use super::{ApiError, Fields, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, Local, Named, Sender, Time};
 use crate::model::release::Toolchains;
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
@@ -169,9 +169,9 @@ impl CreateBuild {
         body: &[u8],
         sender: Sender,
     ) -> Result<(BuildSource, Option<Local<Toolchains>>), ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let blob = fields.required::<&serde_json::value::RawValue>("source_blob")?;
-        let blob = Fields::parse(blob.get().as_bytes()).map_err(|_| {
+        let blob = BodyFields::parse(blob.get().as_bytes()).map_err(|_| {
             ApiError::invalid("`source_blob` is not valid: it is an object with a `url`")
         })?;
         let url: String = blob.required("url")?;

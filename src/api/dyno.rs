@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::platform::Region;
-use super::{ApiError, Fields, Named, Time};
+use super::{ApiError, BodyFields, Named, Time};
 use crate::model::dyno::{self, Attach, ClientTerminal, DynoState, Exit, ONE_OFF};
 use crate::model::size::Size;
 use crate::model::{command_line, config_var};
@@ -221,7 +221,7 @@ impl CreateDyno {
     /// # Errors
     /// When a field is wrong or breaks a rule.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
         request.attach = fields.flag("attach")?.unwrap_or(false);

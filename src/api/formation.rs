@@ -4,7 +4,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{ApiError, Fields, Named, Time, fixed_id};
+use super::{ApiError, BodyFields, Named, Time, fixed_id};
 use crate::error::UserError;
 use crate::model::app;
 use crate::model::formation::{Entry, Update, Wanted, parse_amount};
@@ -81,7 +81,7 @@ impl ScaleFormation {
     /// # Errors
     /// When a field is wrong or breaks a rule.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let updates: Vec<&RawValue> = Fields::parse(body)?.required("updates")?;
+        let updates: Vec<&RawValue> = BodyFields::parse(body)?.required("updates")?;
         if updates.len() > MAX_PROCESS_TYPES {
             return Err(ApiError::invalid(format!(
                 "`updates` is not valid: it has {} entries, and may have {MAX_PROCESS_TYPES}",
@@ -89,7 +89,7 @@ impl ScaleFormation {
             )));
         }
         let updates = updates.iter().map(|update| {
-            let fields = Fields::parse(update.get().as_bytes())
+            let fields = BodyFields::parse(update.get().as_bytes())
                 .map_err(|_| ApiError::invalid("`updates` is not valid: one is no JSON object"))?;
             let mut which = None;
             for name in ["type", "process", "id"] {
@@ -108,10 +108,10 @@ impl ScaleFormation {
 /// # Errors
 /// When a field is wrong or breaks a rule.
 pub fn parse_update(which: &str, body: &[u8]) -> Result<Update, ApiError> {
-    update_of(which.to_owned(), &Fields::parse(body)?)
+    update_of(which.to_owned(), &BodyFields::parse(body)?)
 }
 
-fn update_of(which: String, fields: &Fields<'_>) -> Result<Update, ApiError> {
+fn update_of(which: String, fields: &BodyFields<'_>) -> Result<Update, ApiError> {
     let amount = match fields.optional("quantity")? {
         None => None,
         Some(Quantity::Number(number)) => Some(parse_amount(&number.to_string())?),

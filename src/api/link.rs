@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::app::{App, Places};
-use super::{ApiError, ExactTime, Fields};
+use super::{ApiError, BodyFields, ExactTime};
 use crate::model::app::Folder;
 
 /// A folder's tie to its app.
@@ -44,7 +44,7 @@ impl CreateLink {
     /// # Errors
     /// When a field is missing or wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let folder: Folder = fields.required("folder")?;
         folder.check()?;
         Ok(Self {

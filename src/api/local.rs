@@ -12,14 +12,14 @@ pub enum Sender {
 }
 
 /// A field that names folders of this host: the folder that is linked to an app, or toolchains that dynos are shown. The
-/// server reads one ([`Fields::local`](super::Fields::local)) only if the request came from this host: the holder of a token
+/// server reads one ([`BodyFields::local`](super::BodyFields::local)) only if the request came from this host: the holder of a token
 /// could otherwise read any folder by having it mounted in a dyno.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Local<T>(T);
 
 impl<T> Local<T> {
-    /// A field to be sent; or one that was read, by [`Fields`](super::Fields) alone.
+    /// A field to be sent; or one that was read, by [`BodyFields`](super::BodyFields) alone.
     pub fn new(named: T) -> Self {
         Self(named)
     }

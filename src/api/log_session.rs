@@ -4,18 +4,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::logs::LogQuery;
-use super::{ApiError, Fields, Time, fixed_id};
+use super::{ApiError, BodyFields, Time, fixed_id};
 
 /// A log session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSession {
     /// A uuid.
     pub id: String,
-    /// Where the log can be read. Whoever has it needs no token, for some time.
+    /// Where the log can be read. A client that has it needs no token, for some time.
     pub logplex_url: String,
     /// When it was made.
     pub created_at: Time,
-    /// The same.
+    /// When it was changed: never, so when it was made.
     pub updated_at: Time,
 }
 
@@ -42,7 +42,7 @@ impl CreateLogSession {
     /// # Errors
     /// When a field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let mut query = LogQuery {
             lines: fields.number("lines")?,
             tail: fields.flag("tail")?.unwrap_or(false),

@@ -2,7 +2,7 @@
 //! the names of the parameters are those of Heroku's log sessions.
 //!
 //! The body is a row of records: a line `SEGMENT:OFFSET LENGTH`, and LENGTH bytes of whole log lines. The cursor in front
-//! is the place behind those lines (and behind others that were not asked for). Whoever has read a record whole
+//! is the place behind those lines (and behind others that were not asked for). A client that has read a record whole
 //! and loses the connection asks for what follows with that cursor, and misses nothing and sees nothing twice.
 
 use jiff::{SignedDuration, Timestamp};

@@ -3,9 +3,9 @@
 //! Field names, values and error ids are Heroku's, so that its own clients can read them; figures of
 //! the platform that mean nothing here (regions, prices) have the value that clients show least.
 //! What is ours is said at the field. A response is made by a pure function from what the store has;
-//! what a request wants is read by [`Ask`](ask::Ask), its body by [`Fields`], which passes over what it does not know and
+//! what a request wants is read by [`Ask`](ask::Ask), its body by [`BodyFields`], which passes over what it does not know and
 //! names what is wrong.
-//! The same types serve both sides of the wire: the server's handlers and the client. No HTTP here.
+//! These types serve both sides of the wire: the server's handlers and the client. No HTTP here.
 
 pub mod account;
 pub mod app;
@@ -99,7 +99,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// Something that every host has, under an id that is the same everywhere.
+    /// Something that every host has, under an id that no host changes.
     fn fixed(kind: &str, name: &str) -> Self {
         Self {
             id: fixed_id(kind, name),
@@ -128,9 +128,9 @@ fn fixed_id(kind: &str, name: &str) -> String {
 
 /// The fields of a request's body, each read when it is asked for: so an error can name the field,
 /// and process types keep their order.
-pub struct Fields<'a>(BTreeMap<String, &'a RawValue>);
+pub struct BodyFields<'a>(BTreeMap<String, &'a RawValue>);
 
-impl<'a> Fields<'a> {
+impl<'a> BodyFields<'a> {
     /// Reads a body; none at all has no fields.
     ///
     /// # Errors

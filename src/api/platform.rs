@@ -105,7 +105,7 @@ pub struct Collaborator {
     pub user: User,
     /// What they are to it.
     pub role: String,
-    /// What they may do; nobody is told apart.
+    /// What they may do: everything.
     pub permissions: Vec<String>,
     /// Since when.
     pub created_at: Time,

@@ -92,7 +92,7 @@ impl<'a> Range<'a> {
     }
 
     /// The lowest and the highest number that are wanted, both included, of a list that is ordered by `attribute`, a
-    /// number. Whoever orders by another one can have that order, but no bounds in it.
+    /// number. A range of another attribute has an order, but no bounds.
     ///
     /// # Errors
     /// `416` when a bound is no number, or is one of something else.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{ApiError, ExactTime, Fields, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, ExactTime, Local, Named, Sender, Time};
 use crate::model::app::Folder;
 use crate::model::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
 
@@ -144,7 +144,7 @@ impl CreateRelease {
     /// # Errors
     /// When a field is wrong or names folders of this host from elsewhere, or it has neither `slug` nor `release`.
     pub fn parse(body: &[u8], sender: Sender) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         if let Some(release) = fields.optional("release")? {
             return Ok(Self::Rollback { release });
         }

@@ -14,7 +14,7 @@ use crate::model::settings::Row;
 pub struct Build {
     /// Its version.
     pub version: String,
-    /// A hash of its contents, in hexadecimal: builds are the same if it is.
+    /// A hash of its contents, in hexadecimal: builds with equal ones are equal.
     #[serde(rename = "build_id")]
     pub id: String,
     /// The commit that it is made of, with a `+` if its sources were changed since; empty if that is not known.
@@ -64,11 +64,11 @@ impl fmt::Display for Build {
 /// Asks a server to make room for another build: `POST /server/actions/replace`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReplaceServer {
-    /// The build of whoever asks. Only a newer one gets what it asks for.
+    /// The build of the client. Only a newer one gets what it asks for.
     #[serde(flatten)]
     pub build: Build,
-    /// The next server is one that somebody or a service manager starts (`dyno server`), and stays. It takes over from one of
-    /// the same build, too.
+    /// The next server is one that a user or a service manager starts (`dyno server`), and stays. It takes over from one of
+    /// an equal build, too.
     #[serde(default)]
     pub stays: bool,
 }
@@ -144,7 +144,7 @@ pub enum StartedBy {
         /// It belongs to a user's own systemd.
         user: bool,
     },
-    /// Somebody, by `dyno server`.
+    /// A user, by `dyno server`.
     Hand,
 }
 

@@ -1,7 +1,7 @@
 //! The session resource, `/sessions`: the short-lived app of one `dyno start`. All of it is ours.
 //!
 //! The answer to `POST /sessions` is a line of JSON, a [`Session`], and then a body without an end: the app lives as long
-//! as whoever asked for it reads on. Whoever has lost the server asks the next one with the session's id, and gives once
+//! as its client reads on. A client that has lost the server asks the next one with the session's id, and gives once
 //! more what no server has stored.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app::App;
 use super::slug::check_process_types;
-use super::{ApiError, Fields};
+use super::{ApiError, BodyFields};
 use crate::model::app::Folder;
 use crate::model::config_var::check_env;
 use crate::model::dyno::DynoName;
@@ -60,14 +60,14 @@ pub struct CreateSession {
     pub env: BTreeMap<String, String>,
     /// The first port.
     pub port: u16,
-    /// Nobody has asked for that one: another may be taken.
+    /// The user has not asked for that port: another may be taken.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub port_may_move: bool,
     /// The process types in the order of the Procfile: each has [`PORTS_OF_TYPE`] ports.
     pub order: Vec<String>,
     /// How many dynos there are to be at first.
     pub formation: BTreeMap<String, u32>,
-    /// Whoever comes back has asked for the end before: it goes on with that.
+    /// The client has asked for the end before it lost the server: the end goes on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stopping: bool,
     /// What ends is not started again.
@@ -93,7 +93,7 @@ impl CreateSession {
     /// # Errors
     /// When a field is missing or wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let request = Self {
             id: fields.optional("id")?,
             folder: fields.required("folder")?,
@@ -149,7 +149,7 @@ impl StopSession {
     /// # Errors
     /// When the field is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let kill = Fields::parse(body)?.flag("kill")?;
+        let kill = BodyFields::parse(body)?.flag("kill")?;
         Ok(Self {
             kill: kill.unwrap_or(false),
         })

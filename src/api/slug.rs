@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Fields, Named, Time};
+use super::{ApiError, BodyFields, Named, Time};
 use crate::error::{UserError, shown};
 use crate::model::command_line;
 use crate::model::procfile::{MAX_NAME, MAX_PROCESS_TYPES, is_process_type_name};
@@ -93,7 +93,7 @@ impl CreateSlug {
     /// # Errors
     /// When a field is wrong, or a process type is.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let fields = Fields::parse(body)?;
+        let fields = BodyFields::parse(body)?;
         let process_types: ProcessTypes = fields.required("process_types")?;
         check_process_types(&process_types)?;
         let checksum: Option<String> = fields.optional("checksum")?;

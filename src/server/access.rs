@@ -1,6 +1,6 @@
 //! Who may ask the API for what, and how much of it.
 //!
-//! Whoever is at the Unix socket has been looked at by the listener and may do everything. Who comes over TCP shows a
+//! The listener has checked a client at the Unix socket, which may do everything. One over TCP shows a
 //! token, or asks for a [signed](crate::server::access::signed_url) target. Requests of one token are counted in a bucket, as on Heroku.
 
 pub mod response_headers;

@@ -31,7 +31,7 @@ use crate::server::api_loop::application::{
 use crate::server::api_loop::body_stream::{BodyReader, PIECE, RoomBell};
 use crate::server::api_loop::connection::{Connection, Step, Turn};
 use crate::server::api_loop::limits::Limits;
-use crate::server::api_loop::listener::{Listener, NewClient};
+use crate::server::api_loop::listener::{ApiListener, NewClient};
 use crate::server::api_loop::workers::Workers;
 
 /// Connections accepted in one turn.
@@ -49,7 +49,7 @@ pub struct ApiLoop<A: Application> {
     ctx: Ctx<A>,
     limits: Limits,
     /// None of them once the loop is to stop.
-    listeners: HashMap<Token, Listener>,
+    listeners: HashMap<Token, ApiListener>,
     connections: HashMap<Token, Connection>,
     /// How many of them came from a network.
     remote: usize,
@@ -68,7 +68,7 @@ impl<A: Application> ApiLoop<A> {
     /// # Errors
     /// What `make` says, or when descriptors have run out.
     pub fn new(
-        listener: impl Into<Listener>,
+        listener: impl Into<ApiListener>,
         lock: Option<ServerLock>,
         inherited: Handover,
         limits: Limits,
@@ -107,7 +107,7 @@ impl<A: Application> ApiLoop<A> {
             stop_token,
             _lock: lock,
         };
-        // What is of no use to this server is nobody's.
+        // What no part of this server has taken is of no use to it.
         api.ctx.inherited = Handover::default();
         api.begin_to_listen()?;
         Ok(api)
@@ -191,7 +191,7 @@ impl<A: Application> ApiLoop<A> {
     }
 
     /// Takes new clients, as many as are allowed. The kernel tells of the others only once, so we
-    /// come back by ourselves: in the next turn, when somebody leaves, or after a pause.
+    /// come back by ourselves: in the next turn, when a client leaves, or after a pause.
     fn accept(&mut self, token: Token) {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(listener) = self.listeners.get(&token) else {

@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
 use crate::model::release::Toolchains;
-use crate::server::builds::compile::{Bounds, Compiled, Failure, Line, Running, compile};
+use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled, Running, compile};
 use crate::slug::SlugCache;
 use crate::wire::reactor::Waker;
 use log::BuildLog;
@@ -32,11 +32,11 @@ use queue::Queue;
 const LOG: &str = ".log";
 
 /// What a build's thread tells the loop.
-pub enum News {
+pub enum BuildNews {
     /// Its log has another line.
     Said(String),
     /// It has ended.
-    Ended(String, Result<Compiled, Failure>),
+    Ended(String, Result<Compiled, BuildFailure>),
 }
 
 /// What a build's thread needs.
@@ -57,7 +57,7 @@ pub struct Builds {
     queue: Queue,
     /// Of those that wait or run.
     wishes: HashMap<String, Wish>,
-    news: (Sender<News>, Receiver<News>),
+    news: (Sender<BuildNews>, Receiver<BuildNews>),
     waker: Waker,
 }
 
@@ -147,7 +147,7 @@ impl Builds {
     }
 
     /// What a thread has told.
-    pub fn heard(&self) -> Option<News> {
+    pub fn heard(&self) -> Option<BuildNews> {
         self.news.1.try_recv().ok()
     }
 
@@ -175,7 +175,7 @@ impl Builds {
     }
 
     /// Writes the last lines of a build's log. That they cannot be written is no reason not to go on.
-    pub fn conclude(&self, build: &str, lines: &[Line]) {
+    pub fn conclude(&self, build: &str, lines: &[BuildLine]) {
         let path = self.log(build);
         let concluded = BuildLog::open(&path).and_then(|mut log| log.conclude(lines));
         if let Err(error) = concluded {
@@ -214,7 +214,7 @@ struct BuildThread {
     folder: PathBuf,
     log: PathBuf,
     cancelled: Arc<AtomicBool>,
-    news: Sender<News>,
+    news: Sender<BuildNews>,
     waker: Waker,
 }
 
@@ -222,19 +222,19 @@ impl BuildThread {
     fn run(self, work: &Work) {
         let compiled = crate::panics::caught(|| self.compile(work)).unwrap_or_else(|why| {
             let why = anyhow::anyhow!("the server failed (R99): {why}");
-            Err(Failure::Host(why))
+            Err(BuildFailure::Host(why))
         });
-        self.tell(News::Ended(self.build.clone(), compiled));
+        self.tell(BuildNews::Ended(self.build.clone(), compiled));
     }
 
-    fn compile(&self, work: &Work) -> Result<Compiled, Failure> {
-        let host = |error: io::Error| Failure::Host(error.into());
+    fn compile(&self, work: &Work) -> Result<Compiled, BuildFailure> {
+        let host = |error: io::Error| BuildFailure::Host(error.into());
         let mut log = BuildLog::open(&self.log).map_err(host)?;
         let tarball = File::open(&work.tarball).map_err(host)?;
         let mut say = |line| {
             // A disk that is full for the log is so for the slug, too, and that is told.
             let _ = log.say(&line);
-            self.tell(News::Said(self.build.clone()));
+            self.tell(BuildNews::Said(self.build.clone()));
         };
         compile(
             tarball,
@@ -247,7 +247,7 @@ impl BuildThread {
         )
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, news: BuildNews) {
         // The loop may have ended.
         if self.news.send(news).is_ok() {
             self.waker.wake();

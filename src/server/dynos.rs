@@ -31,8 +31,8 @@ use crate::model::settings::Settings;
 use crate::sandbox::offer::ChosenIsolation;
 use crate::sandbox::stack::Stack;
 use crate::server::dynos::host_watch::HostWatch;
-use crate::server::dynos::lost::Known;
-use crate::server::dynos::supervisors::{News, Supervisors};
+use crate::server::dynos::lost::LoggedDyno;
+use crate::server::dynos::supervisors::{DynoNews, Supervisors};
 use crate::server::process::descriptors::Descriptors;
 use crate::server::records::Records;
 use crate::server::sessions::start_extras::StartExtras;
@@ -64,7 +64,7 @@ pub struct Dynos {
     /// What the dynos of a `dyno start` have beside others, by their apps' ids.
     start_extras: HashMap<String, StartExtras>,
     /// What could not be written down yet, and when to try again.
-    unwritten: Vec<News>,
+    unwritten: Vec<DynoNews>,
     retry_token: Token,
     /// None where dynos have the host's own files.
     host_watch: Option<HostWatch>,
@@ -166,11 +166,11 @@ impl Dynos {
     pub fn adopt(&mut self, records: &mut Records, reactor: &mut Reactor) -> Result<()> {
         let mut told = HashMap::new();
         for news in self.supervisors.adopt_all(reactor)? {
-            if let News::State { dyno, state, .. } = &news {
+            if let DynoNews::State { dyno, state, .. } = &news {
                 told.insert(dyno.clone(), *state);
             }
             match news {
-                News::Gone(remains) => {
+                DynoNews::Gone(remains) => {
                     let cleanup = self.cleanup(remains, records);
                     let record = cleanup.perform();
                     self.cleaned_up(cleanup, record, &mut records.store, reactor);
@@ -193,9 +193,13 @@ impl Dynos {
                     .extend(slug.map(|slug| (row.id, records.slugs.lease(&slug))));
             } else {
                 let folder = self.supervisors.folder_of(&row.id);
-                let record = lost::settle(&folder, Known::new(&row, records).as_ref());
+                let record = lost::settle(&folder, LoggedDyno::new(&row, records).as_ref());
                 let dyno = row.id;
-                self.note_now_or_later(News::Ended { dyno, record }, &mut records.store, reactor);
+                self.note_now_or_later(
+                    DynoNews::Ended { dyno, record },
+                    &mut records.store,
+                    reactor,
+                );
             }
         }
         Ok(())
@@ -204,7 +208,7 @@ impl Dynos {
     /// Starts a one-off dyno on `release`, whose slug's tree this is.
     ///
     /// # Errors
-    /// For whoever asked for it.
+    /// For the client that asked for it.
     pub fn create(
         &mut self,
         records: &mut Records,
@@ -252,7 +256,7 @@ impl Dynos {
         }
     }
 
-    /// Starts a dyno that nobody is attached to: one of the formation, or of a release phase. Its row says which.
+    /// Starts a dyno that no client is attached to: one of the formation, or of a release phase. Its row says which.
     ///
     /// # Errors
     /// When it cannot be started; its end is written down then.
@@ -316,7 +320,11 @@ impl Dynos {
                     at_us: None,
                 };
                 let dyno = dyno.id.clone();
-                self.note_now_or_later(News::Ended { dyno, record }, &mut records.store, reactor);
+                self.note_now_or_later(
+                    DynoNews::Ended { dyno, record },
+                    &mut records.store,
+                    reactor,
+                );
             }
         }
         started

@@ -172,7 +172,7 @@ fn copy(mut from: impl Read, to: &mut File, most: u64) -> Result<bool, Copy> {
 }
 
 /// How a process is started.
-pub struct Start<'a> {
+pub struct GitStart<'a> {
     pub request: &'a GitRequest,
     /// The repository.
     pub repository: &'a Path,
@@ -194,7 +194,7 @@ pub struct GitProcesses {
 struct Run {
     child: Child,
     service: GitService,
-    /// None once it has ended, or nobody wants it.
+    /// None once it has ended, or its client has gone.
     stdout: Option<ChildStdout>,
     client: Option<Ticket>,
     /// What the client is told before anything of git's.
@@ -215,7 +215,7 @@ impl GitProcesses {
     pub fn start<A: Application>(
         &mut self,
         ticket: Ticket,
-        start: Start<'_>,
+        start: GitStart<'_>,
         ctx: &mut Ctx<A>,
     ) -> Result<(), ApiError> {
         if self.runs.len() >= MOST {
@@ -320,7 +320,7 @@ impl GitProcesses {
         }
     }
 
-    /// A client has gone. Whoever fetched wants nothing any more; what was pushed is deployed all the same.
+    /// A client has gone. A fetch is ended; what was pushed is deployed even so.
     pub fn leave<A: Application>(&mut self, ticket: Ticket, ctx: &mut Ctx<A>) {
         let Some(token) = self.clients.remove(&ticket) else {
             return;
@@ -352,7 +352,7 @@ impl GitProcesses {
         match run.client {
             Some(ticket) => ctx.resume(ticket),
             None => match run.child.try_wait() {
-                // It is looked at seldom: it is not wanted any more.
+                // It is looked at seldom: no client waits for it.
                 Ok(None) => {
                     let later = Instant::now() + Duration::from_secs(1);
                     ctx.reactor().set_deadline(token, later);
@@ -376,7 +376,7 @@ fn kill(child: &Child) {
     }
 }
 
-/// Nobody but us sends it anything yet, so that it is in time.
+/// Limits the memory of a process that was just started, before it reads anything.
 fn bound_memory(child: &Child) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let limit = Rlimit {

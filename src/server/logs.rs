@@ -35,8 +35,8 @@ use crate::store::Store;
 use crate::wire::http::Response;
 use crate::wire::reactor::{Event, Token};
 use changes::Changes;
-pub use form::Form;
-pub use start::{Found, Start};
+pub use form::LogForm;
+pub use start::{Found, LogStart};
 use tail::{Tail, Until};
 
 /// How many may read logs at once; each takes a connection and two descriptors.
@@ -54,7 +54,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Nobody reads yet. Of `connections` that the server may have, half are left to those who want something else.
+    /// No client reads yet. Of `connections` that the server may have, half are left for other requests.
     pub fn new(connections: usize, keep_alive_every: Duration) -> Self {
         Self {
             most: MOST_READERS.min(connections / 2),
@@ -80,7 +80,7 @@ impl Logs {
     /// Begins to answer a reader, from what was found for it.
     pub fn begin<A: Application>(
         &mut self,
-        reader: Reader,
+        reader: LogReader,
         found: io::Result<Found>,
         records: &Records,
         ctx: &mut Ctx<A>,
@@ -217,9 +217,9 @@ fn place(name: &str, text: &str) -> Result<Cursor, ApiError> {
 /// A request for a log that may be answered.
 pub enum Reading {
     /// A reader that knows where it begins.
-    Begins(Reader, Found),
+    Begins(LogReader, Found),
     /// A reader for which that must be looked for in the log, which is work for a worker.
-    Searches(Reader, Start),
+    Searches(LogReader, LogStart),
     /// The reader has everything already, or there is nothing to read: the whole response.
     Ended(Response),
 }
@@ -234,7 +234,7 @@ pub fn read(
     ticket: Ticket,
     app_id: String,
     query: LogQuery,
-    form: Form,
+    form: LogForm,
 ) -> Result<Reading, ApiError> {
     let cursor = query.cursor.as_deref();
     let cursor = cursor.map(|text| place("cursor", text)).transpose()?;
@@ -244,8 +244,8 @@ pub fn read(
     };
     let folder = records.log_folder(&app_id);
     logs.have_room()?;
-    let start = Start::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
-    let reader = Reader {
+    let start = LogStart::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
+    let reader = LogReader {
         ticket,
         query,
         app_id,
@@ -261,21 +261,21 @@ pub fn read(
 }
 
 /// A reader that is about to begin.
-pub struct Reader {
+pub struct LogReader {
     ticket: Ticket,
     query: LogQuery,
     app_id: String,
     dyno_id: Option<String>,
     folder: PathBuf,
-    form: Form,
+    form: LogForm,
 }
 
-impl Reader {
+impl LogReader {
     /// Looks in the log for where it begins. May take long.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn find(&self, start: &Start) -> io::Result<Found> {
+    pub fn find(&self, start: &LogStart) -> io::Result<Found> {
         start.find(&self.folder, &self.query.filter())
     }
 

@@ -41,7 +41,7 @@ use crate::slug::{SlugCache, SlugLimits, TreeOwner};
 use crate::store::{Store, StoreError};
 use crate::wire::http::Response;
 
-/// How long the server, which has others to serve, waits for those who write to the same log.
+/// How long the server, which has others to serve, waits for other processes that write to a log.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the address is good where the output of a release phase can be read.
@@ -57,7 +57,7 @@ pub struct Records {
     pub sources: Arc<SlugCache>,
     /// Limits and times.
     pub settings: Settings,
-    /// The apps that have another release since somebody looked.
+    /// The apps that got another release since the end of the last turn.
     pub released: Vec<String>,
     /// Who uses this host.
     pub account: Identity,

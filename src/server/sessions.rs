@@ -220,7 +220,7 @@ mod tests {
         );
         assert_eq!(sessions.more(ticket(1)), Some(More::Later));
         assert_eq!(sessions.more(ticket(2)), None);
-        // Whoever comes back takes it over; what becomes of the old connection does not matter any more.
+        // A client that comes back takes it over; what becomes of the old connection does not matter any more.
         sessions.hold("app", "id", ticket(2), Vec::new());
         assert_eq!(sessions.broken(ticket(1)), None);
         assert_eq!(sessions.broken(ticket(2)).as_deref(), Some("app"));

@@ -20,7 +20,7 @@ use crate::wire::reactor::{Event, Reactor, Token};
 use crate::wire::stream::Stream;
 
 use crate::server::api_loop::body_stream::BodyReader;
-use crate::server::api_loop::listener::{Listener, SocketFile};
+use crate::server::api_loop::listener::{ApiListener, SocketFile};
 use crate::server::api_loop::workers::Workers;
 
 /// The server behind the API.
@@ -75,7 +75,7 @@ pub enum BodyPlan {
         /// Bytes at most; one more and the client gets a `413`, the worker an error.
         limit: u64,
     },
-    /// Not at all: whoever sends it will be refused. The request is handed over at once, as for a stream.
+    /// Not at all: the request will be refused. The request is handed over at once, as for a stream.
     Unread,
 }
 
@@ -101,7 +101,7 @@ pub enum Via {
     Tcp {
         /// From where.
         peer: SocketAddr,
-        /// Nobody on the way can read along.
+        /// Whether no host on the way can read what is sent.
         tls: bool,
     },
 }
@@ -180,7 +180,7 @@ pub type Completion<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>) -> Reply<A> + Send>
 /// streamed, and is at its end otherwise.
 pub type Job<A> = Box<dyn FnOnce(&mut BodyReader) -> Completion<A> + Send>;
 
-/// What is done with a connection that is given away, on the loop. The stream is watched by nobody; the bytes were read from it after the request's head. Nothing of an answer has
+/// What is done with a connection that is given away, on the loop. The stream is not watched any more; the bytes were read from it after the request's head. Nothing of an answer has
 /// been written.
 pub type Upgrade<A> = Box<dyn FnOnce(&mut A, &mut Ctx<A>, Stream, Vec<u8>)>;
 
@@ -233,8 +233,8 @@ pub struct Ctx<A: Application> {
     pub connections: usize,
     pub stopping: bool,
     /// Listeners that are to be served from the next turn on.
-    pub listeners: Vec<Listener>,
-    /// What an earlier server has left, as far as nobody has taken it.
+    pub listeners: Vec<ApiListener>,
+    /// What an earlier server has left and no part of this one has taken yet.
     pub inherited: Handover,
     /// What the next server could go on with: copies of the descriptors.
     pub estate: Handover,
@@ -305,7 +305,7 @@ impl<A: Application> Ctx<A> {
     }
 
     /// Serves one more listener from the next turn on.
-    pub fn listen(&mut self, listener: impl Into<Listener>) {
+    pub fn listen(&mut self, listener: impl Into<ApiListener>) {
         self.listeners.push(listener.into());
     }
 
@@ -338,7 +338,7 @@ impl<A: Application> Ctx<A> {
         &self.heir
     }
 
-    /// Leaves all parts to another server, which is started by whoever is on this connection, and stops.
+    /// Leaves all parts to another server, which the client of this connection starts, and stops.
     ///
     /// # Errors
     /// When the connection does not take them. Then nothing has happened.

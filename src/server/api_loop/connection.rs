@@ -113,7 +113,7 @@ impl Connection {
                 serial: 0,
             },
             target: String::new(),
-            // Whoever comes from a network knows what they want to ask.
+            // A client from a network sends its first request at once.
             deadline: Some(match via {
                 Via::Socket => now + limits.idle_time,
                 Via::Tcp { .. } => now + limits.head_time,
@@ -141,7 +141,7 @@ impl Connection {
         self.deadline
     }
 
-    /// Nobody waits for anything that will come: no request has begun, and the last response is out.
+    /// Whether no request has begun, and the last response is out.
     pub fn is_idle(&self) -> bool {
         match self.phase {
             Phase::Idle => self.wire.input.is_empty(),
@@ -173,7 +173,7 @@ impl Connection {
     /// Remembers what the kernel said.
     pub fn note(&mut self, readable: bool, writable: bool, end: bool, hangup: bool) {
         self.wire.stream.note(readable, writable);
-        // Over a network, nobody says that they are gone for good. An HTTP client that will send no more while it is to
+        // Over a network, a client does not say that it is gone for good. An HTTP client that will send no more while it is to
         // be answered has left, as a rule; at the Unix socket the kernel knows.
         self.wire.gone |= hangup || (end && self.via.is_remote());
     }

@@ -29,14 +29,14 @@ pub struct Limits {
     pub stop_time: Duration,
     /// Worker threads; they start when they are needed.
     pub workers: usize,
-    /// Threads that wait for bodies from a network and take them, beside the workers: those wait for nobody's line.
+    /// Threads that wait for bodies from a network and take them, beside the workers: a slow client holds up no worker.
     pub remote_uploads: usize,
     /// Jobs that wait for a worker; as many may wait for one of those threads.
     pub queued_jobs: usize,
 }
 
 impl Limits {
-    /// How many of the connections may have come from a network: whoever is at the Unix socket is never kept out by them.
+    /// How many of the connections may have come from a network: a client at the Unix socket is never kept out by them.
     pub fn remote_connections(&self) -> usize {
         self.connections.div_ceil(2)
     }

@@ -25,7 +25,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// What clients connect to.
 #[derive(Debug)]
-pub enum Listener {
+pub enum ApiListener {
     /// The Unix socket.
     Socket(ApiSocket),
     /// An address, where clients speak TLS or not.
@@ -44,7 +44,7 @@ pub struct NewClient {
     pub via: Via,
 }
 
-impl Listener {
+impl ApiListener {
     pub fn socket(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(listener) => listener.socket.as_fd(),
@@ -80,7 +80,7 @@ impl Listener {
         matches!(self, Self::Tcp { .. })
     }
 
-    /// The next connection of somebody who may try to use the API. At the Unix socket that is the server's own user, or
+    /// The next connection of a client that may try to use the API. At the Unix socket that is the server's own user, or
     /// root. Others are hung up on; the folder's mode keeps them out in the first place.
     pub fn accept(&self) -> io::Result<Option<NewClient>> {
         match self {
@@ -97,7 +97,7 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 // Answers are written whole: nothing is gained by waiting for more to send along.
                 socket.set_nodelay(true)?;
-                // Somebody whose machine was switched off is noticed some day.
+                // A client whose machine was switched off is noticed some day.
                 sockopt::set_socket_keepalive(&socket, true)?;
                 sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?;
                 let via = Via::Tcp { peer, tls: false };
@@ -158,7 +158,7 @@ impl ApiSocket {
     }
 
     /// Listens at `path`, in the place of whatever is there: the caller holds the server's lock, so
-    /// nobody listens on that any more.
+    /// no process listens on that any more.
     ///
     /// # Errors
     /// When the folder is not there or not writable, or what is there is a folder itself.
@@ -193,7 +193,7 @@ impl Drop for ApiSocket {
     }
 }
 
-impl From<ApiSocket> for Listener {
+impl From<ApiSocket> for ApiListener {
     fn from(socket: ApiSocket) -> Self {
         Self::Socket(socket)
     }

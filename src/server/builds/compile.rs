@@ -62,12 +62,12 @@ pub struct Compiled {
 
 /// Why there is no slug.
 #[derive(Debug)]
-pub enum Failure {
+pub enum BuildFailure {
     /// Something is wrong with the source.
     Source(UserError),
     /// It took too long.
     TooLong,
-    /// Nobody wants it any more.
+    /// A client has cancelled it.
     Cancelled,
     /// It is not the source's fault.
     Host(anyhow::Error),
@@ -75,18 +75,18 @@ pub enum Failure {
 
 /// A line of a build's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum BuildLine {
     /// A step begins.
     Step(String),
     /// What came of it.
     Detail(String),
-    /// What somebody should know.
+    /// A warning to the user who deploys.
     Warning(String),
     /// As it is.
     Plain(String),
 }
 
-impl std::fmt::Display for Line {
+impl std::fmt::Display for BuildLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Step(text) => write!(f, "-----> {text}"),
@@ -109,8 +109,8 @@ pub fn compile(
     before: Option<&Running>,
     bounds: &Bounds,
     cancelled: &AtomicBool,
-    say: &mut dyn FnMut(Line),
-) -> Result<Compiled, Failure> {
+    say: &mut dyn FnMut(BuildLine),
+) -> Result<Compiled, BuildFailure> {
     let is_wanted = || !cancelled.load(Ordering::Relaxed) && Instant::now() < bounds.deadline;
     let compiled = compile_in(
         WhileWanted(tarball, is_wanted),
@@ -125,14 +125,14 @@ pub fn compile(
     let _ = remove_tree(folder);
     compiled.map_err(|error| {
         if cancelled.load(Ordering::Relaxed) {
-            return Failure::Cancelled;
+            return BuildFailure::Cancelled;
         }
         if Instant::now() >= bounds.deadline {
-            return Failure::TooLong;
+            return BuildFailure::TooLong;
         }
         match error.downcast::<UserError>() {
-            Ok(error) => Failure::Source(error),
-            Err(error) => Failure::Host(error),
+            Ok(error) => BuildFailure::Source(error),
+            Err(error) => BuildFailure::Host(error),
         }
     })
 }
@@ -144,11 +144,11 @@ fn compile_in(
     before: Option<&Running>,
     bounds: &Bounds,
     is_wanted: &(dyn Fn() -> bool + Sync),
-    say: &mut dyn FnMut(Line),
+    say: &mut dyn FnMut(BuildLine),
 ) -> anyhow::Result<Compiled> {
-    say(Line::Step("Building on the host's own stack".into()));
+    say(BuildLine::Step("Building on the host's own stack".into()));
     let source = UnpackedSource::unpack(tarball, folder, cache.limits())?;
-    say(Line::Step("Discovering process types".into()));
+    say(BuildLine::Step("Discovering process types".into()));
     let process_types = discover(&source)?;
     if before.is_some_and(|before| before.has_dynos)
         && process_types.iter().all(|(name, _)| name == RELEASE_PHASE)
@@ -162,9 +162,11 @@ fn compile_in(
         true => "(none)".to_owned(),
         false => names.join(", "),
     };
-    say(Line::Detail(format!("Procfile declares types -> {names}")));
-    say(Line::Plain(String::new()));
-    say(Line::Step("Compressing...".into()));
+    say(BuildLine::Detail(format!(
+        "Procfile declares types -> {names}"
+    )));
+    say(BuildLine::Plain(String::new()));
+    say(BuildLine::Step("Compressing...".into()));
     // One that cannot be had any more only costs visitors a fetch.
     let before = before.and_then(|before| {
         let tree = cache.tree_in_use(&before.slug);
@@ -188,16 +190,19 @@ fn compile_in(
     )?;
     drop(before);
     for warning in packed.warnings {
-        say(Line::Warning(warning));
+        say(BuildLine::Warning(warning));
     }
     packed
         .leads_out
         .retain(|link| link.strays || !(bounds.has)(&link.place));
     let links = link_warnings(&packed.leads_out);
     for line in links.into_iter().chain(packed.uninstalled) {
-        say(Line::Warning(line));
+        say(BuildLine::Warning(line));
     }
-    say(Line::Detail(format!("Done: {}", size(packed.packed_bytes))));
+    say(BuildLine::Detail(format!(
+        "Done: {}",
+        size(packed.packed_bytes)
+    )));
     let lease = cache.ensure_tree(&packed.id)?;
     Ok(Compiled {
         digest: packed.id,
@@ -285,10 +290,10 @@ mod tests {
             tarball: &[u8],
             bounds: &Bounds,
             cancelled: bool,
-        ) -> (Vec<String>, Result<Compiled, Failure>) {
+        ) -> (Vec<String>, Result<Compiled, BuildFailure>) {
             let folder = self.0.path().join("build");
             let mut lines = Vec::new();
-            let mut say = |line: Line| lines.push(line.to_string());
+            let mut say = |line: BuildLine| lines.push(line.to_string());
             let cancelled = AtomicBool::new(cancelled);
             let compiled = compile(
                 tarball, &folder, &self.1, None, bounds, &cancelled, &mut say,
@@ -349,7 +354,7 @@ mod tests {
     fn what_is_wrong_with_a_source_is_its_own_failure() {
         let place = Place::new();
         let why = |tarball: &[u8]| match place.compile(tarball, &bounds(), false).1 {
-            Err(Failure::Source(error)) => error.message,
+            Err(BuildFailure::Source(error)) => error.message,
             other => panic!("{other:?}"),
         };
         let no_procfile = why(&tarball(&[("a", "")]));
@@ -378,15 +383,21 @@ mod tests {
             ..bounds()
         };
         let (_, compiled) = place.compile(&source, &late, false);
-        assert!(matches!(compiled, Err(Failure::TooLong)), "{compiled:?}");
+        assert!(
+            matches!(compiled, Err(BuildFailure::TooLong)),
+            "{compiled:?}"
+        );
         let (_, compiled) = place.compile(&source, &bounds(), true);
-        assert!(matches!(compiled, Err(Failure::Cancelled)), "{compiled:?}");
+        assert!(
+            matches!(compiled, Err(BuildFailure::Cancelled)),
+            "{compiled:?}"
+        );
         let small = Bounds {
             slug_bytes: 10,
             ..bounds()
         };
         let (_, compiled) = place.compile(&source, &small, false);
-        let Err(Failure::Source(error)) = compiled else {
+        let Err(BuildFailure::Source(error)) = compiled else {
             panic!("{compiled:?}")
         };
         assert!(error.message.contains("too large"), "{error}");

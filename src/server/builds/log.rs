@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::shown;
-use crate::server::builds::compile::Line;
+use crate::server::builds::compile::BuildLine;
 
 /// Characters of a line.
 const LONGEST_LINE: usize = 2_000;
@@ -43,13 +43,13 @@ impl BuildLog {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn say(&mut self, line: &Line) -> io::Result<()> {
+    pub fn say(&mut self, line: &BuildLine) -> io::Result<()> {
         if self.bytes > LONGEST {
             return Ok(());
         }
         self.put(line)?;
         match self.bytes > LONGEST {
-            true => self.put(&Line::Warning("... and more of this".to_owned())),
+            true => self.put(&BuildLine::Warning("... and more of this".to_owned())),
             false => Ok(()),
         }
     }
@@ -58,11 +58,11 @@ impl BuildLog {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn conclude(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub fn conclude(&mut self, lines: &[BuildLine]) -> io::Result<()> {
         lines.iter().try_for_each(|line| self.put(line))
     }
 
-    fn put(&mut self, line: &Line) -> io::Result<()> {
+    fn put(&mut self, line: &BuildLine) -> io::Result<()> {
         let mut text = shown(line.to_string().as_bytes(), LONGEST_LINE);
         text.push('\n');
         self.bytes += text.len() as u64;
@@ -79,15 +79,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut log = BuildLog::open(&path).unwrap();
-        log.say(&Line::Warning("a\x1b[2Jb\nc".into())).unwrap();
-        let long = Line::Plain("x".repeat(1 << 20));
+        log.say(&BuildLine::Warning("a\x1b[2Jb\nc".into())).unwrap();
+        let long = BuildLine::Plain("x".repeat(1 << 20));
         for _ in 0..2_000 {
             log.say(&long).unwrap();
         }
         drop(log);
         let mut log = BuildLog::open(&path).unwrap();
         log.say(&long).unwrap();
-        log.conclude(&[Line::Detail("Released v5".into())]).unwrap();
+        log.conclude(&[BuildLine::Detail("Released v5".into())])
+            .unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(" !     a\u{fffd}[2Jb\u{fffd}c\nxxx"));
         assert!(text.ends_with(" !     ... and more of this\n       Released v5\n"));

@@ -22,7 +22,7 @@ const TAIL: usize = 1024 * 1024;
 
 /// Who a dyno is to its app's log.
 #[derive(Debug)]
-pub struct Known {
+pub struct LoggedDyno {
     name: String,
     /// Its state before it was lost.
     state: DynoState,
@@ -30,7 +30,7 @@ pub struct Known {
     limits: LogLimits,
 }
 
-impl Known {
+impl LoggedDyno {
     /// What is needed of a dyno; nothing of one that has ended already, as the store knows.
     pub fn new(dyno: &Dyno, records: &Records) -> Option<Self> {
         dyno.ended.is_none().then(|| Self {
@@ -42,8 +42,8 @@ impl Known {
     }
 }
 
-/// How a dyno ended in whose folder nobody lives any more. What it wrote goes, and the log is told what it does not know.
-pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
+/// How a dyno ended whose processes have all ended. What it wrote goes, and the log is told what it does not know.
+pub fn settle(folder: &Path, known: Option<&LoggedDyno>) -> ExitRecord {
     supervisor::kill_leftovers(folder);
     // Before anything is written: it may be what filled the disk.
     let _ = crate::kernel::tree::remove_tree(&folder.join(supervisor::SCRATCH));
@@ -57,10 +57,10 @@ pub fn settle(folder: &Path, known: Option<&Known>) -> ExitRecord {
 }
 
 /// Writes the lines that are missing at the end of a dyno's story.
-fn tell(known: &Known, record: &ExitRecord) -> std::io::Result<()> {
+fn tell(known: &LoggedDyno, record: &ExitRecord) -> std::io::Result<()> {
     let told = Told::of(known)?;
     let mut stories = Vec::new();
-    // Its name is another's by now, or nobody's, as the log knows; whose line is whose there cannot be told any more.
+    // Another dyno may have its name by now: which line of the log is about which of them cannot be told.
     let retired = known.state == DynoState::Down;
     match (record.reason, &record.message) {
         (EndReason::Lost, why) if !(told.ended || retired && told.lost) => {
@@ -111,7 +111,7 @@ struct Told {
 }
 
 impl Told {
-    fn of(known: &Known) -> std::io::Result<Self> {
+    fn of(known: &LoggedDyno) -> std::io::Result<Self> {
         let (mut told, mut seen) = (Self::default(), 0);
         // Of a start that failed, a supervisor tells the log before it tells the server; of a command's end after it,
         // since the last lines follow the last output.
@@ -151,8 +151,8 @@ mod tests {
     use super::*;
     use crate::model::dyno::Exit;
 
-    fn known(logs: &Path, state: DynoState) -> Known {
-        Known {
+    fn known(logs: &Path, state: DynoState) -> LoggedDyno {
+        LoggedDyno {
             name: "run.1".to_owned(),
             state,
             logs: logs.to_owned(),

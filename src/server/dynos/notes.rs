@@ -10,8 +10,8 @@ use super::Dynos;
 use super::lost;
 use crate::error::tell;
 use crate::model::dyno::{DynoEnd, ExitRecord};
-use crate::server::dynos::lost::Known;
-use crate::server::dynos::supervisors::{LostDyno, News};
+use crate::server::dynos::lost::LoggedDyno;
+use crate::server::dynos::supervisors::{DynoNews, LostDyno};
 use crate::server::records::Records;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::wire::reactor::{Reactor, Token};
@@ -24,17 +24,17 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Dynos {
     /// Takes what a supervisor has said, and writes it down.
-    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> Heard {
+    pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> HeardOfDynos {
         let news = match token == self.retry_token {
             true => std::mem::take(&mut self.unwritten),
             false => self.supervisors.hear(token, reactor),
         };
-        let mut heard = Heard::default();
+        let mut heard = HeardOfDynos::default();
         for news in news {
             match news {
-                News::Gone(remains) => heard.gone.push(remains),
+                DynoNews::Gone(remains) => heard.gone.push(remains),
                 other => {
-                    if let News::State { dyno, .. } = &other {
+                    if let DynoNews::State { dyno, .. } = &other {
                         heard.changed.push(dyno.clone());
                     }
                     heard
@@ -50,22 +50,22 @@ impl Dynos {
     /// finds it in the dyno's folder. Returns the dyno's id if it has ended by it.
     pub(super) fn note_now_or_later(
         &mut self,
-        news: News,
+        news: DynoNews,
         store: &mut Store,
         reactor: &mut Reactor,
     ) -> Option<String> {
         match &news {
-            News::State { dyno, listener, .. } => {
+            DynoNews::State { dyno, listener, .. } => {
                 match listener {
                     Some(listener) => self.listeners.insert(dyno.clone(), *listener),
                     None => self.listeners.remove(dyno),
                 };
             }
-            News::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
-            News::Gone(_) => {}
+            DynoNews::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
+            DynoNews::Gone(_) => {}
         }
         match (self.note(&news, store), news) {
-            (Ok(()), News::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), DynoNews::Ended { dyno, .. }) => Some(dyno),
             (Ok(()), _) => None,
             (Err(error), news) => {
                 tell!("cannot note the state of a dyno: {error}");
@@ -76,14 +76,14 @@ impl Dynos {
         }
     }
 
-    fn note(&mut self, news: &News, store: &mut Store) -> Result<(), StoreError> {
+    fn note(&mut self, news: &DynoNews, store: &mut Store) -> Result<(), StoreError> {
         let (dyno, record) = match news {
-            News::State {
+            DynoNews::State {
                 dyno, state, at, ..
             } => return store.update_dyno(dyno, *state, *at),
-            News::Ended { dyno, record } => (dyno, record),
+            DynoNews::Ended { dyno, record } => (dyno, record),
             // Its cleanup comes first.
-            News::Gone(_) => return Ok(()),
+            DynoNews::Gone(_) => return Ok(()),
         };
         let at = record
             .at_us
@@ -118,7 +118,7 @@ impl Dynos {
         let row = records.store.dyno_of_id(&remains.dyno).ok();
         Cleanup {
             folder: self.supervisors.folder_of(&remains.dyno),
-            known: row.and_then(|row| Known::new(&row, records)),
+            known: row.and_then(|row| LoggedDyno::new(&row, records)),
             remains,
         }
     }
@@ -132,7 +132,7 @@ impl Dynos {
         reactor: &mut Reactor,
     ) -> Option<String> {
         let dyno = cleanup.remains.dyno.clone();
-        self.note_now_or_later(News::Ended { dyno, record }, store, reactor)
+        self.note_now_or_later(DynoNews::Ended { dyno, record }, store, reactor)
     }
 
     /// Comes back soon to a cleanup for which no worker has time now.
@@ -148,7 +148,7 @@ fn cut(message: &str) -> String {
 
 /// What came of [`Dynos::hear`].
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct HeardOfDynos {
     /// The ids of dynos that have ended.
     pub ended: Vec<String>,
     /// The ids of dynos that have said what they are now.
@@ -162,7 +162,7 @@ pub struct Heard {
 pub struct Cleanup {
     remains: LostDyno,
     folder: PathBuf,
-    known: Option<Known>,
+    known: Option<LoggedDyno>,
 }
 
 impl Cleanup {

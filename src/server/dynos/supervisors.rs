@@ -1,7 +1,7 @@
 //! The server's side of its dynos: starts a supervisor for each, hears from them, passes clients on.
 //!
 //! Their sockets are watched by the server's reactor under tokens of their own; what they say comes back
-//! as [`News`] for the server to put into the store. No pid is ever trusted: after the end of file on such a
+//! as [`DynoNews`] for the server to put into the store. No pid is ever trusted: after the end of file on such a
 //! socket, and for every dyno that an earlier server left, the dyno's lock says whether anything of it is alive.
 
 use std::collections::{HashMap, HashSet};
@@ -46,7 +46,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_s
 
 /// What a supervisor said, or its silence.
 #[derive(Debug)]
-pub enum News {
+pub enum DynoNews {
     /// A dyno changed its state.
     State {
         /// The dyno's id.
@@ -193,13 +193,13 @@ impl Supervisors {
         {
             return Ok(started);
         }
-        // There is none yet, or somebody has killed it.
+        // There is none yet, or it was killed.
         Waiting::spawn()?
             .give(&spec, port)
             .context("cannot pass the spec on")
     }
 
-    /// Has a supervisor ready for the next dyno, whose start then need not wait for one. To be called when nobody
+    /// Has a supervisor ready for the next dyno, whose start then need not wait for one. To be called when no client
     /// waits for an answer.
     pub fn prepare(&mut self) {
         if self.waiting.is_none() {
@@ -209,8 +209,8 @@ impl Supervisors {
     }
 
     /// Finds the dynos that an earlier server left: the live ones are adopted, what is left of the others is told. The
-    /// first thing that a supervisor says is what its dyno is now; that is waited for, so that nobody is told what was.
-    pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<News>> {
+    /// first thing that a supervisor says is what its dyno is now; that is waited for, so that no client is told of a state that is over.
+    pub fn adopt_all(&mut self, reactor: &mut Reactor) -> Result<Vec<DynoNews>> {
         for entry in fs::read_dir(&self.folder)? {
             let dyno = entry?.file_name().to_string_lossy().into_owned();
             self.unsettle(dyno, reactor);
@@ -225,7 +225,7 @@ impl Supervisors {
                     .map_or(Ok(news), Err)
                     .context(format!("cannot take up more than {count} dynos"));
             }
-            news.extend(over.into_iter().map(News::Gone));
+            news.extend(over.into_iter().map(DynoNews::Gone));
             let adopted: Vec<Token> = self.live.keys().copied().collect();
             for token in adopted {
                 if greeted.insert(token)
@@ -364,7 +364,7 @@ impl Supervisors {
     }
 
     /// Takes what a supervisor has said, or looks again at what was not clear.
-    pub fn hear(&mut self, token: Token, reactor: &mut Reactor) -> Vec<News> {
+    pub fn hear(&mut self, token: Token, reactor: &mut Reactor) -> Vec<DynoNews> {
         let mut news = Vec::new();
         let mut listening = true;
         while listening && let Some(live) = self.live.get(&token) {
@@ -384,7 +384,7 @@ impl Supervisors {
                     }
                     let at =
                         Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
-                    news.push(News::State {
+                    news.push(DynoNews::State {
                         dyno,
                         state,
                         at,
@@ -392,7 +392,7 @@ impl Supervisors {
                     });
                 }
                 Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
-                    news.push(News::Ended { dyno, record });
+                    news.push(DynoNews::Ended { dyno, record });
                     self.forget(token, reactor);
                 }
                 Ok(Some((FromSupervisor::Unknown, _))) => {}
@@ -405,7 +405,7 @@ impl Supervisors {
                 }
             }
         }
-        news.extend(self.look_once(reactor).0.into_iter().map(News::Gone));
+        news.extend(self.look_once(reactor).0.into_iter().map(DynoNews::Gone));
         news
     }
 
@@ -423,9 +423,9 @@ impl Supervisors {
 enum Found {
     /// Its supervisor, which is watched now.
     Alive,
-    /// Nobody. None if there is no folder either.
+    /// No supervisor. None if there is no folder either.
     Over(Option<Claim>),
-    /// Something of it, but nobody to talk to.
+    /// Something of it, but no supervisor that listens.
     Unclear,
 }
 
@@ -469,7 +469,7 @@ impl Waiting {
 }
 
 /// The spec in a file that is nowhere but in memory. Neither a pipe nor a socket would do: how much they take before
-/// somebody reads is bounded, per user too, and far below the largest spec.
+/// a process reads is bounded, per user too, and far below the largest spec.
 fn in_memory(spec: &DynoSpec) -> Result<File> {
     // From Linux 6.3 on a host may demand that it is not to be executed; before, that is not known (EINVAL).
     let create = |flags| rustix::fs::memfd_create("dyno-spec", MemfdFlags::CLOEXEC | flags);

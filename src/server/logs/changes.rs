@@ -89,7 +89,7 @@ impl Changes {
         Ok(inotify::add_watch(inotify, folder, wanted)?)
     }
 
-    /// Nobody reads the log of this app any more.
+    /// Forgets an app whose log has no reader any more.
     pub fn forget(&mut self, app_id: &str, reactor: &mut Reactor) {
         self.unwatched.retain(|other| other != app_id);
         let watch = self.watched.iter().find(|(_, other)| *other == app_id);
@@ -103,7 +103,7 @@ impl Changes {
         if self.watched.is_empty()
             && let Some((token, inotify)) = self.inotify.take()
         {
-            // One that nobody needs is left to others.
+            // A watch that is not needed is left to other readers.
             let _ = reactor.deregister(&inotify, token);
         }
     }

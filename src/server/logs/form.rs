@@ -18,7 +18,7 @@ pub const KEEP_ALIVE: &[u8] = b": ping\n\n";
 
 /// See the [module](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum LogForm {
     /// [Records](crate::api::logs), each with the place behind it.
     Records,
     /// Server-sent events (HTML Standard, section 9.2): a line each, its id the place behind it.
@@ -32,7 +32,7 @@ pub enum Form {
     Texts,
 }
 
-impl Form {
+impl LogForm {
     /// For `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -119,7 +119,7 @@ mod tests {
         offset: 70,
     };
 
-    fn put(form: Form, line: &[u8]) -> String {
+    fn put(form: LogForm, line: &[u8]) -> String {
         let mut out = Vec::new();
         form.put(line, AFTER, &mut out);
         String::from_utf8(out).unwrap()
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_and_the_place_behind_it() {
-        let events = Form::Events { tail: true };
+        let events = LogForm::Events { tail: true };
         assert_eq!(put(events, b"a b\n"), "id: 3:70\ndata: a b\n\n");
         // What would end the field early, and its rest be lost.
         assert_eq!(
@@ -135,15 +135,15 @@ mod tests {
             "id: 3:70\ndata: 10%\ndata: 20%\n\n"
         );
         assert_eq!(events.greeting(AFTER), b"retry: 3000\n\n");
-        let now = Form::Events { tail: false };
+        let now = LogForm::Events { tail: false };
         assert_eq!(now.greeting(AFTER), b"retry: 1\n\n");
     }
 
     #[test]
     fn a_text_is_a_line_without_who_wrote_it_and_when() {
         let line = b"2022-05-05T11:15:40.779338+00:00 app[release.1]: migrated\n";
-        assert_eq!(put(Form::Texts, line), "migrated\n");
-        assert_eq!(put(Form::Texts, b"torn\n"), "torn\n");
-        assert_eq!(put(Form::Lines, line).as_bytes(), line);
+        assert_eq!(put(LogForm::Texts, line), "migrated\n");
+        assert_eq!(put(LogForm::Texts, b"torn\n"), "torn\n");
+        assert_eq!(put(LogForm::Lines, line).as_bytes(), line);
     }
 }

@@ -1,6 +1,6 @@
 //! What the release phase of a release prints, as it prints it: `GET /apps/A/releases/R/output`.
 
-use super::form::Form;
+use super::form::LogForm;
 use super::{Logs, Reading, read};
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
@@ -32,7 +32,7 @@ pub fn read_output(
             )));
         }
         // It is so long ago that nothing is known of it any more.
-        let text = Form::Texts.content_type();
+        let text = LogForm::Texts.content_type();
         let nothing = Response::new(200).with("Content-Type", text);
         return Ok(Reading::Ended(nothing));
     };
@@ -42,5 +42,5 @@ pub fn read_output(
         until_ended: true,
         ..LogQuery::default()
     };
-    read(records, logs, ticket, app_id, query, Form::Texts)
+    read(records, logs, ticket, app_id, query, LogForm::Texts)
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::form::Form;
-use super::start::{Found, Start};
-use super::{Logs, Reader, Reading, place, read_query};
+use super::form::LogForm;
+use super::start::{Found, LogStart};
+use super::{LogReader, Logs, Reading, place, read_query};
 use crate::api::ApiError;
 use crate::api::ask::Query;
 use crate::api::log_session::{CreateLogSession, LogSession};
@@ -42,7 +42,7 @@ pub fn create_session(
     let app_id = records.store.app(app)?.id;
     let folder = records.log_folder(&app_id);
     Ok(Slow::new(move |_| {
-        let found = Start::of(&query, None, None).find(&folder, &query.filter());
+        let found = LogStart::of(&query, None, None).find(&folder, &query.filter());
         move |records: &mut Records| {
             let answer = found
                 .map_err(|error| worker_error(error.into()))
@@ -117,14 +117,14 @@ pub fn read_session(
     };
     let app_id = records.store.app(app)?.id;
     logs.have_room()?;
-    let reader = Reader {
+    let reader = LogReader {
         ticket,
         folder: records.log_folder(&app_id),
         app_id,
         dyno_id: None,
         form: match events {
-            true => Form::Events { tail: query.tail },
-            false => Form::Lines,
+            true => LogForm::Events { tail: query.tail },
+            false => LogForm::Lines,
         },
         query,
     };

@@ -11,7 +11,7 @@ use crate::model::log_line::Filter;
 
 /// What is known before the log was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
+pub struct LogStart {
     cursor: Option<Cursor>,
     since: Option<Timestamp>,
     lines: Option<u32>,
@@ -28,7 +28,7 @@ pub struct Found {
     pub lines: Option<u32>,
 }
 
-impl Start {
+impl LogStart {
     /// What `query` says, with its cursor read. `born`: when the dyno was made that is to be read to its end.
     pub fn of(query: &LogQuery, cursor: Option<Cursor>, born: Option<Timestamp>) -> Self {
         if cursor.is_some() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use memchr::memrchr;
 
-use super::form::{Form, KEEP_ALIVE};
+use super::form::{KEEP_ALIVE, LogForm};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
 use crate::model::log_line::{self, Filter, Source};
@@ -30,7 +30,7 @@ pub struct Tail {
     pub waiting: bool,
     /// It has waited for long: something that says nothing is to be sent.
     pub keep_alive: bool,
-    form: Form,
+    form: LogForm,
     greeted: bool,
     reader: LogReader,
     filter: Filter,
@@ -64,7 +64,7 @@ impl Tail {
         begin: Cursor,
         filter: Filter,
         until: Until,
-        form: Form,
+        form: LogForm,
     ) -> io::Result<Self> {
         Ok(Self {
             reader: LogReader::open(&folder, Some(begin))?,
@@ -90,7 +90,7 @@ impl Tail {
 
     /// Whether its client is to hear something now and then.
     pub fn wants_keep_alive(&self) -> bool {
-        matches!(self.form, Form::Events { .. })
+        matches!(self.form, LogForm::Events { .. })
     }
 
     /// The next piece. A log that cannot be read any more ends here; the client may come again.
@@ -190,7 +190,7 @@ impl Tail {
         let form = self.form;
         let all = self.filter == Filter::default()
             && matches!(self.until, Until::DynoEnds { .. } | Until::Destroyed);
-        if all && matches!(form, Form::Records | Form::Lines) {
+        if all && matches!(form, LogForm::Records | LogForm::Lines) {
             return piece.extend_from_slice(block);
         }
         let end = self.reader.cursor();
@@ -223,7 +223,7 @@ impl Tail {
         }
     }
 
-    /// Heroku's words, but for their number, which nobody knows.
+    /// Heroku's words, but for their number, which is not known.
     fn say_that_lines_are_missing(&self, before: Cursor, piece: &mut Vec<u8>) {
         let mut text = b"L11 (Tail buffer overflow) -> This tail session dropped messages".to_vec();
         // One that comes back after they were dropped knows no time.

@@ -5,8 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::form::Form;
-use super::start::{Found, Start};
+use super::form::LogForm;
+use super::start::{Found, LogStart};
 use super::tail::{Tail, Until};
 use crate::api::logs::{LogQuery, Record};
 use crate::log_file::{Cursor, LogWriter};
@@ -49,7 +49,7 @@ fn log(numbers: impl IntoIterator<Item = u64>) -> TempDir {
 
 fn find(folder: &Path, query: &LogQuery, born: Option<Timestamp>) -> Found {
     let cursor = query.cursor.as_ref().map(|text| text.parse().unwrap());
-    Start::of(query, cursor, born)
+    LogStart::of(query, cursor, born)
         .find(folder, &query.filter())
         .unwrap()
 }
@@ -75,7 +75,7 @@ fn open(folder: &Path, query: &LogQuery) -> Tail {
         found.begin,
         query.filter(),
         until,
-        Form::Records,
+        LogForm::Records,
     )
     .unwrap()
 }
@@ -177,8 +177,15 @@ fn a_number_of_lines_is_of_those_that_match_even_if_more_come_meanwhile() {
         lines: found.lines,
     };
     let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail =
-        Tail::open(app, path, found.begin, query.filter(), until, Form::Records).unwrap();
+    let mut tail = Tail::open(
+        app,
+        path,
+        found.begin,
+        query.filter(),
+        until,
+        LogForm::Records,
+    )
+    .unwrap();
     assert_eq!(read(&mut tail).0, numbers(18..=20));
 }
 
@@ -242,7 +249,7 @@ fn a_dyno_is_read_from_its_birth_to_its_end() {
         ended: false,
     };
     let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(app, path, begin, query.filter(), until, Form::Records).unwrap();
+    let mut tail = Tail::open(app, path, begin, query.filter(), until, LogForm::Records).unwrap();
     let (texts, _, ended) = read(&mut tail);
     assert_eq!((texts, ended), (numbers(50..=300), false));
     write(folder.path(), EVERYTHING, &lines("run.1", [301]));

@@ -144,7 +144,7 @@ mod tests {
         });
         assert_eq!(bind(address).unwrap().local_addr().unwrap(), address);
         passing.join().unwrap();
-        // Where somebody listens, that is said at once.
+        // Where another process listens, that is said at once.
         let began = Instant::now();
         let there = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(bind(there.local_addr().unwrap()).is_err());

@@ -15,7 +15,7 @@ const READERS: u64 = 200;
 const MOST_VISITORS: u64 = 10_000;
 
 /// Most sessions that go by way of the bridge, and what each may have open: its client, its supervisor, three streams; and
-/// for each there may be somebody who has only just come.
+/// for each there may be a client that has only just come.
 const MOST_SESSIONS: u64 = 1_000;
 const PER_SESSION: u64 = 6;
 

@@ -2,7 +2,7 @@
 //! that it is to keep for the next server, so that clients wait for that one instead of being refused.
 //!
 //! The protocol is `sd_notify(3)`: datagrams to the socket that `$NOTIFY_SOCKET` names, by a path or, after an `@`, by a
-//! name without one. Nobody has to listen: what cannot be said is dropped.
+//! name without one. What cannot be said is dropped.
 
 use std::ffi::OsStr;
 use std::io;
@@ -139,7 +139,7 @@ mod tests {
         manager.update(2, true);
         assert_eq!(heard(&socket), "STOPPING=1");
         assert!(socket.recv(&mut [0; 9]).is_err());
-        // Nobody listens any more, or fast enough.
+        // The manager does not listen any more, or not fast enough.
         drop(socket);
         manager.update(3, true);
         ServiceManager::default().update(1, true);

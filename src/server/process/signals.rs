@@ -1,7 +1,7 @@
 //! The signals that stop a server in order: SIGTERM, SIGINT, and SIGHUP, which a terminal sends that is closed; and the
 //! one by which a client that does not find the server's socket asks for it, SIGCONT.
 //!
-//! Whoever starts the server may have had the latter two ignored, with `nohup` or as a job of a script's in the
+//! The process that starts the server may have had the latter two ignored, with `nohup` or as a job of a script's in the
 //! background. Then they stay ignored.
 
 use std::io::{self, Read};

@@ -155,7 +155,7 @@ fn already_running(home: &Home) -> UserError {
     .hint("`dyno server:stop` ends it; its dynos go on, and the next server has them")
 }
 
-/// Leaves the session, terminal and descriptors of whoever typed the command. Returns the socket to
+/// Leaves the session, terminal and descriptors of the command that has started the server. Returns the socket to
 /// say on how it went, if there is one, and what an earlier server has left, which comes over it.
 fn become_daemon() -> io::Result<(Option<OwnedFd>, Handover)> {
     // Fails for the leader of a process group, which has nothing to leave.
@@ -170,7 +170,7 @@ fn become_daemon() -> io::Result<(Option<OwnedFd>, Handover)> {
     Ok((Some(stdin), inherited))
 }
 
-/// Says the one word. Whoever started us may have left; that is no reason to leave too.
+/// Says the one word to the command that has started the server. It may have left, which is no reason to leave too.
 fn say(starter: &mut Option<OwnedFd>, word: &[u8]) {
     if let Some(starter) = starter.take() {
         let _ = unix_socket::send(&starter, word, &[]);

@@ -57,7 +57,7 @@ fn of_service(env: impl Fn(&str) -> Option<String>, pid: u32, cgroup: &str) -> O
 
 /// What a process takes of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
+pub struct ProcessUsage {
     /// Resident memory in bytes.
     pub memory: u64,
     /// Open descriptors.
@@ -66,7 +66,7 @@ pub struct Usage {
     pub max_descriptors: u64,
 }
 
-impl Usage {
+impl ProcessUsage {
     /// Of this process.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn this_process_takes_something() {
-        let usage = Usage::of_process().unwrap();
+        let usage = ProcessUsage::of_process().unwrap();
         assert!(usage.memory > 100_000 && usage.descriptors >= 3);
         assert!(usage.max_descriptors > usage.descriptors);
     }

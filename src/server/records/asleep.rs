@@ -1,7 +1,7 @@
 //! The apps whose formations are not looked after: `server:stop --all` has ended their dynos, and a command that only looks
 //! is no wish to have them back. What changes an app's formation or restarts it wakes that app; a server that a person
 //! or a service manager starts wakes all. One that a service manager starts again by itself, right after the one that was told
-//! to stop, does not: nobody has asked for that.
+//! to stop, does not: no user has asked for that.
 //!
 //! Kept in a file of the state folder, an app's id on each line, so that every server knows. None as a rule.
 
@@ -14,10 +14,10 @@ use std::time::{Duration, SystemTime};
 use crate::error::tell;
 
 /// How a line of the file begins, beside the apps' ids: in the boot that it names, the next server of a service manager is
-/// not one that somebody asked for. After a reboot it is.
+/// not one that a user asked for. After a reboot it is.
 const RESTARTED: &str = "restarted in ";
 
-/// How soon a service manager starts a server again. Later than that, somebody does.
+/// How soon a service manager starts a server again. Later than that, a user does.
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// See the [module](self).
@@ -63,7 +63,7 @@ impl Asleep {
         }
     }
 
-    /// Somebody, or `by_manager` a service manager, has started this server.
+    /// Notes that a user, or `by_manager` a service manager, has started this server.
     pub fn begin(&mut self, by_manager: bool, now: SystemTime) {
         match self.restarted_by.take() {
             Some(until) if by_manager && now <= until => self.write(),
@@ -164,7 +164,7 @@ mod tests {
         fs::write(&file, before.replace(&restarted(), "restarted in another")).unwrap();
         read().begin(true, now);
         assert_eq!(read().count(), 0);
-        // Somebody, or a service that did not start it again by itself.
+        // A user, or a service that did not start it again by itself.
         for (by_manager, later) in [(false, 0), (true, 100)] {
             stop();
             read().begin(by_manager, now + Duration::from_secs(later));

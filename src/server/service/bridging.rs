@@ -22,7 +22,7 @@ use crate::wire::handover::Part;
 use crate::wire::stream::Stream;
 use crate::wire::tls::{self, Certificate};
 
-/// The name of the file in the state folder that says where the rendezvous was. It is there from when somebody asked for
+/// The name of the file in the state folder that says where the rendezvous was. It is there from when a user asked for
 /// one, so the next server has it, too.
 const ADDRESS: &str = "rendezvous";
 
@@ -62,7 +62,7 @@ impl Service {
         }
     }
 
-    /// Somebody wants to use Heroku's CLI: there is a rendezvous from now on, where the settings would have it, and in
+    /// A user wants to use Heroku's CLI: there is a rendezvous from now on, where the settings would have it, and in
     /// the servers after this one.
     pub(super) fn want_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<(), ApiError> {
         if self.rendezvous().is_some() {

@@ -19,8 +19,8 @@ use crate::model::release::{Release, ReleaseStatus};
 use crate::model::time_span;
 use crate::sandbox::stack::Stack;
 use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
-use crate::server::builds::compile::{Bounds, Compiled, Failure, Line};
-use crate::server::builds::{News, Work, remove_logs};
+use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled};
+use crate::server::builds::{BuildNews, Work, remove_logs};
 use crate::server::records::formation;
 use crate::server::records::releases::{announce, running};
 use crate::server::records::{Answer, part};
@@ -87,7 +87,7 @@ impl Service {
             .push(&build.id, &app.id, toolchains.map(Local::into_inner))
         {
             let text = format!("Waiting for another build of {} to end...", app.name);
-            self.builds.conclude(&build.id, &[Line::Step(text)]);
+            self.builds.conclude(&build.id, &[BuildLine::Step(text)]);
         } else {
             // So that a client that reads it at once finds it.
             self.builds.conclude(&build.id, &[]);
@@ -131,7 +131,7 @@ impl Service {
             return Err(ApiError::invalid(format!("build `{id}` has ended already")));
         }
         if self.builds.cancel(&build.id) {
-            self.build_failed(&build.id, &Failure::Cancelled, ctx);
+            self.build_failed(&build.id, &BuildFailure::Cancelled, ctx);
         }
         self.build_info(app, id, base)
     }
@@ -206,7 +206,7 @@ impl Service {
                 started.map_err(anyhow::Error::from)
             });
             if let Err(error) = started {
-                self.build_failed(&build, &Failure::Host(error), ctx);
+                self.build_failed(&build, &BuildFailure::Host(error), ctx);
             }
         }
     }
@@ -236,9 +236,9 @@ impl Service {
     pub(super) fn hear_builds(&mut self, ctx: &mut Ctx<Self>) {
         while let Some(news) = self.builds.heard() {
             match news {
-                News::Said(build) => self.file_streams.build_wrote(&build, false, ctx),
-                News::Ended(build, Ok(compiled)) => self.release_build(&build, compiled, ctx),
-                News::Ended(build, Err(failure)) => self.build_failed(&build, &failure, ctx),
+                BuildNews::Said(build) => self.file_streams.build_wrote(&build, false, ctx),
+                BuildNews::Ended(build, Ok(compiled)) => self.release_build(&build, compiled, ctx),
+                BuildNews::Ended(build, Err(failure)) => self.build_failed(&build, &failure, ctx),
             }
         }
     }
@@ -276,21 +276,21 @@ impl Service {
             Err(error) => {
                 let why = UserError::from(error);
                 drop(lease);
-                self.build_failed(id, &Failure::Host(why.into()), ctx);
+                self.build_failed(id, &BuildFailure::Host(why.into()), ctx);
             }
         }
     }
 
     /// What the log says of a release that a build has led to.
-    fn launching(&self, release: &Release, before: &[(String, u32)]) -> Vec<Line> {
-        let mut lines = vec![Line::Step("Launching...".to_owned())];
+    fn launching(&self, release: &Release, before: &[(String, u32)]) -> Vec<BuildLine> {
+        let mut lines = vec![BuildLine::Step("Launching...".to_owned())];
         if release.status == ReleaseStatus::Pending {
-            lines.push(Line::Warning(
+            lines.push(BuildLine::Warning(
                 "Release command declared: this new release will not be available until the command succeeds."
                     .to_owned(),
             ));
         }
-        lines.push(Line::Detail(format!("Released {}", release.version)));
+        lines.push(BuildLine::Detail(format!("Released {}", release.version)));
         // Until its release phase has succeeded, the formation is what it was.
         let after = match release.current {
             true => formation::quantities(&self.records, &release.app_id),
@@ -298,19 +298,19 @@ impl Service {
         };
         for turn in turns(before, &after, &release.process_types) {
             lines.push(match turn {
-                TypeChange::Ends { .. } => Line::Warning(turn.to_string()),
-                TypeChange::Returns { .. } => Line::Detail(turn.to_string()),
+                TypeChange::Ends { .. } => BuildLine::Warning(turn.to_string()),
+                TypeChange::Returns { .. } => BuildLine::Detail(turn.to_string()),
             });
         }
         let name = release.app_name.as_str();
         let address = self.records.places.web_url(name);
         let place = address.as_deref().unwrap_or(name);
-        lines.push(Line::Detail(format!("{place} deployed to dyno")));
-        lines.push(Line::Plain(String::new()));
+        lines.push(BuildLine::Detail(format!("{place} deployed to dyno")));
+        lines.push(BuildLine::Plain(String::new()));
         lines
     }
 
-    fn build_failed(&mut self, id: &str, failure: &Failure, ctx: &mut Ctx<Self>) {
+    fn build_failed(&mut self, id: &str, failure: &BuildFailure, ctx: &mut Ctx<Self>) {
         self.builds.ended(id);
         match self.records.store.fail_build(id, Timestamp::now()) {
             Ok(build) => {
@@ -339,7 +339,10 @@ impl Service {
         for build in pending {
             let why = UserError::new("the server was stopped in the middle of it")
                 .hint("nothing was released; try again");
-            let lines = last_words(&Failure::Source(why), self.records.settings.build_timeout);
+            let lines = last_words(
+                &BuildFailure::Source(why),
+                self.records.settings.build_timeout,
+            );
             self.builds.conclude(&build.id, &lines);
             if let Err(error) = self.records.store.fail_build(&build.id, Timestamp::now()) {
                 tell!("cannot note that a build failed: {error}");
@@ -371,22 +374,24 @@ impl Service {
 }
 
 /// What a log says of a build that failed.
-fn last_words(failure: &Failure, timeout: Duration) -> Vec<Line> {
-    let warning = |text: &str| Line::Warning(text.to_owned());
+fn last_words(failure: &BuildFailure, timeout: Duration) -> Vec<BuildLine> {
+    let warning = |text: &str| BuildLine::Warning(text.to_owned());
     let mut lines = match failure {
-        Failure::Source(error) => {
+        BuildFailure::Source(error) => {
             let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}"));
             let lines = std::iter::once(error.message.clone()).chain(hint);
-            lines.map(Line::Warning).collect()
+            lines.map(BuildLine::Warning).collect()
         }
-        Failure::TooLong => vec![Line::Warning(format!(
+        BuildFailure::TooLong => vec![BuildLine::Warning(format!(
             "the build took longer than the {} that it may take (`build_timeout`)",
             time_span::exact(timeout)
         ))],
-        Failure::Cancelled => vec![warning("the build was cancelled")],
-        Failure::Host(error) => vec![Line::Warning(format!("the host failed: {error:#}"))],
+        BuildFailure::Cancelled => vec![warning("the build was cancelled")],
+        BuildFailure::Host(error) => {
+            vec![BuildLine::Warning(format!("the host failed: {error:#}"))]
+        }
     };
     lines.push(warning("Build failed"));
-    lines.push(Line::Plain(String::new()));
+    lines.push(BuildLine::Plain(String::new()));
     lines
 }

@@ -244,7 +244,7 @@ impl Service {
         Ok(Response::json(202, &serde_json::json!({})))
     }
 
-    /// `DELETE /apps/A/formations/T` and `POST /apps/A/formations/T/actions/stop`, which is the same as the formation
+    /// `DELETE /apps/A/formations/T` and `POST /apps/A/formations/T/actions/stop`, which means the same as the formation
     /// has it: others take the places. One-offs of the type end.
     fn end_process_type(&mut self, app: &str, which: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.records.store.app(app)?;
@@ -333,7 +333,7 @@ impl Service {
         self.end_waiters.set_deadline(ctx.reactor());
     }
 
-    /// Answers everybody who waits: this server is about to leave, and another one will know.
+    /// Answers all requests that wait: this server is about to leave, and the next one will know.
     pub(super) fn answer_all_end_waiters(&mut self, ctx: &mut Ctx<Self>) {
         let waiters = self.end_waiters.take_all();
         self.answer_each(waiters, ctx);

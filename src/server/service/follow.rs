@@ -40,9 +40,9 @@ enum Phase {
 enum Tree {
     /// There. None: the release has no slug, and nothing to run.
     There(Option<Lease>),
-    /// It is being unpacked, and somebody will look again.
+    /// It is being unpacked, and then there is another look.
     Coming,
-    /// Nobody has time to unpack it.
+    /// No worker has time to unpack it.
     NotNow,
 }
 
@@ -197,7 +197,7 @@ impl Service {
                     if self.sessions.is_once(app_id) && memory.crashes.contains_key(&name) {
                         continue;
                     }
-                    // Both would want the same port: its end is another look.
+                    // Both would want one port: its end is another look.
                     if self.sessions.has(app_id)
                         && alive.iter().any(|dyno| dyno.formation && dyno.name == name)
                     {
@@ -477,7 +477,7 @@ fn look_by(look_at: &mut Option<Duration>, at: Duration) {
     *look_at = Some(look_at.map_or(at, |known| known.min(at)));
 }
 
-/// Whether a dyno has its name: nobody else may start under it.
+/// Whether a dyno has its name, so that no other may start under it.
 fn is_present(dyno: &Dyno) -> bool {
     // One that could not be started has its name until it is gone.
     dyno.state != DynoState::Down && dyno.ended.is_none()

@@ -13,7 +13,7 @@ use crate::error::tell;
 use crate::kernel::executable;
 use crate::repository::{FROM_AFAR, Repositories, RepositoryLimits};
 use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
-use crate::server::git_http::{GitRequest, Start};
+use crate::server::git_http::{GitRequest, GitStart};
 use crate::server::records::{self, Answer};
 use crate::wire::http::Response;
 
@@ -112,7 +112,7 @@ impl Service {
                 settings.release_timeout + settings.boot_timeout + 2 * settings.build_timeout
             }
         };
-        let start = Start {
+        let start = GitStart {
             request,
             repository,
             body,

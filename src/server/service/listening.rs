@@ -1,4 +1,4 @@
-//! The API over TCP: where it is reached, if somebody asked for that.
+//! The API over TCP: where it is reached, if a user asked for that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::api::ApiError;
 use crate::api::server::Listening;
 use crate::model::settings::{self, Listen, Settings};
 use crate::server::api_loop::application::Ctx;
-use crate::server::api_loop::listener::Listener;
+use crate::server::api_loop::listener::ApiListener;
 use crate::server::process::bind_address::BindAddress;
 use crate::server::records::{Answer, worker_error};
 use crate::wire::handover::Part;
 use crate::wire::http::Response;
 use crate::wire::tls::{self, Certificate};
 
-/// The name of the file in the state folder that says where the API listened. It is there from when somebody asked for that,
+/// The name of the file in the state folder that says where the API listened. It is there from when a user asked for that,
 /// so the next server listens, too.
 const ADDRESS: &str = "listen";
 
@@ -69,7 +69,7 @@ fn listen(
     };
     socket.set_nonblocking(true)?;
     let address = socket.local_addr()?;
-    ctx.listen(Listener::Tcp { socket, tls });
+    ctx.listen(ApiListener::Tcp { socket, tls });
     Ok(Some(address))
 }
 

@@ -4,7 +4,7 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::LogAsk;
 use crate::server::api_loop::application::{Ctx, Reply, Request};
-use crate::server::logs::{self, Form, Reading};
+use crate::server::logs::{self, LogForm, Reading};
 
 impl Service {
     /// Answers what is asked about logs.
@@ -19,7 +19,7 @@ impl Service {
             LogAsk::Read { app, query } => {
                 let query = logs::read_query(query)?;
                 let app_id = records.store.app(app)?.id;
-                logs::read(records, readers, ticket, app_id, query, Form::Records)?
+                logs::read(records, readers, ticket, app_id, query, LogForm::Records)?
             }
             LogAsk::CreateSession { app } => {
                 let base = records.base_url(request.caller());

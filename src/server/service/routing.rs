@@ -155,7 +155,7 @@ impl Service {
             (DynoState::Up, Some(listener)) => BackendState::Up(listener),
             (DynoState::Down, Some(listener)) => BackendState::Draining(listener),
             (DynoState::Down, None) => return None,
-            // Up, and nobody listens any more: it may be about to begin again.
+            // Up, and none of its processes listens any more: it may be about to begin again.
             _ => BackendState::Starting,
         };
         Some(Backend {

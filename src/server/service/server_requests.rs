@@ -8,7 +8,7 @@ use crate::api::server::{ServerStatus, SettingInfo, StopServer, StoppingServer};
 use crate::api::{ApiError, Time};
 use crate::server::api_loop::application::{Ctx, Reply, Request};
 use crate::server::process::replacement;
-use crate::server::process::status::Usage;
+use crate::server::process::status::ProcessUsage;
 use crate::server::records::Answer;
 use crate::server::records::formation::is_wanted;
 use crate::wire::http::Response;
@@ -37,7 +37,7 @@ impl Service {
 
     /// `GET /server/status`
     fn status(&self, ctx: &Ctx<Self>) -> Answer {
-        let usage = Usage::of_process()
+        let usage = ProcessUsage::of_process()
             .map_err(|error| ApiError::internal(format!("cannot look at this process: {error}")))?;
         let mut dynos = BTreeMap::new();
         for dyno in self.records.store.live_dynos(None)? {

@@ -35,7 +35,7 @@ const SUFFIX: &str = "-start";
 /// started.
 const LAST_GRACE: Duration = Duration::from_secs(3);
 
-/// How long what crashes waits at most, from the second crash, from the third, and ever: somebody sits there and has
+/// How long what crashes waits at most, from the second crash, from the third, and ever: a user sits there and has
 /// just mended it.
 const QUICK: [Duration; 3] = [
     Duration::from_secs(1),
@@ -186,7 +186,7 @@ impl Service {
     }
 
     /// Sees to it that those who will listen can: from the first port that was asked for, since one that moved on would not be
-    /// where somebody looks for it; or, if nobody asked for one, from the next from which they all can. What it says is why
+    /// where a user looks for it; or, if none was asked for, from the next from which they all can. What it says is why
     /// that was needed.
     fn settle_ports(&self, wanted: &mut CreateSession) -> Result<Option<String>, ApiError> {
         let Err(error) = self.check_ports(wanted) else {
@@ -245,7 +245,7 @@ impl Service {
                 ))
                 .hint(hint)
             })?;
-            // The second has it, too, that nobody listens on another address, and that no dyno of another server, which
+            // The second check has it, too, that no process listens on another address, and that no dyno of another server, which
             // does not listen yet, was given the port; it does not tell why it cannot be had otherwise.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
             let free = free.and_then(|()| claim_port(port));
