@@ -8,7 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::ApiError;
-use crate::model::log_line::{Filter, Source};
+use crate::model::log_line::{Filter, LogSource};
 
 /// How many lines there are when nothing is said (Heroku's figure).
 pub const USUAL_LINES: u32 = 100;
@@ -30,7 +30,7 @@ pub struct LogQuery {
     /// Whether to go on with what is written later.
     pub tail: bool,
     /// Only lines of this source.
-    pub source: Option<Source>,
+    pub source: Option<LogSource>,
     /// Only lines of the dyno of this name, or, without a dot, of all dynos of this type. `api` and `router` count as
     /// names.
     pub dyno: Option<String>,
@@ -202,7 +202,7 @@ mod tests {
             LogQuery {
                 lines: Some(u32::MAX),
                 tail: true,
-                source: Some(Source::Heroku),
+                source: Some(LogSource::Heroku),
                 dyno: Some("run.1".to_owned()),
                 since: Some("2026-11-23T01:49:12.888054Z".parse().unwrap()),
                 cursor: Some("1:2".to_owned()),

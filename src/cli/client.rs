@@ -44,7 +44,7 @@ use transport::Transport;
 /// A client of the API: see the [module](self).
 #[derive(Debug)]
 pub struct Client {
-    place: Place,
+    endpoint: Endpoint,
     patience: Option<Duration>,
     /// How another server is started when this one is gone; None if none is to be.
     start: Option<(Home, Launch)>,
@@ -54,7 +54,7 @@ pub struct Client {
 
 /// The address of a server.
 #[derive(Debug, Clone)]
-enum Place {
+enum Endpoint {
     /// At this socket.
     Socket(PathBuf),
     /// On another host, or over TCP.
@@ -91,7 +91,7 @@ impl Client {
     /// `NotFound` or `ConnectionRefused` if no server is there.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let connection = Connection::to_socket(socket)?;
-        Ok(Self::over(connection, Place::Socket(socket.to_owned())))
+        Ok(Self::over(connection, Endpoint::Socket(socket.to_owned())))
     }
 
     /// The pid of the process that listens at the socket, if it is on this host.
@@ -107,8 +107,8 @@ impl Client {
     /// # Errors
     /// Why it cannot be reached or trusted.
     pub fn connect_far(far: &Far) -> anyhow::Result<Self> {
-        let place = Place::Far(far.clone());
-        let connection = Connection::open(&place, None).map_err(|error| {
+        let endpoint = Endpoint::Far(far.clone());
+        let connection = Connection::open(&endpoint, None).map_err(|error| {
             match error.downcast_ref::<UserError>() {
                 Some(_) => error,
                 None => UserError::new(format!("{error:#}"))
@@ -116,12 +116,12 @@ impl Client {
                     .into(),
             }
         })?;
-        Ok(Self::over(connection, place))
+        Ok(Self::over(connection, endpoint))
     }
 
-    fn over(connection: Connection, place: Place) -> Self {
+    fn over(connection: Connection, endpoint: Endpoint) -> Self {
         Self {
-            place,
+            endpoint,
             patience: None,
             start: None,
             connection: Some(connection),
@@ -130,9 +130,9 @@ impl Client {
 
     /// The head of a request, with the fields of every request.
     fn line(&self, method: &str, target: &str) -> RequestLine {
-        let line = match &self.place {
-            Place::Socket(_) => RequestLine::new(method, target, "dyno"),
-            Place::Far(far) => RequestLine::new(method, target, far.authority())
+        let line = match &self.endpoint {
+            Endpoint::Socket(_) => RequestLine::new(method, target, "dyno"),
+            Endpoint::Far(far) => RequestLine::new(method, target, far.authority())
                 .with("Authorization", &far.authorization()),
         };
         line.with("Accept", "application/vnd.heroku+json; version=3")
@@ -264,7 +264,7 @@ impl Client {
     }
 
     fn attach_by(self, method: &str, target: &str, body: &[u8]) -> anyhow::Result<Upgraded> {
-        let Place::Far(far) = &self.place else {
+        let Endpoint::Far(far) = &self.endpoint else {
             return self.change_protocol(method, target, frame::PROTOCOL, body);
         };
         let server = far.authority().to_owned();
@@ -385,7 +385,7 @@ impl Client {
         // The caller handles a lost server itself.
         let mut connection = match self.open_connection()? {
             Some(connection) => connection,
-            None => Connection::open(&self.place, self.patience)?,
+            None => Connection::open(&self.endpoint, self.patience)?,
         };
         connection.transport.write(request).map_err(lost)?;
         let head = connection.read_head(method)?;
@@ -472,7 +472,7 @@ impl Client {
             return Ok(connection);
         }
         let Some((home, launch)) = &self.start else {
-            return Connection::open(&self.place, self.patience);
+            return Connection::open(&self.endpoint, self.patience);
         };
         for pause in UNTAKEN.pauses() {
             // A server that is about to leave answers the first request, and closes.

@@ -141,7 +141,7 @@ fn follow_phase(
 
 /// The progress of one dyno of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum LaunchState {
     /// It has been up for long enough.
     Launched,
     /// It is starting, or has just come up.
@@ -154,7 +154,7 @@ enum Standing {
     Crashed,
 }
 
-impl Standing {
+impl LaunchState {
     fn of(dyno: &Dyno) -> Self {
         match (dyno.state, &dyno.crash) {
             // An older server does not say whether it has settled.
@@ -216,13 +216,13 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                 unbegun.push(&**name);
                 continue;
             };
-            match Standing::of(dyno) {
-                Standing::Launched => drop(down.remove(name)),
-                Standing::Begins => {
+            match LaunchState::of(dyno) {
+                LaunchState::Launched => drop(down.remove(name)),
+                LaunchState::Begins => {
                     down.remove(name);
                     waits += 1;
                 }
-                Standing::AwaitsPredecessor => {
+                LaunchState::AwaitsPredecessor => {
                     let since = *down.entry(name.clone()).or_insert_with(Instant::now);
                     if !told_of_predecessor && since.elapsed() >= PREDECESSOR {
                         tell_part!("({name} waits for the one before it to end) ");
@@ -230,8 +230,8 @@ pub fn until_up(context: &mut Context, app: &str, release: &Release, story: &str
                     }
                     waits += 1;
                 }
-                Standing::Crashed => crashed.push(dyno),
-                Standing::BeginsAgain => {
+                LaunchState::Crashed => crashed.push(dyno),
+                LaunchState::BeginsAgain => {
                     let since = *down.entry(name.clone()).or_insert_with(Instant::now);
                     match since.elapsed() >= DOWN {
                         true => crashed.push(dyno),
@@ -432,19 +432,19 @@ mod tests {
             })
         };
         for (dyno, standing) in [
-            (dyno("starting", json!({})), Standing::Begins),
-            (dyno("up", json!({"settled": false})), Standing::Begins),
-            (dyno("up", json!({"settled": true})), Standing::Launched),
-            (dyno("up", json!({})), Standing::Launched),
-            (dyno("crashed", crash(0.2, false)), Standing::BeginsAgain),
-            (dyno("crashed", crash(45.0, false)), Standing::Crashed),
+            (dyno("starting", json!({})), LaunchState::Begins),
+            (dyno("up", json!({"settled": false})), LaunchState::Begins),
+            (dyno("up", json!({"settled": true})), LaunchState::Launched),
+            (dyno("up", json!({})), LaunchState::Launched),
+            (dyno("crashed", crash(0.2, false)), LaunchState::BeginsAgain),
+            (dyno("crashed", crash(45.0, false)), LaunchState::Crashed),
             (
                 dyno("crashed", crash(8.0, true)),
-                Standing::AwaitsPredecessor,
+                LaunchState::AwaitsPredecessor,
             ),
-            (dyno("crashed", json!({})), Standing::BeginsAgain),
+            (dyno("crashed", json!({})), LaunchState::BeginsAgain),
         ] {
-            assert_eq!(Standing::of(&dyno), standing, "{dyno:?}");
+            assert_eq!(LaunchState::of(&dyno), standing, "{dyno:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::api::dyno::Dyno;
 use crate::api::formation::Formation;
 use crate::api::logs::LogQuery;
 use crate::error::{UserError, shown, tell};
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, LogSource};
 use crate::model::time_span;
 pub(super) use last::print_last;
 pub(super) use paint::show;
@@ -145,7 +145,7 @@ pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
 /// As [`follow_dyno`].
 pub fn follow_output(context: &mut Context, dyno: &Dyno) -> Result<()> {
     let query = LogQuery {
-        source: Some(Source::App),
+        source: Some(LogSource::App),
         dyno: Some(dyno.name.clone()),
         until_ended: true,
         ..LogQuery::default()

@@ -476,7 +476,7 @@ impl Log {
         }
         let change = seen.as_ref().map(|(_, change)| change);
         let said = told(&line, change, self.port_of(line.process), self.again);
-        if line.source == log_line::Source::App || said.is_some() {
+        if line.source == log_line::LogSource::App || said.is_some() {
             self.screen.put(&line, said.as_deref(), out);
         }
     }

@@ -12,7 +12,7 @@ use super::folder::LogFolder;
 use super::writer::{self, LogWriter};
 use super::{BLOCK, SEGMENTS, search};
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, LogSource};
 
 /// The process named in that line.
 const SPEAKER: &str = "logplex";
@@ -60,7 +60,7 @@ impl Dropped {
             self.lines, self.since
         );
         let mut line = Vec::new();
-        log_line::append(&mut line, at, Source::Heroku, SPEAKER, text.as_bytes());
+        log_line::append(&mut line, at, LogSource::Heroku, SPEAKER, text.as_bytes());
         Some(line)
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, LogSource};
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -29,7 +29,7 @@ fn line(process: &str, text: &str) -> Vec<u8> {
 
 fn line_at(at: Timestamp, process: &str, text: &str) -> Vec<u8> {
     let mut line = Vec::new();
-    log_line::append(&mut line, at, Source::App, process, text.as_bytes());
+    log_line::append(&mut line, at, LogSource::App, process, text.as_bytes());
     line
 }
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::folder::LogFolder;
 use super::retention::{self, Dropped};
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, LogSource};
 
 /// How long a writer waits for the lock. Other writers hold it for as long as a write takes, which is long on a slow,
 /// busy disk.
@@ -116,7 +116,7 @@ impl LogWriter {
         log_line::append(
             &mut line,
             Timestamp::now(),
-            Source::App,
+            LogSource::App,
             "log-shuttle",
             text.as_bytes(),
         );

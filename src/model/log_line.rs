@@ -42,14 +42,14 @@ const TIME: usize = "2022-05-05T11:15:40.779338+00:00".len();
 
 /// Who wrote a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum LogSource {
     /// The app's own output, and what its users did through the API.
     App,
     /// The platform: dyno manager and router.
     Heroku,
 }
 
-impl Source {
+impl LogSource {
     /// `app` or `heroku`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl Source {
     }
 }
 
-impl FromStr for Source {
+impl FromStr for LogSource {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
@@ -82,7 +82,7 @@ pub struct Prefix(Vec<u8>);
 
 impl Prefix {
     /// The prefix for lines of `process` (`run.1`) at this time.
-    pub fn new(at: Timestamp, source: Source, process: &str) -> Self {
+    pub fn new(at: Timestamp, source: LogSource, process: &str) -> Self {
         Self(format!("{} {}[{process}]: ", time(at), source.as_str()).into_bytes())
     }
 
@@ -102,7 +102,7 @@ impl Prefix {
 }
 
 /// Appends one whole line, with its line feed, to `out`. A `text` that is too long is cut, and line feeds in it become blanks.
-pub fn append(out: &mut Vec<u8>, at: Timestamp, source: Source, process: &str, text: &[u8]) {
+pub fn append(out: &mut Vec<u8>, at: Timestamp, source: LogSource, process: &str, text: &[u8]) {
     let length = first_piece(text);
     Prefix::new(at, source, process).append(out, &text[..length]);
     let begin = out.len() - 1 - length;
@@ -120,7 +120,7 @@ pub struct Line<'a> {
     /// When it was written: 32 bytes that compare like the times. See [`time`].
     pub time: &'a [u8],
     /// Who wrote it.
-    pub source: Source,
+    pub source: LogSource,
     /// A dyno's name, `api`, `router`, …
     pub process: &'a [u8],
     /// The rest, without the line feed; may be any bytes.
@@ -135,9 +135,9 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
         return None;
     }
     let (source, rest) = if let Some(rest) = rest.strip_prefix(b" app[") {
-        (Source::App, rest)
+        (LogSource::App, rest)
     } else {
-        (Source::Heroku, rest.strip_prefix(b" heroku[")?)
+        (LogSource::Heroku, rest.strip_prefix(b" heroku[")?)
     };
     let end = memchr::memchr(b']', rest)?;
     Some(Line {
@@ -154,7 +154,7 @@ pub struct Filter {
     /// Only those of this dyno (`run.1`), or of all dynos of this process type (`run`). `router` and `api` count as names.
     pub dyno: Option<String>,
     /// Only those of this source.
-    pub source: Option<Source>,
+    pub source: Option<LogSource>,
 }
 
 impl Filter {
@@ -192,19 +192,19 @@ mod tests {
     fn a_line_looks_like_herokus() {
         let at: Timestamp = "2022-05-05T11:15:40.779338Z".parse().unwrap();
         let mut out = Vec::new();
-        append(&mut out, at, Source::App, "run.1", b"hello");
+        append(&mut out, at, LogSource::App, "run.1", b"hello");
         assert_eq!(out, b"2022-05-05T11:15:40.779338+00:00 app[run.1]: hello\n");
         assert_eq!(out[..TIME], *time(at).as_bytes());
     }
 
     #[test]
     fn a_prefix_goes_with_the_time() {
-        let mut prefix = Prefix::new(Timestamp::UNIX_EPOCH, Source::Heroku, "web.1");
+        let mut prefix = Prefix::new(Timestamp::UNIX_EPOCH, LogSource::Heroku, "web.1");
         let later: Timestamp = "2022-05-05T11:15:40.000001Z".parse().unwrap();
         prefix.set_time(later);
         let (mut one, mut other) = (Vec::new(), Vec::new());
         prefix.append(&mut one, b"x");
-        append(&mut other, later, Source::Heroku, "web.1", b"x");
+        append(&mut other, later, LogSource::Heroku, "web.1", b"x");
         assert_eq!(one, other);
     }
 
@@ -215,7 +215,7 @@ mod tests {
         append(
             &mut out,
             Timestamp::UNIX_EPOCH,
-            Source::Heroku,
+            LogSource::Heroku,
             "run.1",
             long.as_bytes(),
         );
@@ -250,7 +250,7 @@ mod tests {
             dyno: (!dyno.is_empty()).then(|| dyno.to_owned()),
             source: source.parse().ok(),
         };
-        let run = line(Source::App, "run.12");
+        let run = line(LogSource::App, "run.12");
         for (dyno, source, wanted) in [
             ("", "", true),
             ("run.12", "", true),
@@ -266,8 +266,8 @@ mod tests {
             let filter = filter(dyno, source);
             assert_eq!(filter.matches(&run), wanted, "{filter:?}");
         }
-        assert!(filter("router", "").matches(&line(Source::Heroku, "router")));
-        assert!(filter("api", "app").matches(&line(Source::App, "api")));
+        assert!(filter("router", "").matches(&line(LogSource::Heroku, "router")));
+        assert!(filter("api", "app").matches(&line(LogSource::App, "api")));
         assert!(filter("", "").matches(b"rubbish\n") && !filter("run", "").matches(b"rubbish\n"));
     }
 
@@ -277,7 +277,7 @@ mod tests {
             at in 0i64..4_000_000_000_000_000, heroku: bool, process in "[-a-z_]{1,9}(\\.[0-9]{1,5})?",
             text in proptest::collection::vec(any::<u8>(), 0..100),
         ) {
-            let source = if heroku { Source::Heroku } else { Source::App };
+            let source = if heroku { LogSource::Heroku } else { LogSource::App };
             let at = Timestamp::from_microsecond(at).unwrap();
             let mut out = Vec::new();
             append(&mut out, at, source, &process, &text);

@@ -123,7 +123,7 @@ settings! {
     ///
     /// A size that allows fewer on Heroku, Eco's 1, keeps that.
     max_one_offs: u32, Server, count(50, 1..=10_000);
-    /// How many one-off dynos of one size that Heroku gives a machine of its own (PX, Performance, Private) an app may have alive (Heroku's).
+    /// How many one-off dynos of one size with a machine of its own (PX, Performance, Private) may be alive (Heroku's).
     max_large_one_offs: u32, Server, count(5, 1..=10_000);
     /// How many ended dynos of an app are remembered.
     kept_dynos: u32, Server, count(1_000, 0..=1_000_000);

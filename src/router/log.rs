@@ -16,7 +16,7 @@ use super::failure::Failure;
 use crate::error::tell;
 use crate::log_file::LogWriter;
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{Prefix, Source};
+use crate::model::log_line::{LogSource, Prefix};
 
 /// How long the router waits for another writer of a log; all requests stand still meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -207,7 +207,7 @@ impl Logs {
         write(entry, &mut self.text);
         let prefix = self
             .prefix
-            .get_or_insert_with(|| Prefix::new(Timestamp::now(), Source::Heroku, "router"));
+            .get_or_insert_with(|| Prefix::new(Timestamp::now(), LogSource::Heroku, "router"));
         prefix.append(&mut log.lines, self.text.as_bytes());
     }
 

@@ -30,7 +30,7 @@ use crate::error::{UserError, tell};
 use crate::log_file::LogWriter;
 use crate::model::app::App;
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, ByUser, Source, Story};
+use crate::model::log_line::{self, ByUser, LogSource, Story};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::settings::Settings;
 use crate::server::access::Access;
@@ -173,11 +173,11 @@ impl Records {
     pub fn log(&self, app_id: &str, story: Story) {
         let user = self.account.email.clone();
         let text = ByUser { story, user }.to_string();
-        self.append_to_log(app_id, Source::App, "api", &text);
+        self.append_to_log(app_id, LogSource::App, "api", &text);
     }
 
     /// Writes a line of `process` (a dyno's name, or `api`) into the app's log. An error is told on stderr.
-    pub fn log_as(&self, app_id: &str, source: Source, process: &str, story: &Story) {
+    pub fn log_as(&self, app_id: &str, source: LogSource, process: &str, story: &Story) {
         self.append_to_log(app_id, source, process, &story.to_string());
     }
 
@@ -201,11 +201,11 @@ impl Records {
             _ => format!(", and {} kB of slugs with it", expired.bytes.div_ceil(1024)),
         };
         let text = format!("{which} (keep_releases is {keep}){freed}");
-        self.log_as(app_id, Source::Heroku, "api", &Story::Other(text));
+        self.log_as(app_id, LogSource::Heroku, "api", &Story::Other(text));
         Ok(expired.slugs > 0)
     }
 
-    fn append_to_log(&self, app_id: &str, source: Source, process: &str, text: &str) {
+    fn append_to_log(&self, app_id: &str, source: LogSource, process: &str, text: &str) {
         let mut line = Vec::new();
         log_line::append(
             &mut line,

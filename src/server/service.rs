@@ -30,7 +30,7 @@ use crate::api::ask::Ask;
 use crate::api::ask::policy::AskBody;
 use crate::api::server::{ServerInfo, StartedBy};
 use crate::error::tell;
-use crate::model::log_line::{Source, Story};
+use crate::model::log_line::{LogSource, Story};
 use crate::model::settings::Sourced;
 use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::{
@@ -294,7 +294,8 @@ impl Application for Service {
     fn failed(&mut self, target: &str, why: &str) {
         if let Some(Ok(app)) = Ask::app_of(target).map(|app| self.records.store.app(&app)) {
             let story = Story::ServerFailed(why.to_owned());
-            self.records.log_as(&app.id, Source::Heroku, "api", &story);
+            self.records
+                .log_as(&app.id, LogSource::Heroku, "api", &story);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::tempdir::{self, AppFolder, Confinement};
 use crate::sandbox::tracked::Tracker;
 use crate::sandbox::{InitContext, Launched, SandboxProcesses, launch};
-use crate::wire::control::{DynoSpec, Live};
+use crate::wire::control::{DynoSpec, LiveTree};
 
 /// Makes the dyno's folders and its sandbox; init reports when the inside is ready. Init keeps `lock` as long as it lives.
 ///
@@ -44,7 +44,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         .context("cannot make the dyno's folders")?;
     let tree = DynoTree {
         app: match spec.live {
-            Some(Live { of_root }) => AppTree::Live {
+            Some(LiveTree { of_root }) => AppTree::Live {
                 folder: &spec.tree,
                 ownership: match of_root && spec.privileged {
                     true => LiveOwnership::MappedFromRoot,

@@ -42,7 +42,7 @@ use crate::model::dyno::life::{Action, Event, Life, Timer, lost_by, start_failed
 use crate::model::dyno::{
     ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
 };
-use crate::model::log_line::{self, Source};
+use crate::model::log_line::{self, LogSource};
 use crate::panics::{self, caught, caught_or};
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
@@ -733,7 +733,7 @@ impl Supervisor {
             Action::Log(story) => {
                 let (mut line, text) = (Vec::new(), story.to_string());
                 let (now, name) = (Timestamp::now(), &self.spec.name);
-                log_line::append(&mut line, now, Source::Heroku, name, text.as_bytes());
+                log_line::append(&mut line, now, LogSource::Heroku, name, text.as_bytes());
                 let _ = self.log.append(&line);
             }
             Action::Report(state) => {

@@ -12,7 +12,7 @@ use mio::{Interest, Token};
 
 use crate::kernel::sys::memory;
 use crate::kernel::wait::is_readable;
-use crate::model::log_line::{Prefix, Source, Splitter};
+use crate::model::log_line::{LogSource, Prefix, Splitter};
 use crate::pty;
 use crate::wire::reactor::Reactor;
 
@@ -51,7 +51,7 @@ impl Output {
     /// The reader of the output of `process` (`run.1`), without streams.
     pub fn of(process: &str, reactor: &mut Reactor) -> Self {
         Self {
-            prefix: Prefix::new(Timestamp::UNIX_EPOCH, Source::App, process),
+            prefix: Prefix::new(Timestamp::UNIX_EPOCH, LogSource::App, process),
             streams: Vec::new(),
             buffer: Vec::new(),
             lines: Vec::new(),

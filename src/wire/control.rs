@@ -61,7 +61,7 @@ pub struct DynoSpec {
     /// The unpacked slug, or the live folder.
     pub tree: PathBuf,
     /// `tree` is a folder of the user, in which the dyno works without a copy.
-    pub live: Option<Live>,
+    pub live: Option<LiveTree>,
     /// How the dyno is isolated.
     pub isolation: Isolation,
     /// The files of `tree` belong to the inner user on disk, and are to be mapped to the dyno's uid.
@@ -86,7 +86,7 @@ pub struct DynoSpec {
 
 /// How a dyno works in a folder of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Live {
+pub struct LiveTree {
     /// The folder belongs to root, and the dyno does not run as root.
     pub of_root: bool,
 }

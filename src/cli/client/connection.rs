@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 
 use super::transport::Transport;
-use super::{Answer, Place};
+use super::{Answer, Endpoint};
 use crate::wire::http::{BodyDecoder, Decoded, HeadLimits, HeadReader, ResponseHead, chunk};
 
 /// The largest body of a response, in bytes.
@@ -66,10 +66,10 @@ impl Connection {
         }
     }
 
-    pub fn open(place: &Place, patience: Option<Duration>) -> anyhow::Result<Self> {
-        let transport = match place {
-            Place::Socket(path) => Transport::connect(path, CONNECT_PATIENCE).map_err(lost)?,
-            Place::Far(far) => Transport::Far(Box::new(far.connect(CONNECT_PATIENCE)?)),
+    pub fn open(endpoint: &Endpoint, patience: Option<Duration>) -> anyhow::Result<Self> {
+        let transport = match endpoint {
+            Endpoint::Socket(path) => Transport::connect(path, CONNECT_PATIENCE).map_err(lost)?,
+            Endpoint::Far(far) => Transport::Far(Box::new(far.connect(CONNECT_PATIENCE)?)),
         };
         transport.set_patience(patience)?;
         Ok(Self::over(transport))

@@ -8,7 +8,7 @@ use super::print::Printer;
 use crate::api::logs::LogQuery;
 use crate::cli::context::Context;
 use crate::error::tell;
-use crate::model::log_line::{self, Line, Source, Story};
+use crate::model::log_line::{self, Line, LogSource, Story};
 
 /// How many lines are searched for the start.
 const SEARCHED: u32 = 2_000;
@@ -46,7 +46,7 @@ fn parts(log: &[u8]) -> (Vec<&[u8]>, usize, Vec<&[u8]>) {
     let lines: Vec<_> = log.split_inclusive(|byte| *byte == b'\n').collect();
     let is_start = |line: Line<'_>| {
         let text = str::from_utf8(line.text).unwrap_or_default();
-        line.source == Source::Heroku && matches!(Story::parse(text), Story::Starting { .. })
+        line.source == LogSource::Heroku && matches!(Story::parse(text), Story::Starting { .. })
     };
     let starts = |line: &&[u8]| log_line::parse(line).is_some_and(is_start);
     let own = match lines.iter().rposition(starts) {
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn log(lines: &[(Source, String)]) -> Vec<u8> {
+    fn log(lines: &[(LogSource, String)]) -> Vec<u8> {
         let mut log = Vec::new();
         for (source, text) in lines {
             log_line::append(
@@ -91,10 +91,10 @@ mod tests {
     #[test]
     fn it_is_what_the_last_dyno_of_the_name_said() {
         let start = (
-            Source::Heroku,
+            LogSource::Heroku,
             "Starting process with command `x`".to_owned(),
         );
-        let app = |text: &str| (Source::App, text.to_owned());
+        let app = |text: &str| (LogSource::App, text.to_owned());
         let log = log(&[
             app("farewell"),
             start.clone(),
@@ -114,8 +114,11 @@ mod tests {
     fn of_a_long_story_the_beginning_and_the_end_are_shown() {
         let lines: Vec<_> = (0..100)
             .map(|n| match n {
-                0 => (Source::Heroku, "Starting process with command `x`".into()),
-                n => (Source::App, format!("line {n}")),
+                0 => (
+                    LogSource::Heroku,
+                    "Starting process with command `x`".into(),
+                ),
+                n => (LogSource::App, format!("line {n}")),
             })
             .collect();
         let log = log(&lines);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cli::terminal;
 use crate::model::dyno::DynoState;
-use crate::model::log_line::{self, ByUser, Line, Source, Story};
+use crate::model::log_line::{self, ByUser, Line, LogSource, Story};
 
 const RESET: &str = "\x1b[0m";
 const RED: &str = "\x1b[31m";
@@ -87,7 +87,7 @@ impl Painter {
 
 /// Appends the text, with colours in the platform's sentences.
 fn paint_text(line: &Line<'_>, out: &mut String) {
-    let platform = line.source == Source::Heroku || line.process == b"api";
+    let platform = line.source == LogSource::Heroku || line.process == b"api";
     let text = str::from_utf8(line.text).ok().filter(|_| platform);
     let Some(text) = text else {
         return show(line.text, out);

@@ -12,7 +12,7 @@ use super::watch::{Change, how};
 use crate::cli::logs::show;
 use crate::cli::output::not_printed;
 use crate::cli::terminal;
-use crate::model::log_line::{Line, Source, Story};
+use crate::model::log_line::{Line, LogSource, Story};
 
 const RESET: &str = "\x1b[0m";
 
@@ -168,7 +168,7 @@ pub fn told(
     again: bool,
 ) -> Option<String> {
     let text = str::from_utf8(line.text).ok()?;
-    if line.source == Source::App {
+    if line.source == LogSource::App {
         return None;
     }
     Some(match change {
@@ -221,7 +221,7 @@ mod tests {
     fn line<'a>(process: &'a str, text: &'a [u8]) -> Line<'a> {
         Line {
             time: b"2022-05-05T11:15:40.779338+00:00",
-            source: Source::App,
+            source: LogSource::App,
             process: process.as_bytes(),
             text,
         }
@@ -283,7 +283,7 @@ mod tests {
     fn the_platform_says_what_somebody_at_work_wants_to_know() {
         let of = |process: &str, text: &str, change: Option<Change>, again| {
             let line = Line {
-                source: Source::Heroku,
+                source: LogSource::Heroku,
                 ..line(process, text.as_bytes())
             };
             told(&line, change.as_ref(), Some(5000), again)

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::dyno::DynoState;
-use crate::model::log_line::{Line, Source, Story};
+use crate::model::log_line::{Line, LogSource, Story};
 
 /// The status of a process that SIGTERM ended, which is no failure if it was asked to end.
 const TERMINATED: u8 = 143;
@@ -94,7 +94,7 @@ impl Watch {
 
     /// Takes a line of the log.
     pub fn see(&mut self, line: &Line<'_>) -> Option<(String, Change)> {
-        if line.source != Source::Heroku {
+        if line.source != LogSource::Heroku {
             return None;
         }
         let name = str::from_utf8(line.process).ok()?;
@@ -194,7 +194,7 @@ mod tests {
     fn see(watch: &mut Watch, name: &str, text: &str) -> Option<Change> {
         let line = Line {
             time: b"",
-            source: Source::Heroku,
+            source: LogSource::Heroku,
             process: name.as_bytes(),
             text: text.as_bytes(),
         };
@@ -304,7 +304,7 @@ mod tests {
         let mut watch = Watch::default();
         let line = Line {
             time: b"",
-            source: Source::App,
+            source: LogSource::App,
             process: b"web.1",
             text: b"State changed from up to crashed",
         };

@@ -129,14 +129,14 @@ pub enum Timer {
 
 /// A signal to all processes of a dyno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub enum DynoSignal {
     /// The client is gone.
     Hup,
     /// The dyno is to end.
     Term,
 }
 
-impl Signal {
+impl DynoSignal {
     /// The signal's number in Linux.
     pub fn number(self) -> i32 {
         match self {
@@ -161,7 +161,7 @@ pub enum Action {
     /// Read the command's output into the log from now on.
     TakeOutput,
     /// Signal every process in the dyno.
-    SignalAll(Signal),
+    SignalAll(DynoSignal),
     /// Kill PID 1, and so everything inside.
     KillAll,
     /// Tell the client how the command ended, with an explanation.
@@ -588,7 +588,7 @@ impl Life {
         }
         actions.extend([
             Action::Log(Story::ClientGone),
-            Action::SignalAll(Signal::Hup),
+            Action::SignalAll(DynoSignal::Hup),
             Action::SetDeadline(Timer::Idle, None),
             Action::SetDeadline(Timer::Phase, Some(now + self.rules.hangup_interval)),
         ]);
@@ -608,7 +608,7 @@ impl Life {
         self.phase = Phase::Up(Running::Stopping { grace });
         vec![
             Action::Log(Story::Terminating),
-            Action::SignalAll(Signal::Term),
+            Action::SignalAll(DynoSignal::Term),
             Action::SetDeadline(Timer::Idle, None),
             Action::SetDeadline(Timer::Phase, Some(now + grace)),
         ]

@@ -12,7 +12,7 @@ use crate::error::tell;
 use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Source, Story};
+use crate::model::log_line::{self, LogSource, Story};
 use crate::server::records::Records;
 use crate::supervisor;
 
@@ -92,7 +92,7 @@ fn tell(known: &LoggedDyno, record: &ExitRecord) -> std::io::Result<()> {
     let (mut lines, now) = (Vec::new(), Timestamp::now());
     for story in stories {
         let (name, text) = (&known.name, story.to_string());
-        log_line::append(&mut lines, now, Source::Heroku, name, text.as_bytes());
+        log_line::append(&mut lines, now, LogSource::Heroku, name, text.as_bytes());
     }
     LogWriter::open(&known.logs, known.limits)?.append(&lines)
 }
@@ -127,7 +127,7 @@ impl Told {
     /// Takes in one line more, from the last one backwards. What a command has printed is of another source.
     fn take(&mut self, line: &[u8], name: &str) {
         let platform = |line: &log_line::Line<'_>| {
-            line.source == Source::Heroku && line.process == name.as_bytes()
+            line.source == LogSource::Heroku && line.process == name.as_bytes()
         };
         let Some(line) = log_line::parse(line).filter(platform) else {
             return;
@@ -168,7 +168,7 @@ mod tests {
         lines.collect()
     }
 
-    type Said<'a> = (Source, &'a str, &'a str);
+    type Said<'a> = (LogSource, &'a str, &'a str);
 
     /// What a log that has these lines is told of a dyno that the store thinks is in `state`.
     fn told(before: &[Said<'_>], state: DynoState, record: Option<&ExitRecord>) -> Vec<String> {
@@ -202,10 +202,14 @@ mod tests {
     }
 
     fn platform(text: &str) -> Said<'_> {
-        (Source::Heroku, "run.1", text)
+        (LogSource::Heroku, "run.1", text)
     }
 
-    const UP: Said<'_> = (Source::Heroku, "run.1", "State changed from starting to up");
+    const UP: Said<'_> = (
+        LogSource::Heroku,
+        "run.1",
+        "State changed from starting to up",
+    );
 
     fn lost(from: &str) -> [String; 2] {
         [
@@ -228,8 +232,8 @@ mod tests {
             assert_eq!(told(&[UP, platform(last)], Up, None), [""; 0]);
             assert_eq!(told(&[], DynoState::Crashed, None), [""; 0]);
             for other in [
-                (Source::Heroku, "run.11", last),
-                (Source::App, "run.1", last),
+                (LogSource::Heroku, "run.11", last),
+                (LogSource::App, "run.1", last),
             ] {
                 assert_eq!(told(&[UP, other], Up, None), lost("up"), "{other:?}");
             }

@@ -4,7 +4,7 @@ use super::form::LogForm;
 use super::{Logs, Reading, read};
 use crate::api::ApiError;
 use crate::api::logs::LogQuery;
-use crate::model::log_line::Source;
+use crate::model::log_line::LogSource;
 use crate::model::release::ReleaseStatus;
 use crate::server::api_loop::application::Ticket;
 use crate::server::records::Records;
@@ -37,7 +37,7 @@ pub fn read_output(
         return Ok(Reading::Ended(nothing));
     };
     let query = LogQuery {
-        source: Some(Source::App),
+        source: Some(LogSource::App),
         dyno: Some(dyno.name.to_string()),
         until_ended: true,
         ..LogQuery::default()

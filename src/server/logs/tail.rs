@@ -9,7 +9,7 @@ use memchr::memrchr;
 use super::form::{KEEP_ALIVE, LogForm};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
-use crate::model::log_line::{self, Filter, Source};
+use crate::model::log_line::{self, Filter, LogSource};
 use crate::server::api_loop::application::More;
 
 /// Bytes that are read of a log at a time.
@@ -233,7 +233,7 @@ impl Tail {
         }
         let mut line = Vec::new();
         let now = Timestamp::now();
-        log_line::append(&mut line, now, Source::Heroku, "logplex", &text);
+        log_line::append(&mut line, now, LogSource::Heroku, "logplex", &text);
         self.form.put(&line, before, piece);
     }
 

@@ -11,7 +11,7 @@ use super::tail::{Tail, Until};
 use crate::api::logs::{LogQuery, Record};
 use crate::log_file::{Cursor, LogWriter};
 use crate::model::log_limits::LogLimits;
-use crate::model::log_line::{self, Filter, Source};
+use crate::model::log_line::{self, Filter, LogSource};
 use crate::server::api_loop::application::More;
 
 const EVERYTHING: LogLimits = LogLimits {
@@ -26,7 +26,7 @@ fn lines(process: &str, numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
         log_line::append(
             &mut lines,
             at,
-            Source::App,
+            LogSource::App,
             process,
             number.to_string().as_bytes(),
         );
@@ -323,11 +323,11 @@ fn filters_go_by_name_type_and_source() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = Vec::new();
     for (source, process) in [
-        (Source::App, "run.1"),
-        (Source::Heroku, "run.1"),
-        (Source::App, "run.12"),
-        (Source::App, "api"),
-        (Source::Heroku, "router"),
+        (LogSource::App, "run.1"),
+        (LogSource::Heroku, "run.1"),
+        (LogSource::App, "run.12"),
+        (LogSource::App, "api"),
+        (LogSource::Heroku, "router"),
     ] {
         let text = format!("{} {process}", source.as_str());
         log_line::append(
@@ -341,11 +341,15 @@ fn filters_go_by_name_type_and_source() {
     write(folder.path(), EVERYTHING, &all);
     for (dyno, source, expected) in [
         (Some("run.1"), None, &["app run.1", "heroku run.1"][..]),
-        (Some("run"), Some(Source::App), &["app run.1", "app run.12"]),
+        (
+            Some("run"),
+            Some(LogSource::App),
+            &["app run.1", "app run.12"],
+        ),
         (Some("router"), None, &["heroku router"]),
         (
             None,
-            Some(Source::App),
+            Some(LogSource::App),
             &["app run.1", "app run.12", "app api"],
         ),
         (Some("run.1.2"), None, &[]),

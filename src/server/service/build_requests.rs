@@ -13,7 +13,7 @@ use crate::api::range::Range;
 use crate::api::{ApiError, Local, Sender};
 use crate::error::{UserError, tell};
 use crate::model::formation::{TypeChange, turns};
-use crate::model::log_line::{Source, Story};
+use crate::model::log_line::{LogSource, Story};
 use crate::model::release::build::{self, BuildStatus};
 use crate::model::release::{Release, ReleaseStatus};
 use crate::model::time_span;
@@ -267,8 +267,12 @@ impl Service {
         {
             Ok((_, release)) => {
                 announce(&mut self.records, &release, were_wanted);
-                self.records
-                    .log_as(&release.app_id, Source::App, "api", &Story::BuildSucceeded);
+                self.records.log_as(
+                    &release.app_id,
+                    LogSource::App,
+                    "api",
+                    &Story::BuildSucceeded,
+                );
                 self.builds.conclude(id, &self.launching(&release, &before));
                 self.after_build(id, ctx);
                 self.evict(ctx);
@@ -317,7 +321,7 @@ impl Service {
                 let timeout = self.records.settings.build_timeout;
                 self.builds.conclude(id, &last_words(failure, timeout));
                 self.records
-                    .log_as(&build.app_id, Source::App, "api", &Story::BuildFailed);
+                    .log_as(&build.app_id, LogSource::App, "api", &Story::BuildFailed);
             }
             // Of an app that was destroyed.
             Err(StoreError::NoBuild(_)) => self.sweep_build_logs(ctx),

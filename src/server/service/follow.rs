@@ -11,7 +11,7 @@ use super::Service;
 use crate::error::tell;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
-use crate::model::log_line::{Source, Story};
+use crate::model::log_line::{LogSource, Story};
 use crate::model::release::{RELEASE_PHASE, Release, ReleaseStatus};
 use crate::model::scheduler::{Beside, FormationChange, Present, Situation, plan};
 use crate::model::size;
@@ -178,7 +178,7 @@ impl Service {
         for (name, _) in gone {
             let story = Story::state_changed(DynoState::Crashed, DynoState::Down);
             self.records
-                .log_as(app_id, Source::Heroku, &name.to_string(), &story);
+                .log_as(app_id, LogSource::Heroku, &name.to_string(), &story);
         }
         let mut look_at = plan.look_at;
         // What other apps have alive can change without a word to this one.
@@ -260,8 +260,12 @@ impl Service {
         let memory = self.formations.of(&release.app_id, &release.id);
         if memory.crashed.remove(&name).is_some() {
             let story = Story::state_changed(DynoState::Crashed, DynoState::Starting);
-            self.records
-                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
+            self.records.log_as(
+                &release.app_id,
+                LogSource::Heroku,
+                &name.to_string(),
+                &story,
+            );
         }
         let started =
             self.dynos
@@ -274,8 +278,12 @@ impl Service {
             Story::LaunchFailed(format!("{error:#}")),
             Story::state_changed(DynoState::Starting, DynoState::Crashed),
         ] {
-            self.records
-                .log_as(&release.app_id, Source::Heroku, &name.to_string(), &story);
+            self.records.log_as(
+                &release.app_id,
+                LogSource::Heroku,
+                &name.to_string(),
+                &story,
+            );
         }
         let dyno = self.records.store.dyno_of_id(&dyno.id)?;
         let back_off = self.back_off_of(&release.app_id);

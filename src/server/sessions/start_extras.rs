@@ -12,7 +12,7 @@ use crate::api::ApiError;
 use crate::api::session::fixed_port;
 use crate::model::dyno::{DynoName, Isolation};
 use crate::sandbox::offer::{ChosenIsolation, DynoIds};
-use crate::wire::control::Live;
+use crate::wire::control::LiveTree;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub enum LiveOwner {
 
 impl LiveOwner {
     /// What the dyno's supervisor is told of it.
-    pub fn live(self) -> Live {
-        Live {
+    pub fn live(self) -> LiveTree {
+        LiveTree {
             of_root: self == Self::MappedFromRoot,
         }
     }

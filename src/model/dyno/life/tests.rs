@@ -116,7 +116,7 @@ fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
     assert_eq!(actions[0], Action::TakeOutput);
     for hangup in 0..3 {
         assert!(
-            actions.contains(&Action::SignalAll(Signal::Hup)),
+            actions.contains(&Action::SignalAll(DynoSignal::Hup)),
             "{hangup}"
         );
         let due = seconds(105 + 5 * hangup);
@@ -160,7 +160,7 @@ fn a_client_lost_while_the_command_starts_is_a_hang_up() {
     let _ = life.step(Event::ClientAttached, seconds(0));
     assert_eq!(life.step(Event::ClientGone, seconds(0)), []);
     let actions = life.step(Event::Started, seconds(0));
-    assert!(actions.contains(&Action::SignalAll(Signal::Hup)));
+    assert!(actions.contains(&Action::SignalAll(DynoSignal::Hup)));
     assert!(actions.contains(&Action::TakeOutput));
 }
 
@@ -192,7 +192,7 @@ fn a_sandbox_that_fails_tells_its_client_now_or_later() {
 fn stopping_is_term_then_kill() {
     let mut life = running();
     let actions = life.step(stop(seconds(30)), seconds(0));
-    assert!(actions.contains(&Action::SignalAll(Signal::Term)));
+    assert!(actions.contains(&Action::SignalAll(DynoSignal::Term)));
     let actions = life.step(Event::Deadline(Timer::Phase), seconds(30));
     assert!(logged(&actions)[0].starts_with("Error R12 (Exit timeout)"));
     assert!(actions.contains(&Action::KillAll));
@@ -243,7 +243,7 @@ fn a_connection_without_a_byte_for_an_hour_is_closed_as_if_the_client_had_left()
     assert_eq!(life.step(Event::ClientActive, seconds(100)), [idle(3700)]);
     let closed = life.step(Event::Deadline(Timer::Idle), seconds(3700));
     assert_eq!(closed[..2], [Action::CloseIdle, Action::TakeOutput]);
-    assert!(closed.contains(&Action::SignalAll(Signal::Hup)));
+    assert!(closed.contains(&Action::SignalAll(DynoSignal::Hup)));
     assert_eq!(life.step(Event::ClientActive, seconds(3701)), []);
 }
 

@@ -166,7 +166,7 @@ fn each_reason_to_retire_has_its_own_words_and_none_is_a_crash() {
         let stopping = ["Stopping all processes with SIGTERM"];
         assert_eq!(logged(&actions), [words, &stopping].concat(), "{why:?}");
         assert!(actions.contains(&Action::Report(DynoState::Down)));
-        assert!(actions.contains(&Action::SignalAll(Signal::Term)));
+        assert!(actions.contains(&Action::SignalAll(DynoSignal::Term)));
         assert!(!life.is_up());
         // Told once: whoever asks again hastens nothing, and only the first reason counts.
         assert_eq!(life.step(retire(StopReason::Cycled, 0), seconds(9)), []);
@@ -205,7 +205,7 @@ fn one_that_serves_answers_its_requests_before_sigterm() {
     let _ = life.step(retire(StopReason::ScaledDown, 10), seconds(20));
     assert_eq!(end(&mut life, Exit::Status(0)).1.state, DynoState::Down);
     let stopped = started(web()).step(retire(StopReason::Restarted, 10), seconds(20));
-    assert!(stopped.contains(&Action::SignalAll(Signal::Term)));
+    assert!(stopped.contains(&Action::SignalAll(DynoSignal::Term)));
     assert_eq!(
         logged(&stopped),
         ["Restarting", "Stopping all processes with SIGTERM"]
