@@ -462,7 +462,7 @@ fn a_push_waits_for_another_and_goes_on_from_where_that_has_come() {
     let second = waits.join().unwrap();
     drop(held);
     finish(first, "push".into()).succeeds();
-    finish(second, "push".into()).fails_with("another push came first: fetch it");
+    finish(second, "push".into()).fails_with("another push came first: fetch first");
     assert_eq!(checkout.deployed(), checkout.head());
     clone
         .git(&["pull", "--quiet", "--rebase", "dyno", "main"])

@@ -46,7 +46,7 @@ pub fn deploy(
         false => now == update.old,
     };
     if !unmoved {
-        return Ok(Err("another push came first: fetch it".to_owned()));
+        return Ok(Err("another push came first: fetch first".to_owned()));
     }
     let app: App = context.client()?.get(&app_path(&repository.app_id, ""))?;
     let built = build(context, repository, update)?;
