@@ -129,7 +129,7 @@ impl Home {
     /// The error for a file of the state that cannot be written.
     pub fn not_written(file: &Path, error: &std::io::Error) -> UserError {
         UserError::new(format!("cannot write `{}`: {error}", file.display()))
-            .hint("make it writable and make room on its disk, or set DYNO_HOME to another folder")
+            .hint("make it writable and make room, or set DYNO_HOME to another folder")
     }
 
     /// The path of the API's socket. It can exist without a server that listens.

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,19 @@ pub struct Host {
     folder: TempDir,
     env: BTreeMap<OsString, OsString>,
     program: Mutex<PathBuf>,
+}
+
+/// An address for a router that no other test's server takes while nothing listens there: the usual one is the first
+/// server's of the machine.
+pub fn own_router() -> String {
+    static USED: AtomicU8 = AtomicU8::new(0);
+    let number = 64 + USED.fetch_add(1, Ordering::SeqCst) % 128;
+    let process = std::process::id();
+    format!(
+        "127.{number}.{}.{}:8080",
+        process >> 8 & 0xff,
+        process & 0xff
+    )
 }
 
 impl Host {

@@ -16,7 +16,7 @@ use std::sync::RwLock;
 
 pub use command::{Command, Running};
 pub use files::{copy_tree, log_text, write};
-pub use host::Host;
+pub use host::{Host, own_router};
 pub use needs::{isolation, lacks, lacks_walls, leave_out};
 pub use outcome::Outcome;
 pub use proc::{parent_of, pids};

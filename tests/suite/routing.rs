@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{AtEnd, DEADLINE, Host, eventually, lacks};
+use crate::harness::{AtEnd, DEADLINE, Host, eventually, lacks, own_router};
 
 /// A copy of `tests/apps/NAME` called `shop`, deployed, and up.
 pub fn shop(host: &Host, fixture: &str) -> PathBuf {
@@ -303,10 +303,7 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
     if lacks("python3") {
         return;
     }
-    // While nobody listens there, another test's server would take the usual port.
-    let process = std::process::id();
-    let own = format!("127.83.{}.{}:8080", process >> 8 & 0xff, process & 0xff);
-    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ROUTER", &own)]);
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ROUTER", &own_router())]);
     let app = shop(&host, "web");
     let address = router(&host);
     let pid = get(address, "/pid");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{AtEnd, DEADLINE, Host, binary, eventually};
+use crate::harness::{AtEnd, DEADLINE, Host, binary, eventually, own_router};
 use crate::routing::{router, shop};
 
 /// A program of the tested one's version whose sources were changed so many seconds later; with 0 a copy.
@@ -198,7 +198,7 @@ fn a_copy_of_the_program_is_the_same_build() {
 
 #[test]
 fn a_newer_build_takes_over_under_load_and_refuses_nobody() {
-    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ROUTER", &own_router())]);
     let app = shop(&host, "web");
     let address = router(&host);
     let oldest = host.program();
@@ -258,7 +258,7 @@ fn a_session_on_a_pipe_goes_on_while_a_newer_build_takes_over() {
 
 #[test]
 fn a_server_in_the_foreground_takes_over_from_one_of_a_command_and_refuses_nobody() {
-    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ROUTER", &own_router())]);
     let app = shop(&host, "web");
     let address = router(&host);
     let before = server_pid(&host);
@@ -311,7 +311,7 @@ fn a_server_in_the_foreground_does_not_send_a_newer_build_away() {
 
 #[test]
 fn a_server_that_stops_under_load_answers_those_who_have_a_connection() {
-    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60"), ("DYNO_ROUTER", &own_router())]);
     let app = shop(&host, "web");
     let address = router(&host);
     Visitors::while_they_come(address, |visitors| {
