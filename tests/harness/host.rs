@@ -284,7 +284,12 @@ impl Host {
     /// The supervisors of its live dynos: processes of the tests' own PID namespace that were started as one and hold
     /// the lock of a dyno of this host. (One without a dyno waits for the next, and leaves with the server.)
     pub fn supervisors(&self) -> Vec<Process> {
-        self.of_supervisors(|pid| !is_init(pid))
+        // One that it has just forked still has its name, and is about to be init.
+        let is_fork = |pid| {
+            parent_of(pid)
+                .is_some_and(|parent| is_ours(parent) && self.dyno_of(parent) == self.dyno_of(pid))
+        };
+        self.of_supervisors(|pid| !is_init(pid) && !is_fork(pid))
     }
 
     /// The inits of its live dynos, if these are without walls.

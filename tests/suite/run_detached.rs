@@ -152,6 +152,7 @@ fn a_process_type_takes_arguments_and_nothing_is_there_to_read() {
 fn a_time_to_live_ends_it() {
     let host = Host::with(&[("DYNO_STOP_GRACE", "5")]);
     let app = host.plain_app();
+    // Without walls, `sleep` may be asked before its shell is.
     host.dyno(
         &app,
         &[
@@ -159,7 +160,7 @@ fn a_time_to_live_ends_it() {
             "-q",
             "--ttl",
             "1s",
-            "trap 'echo asked to go; exit 0' TERM; sleep 1000 & wait",
+            "trap 'echo asked to go; exit 0' TERM; while :; do sleep 1000 & wait; done",
         ],
     )
     .finish()

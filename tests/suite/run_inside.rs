@@ -114,7 +114,7 @@ fn a_client_that_leaves_hangs_up_its_own_command_only() {
                     "run:inside",
                     "-q",
                     "run.1",
-                    "rm -f hup; trap 'echo hung up >hup; exit' HUP; echo in; sleep 1000 & wait",
+                    "rm -f hup; trap 'echo hung up >hup; exit' HUP; echo in; while :; do sleep 1000 & wait; done",
                 ],
             )
             .open_input()
