@@ -400,8 +400,8 @@ impl Host {
         eventually("a supervisor", || self.supervisors().pop())
     }
 
-    /// A request to the API, as any HTTP client would send it; the answer's status and body. A server that has left, as
-    /// nobody needed it, is started again.
+    /// A request to the API, as any HTTP client would send it; the answer's status and body. A server that has left
+    /// meanwhile is started again.
     pub fn request(&self, method: &str, target: &str, body: &serde_json::Value) -> (u16, String) {
         let api = self.state().join("api.sock");
         let mut socket = UnixStream::connect(&api).unwrap_or_else(|_| {

@@ -280,3 +280,23 @@ fn a_folder_can_be_linked_and_unlinked() {
         .succeeds();
     host.run(&app, &["-q", "ls"]).finish().succeeds();
 }
+
+#[test]
+fn an_app_that_cannot_be_destroyed_keeps_its_log() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = host.plain_app();
+    host.run(&app, &["-q", "true"]).finish().succeeds();
+    let lines = host.log_lines().len();
+    assert!(lines > 0);
+    let state = rusqlite::Connection::open(host.state().join("state.db")).unwrap();
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE DELETE ON apps BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    state.execute_batch(refuse).unwrap();
+    let destroy = ["apps:destroy", "-a", "plain", "--confirm", "plain"];
+    let failed = host.dyno(&app, &destroy).finish();
+    assert_ne!(failed.code(), Some(0));
+    state.execute_batch("DROP TRIGGER refuse").unwrap();
+    host.dyno(&app, &["ps"]).finish().succeeds();
+    assert!(host.log_lines().len() >= lines);
+    host.dyno(&app, &destroy).finish().succeeds();
+}

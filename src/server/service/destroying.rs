@@ -62,9 +62,17 @@ impl Service {
     }
 
     fn destroy_now(&mut self, app_id: &str, ctx: &mut Ctx<Self>) -> Answer {
-        let answer = apps::destroy(&mut self.records, app_id);
-        self.after_destroy(app_id, ctx);
-        answer
+        match apps::destroy(&mut self.records, app_id) {
+            Ok(answer) => {
+                self.after_destroy(app_id, ctx);
+                Ok(answer)
+            }
+            Err(error) => {
+                // The app is still there, with its log and its repository.
+                self.tell_router(app_id);
+                Err(error)
+            }
+        }
     }
 
     /// Forgets an app that was destroyed, and removes what it had on disk.
