@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{SCRATCH, TRACKED};
+use super::folder::{SCRATCH, TRACKED};
 use crate::error::tell;
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;

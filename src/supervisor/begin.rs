@@ -1,0 +1,108 @@
+//! How a supervisor begins: it makes itself independent of the server that started it, waits for a dyno's spec on its
+//! standard output, and says why if there is to be no dyno.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::event::PollFlags;
+use rustix::fs::{Mode, OFlags};
+
+use super::Supervisor;
+use super::folder::write_record;
+use super::session::ClientSession;
+use crate::kernel::open_files;
+use crate::kernel::sys::signal::{Signal, ignore};
+use crate::kernel::wait;
+use crate::model::dyno::life::start_failed;
+use crate::panics::{self, caught_or};
+use crate::wire::control::{self, DynoSpec, ToSupervisor};
+use crate::wire::frame::{AttachRefusal, Frame};
+
+/// The process title of a supervisor that has no dyno yet.
+pub const WAITING: &str = "dyno: waits for a dyno";
+
+/// The largest spec, in bytes: more than the bounds of its parts together.
+const MAX_SPEC: u64 = 4 * 1024 * 1024;
+
+/// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers.
+const OPEN_FILES: u64 = 512;
+
+/// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
+/// the dyno is over.
+pub fn run() -> Result<()> {
+    // A session of its own, so that signals of the server's terminal do not reach it.
+    let _ = rustix::process::setsid();
+    crate::kernel::sys::title::set(WAITING);
+    rustix::process::chdir("/")?;
+    open_files::set_soft_limit(OPEN_FILES)?;
+    // A file size limit is to be an error, like a full disk, instead of a signal.
+    ignore(Signal::XFSZ);
+    let server = take_standard_output().context("not started by a server")?;
+    let Some((ToSupervisor::Begin, fds)) = control::receive(&server)? else {
+        // The server has ended before it sent a dyno.
+        return Ok(());
+    };
+    let mut fds = fds.into_iter();
+    let spec = fds.next().context("no spec came along")?;
+    let _port = fds.next();
+    let spec = read_spec(spec)?;
+    crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
+    let folder = spec.folder.clone();
+    let patience = spec.rules.attached.then_some(spec.rules.attach_timeout);
+    let clients = server.try_clone()?;
+    let began = caught_or(|| {
+        panics::point("supervisor begin");
+        Supervisor::new(spec, server)
+    });
+    // Without a log and a socket, the failure is told in the exit record, which the server logs, and to the client.
+    let supervisor = began.inspect_err(|error| {
+        let message = format!("{error:#}");
+        let _ = write_record(&folder, &start_failed(message.clone()));
+        if let Some(patience) = patience {
+            refuse_client(&clients, message, patience);
+        }
+    })?;
+    drop(clients);
+    supervisor.run();
+    Ok(())
+}
+
+/// Waits for the dyno's client and tells it why there is no dyno.
+fn refuse_client(server: &OwnedFd, message: String, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let Ok(Some(_)) = wait::until(server, PollFlags::IN, Some(deadline)) else {
+            return;
+        };
+        match control::receive::<ToSupervisor>(server) {
+            Ok(Some((ToSupervisor::Attach { .. }, fds))) => {
+                for mut session in fds.into_iter().flat_map(ClientSession::begin) {
+                    let _ = session.tell(&Frame::Error(AttachRefusal::new(message.clone())), &[]);
+                }
+                return;
+            }
+            Ok(Some((ToSupervisor::Stop { .. }, _))) | Ok(None) | Err(_) => return,
+            Ok(Some(_)) => {}
+        }
+    }
+}
+
+/// Takes the socket to the server off descriptor 1, where a program of the dyno could find it.
+fn take_standard_output() -> Result<OwnedFd> {
+    let server = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(server)
+}
+
+/// Reads the spec from the server's file in memory.
+fn read_spec(file: OwnedFd) -> Result<DynoSpec> {
+    let (mut file, mut json) = (File::from(file), Vec::new());
+    file.rewind()?;
+    file.take(MAX_SPEC).read_to_end(&mut json)?;
+    serde_json::from_slice(&json).context("cannot read the dyno's spec")
+}

@@ -1,0 +1,102 @@
+//! The conversation with servers: the one that started the supervisor and those that come later. What they ask for is
+//! done, and each hears of every change of the dyno's state.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Result;
+use mio::{Interest, Token};
+
+use super::Supervisor;
+use crate::error::tell;
+use crate::kernel::unix_socket;
+use crate::model::dyno::life::Event;
+use crate::panics;
+use crate::wire::control::{self, FromSupervisor, ToSupervisor};
+
+/// The most servers that are connected at a time: the running one and its successor are two.
+pub(super) const MAX_SERVERS: usize = 4;
+
+impl Supervisor {
+    pub(super) fn accept_servers(&mut self) -> Result<()> {
+        while let Ok(server) = unix_socket::accept(&self.listener) {
+            if self.servers.len() < MAX_SERVERS {
+                let token = self.reactor.token();
+                self.reactor.register(&server, token, Interest::READABLE)?;
+                if control::send(&server, &self.snapshot(), &[]).is_ok() {
+                    self.servers.push((token, server));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn hear_server(&mut self, token: Token) {
+        loop {
+            let Some((_, server)) = self.servers.iter().find(|(known, _)| *known == token) else {
+                return;
+            };
+            match control::receive::<ToSupervisor>(server) {
+                Ok(Some((ToSupervisor::Attach { merged }, fds))) => self.attach(fds, merged),
+                Ok(Some((ToSupervisor::Stop { grace, why, drain }, _))) => {
+                    let [grace, drain] = [grace, drain].map(|seconds| {
+                        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+                    });
+                    self.step(Event::StopRequested { grace, why, drain });
+                    panics::point("supervisor stopping");
+                }
+                Ok(Some((ToSupervisor::CheckPort, _))) => {
+                    self.port.watch(&mut self.reactor);
+                    self.look_at_port();
+                }
+                Ok(Some((ToSupervisor::RenewFiles, _))) => self.renew_files(),
+                Ok(Some((
+                    ToSupervisor::Inside {
+                        shell_command,
+                        env,
+                        streams,
+                        terminal,
+                    },
+                    fds,
+                ))) => self.run_inside(shell_command, env, (streams, terminal), fds),
+                Ok(Some((ToSupervisor::Begin | ToSupervisor::Unknown, _))) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(None) | Err(_) => {
+                    let _ = self.reactor.deregister(server, token);
+                    return self.servers.retain(|(known, _)| *known != token);
+                }
+            }
+        }
+    }
+
+    /// Renews the dyno's copies of the host's files, such as its name servers.
+    pub(super) fn renew_files(&mut self) {
+        if !self.inside_is_ready {
+            self.files_are_old = true;
+            return;
+        }
+        let namespaces = self.sandbox.as_mut().and_then(|it| it.namespaces.as_mut());
+        if let Some(namespaces) = namespaces
+            && let Err(error) = namespaces.renew(&self.stack.host_files(&self.spec.id))
+        {
+            tell!("{}: {error:#}", self.spec.name);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> FromSupervisor {
+        FromSupervisor::State {
+            dyno: self.spec.id.clone(),
+            state: self.state,
+            at_us: self.since.as_microsecond(),
+            port: Some(self.spec.port),
+            listener: self.port.listener(),
+        }
+    }
+
+    /// Sends a message to all servers. One that does not get it asks again when it comes back.
+    pub(super) fn report(&self, message: &FromSupervisor) {
+        for (_, server) in &self.servers {
+            let _ = control::send(server, message, &[]);
+        }
+    }
+}
