@@ -10,7 +10,6 @@ mod cache;
 mod copy;
 mod gzip;
 mod id;
-mod ignore;
 mod inflate;
 mod lfs;
 mod limits;
@@ -20,7 +19,9 @@ mod messages;
 mod pack;
 mod patterns;
 mod procfile;
+mod slugignore;
 mod source;
+mod special_files;
 #[cfg(test)]
 mod tests;
 mod times;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::platform::Region;
-use super::{ApiError, BodyFields, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
 
 /// An app.
@@ -133,7 +133,7 @@ pub struct CreateApp {
     pub name: Option<AppName>,
     /// The folder to link to it, after which it is named if it has no name. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub folder: Option<Local<Folder>>,
+    pub folder: Option<LocalField<Folder>>,
     /// If the folder is linked to an app by now, that app is the answer and none is made. Ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unless_linked: bool,
@@ -146,7 +146,7 @@ impl CreateApp {
     /// When a field is wrong, or names a folder of this host from elsewhere.
     pub fn parse(body: &[u8], sender: Sender) -> Result<Self, ApiError> {
         let fields = BodyFields::parse(body)?;
-        let folder: Option<Local<Folder>> = fields.local("folder", sender)?;
+        let folder: Option<LocalField<Folder>> = fields.local("folder", sender)?;
         let name: Option<String> = fields.optional("name")?;
         if let Some(folder) = &folder {
             folder.get().check()?;

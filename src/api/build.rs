@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
 use super::slug::digest;
-use super::{ApiError, BodyFields, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
 use crate::model::release::Toolchains;
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
@@ -157,7 +157,7 @@ pub struct CreateBuild {
     pub source_blob: SourceBlob,
     /// What the deployer's toolchains are; those of the app's newest release if nothing is said. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub toolchains: Option<Local<Toolchains>>,
+    pub toolchains: Option<LocalField<Toolchains>>,
 }
 
 impl CreateBuild {
@@ -168,7 +168,7 @@ impl CreateBuild {
     pub fn parse(
         body: &[u8],
         sender: Sender,
-    ) -> Result<(BuildSource, Option<Local<Toolchains>>), ApiError> {
+    ) -> Result<(BuildSource, Option<LocalField<Toolchains>>), ApiError> {
         let fields = BodyFields::parse(body)?;
         let blob = fields.required::<&serde_json::value::RawValue>("source_blob")?;
         let blob = BodyFields::parse(blob.get().as_bytes()).map_err(|_| {
@@ -176,7 +176,7 @@ impl CreateBuild {
         })?;
         let url: String = blob.required("url")?;
         let checksum: Option<String> = blob.optional("checksum")?;
-        let toolchains: Option<Local<Toolchains>> = fields.local("toolchains", sender)?;
+        let toolchains: Option<LocalField<Toolchains>> = fields.local("toolchains", sender)?;
         if let Some(toolchains) = &toolchains {
             toolchains.get().check()?;
         }

@@ -18,7 +18,7 @@ pub mod dyno_size;
 pub mod error;
 pub mod formation;
 pub mod link;
-pub mod local;
+pub mod local_field;
 pub mod log_session;
 pub mod logs;
 pub mod platform;
@@ -46,7 +46,7 @@ use sha2::{Digest, Sha256};
 use crate::model::uuid::uuid;
 
 pub use error::{ApiError, ErrorKind};
-pub use local::{Local, Sender};
+pub use local_field::{LocalField, Sender};
 
 /// The longest text for people in a request, in bytes: a description, a commit.
 pub const MAX_TEXT: usize = 1_000;
@@ -177,14 +177,14 @@ impl<'a> BodyFields<'a> {
         &self,
         name: &str,
         sender: Sender,
-    ) -> Result<Option<Local<T>>, ApiError> {
+    ) -> Result<Option<LocalField<T>>, ApiError> {
         if sender == Sender::Afar && self.0.contains_key(name) {
             return Err(ApiError::forbidden(format!(
                 "`{name}` names folders of this host, which a client elsewhere may not choose"
             ))
             .hint("leave it out; at the Unix socket it may be there"));
         }
-        Ok(self.optional(name)?.map(Local::new))
+        Ok(self.optional(name)?.map(LocalField::new))
     }
 
     /// A field that is true or false, if it is there. Other clients write `1` and `0`, or any of these as text.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
-use super::{ApiError, BodyFields, ExactTime, Local, Named, Sender, Time};
+use super::{ApiError, BodyFields, ExactTime, LocalField, Named, Sender, Time};
 use crate::model::app::Folder;
 use crate::model::release::{self, ProcessTypes, ReleaseStatus, Toolchains};
 
@@ -119,10 +119,10 @@ pub struct Deploy {
     pub description: Option<String>,
     /// What it was packed from. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub folder: Option<Local<PackedFolder>>,
+    pub folder: Option<LocalField<PackedFolder>>,
     /// What the deployer's toolchains are; none if nothing is said. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub toolchains: Option<Local<Toolchains>>,
+    pub toolchains: Option<LocalField<Toolchains>>,
     /// No dyno starts of the release: a command that needs one has made it on its way. Ours.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_web: bool,
@@ -149,11 +149,11 @@ impl CreateRelease {
             return Ok(Self::Rollback { release });
         }
         let slug = fields.optional("slug")?;
-        let folder: Option<Local<PackedFolder>> = fields.local("folder", sender)?;
+        let folder: Option<LocalField<PackedFolder>> = fields.local("folder", sender)?;
         if let Some(packed) = &folder {
             packed.get().folder.check()?;
         }
-        let toolchains: Option<Local<Toolchains>> = fields.local("toolchains", sender)?;
+        let toolchains: Option<LocalField<Toolchains>> = fields.local("toolchains", sender)?;
         if let Some(toolchains) = &toolchains {
             toolchains.get().check()?;
         }

@@ -621,7 +621,7 @@ fn the_server_reads_what_the_client_writes() {
     };
     let app_wanted = CreateApp {
         name: Some(AppName::parse("shop").unwrap()),
-        folder: Some(Local::new(folder.clone())),
+        folder: Some(LocalField::new(folder.clone())),
         unless_linked: true,
     };
     assert_eq!(create_app(&body(&app_wanted)).unwrap(), app_wanted);
@@ -651,11 +651,11 @@ fn the_server_reads_what_the_client_writes() {
 
     let deploy = CreateRelease::Deploy(Deploy {
         slug: ID.into(),
-        folder: Some(Local::new(PackedFolder {
+        folder: Some(LocalField::new(PackedFolder {
             folder,
             packed_at: ExactTime(Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap()),
         })),
-        toolchains: Some(Local::new(Toolchains {
+        toolchains: Some(LocalField::new(Toolchains {
             path: vec!["/home/ada/.cargo/bin".into()],
             env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
             folders: vec!["/home/ada/.cargo".into()],

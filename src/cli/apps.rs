@@ -9,7 +9,7 @@ use super::context::{Context, app_path, current_folder, folder};
 use super::notices::{self, tell_isolation};
 use super::output::say;
 use super::ps;
-use crate::api::Local;
+use crate::api::LocalField;
 use crate::api::app::{App, CreateApp};
 use crate::api::dyno::Dyno;
 use crate::api::link::CreateLink;
@@ -38,7 +38,7 @@ impl Create {
         };
         let request = CreateApp {
             name: name.map(AppName::parse).transpose()?,
-            folder: here.clone().map(Local::new),
+            folder: here.clone().map(LocalField::new),
             unless_linked: false,
         };
         let before = context.link()?;

@@ -26,7 +26,7 @@ use super::tarball_pipe::pieces;
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, PackedFolder, Release};
 use crate::api::slug::{CreateSlug, Slug};
 use crate::api::target;
-use crate::api::{ExactTime, Local};
+use crate::api::{ExactTime, LocalField};
 use crate::cli::terminal;
 use crate::cli::toolchain::{
     self, BrokenLink, BrokenLinkKind, DeployingUser, FoundToolchains, LeftOut, Loss,
@@ -261,7 +261,7 @@ pub fn from_folder(
         description: None,
         folder: match context.is_far() {
             true => None,
-            false => Some(Local::new(PackedFolder {
+            false => Some(LocalField::new(PackedFolder {
                 folder: folder(root)?,
                 packed_at: ExactTime(packed_at),
             })),
@@ -424,8 +424,8 @@ fn parse(text: &[u8]) -> Result<ProcessTypes> {
 }
 
 /// Toolchains as a request has them: not at all if there are none.
-fn sent(toolchains: Toolchains) -> Option<Local<Toolchains>> {
-    (!toolchains.is_empty()).then(|| Local::new(toolchains))
+fn sent(toolchains: Toolchains) -> Option<LocalField<Toolchains>> {
+    (!toolchains.is_empty()).then(|| LocalField::new(toolchains))
 }
 
 /// The user's toolchains for the dynos of a release; none if they run elsewhere. `root` is the app's folder.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::context::{Context, app_path, folder};
 use super::deploy::{self, Purpose};
-use crate::api::Local;
+use crate::api::LocalField;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::Release;
 use crate::error::tell;
@@ -25,7 +25,7 @@ pub fn of_folder(
     deploy::process_types_for(root)?;
     let request = CreateApp {
         name: None,
-        folder: Some(Local::new(folder(root)?)),
+        folder: Some(LocalField::new(folder(root)?)),
         unless_linked: true,
     };
     let app: App = context.client()?.post("/apps", &request)?;

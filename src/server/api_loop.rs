@@ -7,7 +7,7 @@
 pub mod application;
 pub mod body_stream;
 pub mod connection;
-pub mod limits;
+pub mod connection_limits;
 pub mod listener;
 pub mod workers;
 
@@ -30,7 +30,7 @@ use crate::server::api_loop::application::{
 };
 use crate::server::api_loop::body_stream::{BodyReader, PIECE, RoomBell};
 use crate::server::api_loop::connection::{Connection, Step, Turn};
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::api_loop::listener::{ApiListener, NewClient};
 use crate::server::api_loop::workers::Workers;
 
@@ -47,7 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ApiLoop<A: Application> {
     app: A,
     ctx: Ctx<A>,
-    limits: Limits,
+    limits: ConnectionLimits,
     /// None of them once the loop is to stop.
     listeners: HashMap<Token, ApiListener>,
     connections: HashMap<Token, Connection>,
@@ -71,7 +71,7 @@ impl<A: Application> ApiLoop<A> {
         listener: impl Into<ApiListener>,
         lock: Option<ServerLock>,
         inherited: Handover,
-        limits: Limits,
+        limits: ConnectionLimits,
         make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
     ) -> anyhow::Result<Self> {
         let mut reactor = Reactor::new()?;
@@ -451,7 +451,7 @@ impl<A: Application> ApiLoop<A> {
     }
 }
 
-fn turn<'a>(now: Instant, limits: &'a Limits, scratch: &'a mut [u8]) -> Turn<'a> {
+fn turn<'a>(now: Instant, limits: &'a ConnectionLimits, scratch: &'a mut [u8]) -> Turn<'a> {
     Turn {
         now,
         limits,

@@ -16,7 +16,7 @@ use crate::server::api_loop::ApiLoop;
 use crate::server::api_loop::application::{
     Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
 };
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::api_loop::listener::ApiSocket;
 use crate::wire::handover::Handover;
 use crate::wire::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
@@ -225,7 +225,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(limits: Limits) -> Self {
+    fn start(limits: ConnectionLimits) -> Self {
         // Both ends of every connection are this process's, beside what other tests have open.
         crate::kernel::open_files::set_soft_limit(u64::MAX).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -360,7 +360,7 @@ impl Client {
 
 #[test]
 fn one_connection_serves_many_requests() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     for _ in 0..3 {
         assert_eq!(client.get("/ping"), "pong");
@@ -378,7 +378,7 @@ fn one_connection_serves_many_requests() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     let mut bytes = String::new();
     for number in 0..200 {
@@ -401,7 +401,7 @@ fn pipelined_requests_are_answered_in_order() {
 
 #[test]
 fn a_big_response_waits_for_a_slow_reader() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut slow = server.client();
     slow.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\nGET /ping HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(server.client().get("/ping"), "pong");
@@ -412,10 +412,10 @@ fn a_big_response_waits_for_a_slow_reader() {
 #[test]
 fn a_trickle_runs_into_the_deadline_all_the_same() {
     let time = Duration::from_millis(200);
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         head_time: time,
         body_time: time,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     for start in [
         "GET /",
@@ -444,16 +444,16 @@ fn a_trickle_runs_into_the_deadline_all_the_same() {
 #[test]
 fn an_idle_client_is_sent_away() {
     let idle_time = Duration::from_millis(100);
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         idle_time,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     assert!(server.client().ended());
 }
 
 #[test]
 fn malformed_requests_are_told_so_and_hung_up_on() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\n");
     assert_eq!(client.response().0, 404);
@@ -467,7 +467,7 @@ fn malformed_requests_are_told_so_and_hung_up_on() {
 
 #[test]
 fn a_half_closed_client_gets_its_answers() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send("GET /ping HTTP/1.1\r\nHost: a\r\n\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     client.stream.shutdown(Shutdown::Write).unwrap();
@@ -479,7 +479,7 @@ fn a_half_closed_client_gets_its_answers() {
 
 #[test]
 fn later_answers_come_and_those_for_nobody_are_dropped() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut waiting = server.client();
     waiting.send("GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
     server
@@ -500,7 +500,7 @@ fn later_answers_come_and_those_for_nobody_are_dropped() {
 
 #[test]
 fn a_client_may_leave_while_a_worker_is_busy() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     server
         .client()
         .send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -511,7 +511,7 @@ fn a_client_may_leave_while_a_worker_is_busy() {
 
 #[test]
 fn a_request_is_served_even_if_its_client_has_left() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut waiting = server.client();
     waiting.send("GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
     server.wait_for_counts("1 waiting");
@@ -523,9 +523,9 @@ fn a_request_is_served_even_if_its_client_has_left() {
 
 #[test]
 fn a_worker_that_panics_costs_one_request() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         workers: 1,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let mut client = server.client();
     assert_eq!(
@@ -541,10 +541,10 @@ fn a_worker_that_panics_costs_one_request() {
 
 #[test]
 fn too_much_work_is_refused() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         workers: 1,
         queued_jobs: 1,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
     for client in &mut clients {
@@ -575,7 +575,7 @@ fn too_much_work_is_refused() {
 
 #[test]
 fn an_upgraded_connection_is_given_away_with_what_was_read() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     // One write on a Unix socket is one read at the other end.
     let head = "Host: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
@@ -593,7 +593,7 @@ fn an_upgraded_connection_is_given_away_with_what_was_read() {
 
 #[test]
 fn five_hundred_idle_clients_disturb_nobody() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let idle: Vec<_> = (0..500).map(|_| server.client()).collect();
     server.wait_for_counts("501 connected");
     assert_eq!(server.client().get("/ping"), "pong");
@@ -603,9 +603,9 @@ fn five_hundred_idle_clients_disturb_nobody() {
 
 #[test]
 fn clients_above_the_bound_wait_for_their_turn() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         connections: 2,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let (mut first, second) = (server.client(), server.client());
     assert_eq!(first.get("/ping"), "pong");
@@ -624,14 +624,14 @@ fn clients_above_the_bound_wait_for_their_turn() {
 
 #[test]
 fn the_application_has_sources_and_deadlines_of_its_own() {
-    let mut server = Server::start(Limits::default());
+    let mut server = Server::start(ConnectionLimits::default());
     server.own.write_all(b"snapshot").unwrap();
     server.wait_for_counts("own \"snapshot\", 1 deadlines");
 }
 
 #[test]
 fn stopping_answers_what_was_asked() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let (mut idle, mut slow) = (server.client(), server.client());
     slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(idle.get("/ping"), "pong");

@@ -16,11 +16,12 @@ use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
 use super::id::SlugId;
-use super::ignore::SlugIgnore;
 use super::lfs;
 use super::limits::SlugLimits;
 use super::links::{LeadsOut, Symlinks, leads_out};
 use super::messages::{failed, over_limit, shown};
+use super::slugignore::SlugIgnore;
+use super::special_files::{is_special, left_out};
 use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
 use super::walk::{TreeEntry, open_root, walk};
@@ -204,18 +205,13 @@ fn list(
 ) -> anyhow::Result<(Vec<TreeEntry>, Vec<String>)> {
     let (mut entries, mut skipped) = (Vec::new(), Vec::new());
     walk(root, skips, limits, |entry| {
-        let kind = match entry.file_type() {
-            FileType::RegularFile | FileType::Directory | FileType::Symlink => {
-                entries.push(entry);
-                // One more for `./app/` itself.
-                limits.check_entries(entries.len() as u64 + 1)?;
-                return Ok(ControlFlow::Continue(()));
-            }
-            FileType::Socket => "socket",
-            FileType::Fifo => "named pipe",
-            _ => "device",
-        };
-        skipped.push(format!("`{}` is a {kind} and left out", shown(&entry.path)));
+        if is_special(&entry) {
+            skipped.push(left_out(&entry));
+        } else {
+            entries.push(entry);
+            // One more for `./app/` itself.
+            limits.check_entries(entries.len() as u64 + 1)?;
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));

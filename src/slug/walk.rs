@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 
-use super::ignore::SlugIgnore;
 use super::limits::SlugLimits;
 use super::messages::{failed, shown};
+use super::slugignore::SlugIgnore;
 
 /// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]

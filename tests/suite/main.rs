@@ -8,6 +8,7 @@
 #[allow(dead_code, unused_imports, reason = "the soak needs more of it")]
 mod harness;
 mod heroku_client;
+mod heroku_page;
 mod small_disk;
 mod terminal;
 
@@ -22,8 +23,10 @@ mod deploy;
 mod deploy_words;
 mod descriptors;
 mod disconnect;
+mod dyno_limits;
 mod environment;
 mod errors;
+mod file_times;
 mod filtered;
 mod formation;
 mod formation_changes;
@@ -36,14 +39,11 @@ mod heroku_cli;
 mod host_files;
 mod idle;
 mod layers;
-mod limits;
 mod log_file;
 mod log_sessions;
 mod logs;
 mod names;
 mod newcomer;
-mod page;
-mod page_times;
 mod panics;
 mod platform_api;
 mod proxies;

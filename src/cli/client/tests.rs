@@ -24,7 +24,7 @@ use crate::kernel::unix_socket;
 use crate::server::api_loop::application::{
     Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
 };
-use crate::server::api_loop::limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::process::replacement;
 use crate::server::process::startup;
 use crate::wire::handover::Handover;
@@ -130,7 +130,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(version: &str, limits: limits::Limits) -> Self {
+    fn start(version: &str, limits: ConnectionLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(folder.path()).unwrap();
         let server = ServerInfo {
@@ -166,7 +166,7 @@ impl Server {
 
 fn serve_in_this_process(
     home: &Home,
-    limits: limits::Limits,
+    limits: ConnectionLimits,
     server: ServerInfo,
     listens: crossbeam_channel::Sender<()>,
 ) -> anyhow::Result<()> {
@@ -212,7 +212,7 @@ fn user_error(error: &anyhow::Error) -> &UserError {
 
 #[test]
 fn requests_share_a_connection_and_errors_are_the_apis() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let mut client = server.client();
     let value = json!({"name": "shop", "n": [1, 2]});
     assert_eq!(client.post::<Value>("/echo", &value).unwrap(), value);
@@ -226,7 +226,7 @@ fn requests_share_a_connection_and_errors_are_the_apis() {
 
 #[test]
 fn a_list_in_parts_is_one_list() {
-    let server = Server::start("one", limits::Limits::default());
+    let server = Server::start("one", ConnectionLimits::default());
     let mut client = server.client();
     let list: Vec<u32> = client.get_list("/list").unwrap();
     assert_eq!(list, [0, 1, 2, 3, 4]);
@@ -240,7 +240,7 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
     let idle_time = Duration::from_millis(50);
     let server = Server::start(
         "a",
-        limits::Limits {
+        ConnectionLimits {
             idle_time,
             ..Default::default()
         },
@@ -258,7 +258,7 @@ fn a_connection_that_the_server_has_closed_is_made_anew() {
 
 #[test]
 fn an_upload_is_streamed_and_may_be_refused_in_the_middle() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let mut client = server.client();
     let put = |client: &mut Client, target: &str, length: u64| {
         let mut content = io::repeat(b'a').take(length);
@@ -364,7 +364,7 @@ fn a_request_finds_the_successor_of_a_server_that_has_left() {
 
 #[test]
 fn an_upgrade_keeps_what_came_with_it() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let mut upgraded = server.client().upgrade("/attach", "dyno-attach/1").unwrap();
     let receive = sockopt::Timeout::Recv;
     sockopt::set_socket_timeout(&upgraded.socket, receive, Some(PATIENCE)).unwrap();
@@ -383,7 +383,7 @@ fn an_upgrade_keeps_what_came_with_it() {
 
 #[test]
 fn a_streamed_answer_is_read_as_it_comes_and_a_cut_is_no_end() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let mut client = server.client();
     let mut stream = client.stream("/stream").unwrap();
     let mut body = Vec::new();
@@ -405,7 +405,7 @@ fn a_streamed_answer_is_read_as_it_comes_and_a_cut_is_no_end() {
 
 #[test]
 fn a_refused_stream_is_the_apis_error() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let error = server.client().stream("/nowhere").unwrap_err();
     assert_eq!(user_error(&error).message, "no such thing");
     assert!(!is_lost(&error));
@@ -443,7 +443,7 @@ fn server_process() {
         &home,
         true,
         Handover::default(),
-        limits::Limits::default(),
+        ConnectionLimits::default(),
         |_| {
             Ok(StandIn {
                 server,
@@ -475,7 +475,7 @@ fn failing_server_process() {
         &home,
         true,
         Handover::default(),
-        limits::Limits::default(),
+        ConnectionLimits::default(),
         |_| anyhow::bail!("the disk is on fire") as anyhow::Result<StandIn>,
     );
     tell!("error: {:#}", failed.err().unwrap());
@@ -560,7 +560,7 @@ fn a_stale_socket_does_not_stand_in_the_way() {
 
 #[test]
 fn an_idle_server_of_an_older_build_is_replaced_and_leaves_its_socket() {
-    let old = Server::start("0.0.1", limits::Limits::default());
+    let old = Server::start("0.0.1", ConnectionLimits::default());
     let socket = std::fs::metadata(old.home.api_socket()).unwrap().ino();
     let launch = launch("server_process");
     let mut client = connect_or_start(&old.home, &launch).unwrap();
@@ -575,7 +575,7 @@ fn an_idle_server_of_an_older_build_is_replaced_and_leaves_its_socket() {
 
 #[test]
 fn a_server_of_a_newer_build_stays() {
-    let new = Server::start("1000.0.0", limits::Limits::default());
+    let new = Server::start("1000.0.0", ConnectionLimits::default());
     let launch = launch("server_process");
     let mut client = connect_or_start(&new.home, &launch).unwrap();
     let found: ServerInfo = client.get("/server").unwrap();
@@ -615,12 +615,12 @@ fn a_server_that_is_killed_while_it_starts_is_followed_by_another() {
 
 #[test]
 fn a_second_server_says_who_has_the_lock() {
-    let server = Server::start("a", limits::Limits::default());
+    let server = Server::start("a", ConnectionLimits::default());
     let second = startup::serve(
         &server.home,
         false,
         Handover::default(),
-        limits::Limits::default(),
+        ConnectionLimits::default(),
         |_| anyhow::bail!("must not get this far") as anyhow::Result<StandIn>,
     );
     let error = second.err().unwrap();

@@ -11,7 +11,7 @@ use super::{PushedRepository, RefUpdate, is_none, source, tell_error};
 use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::Release;
-use crate::api::{Local, MAX_TEXT};
+use crate::api::{LocalField, MAX_TEXT};
 use crate::cli::client::is_lost;
 use crate::cli::client::patience::PUSH;
 use crate::cli::context::{Context, app_path};
@@ -109,7 +109,7 @@ fn build(
         },
         toolchains: std::env::var_os(FROM_AFAR)
             .is_none()
-            .then(|| Local::new(toolchains_of_pusher(repository))),
+            .then(|| LocalField::new(toolchains_of_pusher(repository))),
     };
     let path = app_path(&repository.app_id, "/builds");
     let build: Build = context.client()?.post(&path, &request)?;

@@ -67,7 +67,7 @@ pub trait Application: Sized + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyPlan {
     /// As a whole, before the request is handed over, up to
-    /// [`Limits::memory_body`](crate::server::api_loop::limits::Limits::memory_body).
+    /// [`ConnectionLimits::memory_body`](crate::server::api_loop::connection_limits::ConnectionLimits::memory_body).
     Memory,
     /// Bit by bit, by the worker that the request is answered with. It is handed over at once, with
     /// an empty body; an answer without a worker leaves the body unread and ends the connection.
@@ -193,7 +193,7 @@ pub enum Reply<A: Application> {
     Worker(Job<A>),
     /// This head, and a body of which [`Application::more`] gives piece after piece. It takes as long as it takes; only
     /// a client that takes nothing of what is there for it is hung up on, after
-    /// [`Limits::write_time`](crate::server::api_loop::limits::Limits::write_time).
+    /// [`ConnectionLimits::write_time`](crate::server::api_loop::connection_limits::ConnectionLimits::write_time).
     Stream(Response),
     /// No HTTP any more. Dropped, without being called, if the client has gone.
     Upgrade(Upgrade<A>),

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::server::api_loop::application::{BodyPlan, Request, Ticket, Via};
 use crate::server::api_loop::body_stream::{BodyReader, RoomBell, body_stream};
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::wire::http::head::HttpVersion;
 use crate::wire::http::{BodyDecoder, Framing, HeadReader, HttpRefusal, RequestHead};
 use crate::wire::reactor::Token;
@@ -93,7 +93,7 @@ pub enum Step {
 /// What one turn of the loop lends to a connection.
 pub struct Turn<'a> {
     pub now: Instant,
-    pub limits: &'a Limits,
+    pub limits: &'a ConnectionLimits,
     /// Where a read goes first.
     pub scratch: &'a mut [u8],
     /// Reads and responses that are left before others get their turn.
@@ -102,7 +102,13 @@ pub struct Turn<'a> {
 
 impl Connection {
     /// A connection that was just made.
-    pub fn new(stream: Stream, via: Via, token: Token, limits: &Limits, now: Instant) -> Self {
+    pub fn new(
+        stream: Stream,
+        via: Via,
+        token: Token,
+        limits: &ConnectionLimits,
+        now: Instant,
+    ) -> Self {
         Self {
             wire: Wire::new(stream),
             via,

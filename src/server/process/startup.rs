@@ -28,7 +28,7 @@ use crate::wire::handover::{Handover, Part};
 
 use crate::server::api_loop::ApiLoop;
 use crate::server::api_loop::application::{Application, Ctx};
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::api_loop::listener::ApiSocket;
 
 /// How long a server that makes room may take for the requests that it is answering, and a little more.
@@ -54,7 +54,7 @@ pub fn serve<A: Application>(
     home: &Home,
     idle: bool,
     left: Handover,
-    limits: Limits,
+    limits: ConnectionLimits,
     make: impl FnOnce(&mut Ctx<A>) -> anyhow::Result<A>,
 ) -> anyhow::Result<Option<A>> {
     let (mut starter, mut inherited) = match idle {

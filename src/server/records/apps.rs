@@ -11,7 +11,7 @@ use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::ask::LinkAsk;
 use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
-use crate::api::{ApiError, Local, Sender};
+use crate::api::{ApiError, LocalField, Sender};
 use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
 use crate::model::release::{ReleaseChange, Version};
@@ -32,7 +32,7 @@ pub fn list(records: &Records, range: &str) -> Answer {
 /// `POST /apps`: named as asked, else after the folder, else anything.
 pub fn create(records: &mut Records, body: &[u8], sender: Sender, now: Timestamp) -> Answer {
     let request = CreateApp::parse(body, sender)?;
-    let folder = request.folder.map(Local::into_inner);
+    let folder = request.folder.map(LocalField::into_inner);
     if let (true, Some(folder)) = (request.unless_linked, &folder)
         && let Some(link) = records.store.linked_app(std::slice::from_ref(folder))?
     {

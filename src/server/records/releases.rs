@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::api::range::Range;
 use crate::api::release::{CreateRelease, PackedFolder};
-use crate::api::{ApiError, Local, Sender};
+use crate::api::{ApiError, LocalField, Sender};
 use crate::error::tell;
 use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
@@ -217,7 +217,12 @@ impl Wanted {
             CreateRelease::Deploy(deploy) => Self::Deploy(NewRelease {
                 slug_id: deploy.slug,
                 description: deploy.description,
-                toolchains: Some(deploy.toolchains.map(Local::into_inner).unwrap_or_default()),
+                toolchains: Some(
+                    deploy
+                        .toolchains
+                        .map(LocalField::into_inner)
+                        .unwrap_or_default(),
+                ),
                 without_web: deploy.without_web,
                 packed: deploy.folder.map(|packed| {
                     let PackedFolder { folder, packed_at } = packed.into_inner();

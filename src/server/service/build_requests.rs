@@ -10,7 +10,7 @@ use super::Service;
 use crate::api::ask::BuildAsk;
 use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
-use crate::api::{ApiError, Local, Sender};
+use crate::api::{ApiError, LocalField, Sender};
 use crate::error::{UserError, tell};
 use crate::model::formation::{TypeChange, turns};
 use crate::model::log_line::{LogSource, Story};
@@ -84,7 +84,7 @@ impl Service {
         self.records.log(&app.id, Story::BuildStarted);
         if self
             .builds
-            .push(&build.id, &app.id, toolchains.map(Local::into_inner))
+            .push(&build.id, &app.id, toolchains.map(LocalField::into_inner))
         {
             let text = format!("Waiting for another build of {} to end...", app.name);
             self.builds.conclude(&build.id, &[BuildLine::Step(text)]);

@@ -18,7 +18,7 @@ use crate::model::settings::{Listen, Sourced};
 use crate::sandbox::offer::{self, ChosenIsolation};
 use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::Ctx;
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::builds::Builds;
 use crate::server::dynos::end_waiters::EndWaiters;
 use crate::server::dynos::formations::Formations;
@@ -45,7 +45,7 @@ use crate::wire::handover::Handover;
 pub fn run(home: &Home, sourced: Sourced, idle: bool, left: Handover) -> Result<()> {
     // So it is found in a list of processes.
     crate::kernel::sys::title::set(&crate::kernel::executable::server_title(home.path()));
-    let mut limits = Limits::default();
+    let mut limits = ConnectionLimits::default();
     let descriptors =
         Descriptors::raise(limits.connections, sourced.settings.router != Listen::Off)?;
     limits.connections = descriptors.connections;

@@ -18,7 +18,7 @@ use crate::api::{ApiError, Sender};
 use crate::model::settings::Settings;
 use crate::server::api_loop::ApiLoop;
 use crate::server::api_loop::application::{Application, BodyPlan, Ctx, Reply, Request, Via};
-use crate::server::api_loop::limits::Limits;
+use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::api_loop::listener::ApiSocket;
 use crate::server::records::apps;
 use crate::server::records::config;
@@ -123,10 +123,16 @@ impl Server {
             let make = |_: &mut Ctx<Without>| {
                 Records::open(&home, Settings::default(), email, None).map(Without)
             };
-            ApiLoop::new(listener, None, Handover::default(), Limits::default(), make)
-                .unwrap()
-                .serve()
-                .unwrap();
+            ApiLoop::new(
+                listener,
+                None,
+                Handover::default(),
+                ConnectionLimits::default(),
+                make,
+            )
+            .unwrap()
+            .serve()
+            .unwrap();
         });
         Self {
             folder,

@@ -31,7 +31,7 @@ impl Client {
 
 #[test]
 fn pieces_come_as_they_are_made_and_the_connection_goes_on() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send("GET /tail HTTP/1.1\r\nHost: a\r\n\r\nGET /ping HTTP/1.1\r\nHost: a\r\n\r\n");
     client.wait_for("Transfer-Encoding: chunked\r\n\r\n");
@@ -52,7 +52,7 @@ fn pieces_come_as_they_are_made_and_the_connection_goes_on() {
 
 #[test]
 fn a_flood_leaves_room_for_others() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut reader = server.client();
     reader.send("GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut received = 0;
@@ -67,9 +67,9 @@ fn a_flood_leaves_room_for_others() {
 
 #[test]
 fn a_reader_that_takes_nothing_has_one_piece_waiting_and_is_hung_up_on() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         write_time: Duration::from_millis(100),
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let mut client = server.client();
     client.send("GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -83,10 +83,10 @@ fn a_reader_that_takes_nothing_has_one_piece_waiting_and_is_hung_up_on() {
 #[test]
 fn one_that_has_nothing_to_say_stays_open() {
     let idle_time = Duration::from_millis(100);
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         idle_time,
         write_time: idle_time,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let mut client = server.client();
     client.send("GET /tail HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -101,7 +101,7 @@ fn one_that_has_nothing_to_say_stays_open() {
 
 #[test]
 fn a_client_that_leaves_is_noticed_without_a_piece() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut clients: Vec<_> = (0..3).map(|_| server.client()).collect();
     for client in &mut clients {
         client.send("GET /tail HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -119,7 +119,7 @@ fn a_client_that_leaves_is_noticed_without_a_piece() {
 
 #[test]
 fn a_stream_that_nobody_waits_for_any_more_is_not_begun() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     server
         .client()
         .send("GET /tail/slow HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -131,7 +131,7 @@ fn a_stream_that_nobody_waits_for_any_more_is_not_begun() {
 
 #[test]
 fn head_gets_the_head_and_an_old_client_everything_until_the_end() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send("HEAD /tail HTTP/1.1\r\nHost: a\r\n\r\n");
     client.wait_for("Transfer-Encoding: chunked\r\n\r\n");
@@ -147,9 +147,9 @@ fn head_gets_the_head_and_an_old_client_everything_until_the_end() {
 
 #[test]
 fn stopping_cuts_a_stream_off_and_does_not_wait_for_it() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         stop_time: PATIENCE,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     let mut client = server.client();
     client.send("GET /tail HTTP/1.1\r\nHost: a\r\n\r\n");

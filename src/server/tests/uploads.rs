@@ -14,7 +14,7 @@ fn digest(length: usize) -> String {
 
 #[test]
 fn a_body_over_the_bound_is_refused() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut declared = server.client();
     declared.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n");
     assert_eq!(declared.response().0, 413);
@@ -40,7 +40,7 @@ fn a_body_over_the_bound_is_refused() {
 #[test]
 fn a_big_upload_waits_for_its_worker_and_arrives_whole() {
     const LENGTH: usize = 100 << 20;
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send(format!(
         "PUT /blob/slow HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"
@@ -75,7 +75,7 @@ fn a_big_upload_waits_for_its_worker_and_arrives_whole() {
 
 #[test]
 fn an_upload_in_chunks_arrives_whole() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     let mut client = server.client();
     client.send("PUT /blob HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(client.response().0, 100);
@@ -91,9 +91,9 @@ fn an_upload_in_chunks_arrives_whole() {
 
 #[test]
 fn an_upload_that_breaks_off_is_an_error_for_its_worker_only() {
-    let server = Server::start(Limits {
+    let server = Server::start(ConnectionLimits {
         workers: 1,
-        ..Limits::default()
+        ..ConnectionLimits::default()
     });
     for _ in 0..3 {
         server
@@ -111,7 +111,7 @@ fn an_upload_that_breaks_off_is_an_error_for_its_worker_only() {
 
 #[test]
 fn an_answer_before_the_end_of_an_upload_reaches_the_client() {
-    let server = Server::start(Limits::default());
+    let server = Server::start(ConnectionLimits::default());
     for path in ["/blob/unread", "/blob/refused"] {
         let mut client = server.client();
         client.send(format!(

@@ -1,4 +1,4 @@
-//! The bounds of the API: what one client may take of the server, in bytes, seconds and numbers.
+//! What the connections and bodies of the API's clients may cost the server, in bytes, seconds and numbers.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::wire::http;
 
 /// See the [module](self). Times are per phase and absolute: a byte now and then extends none.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// The head of a request.
     pub head: http::HeadLimits,
     /// Bytes of a body that is taken as a whole.
@@ -35,14 +35,14 @@ pub struct Limits {
     pub queued_jobs: usize,
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// How many of the connections may have come from a network: a client at the Unix socket is never kept out by them.
     pub fn remote_connections(&self) -> usize {
         self.connections.div_ceil(2)
     }
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             head: http::HeadLimits::API,

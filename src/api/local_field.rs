@@ -16,9 +16,9 @@ pub enum Sender {
 /// could otherwise read any folder by having it mounted in a dyno.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Local<T>(T);
+pub struct LocalField<T>(T);
 
-impl<T> Local<T> {
+impl<T> LocalField<T> {
     /// A field to be sent; or one that was read, by [`BodyFields`](super::BodyFields) alone.
     pub fn new(named: T) -> Self {
         Self(named)
