@@ -9,11 +9,44 @@ use super::{Stack, is_shown, ssh};
 use crate::model::dyno::env::PROMPT;
 use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, MountStep};
 
-/// Names of this host.
-const HOSTS: &str = "/etc/hosts";
+/// What a dyno gets in place of a file of the host, whose path comes second; the name is the dyno's own. None where the
+/// file stays as it is.
+type Copied = fn(&Stack, &Path, hostname: &str) -> Option<String>;
 
-/// Name servers: often a link into `/run`, which is private in a dyno.
-const RESOLVER: &str = "/etc/resolv.conf";
+/// The files of the host that a dyno has copies of, beside those that ssh includes. What is listed here is both copied and
+/// watched.
+const COPIED: [(&str, Copied); 6] = [
+    ("/etc/passwd", |stack, _, _| {
+        let shell = stack.shell().display();
+        Some(format!(
+            "root:x:0:0:root:/root:/bin/sh\n\
+             dyno:x:{INNER_ID}:{INNER_ID}:dyno:/app:{shell}\n\
+             nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+        ))
+    }),
+    ("/etc/group", |_, _, _| {
+        Some(format!(
+            "root:x:0:\ntty:x:5:\ndyno:x:{INNER_ID}:\nnogroup:x:65534:\n"
+        ))
+    }),
+    ("/etc/hostname", |_, _, hostname| {
+        Some(format!("{hostname}\n"))
+    }),
+    // Debian's file would override the environment's prompt.
+    ("/etc/bash.bashrc", |_, _, _| {
+        Some(format!("[ -z \"$PS1\" ] || PS1='{PROMPT}'\n"))
+    }),
+    // A longer file stays as it is: the names in it matter more than the dyno's own.
+    ("/etc/hosts", |stack, path, hostname| {
+        stack.read(path).map(|text| hosts(&text, hostname))
+    }),
+    // Name servers: often a link into `/run`, which is private in a dyno. If it is no link, it is in a folder that the dyno
+    // sees.
+    ("/etc/resolv.conf", |stack, path, _| {
+        let is_link = stack.at(path).is_symlink();
+        is_link.then(|| stack.read(path)).flatten()
+    }),
+];
 
 /// How many symlinks are followed in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -21,45 +54,14 @@ const MAX_LINKS: usize = 40;
 impl Stack {
     /// The steps that put the files in place. `/etc` is read-only, so only files that the stack has are covered.
     pub fn host_files(&self, hostname: &str) -> Vec<MountStep> {
-        let shell = self.shell().display();
-        let mut files: Vec<(PathBuf, String)> = [
-            (
-                "/etc/passwd",
-                format!(
-                    "root:x:0:0:root:/root:/bin/sh\n\
-                     dyno:x:{INNER_ID}:{INNER_ID}:dyno:/app:{shell}\n\
-                     nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-                ),
-            ),
-            (
-                "/etc/group",
-                format!("root:x:0:\ntty:x:5:\ndyno:x:{INNER_ID}:\nnogroup:x:65534:\n"),
-            ),
-            ("/etc/hostname", format!("{hostname}\n")),
-            // Debian's file would override the environment's prompt.
-            (
-                "/etc/bash.bashrc",
-                format!("[ -z \"$PS1\" ] || PS1='{PROMPT}'\n"),
-            ),
-        ]
-        .into_iter()
-        .filter(|(path, _)| self.at(Path::new(path)).is_file())
-        .map(|(path, contents)| (self.inside(Path::new(path)), contents))
-        .collect();
-        // A longer file stays as it is: the names in it matter more than the dyno's own.
-        if let Some(text) = self.read(Path::new(HOSTS)) {
-            files.push((self.inside(Path::new(HOSTS)), hosts(&text, hostname)));
-        }
-        // If it is no link, it is in a folder that the dyno sees.
-        let resolver = Path::new(RESOLVER);
-        if self.at(resolver).is_symlink()
-            && let Some(contents) = self.read(resolver)
-        {
-            files.push((self.inside(resolver), contents));
-        }
-        files.extend(ssh::included(self));
-        files
-            .into_iter()
+        let copies = COPIED.iter().filter_map(|(path, copied)| {
+            let path = Path::new(path);
+            let is_there = self.at(path).is_file();
+            let contents = is_there.then(|| copied(self, path, hostname)).flatten()?;
+            Some((self.inside(path), contents))
+        });
+        copies
+            .chain(ssh::included(self))
             .map(|(target, contents)| MountStep::File { target, contents })
             .collect()
     }
@@ -67,17 +69,10 @@ impl Stack {
     /// The files of the host to watch for changes, with the folders and links on their paths.
     pub fn watched(&self) -> Vec<PathBuf> {
         let mut watched = Vec::new();
-        let fixed = [
-            "/etc/passwd",
-            "/etc/group",
-            "/etc/hostname",
-            "/etc/bash.bashrc",
-            HOSTS,
-            RESOLVER,
-            "/etc/ssh/ssh_config",
-        ];
+        let copied = COPIED.iter().map(|(path, _)| *path);
+        let fixed = copied.chain([ssh::CONFIG]).map(PathBuf::from);
         let included = ssh::included(self).into_iter().map(|(path, _)| path);
-        for path in fixed.into_iter().map(PathBuf::from).chain(included) {
+        for path in fixed.chain(included) {
             let file = resolve(&self.root, &path, |on_the_way| {
                 // A link is watched by its own name, too, since its target may have another.
                 let paths = on_the_way.parent().into_iter().chain([on_the_way]);

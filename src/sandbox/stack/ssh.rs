@@ -13,7 +13,7 @@ use super::{Stack, is_shown};
 use crate::kernel::sys::pattern::is_meant;
 
 /// The system's configuration; relative includes are below its folder.
-const CONFIG: &str = "/etc/ssh/ssh_config";
+pub(super) const CONFIG: &str = "/etc/ssh/ssh_config";
 
 /// How deep includes may be nested, as in OpenSSH.
 const MAX_DEPTH: usize = 16;
