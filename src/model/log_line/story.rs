@@ -120,7 +120,7 @@ pub enum Story {
     Other(String),
 }
 
-/// The sentences without values, for [`Story::parse`].
+/// The sentences without values, for [`Story::parse`]. A test finds any that is left out.
 const FIXED: [Story; 16] = [
     Story::AwaitingClient,
     Story::ClientGone,
@@ -337,6 +337,7 @@ impl fmt::Display for ByUser {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
 
     fn states() -> impl Strategy<Value = DynoState> {
         proptest::sample::select(vec![
@@ -423,6 +424,42 @@ mod tests {
         fn what_a_user_did_reads_as_it_was_meant(story in stories(), user in "[a-z]{1,9}@[a-z.]{1,9}") {
             let by_user = ByUser { story, user };
             prop_assert_eq!(ByUser::parse(&by_user.to_string()), Some(by_user));
+        }
+    }
+
+    /// The names of the variants, as this file has them.
+    fn variants() -> Vec<&'static str> {
+        let (_, after) = include_str!("story.rs")
+            .split_once("pub enum Story {\n")
+            .unwrap();
+        let (body, _) = after.split_once("\n}\n").unwrap();
+        let name = |line: &'static str| {
+            let line = line.strip_prefix("    ")?;
+            let end = line.find(|c: char| !c.is_alphanumeric())?;
+            (end > 0).then(|| &line[..end])
+        };
+        body.lines().filter_map(name).collect()
+    }
+
+    #[test]
+    fn every_sentence_is_among_those_that_are_read_again() {
+        let name = |story: &Story| {
+            let debug = format!("{story:?}");
+            let end = debug.find(|c: char| !c.is_alphanumeric());
+            debug[..end.unwrap_or(debug.len())].to_owned()
+        };
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let mut tried: Vec<_> = FIXED.iter().map(name).collect();
+        for _ in 0..2_000 {
+            tried.push(name(&stories().new_tree(&mut runner).unwrap().current()));
+        }
+        let known = variants();
+        assert!(known.len() > 25, "{known:?}");
+        for variant in known.into_iter().filter(|name| *name != "Other") {
+            assert!(
+                tried.iter().any(|name| name == variant),
+                "a log line `{variant}` would be read as another text: add it to FIXED, or to `stories` and `parse`"
+            );
         }
     }
 
