@@ -77,6 +77,11 @@ impl Patience {
         std::iter::from_fn(move || next(&mut state))
     }
 
+    /// Waits for the longest pause, where a server is there and has nothing for this command yet.
+    pub fn rest(self) {
+        thread::sleep(self.longest);
+    }
+
     /// Begins to try; the time runs from the first failure.
     pub fn tries(self) -> Tries {
         Tries {

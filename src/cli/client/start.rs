@@ -252,7 +252,7 @@ fn greet(home: &Home, deadline: Instant) -> anyhow::Result<Option<(Client, Serve
             return Err(error);
         }
         until = deadline;
-        thread::sleep(START.longest);
+        START.rest();
     }
 }
 

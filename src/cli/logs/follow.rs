@@ -1,7 +1,6 @@
 //! Reads a log over the API, and goes on where it broke off when the server was killed or replaced.
 
 use std::io;
-use std::thread;
 
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -54,7 +53,7 @@ pub fn read_of(
             End::Complete => {
                 still_there(context, app_id, app)?;
                 // The server could not read on at the moment.
-                thread::sleep(LOG.longest);
+                LOG.rest();
             }
             End::Lost(error) if !query.tail && !query.until_ended => return Err(error),
             End::Lost(_) => {}
