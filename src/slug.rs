@@ -30,7 +30,7 @@ mod uninstalled;
 mod unpack;
 mod walk;
 
-pub use cache::{Lease, SlugCache};
+pub use cache::{Lease, Received, SlugCache};
 pub use copy::copy_tree;
 pub use id::SlugId;
 pub use limits::SlugLimits;

@@ -37,7 +37,7 @@ use crate::server::access::Access;
 use crate::server::api_loop::application::{Application, Caller, Ctx, Reply, Via};
 use crate::server::api_loop::body_stream::BodyReader;
 use crate::server::records::asleep::Asleep;
-use crate::slug::{SlugCache, SlugLimits, TreeOwner};
+use crate::slug::{Received, SlugCache, SlugLimits, TreeOwner};
 use crate::store::{Store, StoreError};
 use crate::wire::http::Response;
 
@@ -203,6 +203,29 @@ impl Records {
         let text = format!("{which} (keep_releases is {keep}){freed}");
         self.log_as(app_id, LogSource::Heroku, "api", &Story::Other(text));
         Ok(expired.slugs > 0)
+    }
+
+    /// Takes the tarball of a request's body into `cache`, at most `slug_limit` bytes with the `expected` digest if there is
+    /// one; `stored` notes in the store what has come, and answers. Until then nothing removes the tarball.
+    ///
+    /// # Errors
+    /// When the expected digest is none.
+    fn take_tarball(
+        &self,
+        cache: &Arc<SlugCache>,
+        expected: Option<&str>,
+        stored: impl FnOnce(&mut Store, Received) -> Answer + Send + 'static,
+    ) -> Result<Slow, ApiError> {
+        let expected = expected.map(slugs::digest).transpose()?;
+        let (cache, limit) = (Arc::clone(cache), self.settings.slug_limit);
+        Ok(Slow::new(move |body| {
+            let received = cache.receive(body, expected.as_ref(), limit);
+            move |records: &mut Self| {
+                let received = received.map_err(worker_error);
+                let answer = received.and_then(|(it, _lease)| stored(&mut records.store, it));
+                Outcome::Answer(answer)
+            }
+        }))
     }
 
     fn append_to_log(&self, app_id: &str, source: LogSource, process: &str, text: &str) {

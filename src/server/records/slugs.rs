@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
 use crate::model::release;
-use crate::server::records::{Answer, Outcome, Records, Slow, worker_error};
+use crate::server::records::{Answer, Records, Slow};
 use crate::slug::SlugId;
 use crate::store::NewSlug;
 use crate::wire::http::Response;
@@ -53,23 +53,12 @@ pub fn upload(records: &Records, app: &str, id: &str, base: &str) -> Result<Slow
     let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
     // Where it can be downloaded from then on.
     let url = blob(records, base, "GET", &app.id, &slug.id);
-    let expected: Option<SlugId> = slug.digest.as_deref().map(digest).transpose()?;
-    let (cache, limit) = (records.slugs.clone(), records.settings.slug_limit);
-    Ok(Slow::new(move |body| {
-        let received = cache.receive(body, expected.as_ref(), limit);
-        move |records: &mut Records| {
-            let answer = received
-                .map_err(worker_error)
-                .and_then(|(received, _lease)| {
-                    let digest = received.id.to_string();
-                    let store = &mut records.store;
-                    let slug =
-                        store.slug_uploaded(&slug.id, &digest, received.bytes, Timestamp::now())?;
-                    Ok(Response::json(200, &Slug::new(&slug, url)))
-                });
-            Outcome::Answer(answer)
-        }
-    }))
+    let (cache, expected) = (&records.slugs, slug.digest.as_deref());
+    records.take_tarball(cache, expected, move |store, received| {
+        let (digest, now) = (received.id.to_string(), Timestamp::now());
+        let slug = store.slug_uploaded(&slug.id, &digest, received.bytes, now)?;
+        Ok(Response::json(200, &Slug::new(&slug, url)))
+    })
 }
 
 /// A digest of the store, as the slugs' files know it.

@@ -9,9 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::ApiError;
 use crate::api::build::source_path;
 use crate::api::source::Source;
-use crate::server::records::slugs::{BLOB_TIME, digest as parsed};
-use crate::server::records::{Answer, Outcome, Records, Slow, worker_error};
-use crate::slug::SlugId;
+use crate::server::records::slugs::BLOB_TIME;
+use crate::server::records::{Answer, Records, Slow};
 use crate::store::Result as StoreResult;
 use crate::wire::http::Response;
 
@@ -32,22 +31,11 @@ pub fn create(records: &mut Records, base: &str, now: Timestamp) -> Answer {
 pub fn upload(records: &Records, id: &str, base: &str) -> Result<Slow, ApiError> {
     let source = records.store.source(id)?;
     let resource = resource(records, base, &source.id);
-    let expected: Option<SlugId> = source.digest.as_deref().map(parsed).transpose()?;
-    let (cache, limit) = (records.sources.clone(), records.settings.slug_limit);
-    Ok(Slow::new(move |body| {
-        let received = cache.receive(body, expected.as_ref(), limit);
-        move |records: &mut Records| {
-            let answer = received
-                .map_err(worker_error)
-                .and_then(|(received, _lease)| {
-                    let digest = received.id.to_string();
-                    let store = &mut records.store;
-                    store.source_uploaded(&source.id, &digest)?;
-                    Ok(Response::json(200, &resource))
-                });
-            Outcome::Answer(answer)
-        }
-    }))
+    let (cache, expected) = (&records.sources, source.digest.as_deref());
+    records.take_tarball(cache, expected, move |store, received| {
+        store.source_uploaded(&source.id, &received.id.to_string())?;
+        Ok(Response::json(200, &resource))
+    })
 }
 
 /// The digests of the tarballs that are still to be kept; sources that are too old are forgotten.
