@@ -16,7 +16,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::dyno::DynoSide;
 use super::framed::FramedProtocol;
-use super::protocol::{BEFORE, PIECE, Protocol};
+use super::piece::{BEFORE, PIECE};
+use super::protocol::Protocol;
 use super::secrets::Secrets;
 use super::session::{BridgeSession, SessionStep, SessionTurn};
 use super::visitor::Visitor;

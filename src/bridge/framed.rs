@@ -1,6 +1,7 @@
 //! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
-use super::protocol::{BEFORE, ClientRequests, PIECE};
+use super::client_requests::ClientRequests;
+use super::piece::{BEFORE, PIECE};
 use crate::wire::frame::far::{
     Decoder, PROTOCOL, ReceiveWindow, SendWindow, StreamFrame, StreamPiece, data_head,
 };

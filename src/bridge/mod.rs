@@ -10,9 +10,11 @@
 //! session (`session/timing.rs` its times), `dyno.rs` its dyno's side; `engine.rs` is the loop. `docs/rendezvous.md` is
 //! for users.
 
+mod client_requests;
 mod dyno;
 mod engine;
 mod framed;
+mod piece;
 mod protocol;
 mod rendezvous;
 pub mod secrets;

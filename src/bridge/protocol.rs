@@ -2,35 +2,13 @@
 
 use std::time::Instant;
 
+use super::client_requests::ClientRequests;
 use super::framed::FramedProtocol;
+use super::piece::PIECE;
 use super::rendezvous::{GREETING, RendezvousProtocol, marker};
 use crate::error::EXIT_DYNO_FAILED;
-use crate::model::window::WindowSize;
 use crate::wire::frame::{AttachRefusal, BadFrame, CommandEnd, Frame, Up};
 use crate::wire::stream::RECORD;
-
-/// Bytes that are left free before those read from the command, for a frame's head.
-pub(super) const BEFORE: usize = 5;
-
-/// The most bytes that are read at a time: with the head, one TLS record.
-pub(super) const PIECE: usize = RECORD - BEFORE;
-
-/// What the client asked for, beside bytes for the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct ClientRequests {
-    /// Its input has ended: with pipes, the command's input is to be closed once all bytes before are written.
-    pub end: bool,
-    /// Interrupt the command, as by Ctrl-C.
-    pub interrupt: bool,
-    /// Continue the stopped command.
-    pub go_on: bool,
-    /// Ctrl-Z was typed.
-    pub watch_for_stop: bool,
-    /// The window has this new size.
-    pub window: Option<WindowSize>,
-    /// Which outputs it no longer reads: the first, the second.
-    pub unread: [bool; 2],
-}
 
 /// How a session ends, as its client is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,7 +124,7 @@ impl Protocol {
         }
     }
 
-    /// The bytes to send for an output: of `length` bytes in `buffer`, from [`BEFORE`] on. Empty if they are to wait for more.
+    /// The bytes to send for an output: of `length` bytes in `buffer`, from [`BEFORE`](super::piece::BEFORE) on. Empty if they are to wait for more.
     pub fn output<'a>(
         &mut self,
         number: u8,

@@ -18,7 +18,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::protocol::{BEFORE, ClientRequests};
+use super::client_requests::ClientRequests;
+use super::piece::BEFORE;
 use crate::model::command_line::STATUS_MARKER;
 
 /// The greeting, which the client discards.
@@ -213,7 +214,7 @@ pub(super) fn marker(status: u8) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::protocol::PIECE;
+    use super::super::piece::PIECE;
     use super::*;
     use crate::wire::stream::RECORD;
 

@@ -8,8 +8,10 @@ mod timing;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::client_requests::ClientRequests;
 use super::dyno::{DynoEvent, DynoSide};
-use super::protocol::{BEFORE, ClientRequests, PIECE, Protocol, SessionOutcome};
+use super::piece::{BEFORE, PIECE};
+use super::protocol::{Protocol, SessionOutcome};
 use crate::model::window::WindowSize;
 use crate::wire::frame::AttachRefusal;
 use crate::wire::reactor::{Reactor, Token};

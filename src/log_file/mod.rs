@@ -23,8 +23,8 @@
 //! time: lines that cannot be written, for this reason or because the disk is full, are lost, and a line in the log
 //! says how many as soon as it can be written to again. So no dyno is ever blocked for good by its log.
 //!
-//! `log_file/writer.rs` appends, `retention.rs` drops, `reader.rs` follows, `search.rs` finds where to begin,
-//! `folder.rs` names the segments.
+//! `log_file/writer.rs` appends, `retention.rs` drops, `upkeep.rs` has that done where no process appends, `reader.rs`
+//! follows, `search.rs` finds where to begin, `folder.rs` names the segments.
 
 mod folder;
 mod reader;
@@ -32,6 +32,7 @@ mod retention;
 mod search;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
 use std::fmt;
@@ -40,8 +41,8 @@ use std::str::FromStr;
 use crate::model::log_limits::LogLimits;
 
 pub use reader::LogReader;
-pub use retention::enforce;
 pub use search::{end, last_lines, since};
+pub use upkeep::enforce;
 pub use writer::LogWriter;
 
 /// How many segments a full log has; one segment is dropped at a time.

@@ -2,41 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use memchr::memchr_iter;
 
+use super::BLOCK;
 use super::folder::LogFolder;
-use super::writer::{self, LogWriter};
-use super::{BLOCK, SEGMENTS, search};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, LogSource};
 
 /// The process named in that line.
 const SPEAKER: &str = "logplex";
-
-/// Drops the lines of the log in `folder` that are too old or too many. Writers keep to the size themselves; this is
-/// for a log without a writer, and for changed limits. A log that does not exist is no error.
-pub fn enforce(folder: &Path, limits: LogLimits) -> io::Result<()> {
-    let Some(folder) = LogFolder::open(folder)? else {
-        return Ok(());
-    };
-    // Only whole sealed segments are dropped, so a segment is sealed once its lines span a part of the time.
-    let before = Timestamp::now()
-        .checked_sub(limits.age / SEGMENTS as u32)
-        .map_or(String::new(), log_line::time);
-    writer::seal_newest(&folder, |newest| {
-        Ok(search::first_time(newest)?.is_some_and(|first| first < before))
-    })?;
-    let mut dropped = None;
-    make_room(&folder, limits, &mut dropped)?;
-    match dropped.and_then(|dropped| dropped.notice(Timestamp::now())) {
-        Some(notice) => LogWriter::of(folder, limits)?.append(&notice),
-        None => Ok(()),
-    }
-}
 
 /// Lines that were dropped.
 #[derive(Debug, PartialEq, Eq)]

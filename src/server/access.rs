@@ -15,7 +15,7 @@ use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
 use crate::model::token::{Token, TokenHash, credential};
 use crate::server::access::signed_url::{Signer, Unsigned};
-use crate::server::api_loop::application::Via;
+use crate::server::api_loop::via::Via;
 use crate::store::{Result as StoreResult, Store};
 use crate::wire::http::RequestHead;
 

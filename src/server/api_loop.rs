@@ -9,6 +9,7 @@ pub mod body_stream;
 pub mod connection;
 pub mod connection_limits;
 pub mod listener;
+pub mod via;
 pub mod workers;
 
 use std::collections::{HashMap, VecDeque};

@@ -34,9 +34,10 @@ use crate::model::log_line::{LogSource, Story};
 use crate::model::settings::Sourced;
 use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::{
-    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket,
 };
 use crate::server::api_loop::listener::ApiSocket;
+use crate::server::api_loop::via::Via;
 use crate::server::builds::Builds;
 use crate::server::dynos::Dynos;
 use crate::server::dynos::end_waiters::EndWaiters;

@@ -14,10 +14,11 @@ use tempfile::TempDir;
 
 use crate::server::api_loop::ApiLoop;
 use crate::server::api_loop::application::{
-    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket,
 };
 use crate::server::api_loop::connection_limits::ConnectionLimits;
 use crate::server::api_loop::listener::ApiSocket;
+use crate::server::api_loop::via::Via;
 use crate::wire::handover::Handover;
 use crate::wire::http::{BodyDecoder, Decoded, HeadReader, RequestHead, Response};
 use crate::wire::reactor::{Event, Interest, Token};

@@ -8,7 +8,6 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::messages::shown;
-use super::pack::is_file;
 use super::walk::TreeEntry;
 
 /// The beginning of a pointer, and its greatest size in bytes (the specification of Git LFS).
@@ -30,7 +29,7 @@ pub fn pointers(root: BorrowedFd<'_>, entries: &[TreeEntry]) -> Option<String> {
         }
         bytes
     };
-    let files = || entries.iter().filter(|entry| is_file(entry));
+    let files = || entries.iter().filter(|entry| entry.is_file());
     let is_attributes = |entry: &&TreeEntry| {
         entry.path.rsplit(|byte| *byte == b'/').next() == Some(b".gitattributes")
     };

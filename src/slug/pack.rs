@@ -125,7 +125,7 @@ pub(super) fn pack_again(
     let links = links(root.as_fd(), entries, limits)?;
     let clock = Clock::new(times, root.as_fd(), entries, &links);
     let is_dated = |entry: &TreeEntry| u64::try_from(entry.stat.st_mtime) == Ok(clock.of(entry));
-    if entries.iter().filter(|it| is_file(it)).all(is_dated) {
+    if entries.iter().filter(|it| it.is_file()).all(is_dated) {
         return Ok(None);
     }
     pack_listed(
@@ -161,7 +161,7 @@ fn pack_listed(
     let links = links(root, &entries, limits)?;
     let total = entries
         .iter()
-        .filter(|e| is_file(e))
+        .filter(|e| e.is_file())
         .map(|e| e.stat.st_size as u64)
         .sum();
     let mut packer = Packer {
@@ -244,10 +244,6 @@ fn links(
             Ok((entry.path.clone(), target.into_bytes()))
         })
         .collect()
-}
-
-pub(super) fn is_file(entry: &TreeEntry) -> bool {
-    entry.file_type() == FileType::RegularFile
 }
 
 struct Packer<'a> {

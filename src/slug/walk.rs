@@ -27,6 +27,11 @@ impl TreeEntry {
     pub(super) fn file_type(&self) -> FileType {
         FileType::from_raw_mode(self.stat.st_mode)
     }
+
+    /// Whether it is a file with contents: no directory, symlink or special file.
+    pub(super) fn is_file(&self) -> bool {
+        self.file_type() == FileType::RegularFile
+    }
 }
 
 /// Opens an app's directory.

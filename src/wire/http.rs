@@ -18,7 +18,8 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use body::{BodyDecoder, Decoded};
+pub use body::BodyDecoder;
+pub use chunk::Decoded;
 pub use head::{Framing, HeadReader, RequestHead, ResponseHead};
 pub use message::{RequestLine, Response};
 

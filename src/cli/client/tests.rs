@@ -22,9 +22,10 @@ use crate::error::tell;
 use crate::home::Home;
 use crate::kernel::unix_socket;
 use crate::server::api_loop::application::{
-    Application, BodyPlan, Ctx, More, Reply, Request, Ticket, Via,
+    Application, BodyPlan, Ctx, More, Reply, Request, Ticket,
 };
 use crate::server::api_loop::connection_limits::ConnectionLimits;
+use crate::server::api_loop::via::Via;
 use crate::server::process::replacement;
 use crate::server::process::startup;
 use crate::wire::handover::Handover;

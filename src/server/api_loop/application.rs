@@ -8,12 +8,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::pipe::PipeFlags;
 
-use crate::api::Sender;
 use crate::wire::handover::{Handover, Part};
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Reactor, Token};
@@ -21,6 +19,7 @@ use crate::wire::stream::Stream;
 
 use crate::server::api_loop::body_stream::BodyReader;
 use crate::server::api_loop::listener::{ApiListener, SocketFile};
+use crate::server::api_loop::via::Via;
 use crate::server::api_loop::workers::Workers;
 
 /// The server behind the API.
@@ -92,20 +91,6 @@ pub struct Request {
     pub ticket: Ticket,
 }
 
-/// How a client has come to us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// Over the Unix socket: it is the server's own user, or root.
-    Socket,
-    /// From a network, this host's own perhaps.
-    Tcp {
-        /// From where.
-        peer: SocketAddr,
-        /// Whether no host on the way can read what is sent.
-        tls: bool,
-    },
-}
-
 /// Where a request came from, as far as an answer depends on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
@@ -132,21 +117,6 @@ impl Request {
     /// The `Range`, which says what part of a list is wanted; empty if it has none.
     pub fn range(&self) -> &str {
         self.field("range").unwrap_or_default()
-    }
-}
-
-impl Via {
-    /// Whether the request may name folders of this host.
-    pub fn sender(self) -> Sender {
-        match self {
-            Self::Socket => Sender::ThisHost,
-            Self::Tcp { .. } => Sender::Afar,
-        }
-    }
-
-    /// Whether the client may be on another host, or be another user.
-    pub fn is_remote(self) -> bool {
-        self != Self::Socket
     }
 }
 

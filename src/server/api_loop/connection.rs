@@ -11,9 +11,10 @@ mod wire;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::server::api_loop::application::{BodyPlan, Request, Ticket, Via};
+use crate::server::api_loop::application::{BodyPlan, Request, Ticket};
 use crate::server::api_loop::body_stream::{BodyReader, RoomBell, body_stream};
 use crate::server::api_loop::connection_limits::ConnectionLimits;
+use crate::server::api_loop::via::Via;
 use crate::wire::http::head::HttpVersion;
 use crate::wire::http::{BodyDecoder, Framing, HeadReader, HttpRefusal, RequestHead};
 use crate::wire::reactor::Token;

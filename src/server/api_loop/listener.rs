@@ -15,7 +15,7 @@ use crate::kernel::unix_socket::{self, SocketType};
 use crate::wire::handover::Part;
 use crate::wire::stream::Stream;
 
-use crate::server::api_loop::application::Via;
+use crate::server::api_loop::via::Via;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 256;

@@ -4,7 +4,8 @@ use crate::api::ApiError;
 use crate::api::server::{ReplaceServer, ServerInfo};
 use crate::error::tell;
 use crate::kernel::{executable, unix_socket};
-use crate::server::api_loop::application::{Application, Ctx, Reply, Request, Via};
+use crate::server::api_loop::application::{Application, Ctx, Reply, Request};
+use crate::server::api_loop::via::Via;
 use crate::wire::handover;
 use crate::wire::http::Response;
 

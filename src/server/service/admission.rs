@@ -8,7 +8,8 @@ use crate::api::ask::policy::OverTcp;
 use crate::api::{ApiError, ErrorKind};
 use crate::server::access::Admitted;
 use crate::server::access::response_headers;
-use crate::server::api_loop::application::{Request, Via};
+use crate::server::api_loop::application::Request;
+use crate::server::api_loop::via::Via;
 use crate::wire::http::RequestHead;
 
 impl Service {

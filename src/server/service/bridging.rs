@@ -14,7 +14,8 @@ use crate::bridge::{
 };
 use crate::error::tell;
 use crate::model::settings::{self, Listen};
-use crate::server::api_loop::application::{Caller, Ctx, Via};
+use crate::server::api_loop::application::{Caller, Ctx};
+use crate::server::api_loop::via::Via;
 use crate::server::process::bind_address::BindAddress;
 use crate::server::records::worker_error;
 use crate::wire::control::ToSupervisor;

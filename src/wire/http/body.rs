@@ -1,18 +1,7 @@
 //! Bodies of every framing: one decoder that says what is data and where the end is.
 
-use super::chunk::ChunkDecoder;
+use super::chunk::{ChunkDecoder, Decoded};
 use super::{Framing, HttpRefusal};
-
-/// What [`BodyDecoder::decode`] found at the front of its input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoded<'a> {
-    /// A piece of the body, never empty.
-    Data(&'a [u8]),
-    /// All input is used up; more is needed.
-    NeedMore,
-    /// The body is complete. What is left of the input belongs to the next message.
-    End,
-}
 
 /// Finds the end of one body.
 #[derive(Debug, Clone)]

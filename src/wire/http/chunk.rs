@@ -7,7 +7,6 @@
 use std::io::Write;
 
 use super::HttpRefusal;
-use super::body::Decoded;
 
 /// Hexadecimal digits of a chunk's size; that many always fit in a `u64`.
 const MAX_SIZE_DIGITS: u8 = 16;
@@ -15,6 +14,18 @@ const MAX_SIZE_DIGITS: u8 = 16;
 const MAX_EXTENSION: u16 = 256;
 /// Bytes of all trailer lines.
 const MAX_TRAILERS: u16 = 8 * 1024;
+
+/// What a decoder found at the front of its input: [`ChunkDecoder::decode`], and that of [bodies](super::BodyDecoder) of any
+/// framing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// A piece of the body, never empty.
+    Data(&'a [u8]),
+    /// All input is used up; more is needed.
+    NeedMore,
+    /// The body is complete. What is left of the input belongs to the next message.
+    End,
+}
 
 /// Takes chunked bodies apart, whatever pieces the bytes come in.
 #[derive(Debug, Clone)]
