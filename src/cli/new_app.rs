@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::context::{Context, app_path, folder};
-use super::deploy::{self, Purpose};
+use super::deploy::procfile::process_types_for;
+use super::deploy::release::{Purpose, from_folder};
 use crate::api::LocalField;
 use crate::api::app::{App, CreateApp};
 use crate::api::release::Release;
@@ -22,7 +23,7 @@ pub fn of_folder(
 ) -> Result<(String, Release)> {
     context.check_not_moved(root)?;
     // Checked first, so that an invalid Procfile creates no app.
-    deploy::process_types_for(root)?;
+    process_types_for(root)?;
     let request = CreateApp {
         name: None,
         folder: Some(LocalField::new(folder(root)?)),
@@ -32,7 +33,7 @@ pub fn of_folder(
     if purpose != (Purpose::Run { quiet: true }) {
         tell!("Creating {}... done", app.name);
     }
-    match deploy::from_folder(context, &app.name, root, purpose) {
+    match from_folder(context, &app.name, root, purpose) {
         Ok(release) => Ok((app.name, release)),
         Err(error) => {
             remove_if_unused(context, &app);

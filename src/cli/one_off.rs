@@ -12,7 +12,9 @@ use clap::Args;
 
 use super::attach::timeout_awaiting_process;
 use super::context::{Context, app_path, current_folder};
-use super::deploy::{self, Purpose};
+use super::deploy::procfile::required;
+use super::deploy::release::{Purpose, from_folder};
+use super::deploy::root_for;
 use super::new_app;
 use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
 use crate::api::link::Link;
@@ -101,8 +103,8 @@ impl OneOff {
     pub fn app(&self, context: &mut Context, quiet: bool) -> Result<(String, Option<FolderCheck>)> {
         if let Some(app) = context.named_app().map(str::to_owned) {
             if self.deploy {
-                let root = deploy::root_for(context, &app)?;
-                deploy::from_folder(context, &app, &root, Purpose::Run { quiet })?;
+                let root = root_for(context, &app)?;
+                from_folder(context, &app, &root, Purpose::Run { quiet })?;
             }
             return Ok((app, None));
         }
@@ -111,7 +113,7 @@ impl OneOff {
                 let root = Path::new(&link.path);
                 let mut look = None;
                 if self.deploy || link.app.slug_size.is_none() {
-                    deploy::from_folder(context, &link.app.name, root, Purpose::Run { quiet })?;
+                    from_folder(context, &link.app.name, root, Purpose::Run { quiet })?;
                 } else if !quiet && link.packed_at.is_none() {
                     tell!("{}", unknown(&link));
                 } else if !quiet {
@@ -124,7 +126,7 @@ impl OneOff {
                 let here = current_folder()?;
                 if !here.join("Procfile").is_file() {
                     if let Some(Elsewhere::Named(_)) = procfile_elsewhere(&here) {
-                        deploy::required(&here)?;
+                        required(&here)?;
                     }
                     return Err(context.no_app().into());
                 }

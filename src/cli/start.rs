@@ -29,7 +29,9 @@ use signal_hook::iterator::Signals;
 
 use super::address;
 use super::context::{Context, app_path, current_folder, folder};
-use super::deploy::{self, Purpose, own_toolchains, process_types, without_release_phase};
+use super::deploy::procfile::{process_types, without_release_phase};
+use super::deploy::release::{Purpose, from_folder};
+use super::deploy::toolchains::{left_out, own_toolchains};
 use super::logs::follow;
 use super::notices::tell_isolation;
 use super::target::Target;
@@ -121,7 +123,7 @@ impl Start {
         let (sender, events) = crossbeam_channel::unbounded();
         pass_signals_on(sender.clone())?;
         let found = own_toolchains(Some(&root));
-        for warning in deploy::left_out(&found, &types) {
+        for warning in left_out(&found, &types) {
             tell!("warning: {warning}");
         }
         let mut request = CreateSession {
@@ -223,7 +225,7 @@ fn release(
     root: &Path,
     formation: &BTreeMap<String, u32>,
 ) -> Result<()> {
-    deploy::from_folder(context, &app.name, root, Purpose::Start)?;
+    from_folder(context, &app.name, root, Purpose::Start)?;
     let update = |(which, quantity): (&String, &u32)| {
         Ok(Update {
             which: which.clone(),

@@ -15,7 +15,7 @@ use crate::api::{LocalField, MAX_TEXT};
 use crate::cli::client::is_lost;
 use crate::cli::client::patience::PUSH;
 use crate::cli::context::{Context, app_path};
-use crate::cli::deploy::tell_of_lost_toolchains;
+use crate::cli::deploy::toolchains::tell_of_lost_toolchains;
 use crate::cli::launch;
 use crate::cli::toolchain::{self, DeployingUser};
 use crate::error::{tell, tell_part};

@@ -21,7 +21,7 @@ use super::PushedRepository;
 use crate::api::source::{Source, SourceBlob};
 use crate::api::target;
 use crate::cli::context::Context;
-use crate::cli::deploy::TARBALL;
+use crate::cli::deploy::release::TARBALL;
 use crate::cli::tarball_pipe::pieces;
 use crate::error::{UserError, shown, tell};
 use crate::repository::Repositories;
