@@ -89,7 +89,7 @@ ratio() {
 row "$((bytes >> 20)) MiB from a dyno to \`openssl s_client\` / from \`openssl s_server\`" "$(rate "$(median "${ours[@]}")")" \
     "$(rate "$(median "${theirs[@]}")")" "$(ratio rates)" 'at least 0.5'
 
-# Keys: an sshd of our own, for whoever runs this.
+# Keys: an sshd of our own, for the user who runs this.
 sshd=$(command -v sshd || echo /usr/sbin/sshd)
 if [[ ! -x $sshd ]] || ! have ssh; then
     say "no sshd: no keys beside it"

@@ -75,7 +75,7 @@ impl LogQuery {
     /// Reads parameters, those of other names not at all. `since` is a time, or seconds before `now`.
     ///
     /// # Errors
-    /// When one makes no sense or is out of its bounds.
+    /// When one is not valid or is out of its bounds.
     pub fn read<'a>(
         parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
         now: Timestamp,
@@ -175,13 +175,13 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What is read is no record.
+/// The bytes that were read are no record of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRecord;
 
 impl std::fmt::Display for NoRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server's log makes no sense")
+        f.write_str("what the server sent of the log is not valid")
     }
 }
 

@@ -43,7 +43,7 @@ impl<'a> Range<'a> {
     /// where they like, what is not said is as usual, options are apart by `,` or `;`, and one that is not known is passed over.
     ///
     /// # Errors
-    /// `416` when it makes no sense.
+    /// `416` when it is not valid.
     pub fn parse(field: &'a str) -> Result<Self, ApiError> {
         let wrong = || {
             ApiError::new(

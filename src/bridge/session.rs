@@ -341,7 +341,7 @@ impl BridgeSession {
     /// Takes bytes from the client. Until the command runs they wait, unless the protocol has more than bytes.
     ///
     /// # Errors
-    /// When it makes no sense.
+    /// When they are not valid in the client's protocol.
     pub fn take(&mut self, bytes: &[u8], now: Instant, reactor: &mut Reactor) -> io::Result<()> {
         if matches!(self.phase, Phase::Starting { .. }) && !self.protocol.is_always_heard() {
             self.stdin.extend_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! `.env` files: variables for an app that somebody works on, in the forms that foreman and the `dotenv` libraries have.
+//! `.env` files: variables for an app in development, in the forms that foreman and the `dotenv` libraries have.
 //! Pure: the caller reads the file.
 //!
 //! A line is `NAME=value`, `export NAME=value`, `NAME: value`, a comment, or blank. Without quotes a value ends with

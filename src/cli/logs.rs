@@ -126,7 +126,7 @@ fn unknown_to(name: &str, app: &str) -> UserError {
 /// it has ended. It goes on if the server is killed meanwhile.
 ///
 /// # Errors
-/// When there is no such dyno, when the app is destroyed, or when no server can be had any more.
+/// When there is no such dyno, when the app is destroyed, or when no server can be started any more.
 pub fn follow_dyno(context: &mut Context, dyno: &Dyno) -> Result<()> {
     let query = LogQuery {
         dyno: Some(dyno.name.clone()),

@@ -374,7 +374,7 @@ mod tests {
         drop(free);
         let claim = claim_port(port).unwrap();
         assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
-        // Whoever has it may listen.
+        // The process that has it may listen.
         drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
         drop(claim);
         claim_port(port).unwrap();

@@ -137,7 +137,7 @@ impl GitRequest {
             }
             Err(Copy::Read(error)) => {
                 return Err(ApiError::bad_request(format!(
-                    "the body makes no sense: {error}"
+                    "the body is not valid: {error}"
                 )));
             }
             Err(Copy::Write(error)) => return Err(unwritable(error)),

@@ -203,7 +203,7 @@ impl Logs {
 /// What a target's parameters ask for.
 ///
 /// # Errors
-/// When they make no sense.
+/// When one is not valid.
 pub fn read_query(query: &Query) -> Result<LogQuery, ApiError> {
     LogQuery::read(query.pairs(), Timestamp::now())
 }
@@ -227,7 +227,7 @@ pub enum Reading {
 /// `GET /apps/A/logs`
 ///
 /// # Errors
-/// When the dyno is not known, the query makes no sense, or too many read logs already.
+/// When the dyno is not known, the query is not valid, or too many clients read logs already.
 pub fn read(
     records: &Records,
     logs: &Logs,

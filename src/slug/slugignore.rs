@@ -245,7 +245,7 @@ mod tests {
                 Some("`.env` stays out of the slug"),
             ),
             (".env\n!.env\n", "", false, Some("`.env` is in the slug")),
-            // Patterns that make no sense to us are git's business.
+            // Patterns that are not valid here are passed over: the file is git's.
             ("[\n.envrc\n", "", false, Some("`.env` is in the slug")),
             ("", "/.env\n", true, None),
         ] {

@@ -102,7 +102,7 @@ mod tests {
             let go_on = Stops::new(told).stopped(7, TERMINAL, client);
             assert!(matches!(go_on, Some(ToInit::Continue { id: 7 })));
         }
-        // Between pipes it was a signal of somebody's.
+        // Between pipes, a process sent the signal.
         assert!(
             Stops::new(false)
                 .stopped(7, CommandStreams::Pipes, None)

@@ -23,7 +23,7 @@ pub use proc::{parent_of, pids};
 pub use process::Process;
 pub use wait::{AtEnd, DEADLINE, Watched, eventually};
 
-/// Held by whoever starts a program, and alone by whoever opens a terminal: for a moment that is open to
+/// Shared by threads that start a program, and held alone by one that opens a terminal: for a moment that is open to
 /// every program which is just being started.
 pub static STARTING: RwLock<()> = RwLock::new(());
 

@@ -26,7 +26,7 @@ pub(super) fn is_init(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"dyno: init\n")
 }
 
-/// All processes that are so, and still were when they were already held: whoever has got the number of one that has ended
+/// All processes that are so, and still were when they were already held: a process that has got the number of one that has ended
 /// meanwhile is not among them.
 pub(super) fn certain(is: impl Fn(i32) -> bool) -> Vec<Process> {
     pids()

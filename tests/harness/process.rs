@@ -70,7 +70,7 @@ impl Process {
     }
 }
 
-/// Whether somebody ignores signals for us that tests send: `nohup`, or a shell without job control that runs the tests
+/// Whether signals that tests send are ignored on our behalf: `nohup`, or a shell without job control that runs the tests
 /// in the background. What we start would inherit that.
 pub(super) fn signals_are_ignored() -> bool {
     static IGNORED: LazyLock<bool> = LazyLock::new(|| {

@@ -46,7 +46,7 @@ impl<T> Watched<T> {
         Self(Arc::new((Mutex::new(value), Condvar::new())))
     }
 
-    /// Changes it and wakes whoever waits.
+    /// Changes it and wakes the threads that wait.
     pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let changed = change(&mut self.0.0.lock().unwrap());
         self.0.1.notify_all();

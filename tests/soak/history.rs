@@ -1,4 +1,4 @@
-//! What has happened, in order, for whoever has to find out why something is wrong.
+//! What has happened, in order, for a reader who has to find out why something is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! Bounds, as somebody meets them who passes one: docs/limits.md lists them all.
+//! Bounds, as a user meets them who passes one: docs/limits.md lists them all.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -316,7 +316,7 @@ fn a_folder_with_a_procfile_of_its_own_is_not_the_one_above() {
             .fails_with(code, &message, &hint(place));
     }
     assert_eq!(versions(&host, &above), [1]);
-    // Once somebody says what is meant, that is it; a folder without one belongs to what is above it.
+    // Once the user says what is meant, that is it; a folder without one belongs to what is above it.
     host.dyno(&shop, &["create"]).finish().succeeds();
     host.run(&shop, &["-q", "ls"])
         .finish()

@@ -10,7 +10,7 @@ use crate::harness::{Host, lacks, write};
 /// An app that serves its folder, and compares nothing but dates.
 const PROCFILE: (&str, &str) = ("Procfile", "web: exec python3 -m http.server $PORT\n");
 
-/// What somebody sees who has been there.
+/// What a visitor sees who has been there.
 struct Visitor<'a> {
     address: String,
     page: &'a str,

@@ -207,7 +207,7 @@ fn every_release_moves_the_formation_and_one_offs_keep_theirs() {
     assert_eq!((version("run.1"), version("web.1")), (json!(2), json!(6)));
 }
 
-/// A shell's words for waiting until somebody listens on a port.
+/// A shell's words for waiting until a process listens on a port.
 fn until_listening(port: u16) -> String {
     format!("bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.02; done'")
 }

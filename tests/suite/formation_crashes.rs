@@ -51,7 +51,7 @@ fn a_crash_is_tried_again_at_once_and_then_later_and_deploy_tells_of_it() {
     host.kill_server();
     is_crashed();
     assert_eq!(lines_of(&host, "heroku[web.1]"), twice);
-    // Whoever asks has it tried at once, and all begins anew; so does a release.
+    // A user who asks has it tried at once, and all begins anew; so does a release.
     let all_over_again = |change: &[&str], times: usize| {
         no_name_twice(&host, &app, || {
             host.dyno(&app, change).finish().succeeds();
@@ -152,7 +152,7 @@ fn what_never_listens_is_r10_whoever_else_does() {
     });
     let deploying = host.dyno(&app, &["deploy"]).start();
     host.wait_for_log("app[web.1]: not listening");
-    // All other ports are somebody else's now, that of web.1 among them.
+    // All other ports are another process's now, that of web.1 among them.
     let others: Vec<_> = ports
         .filter(|port| *port != one_off)
         .filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())

@@ -78,7 +78,7 @@ fn a_dyno_that_loses_its_supervisor_is_started_again() {
         .succeeds();
     wait_for_states(&host, &app, &["worker.1 up"]);
     let first = id_of(&host, &app, "worker.1");
-    // With and without somebody who sees it.
+    // With and without a server that sees it.
     let second = no_name_twice(&host, &app, || {
         host.wait_for_supervisor().signal(Signal::KILL);
         wait_for_successor(&host, &app, "worker.1", &first)
@@ -217,7 +217,7 @@ fn what_was_stopped_with_the_server_comes_back_when_it_is_told_to_and_not_by_a_l
             ]
         );
     }
-    // Whoever looks has nothing started, by whichever server.
+    // A command that only looks has nothing started, by whichever server.
     for look in [
         &["ps"][..],
         &["apps"],

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{Host, STARTING, eventually, lacks, leave_out, write};
 
-/// A git checkout of somebody who uses a host.
+/// A git checkout of a user of a host.
 pub struct Checkout<'a> {
     pub host: &'a Host,
     pub folder: PathBuf,
@@ -298,7 +298,7 @@ fn a_push_deploys_and_whoever_pushes_sees_it_come_up() {
         (Some(&*head), Some("Adds a cart"))
     );
     checkout.push().succeeds().mentions("Everything up-to-date");
-    // What was pushed can be had again.
+    // What was pushed can be fetched again.
     let clone = checkout.clone("clone");
     clone.git(&["fetch", "--quiet", "dyno"]).succeeds();
     assert_eq!(clone.git(&["rev-parse", "dyno/main"]).text(), head);
@@ -412,7 +412,7 @@ fn only_main_and_master_are_deployed() {
         .fails_with("it is what is deployed");
     let head = fs::read_to_string(host.state().join("git/shop.git/HEAD")).unwrap();
     assert_eq!(head, "ref: refs/heads/master\n");
-    // History may be changed, if somebody insists.
+    // History may be changed, if the user insists.
     checkout.push().succeeds();
     checkout
         .git(&["commit", "--quiet", "--amend", "-m", "Otherwise"])
@@ -654,7 +654,7 @@ fn submodules_are_fetched_or_the_push_is_rejected() {
     host.run(&checkout.folder, &["-q", "cat lib/code"])
         .finish()
         .prints("text\n");
-    // Somebody else's repository may not make git read the disk of this host.
+    // Another user's repository may not make git read the disk of this host.
     let gitconfig = host.path().join("home/.gitconfig");
     let trusting = fs::read_to_string(&gitconfig).unwrap();
     fs::write(&gitconfig, trusting.replace("always", "user")).unwrap();

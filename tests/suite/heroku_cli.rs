@@ -62,7 +62,7 @@ impl Heroku {
         let bin = installed()?;
         let mut host = Host::with(settings);
         host.set("DYNO_LISTEN", address_of_its_own());
-        // Whoever has never seen Heroku's terms is told once, and now and then a newer version is looked for.
+        // A user who has never seen Heroku's terms is told once, and now and then a newer version is looked for.
         write(&host.path().join("home/.cache/heroku/terms-of-service"), "");
         host.set("HEROKU_DISABLE_AUTOUPDATE", "1");
         let mut path = OsString::from(&bin);

@@ -2,13 +2,13 @@
 //! becomes of it when the host changes.
 //!
 //! A server of its own host: it is started in a mount namespace in which `/etc`, `/var/lib` and `/run` can be changed and the
-//! machine's are not. Only root can make one; whoever else runs the tests has those that need none.
+//! machine's are not. Only root can make one; other users run the tests that need none.
 
 use std::path::Path;
 
 use crate::harness::{Host, eventually, is_root, lacks, leave_out};
 
-/// A host whose files are its own, after the shell commands `change`. None where that cannot be had: without root, and
+/// A host whose files are its own, after the shell commands `change`. None where that is not possible: without root, and
 /// without walls, where a dyno has the host's files themselves.
 fn changed(change: &str) -> Option<Host> {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "600")]);

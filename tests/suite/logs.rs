@@ -245,7 +245,7 @@ fn a_terminal_has_colours_and_obeys_nothing_that_an_app_says() {
     }
 }
 
-/// Prints numbers, and waits in between for whoever reads.
+/// Prints numbers, and waits in between for the reader.
 fn flood(from: u64, to: u64) -> String {
     format!("for n in $(seq {from} 1000 {to}); do seq $n $((n + 999)); sleep 0.01; done; echo over")
 }
@@ -265,7 +265,7 @@ fn a_tail_sees_every_line_once_though_the_server_is_killed() {
     start(&host, &app, &flood(1, 60_000));
     tail.wait_for_output("]: 10000\n");
     host.kill_server();
-    // Somebody else needs one, too.
+    // Another client needs one, too.
     host.dyno(&app, &["apps"]).finish().succeeds();
     tail.wait_for_output("]: 30000\n");
     host.kill_server();

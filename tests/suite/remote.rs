@@ -410,7 +410,7 @@ fn a_server_that_is_not_there_or_not_to_be_believed_is_told_of() {
         assert_eq!(outcome.code(), Some(1), "{variable}={value}");
         outcome.mentions(said);
     }
-    // Somebody else's CA, and none but those of this host.
+    // Another host's CA, and none but those of this host.
     let other = Host::new();
     other.plain_app();
     Remote::of(&other);

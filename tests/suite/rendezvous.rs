@@ -355,7 +355,7 @@ fn those_who_do_not_speak_are_cut_off_and_those_who_do_are_served() {
             assert!(began.elapsed() < Duration::from_secs(5));
         }
     }
-    // Somebody who has the secret comes in all the same.
+    // A client that has the secret comes in all the same.
     let other = meeting.meet(&wish("echo served", no_window()));
     assert_eq!(other.output(), "served\n");
     // The oldest have been sent away.
@@ -473,7 +473,7 @@ fn a_server_that_has_a_rendezvous_stays_and_the_next_one_has_it_too() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "0")]);
     let app = host.plain_app();
     eventually("no server", || host.server().is_none().then_some(()));
-    // Where a server before had one, as somebody asked for it.
+    // Where a server before had one, as a command asked for it.
     let address = address_of_its_own();
     std::fs::write(host.state().join("rendezvous"), &address).unwrap();
     let met = |word: &str| {

@@ -1,5 +1,5 @@
 //! Many sessions at the rendezvous at once, with much to say both ways and readers that take their time: no byte is lost or
-//! comes to somebody else, no connection is reset, every exit marker is whole, and the server's memory is bounded.
+//! comes to another client, no connection is reset, every exit marker is whole, and the server's memory is bounded.
 //!
 //! `DYNO_RENDEZVOUS_SESSIONS=1000 DYNO_RENDEZVOUS_BYTES=8388608` makes it the full thing, best on a release build
 //! (`DYNO_TEST_BIN`) and with `--nocapture`, which shows the figures.

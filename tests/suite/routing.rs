@@ -188,7 +188,7 @@ fn whoever_takes_a_web_dynos_port_gets_nothing() {
                 let _ = thief.write_all(b"over");
             }
         });
-        // Requests wait for somebody to listen again: so they are not waited for.
+        // Requests wait for a dyno that listens again: so they are not waited for.
         for _ in 0..5 {
             let mut connection = connect(router);
             let request = b"GET /stolen HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
@@ -323,7 +323,7 @@ fn a_server_that_was_killed_under_load_is_succeeded_at_the_same_address() {
                 }
                 match ask(&mut BufReader::new(stream), "/dyno") {
                     Ok((200, _)) => drop(load.answered.fetch_add(1, Ordering::SeqCst)),
-                    // Whoever was cut off has no answer, and nobody another one.
+                    // A visitor who was cut off has no answer, and no other visitor has that one.
                     Ok(answer) => load.wrong.lock().unwrap().push(format!("{answer:?}")),
                     Err(_) => {}
                 }

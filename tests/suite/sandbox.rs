@@ -253,7 +253,7 @@ fn other_dynos_and_the_host_cannot_be_signalled() {
         .iter()
         .map(|pid| format!("kill -0 {pid} 2>/dev/null && echo reached {pid}; "))
         .collect();
-    // Host pids mean nothing inside, unless they are small enough to be somebody there.
+    // Host pids mean nothing inside, unless they are small enough to be a process there.
     let command = format!("{text} true");
     if pids.iter().all(|&pid| pid > 100) {
         host.run(&app, &["-q", &command])

@@ -1,4 +1,4 @@
-//! The server: starts by itself, leaves by itself, is killed, is in nobody's way, and cannot be had.
+//! The server: starts by itself, leaves by itself, is killed, is in nobody's way, and cannot be started.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Host, Process, binary, eventually, is_root};
 
-/// A state folder whose server is `host`'s, but for dynos: whoever attaches to one waits for ever.
+/// A state folder whose server is `host`'s, but for dynos: a client that attaches to one waits for ever.
 pub fn unreachable(host: &Host) -> PathBuf {
     let folder = host.path().join("unreachable");
     fs::create_dir(&folder).unwrap();

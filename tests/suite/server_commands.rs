@@ -214,7 +214,7 @@ fn what_was_ended_under_systemd_stays_down_when_it_starts_the_server_again() {
         .mentions("`server:stop --all` has ended the formation of shop");
     host.dyno(&app, &["server:stop"]).finish().succeeds();
     assert!(server.wait().unwrap().success());
-    // Since somebody asked for it.
+    // Since a command asked for it.
     let mut server = under_systemd(&host);
     host.dyno(&app, &["ps"])
         .finish()

@@ -1,4 +1,4 @@
-//! `dyno start`: a Procfile in the foreground, in a folder that is live, as long as somebody holds it.
+//! `dyno start`: a Procfile in the foreground, in a folder that is live, as long as its command holds it.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -50,7 +50,7 @@ fn chown(folder: &Path, id: u32) {
 }
 
 /// The first of some ports that nobody has: two of each process type, of three at most. They are this process's as long as
-/// it lives, whoever runs the same tests beside it.
+/// it lives, whichever user runs the same tests beside it.
 fn first_port() -> u16 {
     /// Between 10,000 and the ports that servers give away; each takes two of each hundred.
     const SLOTS: u16 = 33 * 50;
@@ -132,7 +132,7 @@ fn the_folder_is_live_in_both_directions() {
     write(&folder.join("message"), "new\n");
     running.wait_for_output("worker.1 | over");
     assert_eq!(fs::read_to_string(folder.join("made")).unwrap(), "inside\n");
-    // It is the owner's, whoever the dyno is to the host.
+    // It is the owner's, whichever user the dyno is to the host.
     let owner = |name: &str| fs::metadata(folder.join(name)).unwrap().uid();
     assert_eq!(owner("made"), owner("Procfile"));
     // A program that was installed there finds itself where it was installed.
@@ -226,7 +226,7 @@ fn variables_reach_every_process_and_are_stored_nowhere() {
         found
     };
     assert_eq!(stored(), [] as [PathBuf; 0]);
-    // What a later config var says counts more: somebody has just typed it.
+    // What a later config var says counts more: the user has just typed it.
     host.dyno(&folder, &["config:set", "WHO=them"])
         .finish()
         .succeeds();
@@ -343,7 +343,7 @@ fn a_port_that_somebody_has_is_one_error() {
     );
     let first = first_port();
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first + 100)).unwrap();
-    // Whoever may look into its process is told which it is.
+    // A user who may look into its process is told which it is.
     let refused = format!(
         "port {}, for `web.1`, cannot be used: process {} (",
         first + 100,
@@ -352,7 +352,7 @@ fn a_port_that_somebody_has_is_one_error() {
     host.dyno(&folder, &["start", "-p", &first.to_string()])
         .finish()
         .fails_with(1, &refused, "dyno start -p");
-    // Nor where browsers look first, nor what was given to somebody who does not listen yet.
+    // Nor where browsers look first, nor what was given to a process that does not listen yet.
     let second = first_port();
     let name = format!("dyno-port-{}", second + 100);
     let claim = SocketAddr::from_abstract_name(&name).unwrap();
@@ -398,7 +398,7 @@ fn where_nobody_asked_for_a_port_the_next_one_that_is_free_will_do() {
         "shop",
         &[("Procfile", "web: exec python3 -m http.server $PORT\n")],
     );
-    // It may be somebody else's already.
+    // It may be another process's already.
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 5000));
     let running = host.dyno(&folder, &["start"]).start();
     running.wait_for_errors(" instead of 5000 (`-p` says another)\n");
@@ -487,7 +487,7 @@ fn one_that_dies_is_started_again_and_the_others_go_on() {
     let folder = project(&host, "shop", &[("Procfile", &procfile)]);
     let running = start(&host, &folder, &[]);
     running.wait_for_output("worker.1 | exited with status 7; starting it again\n");
-    // The first time at once, then soon: somebody is at it.
+    // The first time at once, then soon: the user is at it.
     eventually("three tries", || {
         (pids(&folder, "worker.1").len() >= 3).then_some(())
     });
@@ -685,7 +685,7 @@ fn nothing_outlives_a_command_that_is_killed() {
     running.signal(Signal::KILL);
     is_gone(&host, &folder);
     beside.finish().is_ended();
-    // Whoever starts at once again waits for that.
+    // A command that starts at once again waits for that.
     let running = start(&host, &folder, &[]);
     running.wait_for_output("worker.1 | ready");
     running.signal(Signal::KILL);

@@ -42,7 +42,7 @@ fn ended(host: &Host, name: &str) -> Value {
     })
 }
 
-/// A job that prints numbered lines until somebody listens on a port, which [`Job::end`] does; then it ends with status
+/// A job that prints numbered lines until a process listens on a port, which [`Job::end`] does; then it ends with status
 /// 9. (There is no other way to tell a detached dyno something: only the network is the host's.)
 struct Job {
     port: u16,
@@ -231,7 +231,7 @@ fn all_end_at_once(host: &Host, since: Instant, known: &[Process]) {
     }
 }
 
-/// Daemons, a stopped process, and somebody who never stops making new ones.
+/// Daemons, a stopped process, and a process that never stops making new ones.
 const HARD_TO_KILL: &str = "\
     setsid sleep 1000 & setsid sh -c 'trap \"\" HUP TERM INT; sleep 1000; sleep 1000' & sh -c 'kill -STOP $$' & \
     (while :; do sleep 0.01 & done) & sleep 0.2; echo up; cat";

@@ -86,7 +86,7 @@ mod tests {
         lines
     }
 
-    /// The same, said plainly: of all bytes at once.
+    /// What the splitter is to give, said plainly: of all bytes at once.
     fn split_at_once(text: &[u8]) -> Vec<Vec<u8>> {
         let mut lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
         if lines.last().is_some_and(|last| last.is_empty()) {

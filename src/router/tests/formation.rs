@@ -249,7 +249,7 @@ fn a_router_that_leaves_gives_the_answers_that_are_on_their_way_and_lets_nobody_
     // That is how it shows that it has begun.
     assert_eq!(idle.rest(), "");
     assert!(std::net::TcpStream::connect(address).is_err());
-    // Whoever comes next can have the address already.
+    // The next dyno can have the address already.
     drop(TcpListener::bind(address).unwrap());
     go.send(()).unwrap();
     assert_eq!(slow.response("GET").body, "hello");

@@ -167,7 +167,7 @@ fn compile_in(
     )));
     say(BuildLine::Plain(String::new()));
     say(BuildLine::Step("Compressing...".into()));
-    // One that cannot be had any more only costs visitors a fetch.
+    // Without the tree of the release before, visitors fetch what they have once more; nothing else is lost.
     let before = before.and_then(|before| {
         let tree = cache.tree_in_use(&before.slug);
         let tree = tree.or_else(|| cache.ensure_tree(&before.slug).ok());

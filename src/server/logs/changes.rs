@@ -20,7 +20,7 @@ const EVENTS: usize = 256;
 
 /// See the [module](self).
 pub struct Changes {
-    /// None until it is needed, and if there is none to be had.
+    /// None until it is needed, and where the kernel gives none.
     inotify: Option<(Token, OwnedFd)>,
     /// The app whose folder a watch is on.
     watched: HashMap<i32, String>,

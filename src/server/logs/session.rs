@@ -31,7 +31,7 @@ const TAIL_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 /// `POST /apps/A/log-sessions`: the session's address begins with `base`.
 ///
 /// # Errors
-/// When the request makes no sense, or the app is not known.
+/// When the request is not valid, or the app is not known.
 pub fn create_session(
     records: &Records,
     app: &str,

@@ -27,11 +27,11 @@ pub struct BindAddress {
 }
 
 impl BindAddress {
-    /// Listens where `wish` says; None if it says nowhere, or, of one that need not be, if no address can be had. `left` is
+    /// Listens where `wish` says; None if it says nowhere, or if there need not be one and all addresses are taken. `left` is
     /// the socket of an earlier server, if it has left one: that is it, if it listens there.
     ///
     /// # Errors
-    /// When the address that was asked for cannot be had.
+    /// When the address that was asked for is taken, or is not this host's.
     pub fn take(&self, wish: Listen, left: Option<OwnedFd>) -> Result<Option<TcpListener>> {
         if let Some(listener) = left.and_then(|left| listening(left, wish)) {
             return Ok(Some(listener));

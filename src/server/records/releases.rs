@@ -132,8 +132,8 @@ pub fn running(records: &Records, app_id: &str) -> Option<Running> {
     })
 }
 
-/// See [`SlugCache::dated_after`]. A slug that cannot be had with other times runs with its own: visitors may see old
-/// pages then, which is less than no release.
+/// See [`SlugCache::dated_after`]. A slug that cannot be packed with other times runs with its own: visitors may see old
+/// pages then, which is better than no release.
 fn dated_after(
     cache: &SlugCache,
     slug: &SlugId,

@@ -54,7 +54,7 @@ impl Service {
     /// Begins a rendezvous where the settings say, or where a server before was asked to.
     ///
     /// # Errors
-    /// When the address that was asked for cannot be had, or the certificate is of no use.
+    /// When the address that was asked for is taken, or the certificate is not valid.
     pub(super) fn begin_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<()> {
         let place = place(&self.this.home);
         match (self.records.settings.rendezvous, place.before()) {

@@ -40,7 +40,7 @@ fn tls(home: &Path, settings: &Settings) -> Result<Arc<ServerConfig>> {
 /// Listens where the settings say, or where a server before was asked to.
 ///
 /// # Errors
-/// When the address that was asked for cannot be had, or the certificate is of no use.
+/// When the address that was asked for is taken, or the certificate is not valid.
 pub(super) fn begin(
     home: &Path,
     settings: &Settings,

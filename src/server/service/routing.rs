@@ -33,7 +33,7 @@ impl Routing {
     /// Starts the router where the settings say; None if they say that there is none.
     ///
     /// # Errors
-    /// When the address that was asked for cannot be had.
+    /// When the address that was asked for is taken, or is not this host's.
     pub fn start(
         home: &Path,
         settings: &Settings,

@@ -246,7 +246,7 @@ impl Service {
                 .hint(hint)
             })?;
             // The second check has it, too, that no process listens on another address, and that no dyno of another server, which
-            // does not listen yet, was given the port; it does not tell why it cannot be had otherwise.
+            // does not listen yet, was given the port; it does not tell for which other reason the port is refused.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
             let free = free.and_then(|()| claim_port(port));
             let why = match free {

@@ -76,7 +76,7 @@ fn a_server_that_runs_for_years_shows_a_certificate_that_is_good() {
     for day in 0..1000 {
         let now = began + DAY * day;
         let shown = keeper.at(now);
-        // With a month to spare for whoever looks at it later.
+        // With a month to spare for a client that looks at it later.
         for at in [now, now - DAY, now + 30 * DAY] {
             assert!(is_believed(&ca, &shown, "localhost", at), "day {day}");
         }
@@ -172,7 +172,7 @@ fn files_are_read_anew_when_they_change() {
     assert!(Arc::ptr_eq(&keeper.at(now), &first));
     let later = now + Duration::from_secs(60);
     assert!(is_believed(&ca, &keeper.at(later), "second.example", later));
-    // What makes no sense changes nothing.
+    // A file that is not valid changes nothing.
     fs::write(folder.path().join("key.pem"), "garbage").unwrap();
     let latest = later + Duration::from_secs(60);
     assert!(is_believed(
@@ -219,7 +219,7 @@ fn files_of_no_use_are_named() {
     assert!(said(&missing, &files.key).contains("missing`: No such file"));
     assert!(said(&files.key, &files.key).ends_with("key.pem` has no certificate"));
     assert!(said(&files.cert, &files.cert).ends_with("cert.pem` has no private key"));
-    // Somebody else's certificate.
+    // A certificate of another key.
     assert!(said(&ca, &files.key).contains("do not belong together"));
     let big = folder.path().join("big");
     fs::File::create(&big)

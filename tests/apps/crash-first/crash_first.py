@@ -1,6 +1,6 @@
 """Crashes the first $CRASHES times that it is started, and serves from then on.
 
-Nothing that it could write down outlives its dyno, so somebody outside counts: whoever listens on 127.0.0.1 at
+Nothing that it could write down outlives its dyno, so a process outside counts: the one that listens on 127.0.0.1 at
 $COUNTER_PORT says in a line which start this is, from 1 on.
 """
 

@@ -1,4 +1,4 @@
-"""GET /stream is answered with one chunk after the other for as long as somebody reads: `tick N`, every $INTERVAL
+"""GET /stream is answered with one chunk after the other for as long as a visitor reads: `tick N`, every $INTERVAL
 seconds, or every `?interval=SECONDS`."""
 
 import itertools

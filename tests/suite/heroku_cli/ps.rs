@@ -221,7 +221,7 @@ fn it_is_waited_for_a_release_to_run_everywhere() {
     let Some(heroku) = Heroku::new() else {
         return;
     };
-    // It listens once somebody else does, if it is told where.
+    // It listens once another process does, if it is told where.
     let wait = "until (exec 3<>/dev/tcp/127.0.0.1/$GATE) 2>/dev/null; do sleep 0.1; done";
     let procfile = format!("web: test -z \"$GATE\" || {wait}; exec python3 -m http.server $PORT\n");
     let app = heroku.app("shop", &procfile);

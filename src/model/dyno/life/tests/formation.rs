@@ -168,7 +168,7 @@ fn each_reason_to_retire_has_its_own_words_and_none_is_a_crash() {
         assert!(actions.contains(&Action::Report(DynoState::Down)));
         assert!(actions.contains(&Action::SignalAll(DynoSignal::Term)));
         assert!(!life.is_up());
-        // Told once: whoever asks again hastens nothing, and only the first reason counts.
+        // Told once: a second request hastens nothing, and only the first reason counts.
         assert_eq!(life.step(retire(StopReason::Cycled, 0), seconds(9)), []);
         let (lines, record) = end(&mut life, Exit::Signal(15));
         assert_eq!(lines, ["Process exited with status 143"]);
