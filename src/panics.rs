@@ -61,6 +61,7 @@ mod armed {
     static ARMED: OnceLock<Option<String>> = OnceLock::new();
     static FIRED: AtomicBool = AtomicBool::new(false);
 
+    /// Panics if [`VARIABLE`] names this point, once in a process.
     pub fn point(name: &dyn std::fmt::Display) {
         let armed = ARMED.get_or_init(|| std::env::var(VARIABLE).ok());
         let Some(armed) = armed else { return };

@@ -34,9 +34,13 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// What a bridge is started with.
 pub(super) struct BridgeParts {
+    /// How many sessions and visitors there may be, and how long each step may take.
     pub settings: BridgeSettings,
+    /// Passes a message to the server, from the bridge's thread.
     pub tell: Box<dyn Fn(FromBridge) + Send>,
+    /// What the thread waits in; its waker says that `inbox` has something.
     pub reactor: Reactor,
+    /// Messages of the server.
     pub inbox: Receiver<ToBridge>,
     /// The number of sessions, for other threads.
     pub count: Arc<AtomicUsize>,
@@ -76,6 +80,7 @@ struct Held {
 }
 
 impl Engine {
+    /// An engine without a session and without a rendezvous.
     pub fn new(start: BridgeParts) -> Self {
         let BridgeParts {
             settings,

@@ -28,7 +28,9 @@ const MOST_UNSENT: usize = 16;
 
 /// What the loop lends to a session for one turn.
 pub(super) struct SessionTurn<'a> {
+    /// The time at which the turn began.
     pub now: Instant,
+    /// Where the session registers its descriptors and deadline.
     pub reactor: &'a mut Reactor,
     /// The buffer that reads fill: [`BEFORE`] bytes and a piece.
     pub scratch: &'a mut [u8],

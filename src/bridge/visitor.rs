@@ -11,6 +11,7 @@ const LONGEST_LINE: usize = 1024;
 /// A connection that has not sent its secret yet: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Visitor {
+    /// The connection, in the clear or over TLS.
     pub stream: Stream,
     said: Vec<u8>,
 }

@@ -43,10 +43,15 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What a router is started with.
 pub(super) struct RouterParts {
+    /// Where visitors come; non-blocking.
     pub listener: TcpListener,
+    /// Its limits and times.
     pub settings: RouterSettings,
+    /// Passes a message to the server, from the router's thread.
     pub tell: Box<dyn Fn(FromRouter) + Send>,
+    /// What the thread waits in; its waker says that `inbox` has something.
     pub reactor: Reactor,
+    /// Messages of the server.
     pub inbox: Receiver<ToRouter>,
 }
 

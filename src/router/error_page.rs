@@ -19,6 +19,7 @@ pub(super) struct PageOptions<'a> {
     pub http10: bool,
     /// The request was a `HEAD`.
     pub head_only: bool,
+    /// For the field `Date`.
     pub now: SystemTime,
 }
 

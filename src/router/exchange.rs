@@ -16,14 +16,19 @@ use crate::wire::http::{Framing, HeadReader, RequestHead, ResponseHead};
 /// One request and its response: see the [module](self).
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// The head of the request.
     pub head: RequestHead,
     /// The app; None if there is none of this name, and so no log.
     pub app: Option<Rc<str>>,
+    /// The `X-Request-ID`: the client's, if it is valid, or one of the router's.
     pub request_id: String,
+    /// Where the request came from, for the dyno and the log.
     pub forwarded: Forwarded,
+    /// When the request came.
     pub started: Instant,
     /// When the request came, in milliseconds since 1970.
     pub started_ms: u128,
+    /// How far it is.
     pub stage: Stage,
     /// The dyno that it was last sent to, and its name.
     pub dyno: Option<(DynoKey, Rc<str>)>,
@@ -47,6 +52,7 @@ pub(super) struct Exchange {
     pub upload_refused: bool,
     /// The client was told to send the body, or has begun to send it.
     pub continued: bool,
+    /// How far the response is.
     pub answer: Answer,
     /// When a byte last went either way.
     pub progress: Instant,
@@ -58,6 +64,7 @@ pub(super) struct Exchange {
     pub bytes: u64,
     /// The client's connection is closed after the response.
     pub close: bool,
+    /// Why the router answered itself, or broke the response off; None if the dyno answered.
     pub failure: Option<Failure>,
 }
 
@@ -85,7 +92,9 @@ pub(super) enum Stage {
 /// Which directions of a tunnel have ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ends {
+    /// The client sends no more.
     pub client: bool,
+    /// The dyno sends no more.
     pub dyno: bool,
 }
 

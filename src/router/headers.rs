@@ -23,6 +23,7 @@ const VIA: &[u8] = b"Via: 1.1 vegur\r\n";
 pub(super) struct Added<'a> {
     /// Where the request comes from.
     pub forwarded: &'a Forwarded,
+    /// The `X-Request-ID` of the request.
     pub request_id: &'a str,
     /// When the request came, as milliseconds since 1970.
     pub start: u128,
@@ -285,7 +286,9 @@ pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
 /// What is known of a request that was refused, for the log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Guess<'a> {
+    /// The first word of the request; empty if there is none.
     pub method: &'a str,
+    /// The second word, with the query; empty if there is none.
     pub path: &'a str,
     /// The host without its port; empty if there is none, or more than one.
     pub host: &'a str,

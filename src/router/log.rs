@@ -35,18 +35,25 @@ const MAX_WAITING: usize = 256 * 1024;
 pub(super) struct LogEntry<'a> {
     /// Why it failed; None if it did not.
     pub failure: Option<&'a Failure>,
+    /// The method of the request.
     pub method: &'a str,
     /// The path, with the query.
     pub path: &'a str,
+    /// The `Host` of the request.
     pub host: &'a str,
+    /// Its `X-Request-ID`.
     pub request_id: &'a str,
+    /// Its `X-Forwarded-For`, with the client's address last.
     pub forwarded_for: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
     /// The dyno's name, if the request was sent to one.
     pub dyno: Option<&'a str>,
+    /// How long it took to connect to the dyno; None if no dyno accepted.
     pub connect: Option<Duration>,
+    /// How long the request took from its beginning to its end; None if it was not sent to a dyno.
     pub service: Option<Duration>,
+    /// The status of the response, or of the failure; 0 if no response came that far.
     pub status: u16,
     /// Bytes of the body that the client got.
     pub bytes: u64,

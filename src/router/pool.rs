@@ -10,8 +10,11 @@ use crate::wire::reactor::Token;
 /// A connection to a dyno.
 #[derive(Debug)]
 pub(super) struct DynoConnection {
+    /// Its socket, and the output that waits for it.
     pub wire: Wire,
+    /// By which the reactor names the socket.
     pub token: Token,
+    /// The dyno at its other end.
     pub dyno: DynoKey,
     /// It has served a request before, so the dyno may be closing it.
     pub used: bool,

@@ -58,6 +58,7 @@ impl Wire {
         }
     }
 
+    /// The socket, to be watched.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -75,6 +76,7 @@ impl Wire {
         self.readable
     }
 
+    /// Whether the kernel may take more output.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
@@ -84,6 +86,7 @@ impl Wire {
         self.end || self.drained
     }
 
+    /// Whether the connection is over in both directions.
     pub fn is_hung_up(&self) -> bool {
         self.hangup
     }
@@ -156,6 +159,7 @@ impl Wire {
         Ok(moved)
     }
 
+    /// Whether the kernel has taken all output.
     pub fn is_flushed(&self) -> bool {
         self.output.is_empty()
     }

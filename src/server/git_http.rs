@@ -173,6 +173,7 @@ fn copy(mut from: impl Read, to: &mut File, most: u64) -> Result<bool, Copy> {
 
 /// How a process is started.
 pub struct GitStart<'a> {
+    /// The client's request, which says what git is asked for.
     pub request: &'a GitRequest,
     /// The repository.
     pub repository: &'a Path,

@@ -40,10 +40,15 @@ const KEEPALIVE: (Duration, Duration, u32) =
 pub(super) struct RendezvousListener {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
+    /// By which the reactor names the socket.
     pub token: Token,
 }
 
 impl RendezvousListener {
+    /// Has the reactor watch the rendezvous.
+    ///
+    /// # Errors
+    /// When descriptors or memory have run out.
     pub fn open(rendezvous: RendezvousAddress, reactor: &mut Reactor) -> io::Result<Self> {
         let RendezvousAddress { listener, tls } = rendezvous;
         listener.set_nonblocking(true)?;

@@ -25,6 +25,7 @@ const LOST: &str = "lost the connection to the server";
 /// One connection to the server.
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// The socket below.
     pub transport: Transport,
     /// Bytes that were read and not used yet.
     pub input: Vec<u8>,
@@ -66,6 +67,10 @@ impl Connection {
         }
     }
 
+    /// Connects to the server at `endpoint`. Each read and write waits for `patience` at most; None: for ever.
+    ///
+    /// # Errors
+    /// When no server listens there.
     pub fn open(endpoint: &Endpoint, patience: Option<Duration>) -> anyhow::Result<Self> {
         let transport = match endpoint {
             Endpoint::Socket(path) => Transport::connect(path, CONNECT_PATIENCE).map_err(lost)?,
@@ -92,6 +97,10 @@ impl Connection {
         unread && self.input.is_empty()
     }
 
+    /// Sends `head` and then all of `content` in chunks, unless the server answers before it has all of it.
+    ///
+    /// # Errors
+    /// When `content` cannot be read; a broken connection is [`Sent::Broken`].
     pub fn send_chunks(&mut self, head: Vec<u8>, content: &mut dyn Read) -> anyhow::Result<Sent> {
         let (mut block, mut out) = (vec![0; CHUNK], head);
         loop {
@@ -134,6 +143,10 @@ impl Connection {
         Err(anyhow!("the server answers without end"))
     }
 
+    /// Reads the body that follows `head`, as a whole.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the body is malformed or larger than [`MAX_BODY`].
     pub fn read_answer(&mut self, head: &ResponseHead) -> anyhow::Result<Answer> {
         let mut decoder = BodyDecoder::new(head.framing);
         let mut body = Vec::new();

@@ -26,6 +26,7 @@ pub(super) enum Transport {
 }
 
 impl Transport {
+    /// Connects to the Unix socket of a server on this host, which may take `patience`.
     pub fn connect(socket: &Path, patience: Duration) -> io::Result<Self> {
         unix_socket::connect(socket, SocketType::STREAM, patience).map(Self::Unix)
     }
@@ -74,6 +75,7 @@ impl Transport {
         }
     }
 
+    /// The socket, to wait for.
     pub fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Unix(socket) => socket.as_fd(),
@@ -98,6 +100,7 @@ pub(super) struct FarSocket {
 }
 
 impl FarSocket {
+    /// A connection over `stream`, which does not block; reads and writes wait for ever until a patience is set.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -107,6 +110,7 @@ impl FarSocket {
         }
     }
 
+    /// How long each read and write waits; None: for ever.
     pub fn set_patience(&self, patience: Option<Duration>) {
         self.patience.set(patience);
     }

@@ -20,6 +20,7 @@ const EVICTED: usize = 64;
 pub(super) struct ClientListener {
     /// None once no client is accepted any more.
     listener: Option<TcpListener>,
+    /// By which the reactor names the socket.
     pub token: Token,
     /// Whether accepting is suspended until a client leaves.
     closed: bool,
@@ -28,7 +29,7 @@ pub(super) struct ClientListener {
 }
 
 impl ClientListener {
-    /// A door over `listener`, which is non-blocking.
+    /// Accepts clients of `listener`, which does not block; the reactor names it by `token`.
     pub fn new(listener: TcpListener, token: Token) -> Self {
         Self {
             listener: Some(listener),

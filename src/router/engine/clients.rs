@@ -22,6 +22,7 @@ const BUDGET: usize = 16;
 
 /// A connection of a client. An idle one has this, its entry in two tables and a deadline, and no buffer.
 pub(super) struct Client {
+    /// Its socket, and the output that waits for it.
     pub wire: Wire,
     peer: SocketAddr,
     /// Bytes that were read and not used yet.
@@ -58,6 +59,7 @@ enum Phase {
 }
 
 impl Client {
+    /// A client that has just come from `peer`, over a socket that does not block.
     pub fn new(socket: OwnedFd, peer: SocketAddr, now: Instant) -> Self {
         Self {
             wire: Wire::new(socket),

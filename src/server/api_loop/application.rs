@@ -138,7 +138,9 @@ pub enum More {
 /// One request of one connection. Never given twice; one whose client has gone is still safe to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
+    /// Its connection, by the token in the reactor.
     pub connection: Token,
+    /// How many requests of that connection came before.
     pub serial: u64,
 }
 
@@ -189,18 +191,25 @@ impl<A: Application> Reply<A> {
 /// What a worker sends back: whose request it was, if it was one's, and what to do on the loop.
 /// The words of its panic if the job panicked.
 pub struct Finished<A: Application> {
+    /// The request that the work is for; None if no client waits for it.
     pub ticket: Option<Ticket>,
+    /// What to do on the loop; the words of the panic if the job panicked.
     pub completion: Result<Completion<A>, String>,
 }
 
 /// The loop as its application sees it.
 pub struct Ctx<A: Application> {
+    /// What the loop waits in.
     pub reactor: Reactor,
+    /// The threads for slow work.
     pub workers: Workers<Finished<A>>,
     /// Those that take bodies from a network, however slow that is.
     pub remote_uploads: Workers<Finished<A>>,
+    /// Replies to requests that were to be answered later, for the loop to send.
     pub answers: VecDeque<(Ticket, Reply<A>)>,
+    /// How many clients are connected.
     pub connections: usize,
+    /// Whether the loop is to stop.
     pub stopping: bool,
     /// Listeners that are to be served from the next turn on.
     pub listeners: Vec<ApiListener>,

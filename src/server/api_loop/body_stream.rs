@@ -38,8 +38,11 @@ pub struct BodyReader {
 
 /// How a worker tells the loop which connection may go on.
 pub struct RoomBell {
+    /// The connection whose body it is.
     pub token: Token,
+    /// The connections that may go on, for the loop.
     pub tokens: Sender<Token>,
+    /// Wakes the loop.
     pub waker: Waker,
 }
 

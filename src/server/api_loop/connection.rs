@@ -93,7 +93,9 @@ pub enum Step {
 
 /// What one turn of the loop lends to a connection.
 pub struct Turn<'a> {
+    /// The time at which the turn began.
     pub now: Instant,
+    /// What the connection may cost.
     pub limits: &'a ConnectionLimits,
     /// Where a read goes first.
     pub scratch: &'a mut [u8],
@@ -128,6 +130,7 @@ impl Connection {
         }
     }
 
+    /// The socket, to be watched.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.wire.stream.socket()
     }

@@ -40,11 +40,14 @@ pub enum ApiListener {
 /// A client that has just come.
 #[derive(Debug)]
 pub struct NewClient {
+    /// Its connection.
     pub stream: Stream,
+    /// The way on which it has come.
     pub via: Via,
 }
 
 impl ApiListener {
+    /// The listening socket, to be watched.
     pub fn socket(&self) -> BorrowedFd<'_> {
         match self {
             Self::Socket(listener) => listener.socket.as_fd(),

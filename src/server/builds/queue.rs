@@ -34,6 +34,7 @@ impl Queue {
         }
     }
 
+    /// Whether no build runs or waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }

@@ -27,12 +27,17 @@ use crate::wire::control::{CommandStreams, DynoSpec, ToSupervisor};
 
 /// What a dyno is to run, and how.
 pub(super) struct Run<'a> {
+    /// The release that it is of.
     pub release: &'a Release,
+    /// The command, as text for the shell.
     pub shell_command: String,
     /// Variables of this dyno alone.
     pub env: BTreeMap<String, String>,
+    /// What the command is given as standard input and outputs.
     pub streams: CommandStreams,
+    /// The terminal of its client; the default if it has none.
     pub terminal: ClientTerminal,
+    /// Its times and conditions.
     pub rules: Rules,
 }
 

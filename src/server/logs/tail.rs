@@ -21,8 +21,11 @@ const REMIND: u64 = 1 << 20;
 
 /// See the [module](self).
 pub struct Tail {
+    /// The app whose log is read.
     pub app_id: String,
+    /// The folder of that log.
     pub folder: PathBuf,
+    /// When the reader has had enough.
     pub until: Until,
     /// The app is no more; nothing new will come.
     pub destroyed: bool,

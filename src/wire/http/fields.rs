@@ -19,6 +19,7 @@ impl Span {
         }
     }
 
+    /// The bytes of `whole` that the span is of.
     pub fn bytes(self, whole: &[u8]) -> &[u8] {
         &whole[self.start as usize..self.end as usize]
     }

@@ -21,8 +21,11 @@ pub(super) struct LineScanner {
 /// A head that is complete: the range of its bytes, and how many header lines it has.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Extent {
+    /// Its first byte: empty lines may come before it.
     pub start: usize,
+    /// The byte after its last.
     pub end: usize,
+    /// Its header lines.
     pub fields: usize,
 }
 

@@ -31,7 +31,9 @@ pub(super) enum CertificateSource {
 /// A certificate and its key in PEM.
 #[derive(Debug)]
 pub(super) struct Files {
+    /// The certificate, with those between it and the CA.
     pub cert: PathBuf,
+    /// Its private key.
     pub key: PathBuf,
 }
 

@@ -6,6 +6,7 @@ use crate::wire::stream::Stream;
 
 /// See the [module](self).
 pub(super) struct Wire {
+    /// The connection, in the clear or over TLS.
     pub stream: Stream,
     /// The client is gone, or, of one that came from a network, has said that it will send nothing more.
     pub gone: bool,
@@ -27,6 +28,7 @@ pub(super) enum Fill {
 }
 
 impl Wire {
+    /// A connection from which nothing was read.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
