@@ -1,7 +1,9 @@
 mod diagram;
 mod formation;
 
+use super::events::DynoSignal;
 use super::*;
+use crate::model::dyno::ExitRecord;
 
 use proptest::prelude::*;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::super::events::DynoSignal;
 use super::super::*;
 
 /// Set to have the document written anew instead of compared.
