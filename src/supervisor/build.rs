@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use super::folder::{SCRATCH, TRACKED};
-use crate::error::tell;
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
 use crate::sandbox::plan::{HostIds, LiveOwnership, Ownership, SandboxPlan};
@@ -107,21 +106,4 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
         &[lock.as_fd()],
         |set_up, control| init::run(set_up, control, &context),
     )
-}
-
-/// Kills the remaining processes of a dyno without a PID namespace whose supervisor and init were killed together.
-/// `folder` is the dyno's own; its name is the dyno's id.
-pub fn kill_leftovers(folder: &Path) {
-    if !folder.join(TRACKED).exists() {
-        return;
-    }
-    let scratch = std::fs::metadata(folder.join(SCRATCH));
-    let uid = scratch.map_or(rustix::process::geteuid().as_raw(), |scratch| {
-        std::os::unix::fs::MetadataExt::uid(&scratch)
-    });
-    if let Some(id) = folder.file_name().and_then(|name| name.to_str())
-        && let Err(error) = Tracker::by_mark(id, uid).end()
-    {
-        tell!("{id}: {error}");
-    }
 }

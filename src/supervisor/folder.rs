@@ -13,7 +13,6 @@ use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::build::kill_leftovers;
 use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
@@ -56,18 +55,6 @@ pub fn claim(folder: &Path) -> io::Result<Option<Claim>> {
         Ok(()) => Ok(Some(Claim { _lock: lock })),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Removes the scratch folders of ended dynos below `folder` whose supervisors were killed. A server may need the room
-/// before it can open its state.
-pub fn sweep_scratch(folder: &Path) {
-    for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
-        // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
-        if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            kill_leftovers(&dyno.path());
-            let _ = crate::kernel::tree::remove_tree(&dyno.path().join(SCRATCH));
-        }
     }
 }
 
@@ -131,18 +118,6 @@ mod tests {
         }
         let none = claim(&folder.path().join("gone")).unwrap_err();
         assert_eq!(none.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn only_what_nobody_lives_in_is_swept() {
-        let dynos = tempfile::tempdir().unwrap();
-        for dyno in ["alive", "dead"] {
-            fs::create_dir_all(dynos.path().join(dyno).join(SCRATCH)).unwrap();
-        }
-        let _alive = claim(&dynos.path().join("alive")).unwrap().unwrap();
-        sweep_scratch(dynos.path());
-        assert!(dynos.path().join("alive").join(SCRATCH).exists());
-        assert!(!dynos.path().join("dead").join(SCRATCH).exists());
     }
 
     #[test]

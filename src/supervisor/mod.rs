@@ -6,15 +6,17 @@
 //! thread, since it forks.
 //!
 //! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `perform` (what [`Life`] decides), `output`
-//! (reads output that no client reads), `port` (whether a web dyno listens), `folder` (the dyno's folder, which the server
-//! uses, too). With whom it speaks: `servers`; `pid1`, the init inside; `clients`, whose connections are `session`s, with
-//! `inside` for the commands of `dyno run:inside` and `stops` for a command that stops.
+//! (reads output that no client reads), `port` (whether a web dyno listens). With whom it speaks: `servers`; `pid1`, the
+//! init inside; `clients`, whose connections are `session`s, with `inside` for the commands of `dyno run:inside` and `stops`
+//! for a command that stops. The server uses two, too: `folder`, what is on disk of a dyno, and `leftovers`, what is left of
+//! one that was killed.
 
 mod begin;
 mod build;
 mod clients;
 mod folder;
 mod inside;
+mod leftovers;
 mod output;
 mod perform;
 mod pid1;
@@ -45,10 +47,10 @@ use crate::wire::control::{DynoSpec, ToInit};
 use crate::wire::reactor::{self, Reactor};
 
 pub use begin::{WAITING, run};
-pub use build::kill_leftovers;
-pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record, sweep_scratch};
+pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record};
 use folder::{LOCK, reserve_record};
 use inside::Inside;
+pub use leftovers::{kill_leftovers, sweep_scratch};
 use output::Output;
 use port::Port;
 use servers::MAX_SERVERS;
