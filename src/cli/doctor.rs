@@ -11,6 +11,7 @@ use crate::model::settings;
 use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::reasons::{self, Facts};
+use crate::sandbox::restrict::{Gap, Restriction};
 
 /// What a dyno in namespaces guarantees (true), and what not (false). `docs/isolation.md` has the details.
 const NAMESPACES: &[(bool, &str)] = &[
@@ -86,6 +87,7 @@ pub fn perform(context: &mut Context) -> Result<u8> {
     needs(context)?;
     if let Ok(chosen) = &chosen {
         promises(chosen.isolation)?;
+        restrictions(context, chosen)?;
     }
     if !matches!(&chosen, Ok(chosen) if chosen.isolation == Isolation::Namespaces) {
         remedies(context)?;
@@ -171,6 +173,24 @@ fn promises(isolation: Isolation) -> std::io::Result<()> {
         say!("What `{isolation}` {title}:")?;
         for (_, line) in lines.iter().filter(|(kind, _)| *kind == promised) {
             say!("  {line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what a hostile dyno is kept from beside its walls, and what it can do here all the same.
+fn restrictions(context: &Context, chosen: &ChosenIsolation) -> std::io::Result<()> {
+    say!("")?;
+    say!("What else a hostile dyno is kept from:")?;
+    let gaps = match offer::gaps(&context.home, chosen) {
+        Ok(gaps) => gaps,
+        Err(why) => return say!("  unknown: {why:#}"),
+    };
+    for restriction in Restriction::ALL {
+        let attack = restriction.attack();
+        match gaps.iter().find(|gap| gap.restriction == restriction) {
+            None => say!("  held  {attack}")?,
+            Some(Gap { why, .. }) => say!("  OPEN  {attack}: {why}")?,
         }
     }
     Ok(())

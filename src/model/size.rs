@@ -1,7 +1,7 @@
 //! Dyno sizes: Heroku's table, past names included.
 //!
-//! A size is a label: dyno does not limit memory or CPU by it (docs/limits.md), only how many one-off dynos of it an
-//! app may have. Called by the command line, the API and the store.
+//! A size limits how many processes and threads a dyno may have, and how many one-off dynos of it an app may have. Memory
+//! and CPU are not limited by it (docs/limits.md). Called by the command line, the API and the store.
 
 use crate::error::{UserError, shown};
 
@@ -20,6 +20,8 @@ pub struct Size {
     pub dedicated: bool,
     /// Heroku's measure of computing power, where it gives a range the lower end.
     pub compute: u32,
+    /// The most processes and threads of a dyno, counted together, in whatever state.
+    pub processes: u32,
     /// The most one-off dynos of this size in an app, if Heroku allows fewer than of other sizes of its kind.
     pub fewer_one_offs: Option<u32>,
     /// Whether Heroku sells it in private spaces only.
@@ -27,32 +29,34 @@ pub struct Size {
 }
 
 impl Size {
-    const fn shared(name: &'static str, memory_mib: u32, compute: u32) -> Self {
+    const fn shared(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
         Self {
             name,
             memory_mib,
             dedicated: false,
             compute,
+            processes,
             fewer_one_offs: None,
             private_space_only: false,
         }
     }
 
-    const fn dedicated(name: &'static str, memory_mib: u32, compute: u32) -> Self {
+    const fn dedicated(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
         Self {
             name,
             memory_mib,
             dedicated: true,
             compute,
+            processes,
             fewer_one_offs: None,
             private_space_only: false,
         }
     }
 
-    const fn private(name: &'static str, memory_mib: u32, compute: u32) -> Self {
+    const fn private(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
         Self {
             private_space_only: true,
-            ..Self::dedicated(name, memory_mib, compute)
+            ..Self::dedicated(name, memory_mib, compute, processes)
         }
     }
 
@@ -85,35 +89,35 @@ impl Size {
 
 /// Every size of Heroku's documents.
 pub static ALL: [Size; 26] = [
-    Size::shared("1X", 512, 1),
-    Size::shared("2X", 1024, 4),
-    Size::dedicated("PX", 6 * 1024, 40),
-    Size::shared("Free", 512, 1),
-    Size::shared("Hobby", 512, 1),
+    Size::shared("1X", 512, 1, 256),
+    Size::shared("2X", 1024, 4, 512),
+    Size::dedicated("PX", 6 * 1024, 40, 16_384),
+    Size::shared("Free", 512, 1, 256),
+    Size::shared("Hobby", 512, 1, 256),
     Size {
         fewer_one_offs: Some(1),
-        ..Size::shared("Eco", 512, 1)
+        ..Size::shared("Eco", 512, 1, 256)
     },
-    Size::shared("Basic", 512, 1),
-    Size::shared("Standard-1X", 512, 1),
-    Size::shared("Standard-2X", 1024, 2),
-    Size::dedicated("Performance-M", 2560, 12),
-    Size::dedicated("Performance-L", 14 * 1024, 50),
-    Size::dedicated("Performance-L-RAM", 30 * 1024, 24),
-    Size::dedicated("Performance-XL", 62 * 1024, 50),
-    Size::dedicated("Performance-2XL", 126 * 1024, 100),
-    Size::private("Private-S", 1024, 12),
-    Size::private("Private-M", 2560, 12),
-    Size::private("Private-L", 14 * 1024, 50),
-    Size::private("Private-L-RAM", 30 * 1024, 24),
-    Size::private("Private-XL", 62 * 1024, 50),
-    Size::private("Private-2XL", 126 * 1024, 100),
-    Size::private("Shield-S", 1024, 12),
-    Size::private("Shield-M", 2560, 12),
-    Size::private("Shield-L", 14 * 1024, 50),
-    Size::private("Shield-L-RAM", 30 * 1024, 24),
-    Size::private("Shield-XL", 62 * 1024, 50),
-    Size::private("Shield-2XL", 126 * 1024, 100),
+    Size::shared("Basic", 512, 1, 256),
+    Size::shared("Standard-1X", 512, 1, 256),
+    Size::shared("Standard-2X", 1024, 2, 512),
+    Size::dedicated("Performance-M", 2560, 12, 16_384),
+    Size::dedicated("Performance-L", 14 * 1024, 50, 32_768),
+    Size::dedicated("Performance-L-RAM", 30 * 1024, 24, 16_384),
+    Size::dedicated("Performance-XL", 62 * 1024, 50, 32_768),
+    Size::dedicated("Performance-2XL", 126 * 1024, 100, 65_536),
+    Size::private("Private-S", 1024, 12, 512),
+    Size::private("Private-M", 2560, 12, 16_384),
+    Size::private("Private-L", 14 * 1024, 50, 32_768),
+    Size::private("Private-L-RAM", 30 * 1024, 24, 16_384),
+    Size::private("Private-XL", 62 * 1024, 50, 32_768),
+    Size::private("Private-2XL", 126 * 1024, 100, 65_536),
+    Size::private("Shield-S", 1024, 12, 512),
+    Size::private("Shield-M", 2560, 12, 16_384),
+    Size::private("Shield-L", 14 * 1024, 50, 32_768),
+    Size::private("Shield-L-RAM", 30 * 1024, 24, 16_384),
+    Size::private("Shield-XL", 62 * 1024, 50, 32_768),
+    Size::private("Shield-2XL", 126 * 1024, 100, 65_536),
 ];
 
 #[cfg(test)]
@@ -149,6 +153,7 @@ mod tests {
                     .all(|other| !other.name.eq_ignore_ascii_case(size.name))
             );
             assert!(size.memory_mib >= 512 && size.fewer_one_offs != Some(0));
+            assert!(size.processes >= 256 && size.processes % 256 == 0);
         }
         assert_eq!(Size::lookup("eco").unwrap().fewer_one_offs, Some(1));
     }

@@ -31,6 +31,7 @@ use crate::model::dyno::{Exit, TerminalSettings};
 use crate::panics::{self, caught};
 use crate::pty;
 use crate::sandbox::InitContext;
+use crate::sandbox::restrict::Gap;
 use crate::sandbox::unexecutable;
 use crate::wire::control::{self, CommandStreams, FromInit, Shortage, ToInit};
 
@@ -55,12 +56,12 @@ struct Command {
 
 type Commands = Vec<Command>;
 
-/// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status.
-pub fn run(set_up: Result<()>, control: OwnedFd, context: &InitContext) -> u8 {
+/// Runs as PID 1 until the dyno's command has ended; the result is init's own exit status. A dyno runs whatever its gaps.
+pub fn run(set_up: Result<Vec<Gap>>, control: OwnedFd, context: &InitContext) -> u8 {
     let outcome = set_up.map_err(|error| FromInit::SetUpFailed {
         message: format!("{error:#}"),
     });
-    let last = outcome.and_then(|()| {
+    let last = outcome.and_then(|_gaps| {
         let served = caught(|| serve(control.as_fd(), context));
         served.unwrap_or_else(|message| Err(FromInit::Broken { message }))
     });
@@ -141,9 +142,8 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                     },
                     _,
                 ))) => {
-                    let folder = &context.folder;
                     let streams = (streams, settings.as_ref());
-                    let said = match start(&program, &args, &env, streams, folder, open_files) {
+                    let said = match start(&program, &args, &env, streams, context, open_files) {
                         Ok(started) => {
                             let text = ShellText::of(&args, &env);
                             let pid = started.pid;
@@ -331,7 +331,7 @@ fn start(
     args: &[String],
     env: &[(String, String)],
     streams: (CommandStreams, Option<&TerminalSettings>),
-    folder: &Path,
+    context: &InitContext,
     open_files: Option<u64>,
 ) -> Result<Started> {
     let text = |s: &str| CString::new(s).context("NUL in the command or its environment");
@@ -351,7 +351,7 @@ fn start(
         Side::Child => {
             drop(outcome);
             // A panic must not unwind beyond here, into the code of PID 1.
-            let error = caught(|| match enter(&theirs, folder, open_files) {
+            let error = caught(|| match enter(&theirs, context, open_files) {
                 Ok(()) => exec(&path, &argv, &env),
                 Err(error) => error,
             });
@@ -446,9 +446,9 @@ fn open(
     }
 }
 
-/// Prepares the command's process for exec: a session and terminal of its own, its streams, its folder, and default
-/// signal handling.
-fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<()> {
+/// Prepares the command's process for exec: a session and terminal of its own, its streams, its folder, its limits, and
+/// default signal handling.
+fn enter(theirs: &Theirs, context: &InitContext, open_files: Option<u64>) -> io::Result<()> {
     panics::point("init enter");
     let set = |[stdin, stdout, stderr]: [&OwnedFd; 3]| -> io::Result<()> {
         rustix::stdio::dup2_stdin(stdin)?;
@@ -467,7 +467,8 @@ fn enter(theirs: &Theirs, folder: &Path, open_files: Option<u64>) -> io::Result<
         }
         Theirs::Unchanged => {}
     }
-    rustix::process::chdir(folder)?;
+    rustix::process::chdir(&context.folder)?;
+    context.limits.apply()?;
     // Last, since it may be lower than the number of open descriptors.
     if let Some(limit) = open_files {
         open_files::set_soft_limit(limit)?;

@@ -8,7 +8,7 @@
 //!    mounts with their final flags;
 //! 3. become the dyno's user, make an empty root, and unmount the host's;
 //! 4. put the pieces in place, by paths that can only mean the new root;
-//! 5. give up every capability for good.
+//! 5. set quotas, and give up every capability for good.
 //!
 //! The new mount API (Linux 5.2, `mount_setattr` 5.12) allows it: with classic bind mounts, phase 4
 //! would need the host's tree, and absolute symlinks in the stack would resolve to the host.
@@ -37,6 +37,7 @@ use super::plan::{
 };
 use super::reasons::{self, Facts};
 use super::renew::SandboxNamespaces;
+use super::restrict::{self, Gap, quotas};
 use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
 use crate::kernel::random;
@@ -49,6 +50,10 @@ use crate::panics::{self, caught, caught_or};
 
 /// Where layers and file contents are kept until they are in place; removed before the dyno runs.
 const STAGING: &str = "/.dyno";
+
+/// The most terminals of a dyno: its command's, those of 64 commands inside, and as many of a program that opens some
+/// itself, as tmux. All dynos together have the host's `kernel.pty.max`, usually 3,072 of 4,096.
+const MOST_TERMINALS: &str = "128";
 
 /// The parent's message that the id maps are written.
 const GO: &[u8] = b"go";
@@ -74,7 +79,7 @@ const NAMESPACES: Namespaces = Namespaces::USER
 pub fn launch(
     plan: &SandboxPlan,
     keep: &[BorrowedFd<'_>],
-    inside: impl FnOnce(Result<()>, OwnedFd) -> u8,
+    inside: impl FnOnce(Result<Vec<Gap>>, OwnedFd) -> u8,
 ) -> Result<Launched> {
     plan.validate()?;
     let (ours, theirs) = rustix::net::socketpair(
@@ -125,6 +130,7 @@ fn release(plan: &SandboxPlan, launched: &Launched) -> Result<()> {
         )
         .with_context(|| format!("cannot write {file} for host id {outer}"))?;
     }
+    restrict::end_first(&process);
     let (mut mapped, mut word) = (Vec::new(), GO);
     for step in &plan.steps {
         if let MountStep::Live {
@@ -273,7 +279,7 @@ fn ids_of_root_as(owner: HostIds) -> Result<OwnedFd> {
 }
 
 /// The child's part, phases 1 to 5.
-fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<()> {
+fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<Vec<Gap>> {
     let (mapped, whole) = await_release(control)?;
     let mut mapped = mapped.into_iter();
     panics::point("init set-up");
@@ -302,7 +308,9 @@ fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<()> {
     make_read_only(root).context("cannot make the root read-only")?;
     spread_process_numbers();
 
-    give_up_privilege().context("cannot give up privilege")
+    let gaps = quotas::set();
+    give_up_privilege().context("cannot give up privilege")?;
+    Ok(gaps)
 }
 
 /// Waits for the parent's message; returns its descriptors, and whether the overlay is among them.
@@ -443,9 +451,7 @@ fn become_owner(plan: &SandboxPlan) -> Result<()> {
 
 /// Makes an empty memory file system the root and unmounts the host's. Returns the root mount.
 fn new_root() -> Result<OwnedFd> {
-    let options: [(&str, &OsStr); 2] = [("mode", OsStr::new("0755")), ("size", OsStr::new("4m"))];
-    let root = new_file_system("tmpfs", &options, MountAttrFlags::empty())
-        .context("cannot make the root tree")?;
+    let root = memory_file_system(0o755, 4).context("cannot make the root tree")?;
     // Over the host's root itself, the only folder that certainly exists.
     move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .context("cannot attach the root tree")?;
@@ -477,6 +483,22 @@ fn make_read_only(root: OwnedFd) -> io::Result<()> {
         }
         other => other,
     }
+}
+
+/// An empty memory file system. A file costs about a kilobyte of the kernel's memory however empty it is, which no size
+/// bounds; so there may be as many as pages.
+pub(super) fn memory_file_system(mode: u32, megabytes: u32) -> Result<OwnedFd> {
+    let mode = format!("{mode:o}");
+    let (size, files) = (
+        format!("{megabytes}m"),
+        (u64::from(megabytes) * 256).to_string(),
+    );
+    let options = [
+        ("mode", OsStr::new(&mode)),
+        ("size", OsStr::new(&size)),
+        ("nr_inodes", OsStr::new(&files)),
+    ];
+    new_file_system("tmpfs", &options, MountAttrFlags::empty())
 }
 
 pub(super) fn new_file_system(
@@ -530,19 +552,12 @@ fn perform(step: &MountStep, piece: Piece) -> Result<()> {
                 megabytes,
             },
             _,
-        ) => {
-            let (mode, size) = (format!("{mode:o}"), format!("{megabytes}m"));
-            let options = [("mode", OsStr::new(&mode)), ("size", OsStr::new(&size))];
-            attach(
-                &new_file_system("tmpfs", &options, MountAttrFlags::empty())?,
-                target,
-                true,
-            )
-        }
+        ) => attach(&memory_file_system(*mode, *megabytes)?, target, true),
         (MountStep::Terminals { target }, _) => {
             let options = [
                 ("ptmxmode", OsStr::new("0666")),
                 ("mode", OsStr::new("0620")),
+                ("max", OsStr::new(MOST_TERMINALS)),
             ];
             // MOUNT_ATTR_NODEV would make every terminal unusable.
             let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;

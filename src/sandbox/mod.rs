@@ -9,7 +9,7 @@
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
-//! `renew` replaces files in a running sandbox.
+//! `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
 //!
 //! Where the host allows no namespaces, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
 //! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `refusal` explains why
@@ -22,6 +22,7 @@ pub mod plan;
 pub mod probe;
 pub mod reasons;
 pub mod renew;
+pub mod restrict;
 pub mod stack;
 pub mod tempdir;
 pub mod tracked;
@@ -35,6 +36,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::kernel::listener;
 use renew::SandboxNamespaces;
+use restrict::CommandLimits;
 use tracked::Tracker;
 
 /// A sandbox whose init is being set up or runs.
@@ -174,4 +176,6 @@ pub struct InitContext {
     pub folder: PathBuf,
     /// The processes that init signals.
     pub processes: SandboxProcesses,
+    /// The limits of commands.
+    pub limits: CommandLimits,
 }

@@ -8,6 +8,7 @@ use std::fs;
 use super::plan::Ownership;
 use super::probe;
 use super::reasons::{self, Facts};
+use super::restrict::{Gap, Restriction};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::model::dyno::Isolation;
@@ -54,6 +55,16 @@ impl ChosenIsolation {
         }
     }
 
+    /// Whether the kernel can count the processes of each dyno alone, so that a limit on their number is the dyno's own. It
+    /// counts those of a user: since Linux 5.14 in each user namespace anew.
+    pub fn counts_processes(&self) -> bool {
+        match (self.isolation, self.ids) {
+            (_, DynoIds::Each(_)) => true,
+            (Isolation::Namespaces, _) => reasons::kernel() >= (5, 14),
+            (Isolation::Tempdir, _) => false,
+        }
+    }
+
     /// Whether dynos run as other users, which have to pass through the state folder to their own folders.
     pub fn lets_through(&self) -> bool {
         self.isolation == Isolation::Tempdir && !matches!(self.ids, DynoIds::Own(_))
@@ -72,6 +83,35 @@ impl fmt::Display for ChosenIsolation {
             (_, DynoIds::Each(_)) => write!(f, "{isolation}, a host uid for each dyno"),
         }
     }
+}
+
+/// What dynos lack here of what is taken from them beside walls.
+///
+/// # Errors
+/// When it cannot be tried out.
+pub fn gaps(home: &Home, chosen: &ChosenIsolation) -> anyhow::Result<Vec<Gap>> {
+    let owner = match chosen.ids {
+        DynoIds::Own(_) => None,
+        DynoIds::Shared(ids) => Some(ids),
+        DynoIds::Each(base) => Some((base, base)),
+    };
+    let passable = home.is_passable();
+    if chosen.lets_through() {
+        home.let_through(true)?;
+    }
+    let found = probe::gaps(home.path(), chosen.isolation, owner);
+    if !passable {
+        let _ = home.let_through(false);
+    }
+    let mut gaps = found?;
+    if !chosen.counts_processes() {
+        let why = match chosen.isolation {
+            Isolation::Namespaces => "Linux counts them for each dyno since 5.14",
+            Isolation::Tempdir => "without walls Linux counts all of the user's together",
+        };
+        gaps.push(Gap::new(Restriction::Processes, why));
+    }
+    Ok(gaps)
 }
 
 /// Tries out the kinds of isolation, the strongest first, in temporary folders in `home`.

@@ -63,7 +63,7 @@ pub enum MountStep {
         target: PathBuf,
         access: MountAccess,
     },
-    /// An empty memory file system of at most `megabytes`.
+    /// An empty memory file system of at most `megabytes`, and as many files as that has pages.
     Memory {
         target: PathBuf,
         mode: u32,

@@ -11,9 +11,11 @@ use super::Launched;
 use super::launch::launch;
 use super::plan::{HostIds, MountAccess, MountStep, Ownership, SandboxPlan};
 use super::reasons::{self, Facts};
+use super::restrict::{self, Gap};
 use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
+use crate::model::dyno::Isolation;
 
 /// Host ids for a trial by root: those of `nobody`.
 const NOBODY: u32 = 65_534;
@@ -60,19 +62,7 @@ pub fn run(within: &Path, ownership: Ownership) -> Result<()> {
 /// # Errors
 /// The step that failed, and why.
 pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    let owner = match uid.is_root() {
-        true => HostIds {
-            uid: NOBODY,
-            gid: NOBODY,
-            privileged: true,
-        },
-        false => HostIds {
-            uid: uid.as_raw(),
-            gid: gid.as_raw(),
-            privileged: false,
-        },
-    };
+    let owner = trial_owner();
     let folder = trial_folder(within)?;
     for name in ["lower", "scratch", "scratch/upper", "scratch/work"] {
         let made = folder.path().join(name);
@@ -93,6 +83,23 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     finish(launch(&plan, &[], say)?, &folder)
 }
 
+/// The owner of a trial's files.
+fn trial_owner() -> HostIds {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    match uid.is_root() {
+        true => HostIds {
+            uid: NOBODY,
+            gid: NOBODY,
+            privileged: true,
+        },
+        false => HostIds {
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
+            privileged: false,
+        },
+    }
+}
+
 /// Tries out a dyno without namespaces, in a folder, as the user with these host ids (the caller's own if None).
 ///
 /// # Errors
@@ -109,6 +116,53 @@ pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     // The trial starts no processes to track.
     let tracker = Tracker::new("probe", NOBODY);
     finish(tempdir::launch(&confinement, &tracker, &[], say)?, &folder)
+}
+
+/// What a dyno on this host lacks of what [`restrict`] takes from others, as far as PID 1 finds out. With namespaces, or in
+/// a folder as the user with these host ids (the caller's own if None).
+///
+/// # Errors
+/// When there can be no such dyno.
+pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> Result<Vec<Gap>> {
+    let folder = trial_folder(within)?;
+    let changeable = restrict::can_be_taken_back();
+    let tell = |set_up, control| tell_gaps(set_up, control, changeable);
+    let launched = match isolation {
+        Isolation::Namespaces => {
+            let plan = SandboxPlan {
+                owner: trial_owner(),
+                hostname: "probe".to_owned(),
+                steps: steps(Need::Processes, folder.path()),
+            };
+            launch(&plan, &[], tell)?
+        }
+        Isolation::Tempdir => {
+            let slug = folder.path().join("slug");
+            fs::create_dir(&slug)?;
+            let confinement = Confinement {
+                app: tempdir::AppFolder::Copy(&slug),
+                folder: &folder.path().join("scratch"),
+                owner,
+            };
+            let tracker = Tracker::new("probe", NOBODY);
+            tempdir::launch(&confinement, &tracker, &[], tell)?
+        }
+    };
+    let said = hear(launched);
+    let removed = crate::kernel::tree::remove_tree(folder.path());
+    let gaps = serde_json::from_slice(&said).context("the trial ended without a word")?;
+    removed?;
+    Ok(gaps)
+}
+
+/// The init of a trial for [`gaps`]: sends them, and exits.
+fn tell_gaps(set_up: Result<Vec<Gap>>, control: OwnedFd, changeable: bool) -> u8 {
+    let told = set_up.and_then(|mut gaps| {
+        gaps.extend(restrict::order_gap(changeable));
+        let words = serde_json::to_vec(&gaps)?;
+        Ok(unix_socket::send(&control, &words, &[])?)
+    });
+    u8::from(told.is_err())
 }
 
 fn trial_folder(within: &Path) -> Result<tempfile::TempDir> {
@@ -163,15 +217,20 @@ fn system_folder() -> Option<&'static Path> {
     folders.find(|folder| folder.is_dir())
 }
 
+/// Receives the message of the trial's init, and waits for its end.
+fn hear(launched: Launched) -> Vec<u8> {
+    let mut words = vec![0u8; MAX_WORDS];
+    let heard = unix_socket::receive(&launched.control, &mut words, &mut Vec::new());
+    let _ = rustix::process::waitpid(Some(launched.pid), rustix::process::WaitOptions::empty());
+    words.truncate(heard.unwrap_or(0));
+    words
+}
+
 /// Receives the message of the trial's init and cleans up.
 fn finish(launched: Launched, folder: &tempfile::TempDir) -> Result<()> {
-    let (mut words, mut length) = ([0u8; MAX_WORDS], 0);
-    if let Ok(count) = unix_socket::receive(&launched.control, &mut words, &mut Vec::new()) {
-        length = count;
-    }
-    let _ = rustix::process::waitpid(Some(launched.pid), rustix::process::WaitOptions::empty());
+    let words = hear(launched);
     let removed = crate::kernel::tree::remove_tree(folder.path());
-    match &words[..length] {
+    match &words[..] {
         b"ok" => Ok(removed?),
         b"" => bail!("the sandbox ended without a word"),
         said => {
@@ -197,10 +256,10 @@ fn errno(error: &anyhow::Error) -> i32 {
 }
 
 /// The trial's init: sends the errno and the message of what failed, and exits.
-fn say(set_up: Result<()>, control: OwnedFd) -> u8 {
+fn say(set_up: Result<Vec<Gap>>, control: OwnedFd) -> u8 {
     let words = set_up.map_or_else(
         |error| format!("{} {error:#}", errno(&error)),
-        |()| "ok".to_owned(),
+        |_gaps| "ok".to_owned(),
     );
     let words = &words.as_bytes()[..words.len().min(MAX_WORDS)];
     u8::from(unix_socket::send(&control, words, &[]).is_err())

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::kernel::executable;
 use crate::kernel::sys::process::CloneRefusal;
 
-pub use facts::{Facts, covered_parts};
+pub use facts::{Facts, covered_parts, kernel};
 
 /// Explains why the kernel refused a process with namespaces of its own.
 pub fn why(refusal: &CloneRefusal, facts: &Facts) -> String {

@@ -8,18 +8,17 @@
 //! it has the privilege of the namespace's maker, and outside none: a hostile dyno that changes a path meanwhile can
 //! only redirect it within the dyno.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
-use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::launch::{attach, cover, new_file_system};
+use super::launch::{attach, cover, memory_file_system};
 use super::plan::{HostIds, INNER_ID, MountStep};
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 use crate::panics::caught_or;
@@ -91,8 +90,7 @@ impl SandboxNamespaces {
         for target in &self.covered {
             let _ = unmount(target, UnmountFlags::DETACH);
         }
-        let options = [("mode", OsStr::new("0755")), ("size", OsStr::new("4m"))];
-        let staging = new_file_system("tmpfs", &options, MountAttrFlags::empty())?;
+        let staging = memory_file_system(0o755, 4)?;
         attach(&staging, Path::new(STAGING), true)?;
         let mut outcome = Ok(());
         for step in files {

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::restrict::{self, Gap, Restriction};
 use super::tracked::Tracker;
 use super::{Launched, SandboxProcesses};
 use crate::error::EXIT_DYNO_FAILED;
@@ -87,7 +88,7 @@ pub fn launch(
     confinement: &Confinement<'_>,
     tracker: &Tracker,
     keep: &[BorrowedFd<'_>],
-    inside: impl FnOnce(Result<()>, OwnedFd) -> u8,
+    inside: impl FnOnce(Result<Vec<Gap>>, OwnedFd) -> u8,
 ) -> Result<Launched> {
     let (ours, theirs) = rustix::net::socketpair(
         AddressFamily::UNIX,
@@ -116,13 +117,14 @@ pub fn launch(
 }
 
 /// The child's part.
-fn set_up(confinement: &Confinement<'_>) -> Result<()> {
+fn set_up(confinement: &Confinement<'_>) -> Result<Vec<Gap>> {
     for number in IGNORED {
         Signal::new(number).into_iter().for_each(ignore);
     }
     Tracker::become_subreaper().context("cannot become a subreaper")?;
     panics::point("init set-up");
     make_folders(confinement)?;
+    restrict::end_first("/proc/self");
     become_user(confinement.owner)?;
     let app = match confinement.app {
         AppFolder::Copy(_) => app_folder(confinement.folder),
@@ -134,7 +136,10 @@ fn set_up(confinement: &Confinement<'_>) -> Result<()> {
     })?;
     // Not in a folder that may be removed.
     rustix::process::chdir("/")?;
-    Ok(())
+    let without_walls = |restriction| Gap::new(restriction, "quotas are those of a user namespace");
+    Ok([Restriction::Namespaces, Restriction::Watches]
+        .map(without_walls)
+        .into())
 }
 
 /// Makes the dyno's folders.

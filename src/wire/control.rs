@@ -82,6 +82,8 @@ pub struct DynoSpec {
     pub shared_memory: u32,
     /// The soft limit on descriptors of its commands; None: that of the server.
     pub open_files: Option<u64>,
+    /// How many processes and threads it may have; None where the kernel cannot limit that.
+    pub processes: Option<u32>,
 }
 
 /// How a dyno works in a folder of the user.

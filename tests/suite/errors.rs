@@ -279,6 +279,8 @@ fn doctor_says_what_this_host_offers() {
         "What `namespaces` needs of this host:\n  user namespaces ",
         &format!("What `{isolation}` promises:\n"),
         &format!("What `{isolation}` does not promise:\n"),
+        "What else a hostile dyno is kept from:\n",
+        " starting processes until nobody can start any",
     ] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }

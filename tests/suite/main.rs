@@ -26,6 +26,7 @@ mod disconnect;
 mod dyno_limits;
 mod environment;
 mod errors;
+mod escape;
 mod file_times;
 mod filtered;
 mod formation;

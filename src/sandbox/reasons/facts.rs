@@ -82,7 +82,7 @@ impl Facts {
             ),
             state_on_overlay: file_system == Ok(OVERLAYFS),
             state_on_tmpfs: file_system == Ok(TMPFS),
-            kernel: version(&rustix::system::uname().release().to_string_lossy()),
+            kernel: kernel(),
         }
     }
 
@@ -146,6 +146,11 @@ fn has_admin(status: &str) -> bool {
     const ADMIN: u64 = 1 << 21;
     let effective = field(status, "CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     effective.is_some_and(|mask| mask & ADMIN != 0)
+}
+
+/// The major and minor version of the kernel that runs.
+pub fn kernel() -> (u32, u32) {
+    version(&rustix::system::uname().release().to_string_lossy())
 }
 
 fn version(release: &str) -> (u32, u32) {

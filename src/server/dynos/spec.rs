@@ -17,6 +17,7 @@ use crate::model::dyno::life::Rules;
 use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
 use crate::model::release::Release;
 use crate::model::settings::{Settings, UID_COUNT};
+use crate::model::size::Size;
 use crate::model::window::WindowSize;
 use crate::sandbox::offer::DynoIds;
 use crate::sandbox::tempdir;
@@ -84,6 +85,7 @@ impl Dynos {
             config: &config,
             request: &run.env,
         });
+        let size = Size::lookup(&dyno.size).ok();
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
             id: dyno.id.clone(),
@@ -111,6 +113,9 @@ impl Dynos {
             app_path: release.toolchains.app.as_ref().map(PathBuf::from),
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             open_files: Some(self.descriptors.original),
+            processes: size
+                .filter(|_| self.chosen.counts_processes())
+                .map(|size| size.processes),
         };
         Ok((spec, claim))
     }
