@@ -1,4 +1,8 @@
 //! A socket of the router with its readiness, and the bytes that are still to be written to it.
+//!
+//! Its bytes on the way out are kept as the server's connections keep theirs ([`Unsent`]). Reading is its own: it goes into
+//! one buffer that the router lends to each connection in turn, so that an idle one has none; and a short read counts as
+//! the last unless the kernel has announced the end, which saves one of three calls for each head and each response.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -6,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::kernel::sys::socket::unacknowledged;
+use crate::wire::unsent::Unsent;
 
 /// A non-blocking socket with its readiness and unsent bytes: see the [module](self).
 #[derive(Debug)]
@@ -20,8 +25,7 @@ pub(super) struct Wire {
     drained: bool,
     /// Both directions are closed.
     hangup: bool,
-    output: Vec<u8>,
-    written: usize,
+    unsent: Unsent,
 }
 
 /// The result of a read.
@@ -45,8 +49,7 @@ impl Wire {
             end: false,
             drained: false,
             hangup: false,
-            output: Vec::new(),
-            written: 0,
+            unsent: Unsent::default(),
         }
     }
 
@@ -133,52 +136,44 @@ impl Wire {
     /// Writes `bytes` after those that wait already; what the socket does not take is kept.
     pub fn send(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
         self.flush()?;
-        while self.output.is_empty() && self.writable && !bytes.is_empty() {
+        while self.unsent.is_empty() && self.writable && !bytes.is_empty() {
             let length = self.write(bytes)?;
             bytes = &bytes[length..];
         }
-        self.output.extend_from_slice(bytes);
+        self.unsent.buffer().extend_from_slice(bytes);
         Ok(())
     }
 
     /// Writes the bytes that wait; true if any were written.
     pub fn flush(&mut self) -> Result<bool, Errno> {
-        let mut moved = false;
-        while self.writable && !self.output.is_empty() {
-            let output = std::mem::take(&mut self.output);
-            let result = self.write(&output[self.written..]);
-            self.output = output;
-            let length = result?;
-            moved |= length > 0;
-            self.written += length;
-            if self.written == self.output.len() {
-                // An empty buffer keeps no memory.
-                (self.output, self.written) = (Vec::new(), 0);
-            }
+        if self.unsent.is_empty() || !self.writable {
+            return Ok(false);
         }
-        Ok(moved)
+        let mut unsent = std::mem::take(&mut self.unsent);
+        let moved = unsent.flush(|bytes| self.write(bytes));
+        self.unsent = unsent;
+        moved
     }
 
     /// Whether the kernel has taken all output.
     pub fn is_flushed(&self) -> bool {
-        self.output.is_empty()
+        self.unsent.is_empty()
     }
 
+    /// Writes once; 0 when the socket takes nothing now.
     fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        loop {
+        while self.writable {
             match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL) {
                 Ok(length) => {
                     self.writable = length == bytes.len();
                     return Ok(length);
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.writable = false;
-                    return Ok(0);
-                }
+                Err(Errno::AGAIN) => self.writable = false,
                 Err(error) => return Err(error),
             }
         }
+        Ok(0)
     }
 
     /// Whether the other side closed the connection without having read all that was written to it.

@@ -10,3 +10,4 @@ pub mod pkt_line;
 pub mod reactor;
 pub mod stream;
 pub mod tls;
+pub mod unsent;

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::wire::stream::Stream;
+use crate::wire::unsent::Unsent;
 
 /// See the [module](self).
 pub(super) struct Wire {
@@ -14,9 +15,7 @@ pub(super) struct Wire {
     ended: bool,
     /// Bytes that were read and are not used up.
     pub input: Vec<u8>,
-    /// Bytes to be written, and how many were.
-    output: Vec<u8>,
-    written: usize,
+    unsent: Unsent,
 }
 
 /// What an attempt to read came to.
@@ -35,19 +34,18 @@ impl Wire {
             gone: false,
             ended: false,
             input: Vec::new(),
-            output: Vec::new(),
-            written: 0,
+            unsent: Unsent::default(),
         }
     }
 
     /// What is to be written next is appended here.
     pub fn output(&mut self) -> &mut Vec<u8> {
-        &mut self.output
+        self.unsent.buffer()
     }
 
     /// Whether all of the output was written.
     pub fn is_flushed(&self) -> bool {
-        self.output.is_empty() && self.stream.is_flushed()
+        self.unsent.is_empty() && self.stream.is_flushed()
     }
 
     /// Says that nothing more will be written.
@@ -84,21 +82,16 @@ impl Wire {
 
     /// Writes what the stream takes; true if it took any.
     pub fn flush(&mut self) -> io::Result<bool> {
-        let mut moved = false;
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output[self.written..]) {
-                Ok(length) => {
-                    self.written += length;
-                    moved = true;
+        let stream = &mut self.stream;
+        let moved = self.unsent.flush(|bytes| {
+            loop {
+                match stream.write(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                    done => return done,
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(moved),
-                Err(error) => return Err(error),
             }
-            if self.written == self.output.len() {
-                (self.output, self.written) = (Vec::new(), 0);
-            }
-        }
+        })?;
         match self.stream.flush() {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(moved),
