@@ -6,6 +6,7 @@ use super::context::Context;
 use super::output::say;
 use crate::api::server::ServerStatus;
 use crate::cli::toolchain::{self, DeployingUser, LeftOut};
+use crate::kernel::cgroup::GroupParent;
 use crate::model::dyno::Isolation;
 use crate::model::settings;
 use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
@@ -28,10 +29,7 @@ const NAMESPACES: &[(bool, &str)] = &[
         true,
         "it starts as fast with a heavy slug as with a light one",
     ),
-    (
-        false,
-        "the network, and how much of CPU, memory and disk it takes",
-    ),
+    (false, "the network, and how much of the disk it takes"),
 ];
 
 /// What a dyno in a folder guarantees (true), and what not (false).
@@ -83,6 +81,7 @@ pub fn perform(context: &mut Context) -> Result<u8> {
             true
         }
     };
+    groups()?;
     running(context)?;
     needs(context)?;
     if let Ok(chosen) = &chosen {
@@ -106,6 +105,23 @@ fn isolation(chosen: &ChosenIsolation) -> std::io::Result<()> {
         DynoIds::Own((uid, _)) => say!("dynos are:   you, user {uid}"),
         DynoIds::Shared((uid, _)) => say!("dynos are:   user {uid}, all of them"),
         DynoIds::Each(base) => say!("dynos are:   each a user of its own, above {base}"),
+    }
+}
+
+/// Prints what holds a dyno to the limits of its size. A server that systemd starts may be allowed more than this command.
+fn groups() -> std::io::Result<()> {
+    match GroupParent::find() {
+        Ok(parent) => {
+            let what = parent.bounded().join(", ");
+            say!(
+                "sizes:       {what}, by control groups (version {})",
+                parent.version()
+            )
+        }
+        Err(why) => {
+            say!("sizes:       memory, by looking at processes now and then")?;
+            say!("             no control groups for dynos: {why}")
+        }
     }
 }
 

@@ -139,6 +139,8 @@ settings! {
     log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
     /// How much shared memory (`/dev/shm`) a dyno may use; none is reserved.
     shm_size: u64, Server, mib(512, 1..=1 << 20);
+    /// How often the log says that a dyno has more memory than its quota, R14 (Heroku's).
+    measure_interval: Duration, Server, time(seconds(20), TENTH, HOUR);
     /// How dynos are isolated; `auto` takes the strongest kind that the host allows.
     isolation: IsolationSetting, Server, Choice(&[
         ("auto", IsolationSetting::Auto),

@@ -1,7 +1,8 @@
 //! Dyno sizes: Heroku's table, past names included.
 //!
-//! A size limits how many processes and threads a dyno may have, and how many one-off dynos of it an app may have. Memory
-//! and CPU are not limited by it (docs/limits.md). Called by the command line, the API and the store.
+//! A size limits a dyno's memory, its processes and threads, and how many one-off dynos of it an app may have; and it is the
+//! dyno's share of the processors when there is not enough for all (docs/limits.md). Called by the command line, the API and
+//! the store.
 
 use crate::error::{UserError, shown};
 
@@ -79,6 +80,17 @@ impl Size {
                     names.join(", ")
                 ))
             })
+    }
+
+    /// How much memory a dyno may have before the log says that it is too much (R14), in bytes.
+    pub fn memory_quota(&self) -> u64 {
+        u64::from(self.memory_mib) << 20
+    }
+
+    /// How much memory a dyno may have before it is killed (R15), in bytes: three times the quota for a size that shares
+    /// a machine on Heroku, twice the quota for others (Heroku's).
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_quota() * if self.dedicated { 2 } else { 3 }
     }
 
     /// [`DEFAULT`] as a row.

@@ -19,15 +19,17 @@ use jiff::Timestamp;
 
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
+use crate::kernel::cgroup::GroupParent;
 use crate::kernel::listener::Listener;
 use crate::model::command_line;
-use crate::model::dyno::life::{OfFormation, Rules, StopReason};
+use crate::model::dyno::life::{MemoryRule, OfFormation, Rules, StopReason};
 use crate::model::dyno::{
     Attach, ClientTerminal, Dyno, DynoLimits, DynoState, EndReason, Exit, ExitRecord, Isolation,
 };
 use crate::model::log_line::Story;
 use crate::model::release::Release;
 use crate::model::settings::Settings;
+use crate::model::size::Size;
 use crate::sandbox::offer::ChosenIsolation;
 use crate::sandbox::stack::Stack;
 use crate::server::dynos::host_watch::HostWatch;
@@ -51,6 +53,8 @@ pub struct Dynos {
     supervisors: Supervisors,
     settings: Settings,
     chosen: ChosenIsolation,
+    /// Where the dynos' control groups are; None where the host gives none.
+    groups: Option<GroupParent>,
     descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
@@ -76,6 +80,7 @@ impl Dynos {
         home: &Path,
         settings: Settings,
         chosen: ChosenIsolation,
+        groups: Option<GroupParent>,
         descriptors: Descriptors,
         reactor: &mut Reactor,
     ) -> Result<Self> {
@@ -93,6 +98,7 @@ impl Dynos {
             host_watch: (chosen.isolation == Isolation::Namespaces)
                 .then(|| HostWatch::begin(Stack::host(), reactor)),
             chosen,
+            groups,
             trees: HashMap::new(),
             listeners: HashMap::new(),
             start_extras: HashMap::new(),
@@ -244,7 +250,7 @@ impl Dynos {
                 time_to_live: request
                     .time_to_live
                     .map(|seconds| Duration::from_secs(seconds.into())),
-                ..self.rules()
+                ..self.rules(request.size)
             },
         };
         match self.start(records, &dyno, run, tree, reactor) {
@@ -290,7 +296,7 @@ impl Dynos {
                 lifetime,
                 time_to_live,
                 formation,
-                ..self.rules()
+                ..self.rules(spec::size_of(dyno))
             },
         };
         self.start(records, dyno, run, tree, reactor)
@@ -342,8 +348,8 @@ impl Dynos {
         .hint("start the server with a higher limit: `ulimit -Hn`, or `LimitNOFILE=` of its unit"))
     }
 
-    /// The rules of a detached one-off by the settings.
-    fn rules(&self) -> Rules {
+    /// The rules of a detached one-off of this size by the settings.
+    fn rules(&self, size: &Size) -> Rules {
         let settings = &self.settings;
         Rules {
             attached: false,
@@ -355,6 +361,10 @@ impl Dynos {
             time_to_live: None,
             stop_grace: settings.stop_grace,
             formation: None,
+            memory: MemoryRule {
+                quota: size.memory_quota(),
+                limit: size.memory_limit(),
+            },
         }
     }
 

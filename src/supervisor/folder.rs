@@ -34,6 +34,9 @@ pub const SCRATCH: &str = "scratch";
 /// not end by itself.
 pub(super) const TRACKED: &str = "tracked";
 
+/// The name of the file in a dyno's folder that says where its control group is.
+pub(super) const GROUPS: &str = "groups";
+
 /// The name of the lock in a dyno's folder.
 pub(super) const LOCK: &str = "lock";
 

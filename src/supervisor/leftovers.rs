@@ -1,10 +1,11 @@
-//! What is left of a dyno whose supervisor and init were killed together: its processes, where no PID namespace ends them, and
-//! its files.
+//! What is left of a dyno whose supervisor was killed: its files and its control group, and its processes, where no PID
+//! namespace ends them and init was killed, too.
 
 use std::fs;
 use std::path::Path;
 
 use super::folder::{SCRATCH, TRACKED, claim};
+use super::memory;
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
 use crate::sandbox::tracked::Tracker;
@@ -15,18 +16,23 @@ pub fn sweep_scratch(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
         if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            kill_leftovers(&dyno.path());
+            end_leftovers(&dyno.path());
             let _ = remove_tree(&dyno.path().join(SCRATCH));
         }
     }
 }
 
-/// Kills the remaining processes of a dyno without a PID namespace whose supervisor and init were killed together.
-/// `folder` is the dyno's own; its name is the dyno's id.
-pub fn kill_leftovers(folder: &Path) {
-    if !folder.join(TRACKED).exists() {
-        return;
+/// Ends what is left of a dyno whose supervisor was killed, but for its files. `folder` is the dyno's own; its name is the
+/// dyno's id.
+pub fn end_leftovers(folder: &Path) {
+    if folder.join(TRACKED).exists() {
+        kill_processes(folder);
     }
+    memory::remove_group(folder);
+}
+
+/// Kills the remaining processes of a dyno without a PID namespace.
+fn kill_processes(folder: &Path) {
     let scratch = fs::metadata(folder.join(SCRATCH));
     let uid = scratch.map_or(rustix::process::geteuid().as_raw(), |scratch| {
         std::os::unix::fs::MetadataExt::uid(&scratch)

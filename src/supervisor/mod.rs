@@ -17,6 +17,7 @@ mod clients;
 mod folder;
 mod inside;
 mod leftovers;
+mod memory;
 mod output;
 mod perform;
 mod pid1;
@@ -50,7 +51,8 @@ pub use begin::{WAITING, run};
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record};
 use folder::{LOCK, reserve_record};
 use inside::Inside;
-pub use leftovers::{kill_leftovers, sweep_scratch};
+pub use leftovers::{end_leftovers, sweep_scratch};
+use memory::Memory;
 use output::Output;
 use port::Port;
 use servers::MAX_SERVERS;
@@ -78,6 +80,7 @@ struct Supervisor {
     stops: Stops,
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
+    memory: Memory,
     port: Port,
     /// The sockets that listened on this host at the boot time-out.
     listeners: Vec<Listener>,
@@ -139,6 +142,7 @@ impl Supervisor {
             output: Output::of(&spec.name, &mut reactor),
             stops: Stops::new(spec.terminal.job_control),
             inside: Inside::new(spec.rules.idle_timeout),
+            memory: Memory::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
             inside_is_ready: false,
             files_are_old: false,
@@ -214,6 +218,8 @@ impl Supervisor {
             .register(&sandbox.control, self.init_token, Interest::READABLE)?;
         self.reactor
             .register(&sandbox.pidfd, self.pidfd_token, Interest::READABLE)?;
+        self.memory
+            .begin(&self.spec, sandbox.pid, &mut self.reactor);
         self.sandbox = Some(sandbox);
         Ok(())
     }
@@ -227,6 +233,7 @@ impl Supervisor {
                     Some((Timer::Phase, _)) if self.asks_where_it_listens() => {}
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.port.token() => self.look_at_port(),
+                    None if self.memory.knows(token) => self.look_at_memory(),
                     None if self.inside.knows(token) => {
                         self.inside.idle(token, &mut self.reactor, &self.sandbox);
                     }
@@ -257,6 +264,8 @@ impl Supervisor {
         } else if self.inside.knows(token) {
             self.inside
                 .hear_client(token, &mut self.reactor, &self.sandbox);
+        } else if self.memory.knows(token) {
+            self.look_at_memory();
         } else if self.output.knows(token) {
             let drained = self.output.read(token, &mut self.reactor, |lines| {
                 // A full disk costs log lines, not the dyno.

@@ -72,6 +72,7 @@ impl Supervisor {
                 cause,
                 shared_memory,
             } => {
+                self.tell_exhausted();
                 let short = shared_memory.and_then(|it| self.short_of(it, status));
                 if let Some(why) = cause.map(|cause| not_executed(&cause)).or(short) {
                     self.life.explain(why);
@@ -121,6 +122,7 @@ impl Supervisor {
     }
 
     pub(super) fn init_gone(&mut self) {
+        self.tell_exhausted();
         let Some(sandbox) = &mut self.sandbox else {
             return;
         };

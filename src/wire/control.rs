@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::cgroup::{GroupLimits, GroupParent};
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket;
 use crate::model::dyno::life::{Rules, StopReason};
@@ -78,6 +80,12 @@ pub struct DynoSpec {
     pub toolchains: Vec<PathBuf>,
     /// The app's second path, beside `/app`.
     pub app_path: Option<PathBuf>,
+    /// Where the dyno's control group is made; None: it has none.
+    pub groups: Option<GroupParent>,
+    /// What its control group may take.
+    pub group_limits: GroupLimits,
+    /// How often the log says how much memory the dyno has, if that is too much.
+    pub measure_interval: Duration,
     /// How many megabytes `/dev/shm` may hold.
     pub shared_memory: u32,
     /// The soft limit on descriptors of its commands; None: that of the server.

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::Command;
@@ -302,6 +303,26 @@ impl Host {
         certain(|pid| {
             !is_elsewhere(pid) && is_ours(pid) && which(pid) && self.dyno_of(pid).is_some()
         })
+    }
+
+    /// The control groups of its dynos, as folders; none where the host gives none.
+    pub fn control_groups(&self) -> Vec<PathBuf> {
+        fn folders(place: &Value) -> Vec<&str> {
+            match place {
+                Value::Object(fields) => fields.values().flat_map(folders).collect(),
+                other => other.as_str().into_iter().collect(),
+            }
+        }
+        let dynos = fs::read_dir(self.state().join("dynos"))
+            .into_iter()
+            .flatten();
+        let of_dyno = |dyno: fs::DirEntry| {
+            let place = fs::read(dyno.path().join("groups")).unwrap_or_default();
+            let place: Value = serde_json::from_slice(&place).unwrap_or_default();
+            let group = |folder| Path::new(folder).join(dyno.file_name());
+            folders(&place).into_iter().map(group).collect::<Vec<_>>()
+        };
+        dynos.flatten().flat_map(of_dyno).collect()
     }
 
     /// The id of the dyno whose folder a process has something open in.

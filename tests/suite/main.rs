@@ -43,6 +43,7 @@ mod layers;
 mod log_file;
 mod log_sessions;
 mod logs;
+mod memory;
 mod names;
 mod newcomer;
 mod panics;

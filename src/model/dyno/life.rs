@@ -21,7 +21,7 @@ use crate::model::log_line::Story;
 
 pub use end::{lost_by, start_failed};
 pub use events::{Action, Event, Moment, Timer};
-pub use rules::{OfFormation, Rules, StopReason};
+pub use rules::{MemoryRule, OfFormation, Rules, StopReason};
 
 /// The exit of a command whose PID 1 was killed.
 const KILLED: Exit = Exit::Signal(9);
@@ -277,6 +277,14 @@ impl Life {
             (Phase::Up(Running::Stopping { .. }), Event::ClientGone) => {
                 self.reads_output = true;
                 vec![Action::TakeOutput]
+            }
+            // Of a dyno that is being killed it does not matter.
+            (Phase::Up(Running::Killed), Event::MemoryMeasured(_) | Event::MemoryExhausted(_)) => {
+                Vec::new()
+            }
+            (Phase::Booting | Phase::Up(_), Event::MemoryMeasured(used)) => self.measured(used),
+            (Phase::Booting | Phase::Up(_), Event::MemoryExhausted(used)) => {
+                self.out_of_memory(used)
             }
             (Phase::Booting | Phase::Up(_), Event::Exited(status)) => self.exited(status, false),
             (Phase::Booting | Phase::Up(_), Event::InitGone) => {

@@ -87,11 +87,18 @@ pub enum EndReason {
     ScaledDown,
     /// It did not listen on its port in time (R10).
     BootTimeout,
+    /// It had vastly more memory than its quota (R15).
+    OutOfMemory,
     /// Its supervisor ended without a record.
     Lost,
 }
 
 impl EndReason {
+    /// Whether a dyno of the formation that ended so has crashed, as far as this alone tells.
+    pub fn is_crash(self) -> bool {
+        matches!(self, Self::Exited | Self::BootTimeout | Self::OutOfMemory)
+    }
+
     /// The word for this in the store; None for the usual end.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
@@ -105,6 +112,7 @@ impl EndReason {
             Self::Restarted => Some("restarted"),
             Self::ScaledDown => Some("scaled down"),
             Self::BootTimeout => Some("R10"),
+            Self::OutOfMemory => Some("R15"),
             Self::Lost => Some("lost"),
         }
     }

@@ -22,6 +22,7 @@ const OF_LAUNCH: &str = " seconds of launch";
 const EXIT_TIMEOUT: &str =
     "Error R12 (Exit timeout) -> At least one process failed to exit within ";
 const OF_SIGTERM: &str = " seconds of SIGTERM";
+const MEMORY: &str = "Process running mem=";
 const LAUNCH_FAILED: &str = "Error R99 (Platform error) -> Failed to launch the dyno: ";
 const LOST: &str = "Error R99 (Platform error) -> The dyno was lost: ";
 const SERVER_FAILED: &str = "Error R99 (Platform error) -> The server failed: ";
@@ -70,7 +71,7 @@ pub enum Story {
     /// Processes that have outlived SIGTERM get SIGKILL.
     KillingRemaining,
     /// The processes of a dyno that did not listen on its port in time get SIGKILL.
-    KillingUnbound,
+    KillingProcess,
     /// The dyno has reached the lifetime of dynos.
     Cycling,
     /// The dyno is replaced by a new one.
@@ -81,6 +82,17 @@ pub enum Story {
     BootTimeout(Duration),
     /// R12: the dyno did not end within this time of its SIGTERM.
     ExitTimeout(Duration),
+    /// How much memory the dyno has; said when it is more than its quota.
+    MemoryUse {
+        /// Mebibytes.
+        mib: u64,
+        /// The part of the quota that this is, in thousandths.
+        permille: u64,
+    },
+    /// R14: the dyno has more memory than its quota.
+    MemoryExceeded,
+    /// R15: the dyno has so much more memory than its quota that it is killed.
+    MemoryVastlyExceeded,
     /// R13: no client attached in time.
     AttachError,
     /// R16: the command still runs, though its client is gone.
@@ -121,13 +133,15 @@ pub enum Story {
 }
 
 /// The sentences without values, for [`Story::parse`]. A test finds any that is left out.
-const FIXED: [Story; 16] = [
+const FIXED: [Story; 18] = [
+    Story::MemoryExceeded,
+    Story::MemoryVastlyExceeded,
     Story::AwaitingClient,
     Story::ClientGone,
     Story::Terminating,
     Story::Killing,
     Story::KillingRemaining,
-    Story::KillingUnbound,
+    Story::KillingProcess,
     Story::Cycling,
     Story::Restarting,
     Story::TimeToLiveOver,
@@ -188,6 +202,16 @@ impl Story {
         }
         if let Some(time) = between(EXIT_TIMEOUT, OF_SIGTERM) {
             return seconds(time).map(Self::ExitTimeout);
+        }
+        if let Some(memory) = between(MEMORY, "%)") {
+            let (mib, percent) = memory.split_once("M(")?;
+            let (whole, tenth) = percent.split_once('.')?;
+            let (whole, tenth): (u64, u64) = (whole.parse().ok()?, tenth.parse().ok()?);
+            let permille = whole.checked_mul(10)?.checked_add(tenth)?;
+            return Some(Self::MemoryUse {
+                mib: mib.parse().ok()?,
+                permille,
+            });
         }
         if let Some(version) = between(RELEASE, CREATED) {
             return version.parse().ok().map(Self::ReleaseCreated);
@@ -262,7 +286,7 @@ impl fmt::Display for Story {
             Self::Terminating => f.write_str("Stopping all processes with SIGTERM"),
             Self::Killing => f.write_str("Stopping all processes with SIGKILL"),
             Self::KillingRemaining => f.write_str("Stopping remaining processes with SIGKILL"),
-            Self::KillingUnbound => f.write_str("Stopping process with SIGKILL"),
+            Self::KillingProcess => f.write_str("Stopping process with SIGKILL"),
             Self::Cycling => f.write_str("Cycling"),
             Self::Restarting => f.write_str("Restarting"),
             Self::TimeToLiveOver => f.write_str("Time to live is over"),
@@ -272,6 +296,12 @@ impl fmt::Display for Story {
             Self::ExitTimeout(time) => {
                 write!(f, "{EXIT_TIMEOUT}{}{OF_SIGTERM}", time.as_secs_f64())
             }
+            Self::MemoryUse { mib, permille } => {
+                let (whole, tenth) = (permille / 10, permille % 10);
+                write!(f, "{MEMORY}{mib}M({whole}.{tenth}%)")
+            }
+            Self::MemoryExceeded => f.write_str("Error R14 (Memory quota exceeded)"),
+            Self::MemoryVastlyExceeded => f.write_str("Error R15 (Memory quota vastly exceeded)"),
             Self::AttachError => {
                 f.write_str("Error R13 (Attach error) -> Failed to attach to process")
             }
@@ -388,6 +418,8 @@ mod tests {
             (text, dynos()).prop_map(|(command, dyno)| Story::StartingInside { command, dyno }),
             any::<u8>().prop_map(Story::Exited),
             times().prop_map(Story::BootTimeout),
+            (any::<u64>(), any::<u64>())
+                .prop_map(|(mib, permille)| Story::MemoryUse { mib, permille }),
             times().prop_map(Story::ExitTimeout),
             text.prop_map(Story::LaunchFailed),
             text.prop_map(Story::Lost),

@@ -44,7 +44,7 @@ impl LoggedDyno {
 
 /// How a dyno ended whose processes have all ended. What it wrote goes, and the log is told what it does not know.
 pub fn settle(folder: &Path, known: Option<&LoggedDyno>) -> ExitRecord {
-    supervisor::kill_leftovers(folder);
+    supervisor::end_leftovers(folder);
     // Before anything is written: it may be what filled the disk.
     let _ = crate::kernel::tree::remove_tree(&folder.join(supervisor::SCRATCH));
     let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
@@ -72,8 +72,7 @@ fn tell(known: &LoggedDyno, record: &ExitRecord) -> std::io::Result<()> {
         _ => {}
     }
     // A crash of the formation's that had begun to be told, too.
-    let has_crashed = record.state == DynoState::Crashed
-        && matches!(record.reason, EndReason::Exited | EndReason::BootTimeout);
+    let has_crashed = record.state == DynoState::Crashed && record.reason.is_crash();
     let has_exited = record.state == DynoState::Complete || (has_crashed && !told.ended);
     if has_exited && !told.exited && !retired {
         stories.push(Story::Exited(record.exit.code()));

@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::Dynos;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
+use crate::kernel::cgroup::GroupLimits;
 use crate::kernel::{listener, random};
 use crate::model::command_line;
 use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
@@ -25,6 +26,25 @@ use crate::server::records::Records;
 use crate::server::sessions::start_extras::{LiveOwner, live_owner};
 use crate::supervisor::SCRATCH;
 use crate::wire::control::{CommandStreams, DynoSpec, ToSupervisor};
+
+/// The size of a dyno; the default one if its own is known no more.
+pub(super) fn size_of(dyno: &Dyno) -> &'static Size {
+    Size::lookup(&dyno.size).unwrap_or(Size::default_size())
+}
+
+/// What the control group of a dyno may have in processes beside those that count: PID 1, and a shell and its program for
+/// each command of `run:inside`, so that one can look into a dyno that is full. Where the kernel can count the others
+/// exactly, by their user, it does.
+const BESIDE: u32 = 1 + 2 * 64;
+
+/// What the control group of a dyno of this size may take.
+fn group_limits(size: &Size) -> GroupLimits {
+    GroupLimits {
+        memory: size.memory_limit(),
+        processes: size.processes.saturating_add(BESIDE),
+        cpu_weight: size.compute.saturating_mul(100),
+    }
+}
 
 /// What a dyno is to run, and how.
 pub(super) struct Run<'a> {
@@ -85,7 +105,7 @@ impl Dynos {
             config: &config,
             request: &run.env,
         });
-        let size = Size::lookup(&dyno.size).ok();
+        let size = size_of(dyno);
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
             id: dyno.id.clone(),
@@ -111,11 +131,12 @@ impl Dynos {
             hidden: self.hidden.clone(),
             toolchains: folders.filter(|folder| folder.exists()).collect(),
             app_path: release.toolchains.app.as_ref().map(PathBuf::from),
+            groups: self.groups.clone(),
+            group_limits: group_limits(size),
+            measure_interval: self.settings.measure_interval,
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             open_files: Some(self.descriptors.original),
-            processes: size
-                .filter(|_| self.chosen.counts_processes())
-                .map(|size| size.processes),
+            processes: self.chosen.counts_processes().then_some(size.processes),
         };
         Ok((spec, claim))
     }

@@ -12,6 +12,7 @@ use super::{Ports, Service, ThisServer, listening};
 use crate::api::server::StartedBy;
 use crate::error::{UserError, tell};
 use crate::home::Home;
+use crate::kernel::cgroup::GroupParent;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
 use crate::model::settings::{Listen, Sourced};
@@ -79,6 +80,11 @@ impl Service {
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
         tell(home, &chosen);
+        let groups = GroupParent::find();
+        if let Err(why) = &groups {
+            tell!("dynos have no control groups, so their memory is looked at now and then: {why}");
+        }
+        let groups = groups.ok();
         let (state, through) = (home, chosen.lets_through());
         let home = home.path();
         let owner = chosen
@@ -91,7 +97,7 @@ impl Service {
             records.asleep.begin(by_manager, SystemTime::now());
         }
         clear_up(&mut records)?;
-        let mut dynos = Dynos::new(home, settings, chosen, descriptors, ctx.reactor())?;
+        let mut dynos = Dynos::new(home, settings, chosen, groups, descriptors, ctx.reactor())?;
         state
             .let_through(through)
             .context("cannot change the mode of the state folder")?;

@@ -63,6 +63,10 @@ impl Life {
                 Some("The dyno has reached the lifetime of dynos".to_owned())
             }
             Some(EndReason::Stopped) => Some("The dyno was stopped".to_owned()),
+            Some(EndReason::OutOfMemory) => Some(format!(
+                "The dyno had more memory than its size allows, {} MB (R15)",
+                self.rules.memory.limit >> 20
+            )),
             Some(_) => None,
         }
     }
@@ -104,8 +108,7 @@ impl Life {
     /// The exit record. A dyno of the formation that ends without being retired has crashed, even with status 0.
     pub(super) fn record(&self, exit: Exit) -> ExitRecord {
         let reason = self.ended_by.unwrap_or(EndReason::Exited);
-        let crashed = matches!(reason, EndReason::Exited | EndReason::BootTimeout);
-        let state = match (self.rules.formation, crashed) {
+        let state = match (self.rules.formation, reason.is_crash()) {
             (None, _) => DynoState::Complete,
             (Some(_), true) => DynoState::Crashed,
             (Some(_), false) => DynoState::Down,

@@ -43,6 +43,10 @@ pub enum Event {
         /// How long requests in flight may take before SIGTERM. A second event ends the wait at once.
         drain: Duration,
     },
+    /// The dyno was found to have this much memory, in bytes. Comes as often as the log is to say that it is too much.
+    MemoryMeasured(u64),
+    /// The dyno has tried to have more memory than its limit; it has this much, in bytes.
+    MemoryExhausted(u64),
     /// The deadline of this timer has passed.
     Deadline(Timer),
 }

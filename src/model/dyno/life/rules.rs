@@ -27,6 +27,17 @@ pub struct Rules {
     pub stop_grace: Duration,
     /// Set for a dyno of the formation, whose end is a crash unless it was retired. None for a one-off dyno.
     pub formation: Option<OfFormation>,
+    /// How much memory it may have.
+    pub memory: MemoryRule,
+}
+
+/// How much memory a dyno may have, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MemoryRule {
+    /// Above this, the log says so (R14).
+    pub quota: u64,
+    /// Above this, the dyno is killed (R15).
+    pub limit: u64,
 }
 
 /// The rules that only dynos of the formation have.

@@ -39,6 +39,37 @@ impl Life {
         vec![Action::Log(Story::Detached)]
     }
 
+    pub(super) fn measured(&mut self, used: u64) -> Vec<Action> {
+        if used > self.rules.memory.limit {
+            return self.out_of_memory(used);
+        }
+        if used <= self.rules.memory.quota {
+            return Vec::new();
+        }
+        vec![self.memory_use(used), Action::Log(Story::MemoryExceeded)]
+    }
+
+    pub(super) fn out_of_memory(&mut self, used: u64) -> Vec<Action> {
+        self.phase = Phase::Up(Running::Killed);
+        // That it was being retired is known better than why it ended before its time.
+        self.ended_by.get_or_insert(EndReason::OutOfMemory);
+        vec![
+            self.memory_use(used),
+            Action::Log(Story::MemoryVastlyExceeded),
+            Action::Log(Story::KillingProcess),
+            Action::KillAll,
+        ]
+    }
+
+    fn memory_use(&self, used: u64) -> Action {
+        let quota = self.rules.memory.quota.max(1);
+        let permille = u128::from(used) * 1000 / u128::from(quota);
+        Action::Log(Story::MemoryUse {
+            mib: used >> 20,
+            permille: u64::try_from(permille).unwrap_or(u64::MAX),
+        })
+    }
+
     /// Begins to stop the dyno: first, it gets no new requests.
     pub(super) fn retire(
         &mut self,

@@ -75,7 +75,7 @@ impl Life {
         let boot = self.rules.formation.and_then(|rules| rules.boot_timeout);
         let mut actions = vec![Action::Log(Story::BootTimeout(boot.unwrap_or_default()))];
         actions.extend(self.log_explanation());
-        actions.extend([Action::Log(Story::KillingUnbound), Action::KillAll]);
+        actions.extend([Action::Log(Story::KillingProcess), Action::KillAll]);
         actions
     }
 

@@ -17,6 +17,10 @@ const RULES: Rules = Rules {
     time_to_live: None,
     stop_grace: Duration::from_secs(30),
     formation: None,
+    memory: MemoryRule {
+        quota: 512 << 20,
+        limit: 1536 << 20,
+    },
 };
 
 fn stop(grace: Duration) -> Event {
@@ -516,4 +520,72 @@ fn a_failure_before_the_command_is_a_failed_launch_and_one_after_it_changes_noth
         panic!("{actions:?}");
     };
     assert_eq!(record.exit, Exit::Status(3));
+}
+
+#[test]
+fn more_memory_than_the_quota_is_said_and_more_than_the_limit_kills() {
+    let mut life = running();
+    let logged = |actions: &[Action]| -> Vec<String> {
+        let texts = actions.iter().filter_map(|action| match action {
+            Action::Log(story) => Some(story.to_string()),
+            _ => None,
+        });
+        texts.collect()
+    };
+    assert_eq!(life.step(Event::MemoryMeasured(512 << 20), seconds(1)), []);
+    let actions = life.step(Event::MemoryMeasured(528 << 20), seconds(20));
+    let said = [
+        "Process running mem=528M(103.1%)",
+        "Error R14 (Memory quota exceeded)",
+    ];
+    assert_eq!(logged(&actions), said);
+    assert!(life.is_up(), "it goes on");
+    let actions = life.step(Event::MemoryExhausted(1536 << 20), seconds(21));
+    let said = [
+        "Process running mem=1536M(300.0%)",
+        "Error R15 (Memory quota vastly exceeded)",
+        "Stopping process with SIGKILL",
+    ];
+    assert_eq!(logged(&actions), said);
+    assert!(actions.contains(&Action::KillAll));
+    // Said once, however often it is noticed.
+    assert_eq!(
+        life.step(Event::MemoryExhausted(1536 << 20), seconds(21)),
+        []
+    );
+    assert_eq!(
+        life.step(Event::MemoryMeasured(1536 << 20), seconds(21)),
+        []
+    );
+    let actions = life.step(Event::Exited(Exit::Signal(9)), seconds(22));
+    let told = actions.iter().find_map(|action| match action {
+        Action::TellExit(exit, why) => Some((*exit, why.clone().unwrap_or_default())),
+        _ => None,
+    });
+    let (exit, why) = told.unwrap();
+    assert_eq!(exit, Exit::Signal(9));
+    assert!(why.contains("1536 MB (R15)"), "{why}");
+}
+
+#[test]
+fn a_dyno_of_the_formation_that_had_too_much_memory_has_crashed() {
+    let rules = Rules {
+        attached: false,
+        formation: Some(OfFormation { boot_timeout: None }),
+        ..RULES
+    };
+    let mut life = Life::new(rules, "leak".to_owned());
+    for event in [Event::SandboxReady, Event::Started] {
+        let _ = life.step(event, seconds(0));
+    }
+    let _ = life.step(Event::MemoryMeasured(2 << 30), seconds(1));
+    for event in [Event::Exited(Exit::Signal(9)), Event::Drained] {
+        let _ = life.step(event, seconds(2));
+    }
+    let actions = life.step(Event::InitGone, seconds(2));
+    let Some(Action::Finish(record)) = actions.last() else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(record.state, DynoState::Crashed);
+    assert_eq!(record.reason, EndReason::OutOfMemory);
 }

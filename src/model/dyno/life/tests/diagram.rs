@@ -21,6 +21,10 @@ const RULES: Rules = Rules {
     time_to_live: None,
     stop_grace: Duration::from_secs(30),
     formation: None,
+    memory: MemoryRule {
+        quota: 512 << 20,
+        limit: 1536 << 20,
+    },
 };
 
 /// Everything that can happen, as a reader would say it.
@@ -54,6 +58,14 @@ fn events() -> Vec<(Event, &'static str)> {
         (Event::Drained, "output read to its end"),
         (grace(30), "stop requested"),
         (grace(0), "stop without grace"),
+        (
+            Event::MemoryMeasured(600 << 20),
+            "more memory than its quota",
+        ),
+        (
+            Event::MemoryExhausted(1536 << 20),
+            "more memory than its limit",
+        ),
         (Event::Deadline(Timer::Phase), "time is up"),
         (Event::Deadline(Timer::Idle), "idle for too long"),
         (Event::Deadline(Timer::Lifetime), "lifetime over"),

@@ -1,0 +1,103 @@
+//! The memory of a process and of all that descend from it, for hosts without control groups for dynos.
+//!
+//! Source: proc_pid_smaps(5) and proc_tid_children(5).
+
+use std::fs;
+
+use rustix::process::Pid;
+
+/// The most processes that are looked at.
+const MOST: usize = 40_000;
+
+/// How much memory a process and its descendants have together, in bytes: resident or swapped out, what several share
+/// counted once.
+///
+/// What is shared is slow to find out, so up to `enough` it is counted for each of them, which is more.
+pub fn memory_below(root: Pid, enough: u64) -> u64 {
+    let all = descendants(root);
+    let rough = all.iter().map(|pid| resident(*pid)).sum();
+    if rough <= enough {
+        return rough;
+    }
+    all.iter()
+        .map(|pid| proportional(*pid).unwrap_or_else(|| resident(*pid)))
+        .sum()
+}
+
+/// The process, its children, theirs, and so on.
+fn descendants(root: Pid) -> Vec<i32> {
+    let mut all = vec![root.as_raw_nonzero().get()];
+    let mut next = 0;
+    while next < all.len() && all.len() < MOST {
+        let pid = all[next];
+        next += 1;
+        // A child belongs to the thread that started it.
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            all.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|it| it.parse::<i32>().ok()),
+            );
+        }
+    }
+    all
+}
+
+/// The resident memory of a process that no file on a disk backs, in bytes, shared memory included.
+fn resident(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    ["RssAnon:", "RssShmem:", "VmSwap:"]
+        .iter()
+        .filter_map(|name| kilobytes(&status, name))
+        .sum::<u64>()
+        * 1024
+}
+
+/// As [`resident`], what is shared divided among those that share it. None if the kernel does not tell.
+fn proportional(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let of = |name| kilobytes(&rollup, name).unwrap_or(0);
+    Some((of("Pss_Anon:") + of("Pss_Shmem:") + of("SwapPss:")) * 1024)
+}
+
+/// The value of a line `NAME   12 kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_and_its_children_are_counted() {
+        let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let all = descendants(own);
+        assert!(all.contains(&i32::try_from(child.id()).unwrap()), "{all:?}");
+        let megabytes = vec![1u8; 64 << 20];
+        std::hint::black_box(&megabytes);
+        let rough = memory_below(own, u64::MAX);
+        let exact = memory_below(own, 0);
+        assert!(rough >= 64 << 20 && exact >= 64 << 20, "{rough} {exact}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn lines_are_found_by_their_whole_name() {
+        let text = "Pss:    100 kB\nPss_Anon:   60 kB\nSwapPss:  3 kB\n";
+        assert_eq!(kilobytes(text, "Pss_Anon:"), Some(60));
+        assert_eq!(kilobytes(text, "Pss:"), Some(100));
+        assert_eq!(kilobytes(text, "Rss:"), None);
+    }
+}

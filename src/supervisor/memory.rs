@@ -1,0 +1,174 @@
+//! How much memory the dyno has: measured now and then, and noticed at once when it is at its limit.
+//!
+//! By its control group, where the host gives one: then the kernel holds the limit. Elsewhere its processes are looked
+//! at, more often the more they have; a dyno that fills memory faster than that may pass its limit before it is killed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+use rustix::process::Pid;
+
+use super::Supervisor;
+use super::folder::GROUPS;
+use crate::error::tell;
+use crate::kernel::cgroup::{Group, GroupParent, LimitWatch};
+use crate::kernel::processes;
+use crate::model::dyno::life::{Event, MemoryRule};
+use crate::wire::control::DynoSpec;
+use crate::wire::reactor::Reactor;
+
+/// The pauses between two looks at the processes of a dyno without a control group: when they have much, and when little.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// The memory of the dyno: see the [module](self).
+#[derive(Debug)]
+pub(super) struct Memory {
+    group: Option<Group>,
+    watch: Option<LimitWatch>,
+    rule: MemoryRule,
+    /// How often the log says that it is too much.
+    interval: Duration,
+    /// When it is to say so next.
+    next_report: Option<Instant>,
+    watch_token: Token,
+    timer_token: Token,
+}
+
+impl Memory {
+    /// The memory of a dyno that has no process yet.
+    pub fn new(spec: &DynoSpec, reactor: &mut Reactor) -> Self {
+        Self {
+            group: None,
+            watch: None,
+            rule: spec.rules.memory,
+            interval: spec.measure_interval,
+            next_report: None,
+            watch_token: reactor.token(),
+            timer_token: reactor.token(),
+        }
+    }
+
+    /// The token of events and deadlines at which [`Supervisor::look_at_memory`] is to be called.
+    pub fn knows(&self, token: Token) -> bool {
+        [self.watch_token, self.timer_token].contains(&token)
+    }
+
+    /// Begins with a dyno whose init is this process, which has started nothing yet. Without a group, where the kernel
+    /// refuses one, the processes are looked at.
+    pub fn begin(&mut self, spec: &DynoSpec, init: Pid, reactor: &mut Reactor) {
+        if let Some(parent) = &spec.groups {
+            let group = parent.make(&spec.id, spec.group_limits);
+            let group = group.and_then(|group| match group.add(init) {
+                Ok(()) => Ok(group),
+                Err(error) => group.remove().and(Err(error)),
+            });
+            match group {
+                Ok(group) => {
+                    // For a server, if this process is killed.
+                    let place = serde_json::to_vec(parent).unwrap_or_default();
+                    let _ = fs::write(spec.folder.join(GROUPS), place);
+                    self.group = Some(group);
+                }
+                Err(error) => tell!("{}: no control group: {error}", spec.name),
+            }
+        }
+        self.watch = self.group.as_ref().and_then(|group| group.watch().ok());
+        if let Some(watch) = &self.watch {
+            let interest = match watch.is_priority() {
+                true => Interest::PRIORITY,
+                false => Interest::READABLE,
+            };
+            let _ = reactor.register(watch.fd(), self.watch_token, interest);
+        }
+        let first = match self.group {
+            Some(_) => self.interval,
+            None => PAUSES.0.min(self.interval),
+        };
+        reactor.set_deadline(self.timer_token, Instant::now() + first);
+    }
+
+    /// Whether the kernel has killed a process of the dyno because its group was at the limit.
+    fn has_killed(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.killed() > 0)
+    }
+
+    /// What the processes have now, in bytes.
+    fn measure(&self, init: Pid) -> u64 {
+        let of_group = self.group.as_ref().and_then(|group| group.memory().ok());
+        match of_group {
+            Some(memory) => memory.resident + memory.swap,
+            None => processes::memory_below(init, self.rule.quota / 2),
+        }
+    }
+
+    /// What this much memory means for the dyno, if it means anything now, and how long until the next look.
+    fn judge(&mut self, used: u64, now: Instant) -> (Option<Event>, Duration) {
+        let pause = match self.group {
+            Some(_) => self.interval,
+            None if used > self.rule.quota / 4 => PAUSES.0.min(self.interval),
+            None => PAUSES.1.min(self.interval),
+        };
+        if used > self.rule.limit {
+            return (Some(Event::MemoryExhausted(used)), pause);
+        }
+        let is_due = self.next_report.is_none_or(|at| at <= now);
+        let event = (used > self.rule.quota && is_due).then(|| {
+            self.next_report = Some(now + self.interval);
+            Event::MemoryMeasured(used)
+        });
+        (event, pause)
+    }
+
+    /// Ends the group. All processes of the dyno must have been killed.
+    pub fn end(&mut self, spec: &DynoSpec) {
+        self.watch = None;
+        if let Some(group) = self.group.take() {
+            match group.remove() {
+                Ok(()) => spec
+                    .groups
+                    .iter()
+                    .for_each(|parent| parent.remove_if_empty()),
+                Err(error) => tell!("{}: cannot remove its control group: {error}", spec.name),
+            }
+        }
+    }
+}
+
+/// Removes the control group of the dyno in `folder`, whose supervisor was killed; its processes have ended.
+pub(super) fn remove_group(folder: &Path) {
+    let place = fs::read(folder.join(GROUPS)).ok();
+    let place = place.and_then(|place| serde_json::from_slice::<GroupParent>(&place).ok());
+    let id = folder.file_name().and_then(|name| name.to_str());
+    if let Some((parent, id)) = place.zip(id) {
+        match parent.group(id).remove() {
+            Ok(()) => parent.remove_if_empty(),
+            Err(error) => tell!("{id}: cannot remove its control group: {error}"),
+        }
+    }
+}
+
+impl Supervisor {
+    /// An event or a deadline of the dyno's memory.
+    pub(super) fn look_at_memory(&mut self) {
+        if let Some(watch) = &self.memory.watch {
+            watch.take();
+        }
+        self.tell_exhausted();
+        let Some(sandbox) = &self.sandbox else { return };
+        let (used, now) = (self.memory.measure(sandbox.pid), Instant::now());
+        let (event, pause) = self.memory.judge(used, now);
+        self.reactor
+            .set_deadline(self.memory.timer_token, now + pause);
+        event.into_iter().for_each(|event| self.step(event));
+    }
+
+    /// Tells the dyno's life if the kernel has killed a process of it for its memory. To be called before a command's
+    /// end is told, which may have come of that.
+    pub(super) fn tell_exhausted(&mut self) {
+        if self.life.has_command() && self.memory.has_killed() {
+            self.step(Event::MemoryExhausted(self.memory.rule.limit));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What becomes of a dyno that has more memory than its size allows, and of those beside it. These hold with control
+//! groups of either version and without any, with walls and in folders.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::{Host, eventually};
+use crate::ps::detached;
+
+fn host() -> Host {
+    Host::with(&[("DYNO_MEASURE_INTERVAL", "0.1s")])
+}
+
+/// A command that has this much memory until it is ended: `tail` keeps a line that does not end.
+fn hoard(megabytes: u32) -> String {
+    format!("(head -c {megabytes}M /dev/zero; sleep 1000) | tail >/dev/null")
+}
+
+fn log(host: &Host, app: &Path) -> String {
+    host.dyno(app, &["logs", "-n", "1000"])
+        .finish()
+        .succeeds()
+        .text()
+}
+
+#[test]
+fn more_memory_than_the_quota_is_logged_and_the_dyno_goes_on() {
+    let host = host();
+    let app = host.plain_app();
+    let name = detached(&host, &app, &[&hoard(600)]);
+    let small = detached(&host, &app, &["sleep 1000"]);
+    let exceeded = eventually("R14", || {
+        let log = log(&host, &app);
+        let line = log
+            .lines()
+            .position(|line| line.contains("Error R14 (Memory quota exceeded)"))?;
+        Some(
+            log.lines()
+                .take(line + 1)
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    });
+    let [.., memory, _] = &exceeded[..] else {
+        panic!("{exceeded:?}");
+    };
+    let of_dyno = format!("heroku[{name}]: Process running mem=");
+    let (_, memory) = memory
+        .split_once(&of_dyno)
+        .unwrap_or_else(|| panic!("{memory}"));
+    let (mib, percent) = memory.trim_end_matches("%)").split_once("M(").unwrap();
+    let (mib, percent): (f64, f64) = (mib.parse().unwrap(), percent.parse().unwrap());
+    assert!((512.0..1536.0).contains(&mib), "{memory}");
+    assert!((percent - mib / 5.12).abs() < 0.3, "{memory}");
+    let ps = host.dyno(&app, &["ps"]).finish().succeeds().text();
+    assert_eq!(ps.matches(": up ").count(), 2, "{ps}");
+    assert!(!log(&host, &app).contains(&format!("heroku[{small}]: Process running")));
+    host.dyno(&app, &["ps:stop", &name]).finish().succeeds();
+}
+
+#[test]
+fn vastly_more_memory_than_the_quota_ends_the_dyno_and_no_other() {
+    let host = host();
+    let app = host.plain_app();
+    let small = detached(&host, &app, &["sleep 1000"]);
+    host.run(&app, &[&hoard(1800)])
+        .finish()
+        .exits(137)
+        .mentions("The dyno had more memory than its size allows, 1536 MB (R15)");
+    let log = eventually("the end in the log", || {
+        let log = log(&host, &app);
+        log.contains("from up to complete").then_some(log)
+    });
+    let lines: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split_once("heroku[run.2]: "))
+        .collect();
+    let said: Vec<_> = lines.iter().map(|(_, said)| *said).collect();
+    let from = said
+        .iter()
+        .position(|said| said.starts_with("Error R15"))
+        .unwrap();
+    assert!(
+        said[from - 1].starts_with("Process running mem="),
+        "{said:?}"
+    );
+    assert_eq!(
+        said[from..],
+        [
+            "Error R15 (Memory quota vastly exceeded)",
+            "Stopping process with SIGKILL",
+            "Process exited with status 137",
+            "State changed from up to complete",
+        ]
+    );
+    let ps = host.dyno(&app, &["ps"]).finish().succeeds().text();
+    assert!(
+        ps.contains(&format!("{small} ")) || ps.contains(&small),
+        "{ps}"
+    );
+    host.run(&app, &["-q", "true"]).finish().succeeds();
+}
+
+#[test]
+fn a_larger_size_may_have_more() {
+    let host = host();
+    let app = host.plain_app();
+    let name = detached(&host, &app, &["-s", "standard-2x", &hoard(700)]);
+    // Long enough for several looks.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!log(&host, &app).contains("R14"));
+    host.dyno(&app, &["ps:stop", &name]).finish().succeeds();
+}
+
+#[test]
+fn no_control_group_outlives_its_dyno_whoever_is_killed() {
+    let host = host();
+    let app = host.plain_app();
+    host.run(&app, &["-q", "true"]).finish().succeeds();
+    for killed in [false, true] {
+        let name = detached(&host, &app, &["sleep 1000"]);
+        let supervisor = host.supervisors().into_iter().next().unwrap();
+        let groups = host.control_groups();
+        if killed {
+            host.kill_server();
+            supervisor.signal(Signal::KILL);
+            supervisor.wait_for_end();
+            host.dyno(&app, &["ps"]).finish().succeeds();
+        } else {
+            host.dyno(&app, &["ps:stop", &name]).finish().succeeds();
+        }
+        eventually("groups that are gone", || {
+            let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+            left.is_empty().then_some(())
+        });
+    }
+}
