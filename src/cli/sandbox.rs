@@ -14,7 +14,8 @@ use crate::sandbox::plan::{HostIds, Ownership, SandboxPlan};
 use crate::sandbox::restrict::CommandLimits;
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::{InitContext, SandboxProcesses};
-use crate::wire::control::{self, CommandStreams, FromInit, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::{self, FromInit, ToInit};
 
 /// Runs the command and returns its exit code.
 pub fn run(args: &[OsString]) -> Result<u8> {

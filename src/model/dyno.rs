@@ -4,7 +4,7 @@
 
 pub mod env;
 pub mod life;
-mod limits;
+mod most_dynos;
 mod record;
 mod terminal;
 mod usage;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{UserError, shown};
 use crate::model::procfile::{MAX_NAME, is_process_type_name};
 
-pub use limits::{DynoLimits, Reached};
+pub use most_dynos::{MostDynos, Reached};
 pub use record::{Attach, Dyno, DynoEnd, EndReason, Exit, ExitRecord};
 pub use terminal::{ClientTerminal, TerminalSettings};
 pub use usage::Usage;

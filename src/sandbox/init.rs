@@ -33,7 +33,8 @@ use crate::pty;
 use crate::sandbox::InitContext;
 use crate::sandbox::restrict::Gap;
 use crate::sandbox::unexecutable;
-use crate::wire::control::{self, CommandStreams, FromInit, Shortage, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::{self, FromInit, Shortage, ToInit};
 
 use self::stopped::StopWatch;
 

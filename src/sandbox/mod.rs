@@ -12,7 +12,7 @@
 //! `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
 //!
 //! Where the host allows no namespaces, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
-//! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `refusal` explains why
+//! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `reasons` explains why
 //! it does not allow more.
 
 pub mod init;

@@ -24,7 +24,7 @@ use crate::kernel::listener::Listener;
 use crate::model::command_line;
 use crate::model::dyno::life::{MemoryRule, OfFormation, Rules, StopReason};
 use crate::model::dyno::{
-    Attach, ClientTerminal, Dyno, DynoLimits, DynoState, EndReason, Exit, ExitRecord, Isolation,
+    Attach, ClientTerminal, Dyno, DynoState, EndReason, Exit, ExitRecord, Isolation, MostDynos,
 };
 use crate::model::log_line::Story;
 use crate::model::release::Release;
@@ -40,7 +40,8 @@ use crate::server::records::Records;
 use crate::server::sessions::start_extras::StartExtras;
 use crate::slug::Lease;
 use crate::store::NewDyno;
-use crate::wire::control::{CommandStreams, ToSupervisor};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::ToSupervisor;
 use crate::wire::reactor::{Event, Reactor, Token};
 use spec::{Run, command_env, lifetime, streams};
 
@@ -231,7 +232,7 @@ impl Dynos {
             command: request.command.clone(),
             size: request.size,
             attach: request.kind(),
-            limits: DynoLimits::of(&self.settings),
+            limits: MostDynos::of(&self.settings),
         };
         let dyno = records
             .store

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_f
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::error::{UserError, shown};
-use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoLimits, DynoName, DynoState, Exit, ONE_OFF};
+use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoName, DynoState, Exit, MostDynos, ONE_OFF};
 use crate::model::procfile::{MAX_NAME, is_process_type_name};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::size::Size;
@@ -38,7 +38,7 @@ pub struct NewDyno {
     /// Whether a client attaches to it.
     pub attach: Attach,
     /// How many live dynos the app may have.
-    pub limits: DynoLimits,
+    pub limits: MostDynos,
 }
 
 /// A dyno of the formation, or of a release phase, that is to be started.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::columns::Time;
 use super::{Result, Store, StoreError, new_id, releases};
-use crate::model::dyno::DynoLimits;
+use crate::model::dyno::MostDynos;
 use crate::model::formation::{Entry, Update, Wanted, after_release, scaled};
 use crate::model::release::{ProcessTypes, Release};
 
@@ -28,7 +28,7 @@ impl Store {
         &mut self,
         app_id: &str,
         updates: &[Update],
-        limits: DynoLimits,
+        limits: MostDynos,
         now: Timestamp,
     ) -> Result<(Vec<Entry>, Vec<Entry>)> {
         self.write(|transaction| {

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::app::{App, AppName, Folder};
 use crate::model::config_var::{Config, ConfigChange};
-use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoLimits, DynoState, Exit};
+use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoState, Exit, MostDynos};
 use crate::model::release::{Release, ReleaseStatus, Toolchains, Version};
 use crate::model::settings::Settings;
 use crate::model::size::Size;
@@ -109,7 +109,7 @@ impl Host {
             command: "bash".into(),
             size: Size::lookup(size)?,
             attach: Attach::Pipes,
-            limits: DynoLimits::of(&Settings::default()),
+            limits: MostDynos::of(&Settings::default()),
         };
         let now = self.now();
         self.store.create_dyno(app, &new, now)

@@ -13,7 +13,8 @@ use crate::model::dyno::env::shell_arguments;
 use crate::model::dyno::life::Event;
 use crate::model::dyno::{ClientTerminal, TerminalSettings};
 use crate::sandbox::init::MAIN;
-use crate::wire::control::{CommandStreams, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::ToInit;
 use crate::wire::frame::{AttachRefusal, Frame};
 
 impl Supervisor {

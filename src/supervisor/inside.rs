@@ -14,7 +14,8 @@ use super::stops::Stops;
 use crate::model::dyno::Exit;
 use crate::sandbox::Launched;
 use crate::sandbox::init::MAIN;
-use crate::wire::control::{self, CommandStreams, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::{self, ToInit};
 use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 use crate::wire::reactor::Reactor;
 

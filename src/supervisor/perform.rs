@@ -15,7 +15,8 @@ use crate::model::dyno::{DynoState, ExitRecord};
 use crate::model::log_line::{self, LogSource};
 use crate::panics;
 use crate::sandbox::Launched;
-use crate::wire::control::{CommandStreams, FromSupervisor, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::{FromSupervisor, ToInit};
 use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 
 impl Supervisor {

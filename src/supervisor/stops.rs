@@ -5,7 +5,8 @@
 //! pipes stays stopped: a signal stopped it, and another one can continue it.
 
 use super::session::{ClientReport, ClientSession};
-use crate::wire::control::{CommandStreams, ToInit};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::ToInit;
 use crate::wire::frame::Frame;
 
 /// The state of one command: see the [module](self).

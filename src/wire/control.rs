@@ -23,7 +23,7 @@ use crate::model::dyno::{
     ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
 };
 use crate::model::log_limits::LogLimits;
-use crate::model::window::WindowSize;
+use crate::wire::command_streams::CommandStreams;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
@@ -99,24 +99,6 @@ pub struct DynoSpec {
 pub struct LiveTree {
     /// The folder belongs to root, and the dyno does not run as root.
     pub of_root: bool,
-}
-
-/// What a command's standard streams are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CommandStreams {
-    /// One terminal for all three, of this size at the start.
-    Terminal(WindowSize),
-    /// Three pipes.
-    Pipes,
-    /// Two pipes: both outputs go into one, in the order in which they are written.
-    Merged,
-    /// No input; both outputs go into one pipe.
-    Output,
-    /// Both outputs go into one pipe, and the input does not end: a program that reads it waits as long as the dyno lives.
-    OutputAndOpenInput,
-    /// Those of the process that made the sandbox.
-    Inherited,
 }
 
 /// A message of the server to a supervisor.

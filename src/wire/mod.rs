@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows what a request means, or which user sent it.
 
+pub mod command_streams;
 pub mod control;
 pub mod frame;
 pub mod handover;

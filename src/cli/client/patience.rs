@@ -1,7 +1,7 @@
 //! How long a command goes on when there is no server. A server may stop, be killed or be replaced at any moment, and
 //! its successor has all of its state.
 //!
-//! All such times stand here side by side, each with its reason.
+//! These times stand here side by side, each with its reason; how long one connection may take to be made stands with it.
 
 use std::thread;
 use std::time::{Duration, Instant};

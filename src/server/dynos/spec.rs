@@ -25,7 +25,8 @@ use crate::sandbox::tempdir;
 use crate::server::records::Records;
 use crate::server::sessions::start_extras::{LiveOwner, live_owner};
 use crate::supervisor::SCRATCH;
-use crate::wire::control::{CommandStreams, DynoSpec, ToSupervisor};
+use crate::wire::command_streams::CommandStreams;
+use crate::wire::control::{DynoSpec, ToSupervisor};
 
 /// The size of a dyno; the default one if its own is known no more.
 pub(super) fn size_of(dyno: &Dyno) -> &'static Size {

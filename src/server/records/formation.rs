@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::api::ApiError;
 use crate::api::formation::{Formation, ScaleFormation, parse_update};
 use crate::model::app::App;
-use crate::model::dyno::DynoLimits;
+use crate::model::dyno::MostDynos;
 use crate::model::formation::{Entry, ScaleRefusal, Update};
 use crate::model::log_line::Story;
 use crate::server::records::{Answer, Records};
@@ -55,7 +55,7 @@ fn perform(
     updates: &[Update],
     now: Timestamp,
 ) -> Result<Vec<Entry>, ApiError> {
-    let limits = DynoLimits::of(&records.settings);
+    let limits = MostDynos::of(&records.settings);
     let (_, after) = records.store.scale(&app.id, updates, limits, now)?;
     records.log(&app.id, scaled(&after));
     Ok(after)

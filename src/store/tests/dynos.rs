@@ -71,7 +71,7 @@ fn a_one_off_has_neither_the_type_of_formation_dynos_nor_a_silly_one() {
         command: "bash".into(),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: DynoLimits::of(&Settings::default()),
+        limits: MostDynos::of(&Settings::default()),
     };
     let now = host.now();
     let refused = host.store.create_dyno(&app.id, &new, now);
@@ -154,7 +154,7 @@ fn all_dynos_of_an_app_together_have_a_bound() {
         command: "bash".into(),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: DynoLimits {
+        limits: MostDynos {
             dynos: 3,
             one_offs: 2,
             large_one_offs: 1,
@@ -234,7 +234,7 @@ fn a_page_of_long_commands_is_short() {
         command: "x".repeat(100 * 1024),
         size: Size::default_size(),
         attach: Attach::Detached,
-        limits: DynoLimits {
+        limits: MostDynos {
             dynos: 100,
             one_offs: 100,
             large_one_offs: 1,

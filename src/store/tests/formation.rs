@@ -3,10 +3,10 @@
 use super::*;
 use crate::model::formation::{Entry, ScaleRefusal, parse_scale, words};
 
-fn limits(dynos: u32) -> DynoLimits {
-    DynoLimits {
+fn limits(dynos: u32) -> MostDynos {
+    MostDynos {
         dynos,
-        ..DynoLimits::of(&Settings::default())
+        ..MostDynos::of(&Settings::default())
     }
 }
 

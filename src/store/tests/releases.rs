@@ -313,7 +313,7 @@ fn only_a_deploy_that_somebody_asked_for_brings_a_web_dyno_and_only_the_first() 
         host.store.formation(&app.id).unwrap()[0].wanted.quantity
     };
     assert_eq!([deploy(true), deploy(true), deploy(false)], [0, 0, 1]);
-    let limits = DynoLimits::of(&Settings::default());
+    let limits = MostDynos::of(&Settings::default());
     let updates = crate::model::formation::parse_scale(&["web=0".to_owned()]).unwrap();
     let now = host.now();
     host.store.scale(&app.id, &updates, limits, now).unwrap();

@@ -7,7 +7,7 @@ use crate::model::size::Size;
 
 /// How many live dynos an app may have; each number is at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DynoLimits {
+pub struct MostDynos {
     /// Dynos of all kinds.
     pub dynos: u32,
     /// One-off dynos of one size.
@@ -25,7 +25,7 @@ pub enum Reached {
     OneOffs(&'static Size, u32),
 }
 
-impl DynoLimits {
+impl MostDynos {
     /// The limits in these settings.
     pub fn of(settings: &Settings) -> Self {
         Self {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_herokus() {
-        let limits = DynoLimits::of(&Settings::default());
+        let limits = MostDynos::of(&Settings::default());
         for (size, limit) in [
             ("1X", 50),
             ("Standard-2X", 50),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_setting_raises_what_is_not_the_sizes_own() {
-        let limits = DynoLimits {
+        let limits = MostDynos {
             dynos: 10_000,
             one_offs: 1_000,
             large_one_offs: 1,
