@@ -11,7 +11,7 @@ use crate::sandbox::init;
 use crate::sandbox::init::MAIN;
 use crate::sandbox::launch::launch;
 use crate::sandbox::plan::{HostIds, Ownership, SandboxPlan};
-use crate::sandbox::restrict::CommandLimits;
+use crate::sandbox::restrict::Restrictions;
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::{InitContext, SandboxProcesses};
 use crate::wire::command_streams::CommandStreams;
@@ -64,7 +64,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let context = InitContext {
         folder: "/app".into(),
         processes: SandboxProcesses::Namespace,
-        limits: CommandLimits::default(),
+        restrictions: Restrictions::default(),
     };
     let inside = |set_up, control| init::run(set_up, control, &context);
     let launched = launch(&plan, &[], inside)?;

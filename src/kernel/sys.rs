@@ -11,6 +11,7 @@
     reason = "this room exists to hold it; the crate denies it elsewhere"
 )]
 
+pub mod filter;
 pub mod held;
 pub mod image;
 pub mod memory;

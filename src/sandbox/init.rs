@@ -80,6 +80,8 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
         message: format!("{error:#}"),
     };
     let child_ended = prepare(control).map_err(broken)?;
+    // After the supervisor was told that all is ready, since commands have to wait for their client anyway.
+    let _gaps = context.restrictions.take();
     panics::point("init ready");
     let (mut watch, mut bus_error) = (StopWatch::default(), false);
     loop {
@@ -469,7 +471,7 @@ fn enter(theirs: &Theirs, context: &InitContext, open_files: Option<u64>) -> io:
         Theirs::Unchanged => {}
     }
     rustix::process::chdir(&context.folder)?;
-    context.limits.apply()?;
+    context.restrictions.limit()?;
     // Last, since it may be lower than the number of open descriptors.
     if let Some(limit) = open_files {
         open_files::set_soft_limit(limit)?;

@@ -36,7 +36,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::kernel::listener;
 use renew::SandboxNamespaces;
-use restrict::CommandLimits;
+use restrict::Restrictions;
 use tracked::Tracker;
 
 /// A sandbox whose init is being set up or runs.
@@ -176,6 +176,6 @@ pub struct InitContext {
     pub folder: PathBuf,
     /// The processes that init signals.
     pub processes: SandboxProcesses,
-    /// The limits of commands.
-    pub limits: CommandLimits,
+    /// What is taken from commands.
+    pub restrictions: Restrictions,
 }

@@ -11,7 +11,7 @@ use super::Launched;
 use super::launch::launch;
 use super::plan::{HostIds, MountAccess, MountStep, Ownership, SandboxPlan};
 use super::reasons::{self, Facts};
-use super::restrict::{self, Gap};
+use super::restrict::{self, Gap, Restriction, Restrictions};
 use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
@@ -159,6 +159,11 @@ pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> R
 fn tell_gaps(set_up: Result<Vec<Gap>>, control: OwnedFd, changeable: bool) -> u8 {
     let told = set_up.and_then(|mut gaps| {
         gaps.extend(restrict::order_gap(changeable));
+        gaps.extend(Restrictions::default().take());
+        if gaps.iter().all(|gap| gap.restriction != Restriction::Calls) {
+            // The filter refuses them, too.
+            gaps.retain(|gap| gap.restriction != Restriction::Namespaces);
+        }
         let words = serde_json::to_vec(&gaps)?;
         Ok(unix_socket::send(&control, &words, &[])?)
     });

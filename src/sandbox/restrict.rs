@@ -1,12 +1,13 @@
-//! What is taken from a dyno's processes beside its walls: quotas of the kernel, limits, and the order in which the kernel
-//! ends processes when memory runs out.
+//! What is taken from a dyno's processes beside its walls: quotas of the kernel, limits, system calls, and the order in which
+//! the kernel ends processes when memory runs out.
 //!
 //! Not every kernel has all of it, and a container may refuse it. A dyno starts all the same; what it lacks then is a
 //! [`Gap`], which `dyno doctor` shows with what a hostile dyno can do by it.
 //!
-//! PID 1 calls this while it sets itself up ([`quotas`]), and so does the process that is about to become a command
-//! ([`CommandLimits`]).
+//! PID 1 calls this while it sets itself up ([`quotas`]) and before it starts a command ([`Restrictions::take`]), and so
+//! does each process that is about to become one ([`Restrictions::limit`]).
 
+mod filter;
 pub mod quotas;
 
 use std::fmt;
@@ -30,6 +31,8 @@ const CORE_DUMP: u64 = 1;
 /// Something that is taken from a dyno's processes beside its walls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restriction {
+    /// They make no system calls that only root needs.
+    Calls,
     /// They make no namespaces.
     Namespaces,
     /// They have a share of the host's file watches.
@@ -42,7 +45,8 @@ pub enum Restriction {
 
 impl Restriction {
     /// All of them, in the order in which people see them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
+        Self::Calls,
         Self::Namespaces,
         Self::Watches,
         Self::Processes,
@@ -52,6 +56,7 @@ impl Restriction {
     /// What it keeps a hostile dyno from.
     pub fn attack(self) -> &'static str {
         match self {
+            Self::Calls => "reaching parts of the kernel that are for root, and past walls in it",
             Self::Namespaces => {
                 "making user namespaces, and in them reaching parts of the kernel that are for root"
             }
@@ -85,21 +90,30 @@ impl Gap {
     }
 }
 
-/// The kernel's limits on a dyno's commands, set in each one's first process, so that PID 1 itself has none: it can
-/// start a command of `run:inside` in a dyno that has all the processes it may have.
+/// What is taken from the commands of one dyno.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CommandLimits {
+pub struct Restrictions {
     /// How many processes and threads the dyno may have. None where the kernel would count others, too.
     pub processes: Option<u32>,
 }
 
-impl CommandLimits {
-    /// Limits the calling process and all that it will start.
+impl Restrictions {
+    /// Takes from the calling process, which is the dyno's init, and from all that it will start, what init does without
+    /// itself. To be called once, with `no_new_privs`. Commands must share what this makes: they could not signal each other else.
+    pub fn take(self) -> Vec<Gap> {
+        // First, as the filter only pretends to change this limit.
+        let _ = set(Resource::Core, CORE_DUMP, CORE_DUMP);
+        let filtered = filter::install();
+        let gap = filtered.err().map(|why| Gap::new(Restriction::Calls, why));
+        gap.into_iter().collect()
+    }
+
+    /// Limits the calling process, which is about to become a command, and all that it will start. Init itself has no
+    /// limits, so that it can start a command of `run:inside` in a dyno that has all the processes it may have.
     ///
     /// # Errors
     /// When the kernel refuses to lower a limit.
-    pub fn apply(self) -> io::Result<()> {
-        set(Resource::Core, CORE_DUMP, CORE_DUMP)?;
+    pub fn limit(self) -> io::Result<()> {
         if let Some(processes) = self.processes {
             // PID 1 counts, too.
             let most = u64::from(processes) + 1;
@@ -108,6 +122,11 @@ impl CommandLimits {
         }
         Ok(())
     }
+}
+
+/// Makes ahead what each dyno's init needs, so that a start need not wait for it.
+pub fn prepare() {
+    filter::prepare();
 }
 
 /// Sets the limits, neither above the hard limit that was.

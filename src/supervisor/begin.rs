@@ -18,6 +18,7 @@ use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::wait;
 use crate::model::dyno::life::start_failed;
 use crate::panics::{self, caught_or};
+use crate::sandbox::restrict;
 use crate::wire::control::{self, DynoSpec, ToSupervisor};
 use crate::wire::frame::{AttachRefusal, Frame};
 
@@ -41,6 +42,7 @@ pub fn run() -> Result<()> {
     // A file size limit is to be an error, like a full disk, instead of a signal.
     ignore(Signal::XFSZ);
     let server = take_standard_output().context("not started by a server")?;
+    restrict::prepare();
     let Some((ToSupervisor::Begin, fds)) = control::receive(&server)? else {
         // The server has ended before it sent a dyno.
         return Ok(());

@@ -10,7 +10,7 @@ use super::folder::{SCRATCH, TRACKED};
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
 use crate::sandbox::plan::{HostIds, LiveOwnership, Ownership, SandboxPlan};
-use crate::sandbox::restrict::CommandLimits;
+use crate::sandbox::restrict::Restrictions;
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::tempdir::{self, AppFolder, Confinement};
 use crate::sandbox::tracked::Tracker;
@@ -78,15 +78,15 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
     let context = InitContext {
         folder: app_folder(spec),
         processes: SandboxProcesses::Namespace,
-        limits: limits(spec),
+        restrictions: restrictions(spec),
     };
     launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
         init::run(set_up, control, &context)
     })
 }
 
-fn limits(spec: &DynoSpec) -> CommandLimits {
-    CommandLimits {
+fn restrictions(spec: &DynoSpec) -> Restrictions {
+    Restrictions {
         processes: spec.processes,
     }
 }
@@ -107,7 +107,7 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
     let context = InitContext {
         folder: app_folder(spec),
         processes: SandboxProcesses::Tracked(tracker.clone()),
-        limits: limits(spec),
+        restrictions: restrictions(spec),
     };
     tempdir::launch(
         &confinement,
