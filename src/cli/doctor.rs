@@ -198,7 +198,7 @@ fn promises(isolation: Isolation) -> std::io::Result<()> {
 fn restrictions(context: &Context, chosen: &ChosenIsolation) -> std::io::Result<()> {
     say!("")?;
     say!("What else a hostile dyno is kept from:")?;
-    let gaps = match offer::gaps(&context.home, chosen) {
+    let gaps = match offer::gaps(&context.home, &context.settings, chosen) {
         Ok(gaps) => gaps,
         Err(why) => return say!("  unknown: {why:#}"),
     };

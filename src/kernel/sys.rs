@@ -14,6 +14,7 @@
 pub mod filter;
 pub mod held;
 pub mod image;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod pattern;

@@ -184,6 +184,13 @@ settings! {
     /// The default has the five digits of Heroku's and lies below what Kubernetes (30000) and the kernel (32768) hand
     /// out.
     ports: RangeInclusive<u16>, Server, Ports { usual: 20_000..=29_999 };
+    /// Where a dyno may listen: anywhere (`any`), or on its `PORT` and on free ports alone (`port`).
+    ///
+    /// `port` is for hosts that run strangers' code, and takes Linux 6.7. What `dyno start` runs may listen anywhere.
+    bind: BindSetting, Server, Choice(&[
+        ("any", BindSetting::Any),
+        ("port", BindSetting::Port),
+    ]);
     /// The first of the 65,536 host uids that the dynos of a root server run as, each with its own.
     ///
     /// The default lies above what systemd gives to containers (to 1,879,048,191), what SSSD and FreeIPA give to
@@ -212,6 +219,15 @@ pub enum IsolationSetting {
     Namespaces,
     /// A folder of its own for each dyno, and nothing more.
     Tempdir,
+}
+
+/// The setting `bind`: on which TCP ports a dyno's processes may listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindSetting {
+    /// On any.
+    Any,
+    /// On the dyno's own, and on free ones that the kernel chooses.
+    Port,
 }
 
 /// How many uids a root server uses, from [`Settings::uid_base`].

@@ -89,7 +89,11 @@ impl fmt::Display for ChosenIsolation {
 ///
 /// # Errors
 /// When it cannot be tried out.
-pub fn gaps(home: &Home, chosen: &ChosenIsolation) -> anyhow::Result<Vec<Gap>> {
+pub fn gaps(
+    home: &Home,
+    settings: &Settings,
+    chosen: &ChosenIsolation,
+) -> anyhow::Result<Vec<Gap>> {
     let owner = match chosen.ids {
         DynoIds::Own(_) => None,
         DynoIds::Shared(ids) => Some(ids),
@@ -104,6 +108,10 @@ pub fn gaps(home: &Home, chosen: &ChosenIsolation) -> anyhow::Result<Vec<Gap>> {
         let _ = home.let_through(false);
     }
     let mut gaps = found?;
+    let missing = gaps.iter().any(|gap| gap.restriction == Restriction::Ports);
+    if settings.bind == settings::BindSetting::Any && !missing {
+        gaps.push(Gap::new(Restriction::Ports, "the setting `bind` is any"));
+    }
     if !chosen.counts_processes() {
         let why = match chosen.isolation {
             Isolation::Namespaces => "Linux counts them for each dyno since 5.14",

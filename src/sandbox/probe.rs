@@ -159,7 +159,15 @@ pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> R
 fn tell_gaps(set_up: Result<Vec<Gap>>, control: OwnedFd, changeable: bool) -> u8 {
     let told = set_up.and_then(|mut gaps| {
         gaps.extend(restrict::order_gap(changeable));
-        gaps.extend(Restrictions::default().take());
+        let all = Restrictions {
+            port: Some(1024),
+            ..Restrictions::default()
+        };
+        gaps.extend(all.take());
+        if rustix::process::getpid().is_init() {
+            // A PID namespace holds signals back, too.
+            gaps.retain(|gap| gap.restriction != Restriction::Signals);
+        }
         if gaps.iter().all(|gap| gap.restriction != Restriction::Calls) {
             // The filter refuses them, too.
             gaps.retain(|gap| gap.restriction != Restriction::Namespaces);

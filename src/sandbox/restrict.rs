@@ -1,5 +1,5 @@
-//! What is taken from a dyno's processes beside its walls: quotas of the kernel, limits, system calls, and the order in which
-//! the kernel ends processes when memory runs out.
+//! What is taken from a dyno's processes beside its walls: quotas of the kernel, limits, system calls, ports, what others
+//! listen on, and the order in which the kernel ends processes when memory runs out.
 //!
 //! Not every kernel has all of it, and a container may refuse it. A dyno starts all the same; what it lacks then is a
 //! [`Gap`], which `dyno doctor` shows with what a hostile dyno can do by it.
@@ -8,6 +8,7 @@
 //! does each process that is about to become one ([`Restrictions::limit`]).
 
 mod filter;
+mod landlock;
 pub mod quotas;
 
 use std::fmt;
@@ -33,6 +34,12 @@ const CORE_DUMP: u64 = 1;
 pub enum Restriction {
     /// They make no system calls that only root needs.
     Calls,
+    /// They reach no abstract Unix socket of others.
+    Sockets,
+    /// They signal no process of others. Walls do that, too.
+    Signals,
+    /// They listen on no port but the dyno's own, and free ones.
+    Ports,
     /// They make no namespaces.
     Namespaces,
     /// They have a share of the host's file watches.
@@ -45,8 +52,11 @@ pub enum Restriction {
 
 impl Restriction {
     /// All of them, in the order in which people see them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Calls,
+        Self::Sockets,
+        Self::Signals,
+        Self::Ports,
         Self::Namespaces,
         Self::Watches,
         Self::Processes,
@@ -57,6 +67,11 @@ impl Restriction {
     pub fn attack(self) -> &'static str {
         match self {
             Self::Calls => "reaching parts of the kernel that are for root, and past walls in it",
+            Self::Sockets => {
+                "talking to the host's programs at abstract Unix sockets (some of D-Bus and X), as their user"
+            }
+            Self::Signals => "signalling processes that are not its own",
+            Self::Ports => "listening where the host's programs or other dynos do or will",
             Self::Namespaces => {
                 "making user namespaces, and in them reaching parts of the kernel that are for root"
             }
@@ -95,6 +110,8 @@ impl Gap {
 pub struct Restrictions {
     /// How many processes and threads the dyno may have. None where the kernel would count others, too.
     pub processes: Option<u32>,
+    /// The only TCP port, beside free ones that the kernel chooses, on which they may listen. None: any.
+    pub port: Option<u16>,
 }
 
 impl Restrictions {
@@ -105,7 +122,8 @@ impl Restrictions {
         let _ = set(Resource::Core, CORE_DUMP, CORE_DUMP);
         let filtered = filter::install();
         let gap = filtered.err().map(|why| Gap::new(Restriction::Calls, why));
-        gap.into_iter().collect()
+        let gaps = landlock::restrict(self.port);
+        gaps.into_iter().chain(gap).collect()
     }
 
     /// Limits the calling process, which is about to become a command, and all that it will start. Init itself has no

@@ -88,6 +88,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
 fn restrictions(spec: &DynoSpec) -> Restrictions {
     Restrictions {
         processes: spec.processes,
+        port: spec.only_port,
     }
 }
 

@@ -92,6 +92,8 @@ pub struct DynoSpec {
     pub open_files: Option<u64>,
     /// How many processes and threads it may have; None where the kernel cannot limit that.
     pub processes: Option<u32>,
+    /// The only TCP port, beside free ones, on which its processes may listen; None: they may listen on any.
+    pub only_port: Option<u16>,
 }
 
 /// How a dyno works in a folder of the user.

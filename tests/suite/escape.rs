@@ -429,6 +429,143 @@ print('survived')";
     }
 }
 
+/// Whether the kernel has no Landlock of this version.
+fn lacks_landlock(version: libc::c_long) -> bool {
+    #[expect(unsafe_code, reason = "there is no safe way to ask for the version")]
+    // SAFETY: with this flag landlock_create_ruleset(2) takes no memory of ours.
+    let has = unsafe { libc::syscall(444, std::ptr::null::<u8>(), 0usize, 1u32) };
+    if has < version {
+        leave_out(&format!(
+            "tests that need Landlock {version}: this kernel has {has}"
+        ));
+    }
+    has < version
+}
+
+/// Binds the port of its argument, the dyno's own, and a free one, and prints how each was answered. Exits with 3 if only the
+/// first was refused.
+const BINDS: &str = "
+import errno, os, socket, sys
+def bound(port):
+    one = socket.socket()
+    for shared in (socket.SO_REUSEADDR, socket.SO_REUSEPORT): one.setsockopt(socket.SOL_SOCKET, shared, 1)
+    try: one.bind(('127.0.0.1', port))
+    except OSError as error: return errno.errorcode[error.errno]
+    one.listen()
+    return 'bound'
+answers = [bound(int(port)) for port in (sys.argv[1], os.environ['PORT'], 0)]
+print(*answers)
+sys.exit(3 if answers == ['EACCES', 'bound', 'bound'] else 0)
+";
+
+#[test]
+fn where_strangers_are_expected_a_dyno_listens_on_its_own_port_alone() {
+    if lacks("python3") || lacks_landlock(4) {
+        return;
+    }
+    // A port on which somebody listens, who shares it, as another app's dyno may.
+    let shared = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    )
+    .unwrap();
+    rustix::net::sockopt::set_socket_reuseport(&shared, true).unwrap();
+    let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+    rustix::net::bind(&shared, &any).unwrap();
+    rustix::net::listen(&shared, 1).unwrap();
+    let shared = std::net::TcpListener::from(shared);
+    let taken = shared.local_addr().unwrap().port().to_string();
+    let host = Host::with(&[("DYNO_BIND", "port")]);
+    let app = attacker(&host, BINDS);
+    let command = format!("python3 try.py {taken}");
+    host.run(&app, &["-q", &command])
+        .finish()
+        .exits(3)
+        .prints("EACCES bound bound\n");
+    let detached = ["run:detached", "-q", "--wait", &command];
+    host.dyno(&app, &detached).finish().exits(3);
+    // Whose person says which port it is means it.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let own = format!("PORT={port}");
+    host.run(&app, &["-q", "-e", &own, &command])
+        .finish()
+        .prints("EACCES bound bound\n");
+    // Elsewhere test suites start servers, where they please.
+    let host = Host::new();
+    let app = attacker(&host, BINDS);
+    host.run(&app, &["-q", &format!("python3 try.py {port}")])
+        .finish()
+        .succeeds()
+        .prints("bound bound bound\n");
+}
+
+#[test]
+fn abstract_sockets_of_others_cannot_be_reached_and_those_of_the_dyno_can() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    if lacks("python3") || lacks_landlock(6) {
+        return;
+    }
+    let name = format!("of-the-host-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let host = Host::new();
+    let app = attacker(
+        &host,
+        "
+import errno, socket, sys
+def reached(name):
+    try: socket.socket(socket.AF_UNIX).connect('\\0' + name)
+    except OSError as error: return errno.errorcode[error.errno]
+    return 'reached'
+own = 'own-' + sys.argv[1]
+if sys.argv[2:]: sys.exit(print(reached(own)))
+one = socket.socket(socket.AF_UNIX)
+one.bind('\\0' + own)
+one.listen()
+print(reached(sys.argv[1]), reached(own), flush=True)
+sys.stdin.read()
+",
+    );
+    let run = host.run(&app, &["-q", &format!("exec python3 try.py {name}")]);
+    let run = run.open_input().start();
+    run.wait_for_output("EPERM reached\n");
+    // A command inside is of the same dyno; another dyno is not.
+    let again = format!("python3 try.py {name} again");
+    host.dyno(&app, &["run:inside", "-q", "run.1", &again])
+        .finish()
+        .prints("reached\n");
+    host.run(&app, &["-q", &again]).finish().prints("EPERM\n");
+    run.finish_input().succeeds();
+}
+
+#[test]
+fn signals_reach_the_dyno_s_processes_and_no_others() {
+    if lacks_landlock(6) {
+        return;
+    }
+    let host = Host::new();
+    let app = host.plain_app();
+    let own = std::process::id();
+    let text = format!(
+        "kill -0 {own} 2>/dev/null && echo reached; echo $$ >pid; echo ready; exec sleep 1000"
+    );
+    let run = host.run(&app, &["-q", &text]).start();
+    run.wait_for_output("ready\n");
+    let inside = [
+        "run:inside",
+        "-q",
+        "run.1",
+        "kill -0 $(cat pid) && kill $(cat pid)",
+    ];
+    host.dyno(&app, &inside).finish();
+    run.finish().exits(143).prints("ready\n");
+}
+
 /// Whether system calls have other numbers here than these tests know.
 fn other_numbers() -> bool {
     let other = !cfg!(target_arch = "x86_64");

@@ -17,7 +17,7 @@ use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::Rules;
 use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
 use crate::model::release::Release;
-use crate::model::settings::{Settings, UID_COUNT};
+use crate::model::settings::{BindSetting, Settings, UID_COUNT};
 use crate::model::size::Size;
 use crate::model::window::WindowSize;
 use crate::sandbox::offer::DynoIds;
@@ -82,6 +82,7 @@ impl Dynos {
             true => CommandStreams::OutputAndOpenInput,
             false => run.streams,
         };
+        let anywhere = self.settings.bind == BindSetting::Any || extras.is_some();
         let (port, claim) = match own_port {
             // Its predecessor may just be giving it back; what else has it, the program itself will find.
             Some(port) => (port, listener::claim_port(port).ok()),
@@ -106,6 +107,9 @@ impl Dynos {
             config: &config,
             request: &run.env,
         });
+        // Config vars and `-e` may say another.
+        let told = env.get("PORT").and_then(|told| told.parse().ok());
+        let only_port = (!anywhere).then(|| told.unwrap_or(port));
         let size = size_of(dyno);
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
@@ -137,6 +141,7 @@ impl Dynos {
             measure_interval: self.settings.measure_interval,
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             open_files: Some(self.descriptors.original),
+            only_port,
             processes: self.chosen.counts_processes().then_some(size.processes),
         };
         Ok((spec, claim))
