@@ -119,6 +119,9 @@ pub struct ServerStatus {
     /// Where Heroku's CLI meets dynos, if it does: `127.0.0.1:5000`.
     #[serde(default)]
     pub rendezvous: Option<String>,
+    /// Addresses that it should listen on and does not, and why, in words; they are tried again every second.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// Where the server is reached over TCP: the answer to `POST /server/actions/listen`.

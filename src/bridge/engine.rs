@@ -53,7 +53,7 @@ pub(super) struct Engine {
     reactor: Reactor,
     inbox: Receiver<ToBridge>,
     count: Arc<AtomicUsize>,
-    rendezvous: Option<RendezvousListener>,
+    rendezvous: Vec<RendezvousListener>,
     /// Visitors, the oldest first: tokens are counted up.
     visitors: BTreeMap<Token, Visitor>,
     secrets: Secrets<SessionRequest>,
@@ -90,7 +90,7 @@ impl Engine {
             count,
         } = start;
         Self {
-            rendezvous: None,
+            rendezvous: Vec::new(),
             visitors: BTreeMap::new(),
             secrets: Secrets::default(),
             secrets_token: reactor.token(),
@@ -130,11 +130,11 @@ impl Engine {
         };
         if self
             .rendezvous
-            .as_ref()
-            .is_some_and(|rendezvous| rendezvous.token == token)
+            .iter()
+            .any(|rendezvous| rendezvous.token == token)
         {
             crate::panics::point("bridge");
-            return self.accept();
+            return self.accept(token);
         }
         if token == self.secrets_token {
             self.secrets.expire(self.now);

@@ -65,7 +65,7 @@ impl Default for BridgeSettings {
     }
 }
 
-/// The address to which Heroku's CLI connects.
+/// An address to which Heroku's CLI connects.
 #[derive(Debug)]
 pub struct RendezvousAddress {
     /// The listening socket.
@@ -88,7 +88,7 @@ pub struct SessionRequest {
 /// A message of the server to the bridge.
 #[derive(Debug)]
 pub enum ToBridge {
-    /// Accept clients at this rendezvous; there is one at most.
+    /// Accept clients at this address, too.
     Open(RendezvousAddress),
     /// Accept one client with this secret.
     Expect {

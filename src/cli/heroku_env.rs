@@ -132,12 +132,13 @@ impl GitPlace {
 
 /// The variables to set for `heroku` and for the libraries that it uses.
 fn lines(api: &str, token: &str, ca: &str) -> Vec<(String, String)> {
-    let plain = format!("http://{api}");
+    // Whoever listens there has to show that it is this host's server before it gets the token.
+    let address = format!("https://{api}");
     let mut lines = vec![
-        ("HEROKU_HOST".to_owned(), plain.clone()),
+        ("HEROKU_HOST".to_owned(), address.clone()),
         ("HEROKU_API_KEY".to_owned(), token.to_owned()),
         // Otherwise every command sends a request with the token to a host of Heroku.
-        ("HEROKU_PARTICLEBOARD_URL".to_owned(), plain),
+        ("HEROKU_PARTICLEBOARD_URL".to_owned(), address),
         ("NODE_EXTRA_CA_CERTS".to_owned(), ca.to_owned()),
     ];
     lines.extend(CONSTANTS.map(|(name, value)| (name.to_owned(), value.to_owned())));

@@ -68,6 +68,9 @@ impl Show {
             "rendezvous:   {}",
             status.rendezvous.as_deref().unwrap_or("none")
         )?;
+        for missing in &status.missing {
+            say!("missing:      {missing}; it is tried again every second")?;
+        }
         say!("clients:      {}", status.connections)?;
         say!("dynos:        {}", dynos(&status))?;
         say!(

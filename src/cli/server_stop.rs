@@ -20,7 +20,7 @@ const NAMED: usize = 10;
 /// Stop the server; dynos go on
 ///
 /// Returns when it is gone. The next command starts another, which finds the dynos again; so a server is replaced or
-/// made to read its settings anew. Until then visitors are refused.
+/// made to read its settings anew. Until then visitors wait, ten seconds at most.
 #[derive(Debug, Args)]
 pub struct Stop {
     /// End all dynos first: SIGTERM, after a while SIGKILL. They stay down until `ps:restart`, a deploy or `dyno server`
@@ -110,7 +110,7 @@ impl Stop {
         let is_web = |name: &String| name.starts_with("web.");
         if !self.all && !by_systemd && stopping.dynos.values().flatten().any(is_web) {
             tell!(
-                "visitors are refused until the next server runs: the next command starts one, and so does `dyno server`"
+                "visitors wait for the next server, ten seconds at most: the next command starts one, and so does `dyno server`"
             );
         }
         let mut all_back = "`dyno server`".to_owned();

@@ -32,6 +32,7 @@ const HEADER: usize = 16;
 const SOCKET_ID: usize = 48;
 const ANSWER: usize = 72;
 const STATE_AT: usize = 1;
+const UID_AT: usize = 64;
 const INODE_AT: usize = 68;
 const QUESTION: usize = HEADER + 8 + SOCKET_ID;
 
@@ -111,6 +112,40 @@ impl Listeners {
     /// # Errors
     /// When the kernel does not answer.
     pub fn at(&self, address: SocketAddr) -> io::Result<Option<u64>> {
+        Ok(self.found_at(address)?.map(|found| found.inode))
+    }
+
+    /// Whose the socket is that gets connections to `address`; None if no socket does.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn owner_at(&self, address: SocketAddr) -> io::Result<Option<Owner>> {
+        let Some(Found { inode, uid, .. }) = self.found_at(address)? else {
+            return Ok(None);
+        };
+        let ours = namespace_of(Path::new("/proc/self"));
+        let socket = link_to(inode);
+        let mut sandboxed = None;
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let number = process.file_name().to_str().and_then(|it| it.parse().ok());
+            let path = process.path();
+            if let Some(number) = number
+                && has_open(&path, &socket)
+                && namespace_of(&path) != ours
+            {
+                let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+                sandboxed = Some((number, shown(name.trim_end().as_bytes(), LONGEST_TITLE)));
+                break;
+            }
+        }
+        Ok(Some(Owner {
+            inode,
+            uid,
+            sandboxed,
+        }))
+    }
+
+    fn found_at(&self, address: SocketAddr) -> io::Result<Option<Found>> {
         match &self.socket {
             Some(socket) => ask(socket, address),
             None => read_tables(address),
@@ -118,12 +153,27 @@ impl Listeners {
     }
 }
 
-fn ask(socket: &OwnedFd, address: SocketAddr) -> io::Result<Option<u64>> {
+/// Whose a listening socket is, as far as this process may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The socket's inode.
+    pub inode: u64,
+    /// The user that made it.
+    pub uid: u32,
+    /// Pid and name of a process of another user namespace, as those of dynos are, that has it open.
+    pub sandboxed: Option<(u32, String)>,
+}
+
+/// The user namespace of the process with this folder in `/proc`; None if this process may not know.
+fn namespace_of(process: &Path) -> Option<std::path::PathBuf> {
+    std::fs::read_link(process.join("ns/user")).ok()
+}
+
+fn ask(socket: &OwnedFd, address: SocketAddr) -> io::Result<Option<Found>> {
     let answer = exchange(socket, &request(address, None, 1 << TCP_LISTEN))?;
     let found = understand(&answer)
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "no answer of sock_diag"))?;
-    let listens = found.filter(|found| found.state == TCP_LISTEN && found.inode != 0);
-    Ok(listens.map(|found| found.inode))
+    Ok(found.filter(|found| found.state == TCP_LISTEN && found.inode != 0))
 }
 
 fn exchange(socket: &OwnedFd, question: &[u8; QUESTION]) -> io::Result<Vec<u8>> {
@@ -174,6 +224,8 @@ struct Found {
     state: u8,
     /// 0 when no process has the socket open any more.
     inode: u64,
+    /// The user that made the socket.
+    uid: u32,
 }
 
 /// The socket in the kernel's answer, or `Some(None)` if there is no such socket; None if these bytes are no answer.
@@ -187,14 +239,15 @@ fn understand(answer: &[u8]) -> Option<Option<Found>> {
     if kind != SOCK_DIAG_BY_FAMILY || body.len() < ANSWER {
         return None;
     }
-    let inode = u32::from_ne_bytes(body.get(INODE_AT..INODE_AT + 4)?.try_into().ok()?);
+    let number = |at| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
     Some(Some(Found {
         state: *body.get(STATE_AT)?,
-        inode: inode.into(),
+        inode: number(INODE_AT)?.into(),
+        uid: number(UID_AT)?,
     }))
 }
 
-fn read_tables(address: SocketAddr) -> io::Result<Option<u64>> {
+fn read_tables(address: SocketAddr) -> io::Result<Option<Found>> {
     // An IPv6 socket may accept IPv4 connections, too.
     for (table, of_v6) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
         if address.is_ipv6() && !of_v6 {
@@ -206,11 +259,11 @@ fn read_tables(address: SocketAddr) -> io::Result<Option<u64>> {
         };
         for line in BufReader::new(file).lines().skip(1) {
             let line = line?;
-            let Some((local, inode)) = listening(&line) else {
+            let Some((local, found)) = listening(&line) else {
                 break;
             };
             if takes(local, address) {
-                return Ok(Some(inode));
+                return Ok(Some(found));
             }
         }
     }
@@ -226,18 +279,22 @@ pub fn all(most: usize) -> Vec<Listener> {
         };
         let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
         let sockets = lines.map_while(|line| listening(&line));
-        found.extend(sockets.map(|(address, inode)| Listener { address, inode }));
+        found.extend(sockets.map(|(address, found)| Listener {
+            address,
+            inode: found.inode,
+        }));
     }
     found.truncate(most);
     found
 }
 
-/// Address and inode of a line of `/proc/net/tcp` or `tcp6`; None for a socket that does not listen: all that follow do not.
-fn listening(line: &str) -> Option<(SocketAddr, u64)> {
+/// Address and socket of a line of `/proc/net/tcp` or `tcp6`; None for a socket that does not listen: all that follow do not.
+fn listening(line: &str) -> Option<(SocketAddr, Found)> {
     let mut fields = line.split_ascii_whitespace();
     let local = fields.nth(1)?;
     let state = fields.nth(1)?;
-    let inode = fields.nth(5)?.parse().ok()?;
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
     let (ip, port) = local.split_once(':')?;
     // Words of 32 bits in the host's byte order.
     let words = (0..ip.len() / 8)
@@ -249,7 +306,12 @@ fn listening(line: &str) -> Option<(SocketAddr, u64)> {
         _ => <[u8; 16]>::try_from(bytes).ok()?.into(),
     };
     let port = u16::from_str_radix(port, 16).ok()?;
-    (state == "0A").then_some((SocketAddr::new(ip, port), inode))
+    let found = Found {
+        state: TCP_LISTEN,
+        inode,
+        uid,
+    };
+    (state == "0A").then_some((SocketAddr::new(ip, port), found))
 }
 
 /// Whether a socket that listens at `local` gets connections to `address`.
@@ -420,6 +482,21 @@ mod tests {
             }
         }
         assert!(!has_open(Path::new("/proc/self"), "socket:[0]"));
+    }
+
+    #[test]
+    fn a_socket_of_ours_is_ours() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for listeners in ways() {
+            let ours = Owner {
+                inode: inode(&listener),
+                uid: rustix::process::geteuid().as_raw(),
+                sandboxed: None,
+            };
+            let owner = listeners.owner_at(address).unwrap();
+            assert_eq!(owner, Some(ours), "{listeners:?}");
+        }
     }
 
     #[test]

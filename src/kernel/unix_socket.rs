@@ -20,7 +20,7 @@ use rustix::net::{
 pub use rustix::net::SocketType;
 
 /// File descriptors that [`send`] and [`receive`] take at once.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 16;
 
 /// Bytes of `sockaddr_un.sun_path`, with the zero at its end.
 const MAX_PATH: usize = 108;

@@ -395,6 +395,12 @@ impl Sourced {
         Ok(())
     }
 
+    /// Whether the value is that of an option of the command that started the process.
+    pub fn is_option(&self, name: &str) -> bool {
+        self.rows()
+            .any(|row| row.setting.name == name && row.source == SettingSource::Option)
+    }
+
     /// All settings with their values.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         TABLE

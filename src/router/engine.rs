@@ -30,7 +30,7 @@ use crate::kernel::listener::Listeners;
 use crate::kernel::random;
 use crate::model::uuid::uuid;
 use crate::wire::reactor::{Event, Reactor, Token};
-use accepting::ClientListener;
+use accepting::ClientListeners;
 use clients::Client;
 use leaving::Leaving;
 
@@ -43,8 +43,8 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What a router is started with.
 pub(super) struct RouterParts {
-    /// Where visitors come; non-blocking.
-    pub listener: TcpListener,
+    /// Where visitors come; non-blocking. The first is at the router's address.
+    pub listeners: Vec<TcpListener>,
     /// Its limits and times.
     pub settings: RouterSettings,
     /// Passes a message to the server, from the router's thread.
@@ -61,7 +61,7 @@ pub(super) struct Engine {
     tell: Box<dyn Fn(FromRouter) + Send>,
     reactor: Reactor,
     inbox: Receiver<ToRouter>,
-    client_listener: ClientListener,
+    client_listeners: ClientListeners,
     address: SocketAddr,
     clients: Map<Box<Client>>,
     /// What each connection to a dyno is used for.
@@ -149,31 +149,39 @@ pub(super) fn run(start: RouterParts, seed: u64) -> io::Result<()> {
     Engine::new(start, seed)?.run()
 }
 
-/// Prepares the socket before there is a thread, so that the caller gets the errors.
+/// Prepares the sockets before there is a thread, so that the caller gets the errors.
 pub(super) fn prepare(start: &RouterParts) -> Result<u64> {
-    start
-        .listener
-        .set_nonblocking(true)
-        .context("cannot make the router's socket non-blocking")?;
-    // Clients that connect while no server runs wait in the kernel's queue; the library's default is 128.
-    let _ = rustix::net::listen(&start.listener, BACKLOG);
-    // Connections inherit it from the listening socket (tcp(7)).
-    let _ = rustix::net::sockopt::set_tcp_nodelay(&start.listener, true);
+    for listener in &start.listeners {
+        make_ready(listener).context("cannot make the router's socket non-blocking")?;
+    }
     let seed = random::bytes().context("the kernel gives no random number")?;
     Ok(u64::from_ne_bytes(seed))
+}
+
+fn make_ready(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    // Clients that connect while no server runs wait in the kernel's queue; the library's default is 128.
+    let _ = rustix::net::listen(listener, BACKLOG);
+    // Connections inherit it from the listening socket (tcp(7)).
+    let _ = rustix::net::sockopt::set_tcp_nodelay(listener, true);
+    Ok(())
 }
 
 impl Engine {
     fn new(start: RouterParts, seed: u64) -> io::Result<Self> {
         let RouterParts {
-            listener,
+            listeners,
             settings,
             tell,
             mut reactor,
             inbox,
         } = start;
-        let address = listener.local_addr()?;
-        let token = reactor.token();
+        let main = listeners.first().ok_or(io::ErrorKind::NotFound)?;
+        let address = main.local_addr()?;
+        let sockets = listeners.into_iter();
+        let sockets = sockets
+            .map(|listener| (reactor.token(), listener))
+            .collect();
         let state = State {
             table: Table::default(),
             pool: Pool::default(),
@@ -182,7 +190,7 @@ impl Engine {
             put_back: false,
         };
         Ok(Self {
-            client_listener: ClientListener::new(listener, token),
+            client_listeners: ClientListeners::new(sockets),
             address,
             clients: Map::default(),
             links: Map::default(),
@@ -235,9 +243,9 @@ impl Engine {
         else {
             return;
         };
-        if token == self.client_listener.token {
+        if self.client_listeners.knows(token) {
             crate::panics::point("router");
-            return self.accept();
+            return self.accept(token);
         }
         if token == self.tick {
             return self.look_after_waiting();
@@ -322,6 +330,7 @@ impl Engine {
             match self.inbox.try_recv() {
                 Ok(ToRouter::App { app, route }) => self.update(&app, route),
                 Ok(ToRouter::Ready) => self.start_accepting()?,
+                Ok(ToRouter::Listen(listener)) => self.add_listener(listener)?,
                 Ok(ToRouter::Leave(leave)) => self.leave(leave),
                 Err(TryRecvError::Disconnected) => {
                     self.leave(Leave::ForGood);

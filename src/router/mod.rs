@@ -87,6 +87,8 @@ pub enum ToRouter {
         /// The snapshot; None if there is no such app any more.
         route: Option<Route>,
     },
+    /// Accept clients of this socket, too.
+    Listen(TcpListener),
     /// All apps have been sent, so clients can be accepted. Before that, the router would answer that there is no such app.
     Ready,
     /// To accept no more clients, and to end when those that are connected have their responses, or after a while.
@@ -98,9 +100,9 @@ pub enum ToRouter {
 pub enum Leave {
     /// It is closed: clients that have connected are served, all others are refused. Takes [`RouterSettings::leave_time`] at most.
     ForGood,
-    /// The service manager keeps it: new clients wait for the next router, which starts when this one has ended. Takes
-    /// [`RouterSettings::leave_time`] at most.
-    ToManager,
+    /// The service manager keeps it, or supervisors do: new clients wait for the next router, which starts when this one has
+    /// ended. Takes [`RouterSettings::leave_time`] at most.
+    ToKeeper,
     /// Another router has it. Takes [`RouterSettings::succeeded_time`] at most.
     ToSuccessor,
 }
@@ -134,17 +136,21 @@ pub struct Router {
 }
 
 impl Router {
-    /// Serves the connections that are made to `listener`. `tell` is called on the router's thread, and must not block.
+    /// Serves the connections that are made to `listeners`, of which the first is at the router's address. `tell` is
+    /// called on the router's thread, and must not block.
     ///
     /// # Errors
     /// When the socket cannot be used, or the kernel gives no descriptors or no thread.
     pub fn start(
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         settings: RouterSettings,
         tell: impl Fn(FromRouter) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let address = listener
-            .local_addr()
+        let address = listeners
+            .first()
+            .ok_or(std::io::ErrorKind::NotFound)
+            .map_err(Into::into)
+            .and_then(TcpListener::local_addr)
             .context("the router's socket has no address")?;
         let reactor = Reactor::new().context("cannot make the router's poll loop")?;
         let waker = reactor.waker();
@@ -152,7 +158,7 @@ impl Router {
         let tell = Arc::new(tell);
         let tell_end = Arc::clone(&tell);
         let start = engine::RouterParts {
-            listener,
+            listeners,
             settings,
             tell: Box::new(move |news| tell(news)),
             reactor,

@@ -89,6 +89,7 @@ impl<A: Application> ApiLoop<A> {
             listeners: vec![listener.into()],
             inherited,
             estate: Handover::default(),
+            estate_state: 1,
             heir: Heir::None,
             place: None,
         };
@@ -434,7 +435,7 @@ impl<A: Application> ApiLoop<A> {
         let greet_by = (stop_by - stop_time) + GREET_TIME.min(stop_time);
         for (token, mut listener) in self.listeners.drain() {
             let _ = self.ctx.reactor.deregister(listener.socket(), token);
-            if !matches!(self.ctx.heir, Heir::None) {
+            if matches!(self.ctx.heir, Heir::Manager | Heir::Server { .. }) {
                 listener.leave();
             }
         }

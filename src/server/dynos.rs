@@ -42,6 +42,7 @@ use crate::slug::Lease;
 use crate::store::NewDyno;
 use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::ToSupervisor;
+use crate::wire::handover::Handover;
 use crate::wire::reactor::{Event, Reactor, Token};
 use spec::{Run, command_env, lifetime, streams};
 
@@ -152,6 +153,21 @@ impl Dynos {
     /// Whether nothing is to be done for any: none is alive, and what became of them is written down.
     pub fn are_done(&self) -> bool {
         self.count() == 0 && self.unwritten.is_empty()
+    }
+
+    /// Has their supervisors keep the server's sockets; see [`Supervisors::keep_sockets`].
+    pub fn keep_sockets(&mut self, estate: &Handover, state: u64, turn_away: bool) {
+        self.supervisors.keep_sockets(estate, state, turn_away);
+    }
+
+    /// Whether any supervisor keeps the server's sockets.
+    pub fn keep_any_sockets(&self) -> bool {
+        self.supervisors.keep_any()
+    }
+
+    /// The sockets of the server before this one that supervisors have kept.
+    pub fn returned_sockets(&mut self) -> Handover {
+        self.supervisors.returned()
     }
 
     /// Gets ready for the next one; see [`Supervisors::prepare`].

@@ -13,6 +13,7 @@ mod leaving;
 mod listening;
 mod log_requests;
 mod release_requests;
+mod retaking;
 mod routing;
 mod server_requests;
 mod session_requests;
@@ -34,7 +35,7 @@ use crate::model::log_line::{LogSource, Story};
 use crate::model::settings::Sourced;
 use crate::server::access::response_headers::ResponseHeaders;
 use crate::server::api_loop::application::{
-    Application, BodyPlan, Ctx, More, Reply, Request, Ticket,
+    Application, BodyPlan, Ctx, Heir, More, Reply, Request, Ticket,
 };
 use crate::server::api_loop::listener::ApiSocket;
 use crate::server::api_loop::via::Via;
@@ -61,6 +62,7 @@ use crate::wire::reactor::{Event, Token};
 use bridging::Bridging;
 use destroying::Destructions;
 use leaving::Leaving;
+use retaking::MissingAddresses;
 use routing::Routing;
 pub use start::run;
 
@@ -90,6 +92,8 @@ struct Ports {
     bridging: Option<Bridging>,
     /// Where the API is reached over TCP.
     api: Option<SocketAddr>,
+    /// Addresses that are not to be had at the moment.
+    missing: MissingAddresses,
     /// How many sessions may go through the bridge.
     max_sessions: usize,
     /// How many connections the router may have.
@@ -146,6 +150,14 @@ impl Service {
             && self.sessions.is_empty()
             && ctx.connections() == 0
             && ctx.jobs() == 0
+    }
+
+    /// Has the supervisors of live dynos keep the sockets at ports for the next server.
+    fn have_sockets_kept(&mut self, ctx: &Ctx<Self>) {
+        // A service manager starts the next server, and clients wait for that.
+        let turn_away = !self.this.manager.is_there();
+        let state = ctx.estate_state();
+        self.dynos.keep_sockets(ctx.estate(), state, turn_away);
     }
 
     /// A client does not find the socket: if it is gone, or something else is in its place, there is another.
@@ -317,6 +329,7 @@ impl Application for Service {
                 self.hear_builds(ctx);
             }
             event if self.sessions.came(event) => self.end_unclaimed_sessions(ctx),
+            event if self.ports.missing.came(event) => self.take_missing(ctx),
             event if self.end_waiters.came(event) => self.answer_end_waiters(&[], ctx),
             event if self.log_keeper.came(event) => {
                 self.log_keeper.look(ctx);
@@ -370,9 +383,12 @@ impl Application for Service {
             .manager
             .update(self.dynos.count(), ctx.is_stopping());
         self.this.manager.keep(ctx.estate());
+        self.have_sockets_kept(ctx);
         if ctx.is_stopping() {
             if self.this.manager.is_there() {
                 ctx.leave_to_manager();
+            } else if matches!(ctx.heir(), Heir::None) && self.dynos.keep_any_sockets() {
+                ctx.leave_to_dynos();
             }
             self.answer_all_end_waiters(ctx);
             self.close_router(ctx.heir());

@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::home::Home;
+use crate::home::lock::Holder;
 use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
 
 /// The name of the exit record in a dyno's folder.
@@ -90,6 +92,13 @@ pub fn read_record(folder: &Path) -> Result<ExitRecord> {
     let path = folder.join(EXIT_RECORD);
     let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     serde_json::from_slice(&json).with_context(|| format!("`{}` is no exit record", path.display()))
+}
+
+/// Whether a server runs for the state that the dyno in `folder` belongs to.
+pub(super) fn has_server(folder: &Path) -> bool {
+    let state = folder.parent().and_then(Path::parent);
+    let home = state.and_then(|state| Home::open(state).ok());
+    home.is_some_and(|home| matches!(Holder::find(&home), Ok(Some(_))))
 }
 
 /// The record for a dyno whose supervisor has ended without writing one.

@@ -6,16 +6,17 @@
 //! thread, since it forks.
 //!
 //! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `perform` (what [`Life`] decides), `output`
-//! (reads output that no client reads), `port` (whether a web dyno listens). With whom it speaks: `servers`; `pid1`, the
-//! init inside; `clients`, whose connections are `session`s, with `inside` for the commands of `dyno run:inside` and `stops`
-//! for a command that stops. The server uses two, too: `folder`, what is on disk of a dyno, and `leftovers`, what is left of
-//! one that was killed.
+//! (reads output that no client reads), `port` (whether a web dyno listens), `keeping` (the server's sockets, for the next
+//! one). With whom it speaks: `servers`; `pid1`, the init inside; `clients`, whose connections are `session`s, with
+//! `inside` for the commands of `dyno run:inside` and `stops` for a command that stops. The server uses two, too: `folder`,
+//! what is on disk of a dyno, and `leftovers`, what is left of one that was killed.
 
 mod begin;
 mod build;
 mod clients;
 mod folder;
 mod inside;
+mod keeping;
 mod leftovers;
 mod memory;
 mod output;
@@ -51,6 +52,7 @@ pub use begin::{WAITING, run};
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record};
 use folder::{LOCK, reserve_record};
 use inside::Inside;
+use keeping::KeptSockets;
 pub use leftovers::{end_leftovers, sweep_scratch};
 use memory::Memory;
 use output::Output;
@@ -82,6 +84,8 @@ struct Supervisor {
     inside: Inside,
     memory: Memory,
     port: Port,
+    /// The server's sockets, kept for the next one.
+    kept: KeptSockets,
     /// The sockets that listened on this host at the boot time-out.
     listeners: Vec<Listener>,
     listen_token: Token,
@@ -144,6 +148,7 @@ impl Supervisor {
             inside: Inside::new(spec.rules.idle_timeout),
             memory: Memory::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
+            kept: KeptSockets::new(&mut reactor),
             inside_is_ready: false,
             files_are_old: false,
             listeners: Vec::new(),
@@ -234,6 +239,7 @@ impl Supervisor {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.memory.knows(token) => self.look_at_memory(),
+                    None if token == self.kept.token() => self.turn_clients_away()?,
                     None if self.inside.knows(token) => {
                         self.inside.idle(token, &mut self.reactor, &self.sandbox);
                     }

@@ -2,12 +2,13 @@
 //! done, and each hears of every change of the dyno's state.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Result;
 use mio::{Interest, Token};
 
-use super::Supervisor;
+use super::{Supervisor, folder};
 use crate::error::tell;
 use crate::kernel::unix_socket;
 use crate::model::dyno::life::Event;
@@ -25,6 +26,7 @@ impl Supervisor {
                 self.reactor.register(&server, token, Interest::READABLE)?;
                 if control::send(&server, &self.snapshot(), &[]).is_ok() {
                     self.servers.push((token, server));
+                    self.kept.found_server(&mut self.reactor);
                 }
             }
         }
@@ -50,6 +52,14 @@ impl Supervisor {
                     self.look_at_port();
                 }
                 Ok(Some((ToSupervisor::RenewFiles, _))) => self.renew_files(),
+                Ok(Some((ToSupervisor::KeepSockets { names, turn_away }, fds))) => {
+                    self.kept.keep(&names, fds, turn_away);
+                }
+                Ok(Some((ToSupervisor::ReturnSockets, _))) => {
+                    let (names, fds) = self.kept.named();
+                    let fds: Vec<_> = fds.into_iter().map(AsFd::as_fd).collect();
+                    let _ = control::send(server, &FromSupervisor::Sockets { names }, &fds);
+                }
                 Ok(Some((
                     ToSupervisor::Inside {
                         shell_command,
@@ -63,10 +73,28 @@ impl Supervisor {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     let _ = self.reactor.deregister(server, token);
-                    return self.servers.retain(|(known, _)| *known != token);
+                    self.servers.retain(|(known, _)| *known != token);
+                    if self.servers.is_empty() {
+                        self.kept.await_server(&mut self.reactor);
+                    }
+                    return;
                 }
             }
         }
+    }
+
+    /// There has been no server for a while: turns away the clients that wait for one.
+    pub(super) fn turn_clients_away(&mut self) -> Result<()> {
+        // One may have come that this process has not heard of yet.
+        self.accept_servers()?;
+        if !self.servers.is_empty() {
+            return Ok(());
+        }
+        match folder::has_server(&self.spec.folder) {
+            true => self.kept.look_later(&mut self.reactor),
+            false => self.kept.turn_away(&mut self.reactor),
+        }
+        Ok(())
     }
 
     /// Renews the dyno's copies of the host's files, such as its name servers.
@@ -90,6 +118,7 @@ impl Supervisor {
             at_us: self.since.as_microsecond(),
             port: Some(self.spec.port),
             listener: self.port.listener(),
+            keeps_sockets: self.kept.are_there(),
         }
     }
 

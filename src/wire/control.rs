@@ -129,6 +129,16 @@ pub enum ToSupervisor {
     CheckPort,
     /// Renew the dyno's copies of the host's files, which may have changed.
     RenewFiles,
+    /// Keep the server's sockets at ports for the next server, in the place of those that came before; they come along, in
+    /// the order of their names.
+    KeepSockets {
+        names: Vec<String>,
+        /// Whether clients are to be turned away when there has been no server for a while.
+        #[serde(default)]
+        turn_away: bool,
+    },
+    /// Send the kept sockets: this is the next server.
+    ReturnSockets,
     /// Run a command beside the dyno's own, for the client whose connection comes along. `env` overrides the dyno's.
     Inside {
         shell_command: String,
@@ -157,7 +167,12 @@ pub enum FromSupervisor {
         /// The dyno's socket that listens on the port, if it serves requests.
         #[serde(default)]
         listener: Option<Listener>,
+        /// Whether this supervisor keeps sockets for the next server.
+        #[serde(default)]
+        keeps_sockets: bool,
     },
+    /// The kept sockets, which come along in the order of their names.
+    Sockets { names: Vec<String> },
     /// The last message: how the dyno ended, as in the exit record.
     Ended { dyno: String, record: ExitRecord },
     /// Something newer.

@@ -4,7 +4,7 @@
 //! A server that is replaced by a newer build sends these to the command that asked, with a pipe that ends once the
 //! server no longer uses the state; the command starts the next server with a socket as its standard input, and sends
 //! them on. A service manager keeps the sockets while there is no server at all, and passes them by the protocol of
-//! `sd_listen_fds(3)`.
+//! `sd_listen_fds(3)`. The supervisors of live dynos keep those at ports, so that no dyno can take a port in between.
 //!
 //! A message is a line, the parts' names with blanks between them, and the descriptors come with its first byte.
 
@@ -36,19 +36,46 @@ pub enum Part {
     Listen,
     /// The rendezvous's TCP socket.
     Rendezvous,
+    /// The router's socket at the same port of the other loopback address.
+    RouterTwin,
+    /// The API's, likewise.
+    ListenTwin,
+    /// The rendezvous's, likewise.
+    RendezvousTwin,
 }
 
 impl Part {
     /// The sockets that clients connect to.
-    pub const SOCKETS: [Self; 4] = [Self::Api, Self::Router, Self::Listen, Self::Rendezvous];
+    pub const SOCKETS: [Self; 7] = [
+        Self::Api,
+        Self::Router,
+        Self::Listen,
+        Self::Rendezvous,
+        Self::RouterTwin,
+        Self::ListenTwin,
+        Self::RendezvousTwin,
+    ];
 
-    const ALL: [Self; 6] = [
+    /// Those at ports, which any process of this host could take while no process has them.
+    pub const PORTS: [Self; 6] = [
+        Self::Router,
+        Self::Listen,
+        Self::Rendezvous,
+        Self::RouterTwin,
+        Self::ListenTwin,
+        Self::RendezvousTwin,
+    ];
+
+    const ALL: [Self; 9] = [
         Self::Lock,
         Self::Left,
         Self::Api,
         Self::Router,
         Self::Listen,
         Self::Rendezvous,
+        Self::RouterTwin,
+        Self::ListenTwin,
+        Self::RendezvousTwin,
     ];
 
     /// The part's name on the wire and towards the service manager.
@@ -60,6 +87,19 @@ impl Part {
             Self::Router => "router",
             Self::Listen => "listen",
             Self::Rendezvous => "rendezvous",
+            Self::RouterTwin => "router-twin",
+            Self::ListenTwin => "listen-twin",
+            Self::RendezvousTwin => "rendezvous-twin",
+        }
+    }
+
+    /// The socket at the same port of the other loopback address; None for a part that has none.
+    pub fn twin(self) -> Option<Self> {
+        match self {
+            Self::Router => Some(Self::RouterTwin),
+            Self::Listen => Some(Self::ListenTwin),
+            Self::Rendezvous => Some(Self::RendezvousTwin),
+            _ => None,
         }
     }
 
@@ -98,6 +138,16 @@ impl Handover {
     pub fn get(&self, part: Part) -> Option<&OwnedFd> {
         let there = self.parts.iter().find(|(there, _)| *there == part);
         there.map(|(_, fd)| fd)
+    }
+
+    /// The parts that are there.
+    pub fn parts(&self) -> impl Iterator<Item = (Part, &OwnedFd)> {
+        self.parts.iter().map(|(part, fd)| (*part, fd))
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
     }
 
     /// Whether this part is there.
@@ -142,9 +192,9 @@ impl Handover {
         Self::of(line.split_ascii_whitespace(), fds).ok_or(io::ErrorKind::InvalidData.into())
     }
 
-    /// Parts by name. A part with an unknown name is closed: another build may hand over more. None if there are not as
-    /// many names as descriptors.
-    fn of<'a>(names: impl Iterator<Item = &'a str>, fds: Vec<OwnedFd>) -> Option<Self> {
+    /// Descriptors by the names of their parts. One with an unknown name is closed: another build may hand over more. None if
+    /// there are not as many names as descriptors.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>, fds: Vec<OwnedFd>) -> Option<Self> {
         let names: Vec<_> = names.collect();
         let mut parts = Self::default();
         if names.len() != fds.len() {

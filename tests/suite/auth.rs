@@ -103,7 +103,7 @@ fn one_line_sets_herokus_command_line_up_and_a_second_time_adds_nothing() {
     };
     let api = value("HEROKU_HOST");
     let remote = Remote {
-        address: api.strip_prefix("http://").unwrap().parse().unwrap(),
+        address: api.strip_prefix("https://").unwrap().parse().unwrap(),
         token: value("HEROKU_API_KEY"),
     };
     assert_eq!(remote.ask("GET /account", &Value::Null).status, 200);

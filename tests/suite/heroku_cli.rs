@@ -130,7 +130,7 @@ impl Heroku {
     fn address(&self) -> String {
         let host = &self.host.env()[std::ffi::OsStr::new("HEROKU_HOST")];
         let host = host.to_str().unwrap();
-        host.strip_prefix("http://").unwrap().to_owned()
+        host.strip_prefix("https://").unwrap().to_owned()
     }
 }
 

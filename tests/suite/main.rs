@@ -48,6 +48,7 @@ mod names;
 mod newcomer;
 mod panics;
 mod platform_api;
+mod ports_kept;
 mod proxies;
 mod ps;
 mod releases;

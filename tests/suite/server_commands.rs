@@ -450,22 +450,22 @@ fn a_server_does_not_remove_what_is_not_its_socket() {
 }
 
 #[test]
-fn visitors_that_are_refused_from_now_on_are_told_of() {
+fn visitors_that_wait_from_now_on_are_told_of() {
     if lacks("python3") {
         return;
     }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = host.folder("web");
     host.dyno(&app, &["deploy"]).finish().succeeds();
-    let refused = "visitors are refused until the next server runs";
+    let waiting = "visitors wait for the next server, ten seconds at most";
     host.dyno(&app, &["server:stop"])
         .finish()
         .succeeds()
-        .mentions(refused);
+        .mentions(waiting);
     host.dyno(&app, &["ps:scale", "web=0"]).finish().succeeds();
     host.wait_for_log("heroku[web.1]: Process exited with status 143");
     host.dyno(&app, &["server:stop"])
         .finish()
         .succeeds()
-        .does_not_mention(refused);
+        .does_not_mention(waiting);
 }

@@ -77,20 +77,17 @@ pub(super) fn keep_alive(socket: BorrowedFd<'_>) {
 impl Engine {
     /// Begins to accept visitors.
     pub(super) fn open(&mut self, rendezvous: RendezvousAddress) {
-        self.close_rendezvous();
         match RendezvousListener::open(rendezvous, &mut self.reactor) {
-            Ok(rendezvous) => self.rendezvous = Some(rendezvous),
+            Ok(rendezvous) => self.rendezvous.push(rendezvous),
             Err(error) => tell!("cannot watch the rendezvous: {error}"),
         }
     }
 
     /// Accepts new visitors. The kernel reports waiting ones only once, so the loop comes back by itself.
-    pub(super) fn accept(&mut self) {
-        let Some(token) = self.rendezvous.as_ref().map(|rendezvous| rendezvous.token) else {
-            return;
-        };
+    pub(super) fn accept(&mut self, token: Token) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(rendezvous) = &self.rendezvous else {
+            let of_token = |rendezvous: &&RendezvousListener| rendezvous.token == token;
+            let Some(rendezvous) = self.rendezvous.iter().find(of_token) else {
                 return;
             };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -208,7 +205,7 @@ impl Engine {
 
     /// Accepts no more visitors.
     pub(super) fn close_rendezvous(&mut self) {
-        if let Some(rendezvous) = self.rendezvous.take() {
+        for rendezvous in std::mem::take(&mut self.rendezvous) {
             let _ = self
                 .reactor
                 .deregister(&rendezvous.listener, rendezvous.token);

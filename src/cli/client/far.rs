@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,15 @@ use rustls::pki_types::ServerName;
 
 use super::transport::FarSocket;
 use crate::error::{UserError, shown};
+use crate::kernel::listener::Listeners;
 use crate::wire::stream::Stream;
 use crate::wire::tls;
 
 /// The default port of the API.
 const PORT: u16 = 5001;
+
+/// What to do about a listener that is not trusted.
+const IN_THE_CLEAR: &str = "with `https://` its certificate says whose it is; `DYNO_TLS_CA` names the CA, `tls/ca.pem` in the server's state folder";
 
 /// How many characters of an invalid address are shown.
 const SHOWN: usize = 100;
@@ -107,18 +111,58 @@ impl Far {
     /// Why there is no connection; with an [`io::Error`] in its chain if the kernel refused it.
     pub(super) fn connect(&self, patience: Duration) -> anyhow::Result<FarSocket> {
         let what = || format!("cannot reach the server at `{}`", self.authority);
-        let addresses = (self.host.as_str(), self.port)
-            .to_socket_addrs()
-            .with_context(what)?;
+        let addresses: Vec<_> = match (self.host.as_str(), &self.tls) {
+            // One of the two that the name may mean, and always the same.
+            ("localhost", None) => vec![(Ipv4Addr::LOCALHOST, self.port).into()],
+            (host, _) => (host, self.port)
+                .to_socket_addrs()
+                .with_context(what)?
+                .collect(),
+        };
         let mut last = None;
         for address in addresses {
+            let before = self.check_owner(address)?;
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(socket) => return self.greet(socket, patience).with_context(what),
+                Ok(socket) => {
+                    // The connection went to the socket that was looked at, if that is still there.
+                    if self.check_owner(address)? != before {
+                        return Err(anyhow!("the server has just changed").context(what()));
+                    }
+                    return self.greet(socket, patience).with_context(what);
+                }
                 Err(error) => last = Some(error),
             }
         }
         let error = last.unwrap_or_else(|| io::ErrorKind::NotFound.into());
         Err(anyhow::Error::new(error).context(what()))
+    }
+
+    /// In the clear: whose the socket is that listens there, before it gets the token. A dyno's does not. Returns the
+    /// socket's inode; None over TLS, where the certificate says whose it is, and if no socket listens there.
+    fn check_owner(&self, address: SocketAddr) -> Result<Option<u64>, UserError> {
+        if self.tls.is_some() {
+            return Ok(None);
+        }
+        let who = match Listeners::open().owner_at(address) {
+            Ok(None) => return Ok(None),
+            Ok(Some(owner)) => match owner.sandboxed {
+                Some((number, name)) => {
+                    format!("process {number} ({name}), which is in a sandbox,")
+                }
+                None if has_account(owner.uid) => return Ok(Some(owner.inode)),
+                None => format!("user {}, who has no account here,", owner.uid),
+            },
+            Err(error) => {
+                return Err(UserError::new(format!(
+                    "cannot find out who listens at `{address}`: {error}"
+                ))
+                .hint(IN_THE_CLEAR));
+            }
+        };
+        Err(UserError::new(format!(
+            "{who} listens at `{address}`; the token was not sent"
+        ))
+        .hint(IN_THE_CLEAR))
     }
 
     fn greet(&self, socket: TcpStream, patience: Duration) -> anyhow::Result<FarSocket> {
@@ -157,6 +201,17 @@ impl Far {
         };
         anyhow!(error)
     }
+}
+
+/// Whether a user may have a server: root, and whoever has an account. What stands for all users that this process's user
+/// namespace does not know stands for dynos', too.
+fn has_account(uid: u32) -> bool {
+    const UNKNOWN: u32 = 65_534;
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut uids = passwd.lines().filter_map(|line| line.split(':').nth(2));
+    uid == 0
+        || uid == rustix::process::geteuid().as_raw()
+        || (uid != UNKNOWN && uids.any(|known| known.parse() == Ok(uid)))
 }
 
 #[derive(Debug, PartialEq, Eq)]

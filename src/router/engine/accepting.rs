@@ -15,25 +15,22 @@ const BATCH: usize = 64;
 /// How many idle connections are closed at once when there are too many, so that they need not be searched each time.
 const EVICTED: usize = 64;
 
-/// The listening socket.
+/// The listening sockets: at the router's address, and at the same port of the other loopback address.
 #[derive(Debug)]
-pub(super) struct ClientListener {
-    /// None once no client is accepted any more.
-    listener: Option<TcpListener>,
-    /// By which the reactor names the socket.
-    pub token: Token,
+pub(super) struct ClientListeners {
+    /// By which the reactor names each socket, and it; none of them once no client is accepted any more.
+    sockets: Vec<(Token, TcpListener)>,
     /// Whether accepting is suspended until a client leaves.
     closed: bool,
-    /// Whether the reactor watches the socket.
+    /// Whether the reactor watches the sockets.
     watched: bool,
 }
 
-impl ClientListener {
-    /// Accepts clients of `listener`, which does not block; the reactor names it by `token`.
-    pub fn new(listener: TcpListener, token: Token) -> Self {
+impl ClientListeners {
+    /// Accepts clients of these, which do not block; the reactor names them by their tokens.
+    pub fn new(sockets: Vec<(Token, TcpListener)>) -> Self {
         Self {
-            listener: Some(listener),
-            token,
+            sockets,
             closed: false,
             watched: false,
         }
@@ -41,7 +38,12 @@ impl ClientListener {
 
     /// Whether clients can still be accepted, now or later.
     pub fn is_open(&self) -> bool {
-        self.listener.is_some()
+        !self.sockets.is_empty()
+    }
+
+    /// Whether the token is that of a listening socket.
+    pub fn knows(&self, token: Token) -> bool {
+        self.sockets.iter().any(|(known, _)| *known == token)
     }
 
     /// Whether clients are accepted now.
@@ -53,43 +55,63 @@ impl ClientListener {
 impl Engine {
     /// Begins to accept clients, those that have already connected first.
     pub(super) fn start_accepting(&mut self) -> io::Result<()> {
-        if let Some(listener) = &self.client_listener.listener
-            && !self.client_listener.watched
-        {
-            self.reactor
-                .register(listener, self.client_listener.token, Interest::READABLE)?;
-            self.client_listener.watched = true;
+        if !self.client_listeners.watched {
+            for (token, listener) in &self.client_listeners.sockets {
+                self.reactor
+                    .register(listener, *token, Interest::READABLE)?;
+            }
+            self.client_listeners.watched = true;
+        }
+        Ok(())
+    }
+
+    /// Accepts clients of one more socket, unless the router is leaving.
+    pub(super) fn add_listener(&mut self, listener: TcpListener) -> io::Result<()> {
+        if self.client_listeners.is_open() {
+            super::make_ready(&listener)?;
+            let token = self.reactor.token();
+            if self.client_listeners.watched {
+                self.reactor
+                    .register(&listener, token, Interest::READABLE)?;
+            }
+            self.client_listeners.sockets.push((token, listener));
         }
         Ok(())
     }
 
     /// Lets no new client into the queue of connections to accept.
     pub(super) fn stop_new_handshakes(&mut self) {
-        if let Some(listener) = &self.client_listener.listener {
+        for (_, listener) in &self.client_listeners.sockets {
             // Without this, a client that connects right before the socket is closed gets a reset.
             let _ = crate::kernel::sys::socket::let_no_more_connect(listener);
         }
     }
 
-    /// Closes the listening socket. A client that has not been accepted yet gets a reset, unless another process has
+    /// Closes the listening sockets. A client that has not been accepted yet gets a reset, unless another process has
     /// the socket.
-    pub(super) fn close_listener(&mut self) {
-        if let Some(listener) = self.client_listener.listener.take()
-            && self.client_listener.watched
-        {
-            let _ = self
-                .reactor
-                .deregister(&listener, self.client_listener.token);
+    pub(super) fn close_listeners(&mut self) {
+        for (token, listener) in std::mem::take(&mut self.client_listeners.sockets) {
+            if self.client_listeners.watched {
+                let _ = self.reactor.deregister(&listener, token);
+            }
         }
     }
 
-    /// Accepts new connections.
-    pub(super) fn accept(&mut self) {
+    /// Accepts new connections of all sockets.
+    pub(super) fn accept_all(&mut self) {
+        let tokens = self.client_listeners.sockets.iter();
+        let tokens: Vec<_> = tokens.map(|(token, _)| *token).collect();
+        tokens.into_iter().for_each(|token| self.accept(token));
+    }
+
+    /// Accepts new connections of one socket.
+    pub(super) fn accept(&mut self, token: Token) {
         for _ in 0..BATCH {
             if self.clients.len() >= self.settings.clients && !self.evict() {
                 return self.suspend_accepting();
             }
-            let Some(listener) = &self.client_listener.listener else {
+            let sockets = &mut self.client_listeners.sockets.iter();
+            let Some((_, listener)) = sockets.find(|(known, _)| *known == token) else {
                 return;
             };
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -117,19 +139,21 @@ impl Engine {
                 Err(_) => {}
             }
         }
-        self.reactor.again(self.client_listener.token);
+        self.reactor.again(token);
     }
 
     /// Suspends accepting. Retried after a while even if no client leaves: other processes may have used up the descriptors.
     fn suspend_accepting(&mut self) {
-        self.client_listener.closed = true;
+        self.client_listeners.closed = true;
         self.reactor.set_deadline(self.tick, self.now + TICK);
     }
 
     /// Resumes accepting after a client has left.
     pub(super) fn resume_accepting(&mut self) {
-        if std::mem::take(&mut self.client_listener.closed) {
-            self.reactor.again(self.client_listener.token);
+        if std::mem::take(&mut self.client_listeners.closed) {
+            for (token, _) in &self.client_listeners.sockets {
+                self.reactor.again(*token);
+            }
         }
     }
 

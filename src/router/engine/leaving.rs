@@ -25,17 +25,17 @@ impl Engine {
             return;
         }
         let time = match leave {
-            Leave::ForGood | Leave::ToManager => self.settings.leave_time,
+            Leave::ForGood | Leave::ToKeeper => self.settings.leave_time,
             Leave::ToSuccessor => self.settings.succeeded_time,
         };
         let by = self.now + time;
         let mut shut_at = self.now;
-        if leave == Leave::ForGood && self.client_listener.is_accepting() {
+        if leave == Leave::ForGood && self.client_listeners.is_accepting() {
             self.stop_new_handshakes();
             shut_at = (self.now + self.settings.shut_time).min(by);
-            self.accept();
+            self.accept_all();
         } else {
-            self.close_listener();
+            self.close_listeners();
         }
         self.leaving = Some(Leaving {
             since: self.now,
@@ -54,10 +54,10 @@ impl Engine {
         if self.now < shut_at {
             return false;
         }
-        if self.client_listener.is_open() {
+        if self.client_listeners.is_open() {
             // The last clients that connected before.
-            self.accept();
-            self.close_listener();
+            self.accept_all();
+            self.close_listeners();
         }
         if self.now >= by {
             let tokens: Vec<_> = self.clients.keys().copied().collect();

@@ -17,7 +17,7 @@ fn serve() {
     let listener = TcpListener::bind(wanted("DYNO_ROUTER")).unwrap();
     let inode = Listeners::open().at(backend).unwrap().unwrap();
     let logs = tempfile::tempdir().unwrap();
-    let router = Router::start(listener, RouterSettings::default(), |_| {}).unwrap();
+    let router = Router::start(vec![listener], RouterSettings::default(), |_| {}).unwrap();
     let address = backend;
     router.send(ToRouter::App {
         app: "bench".into(),

@@ -44,7 +44,7 @@ impl Fixture {
     pub fn that_knows_nothing(settings: RouterSettings) -> Self {
         let (sender, told) = unbounded();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let router = Router::start(listener, settings, move |news| {
+        let router = Router::start(vec![listener], settings, move |news| {
             let _ = sender.send(news);
         });
         Self {

@@ -217,6 +217,8 @@ pub struct Ctx<A: Application> {
     pub inherited: Handover,
     /// What the next server could go on with: copies of the descriptors.
     pub estate: Handover,
+    /// The number of the estate's present state: it grows with every change.
+    pub estate_state: u64,
     /// Whether another server goes on with the sockets, now or as soon as there is one.
     pub heir: Heir,
     /// Where clients on this host find the server.
@@ -230,6 +232,8 @@ pub enum Heir {
     None,
     /// The service manager keeps them for the next server that it starts.
     Manager,
+    /// The supervisors of live dynos keep those at ports, for the next server.
+    Dynos,
     /// A server that is started at this moment. It waits for the end of this pipe.
     Server {
         /// Closed when this server uses the state no more.
@@ -294,7 +298,33 @@ impl<A: Application> Ctx<A> {
     /// When descriptors have run out.
     pub fn bequeath(&mut self, part: Part, socket: impl AsFd) -> io::Result<()> {
         self.estate.put(part, socket.as_fd().try_clone_to_owned()?);
+        self.estate_state += 1;
         Ok(())
+    }
+
+    /// Adds what was left elsewhere to what an earlier server has left, as far as that is not there.
+    pub fn inherit(&mut self, mut left: Handover) {
+        left.put_all(std::mem::take(&mut self.inherited));
+        self.inherited = left;
+    }
+
+    /// Has a part of this server that begins again find its own sockets among those that were left.
+    pub fn inherit_own<const N: usize>(&mut self, parts: [Part; N]) {
+        for part in parts {
+            if let Some(Ok(socket)) = self.estate.get(part).map(OwnedFd::try_clone) {
+                self.inherited.put(part, socket);
+            }
+        }
+    }
+
+    /// The number of the estate's present state, from 1 on; it grows with every change.
+    pub fn estate_state(&self) -> u64 {
+        self.estate_state
+    }
+
+    /// The supervisors of live dynos keep the sockets at ports.
+    pub fn leave_to_dynos(&mut self) {
+        self.heir = Heir::Dynos;
     }
 
     /// What the next server could go on with.

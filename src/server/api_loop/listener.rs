@@ -30,6 +30,8 @@ pub enum ApiListener {
     Socket(ApiSocket),
     /// An address, where clients speak TLS or not.
     Tcp {
+        /// Which of the server's sockets it is.
+        part: Part,
         /// Non-blocking.
         socket: TcpListener,
         /// For those who speak it.
@@ -67,7 +69,7 @@ impl ApiListener {
     pub fn part(&self) -> Part {
         match self {
             Self::Socket(_) => Part::Api,
-            Self::Tcp { .. } => Part::Listen,
+            Self::Tcp { part, .. } => *part,
         }
     }
 
@@ -95,7 +97,7 @@ impl ApiListener {
                 let stream = Stream::plain(socket);
                 Ok(welcome.then_some(NewClient { stream, via }))
             }
-            Self::Tcp { socket, tls } => {
+            Self::Tcp { socket, tls, .. } => {
                 let (socket, peer) = socket.accept()?;
                 socket.set_nonblocking(true)?;
                 // Answers are written whole: nothing is gained by waiting for more to send along.

@@ -32,6 +32,7 @@ use crate::model::dyno::{DynoState, ExitRecord};
 use crate::panics;
 use crate::supervisor::{self, Claim};
 use crate::wire::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
+use crate::wire::handover::{Handover, Part};
 use crate::wire::reactor::Reactor;
 
 /// How long a supervisor's socket may be too busy to connect to; it accepts at once.
@@ -40,6 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a server that starts waits for dynos of which it is not clear whether they live: a supervisor that has
 /// just begun, or processes that are just being killed. After that it serves, and looks at them now and then.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a supervisor may take to send the sockets that it has kept.
+const RETURN_TIME: Duration = Duration::from_secs(1);
 
 /// Between two looks at what will be over in a moment: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
@@ -97,8 +101,12 @@ pub struct Supervisors {
     leaving: Vec<(Child, Instant)>,
     /// Its deadline is the next look at the unsettled and the leaving.
     look_token: Token,
-    /// One that is there for the next dyno.
+    /// One that is there for the next dyno. It keeps no sockets: it leaves when the server does.
     waiting: Option<Waiting>,
+    /// What supervisors have sent of the sockets of the server before this one.
+    returned: Handover,
+    /// Which state of the server's sockets all supervisors keep.
+    all_keep: Option<u64>,
 }
 
 /// A supervisor that has no dyno yet.
@@ -116,6 +124,10 @@ struct Live {
     port: Option<u16>,
     /// None for an adopted one, which is not our child.
     child: Option<Child>,
+    /// Which state of the server's sockets it keeps; 0: none of this server's.
+    keeps: u64,
+    /// Whether it keeps sockets of the server before.
+    has_kept: bool,
 }
 
 impl Supervisors {
@@ -133,6 +145,8 @@ impl Supervisors {
             leaving: Vec::new(),
             look_token: reactor.token(),
             waiting: None,
+            returned: Handover::default(),
+            all_keep: None,
         })
     }
 
@@ -182,6 +196,8 @@ impl Supervisors {
             uid: Some(spec.owner.0),
             port: Some(spec.port),
             child: Some(child),
+            keeps: 0,
+            has_kept: false,
         };
         Ok(self.watch(live, reactor)?)
     }
@@ -236,6 +252,7 @@ impl Supervisors {
                 }
             }
             if self.unsettled.is_empty() || Instant::now() > deadline {
+                news.extend(self.take_sockets_back(reactor));
                 return Ok(news);
             }
             thread::sleep(PAUSES.0);
@@ -300,6 +317,8 @@ impl Supervisors {
             uid: scratch.ok().map(|scratch| scratch.uid()),
             port: None,
             child: None,
+            keeps: 0,
+            has_kept: false,
         };
         self.watch(adopted, reactor)?;
         Ok(Found::Alive)
@@ -318,7 +337,72 @@ impl Supervisors {
         reactor.register(&live.socket, token, Interest::READABLE)?;
         self.tokens.insert(live.dyno.clone(), token);
         self.live.insert(token, live);
+        self.all_keep = None;
         Ok(())
+    }
+
+    /// Has all supervisors keep the server's sockets at ports: `estate`, in a state with this number, from 1 on. One that
+    /// cannot take them now gets them at a later call.
+    pub fn keep_sockets(&mut self, estate: &Handover, state: u64, turn_away: bool) {
+        if self.all_keep == Some(state) {
+            return;
+        }
+        let parts: Vec<_> = estate
+            .parts()
+            .filter(|(part, _)| Part::PORTS.contains(part))
+            .collect();
+        let names = parts.iter().map(|(part, _)| part.name().to_owned());
+        let keep = ToSupervisor::KeepSockets {
+            names: names.collect(),
+            turn_away,
+        };
+        let fds: Vec<_> = parts.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let mut all = true;
+        for live in self.live.values_mut().filter(|live| live.keeps != state) {
+            match control::send(&live.socket, &keep, &fds) {
+                Ok(()) => live.keeps = state,
+                Err(_) => all = false,
+            }
+        }
+        if all {
+            self.all_keep = Some(state);
+        }
+    }
+
+    /// Whether any supervisor keeps the server's sockets.
+    pub fn keep_any(&self) -> bool {
+        self.live.values().any(|live| live.keeps > 0)
+    }
+
+    /// The sockets of the server before this one that supervisors have kept.
+    pub fn returned(&mut self) -> Handover {
+        std::mem::take(&mut self.returned)
+    }
+
+    /// Asks supervisors for the sockets of the server before this one, until one has sent them.
+    fn take_sockets_back(&mut self, reactor: &mut Reactor) -> Vec<DynoNews> {
+        let having = self.live.iter().filter(|(_, live)| live.has_kept);
+        let having: Vec<Token> = having.map(|(token, _)| *token).collect();
+        let mut news = Vec::new();
+        for token in having {
+            let deadline = Instant::now() + RETURN_TIME;
+            let Some(live) = self.live.get(&token) else {
+                continue;
+            };
+            if control::send(&live.socket, &ToSupervisor::ReturnSockets, &[]).is_err() {
+                continue;
+            }
+            while self.returned.is_empty()
+                && let Some(live) = self.live.get(&token)
+                && let Ok(Some(_)) = wait::until(&live.socket, PollFlags::IN, Some(deadline))
+            {
+                news.extend(self.hear(token, reactor));
+            }
+            if !self.returned.is_empty() {
+                break;
+            }
+        }
+        news
     }
 
     /// Passes a client's connection on to its dyno. False when the dyno is not alive.
@@ -376,11 +460,13 @@ impl Supervisors {
                         at_us,
                         port,
                         listener,
+                        keeps_sockets,
                     },
                     _,
                 ))) => {
                     if let Some(live) = self.live.get_mut(&token) {
                         live.port = port.or(live.port);
+                        live.has_kept = keeps_sockets;
                     }
                     let at =
                         Timestamp::from_microsecond(at_us).unwrap_or_else(|_| Timestamp::now());
@@ -394,6 +480,10 @@ impl Supervisors {
                 Ok(Some((FromSupervisor::Ended { dyno, record }, _))) => {
                     news.push(DynoNews::Ended { dyno, record });
                     self.forget(token, reactor);
+                }
+                Ok(Some((FromSupervisor::Sockets { names }, fds))) => {
+                    let names = names.iter().map(String::as_str);
+                    self.returned = Handover::of(names, fds).unwrap_or_default();
                 }
                 Ok(Some((FromSupervisor::Unknown, _))) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listening = false,

@@ -173,6 +173,9 @@ mod tests {
             "FDSTORE=1 FDNAME=router",
             "FDSTOREREMOVE=1 FDNAME=listen",
             "FDSTOREREMOVE=1 FDNAME=rendezvous",
+            "FDSTOREREMOVE=1 FDNAME=router-twin",
+            "FDSTOREREMOVE=1 FDNAME=listen-twin",
+            "FDSTOREREMOVE=1 FDNAME=rendezvous-twin",
             "FDSTORE=1 FDNAME=api",
         ];
         assert_eq!(told, expected);

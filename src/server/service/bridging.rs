@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::Service;
+use super::routing::bequeathed;
 use crate::api::ApiError;
 use crate::bridge::{
     self, Bridge, FromBridge, RendezvousAddress, SessionRequest, ToBridge, secrets,
@@ -16,7 +18,7 @@ use crate::error::tell;
 use crate::model::settings::{self, Listen};
 use crate::server::api_loop::application::{Caller, Ctx};
 use crate::server::api_loop::via::Via;
-use crate::server::process::bind_address::BindAddress;
+use crate::server::process::bind_address::{BindAddress, Taken, Unless};
 use crate::server::records::worker_error;
 use crate::wire::control::ToSupervisor;
 use crate::wire::handover::Part;
@@ -42,8 +44,9 @@ pub(super) struct Meeting {
     until: Instant,
 }
 
-fn place(home: &Path) -> BindAddress {
+pub(super) fn place(home: &Path) -> BindAddress {
     BindAddress {
+        socket: Part::Rendezvous,
         part: "the rendezvous",
         option: "rendezvous",
         memory: home.join(ADDRESS),
@@ -55,11 +58,11 @@ impl Service {
     ///
     /// # Errors
     /// When the address that was asked for is taken, or the certificate is not valid.
-    pub(super) fn begin_rendezvous(&mut self, ctx: &mut Ctx<Self>) -> Result<()> {
-        let place = place(&self.this.home);
-        match (self.records.settings.rendezvous, place.before()) {
-            (Listen::Off, Some(before)) => self.meet_at(&place, Listen::Auto(before), true, ctx),
-            (wish, _) => self.meet_at(&place, wish, false, ctx),
+    pub(super) fn begin_rendezvous(&mut self, unless: Unless, ctx: &mut Ctx<Self>) -> Result<()> {
+        let before = place(&self.this.home).before();
+        match (self.records.settings.rendezvous, before) {
+            (Listen::Off, Some(before)) => self.meet_at(Listen::Auto(before), true, unless, ctx),
+            (wish, _) => self.meet_at(wish, false, unless, ctx),
         }
     }
 
@@ -69,37 +72,51 @@ impl Service {
         if self.rendezvous().is_some() {
             return Ok(());
         }
+        self.check_not_missing(Part::Rendezvous)?;
         let usual = Listen::Auto(settings::RENDEZVOUS_ADDRESS);
-        self.meet_at(&place(&self.this.home), usual, true, ctx)
+        self.meet_at(usual, true, Unless::TriesAgain, ctx)
             .map_err(worker_error)
     }
 
     fn meet_at(
         &mut self,
-        place: &BindAddress,
         wish: Listen,
         remember: bool,
+        unless: Unless,
         ctx: &mut Ctx<Self>,
     ) -> Result<()> {
-        if wish == Listen::Off {
-            return Ok(());
-        }
-        let certificate = Certificate::chosen(&self.records.settings)?;
-        let tls = tls::server_config(&self.this.home, &certificate)?;
-        let Some(listener) = place.take(wish, ctx.inherited.take(Part::Rendezvous))? else {
-            return Ok(());
-        };
-        let address = listener.local_addr()?;
-        ctx.bequeath(Part::Rendezvous, &listener)?;
-        let bridging = self.bridging(ctx)?;
-        bridging.rendezvous = Some(address);
-        bridging
-            .bridge
-            .send(ToBridge::Open(RendezvousAddress { listener, tls }));
-        if remember {
+        let place = place(&self.this.home);
+        let mut taken = place.take(wish, &mut ctx.inherited, unless)?;
+        self.try_later(taken.missing.take(), ctx);
+        if let Some(address) = self.meet_with(taken, ctx)?.filter(|_| remember) {
             place.remember(address);
         }
         Ok(())
+    }
+
+    /// Begins with the rendezvous, or goes on with one more socket of it.
+    ///
+    /// # Errors
+    /// When the certificate is not valid.
+    pub(super) fn meet_with(
+        &mut self,
+        taken: Taken,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<Option<SocketAddr>> {
+        let Some(address) = taken.address() else {
+            return Ok(None);
+        };
+        let certificate = Certificate::chosen(&self.records.settings)?;
+        let tls = tls::server_config(&self.this.home, &certificate)?;
+        let listeners = bequeathed(taken, ctx)?;
+        let bridging = self.bridging(ctx)?;
+        bridging.rendezvous.get_or_insert(address);
+        for listener in listeners {
+            let tls = Arc::clone(&tls);
+            let address = RendezvousAddress { listener, tls };
+            bridging.bridge.send(ToBridge::Open(address));
+        }
+        Ok(Some(address))
     }
 
     /// The bridge, started if there is none.
@@ -232,14 +249,9 @@ impl Service {
         if ended {
             let before = self.rendezvous();
             self.ports.bridging = None;
-            if let Some(socket) = ctx.estate().get(Part::Rendezvous)
-                && let Ok(socket) = socket.try_clone()
-            {
-                ctx.inherited.put(Part::Rendezvous, socket);
-            }
-            let again = before.map(|address| {
-                self.meet_at(&place(&self.this.home), Listen::At(address), false, ctx)
-            });
+            ctx.inherit_own([Part::Rendezvous, Part::RendezvousTwin]);
+            let again = before
+                .map(|address| self.meet_at(Listen::At(address), false, Unless::TriesAgain, ctx));
             if let Some(Err(error)) = again {
                 tell!("there is no rendezvous any more: {error:#}");
             }

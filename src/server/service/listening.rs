@@ -13,9 +13,9 @@ use crate::api::server::Listening;
 use crate::model::settings::{self, Listen, Settings};
 use crate::server::api_loop::application::Ctx;
 use crate::server::api_loop::listener::ApiListener;
-use crate::server::process::bind_address::BindAddress;
+use crate::server::process::bind_address::{BindAddress, Taken, Unless};
 use crate::server::records::{Answer, worker_error};
-use crate::wire::handover::Part;
+use crate::wire::handover::{Handover, Part};
 use crate::wire::http::Response;
 use crate::wire::tls::{self, Certificate};
 
@@ -24,8 +24,9 @@ use crate::wire::tls::{self, Certificate};
 const ADDRESS: &str = "listen";
 
 /// The API's place among addresses.
-fn place(home: &Path) -> BindAddress {
+pub(super) fn place(home: &Path) -> BindAddress {
     BindAddress {
+        socket: Part::Listen,
         part: "the API over TCP",
         option: "listen",
         memory: home.join(ADDRESS),
@@ -37,40 +38,49 @@ fn tls(home: &Path, settings: &Settings) -> Result<Arc<ServerConfig>> {
     Ok(tls::server_config(home, &Certificate::chosen(settings)?)?)
 }
 
-/// Listens where the settings say, or where a server before was asked to.
+/// Takes the sockets where the settings say, or where a server before was asked to.
 ///
 /// # Errors
-/// When the address that was asked for is taken, or the certificate is not valid.
-pub(super) fn begin(
+/// When the address that was asked for is taken, and `unless` says so.
+pub(super) fn take(
     home: &Path,
     settings: &Settings,
-    ctx: &mut Ctx<Service>,
-) -> Result<Option<SocketAddr>> {
+    left: &mut Handover,
+    unless: Unless,
+) -> Result<Taken> {
     let place = place(home);
     match (settings.listen, place.before()) {
-        (Listen::Off, None) => Ok(None),
+        (Listen::Off, None) => Ok(Taken::default()),
         (Listen::Off, Some(before)) => {
-            let address = listen(&place, Listen::Auto(before), tls(home, settings)?, ctx)?;
-            remember(&place, address);
-            Ok(address)
+            let taken = place.take(Listen::Auto(before), left, unless)?;
+            remember(&place, taken.address());
+            Ok(taken)
         }
-        (wish, _) => listen(&place, wish, tls(home, settings)?, ctx),
+        (wish, _) => place.take(wish, left, unless),
     }
 }
 
-fn listen(
-    place: &BindAddress,
-    wish: Listen,
-    tls: Arc<ServerConfig>,
+/// Listens with these sockets.
+///
+/// # Errors
+/// When the certificate is not valid.
+pub(super) fn listen(
+    home: &Path,
+    settings: &Settings,
+    taken: Taken,
     ctx: &mut Ctx<Service>,
 ) -> Result<Option<SocketAddr>> {
-    let Some(socket) = place.take(wish, ctx.inherited.take(Part::Listen))? else {
-        return Ok(None);
-    };
-    socket.set_nonblocking(true)?;
-    let address = socket.local_addr()?;
-    ctx.listen(ApiListener::Tcp { socket, tls });
-    Ok(Some(address))
+    let address = taken.address();
+    if address.is_some() {
+        let tls = tls(home, settings)?;
+        for (part, socket) in taken.sockets {
+            socket.set_nonblocking(true)?;
+            ctx.bequeath(part, &socket)?;
+            let tls = Arc::clone(&tls);
+            ctx.listen(ApiListener::Tcp { part, socket, tls });
+        }
+    }
+    Ok(address)
 }
 
 /// How what listens there is reached from this host: an address that stands for all is none to go to.
@@ -93,10 +103,13 @@ impl Service {
     /// `POST /server/actions/listen`: listens from now on, and says where. Servers after this one will, too.
     pub(super) fn listen(&mut self, ctx: &mut Ctx<Self>) -> Answer {
         if self.ports.api.is_none() {
+            self.check_not_missing(Part::Listen)?;
             let (home, place) = (&self.this.home, place(&self.this.home));
             let usual = Listen::Auto(settings::API_ADDRESS);
-            let begun = tls(home, &self.records.settings)
-                .and_then(|tls| listen(&place, usual, tls, ctx))
+            let settings = &self.records.settings;
+            let begun = place
+                .take(usual, &mut ctx.inherited, Unless::TriesAgain)
+                .and_then(|taken| listen(home, settings, taken, ctx))
                 .map_err(worker_error)?;
             remember(&place, begun);
             self.listens_at(begun);

@@ -1,7 +1,8 @@
 //! The server's side of the [router](crate::router): it is told what may get requests, and tells when a dyno has answered
 //! those that it had.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::model::dyno::{Dyno, DynoState};
 use crate::model::settings::Settings;
 use crate::router::{self, Backend, BackendState, FromRouter, Leave, Route, Router, ToRouter};
 use crate::server::api_loop::application::{Ctx, Heir};
-use crate::server::process::bind_address::BindAddress;
+use crate::server::process::bind_address::{BindAddress, Taken, Unless};
 use crate::store::{Result as StoreResult, StoreErrorKind};
 use crate::wire::handover::Part;
 
@@ -29,26 +30,45 @@ pub struct Routing {
     inbox: Receiver<FromRouter>,
 }
 
+/// The router's place among addresses.
+pub(super) fn place(home: &Path) -> BindAddress {
+    BindAddress {
+        socket: Part::Router,
+        part: "the router",
+        option: "router",
+        memory: home.join(ADDRESS),
+    }
+}
+
+/// The sockets that were taken, which the next server could go on with.
+///
+/// # Errors
+/// When descriptors have run out.
+pub(super) fn bequeathed(taken: Taken, ctx: &mut Ctx<Service>) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for (part, listener) in taken.sockets {
+        ctx.bequeath(part, &listener)?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
 impl Routing {
-    /// Starts the router where the settings say; None if they say that there is none.
+    /// Starts a router with these sockets; None if there are none.
     ///
     /// # Errors
-    /// When the address that was asked for is taken, or is not this host's.
+    /// When descriptors or threads have run out.
     pub fn start(
         home: &Path,
+        taken: Taken,
         settings: &Settings,
         clients: usize,
         ctx: &mut Ctx<Service>,
     ) -> Result<Option<Self>> {
-        let place = BindAddress {
-            part: "the router",
-            option: "router",
-            memory: home.join(ADDRESS),
-        };
-        let Some(listener) = place.take(settings.router, ctx.inherited.take(Part::Router))? else {
+        if taken.sockets.is_empty() {
             return Ok(None);
-        };
-        ctx.bequeath(Part::Router, &listener)?;
+        }
+        let listeners = bequeathed(taken, ctx)?;
         let (sender, inbox) = unbounded();
         let waker = ctx.reactor().waker();
         let tell = move |news| {
@@ -63,8 +83,8 @@ impl Routing {
             boot_time: settings.boot_wait,
             ..router::RouterSettings::default()
         };
-        let router = Router::start(listener, settings, tell)?;
-        place.remember(router.address());
+        let router = Router::start(listeners, settings, tell)?;
+        place(home).remember(router.address());
         Ok(Some(Self { router, inbox }))
     }
 
@@ -188,20 +208,40 @@ impl Service {
     }
 
     fn start_router_again(&mut self, ctx: &mut Ctx<Self>) {
-        // The old one's socket is another's now.
+        // The old one's sockets are another's now.
         self.ports.routing = None;
-        if let Some(socket) = ctx.estate().get(Part::Router)
-            && let Ok(socket) = socket.try_clone()
-        {
-            ctx.inherited.put(Part::Router, socket);
+        ctx.inherit_own([Part::Router, Part::RouterTwin]);
+        let wish = self.records.settings.router;
+        let taken = place(&self.this.home).take(wish, &mut ctx.inherited, Unless::TriesAgain);
+        match taken {
+            Ok(mut taken) => {
+                self.try_later(taken.missing.take(), ctx);
+                self.begin_routing(taken, ctx);
+            }
+            Err(error) => tell!("there is no router any more: {error:#}"),
+        }
+    }
+
+    /// Begins with the router, or goes on with one more socket of it.
+    pub(super) fn begin_routing(&mut self, taken: Taken, ctx: &mut Ctx<Self>) {
+        if let Some(routing) = &self.ports.routing {
+            match bequeathed(taken, ctx) {
+                Ok(listeners) => {
+                    for listener in listeners {
+                        routing.router.send(ToRouter::Listen(listener));
+                    }
+                }
+                Err(error) => tell!("the router cannot listen: {error}"),
+            }
+            return;
         }
         let clients = self.ports.max_visitors;
-        match Routing::start(&self.this.home, &self.records.settings, clients, ctx) {
+        match Routing::start(&self.this.home, taken, &self.records.settings, clients, ctx) {
             Ok(routing) => {
                 self.records.places.router = routing.as_ref().map(Routing::address);
                 self.ports.routing = routing;
             }
-            Err(error) => tell!("there is no router any more: {error:#}"),
+            Err(error) => tell!("there is no router: {error:#}"),
         }
         for app in self.records.store.apps().unwrap_or_default() {
             self.tell_router(&app.id);
@@ -221,7 +261,7 @@ impl Service {
     pub(super) fn close_router(&mut self, heir: &Heir) {
         let leave = match heir {
             Heir::None => Leave::ForGood,
-            Heir::Manager => Leave::ToManager,
+            Heir::Manager | Heir::Dynos => Leave::ToKeeper,
             Heir::Server { .. } => return,
         };
         if let Some(routing) = &self.ports.routing {

@@ -57,6 +57,7 @@ impl Service {
             router: self.router_address(),
             api: self.ports.api.map(|address| address.to_string()),
             rendezvous: self.rendezvous().map(|address| address.to_string()),
+            missing: self.ports.missing.messages(),
         };
         Ok(Response::json(200, &status))
     }

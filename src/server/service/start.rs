@@ -7,8 +7,9 @@ use rustix::fs::Mode;
 
 use super::destroying::Destructions;
 use super::leaving::Leaving;
+use super::retaking::MissingAddresses;
 use super::routing::Routing;
-use super::{Ports, Service, ThisServer, listening};
+use super::{Ports, Service, ThisServer, listening, routing};
 use crate::api::server::StartedBy;
 use crate::error::{UserError, tell};
 use crate::home::Home;
@@ -27,6 +28,7 @@ use crate::server::dynos::{Dynos, USER};
 use crate::server::git_http::GitProcesses;
 use crate::server::logs::Logs;
 use crate::server::logs::keeper::LogKeeper;
+use crate::server::process::bind_address::Unless;
 use crate::server::process::descriptors::Descriptors;
 use crate::server::process::replacement;
 use crate::server::process::service_manager::ServiceManager;
@@ -102,8 +104,18 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut records, ctx.reactor())?;
-        let routing = Routing::start(home, &sourced.settings, descriptors.visitors, ctx)?;
-        let listening = listening::begin(home, &sourced.settings, ctx)?;
+        ctx.inherit(dynos.returned_sockets());
+        let unless = |name| match sourced.is_option(name) {
+            true => Unless::Fails,
+            false => Unless::TriesAgain,
+        };
+        let (settings, left) = (&sourced.settings, &mut ctx.inherited);
+        let mut routed = routing::place(home).take(settings.router, left, unless("router"))?;
+        let mut listened = listening::take(home, settings, left, unless("listen"))?;
+        let missing = [routed.missing.take(), listened.missing.take()];
+        let meets_unless = unless("rendezvous");
+        let routing = Routing::start(home, routed, settings, descriptors.visitors, ctx)?;
+        let listening = listening::listen(home, settings, listened, ctx)?;
         records.places.router = routing.as_ref().map(Routing::address);
         let formations = Formations::new(ctx.reactor());
         let left = records.store.sessions().map_err(UserError::from)?;
@@ -142,6 +154,7 @@ impl Service {
                 routing,
                 bridging: None,
                 api: None,
+                missing: MissingAddresses::new(ctx.reactor()),
                 max_sessions: descriptors.sessions,
                 max_visitors: descriptors.visitors,
                 reminders: Reminders::catch(ctx.reactor())?,
@@ -149,7 +162,11 @@ impl Service {
             leaving: Leaving::catch(ctx.reactor())?,
         };
         service.listens_at(listening);
-        service.begin_rendezvous(ctx)?;
+        service.begin_rendezvous(meets_unless, ctx)?;
+        for missing in missing {
+            service.try_later(missing, ctx);
+        }
+        service.have_sockets_kept(ctx);
         service.recall();
         if !idle {
             service.tell_where();
