@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 use crate::api::error::ApiError;
 use crate::error::UserError;
 use crate::home::Home;
-use crate::kernel::unix_socket;
+use crate::kernel::sys::socket::peer;
 use crate::wire::frame;
 use crate::wire::http::{BodyDecoder, RequestLine, ResponseHead};
 
@@ -97,7 +97,7 @@ impl Client {
     /// The pid of the process that listens at the socket, if it is on this host.
     fn peer(&self) -> Option<u32> {
         match &self.connection.as_ref()?.transport {
-            Transport::Unix(socket) => unix_socket::peer_pid(socket).ok(),
+            Transport::Unix(socket) => Some(peer(socket).ok()?.pid.unsigned_abs()),
             Transport::Far(_) => None,
         }
     }

@@ -1,11 +1,13 @@
 //! What the program asks of Linux, one file for each thing: system calls that no crate has (`sys`, with all unsafe code),
-//! control groups, Unix sockets that pass descriptors, listening sockets and their owners, open files, the program's own executable,
+//! control groups, Unix sockets that pass descriptors, listening sockets and their owners, who is at the other
+//! end of a Unix socket, open files, the program's own executable,
 //! the memory of processes, waiting for a descriptor, random numbers, temporary files, removing a tree of files.
 
 pub mod cgroup;
 pub mod executable;
 pub mod listener;
 pub mod open_files;
+pub mod peer;
 pub mod processes;
 pub mod random;
 pub mod sys;

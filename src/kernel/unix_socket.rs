@@ -61,26 +61,6 @@ pub fn connect(path: &Path, kind: SocketType, patience: Duration) -> io::Result<
     Ok(socket)
 }
 
-/// The uid of the process that made the other end, even if the connection has been passed on since.
-///
-/// # Errors
-/// When `socket` is not a connected Unix socket.
-pub fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
-    Ok(sockopt::socket_peercred(socket)?.uid.as_raw())
-}
-
-/// The pid of the process that made the other end, or that began to listen for it. It may have ended since.
-///
-/// # Errors
-/// When `socket` is not a connected Unix socket.
-pub fn peer_pid(socket: impl AsFd) -> io::Result<u32> {
-    Ok(sockopt::socket_peercred(socket)?
-        .pid
-        .as_raw_nonzero()
-        .get()
-        .unsigned_abs())
-}
-
 /// Sends `bytes`, with `fds` attached to the first of them; returns how many bytes went. The
 /// descriptors go whole or not at all.
 ///
@@ -179,11 +159,11 @@ mod tests {
         );
         let ours = connect(&path, SocketType::STREAM, Duration::from_secs(1)).unwrap();
         let theirs = accept(&listener).unwrap();
-        assert_eq!(
-            peer_uid(&theirs).unwrap(),
-            rustix::process::geteuid().as_raw()
-        );
-        assert_eq!(peer_pid(&ours).unwrap(), std::process::id());
+        for end in [&ours, &theirs] {
+            let peer = super::super::sys::socket::peer(end).unwrap();
+            assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+            assert_eq!(peer.pid.unsigned_abs(), std::process::id());
+        }
         assert_eq!(send(&ours, b"hi", &[]).unwrap(), 2);
         assert_eq!(receive(&theirs, &mut [0; 8], &mut Vec::new()).unwrap(), 2);
         drop(listener);

@@ -92,7 +92,7 @@ struct Ports {
     bridging: Option<Bridging>,
     /// Where the API is reached over TCP.
     api: Option<SocketAddr>,
-    /// Addresses that are not to be had at the moment.
+    /// The addresses that are taken at the moment, or are not this host's.
     missing: MissingAddresses,
     /// How many sessions may go through the bridge.
     max_sessions: usize,

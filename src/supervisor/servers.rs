@@ -2,7 +2,7 @@
 //! done, and each hears of every change of the dyno's state.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use mio::{Interest, Token};
 
 use super::{Supervisor, folder};
 use crate::error::tell;
+use crate::kernel::peer::{self, Admission};
 use crate::kernel::unix_socket;
 use crate::model::dyno::life::Event;
 use crate::panics;
@@ -21,7 +22,7 @@ pub(super) const MAX_SERVERS: usize = 4;
 impl Supervisor {
     pub(super) fn accept_servers(&mut self) -> Result<()> {
         while let Ok(server) = unix_socket::accept(&self.listener) {
-            if self.servers.len() < MAX_SERVERS {
+            if self.servers.len() < MAX_SERVERS && is_welcome(&server) {
                 let token = self.reactor.token();
                 self.reactor.register(&server, token, Interest::READABLE)?;
                 if control::send(&server, &self.snapshot(), &[]).is_ok() {
@@ -128,4 +129,9 @@ impl Supervisor {
             let _ = control::send(server, message, &[]);
         }
     }
+}
+
+/// Whether a process that has connected may be a server: none of a dyno is.
+fn is_welcome(server: &OwnedFd) -> bool {
+    matches!(peer::admission(server), Ok(Admission::Welcome))
 }

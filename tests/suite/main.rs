@@ -47,6 +47,7 @@ mod memory;
 mod names;
 mod newcomer;
 mod panics;
+mod peers;
 mod platform_api;
 mod ports_kept;
 mod proxies;

@@ -1,7 +1,7 @@
 //! Socket calls that `rustix` does not have.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// How many bytes written to a TCP socket have not been acknowledged by the other side's kernel.
 ///
@@ -16,6 +16,66 @@ pub fn unacknowledged(socket: impl AsFd) -> io::Result<usize> {
     match answer {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(bytes.unsigned_abs() as usize),
+    }
+}
+
+/// The process that made the other end of a Unix socket, as this process's namespaces know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerProcess {
+    /// Its pid; 0 if it is outside of this PID namespace. It may have ended since.
+    pub pid: i32,
+    /// Its uid; that of `nobody` if this user namespace does not know it.
+    pub uid: u32,
+}
+
+/// Who made the other end, or began to listen for it, even if the connection has been passed on since (`SO_PEERCRED`).
+///
+/// # Errors
+/// When `socket` is not a connected Unix socket.
+pub fn peer(socket: impl AsFd) -> io::Result<PeerProcess> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    option(socket, libc::SO_PEERCRED, &mut peer)?;
+    match peer.uid {
+        // A socket that was never connected has none.
+        u32::MAX => Err(io::ErrorKind::NotConnected.into()),
+        uid => Ok(PeerProcess { pid: peer.pid, uid }),
+    }
+}
+
+/// A pidfd of that process (`SO_PEERPIDFD`, Linux 6.5).
+///
+/// # Errors
+/// `ENOPROTOOPT` before Linux 6.5, and when the process has ended and been reaped.
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: libc::c_int = -1;
+    option(socket, SO_PEERPIDFD, &mut fd)?;
+    // SAFETY: the kernel has just made this descriptor for the caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads an option of `SOL_SOCKET` whose value is a plain structure.
+fn option<T: Copy>(socket: impl AsFd, name: libc::c_int, value: &mut T) -> io::Result<()> {
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `fd` is open for as long as it is borrowed; the kernel writes at most `length` bytes, which `value` has, and both
+    // callers' types are made of integers, for which any bits are a value.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            (&raw mut *value).cast(),
+            &raw mut length,
+        )
+    };
+    match answer {
+        -1 => Err(io::Error::last_os_error()),
+        _ if length as usize != size_of::<T>() => Err(io::ErrorKind::InvalidData.into()),
+        _ => Ok(()),
     }
 }
 

@@ -6,13 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::net::{AddressFamily, sockopt};
 use rustls::ServerConfig;
 
+use crate::api::ApiError;
+use crate::kernel::peer::{self, Admission};
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::wire::handover::Part;
+use crate::wire::http::Response;
+use crate::wire::http::message::WriteOptions;
 use crate::wire::stream::Stream;
 
 use crate::server::api_loop::via::Via;
@@ -86,16 +90,22 @@ impl ApiListener {
     }
 
     /// The next connection of a client that may try to use the API. At the Unix socket that is the server's own user, or
-    /// root. Others are hung up on; the folder's mode keeps them out in the first place.
+    /// root, outside of all dynos. Others are hung up on; the folder's mode keeps them out in the first place.
     pub fn accept(&self) -> io::Result<Option<NewClient>> {
         match self {
             Self::Socket(listener) => {
                 let socket = unix_socket::accept(&listener.socket)?;
-                let uid = unix_socket::peer_uid(&socket)?;
-                let welcome = uid == 0 || uid == rustix::process::geteuid().as_raw();
-                let via = Via::Socket;
-                let stream = Stream::plain(socket);
-                Ok(welcome.then_some(NewClient { stream, via }))
+                Ok(match peer::admission(&socket) {
+                    Ok(Admission::Welcome) => Some(NewClient {
+                        stream: Stream::plain(socket),
+                        via: Via::Socket,
+                    }),
+                    Ok(Admission::OtherNamespace) => {
+                        refuse(&socket);
+                        None
+                    }
+                    Ok(Admission::OtherUser) | Err(_) => None,
+                })
             }
             Self::Tcp { socket, tls, .. } => {
                 let (socket, peer) = socket.accept()?;
@@ -111,6 +121,23 @@ impl ApiListener {
             }
         }
     }
+}
+
+/// Tells a process of a dyno or a container that it may not use the API. It is hung up on next.
+fn refuse(socket: &OwnedFd) {
+    let error = ApiError::forbidden(
+        "processes of another user namespace, as those of dynos and containers, may not use this socket",
+    )
+    .hint("over TCP a token is all that counts: see `dyno auth:token` and DYNO_HOST");
+    let options = WriteOptions {
+        now: SystemTime::now(),
+        close: true,
+        head_only: false,
+    };
+    let mut bytes = Vec::new();
+    Response::json(error.status(), &error).write(options, &mut bytes);
+    // It fits into the socket's buffer, which is empty.
+    let _ = unix_socket::send(socket, &bytes, &[]);
 }
 
 /// A socket that clients connect to; gone from its folder when dropped, unless it was left to another server.

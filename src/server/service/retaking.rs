@@ -1,4 +1,4 @@
-//! Addresses that the server is to listen on and that are not to be had: they are tried again every second.
+//! Addresses that the server is to listen on and that are taken, or are not this host's: they are tried again every second.
 //!
 //! A process that holds one, a dyno of this server's perhaps, must not keep the user from the commands that end it.
 
@@ -58,7 +58,7 @@ impl Service {
         ctx.reactor().set_deadline(token, Instant::now() + PAUSE);
     }
 
-    /// Refuses to listen elsewhere while the address of the settings is not to be had.
+    /// Refuses to listen elsewhere while the address of the settings is taken.
     ///
     /// # Errors
     /// Says which address that is, and who has it.
@@ -71,7 +71,7 @@ impl Service {
         }
     }
 
-    /// Tries again to have what is missing.
+    /// Tries again to listen at what is missing.
     pub(super) fn take_missing(&mut self, ctx: &mut Ctx<Self>) {
         if ctx.is_stopping() {
             return;
@@ -100,7 +100,7 @@ impl Service {
         }
     }
 
-    /// Has a part of the server serve sockets that it could not have before.
+    /// Has a part of the server serve sockets that were missing.
     fn go_on_with(
         &mut self,
         socket: Part,
