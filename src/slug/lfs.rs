@@ -1,14 +1,17 @@
 //! Finds files of Git LFS of which a folder or a pushed commit has only the pointer: a program that opens one finds
 //! three lines of text. Called by packing, which warns about them.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::OFlags;
 
 use super::messages::shown;
 use super::walk::TreeEntry;
+use crate::kernel::beneath::{self, Links};
 
 /// The beginning of a pointer, and its greatest size in bytes (the specification of Git LFS).
 const BEGINS: &[u8] = b"version https://git-lfs.github.com/spec/v";
@@ -20,9 +23,9 @@ const MOST: u64 = 64 * 1024;
 /// A warning about all pointers among the entries of a slug; None if there are none, or no `.gitattributes` mentions Git LFS.
 pub fn pointers(root: BorrowedFd<'_>, entries: &[TreeEntry]) -> Option<String> {
     let begin = |entry: &TreeEntry, most: u64| {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let mut bytes = Vec::new();
-        let file = openat(root, entry.path.as_slice(), flags, Mode::empty());
+        let file = beneath::open(root, OsStr::from_bytes(&entry.path), flags, Links::Refused);
         // A file that cannot be read is an error of packing itself.
         if let Ok(file) = file {
             let _ = File::from(file).take(most).read_to_end(&mut bytes);

@@ -6,12 +6,14 @@
 //! level and one version of the compressor, and deploying it again uploads nothing. Names that do not fit into a tar
 //! header are stored as GNU tar does it. Called by the CLI.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{FileType, OFlags, readlinkat};
 use tar::{EntryType, Header};
 
 use super::gzip::{Blocks, gzip};
@@ -26,6 +28,7 @@ use super::times::{Clock, Times};
 use super::uninstalled::uninstalled;
 use super::walk::{TreeEntry, open_root, walk};
 use crate::error::UserError;
+use crate::kernel::beneath::{self, Links};
 
 /// The time of directories and symlinks, 1985-10-26 08:15 UTC, as npm gives it to its packages.
 const FIXED_TIME: u64 = 499_162_500;
@@ -296,9 +299,10 @@ impl Packer<'_> {
         let unreadable =
             |error: std::io::Error| failed(format_args!("read `{}`", shown(&entry.path)), error);
         // If another kind of file has taken its place, a symlink is refused and a FIFO is not waited for.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(self.root, entry.path.as_slice(), flags, Mode::empty())
-            .map_err(|error| unreadable(error.into()))?;
+        // A folder that has become one is not gone through either.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let path = OsStr::from_bytes(&entry.path);
+        let file = beneath::open(self.root, path, flags, Links::Refused).map_err(unreadable)?;
         let mut taken = 0;
         loop {
             let (count, was_short) = blocks.read_from(&file).map_err(unreadable)?;

@@ -10,18 +10,18 @@
 //! `.gitignore` decides: a `.env` that git ignores is not packed either.
 
 use std::ffi::OsStr;
-use std::io::Read as _;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, statat};
 
 use super::messages::failed;
 use super::patterns;
 use crate::error::UserError;
+use crate::kernel::beneath;
 
 const NAME: &str = ".slugignore";
 
@@ -48,8 +48,17 @@ impl SlugIgnore {
     /// # Errors
     /// It cannot be read, is too large, or is not UTF-8.
     pub(super) fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
-        let text =
-            read(root, NAME).map_err(|error| failed(format_args!("read `{NAME}`"), error))?;
+        let text = read(root, NAME).map_err(|error| match beneath::leads_out(&error) {
+            true => UserError::new(format!("`{NAME}` leads out of the folder"))
+                .hint("put the file itself there")
+                .into(),
+            false if error.kind() == std::io::ErrorKind::InvalidInput => {
+                UserError::new(format!("cannot read `{NAME}`: {error}"))
+                    .hint("it is a text file of patterns, one a line")
+                    .into()
+            }
+            false => failed(format_args!("read `{NAME}`"), error),
+        })?;
         let mut rules = Self::parse(&text.unwrap_or_default())?;
         if statat(root, DOT_ENV, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             let gitignore = read(root, ".gitignore").ok().flatten();
@@ -137,23 +146,12 @@ impl SlugIgnore {
 
 /// The beginning of a file in the app's directory, up to one byte more than is allowed. None if there is no such file.
 fn read(root: BorrowedFd<'_>, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-    // NONBLOCK: should it be a FIFO, opening must not wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(root, name, flags, Mode::empty()) {
-        Ok(file) => {
-            let mut text = Vec::new();
-            std::fs::File::from(file)
-                .take(MAX_BYTES + 1)
-                .read_to_end(&mut text)?;
-            // Editors on Windows write a byte order mark; it is no part of the first pattern, as in git.
-            if text.starts_with(BOM) {
-                text.drain(..BOM.len());
-            }
-            Ok(Some(text))
-        }
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
+    let mut text = beneath::read(root, name, MAX_BYTES)?;
+    // Editors on Windows write a byte order mark; it is no part of the first pattern, as in git.
+    if let Some(text) = text.as_mut().filter(|text| text.starts_with(BOM)) {
+        text.drain(..BOM.len());
     }
+    Ok(text)
 }
 
 #[cfg(test)]

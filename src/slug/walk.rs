@@ -4,8 +4,10 @@
 //! than two descriptors are open however deep the tree is. Directories come before what is in them;
 //! otherwise the order is the file system's. Used by packing, copying and [`tree_is_newer_than`].
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use super::limits::SlugLimits;
 use super::messages::{failed, shown};
 use super::slugignore::SlugIgnore;
+use crate::kernel::beneath::{self, Links};
 
 /// One file, directory or symlink of the app, or a special file, which a slug cannot hold.
 #[derive(Debug)]
@@ -53,8 +56,8 @@ pub(super) fn walk(
     limits: &SlugLimits,
     mut visit: impl FnMut(TreeEntry) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
-    // NOFOLLOW: a directory that became a symlink since it was listed is not entered.
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A directory that became a symlink since it was listed is not entered, nor gone through.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let mut pending = vec![Vec::new()];
     while let Some(directory) = pending.pop() {
         let here: &[u8] = if directory.is_empty() {
@@ -62,12 +65,14 @@ pub(super) fn walk(
         } else {
             &directory
         };
-        let unreadable =
-            |error| failed(format_args!("read the directory `{}`", shown(here)), error);
-        let fd = openat(root, here, flags, Mode::empty()).map_err(unreadable)?;
-        let mut listing = Dir::read_from(fd.as_fd()).map_err(unreadable)?;
+        let unreadable = |error: std::io::Error| {
+            failed(format_args!("read the directory `{}`", shown(here)), error)
+        };
+        let path = OsStr::from_bytes(here);
+        let fd = beneath::open(root, path, flags, Links::Refused).map_err(unreadable)?;
+        let mut listing = Dir::read_from(fd.as_fd()).map_err(|error| unreadable(error.into()))?;
         while let Some(item) = listing.read() {
-            let item = item.map_err(unreadable)?;
+            let item = item.map_err(|error| unreadable(error.into()))?;
             let name = item.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;

@@ -18,6 +18,7 @@ mod auth;
 mod birth;
 mod bounds;
 mod builds;
+mod checkout_links;
 mod config;
 mod deploy;
 mod deploy_words;

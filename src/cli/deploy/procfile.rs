@@ -1,14 +1,13 @@
 //! The Procfile of a folder that is to be deployed: read, or refused with advice.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use anyhow::Result;
-use rustix::fs::OFlags;
 
 use crate::error::{UserError, shown};
+use crate::kernel::beneath;
 use crate::model::command_line;
 use crate::model::procfile;
 use crate::model::release::{ProcessTypes, RELEASE_PHASE};
@@ -57,19 +56,18 @@ pub fn required(root: &Path) -> Result<(), UserError> {
 
 /// The process types of the Procfile in `root`; empty if there is no Procfile.
 pub fn process_types(root: &Path) -> Result<ProcessTypes> {
-    // One byte more than allowed, so that a larger one is noticed. Opening must not wait if it is a FIFO.
-    let mut text = Vec::new();
-    let read = File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(root.join("Procfile"))
-        .and_then(|file| {
-            file.take(procfile::MAX_BYTES as u64 + 1)
-                .read_to_end(&mut text)
-        });
-    match read {
-        Ok(_) => parse(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ProcessTypes::new()),
+    // A checkout may be a stranger's, and its Procfile a symlink to a file of the user's.
+    let text = File::open(root)
+        .and_then(|folder| beneath::read(folder, "Procfile", procfile::MAX_BYTES as u64));
+    match text {
+        Ok(Some(text)) => parse(&text),
+        Ok(None) => Ok(ProcessTypes::new()),
+        Err(error) if beneath::leads_out(&error) => {
+            let message = format!("`{}/Procfile` leads out of that folder", root.display());
+            Err(UserError::new(message)
+                .hint("put the file itself there: what it says is shown to the app's processes")
+                .into())
+        }
         Err(error) => {
             let message = format!("cannot read `{}/Procfile`: {error}", root.display());
             let hint = "it is a text file that you may read: `ls -l` shows its owner and mode, `chmod u+r Procfile` lets its owner read it";
@@ -102,7 +100,8 @@ mod tests {
         std::fs::create_dir(root.path().join("Procfile")).unwrap();
         let error = process_types(root.path()).unwrap_err();
         let error: &UserError = error.downcast_ref().unwrap();
-        let message = format!("cannot read `{}/Procfile`: Is a", root.path().display());
+        let root = root.path().display();
+        let message = format!("cannot read `{root}/Procfile`: it is no regular file");
         assert!(error.message.starts_with(&message), "{error}");
         assert!(error.hint.as_ref().unwrap().contains("chmod u+r Procfile"));
     }

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
-use rustix::fs::OFlags;
 
 use crate::cli::dot_env;
 use crate::error::UserError;
+use crate::kernel::beneath;
 use crate::model::config_var::check_env;
 
 /// The first port, foreman's.
@@ -37,9 +36,24 @@ pub fn read(
     };
     for file in files {
         let shown = file.display().to_string();
-        match content(&root.join(file)) {
-            Ok(text) => env.extend(dot_env::parse(&text, &shown)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_be => {}
+        match content(root, file) {
+            Ok(Some(text)) => env.extend(dot_env::parse(&text, &shown)?),
+            Ok(None) if !must_be => {}
+            Ok(None) => {
+                return Err(UserError::new(format!(
+                    "cannot read `{shown}`: there is no such file"
+                ))
+                .hint("-e takes a file of lines like `NAME=value`")
+                .into());
+            }
+            Err(error) if beneath::leads_out(&error) => {
+                let root = root.display();
+                return Err(
+                    UserError::new(format!("`{shown}` leads out of the folder `{root}`"))
+                        .hint("its lines are shown to the app's processes; `-e PATH` names a file that is elsewhere by its own path")
+                        .into(),
+                );
+            }
             Err(error) => {
                 return Err(UserError::new(format!("cannot read `{shown}`: {error}"))
                     .hint("-e takes a file of lines like `NAME=value`")
@@ -62,14 +76,27 @@ pub fn read(
     Ok((env, port))
 }
 
-/// The contents of a file, up to one byte more than is allowed. Opening a FIFO does not wait for a writer.
-fn content(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)?
-        .take(dot_env::MAX_BYTES as u64 + 1)
-        .read_to_end(&mut text)?;
-    Ok(text)
+/// The contents of a file, up to one byte more than is allowed; None if there is none. A file of the folder may be a
+/// stranger's symlink, and is looked for in the folder alone; one that the user has named elsewhere is the user's.
+fn content(root: &Path, file: &Path) -> io::Result<Option<Vec<u8>>> {
+    let is_elsewhere = file.is_absolute() || file.components().any(|it| it == Component::ParentDir);
+    let path = root.join(file);
+    let (folder, name) = match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if is_elsewhere => (folder, Path::new(name)),
+        _ => (root, file),
+    };
+    let folder = match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        folder => folder?,
+    };
+    match beneath::read(folder, name, dot_env::MAX_BYTES as u64) {
+        Err(error) if is_elsewhere && beneath::leads_out(&error) => {
+            let real = path.canonicalize()?;
+            let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
+                return Err(error);
+            };
+            beneath::read(File::open(folder)?, name, dot_env::MAX_BYTES as u64)
+        }
+        read => read,
+    }
 }
