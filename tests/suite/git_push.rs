@@ -618,6 +618,39 @@ fn a_repository_that_is_hostile_gets_nowhere() {
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
+/// Billions of files in a few objects: each tree names the one below it thirty-two times.
+#[test]
+fn a_tree_that_names_one_again_and_again_is_rejected_before_it_is_packed() {
+    if lacks("git") {
+        return;
+    }
+    let host = Host::new();
+    let checkout = Checkout::of_app(&host, "shop");
+    let mut below = format!(
+        "100644 blob {}\t",
+        checkout.git(&["rev-parse", "HEAD:Procfile"]).text()
+    );
+    for _ in 0..7 {
+        let entries: String = (0..32).map(|at| format!("{below}e{at:02}\n")).collect();
+        let mut mktree = checkout.command(&["mktree"]);
+        let mut mktree = start(mktree.stdin(Stdio::piped()));
+        let mut stdin = mktree.stdin.take().unwrap();
+        stdin.write_all(entries.as_bytes()).unwrap();
+        drop(stdin);
+        let tree = finish(mktree, "mktree".to_owned()).succeeds().text();
+        below = format!("040000 tree {tree}\t");
+    }
+    let tree = &below["040000 tree ".len()..].trim_end();
+    let commit = checkout
+        .git(&["commit-tree", tree, "-p", "HEAD", "-m", "A bomb"])
+        .succeeds()
+        .text();
+    checkout
+        .git(&["push", "dyno", &format!("{commit}:refs/heads/main")])
+        .fails_with("the commit has more than 1000000 files");
+    checkout.push().succeeds();
+}
+
 fn hex(text: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
     (0..text.len()).step_by(2).map(digit).collect()

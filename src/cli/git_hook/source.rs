@@ -5,7 +5,7 @@
 //! (`receive.fsckObjects`), and the server unpacks the source like any other.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use flate2::Compression;
 use flate2::read::GzEncoder;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 
 use super::PushedRepository;
 use crate::api::source::{Source, SourceBlob};
@@ -29,6 +29,19 @@ use crate::slug::{self, SlugLimits, Times};
 
 /// The pause between two looks at a git that fetches.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Address space of the git that packs a commit, in bytes.
+const MEMORY: u64 = 1 << 30;
+
+/// Has git map packs in small windows, and read big files piece by piece.
+const FRUGAL: [&str; 6] = [
+    "-c",
+    "core.packedGitWindowSize=32m",
+    "-c",
+    "core.packedGitLimit=256m",
+    "-c",
+    "core.bigFileThreshold=32m",
+];
 
 /// Git's variables for connections to other hosts; all its others are about the repository that is pushed.
 const OF_TRANSPORT: [&str; 9] = [
@@ -56,8 +69,9 @@ pub fn upload(
         .status()
         .context("cannot run git")?
         .success();
+    let links = look_at_tree(repository, commit, SlugLimits::default().entries)?;
     if !has_submodules {
-        tell_gitlinks(repository, commit)?;
+        tell_gitlinks(&links);
     }
     let with_submodules = match has_submodules {
         true => Some(WithSubmodules::fetch(context, repository, commit)?),
@@ -75,16 +89,8 @@ pub fn upload(
 
 /// Warns about embedded repositories, of which a commit has only the commit id, as `git add` of a folder with a `.git`
 /// makes them.
-fn tell_gitlinks(repository: &PushedRepository, commit: &str) -> Result<()> {
+fn tell_gitlinks(links: &[String]) {
     const SHOWN: usize = 5;
-    let listed = repository.ask(&["ls-tree", "-r", "-z", commit])?;
-    let links = listed
-        .split('\0')
-        .filter(|entry| entry.starts_with("160000 "));
-    let links: Vec<_> = links
-        .filter_map(|entry| entry.split_once('\t'))
-        .map(|(_, path)| shown(path.as_bytes(), 200))
-        .collect();
     for path in links.iter().take(SHOWN) {
         tell!(
             " !     `{path}` is a repository of its own, of which the commit has the number alone: an empty folder is deployed"
@@ -98,7 +104,61 @@ fn tell_gitlinks(repository: &PushedRepository, commit: &str) -> Result<()> {
             " !     hint: `git rm --cached {path}` and `git submodule add URL {path}` make it a submodule; without its .git, `git add {path}` adds its files"
         );
     }
-    Ok(())
+}
+
+/// Counts the files of a commit, before any git holds all their names in memory: a tree that names one subtree again and
+/// again has billions of them in a few objects. Returns the paths of embedded repositories.
+fn look_at_tree(repository: &PushedRepository, commit: &str, most: u64) -> Result<Vec<String>> {
+    const LONGEST: u64 = 8_192;
+    let mut git = repository
+        .git()
+        .args(["ls-tree", "-r", "-z", commit])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run git")?;
+    let mut listed = BufReader::new(git.stdout.take().context("git has no output")?);
+    let (mut entry, mut count, mut links) = (Vec::new(), 0, Vec::new());
+    let why = loop {
+        entry.clear();
+        let length = listed.by_ref().take(LONGEST).read_until(0, &mut entry)?;
+        if length == 0 {
+            break None;
+        }
+        count += 1;
+        if entry.last() != Some(&0) {
+            break Some("a path that is too long".to_owned());
+        }
+        if count > most {
+            break Some(format!("more than {most} files"));
+        }
+        if entry.starts_with(b"160000 ") {
+            let path = entry.splitn(2, |byte| *byte == b'\t').nth(1);
+            let path = path.and_then(|path| path.strip_suffix(b"\0"));
+            links.extend(path.map(|path| shown(path, 200)));
+        }
+    };
+    if why.is_some() {
+        let _ = git.kill();
+    }
+    drop(listed);
+    let status = git.wait()?;
+    match why {
+        Some(why) => Err(UserError::new(format!("the commit has {why}"))
+            .hint("a slug has a million files and folders at most")
+            .into()),
+        None if status.success() => Ok(links),
+        None => Err(anyhow!("git cannot list the files of the commit")),
+    }
+}
+
+/// Bounds the memory of a git: with its windows and big files bounded, too, it needs no more for a million files.
+fn bound_memory(git: &Child) {
+    let pid = i32::try_from(git.id()).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: Some(MEMORY),
+        maximum: Some(MEMORY),
+    };
+    let _ = prlimit(pid, Resource::As, limit);
 }
 
 /// Has the server delete a source, which it would do by itself after an hour.
@@ -118,10 +178,12 @@ fn upload_archive(
     let mut archive = repository
         .git()
         // A single folder at the top is taken as the root, so there must be one that is not the commit's.
+        .args(FRUGAL)
         .args(["archive", "--format=tar", "--prefix=app/", commit])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run git")?;
+    bound_memory(&archive);
     let stdout = archive.stdout.take().context("git has no output")?;
     let mut whole = Whole {
         gzip: GzEncoder::new(stdout, Compression::fast()),
