@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::output::{say, say_json};
+use super::output::{in_one_line, say, say_json};
 use crate::api::release::Release;
 use crate::error::{UserError, tell};
 use crate::model::command_line;
@@ -39,7 +39,7 @@ impl Show {
             say!("=== {app} Config Vars")?;
             let width = config.keys().map(String::len).max().unwrap_or(0) + 1;
             for (name, value) in &config {
-                say!("{:width$} {value}", format!("{name}:"))?;
+                say!("{:width$} {}", format!("{name}:"), in_one_line(value))?;
             }
         }
         warn_of_unreleased(context, &app, &config, None)
@@ -115,7 +115,7 @@ impl Set {
         }
         let config = apply(context, &change, "Setting")?;
         for (name, value) in config.iter().filter(|(name, _)| change.contains_key(*name)) {
-            say!("{name}: {value}")?;
+            say!("{name}: {}", in_one_line(value))?;
         }
         Ok(())
     }

@@ -1,18 +1,51 @@
 //! What commands print on standard output: lines for people, JSON for people and programs.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::cli::terminal;
 use crate::error::UserError;
 
-/// Prints a line of a command's result. Unlike `println!`, it returns an error for a full disk or a reader that has left.
+/// Prints a line of a command's result. Unlike `println!`, it returns an error for a full disk or a reader that has left. On a
+/// terminal, what a terminal would obey is written out: most of what is printed was chosen by others.
 macro_rules! say {
     ($($text:tt)*) => {
-        std::io::Write::write_fmt(
-            &mut std::io::stdout().lock(),
-            format_args!("{}\n", format_args!($($text)*)),
-        )
-        .map_err($crate::cli::output::not_printed)
+        $crate::cli::output::print_line(format_args!($($text)*))
+            .map_err($crate::cli::output::not_printed)
     };
 }
 pub(super) use say;
+
+/// Prints a line on standard output; see [`say`].
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn print_line(line: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match terminal::is_terminal(&stdout) {
+        true => writeln!(stdout, "{}", written_out(&line.to_string())),
+        false => writeln!(stdout, "{line}"),
+    }
+}
+
+/// Lines for a terminal: line feeds and tabs are kept, all else that it would obey is escaped.
+fn written_out(text: &str) -> String {
+    let pieces = text.split_inclusive(['\n', '\t']);
+    let pieces = pieces.map(|piece| match piece.char_indices().next_back() {
+        Some((at, end @ ('\n' | '\t'))) => format!("{}{end}", terminal::visible(&piece[..at])),
+        _ => terminal::visible(piece),
+    });
+    pieces.collect()
+}
+
+/// A value of others in a line for people, which it must not leave: on a terminal its line feeds are escaped, too.
+pub fn in_one_line(value: &str) -> Cow<'_, str> {
+    match terminal::is_terminal(rustix::stdio::stdout()) {
+        true => Cow::Owned(terminal::visible(value)),
+        false => Cow::Borrowed(value),
+    }
+}
 
 /// The error when standard output cannot be written to. A reader that has left keeps its error kind.
 pub fn not_printed(error: std::io::Error) -> std::io::Error {
@@ -39,4 +72,18 @@ pub fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
         }
     }
     Ok(say!("{json}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_stay_and_nothing_else_is_obeyed() {
+        assert_eq!(
+            written_out("A:\t\x1b]52;c;eA==\x07\nB:\u{9b}2J\r"),
+            "A:\t\\u{1b}]52;c;eA==\\u{7}\nB:\\u{9b}2J\\r"
+        );
+        assert_eq!(written_out("naïve\n\n"), "naïve\n\n");
+    }
 }

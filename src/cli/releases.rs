@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::{Context, app_path};
 use super::logs::show;
-use super::output::{say, say_json};
+use super::output::{in_one_line, say, say_json};
 use super::standing::AppBefore;
 use crate::api::release::{CreateRelease, Release};
 use crate::api::target;
@@ -145,7 +145,7 @@ fn section<'a>(title: &str, entries: impl Iterator<Item = (&'a str, &'a str)>) -
         .unwrap_or(0)
         + 1;
     for (name, value) in entries {
-        say!("{:width$} {value}", format!("{name}:"))?;
+        say!("{:width$} {}", format!("{name}:"), in_one_line(value))?;
     }
     Ok(())
 }

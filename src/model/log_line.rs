@@ -101,15 +101,25 @@ impl Prefix {
     }
 }
 
-/// Appends one whole line, with its line feed, to `out`. A `text` that is too long is cut, and line feeds in it become blanks.
+/// Appends one whole line, with its line feed, to `out`. A `text` that is too long is cut, and control characters in it become
+/// blanks: what a client has chosen begins no line of its own, and moves no cursor.
 pub fn append(out: &mut Vec<u8>, at: Timestamp, source: LogSource, process: &str, text: &[u8]) {
     let length = first_piece(text);
     Prefix::new(at, source, process).append(out, &text[..length]);
     let begin = out.len() - 1 - length;
     let end = out.len() - 1;
-    for byte in &mut out[begin..end] {
-        if *byte == b'\n' {
-            *byte = b' ';
+    blank_controls(&mut out[begin..end]);
+}
+
+/// Replaces control characters by blanks, those of Unicode's second block (`U+0080` to `U+009F`) too.
+fn blank_controls(text: &mut [u8]) {
+    for at in 0..text.len() {
+        let is_second = at > 0 && text[at - 1] == 0xc2 && matches!(text[at], 0x80..=0x9f);
+        if is_second {
+            text[at - 1] = b' ';
+        }
+        if is_second || text[at].is_ascii_control() {
+            text[at] = b' ';
         }
     }
 }
@@ -187,6 +197,19 @@ fn is_or_is_of_type(process: &[u8], wanted: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_line_of_the_platforms_has_no_control_characters() {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut out = Vec::new();
+        let text = "a\r2026 heroku[web.1]: FAKED\n\x1b[2J\u{9b}2J\tå\x7f";
+        append(&mut out, at, LogSource::Heroku, "web.1", text.as_bytes());
+        let line = parse(&out).unwrap();
+        assert_eq!(
+            line.text,
+            "a 2026 heroku[web.1]: FAKED  [2J  2J å ".as_bytes()
+        );
+    }
 
     #[test]
     fn a_line_looks_like_herokus() {
@@ -285,8 +308,12 @@ mod tests {
             let time = time(at);
             prop_assert_eq!((line.time, line.source), (time.as_bytes(), source));
             prop_assert_eq!(line.process, process.as_bytes());
-            let text: Vec<u8> = text.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
-            prop_assert_eq!(line.text, text);
+            let mut shown = text.clone();
+            blank_controls(&mut shown);
+            prop_assert_eq!(line.text, &shown);
+            prop_assert!(!String::from_utf8_lossy(line.text).contains(char::is_control));
+            let kept = text.iter().zip(&shown).filter(|(_, shown)| **shown != b' ');
+            prop_assert!(kept.into_iter().all(|(byte, shown)| byte == shown));
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! Config vars: set, shown, removed, and a release for each change.
 
 use crate::harness::Host;
+use crate::terminal::Terminal;
 
 const NASTY: &str = "two\nlines, \"quoted\" 'both' ways, $HOME `id` \\n é";
 
@@ -134,4 +135,33 @@ fn secrets_are_for_the_owner_alone() {
     }
     assert!(!host.server_log().contains("secret"));
     assert!(!host.log_lines().join("\n").contains("secret"));
+}
+
+#[test]
+fn a_value_is_obeyed_by_no_terminal() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let value = "TITLE=a\u{1b}]52;c;eA==\u{7}\nFORGED: b\u{9b}2J";
+    host.dyno(&app, &["config:set", value]).finish().succeeds();
+    let program = host.program();
+    for args in [
+        &["config"][..],
+        &["config", "--shell"],
+        &["config:get", "TITLE"],
+        &["releases:info"],
+    ] {
+        let words = [&[program.to_str().unwrap()], args].concat();
+        let terminal = Terminal::start(&host, &app, &words);
+        terminal.exits(0);
+        let bytes = terminal.bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.contains("\\u{1b}]52;c;eA==\\u{7}"),
+            "{args:?}: {text:?}"
+        );
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{text:?}");
+        // What makes a table makes no line of its own.
+        let is_table = matches!(args, ["config"] | ["releases:info"]);
+        assert_eq!(text.contains("\nFORGED"), !is_table, "{args:?}: {text:?}");
+    }
 }
