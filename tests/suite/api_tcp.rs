@@ -37,6 +37,48 @@ fn nothing_is_taken_from_whom_nobody_knows() {
 }
 
 #[test]
+fn a_browser_changes_nothing_for_another_page_and_is_asked_for_no_token() {
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let remote = Remote::of(&host);
+    let asked = |target: &str, fields: &str| {
+        let mut socket = TcpStream::connect(remote.address).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        write!(
+            socket,
+            "{target} HTTP/1.1\r\nHost: {}\r\n{VERSION_3}\r\nConnection: close\r\nContent-Length: 0\r\n{fields}\r\n",
+            remote.address
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let token = format!("Authorization: Bearer {}\r\n", remote.token);
+    for (fields, status) in [
+        ("Sec-Fetch-Site: cross-site\r\n", "403"),
+        ("Origin: http://evil.example\r\n", "403"),
+        ("", "201"),
+    ] {
+        let answer = asked("POST /apps", &format!("{token}{fields}"));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    let asks = |answer: &str| answer.to_ascii_lowercase().contains("www-authenticate");
+    let answer = asked("GET /apps", "");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && !asks(&answer),
+        "{answer}"
+    );
+    let answer = asked("GET /shop.git/info/refs?service=git-upload-pack", "");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && asks(&answer),
+        "{answer}"
+    );
+}
+
+#[test]
 fn slow_uploads_from_a_network_keep_nobody_on_the_host_waiting() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let remote = Remote::of(&host);
@@ -225,7 +267,8 @@ fn only_a_good_token_opens_the_door() {
         assert_eq!(told.status, status, "{field}: {told:?}");
         if status == 401 {
             assert_eq!(told.json()["id"], "unauthorized");
-            assert!(told.field("www-authenticate").unwrap().starts_with("Basic"));
+            // A browser that was asked would keep the token, and send it along for any page.
+            assert_eq!(told.field("www-authenticate"), None);
         }
     }
     // Nobody is told more than that: not even what there is.

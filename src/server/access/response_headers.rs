@@ -29,6 +29,8 @@ struct HeadersDue {
     /// The tags of content that the client has already; None for a request that changes something.
     has: Option<String>,
     reads: bool,
+    /// It is about a repository.
+    is_gits: bool,
 }
 
 impl ResponseHeaders {
@@ -42,6 +44,7 @@ impl ResponseHeaders {
             remaining,
             has: has.map(str::to_owned),
             reads,
+            is_gits: head.path().contains(".git/"),
         };
         self.due.insert(request.ticket, headers);
     }
@@ -77,7 +80,8 @@ impl HeadersDue {
         if let Some(remaining) = self.remaining {
             response = response.with("RateLimit-Remaining", remaining.to_string());
         }
-        if response.status() == 401 {
+        // Git asks for its user's token then. A browser would, too, and send it along with whatever any page asks for.
+        if response.status() == 401 && self.is_gits {
             response = response.with("WWW-Authenticate", r#"Basic realm="dyno""#);
         }
         response.with("Request-Id", self.request_id)
@@ -116,6 +120,7 @@ mod tests {
             remaining: Some(7),
             has: has.map(str::to_owned),
             reads,
+            is_gits: false,
         }
     }
 

@@ -31,6 +31,11 @@ impl Service {
                 "this port speaks TLS to other hosts, as a token is not to be read on the way";
             return Err(ApiError::forbidden(message).hint("ask by `https://`"));
         }
+        if is_of_another_page(head) {
+            let message = "a page of another address may not change anything here";
+            return Err(ApiError::forbidden(message)
+                .hint("browsers send `Origin` and `Sec-Fetch-Site`; programs need none"));
+        }
         let records = &mut self.records;
         let store = &mut records.store;
         let admitted = records
@@ -57,6 +62,22 @@ fn is_private(via: Via) -> bool {
         Via::Socket | Via::Tcp { tls: true, .. } => true,
         Via::Tcp { peer, .. } => peer.ip().to_canonical().is_loopback(),
     }
+}
+
+/// Whether a browser says that a page of another address has asked for a change. The browser may have the token, if its user
+/// has typed it once, and would send it along.
+fn is_of_another_page(head: &RequestHead) -> bool {
+    if matches!(head.method(), "GET" | "HEAD") {
+        return false;
+    }
+    let field = |name| head.fields.get(name);
+    // Another port of one host is the same site, and a dyno's.
+    let site = field("sec-fetch-site").is_some_and(|it| !matches!(it, "same-origin" | "none"));
+    let is_ours = |origin: &str| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_some() && authority == field("host")
+    };
+    site || field("origin").is_some_and(|origin| !is_ours(origin))
 }
 
 /// Whether a request with a token may come over TCP, and says which API it means.
@@ -109,6 +130,29 @@ mod tests {
             assert_eq!(is_private(Via::Tcp { peer, tls }), may, "{peer}");
         }
         assert!(is_private(Via::Socket));
+    }
+
+    #[test]
+    fn a_page_of_another_address_changes_nothing() {
+        use crate::wire::http::{HeadLimits, HeadReader};
+        for (method, fields, foreign) in [
+            ("POST", "", false),
+            ("POST", "Origin: http://127.0.0.1:5001\r\n", false),
+            ("POST", "Sec-Fetch-Site: same-origin\r\n", false),
+            ("POST", "Sec-Fetch-Site: none\r\n", false),
+            ("POST", "Sec-Fetch-Site: cross-site\r\n", true),
+            ("DELETE", "Sec-Fetch-Site: same-site\r\n", true),
+            ("PATCH", "Origin: http://evil.example\r\n", true),
+            ("PUT", "Origin: http://127.0.0.1:8080\r\n", true),
+            ("POST", "Origin: null\r\n", true),
+            ("GET", "Origin: http://evil.example\r\n", false),
+        ] {
+            let request =
+                format!("{method} /apps HTTP/1.1\r\nHost: 127.0.0.1:5001\r\n{fields}\r\n");
+            let mut reader = HeadReader::new(HeadLimits::API);
+            let (head, _) = reader.request(request.as_bytes()).unwrap().unwrap();
+            assert_eq!(is_of_another_page(&head), foreign, "{request}");
+        }
     }
 
     #[test]
