@@ -87,11 +87,14 @@ impl<'a> Members<'a> {
                     _ => format!("the tar archive is corrupt at byte {start}"),
                 }));
             }
-            let bad_number = |_| bad_slug(format!("bad number in the tar header at byte {start}"));
+            let bad_number = || bad_slug(format!("bad number in the tar header at byte {start}"));
             let kind = header.entry_type();
             let is_about_next =
                 kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
-            let own_size = header.entry_size().map_err(bad_number)?;
+            if is_beyond_64_bits(&header.as_old().size) {
+                return Err(bad_number());
+            }
+            let own_size = header.entry_size().map_err(|_| bad_number())?;
             let size = match extensions.size {
                 Some(size) if !is_about_next => size,
                 _ => own_size,
@@ -127,7 +130,7 @@ impl<'a> Members<'a> {
                             .unwrap_or_default()
                     }),
                     kind,
-                    mode: header.mode().map_err(bad_number)?,
+                    mode: header.mode().map_err(|_| bad_number())?,
                     // A time before 1970 becomes 0.
                     mtime: header.mtime().unwrap_or(0),
                     size,
@@ -277,4 +280,10 @@ fn checksum_matches(header: &Header) -> bool {
     let field = &header.as_old().cksum;
     let expected = sum(header.as_bytes()) - sum(field) + sum(&[b' '; 8]);
     header.cksum().is_ok_and(|stated| stated == expected)
+}
+
+/// Whether a number in base 256, as for sizes from 8 GiB on, is negative or does not fit into 64 bits: its upper bytes are
+/// passed over when it is read.
+fn is_beyond_64_bits(field: &[u8; 12]) -> bool {
+    field[0] & 0x80 != 0 && field[..4] != [0x80, 0, 0, 0]
 }

@@ -51,6 +51,26 @@ fn names_that_lead_outside_are_refused() {
 }
 
 #[test]
+fn a_size_beyond_64_bits_is_no_size() {
+    let target = Target::new();
+    for upper in [[0x80, 0, 0, 1], [0x81, 0, 0, 0], [0xff; 4]] {
+        // Its lower bytes say 0, as if the next header came at once.
+        let forged = Forged::default().file("app/x", "").but(|header| {
+            let size = &mut header.as_old_mut().size;
+            size.fill(0);
+            size[..4].copy_from_slice(&upper);
+        });
+        target.refuses(&forged.tgz(), "bad number in the tar header");
+    }
+    let fits = Forged::default().file("app/x", "").but(|header| {
+        let size = &mut header.as_old_mut().size;
+        size.fill(0);
+        size[0] = 0x80;
+    });
+    assert!(target.unpack(&fits.tgz()).is_ok());
+}
+
+#[test]
 fn nothing_is_written_through_a_symlink() {
     let target = Target::new();
     let outside = target.dir.path().join("outside");
