@@ -13,9 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::shown;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, netlink,
-};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
 /// Constants of the kernel (linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h).
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -320,32 +318,6 @@ fn takes(local: SocketAddr, address: SocketAddr) -> bool {
     local.port() == address.port() && (plain.is_unspecified() || plain == address.ip())
 }
 
-/// Reserves a port against all other servers of this network namespace, until the last copy of the descriptor is closed.
-///
-/// A program takes a while to listen on the port it was given, and until then the port looks free. So the server that
-/// gives a port to a dyno holds an abstract Unix socket with the port in its name: those names are per network
-/// namespace, as ports are.
-///
-/// # Errors
-/// `AddrInUse` while another server has reserved the port, or a program listens on it.
-pub fn claim_port(port: u16) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC;
-    let claim = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-    let name = format!("dyno-port-{port}");
-    rustix::net::bind(&claim, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
-    for ip in [
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Ipv6Addr::UNSPECIFIED.into(),
-    ] {
-        match TcpListener::bind((ip, port)) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
-            // A host may be without IPv6.
-            _ => {}
-        }
-    }
-    Ok(claim)
-}
-
 /// Whether a process listed in `processes`, where `/proc` is mounted, has the socket of this inode open. A process that
 /// the caller may not inspect counts as not having it.
 pub fn is_open_in(processes: &Path, inode: u64) -> bool {
@@ -426,20 +398,6 @@ mod tests {
 
     fn inode(listener: &TcpListener) -> u64 {
         inode_of(listener.try_clone().unwrap().into()).unwrap()
-    }
-
-    #[test]
-    fn a_port_is_given_to_one_at_a_time() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
-        drop(free);
-        let claim = claim_port(port).unwrap();
-        assert_eq!(claim_port(port).unwrap_err().kind(), ErrorKind::AddrInUse);
-        // The process that has it may listen.
-        drop(TcpListener::bind(("127.0.0.1", port)).unwrap());
-        drop(claim);
-        claim_port(port).unwrap();
     }
 
     #[test]

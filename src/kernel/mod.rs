@@ -1,10 +1,11 @@
 //! What the program asks of Linux, one file for each thing: system calls that no crate has (`sys`, with all unsafe code),
-//! control groups, files below a folder of others, Unix sockets that pass descriptors, listening sockets and their owners, who is at the other
-//! end of a Unix socket, open files, the program's own executable,
-//! the memory of processes, waiting for a descriptor, random numbers, temporary files, removing a tree of files.
+//! control groups, claims of ports and uids, files below a folder of others, Unix sockets that pass descriptors, listening
+//! sockets and their owners, who is at the other end of a Unix socket, open files, the program's own executable, the memory of
+//! processes, waiting for a descriptor, random numbers, temporary files, removing a tree of files.
 
 pub mod beneath;
 pub mod cgroup;
+pub mod claims;
 pub mod executable;
 pub mod listener;
 pub mod open_files;

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod held;
 pub mod image;
 pub mod landlock;
+pub mod lock;
 pub mod memory;
 pub mod mount;
 pub mod pattern;

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
 use crate::kernel::cgroup::GroupParent;
+use crate::kernel::claims::Claims;
 use crate::kernel::listener::Listener;
 use crate::model::command_line;
 use crate::model::dyno::life::{MemoryRule, OfFormation, Rules, StopReason};
@@ -44,7 +45,7 @@ use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::ToSupervisor;
 use crate::wire::handover::Handover;
 use crate::wire::reactor::{Event, Reactor, Token};
-use spec::{Run, command_env, lifetime, streams};
+use spec::{Run, command_env, first_port, lifetime, streams};
 
 /// The account that everything is done by: the one user of this host's server.
 pub const USER: &str = "dyno@localhost";
@@ -60,6 +61,7 @@ pub struct Dynos {
     descriptors: Descriptors,
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
+    claims: Claims,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
@@ -71,6 +73,8 @@ pub struct Dynos {
     start_extras: HashMap<String, StartExtras>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<DynoNews>,
+    /// The folders of ended dynos that could not be removed yet.
+    uncleared: Vec<PathBuf>,
     retry_token: Token,
     /// None where dynos have the host's own files.
     host_watch: Option<HostWatch>,
@@ -89,7 +93,8 @@ impl Dynos {
         Ok(Self {
             descriptors,
             supervisors: Supervisors::new(home.join("dynos"), reactor)?,
-            next_port: *settings.ports.start(),
+            next_port: first_port(&settings.ports),
+            claims: Claims::of_user(home),
             next_uid: 0,
             hidden: [Some(home.as_os_str().to_owned()), std::env::var_os("HOME")]
                 .into_iter()
@@ -105,6 +110,7 @@ impl Dynos {
             listeners: HashMap::new(),
             start_extras: HashMap::new(),
             unwritten: Vec::new(),
+            uncleared: Vec::new(),
             retry_token: reactor.token(),
         })
     }
@@ -127,6 +133,11 @@ impl Dynos {
     /// Forgets what the dynos of an app have beside others: it was destroyed.
     pub fn forget_start_extras(&mut self, app_id: &str) {
         self.start_extras.remove(app_id);
+    }
+
+    /// The ports and uids that this user's servers have given away.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Whether a live dyno was given this port.
@@ -152,7 +163,7 @@ impl Dynos {
 
     /// Whether nothing is to be done for any: none is alive, and what became of them is written down.
     pub fn are_done(&self) -> bool {
-        self.count() == 0 && self.unwritten.is_empty()
+        self.count() == 0 && self.unwritten.is_empty() && self.uncleared.is_empty()
     }
 
     /// Has their supervisors keep the server's sockets; see [`Supervisors::keep_sockets`].
@@ -331,7 +342,7 @@ impl Dynos {
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
         let started = self
             .spec(records, dyno, run, path)
-            .and_then(|(spec, port)| self.supervisors.start(&spec, port.as_ref(), reactor));
+            .and_then(|(spec, claims)| self.supervisors.start(&spec, &claims, reactor));
         match &started {
             Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
             Err(error) => {

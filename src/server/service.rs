@@ -31,6 +31,7 @@ use crate::api::ask::Ask;
 use crate::api::ask::policy::AskBody;
 use crate::api::server::{ServerInfo, StartedBy};
 use crate::error::tell;
+use crate::kernel::tree::remove_tree;
 use crate::model::log_line::{LogSource, Story};
 use crate::model::settings::Sourced;
 use crate::server::access::response_headers::ResponseHeaders;
@@ -194,6 +195,9 @@ impl Service {
         for remains in heard.gone {
             self.clean_up_after(remains, ctx);
         }
+        for folder in heard.uncleared {
+            self.clear_folder(folder, ctx);
+        }
         self.after_end(&heard.ended, ctx);
     }
 
@@ -210,6 +214,22 @@ impl Service {
             self.logs.dynos_ended(dynos, ctx);
             self.go_on_destroying(ctx);
             self.go_on_ending_sessions(ctx);
+        }
+    }
+
+    /// Removes the folder of an ended dyno, which may hold many files; comes back to one that cannot be removed.
+    fn clear_folder(&mut self, folder: PathBuf, ctx: &mut Ctx<Self>) {
+        let job = folder.clone();
+        let taken = ctx.work(move || {
+            let removed = remove_tree(&job);
+            move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                if removed.is_err() {
+                    service.dynos.clear_later(job, ctx.reactor());
+                }
+            }
+        });
+        if !taken {
+            self.dynos.clear_later(folder, ctx.reactor());
         }
     }
 

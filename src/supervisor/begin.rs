@@ -49,7 +49,8 @@ pub fn run() -> Result<()> {
     };
     let mut fds = fds.into_iter();
     let spec = fds.next().context("no spec came along")?;
-    let _port = fds.next();
+    // Held as long as the dyno lives.
+    let _claims: Vec<_> = fds.collect();
     let spec = read_spec(spec)?;
     crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
     let folder = spec.folder.clone();

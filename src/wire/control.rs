@@ -107,8 +107,8 @@ pub struct LiveTree {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// The first message: starts a dyno. Comes with two descriptors: a file in memory with its [`DynoSpec`], and the
-    /// reservation of its port, to be held as long as it lives.
+    /// The first message: starts a dyno. Comes with descriptors: a file in memory with its [`DynoSpec`], and the claims to its
+    /// port and host uid, to be held as long as it lives.
     Begin,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach {

@@ -354,9 +354,15 @@ fn a_port_that_somebody_has_is_one_error() {
         .fails_with(1, &refused, "dyno start -p");
     // Nor where browsers look first, nor what was given to a process that does not listen yet.
     let second = first_port();
-    let name = format!("dyno-port-{}", second + 100);
-    let claim = SocketAddr::from_abstract_name(&name).unwrap();
-    let _claimed = UnixDatagram::bind_addr(&claim).unwrap();
+    let given = format!("{}-{}", second + 100, second + 101);
+    let other = Host::with(&[("DYNO_PORTS", &given), ("DYNO_IDLE_LINGER", "60")]);
+    let plain = other.plain_app();
+    for _ in 0..2 {
+        other
+            .dyno(&plain, &["run:detached", "sleep 1000"])
+            .finish()
+            .succeeds();
+    }
     let mut taken = vec![second];
     let third = first_port();
     let _listens = match TcpListener::bind((Ipv6Addr::LOCALHOST, third + 100)) {

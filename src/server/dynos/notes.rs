@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use super::Dynos;
 use super::lost;
 use crate::error::tell;
+use crate::kernel::tree::remove_tree;
 use crate::model::dyno::{DynoEnd, ExitRecord};
 use crate::server::dynos::lost::LoggedDyno;
 use crate::server::dynos::supervisors::{DynoNews, LostDyno};
 use crate::server::records::Records;
 use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::supervisor::SCRATCH;
 use crate::wire::reactor::{Reactor, Token};
 
 /// How much of what went wrong is remembered, in characters.
@@ -25,11 +27,14 @@ const RETRY: Duration = Duration::from_secs(1);
 impl Dynos {
     /// Takes what a supervisor has said, and writes it down.
     pub fn hear(&mut self, token: Token, store: &mut Store, reactor: &mut Reactor) -> HeardOfDynos {
+        let mut heard = HeardOfDynos::default();
         let news = match token == self.retry_token {
-            true => std::mem::take(&mut self.unwritten),
+            true => {
+                heard.uncleared = std::mem::take(&mut self.uncleared);
+                std::mem::take(&mut self.unwritten)
+            }
             false => self.supervisors.hear(token, reactor),
         };
-        let mut heard = HeardOfDynos::default();
         for news in news {
             match news {
                 DynoNews::Gone(remains) => heard.gone.push(remains),
@@ -65,7 +70,10 @@ impl Dynos {
             DynoNews::Gone(_) => {}
         }
         match (self.note(&news, store), news) {
-            (Ok(()), DynoNews::Ended { dyno, .. }) => Some(dyno),
+            (Ok(()), DynoNews::Ended { dyno, .. }) => {
+                self.clear(&dyno, reactor);
+                Some(dyno)
+            }
             (Ok(()), _) => None,
             (Err(error), news) => {
                 tell!("cannot note the state of a dyno: {error}");
@@ -101,16 +109,29 @@ impl Dynos {
             Err(error) => return Err(error),
         }
         self.trees.remove(dyno);
-        self.clear(dyno);
         Ok(())
     }
 
-    /// The folder of an ended dyno goes: a few small files, as what the dyno wrote is gone already.
-    fn clear(&self, id: &str) {
+    /// The folder of an ended dyno goes: a few small files, if what the dyno wrote is gone already. Where that is not so,
+    /// as another process keeps making files in it, a worker tries again and again.
+    fn clear(&mut self, id: &str, reactor: &mut Reactor) {
         let folder = self.supervisors.folder_of(id);
-        if let Err(error) = crate::kernel::tree::remove_tree(&folder) {
-            tell!("cannot remove `{}`: {error}", folder.display());
+        if folder.join(SCRATCH).exists() {
+            return self.clear_later(folder, reactor);
         }
+        if let Err(error) = remove_tree(&folder) {
+            tell!(
+                "cannot remove `{}`: {error}; it is tried again every second",
+                folder.display()
+            );
+            self.clear_later(folder, reactor);
+        }
+    }
+
+    /// Has the folder of an ended dyno removed in a while.
+    pub fn clear_later(&mut self, folder: PathBuf, reactor: &mut Reactor) {
+        self.uncleared.push(folder);
+        reactor.set_deadline(self.retry_token, Instant::now() + RETRY);
     }
 
     /// The work that is left of a dyno whose supervisor was killed.
@@ -153,6 +174,8 @@ pub struct HeardOfDynos {
     pub ended: Vec<String>,
     /// The ids of dynos that have said what they are now.
     pub changed: Vec<String>,
+    /// Folders of ended dynos that are to be removed.
+    pub uncleared: Vec<PathBuf>,
     /// Dynos that are over, and whose supervisors did not tell how: each needs a cleanup.
     pub gone: Vec<LostDyno>,
 }

@@ -1,6 +1,8 @@
 //! What a dyno's supervisor is told of the dyno, and of a second command in it.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::Dynos;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
 use crate::kernel::cgroup::GroupLimits;
-use crate::kernel::{listener, random};
+use crate::kernel::random;
 use crate::model::command_line;
 use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::Rules;
@@ -63,15 +65,24 @@ pub(super) struct Run<'a> {
     pub rules: Rules,
 }
 
+/// The port with which the search for a free one begins. Servers of different users do not know what the others have given
+/// away; so they begin at places of their own.
+pub(super) fn first_port(ports: &RangeInclusive<u16>) -> u16 {
+    let count = u32::from(ports.end() - ports.start()) + 1;
+    // A prime far from the counts of ports that people choose, so that neighbours are apart.
+    let offset = rustix::process::geteuid().as_raw().wrapping_mul(1_009) % count;
+    ports.start() + u16::try_from(offset).unwrap_or(0)
+}
+
 impl Dynos {
-    /// What the supervisor of a dyno is told, and the right to the port that the dyno is given.
+    /// What the supervisor of a dyno is told, and the claims to the port and the host uid that the dyno is given.
     pub(super) fn spec(
         &mut self,
         records: &Records,
         dyno: &Dyno,
         run: Run<'_>,
         tree: PathBuf,
-    ) -> Result<(DynoSpec, Option<OwnedFd>)> {
+    ) -> Result<(DynoSpec, Vec<OwnedFd>)> {
         let release = run.release;
         let extras = self.start_extras.get(&dyno.app_id);
         let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
@@ -85,15 +96,15 @@ impl Dynos {
         let anywhere = self.settings.bind == BindSetting::Any || extras.is_some();
         let (port, claim) = match own_port {
             // Its predecessor may just be giving it back; what else has it, the program itself will find.
-            Some(port) => (port, listener::claim_port(port).ok()),
+            Some(port) => (port, self.claims.port(port).ok()),
             None => self.free_port().map(|(port, claim)| (port, Some(claim)))?,
         };
         let live_owner = live
             .as_ref()
             .map(|folder| live_owner(folder, &self.chosen))
             .transpose()?;
-        let owner = match live_owner {
-            Some(LiveOwner::Ids(ids)) => ids,
+        let (owner, uid_claim) = match live_owner {
+            Some(LiveOwner::Ids(ids)) => (ids, None),
             Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
         };
         let place = self.place(&dyno.id, live.as_deref())?;
@@ -144,7 +155,7 @@ impl Dynos {
             only_port,
             processes: self.chosen.counts_processes().then_some(size.processes),
         };
-        Ok((spec, claim))
+        Ok((spec, claim.into_iter().chain(uid_claim).collect()))
     }
 
     /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.
@@ -175,7 +186,7 @@ impl Dynos {
                 port + 1
             };
             if !self.supervisors.uses_port(port)
-                && let Ok(claim) = listener::claim_port(port)
+                && let Ok(claim) = self.claims.port(port)
             {
                 return Ok((port, claim));
             }
@@ -183,18 +194,24 @@ impl Dynos {
         anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())
     }
 
-    fn free_owner(&mut self) -> (u32, u32) {
+    /// The host uid and gid of a new dyno: where each has its own, ones that no live dyno has, of whichever server of root's.
+    fn free_owner(&mut self) -> ((u32, u32), Option<OwnedFd>) {
         match self.chosen.ids {
-            DynoIds::Own(ids) | DynoIds::Shared(ids) => ids,
+            DynoIds::Own(ids) | DynoIds::Shared(ids) => (ids, None),
             DynoIds::Each(base) => {
                 // There are more uids than dynos can be alive; the first is for shared use.
                 let offsets = (0..UID_COUNT).map(|n| (self.next_uid + n) % (UID_COUNT - 1) + 1);
-                let offset = offsets
-                    .into_iter()
-                    .find(|offset| !self.supervisors.uses_uid(base + offset))
-                    .unwrap_or(1);
+                let mut unused = offsets.filter(|it| !self.supervisors.uses_uid(base + it));
+                let claimed = unused.find_map(|offset| {
+                    let claim = self.claims.uid(base + offset);
+                    match claim {
+                        Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+                        claim => Some((offset, claim.ok())),
+                    }
+                });
+                let (offset, claim) = claimed.unwrap_or((1, None));
                 self.next_uid = offset;
-                (base + offset, base + offset)
+                ((base + offset, base + offset), claim)
             }
         }
     }

@@ -176,11 +176,11 @@ impl Supervisors {
         live.map(|live| &*live.dyno)
     }
 
-    /// Starts a supervisor. From here on the dyno lives by itself, and has the right to its `port`.
+    /// Starts a supervisor. From here on the dyno lives by itself, and holds the `claims` to its port and uid.
     pub fn start(
         &mut self,
         spec: &DynoSpec,
-        port: Option<&OwnedFd>,
+        claims: &[OwnedFd],
         reactor: &mut Reactor,
     ) -> Result<()> {
         let folder = self.folder_of(&spec.id);
@@ -188,7 +188,7 @@ impl Supervisors {
             .mode(0o700)
             .create(&folder)
             .context("cannot make the dyno's folder")?;
-        let started = self.give_spec(spec, port);
+        let started = self.give_spec(spec, claims);
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         let live = Live {
             dyno: spec.id.clone(),
@@ -202,16 +202,16 @@ impl Supervisors {
         Ok(self.watch(live, reactor)?)
     }
 
-    fn give_spec(&mut self, spec: &DynoSpec, port: Option<&OwnedFd>) -> Result<(Child, OwnedFd)> {
+    fn give_spec(&mut self, spec: &DynoSpec, claims: &[OwnedFd]) -> Result<(Child, OwnedFd)> {
         let spec = in_memory(spec).context("no memory for the dyno's spec")?;
         if let Some(waiting) = self.waiting.take()
-            && let Ok(started) = waiting.give(&spec, port)
+            && let Ok(started) = waiting.give(&spec, claims)
         {
             return Ok(started);
         }
         // There is none yet, or it was killed.
         Waiting::spawn()?
-            .give(&spec, port)
+            .give(&spec, claims)
             .context("cannot pass the spec on")
     }
 
@@ -547,11 +547,9 @@ impl Waiting {
     }
 
     /// Gives it its dyno.
-    fn give(mut self, spec: &File, port: Option<&OwnedFd>) -> io::Result<(Child, OwnedFd)> {
-        let fds: Vec<_> = [Some(spec.as_fd()), port.map(AsFd::as_fd)]
-            .into_iter()
-            .flatten()
-            .collect();
+    fn give(mut self, spec: &File, claims: &[OwnedFd]) -> io::Result<(Child, OwnedFd)> {
+        let claims = claims.iter().map(AsFd::as_fd);
+        let fds: Vec<_> = [spec.as_fd()].into_iter().chain(claims).collect();
         let given = control::send(&self.socket, &ToSupervisor::Begin, &fds);
         given.inspect_err(|_| drop(self.child.wait()))?;
         Ok((self.child, self.socket))

@@ -13,7 +13,7 @@ use crate::api::ask::SessionAsk;
 use crate::api::dyno::Stopping;
 use crate::api::session::{CreateSession, PORTS_OF_TYPE, Session, StopSession};
 use crate::error::tell;
-use crate::kernel::listener::{claim_port, who_has};
+use crate::kernel::listener::who_has;
 use crate::model::app::{self, AppName, Folder};
 use crate::model::dyno::{DynoName, WEB};
 use crate::model::scheduler::BackOff;
@@ -248,7 +248,7 @@ impl Service {
             // The second check has it, too, that no process listens on another address, and that no dyno of another server, which
             // does not listen yet, was given the port; it does not tell for which other reason the port is refused.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop);
-            let free = free.and_then(|()| claim_port(port));
+            let free = free.and_then(|()| self.dynos.claims().port(port));
             let why = match free {
                 Ok(_) if !self.dynos.uses_port(port) => continue,
                 Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => error.to_string(),
