@@ -325,10 +325,8 @@ fn a_server_starts_without_a_port_that_is_taken_and_has_it_when_it_is_free() {
     host.dyno(&app, &["run:detached", "sleep 1000"])
         .finish()
         .succeeds();
-    let words = format!(
-        "the router cannot listen on `{address}`: process {} (",
-        std::process::id()
-    );
+    let cannot = format!("the router cannot listen on `{address}`: process ");
+    let words = format!("{cannot}{} (", std::process::id());
     let status = host.dyno(&app, &["server:status"]).finish();
     let status = status.succeeds().text();
     for missing in [
@@ -340,7 +338,8 @@ fn a_server_starts_without_a_port_that_is_taken_and_has_it_when_it_is_free() {
             "{status}"
         );
     }
-    assert!(host.server_log().contains(&words));
+    // At that moment a process that another test was just starting may have had a copy.
+    assert!(host.server_log().contains(&cannot));
     // What a user does about it needs no port.
     host.dyno(&app, &["ps"]).finish().succeeds();
     host.dyno(&app, &["ps:stop", "run.1"]).finish().succeeds();

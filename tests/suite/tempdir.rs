@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -332,15 +333,44 @@ fn a_server_that_lives_on_sweeps_after_a_supervisor_and_its_init() {
     host.wait_until_clean();
 }
 
-/// Runs `dyno ARGS` of `host` as root of a user namespace of one id in which there can be no other: a container, as far
-/// as namespaces go.
-fn in_a_container(host: &Host, folder: &Path, args: &[&str]) -> std::process::Output {
-    let mut shell = Command::new("unshare");
-    shell.args(["--user", "--map-root-user", "sh", "-c"]);
-    shell.arg("echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"");
-    shell.arg(harness::binary()).args(args);
-    shell.current_dir(folder).env_clear().envs(host.env());
-    shell.stdin(Stdio::null()).output().unwrap()
+/// A user namespace in which no other can be made, as a container's, with this user as its root.
+struct Container {
+    shell: Child,
+}
+
+impl Container {
+    fn start() -> Self {
+        let mut shell = Command::new("unshare");
+        shell.args(["--user", "--map-root-user", "sh", "-c"]);
+        shell
+            .arg("echo 0 >/proc/sys/user/max_user_namespaces && echo there && exec cat >/dev/null");
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        let mut word = [0; 5];
+        shell
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut word)
+            .unwrap();
+        Self { shell }
+    }
+
+    fn dyno(&self, host: &Host, folder: &Path, args: &[&str]) -> Output {
+        let mut command = Command::new("nsenter");
+        let pid = self.shell.id().to_string();
+        command.args(["--user", "--preserve-credentials", "--target", &pid]);
+        command.arg(harness::binary()).args(args);
+        command.current_dir(folder).env_clear().envs(host.env());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
 }
 
 #[test]
@@ -348,13 +378,14 @@ fn where_there_are_no_namespaces_a_folder_is_taken_and_said_once() {
     if lacks_walls() {
         return;
     }
-    if lacks("unshare") {
+    if lacks("unshare") || lacks("nsenter") {
         return;
     }
+    let container = Container::start();
     let host = Host::with(&[("DYNO_ISOLATION", "auto"), ("DYNO_IDLE_LINGER", "0")]);
     let app = host.folder("plain");
     let run = |args: &[&str]| {
-        let output = in_a_container(&host, &app, args);
+        let output = container.dyno(&host, &app, args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (
             output.status.code(),
@@ -393,7 +424,7 @@ fn where_there_are_no_namespaces_a_folder_is_taken_and_said_once() {
     let mut insisting = host.env().clone();
     insisting.insert("DYNO_ISOLATION".into(), "namespaces".into());
     let host = Host::with(&[("DYNO_ISOLATION", "namespaces")]);
-    let output = in_a_container(&host, &app, &["apps"]);
+    let output = container.dyno(&host, &app, &["apps"]);
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("this host allows no namespaces: "), "{err}");

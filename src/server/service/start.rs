@@ -82,11 +82,8 @@ impl Service {
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
         tell(home, &chosen);
-        let groups = GroupParent::find();
-        if let Err(why) = &groups {
-            tell!("dynos have no control groups, so their memory is looked at now and then: {why}");
-        }
-        let groups = groups.ok();
+        // Why there are none, `dyno doctor` says.
+        let groups = GroupParent::find().ok();
         let (state, through) = (home, chosen.lets_through());
         let home = home.path();
         let owner = chosen
