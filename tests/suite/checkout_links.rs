@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::harness::{Host, write};
+use super::start::given_away;
 
 /// What no process of the checkout may see.
 const SECRET: &str = "SECRET=canary\nweb: echo canary\n";
@@ -22,6 +23,7 @@ fn checkout(files: &[(&str, &str)]) -> (Host, std::path::PathBuf) {
 
 /// `dyno start`, until its process has said this.
 fn start_until(host: &Host, folder: &Path, args: &[&str], said: &str) {
+    given_away(host, folder);
     let start = host.dyno(folder, &[&["start"], args].concat()).start();
     host.wait_for_log(&format!("app[job.1]: {said}"));
     start.signal(rustix::process::Signal::INT);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -36,16 +36,16 @@ fn project(host: &Host, name: &str, files: &[(&str, &str)]) -> PathBuf {
 }
 
 /// No dyno is root; without walls, root's folders cannot be made to look like another's.
-fn given_away(host: &Host, folder: &Path) {
+pub fn given_away(host: &Host, folder: &Path) {
     if host.in_folders() && is_root() {
         chown(folder, SOMEBODY);
     }
 }
 
 fn chown(folder: &Path, id: u32) {
-    std::os::unix::fs::chown(folder, Some(id), Some(id)).unwrap();
+    lchown(folder, Some(id), Some(id)).unwrap();
     for entry in fs::read_dir(folder).unwrap() {
-        std::os::unix::fs::chown(entry.unwrap().path(), Some(id), Some(id)).unwrap();
+        lchown(entry.unwrap().path(), Some(id), Some(id)).unwrap();
     }
 }
 
