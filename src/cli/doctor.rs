@@ -118,10 +118,7 @@ fn groups() -> std::io::Result<()> {
                 parent.version()
             )
         }
-        Err(why) => {
-            say!("sizes:       memory, by looking at processes now and then")?;
-            say!("             no control groups for dynos: {why}")
-        }
+        Err(why) => say!("sizes:       memory, by looking at processes now and then, as {why}"),
     }
 }
 
