@@ -106,16 +106,25 @@ fn trial_owner() -> HostIds {
 /// The step that failed, and why.
 pub fn run_in_a_folder(within: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     let folder = trial_folder(within)?;
-    let slug = folder.path().join("slug");
+    finish(launch_in_a_folder(folder.path(), owner, say)?, &folder)
+}
+
+/// Starts a trial without namespaces in a folder of its own below `folder`.
+fn launch_in_a_folder(
+    folder: &Path,
+    owner: Option<(u32, u32)>,
+    inside: impl FnOnce(Result<Vec<Gap>>, OwnedFd) -> u8,
+) -> Result<Launched> {
+    let slug = folder.join("slug");
     fs::create_dir(&slug)?;
     let confinement = Confinement {
         app: tempdir::AppFolder::Copy(&slug),
-        folder: &folder.path().join("scratch"),
+        folder: &folder.join("scratch"),
         owner,
     };
     // The trial starts no processes to track.
     let tracker = Tracker::new("probe", NOBODY);
-    finish(tempdir::launch(&confinement, &tracker, &[], say)?, &folder)
+    tempdir::launch(&confinement, &tracker, &[], inside)
 }
 
 /// What a dyno on this host lacks of what [`restrict`] takes from others, as far as PID 1 finds out. With namespaces, or in
@@ -136,17 +145,7 @@ pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> R
             };
             launch(&plan, &[], tell)?
         }
-        Isolation::Tempdir => {
-            let slug = folder.path().join("slug");
-            fs::create_dir(&slug)?;
-            let confinement = Confinement {
-                app: tempdir::AppFolder::Copy(&slug),
-                folder: &folder.path().join("scratch"),
-                owner,
-            };
-            let tracker = Tracker::new("probe", NOBODY);
-            tempdir::launch(&confinement, &tracker, &[], tell)?
-        }
+        Isolation::Tempdir => launch_in_a_folder(folder.path(), owner, tell)?,
     };
     let said = hear(launched);
     let removed = crate::kernel::tree::remove_tree(folder.path());

@@ -80,6 +80,12 @@ pub struct Dynos {
     host_watch: Option<HostWatch>,
 }
 
+impl Drop for Dynos {
+    fn drop(&mut self) {
+        self.groups.iter().for_each(GroupParent::remove_if_empty);
+    }
+}
+
 impl Dynos {
     /// The dynos of the server whose state is in `home`.
     pub fn new(

@@ -121,15 +121,14 @@ impl Memory {
         (event, pause)
     }
 
-    /// Ends the group. All processes of the dyno must have been killed.
-    pub fn end(&mut self, spec: &DynoSpec) {
+    /// Ends the group. All processes of the dyno must have been killed. The group of all dynos goes with a server; if there is
+    /// none, with the last of them.
+    pub fn end(&mut self, spec: &DynoSpec, is_alone: bool) {
         self.watch = None;
         if let Some(group) = self.group.take() {
             match group.remove() {
-                Ok(()) => spec
-                    .groups
-                    .iter()
-                    .for_each(|parent| parent.remove_if_empty()),
+                Ok(()) if is_alone => spec.groups.iter().for_each(GroupParent::remove_if_empty),
+                Ok(()) => {}
                 Err(error) => tell!("{}: cannot remove its control group: {error}", spec.name),
             }
         }

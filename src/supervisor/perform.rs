@@ -146,7 +146,7 @@ impl Supervisor {
         if let Some(mut sandbox) = self.sandbox.take() {
             end(&mut sandbox, &self.spec.name);
         }
-        self.memory.end(&self.spec);
+        self.memory.end(&self.spec, self.servers.is_empty());
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = remove_tree(&self.spec.folder.join(SCRATCH));
         // The dyno's own files may have filled the disk.

@@ -2,7 +2,6 @@
 //! groups of either version and without any, with walls and in folders.
 
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -107,11 +106,26 @@ fn vastly_more_memory_than_the_quota_ends_the_dyno_and_no_other() {
 fn a_larger_size_may_have_more() {
     let host = host();
     let app = host.plain_app();
-    let name = detached(&host, &app, &["-s", "standard-2x", &hoard(700)]);
-    // Long enough for several looks.
-    std::thread::sleep(Duration::from_millis(1500));
-    assert!(!log(&host, &app).contains("R14"));
-    host.dyno(&app, &["ps:stop", &name]).finish().succeeds();
+    let full = "(head -c 700M /dev/zero; echo full >&2; sleep 1000) | tail >/dev/null";
+    let large = detached(&host, &app, &["-s", "standard-2x", full]);
+    host.wait_for_log(&format!("app[{large}]: full"));
+    // It is looked at as often as another one, of which that was said several times since.
+    let small = detached(&host, &app, &[&hoard(600)]);
+    eventually("R14 of the small one", || {
+        let log = log(&host, &app);
+        let said = log
+            .lines()
+            .filter(|line| line.ends_with("Error R14 (Memory quota exceeded)"));
+        (said
+            .filter(|line| line.contains(&format!("heroku[{small}]")))
+            .count()
+            >= 5)
+            .then_some(())
+    });
+    assert!(!log(&host, &app).contains(&format!("heroku[{large}]: Process running")));
+    for name in [&large, &small] {
+        host.dyno(&app, &["ps:stop", name]).finish().succeeds();
+    }
 }
 
 #[test]

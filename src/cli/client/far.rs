@@ -203,7 +203,7 @@ impl Far {
     }
 }
 
-/// Whether a user may have a server: root, and whoever has an account. What stands for all users that this process's user
+/// Whether a user may have a server: root, and each user that has an account. What stands for all users that this process's user
 /// namespace does not know stands for dynos', too.
 fn has_account(uid: u32) -> bool {
     const UNKNOWN: u32 = 65_534;

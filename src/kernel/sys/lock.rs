@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Locks one byte of a file, against all other open files that lock it; it need not exist. The lock belongs to the open file
-/// (an "OFD lock", Linux 3.15), so whoever has a copy of the descriptor holds it, in whichever process.
+/// (an "OFD lock", Linux 3.15), so each process that has a copy of the descriptor holds it.
 ///
 /// # Errors
 /// `WouldBlock` while another open file has the lock; else as `fcntl(2)`.

@@ -67,7 +67,7 @@ const REFUSED: &[Call] = &[
     libc::SYS_kcmp,              // compares pointers of the kernel
 ];
 
-/// The same, for calls that only this processor has.
+/// The calls that are refused, of those that only this processor has.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[Call] = &[
     libc::SYS_kexec_file_load, // another kernel

@@ -10,7 +10,7 @@ use crate::kernel::sys::landlock::{Ruleset, landlock_version};
 /// The version of Landlock that knows ports, and the kernel that has it.
 const PORTS: (u32, &str) = (4, "6.7");
 
-/// The same of sockets and signals.
+/// The version of Landlock that knows abstract sockets and signals, and the kernel that has it.
 const OTHERS: (u32, &str) = (6, "6.12");
 
 /// Takes from the calling process and all that it will start what the kernel has rules for. `port` is the only one, beside

@@ -1,6 +1,6 @@
 //! Quotas of a dyno's user namespace: how many of some of the kernel's things its processes may have together.
 //!
-//! Each thing counts for whoever made the user namespace, too, which is the server's user: without quotas one dyno could take
+//! Each thing counts for the user that made the user namespace, too, the server's: without quotas one dyno could take
 //! all that the user, so each other dyno, may have.
 
 use std::io;
@@ -20,7 +20,7 @@ const OF_THE_HOST: &str = "/proc/sys/fs/inotify";
 /// A dyno gets a quarter of the host's limit, but as much as this if the host has it.
 const INSTANCES_AT_LEAST: u64 = 16;
 
-/// The same for the files and folders that are watched: what hosts gave to all before Linux 5.11 went by their memory.
+/// As much as this of files and folders that are watched, if the host has it: what hosts gave to all before Linux 5.11 went by their memory.
 const WATCHES_AT_LEAST: u64 = 8_192;
 
 /// What a dyno's processes may make none of. Without a user namespace of its own, and without privilege in the dyno's, no
