@@ -68,6 +68,8 @@ begin() {
 
 end() {
     local pid
+    # Its dynos would outlive it.
+    "$dyno" server:stop --all >/dev/null 2>&1 || true
     for pid in "${started[@]}" $server; do
         kill "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true

@@ -26,6 +26,9 @@ const OURS: &str = "dyno";
 const TRIES: u32 = 200;
 const BETWEEN_TRIES: Duration = Duration::from_millis(2);
 
+/// How often a group is made again that a server has just swept.
+const SWEPT: u32 = 3;
+
 /// The place of this program's groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,24 +180,6 @@ impl GroupParent {
             .collect()
     }
 
-    /// Makes a group of this name, which bounds whatever is put into it.
-    ///
-    /// # Errors
-    /// When the kernel refuses it; nothing is left then.
-    pub fn make(&self, name: &str, limits: GroupLimits) -> io::Result<Group> {
-        let group = self.group(name);
-        let made = group.make_folders().or_else(|_| {
-            // The last dyno that ended may have removed the parent.
-            self.make_itself()?;
-            group.make_folders()
-        });
-        if let Err(error) = made.and_then(|()| group.limit(limits)) {
-            let _ = group.remove();
-            return Err(error);
-        }
-        Ok(group)
-    }
-
     /// The group of this name, whether it exists or not.
     pub fn group(&self, name: &str) -> Group {
         let folder = |parent: &PathBuf| parent.join(name);
@@ -245,6 +230,48 @@ impl GroupParent {
             let _ = fs::remove_dir(folder);
         }
     }
+
+    /// Removes the groups that have no process: those of dynos whose supervisor was killed, and whose folder is gone. One that
+    /// another process is just making may be among them; [`enter`](Self::enter) makes it again.
+    pub fn sweep(&self) {
+        for folder in self.folders() {
+            for group in fs::read_dir(folder).into_iter().flatten().flatten() {
+                // The files in there are no folders, and a group with a process is busy.
+                let _ = fs::remove_dir(group.path());
+            }
+        }
+    }
+
+    /// Makes a group of this name, which bounds whatever is put into it, and puts a process into it.
+    ///
+    /// # Errors
+    /// When the kernel refuses it. A folder in which the process is then goes with the next [`sweep`](Self::sweep).
+    pub fn enter(&self, name: &str, limits: GroupLimits, pid: Pid) -> io::Result<Group> {
+        let group = self.group(name);
+        let mut tries = 0;
+        loop {
+            let made = group.make_folders().or_else(|_| {
+                // The server that left last may have removed the parent.
+                self.make_itself()?;
+                group.make_folders()
+            });
+            let entered = made
+                .and_then(|()| group.limit(limits))
+                .and_then(|()| group.add(pid));
+            match entered {
+                Ok(()) => return Ok(group),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < SWEPT => {
+                    tries += 1;
+                }
+                Err(error) => {
+                    for folder in group.folders() {
+                        let _ = fs::remove_dir(folder);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
 }
 
 /// A group of processes with limits.
@@ -261,7 +288,7 @@ impl Group {
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn add(&self, pid: Pid) -> io::Result<()> {
+    fn add(&self, pid: Pid) -> io::Result<()> {
         for folder in self.folders() {
             fs::write(
                 folder.join("cgroup.procs"),

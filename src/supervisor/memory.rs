@@ -59,18 +59,11 @@ impl Memory {
     /// refuses one, the processes are looked at.
     pub fn begin(&mut self, spec: &DynoSpec, init: Pid, reactor: &mut Reactor) {
         if let Some(parent) = &spec.groups {
-            let group = parent.make(&spec.id, spec.group_limits);
-            let group = group.and_then(|group| match group.add(init) {
-                Ok(()) => Ok(group),
-                Err(error) => group.remove().and(Err(error)),
-            });
-            match group {
-                Ok(group) => {
-                    // For a server, if this process is killed.
-                    let place = serde_json::to_vec(parent).unwrap_or_default();
-                    let _ = fs::write(spec.folder.join(GROUPS), place);
-                    self.group = Some(group);
-                }
+            // Before there is one, for a server, if this process is killed.
+            let place = serde_json::to_vec(parent).unwrap_or_default();
+            let _ = fs::write(spec.folder.join(GROUPS), place);
+            match parent.enter(&spec.id, spec.group_limits, init) {
+                Ok(group) => self.group = Some(group),
                 Err(error) => tell!("{}: no control group: {error}", spec.name),
             }
         }

@@ -151,3 +151,29 @@ fn no_control_group_outlives_its_dyno_whoever_is_killed() {
         });
     }
 }
+
+#[test]
+fn a_control_group_whose_dyno_and_state_are_gone_goes_with_the_next_server() {
+    let host = host();
+    let app = host.plain_app();
+    detached(&host, &app, &["sleep 1000"]);
+    let groups = host.control_groups();
+    let supervisor = host.supervisors().into_iter().next().unwrap();
+    host.kill_server();
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_for_end();
+    // As after the folder of the state was removed: no server knows of the dyno.
+    std::fs::remove_dir_all(host.state().join("dynos")).unwrap();
+    let other = self::host();
+    other.plain_app();
+    eventually("groups that are gone", || {
+        // In a folder its processes may still be ending when that server looks.
+        other.kill_server();
+        other
+            .run(&other.path(), &["-a", "plain", "-q", "true"])
+            .finish()
+            .succeeds();
+        let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+        left.is_empty().then_some(())
+    });
+}

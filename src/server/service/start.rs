@@ -84,6 +84,7 @@ impl Service {
         tell(home, &chosen);
         // Why there are none, `dyno doctor` says.
         let groups = GroupParent::find().ok();
+        groups.iter().for_each(GroupParent::sweep);
         let (state, through) = (home, chosen.lets_through());
         let home = home.path();
         let owner = chosen
