@@ -32,6 +32,13 @@ const PIECES_PER_TURN: u32 = 8;
 /// How long clients may take to receive the last message when the bridge leaves.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// What clients are told when the server leaves.
+const STOPPING: &str = "the server is stopping, and this session ends with it";
+
+/// What clients are told whose token has come to its end.
+const REVOKED: &str =
+    "the token of this session was revoked, or has expired, and the session ends with it";
+
 /// What a bridge is started with.
 pub(super) struct BridgeParts {
     /// How many sessions and visitors there may be, and how long each step may take.
@@ -75,6 +82,8 @@ pub(super) struct Engine {
 /// A session, and the tokens that lead to it: of its dyno's descriptors, and of its deadline.
 struct Held {
     session: BridgeSession,
+    /// The id of the token with which it was asked for.
+    token: Option<String>,
     dyno: [Token; 4],
     timer: Token,
 }
@@ -179,6 +188,7 @@ impl Engine {
                     early,
                     request,
                 } => self.adopt(client, &early, request),
+                ToBridge::EndOfTokens(tokens) => self.end_of_tokens(&tokens),
                 ToBridge::Leave => self.leave(),
             }
         }
@@ -221,6 +231,7 @@ impl Engine {
         let start_by = self.now + self.settings.start_time;
         let mut held = Held {
             session: BridgeSession::new(stream, dyno, protocol, start_by, self.now),
+            token: request.token.clone(),
             dyno: tokens,
             timer: self.reactor.token(),
         };
@@ -284,15 +295,30 @@ impl Engine {
         self.leave_by = Some(leave_by);
         self.reactor.set_deadline(self.leave_token, leave_by);
         self.close_rendezvous();
-        let keys: Vec<_> = self.sessions.keys().copied().collect();
+        self.cut_off(STOPPING, |_| true);
+    }
+
+    /// Ends what was asked for with the tokens of these ids.
+    fn end_of_tokens(&mut self, tokens: &[String]) {
+        let ends = |token: &Option<String>| token.as_ref().is_some_and(|it| tokens.contains(it));
+        self.secrets.retain(|request| !ends(&request.token));
+        self.await_secrets();
+        self.cut_off(REVOKED, |held| ends(&held.token));
+    }
+
+    /// Tells the clients of some sessions why these end.
+    fn cut_off(&mut self, why: &str, which: impl Fn(&Held) -> bool) {
+        let some = self.sessions.iter().filter(|(_, held)| which(held));
+        let keys: Vec<_> = some.map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(held) = self.sessions.get_mut(&key) {
-                held.session.cut_off(&mut SessionTurn {
+                let mut turn = SessionTurn {
                     now: self.now,
                     reactor: &mut self.reactor,
                     scratch: &mut self.scratch,
                     budget: PIECES_PER_TURN,
-                });
+                };
+                held.session.cut_off(why, &mut turn);
             }
             self.drive(key);
         }

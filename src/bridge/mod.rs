@@ -83,6 +83,8 @@ pub struct SessionRequest {
     pub ask: ToSupervisor,
     /// Whether the client wants the command's exit status.
     pub wants_status: bool,
+    /// The id of the token with which it was asked for; the session ends with it.
+    pub token: Option<String>,
 }
 
 /// A message of the server to the bridge.
@@ -108,6 +110,8 @@ pub enum ToBridge {
         /// What the client gets.
         request: SessionRequest,
     },
+    /// End the sessions that were asked for with the tokens of these ids, and expect no more of their clients.
+    EndOfTokens(Vec<String>),
     /// End all sessions and the bridge.
     Leave,
 }

@@ -53,6 +53,11 @@ impl<T> Secrets<T> {
         (now < until).then_some(purpose)
     }
 
+    /// Deletes the secrets whose purpose is not wanted any more.
+    pub fn retain(&mut self, wanted: impl Fn(&T) -> bool) {
+        self.expected.retain(|_, (_, purpose)| wanted(purpose));
+    }
+
     /// Deletes the expired secrets.
     pub fn expire(&mut self, now: Instant) {
         self.expected.retain(|_, (until, _)| now < *until);

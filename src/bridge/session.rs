@@ -151,12 +151,12 @@ impl BridgeSession {
         }
     }
 
-    /// Tells the client that the server leaves.
-    pub fn cut_off(&mut self, turn: &mut SessionTurn<'_>) {
+    /// Ends the session, and tells the client why.
+    pub fn cut_off(&mut self, why: &str, turn: &mut SessionTurn<'_>) {
         if self.outcome.is_none() {
             let refusal = AttachRefusal {
                 exit_code: Some(128 + 1),
-                ..AttachRefusal::new("the server is stopping, and this session ends with it")
+                ..AttachRefusal::new(why)
             };
             self.outcome = Some(SessionOutcome::Error(refusal));
         }

@@ -7,6 +7,7 @@ pub mod response_headers;
 pub mod signed_url;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
 use crate::model::token::{Token, TokenHash, credential};
-use crate::server::access::signed_url::{Signer, Unsigned};
+use crate::server::access::signed_url::{AskedBy, Signer, Unsigned};
 use crate::server::api_loop::via::Via;
 use crate::store::{Result as StoreResult, Store};
 use crate::wire::http::RequestHead;
@@ -28,21 +29,25 @@ const REFILL: Duration = Duration::from_secs(3600);
 /// See the [module](self).
 pub struct Access {
     signer: Signer,
-    tokens: Vec<Token>,
+    tokens: Vec<Arc<Token>>,
     buckets: HashMap<String, Bucket>,
     /// Requests in a full bucket.
     limit: u32,
+    /// The ids of tokens that have come to their end, of which the rest of the server does not know yet.
+    ended: Vec<String>,
+    /// The tokens have changed since the rest of the server has looked.
+    changed: bool,
 }
 
 /// By what a request was let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
     /// By being at the Unix socket.
     Owner,
-    /// By a token, with which so many requests are left.
-    Token { remaining: u32 },
-    /// By the signature of its target.
-    Signed,
+    /// By this token, with which so many requests are left.
+    Token { token: Arc<Token>, remaining: u32 },
+    /// By the signature of its target, which was asked for with this token, or at the Unix socket.
+    Signed { token: Option<Arc<Token>> },
 }
 
 impl Access {
@@ -53,9 +58,11 @@ impl Access {
     pub fn open(store: &mut Store, limit: u32) -> StoreResult<Self> {
         Ok(Self {
             signer: Signer::new(store.url_key()?),
-            tokens: store.tokens()?,
+            tokens: store.tokens()?.into_iter().map(Arc::new).collect(),
             buckets: HashMap::new(),
             limit,
+            ended: Vec::new(),
+            changed: false,
         })
     }
 
@@ -64,11 +71,76 @@ impl Access {
     /// # Errors
     /// When the state cannot be read.
     pub fn reload(&mut self, store: &Store) -> StoreResult<()> {
-        self.tokens = store.tokens()?;
+        let tokens = store.tokens()?.into_iter().map(Arc::new);
+        let before = std::mem::replace(&mut self.tokens, tokens.collect());
         let tokens = &self.tokens;
+        let is_there = |id: &String| tokens.iter().any(|token| token.id == *id);
+        let gone = before.iter().map(|token| token.id.clone());
+        self.ended.extend(gone.filter(|id| !is_there(id)));
+        self.changed = true;
         self.buckets
             .retain(|id, _| tokens.iter().any(|token| token.id == *id));
         Ok(())
+    }
+
+    /// Whether the tokens have changed since [`take_ended`](Self::take_ended) was called.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The tokens that have come to their end since the last call, by their ids: revoked, or expired.
+    pub fn take_ended(&mut self, now: Timestamp) -> Vec<String> {
+        let expired = self.tokens.extract_if(.., |token| !token.is_good(now));
+        self.ended.extend(expired.map(|token| token.id.clone()));
+        self.changed = false;
+        std::mem::take(&mut self.ended)
+    }
+
+    /// When the next token expires.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.tokens
+            .iter()
+            .filter_map(|token| token.expires_at)
+            .min()
+    }
+
+    /// Checks that a token which a request was let in with is still good.
+    ///
+    /// # Errors
+    /// `401` if it was revoked, or has expired, since then.
+    pub fn check_still(&self, token: Option<&Token>, now: Timestamp) -> Result<(), ApiError> {
+        match token {
+            Some(token) if self.find(&token.id, now).is_none() => Err(token_ended()),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, id: &str, now: Timestamp) -> Option<&Arc<Token>> {
+        let token = self.tokens.iter().find(|token| token.id == id);
+        token.filter(|token| token.is_good(now))
+    }
+
+    /// By what token a signed target was asked for; `Err` if that is not good any more.
+    fn asker(&self, by: AskedBy<'_>, now: Timestamp) -> Result<Option<Arc<Token>>, Unsigned> {
+        match by {
+            AskedBy::Owner => Ok(None),
+            AskedBy::Token(id) => match self.find(id, now) {
+                Some(token) => Ok(Some(Arc::clone(token))),
+                None => Err(Unsigned::Expired),
+            },
+        }
+    }
+
+    /// Whether a target was signed, and is good; with which token it was asked for.
+    fn signed(
+        &self,
+        head: &RequestHead,
+        now: Timestamp,
+    ) -> Option<Result<Option<Arc<Token>>, Unsigned>> {
+        let signed = self
+            .signer
+            .check(head.method(), head.path_and_query(), now)?;
+        Some(signed.and_then(|by| self.asker(by, now)))
     }
 
     /// Signs targets.
@@ -86,8 +158,8 @@ impl Access {
                 known.any(|token| token.is_good(now))
             })
         };
-        let signed = || self.signer.check(head.method(), head.path_and_query(), now);
-        via == Via::Socket || signed() == Some(Ok(())) || has_token()
+        let signed = || matches!(self.signed(head, now), Some(Ok(_)));
+        via == Via::Socket || signed() || has_token()
     }
 
     /// Lets a request in, or says why not.
@@ -104,8 +176,8 @@ impl Access {
         if via == Via::Socket {
             return Ok(Admitted::Owner);
         }
-        match self.signer.check(head.method(), head.path_and_query(), now) {
-            Some(Ok(())) => return Ok(Admitted::Signed),
+        match self.signed(head, now) {
+            Some(Ok(token)) => return Ok(Admitted::Signed { token }),
             // As on Heroku, where what has expired is not there any more.
             Some(Err(Unsigned::Expired)) => {
                 return Err(ApiError::not_found(
@@ -131,7 +203,7 @@ impl Access {
             .used_at
             .is_some_and(|at| now.duration_since(at) < USE_NOTED);
         if !noted {
-            token.used_at = Some(now);
+            Arc::make_mut(token).used_at = Some(now);
             if let Err(error) = store.token_used(&token.id, now) {
                 tell!("cannot note that a token was used: {error}");
             }
@@ -142,7 +214,10 @@ impl Access {
             at: now,
         });
         match bucket.take(limit, now) {
-            Some(remaining) => Ok(Admitted::Token { remaining }),
+            Some(remaining) => Ok(Admitted::Token {
+                token: Arc::clone(token),
+                remaining,
+            }),
             None => Err(ApiError::new(
                 ErrorKind::RateLimit,
                 format!("more than {limit} requests an hour came with this token"),
@@ -150,6 +225,12 @@ impl Access {
             .hint("wait a minute; the setting `rate_limit` moves the limit")),
         }
     }
+}
+
+/// What a client is told whose token has come to its end meanwhile.
+pub fn token_ended() -> ApiError {
+    ApiError::unauthorized("the token was revoked, or has expired")
+        .hint("`dyno auth:token` on the server's host makes another")
 }
 
 /// Requests that may still come; it fills steadily.

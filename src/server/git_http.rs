@@ -18,7 +18,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit
 
 use crate::api::ask::GitService;
 use crate::api::{ApiError, ErrorKind as ApiErrorKind};
-use crate::server::api_loop::application::{Application, Ctx, More, Ticket};
+use crate::server::api_loop::application::{Application, Ctx, More, Recipient, Ticket};
 use crate::server::api_loop::body_stream::BodyReader;
 use crate::wire::http::Response;
 use crate::wire::http::fields::Fields;
@@ -197,7 +197,9 @@ struct Run {
     service: GitService,
     /// None once it has ended, or its client has gone.
     stdout: Option<ChildStdout>,
-    client: Option<Ticket>,
+    client: Option<Recipient>,
+    /// The client's token is good no more.
+    refused: bool,
     /// What the client is told before anything of git's.
     preface: Vec<u8>,
     kill_at: Instant,
@@ -215,7 +217,7 @@ impl GitProcesses {
     /// When there are too many, or git cannot be run.
     pub fn start<A: Application>(
         &mut self,
-        ticket: Ticket,
+        to: Recipient,
         start: GitStart<'_>,
         ctx: &mut Ctx<A>,
     ) -> Result<(), ApiError> {
@@ -267,11 +269,13 @@ impl GitProcesses {
             }
             false => Vec::new(),
         };
+        let ticket = to.ticket;
         let run = Run {
             child,
             service,
             stdout,
-            client: Some(ticket),
+            client: Some(to),
+            refused: false,
             preface,
             kill_at,
         };
@@ -284,6 +288,10 @@ impl GitProcesses {
     pub fn more<A: Application>(&mut self, ticket: Ticket, ctx: &mut Ctx<A>) -> Option<More> {
         let token = *self.clients.get(&ticket)?;
         let run = self.runs.get_mut(&token)?;
+        if run.refused {
+            self.leave(ticket, ctx);
+            return Some(More::Broken);
+        }
         if !run.preface.is_empty() {
             return Some(More::Bytes(std::mem::take(&mut run.preface)));
         }
@@ -339,6 +347,16 @@ impl GitProcesses {
         ctx.reactor().set_deadline(token, Instant::now() + END);
     }
 
+    /// These tokens are good no more: what their clients are told breaks off, as if they had gone.
+    pub fn tokens_ended<A: Application>(&mut self, tokens: &[String], ctx: &mut Ctx<A>) {
+        for run in self.runs.values_mut() {
+            if let Some(to) = run.client.as_ref().filter(|to| to.came_with(tokens)) {
+                run.refused = true;
+                ctx.resume(to.ticket);
+            }
+        }
+    }
+
     /// Whether this event was about one of the processes.
     pub fn came<A: Application>(&mut self, event: Event, ctx: &mut Ctx<A>) -> bool {
         let (Event::Ready { token, .. } | Event::Deadline(token)) = event else {
@@ -350,8 +368,8 @@ impl GitProcesses {
         if Instant::now() >= run.kill_at {
             kill(&run.child);
         }
-        match run.client {
-            Some(ticket) => ctx.resume(ticket),
+        match &run.client {
+            Some(to) => ctx.resume(to.ticket),
             None => match run.child.try_wait() {
                 // It is looked at seldom: no client waits for it.
                 Ok(None) => {

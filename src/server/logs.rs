@@ -29,7 +29,7 @@ use crate::api::ApiError;
 use crate::api::ask::Query;
 use crate::api::logs::LogQuery;
 use crate::log_file::Cursor;
-use crate::server::api_loop::application::{Application, Ctx, More, Reply, Ticket};
+use crate::server::api_loop::application::{Application, Ctx, More, Recipient, Reply, Ticket};
 use crate::server::records::{Records, response, worker_error};
 use crate::store::Store;
 use crate::wire::http::Response;
@@ -37,7 +37,7 @@ use crate::wire::reactor::{Event, Token};
 use changes::Changes;
 pub use form::LogForm;
 pub use start::{Found, LogStart};
-use tail::{Tail, Until};
+use tail::{Tail, Until, Wanted};
 
 /// How many may read logs at once; each takes a connection and two descriptors.
 const MOST_READERS: usize = 200;
@@ -85,7 +85,7 @@ impl Logs {
         records: &Records,
         ctx: &mut Ctx<A>,
     ) -> Reply<A> {
-        let (ticket, form) = (reader.ticket, reader.form);
+        let (ticket, form) = (reader.to.ticket, reader.form);
         let tail = found
             .map_err(|error| worker_error(error.into()))
             .and_then(|found| reader.tail(found, records));
@@ -189,6 +189,16 @@ impl Logs {
         }
     }
 
+    /// These tokens are good no more: their readers are told so, and given the end.
+    pub fn tokens_ended<A: Application>(&mut self, tokens: &[String], ctx: &mut Ctx<A>) {
+        for (ticket, tail) in &mut self.tails {
+            if tail.to.came_with(tokens) {
+                tail.refused = true;
+                ctx.resume(*ticket);
+            }
+        }
+    }
+
     /// An app is no more: its readers are given what is left, and then the end.
     pub fn app_destroyed<A: Application>(&mut self, app_id: &str, ctx: &mut Ctx<A>) {
         for (ticket, tail) in &mut self.tails {
@@ -231,7 +241,7 @@ pub enum Reading {
 pub fn read(
     records: &Records,
     logs: &Logs,
-    ticket: Ticket,
+    to: Recipient,
     app_id: String,
     query: LogQuery,
     form: LogForm,
@@ -246,7 +256,7 @@ pub fn read(
     logs.have_room()?;
     let start = LogStart::of(&query, cursor, dyno.as_ref().map(|dyno| dyno.created_at));
     let reader = LogReader {
-        ticket,
+        to,
         query,
         app_id,
         dyno_id: dyno.map(|dyno| dyno.id),
@@ -262,7 +272,7 @@ pub fn read(
 
 /// A reader that is about to begin.
 pub struct LogReader {
-    ticket: Ticket,
+    to: Recipient,
     query: LogQuery,
     app_id: String,
     dyno_id: Option<String>,
@@ -284,9 +294,11 @@ impl LogReader {
         self.query.tail || self.dyno_id.is_some()
     }
 
-    /// The state of the app and the dyno is looked at only now: a change from here on is told.
+    /// The state of the app, of the dyno and of the token is looked at only now: a change from here on is told.
     fn tail(self, found: Found, records: &Records) -> Result<Tail, ApiError> {
         records.store.app(&self.app_id)?;
+        let token = self.to.token.as_deref();
+        records.access.check_still(token, Timestamp::now())?;
         let until = match self.dyno_id {
             Some(id) => Until::DynoEnds {
                 ended: has_ended(&records.store, &self.app_id, &id),
@@ -299,9 +311,15 @@ impl LogReader {
             },
         };
         let filter = self.query.filter();
-        let (app_id, folder) = (self.app_id, self.folder);
-        Tail::open(app_id, folder, found.begin, filter, until, self.form)
-            .map_err(|error| worker_error(error.into()))
+        let wanted = Wanted {
+            to: self.to,
+            app_id: self.app_id,
+            folder: self.folder,
+            filter,
+            until,
+            form: self.form,
+        };
+        Tail::open(wanted, found.begin).map_err(|error| worker_error(error.into()))
     }
 }
 

@@ -76,6 +76,16 @@ pub struct Records {
     logs: PathBuf,
 }
 
+/// For whom addresses of this server's targets are made.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// What they begin with: the name that the request came to, or, from the Unix socket, where the API is reached over
+    /// TCP; nothing if it is not.
+    base: String,
+    /// The id of the token that the request was let in with.
+    token: Option<String>,
+}
+
 /// What a short handler returns.
 pub type Answer = Result<Response, ApiError>;
 
@@ -117,34 +127,54 @@ impl Records {
         })
     }
 
-    /// What the addresses of this server's targets begin with for a client: the name that its request came to, or, from
-    /// the Unix socket, where the API is reached over TCP; nothing if it is not.
-    pub fn base_url(&self, caller: Caller<'_>) -> String {
-        match (caller.via, caller.host) {
+    /// For whom addresses in the answer to a request are made.
+    pub fn asker(&self, caller: Caller<'_>) -> Asker {
+        let base = match (caller.via, caller.host) {
             (Via::Tcp { tls: true, .. }, Some(host)) => format!("https://{host}"),
             (Via::Tcp { tls: false, .. }, Some(host)) => format!("http://{host}"),
             _ => self.public.clone().unwrap_or_default(),
-        }
+        };
+        let token = caller.token.map(|token| token.id.clone());
+        Asker { base, token }
     }
 
-    /// The address, below `base`, of a target that needs no token for this method during the time `good_for`.
-    pub fn signed_url(&self, base: &str, method: &str, target: &str, good_for: Duration) -> String {
+    /// The address of a target that needs no token for this method during the time `good_for`, as long as the asker's own
+    /// token is good.
+    pub fn signed_url(
+        &self,
+        asker: &Asker,
+        method: &str,
+        target: &str,
+        good_for: Duration,
+    ) -> String {
+        self.signed_from(asker, method, target, good_for, Timestamp::now())
+    }
+
+    /// As [`signed_url`](Self::signed_url), for the time `good_for` from `begin` on.
+    fn signed_from(
+        &self,
+        asker: &Asker,
+        method: &str,
+        target: &str,
+        good_for: Duration,
+        begin: Timestamp,
+    ) -> String {
+        let Asker { base, token } = asker;
         let signer = self.access.signer();
-        let signed = signer.sign(method, target, good_for, Timestamp::now());
+        let signed = signer.sign(method, target, token.as_deref(), good_for, begin);
         format!("{base}{signed}")
     }
 
-    /// The resource of a release, for a client that reaches the API at `base`. Its `output_stream_url` is good for a day,
-    /// and does not change within an hour: so the whole resource does not change either.
-    pub fn release_resource(&self, release: &Release, base: &str) -> api::release::Release {
+    /// The resource of a release. Its `output_stream_url` is good for a day, and does not change within an hour: so the
+    /// whole resource does not change either.
+    pub fn release_resource(&self, release: &Release, asker: &Asker) -> api::release::Release {
         let mut resource = api::release::Release::new(release, &self.account);
         if release.process_types.get(RELEASE_PHASE).is_some() {
             let target = format!("/apps/{}/releases/{}/output", release.app_id, release.id);
             let now = Timestamp::now().as_second();
             let hour = Timestamp::from_second(now - now.rem_euclid(3600)).unwrap_or_default();
-            let signer = self.access.signer();
-            let signed = signer.sign("GET", &target, OUTPUT_GOOD_FOR, hour);
-            resource.output_stream_url = Some(format!("{base}{signed}"));
+            let url = self.signed_from(asker, "GET", &target, OUTPUT_GOOD_FOR, hour);
+            resource.output_stream_url = Some(url);
         }
         resource
     }

@@ -18,6 +18,7 @@ mod routing;
 mod server_requests;
 mod session_requests;
 mod start;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -135,6 +136,8 @@ struct Service {
     ports: Ports,
     /// When it leaves.
     leaving: Leaving,
+    /// Its deadline is when the next token expires.
+    token_timer: Token,
 }
 
 impl Service {
@@ -309,9 +312,9 @@ impl Application for Service {
         }
     }
 
-    fn request(&mut self, request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
+    fn request(&mut self, mut request: Request, ctx: &mut Ctx<Self>) -> Reply<Self> {
         let reply = self
-            .admit(&request)
+            .admit(&mut request)
             .and_then(|ask| self.answer(&ask, &request, ctx));
         if matches!(reply, Ok(Reply::Upgrade(_))) {
             self.response_headers.forget(request.ticket);
@@ -355,6 +358,7 @@ impl Application for Service {
                 self.log_keeper.look(ctx);
                 self.sweep_sources(ctx);
             }
+            Event::Deadline(token) if token == self.token_timer => self.end_tokens(ctx),
             event if self.leaving.is_over(event) && self.is_idle(ctx) => ctx.stop(),
             Event::Ready { token, .. } | Event::Again(token) | Event::Deadline(token)
                 if self.dynos.knows(token) =>
@@ -392,6 +396,9 @@ impl Application for Service {
         for app_id in std::mem::take(&mut self.records.released) {
             self.after_release(&app_id, ctx);
             self.expire_releases(&app_id, ctx);
+        }
+        if self.records.access.has_changed() {
+            self.end_tokens(ctx);
         }
         if self.leaving.after_dynos && self.dynos.count() == 0 && !ctx.is_stopping() {
             if matches!(self.this.origin.by, StartedBy::Systemd { .. }) {

@@ -75,6 +75,7 @@ mod start;
 mod survival;
 mod tempdir;
 mod terminal_state;
+mod tokens;
 mod toolchains;
 mod unexecutable;
 mod upgrade;

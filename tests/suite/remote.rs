@@ -240,6 +240,32 @@ fn a_session_ends_with_the_server_and_says_so() {
 }
 
 #[test]
+fn a_session_ends_with_its_token_and_says_so() {
+    let apart = Apart::new();
+    let folder = apart.folder();
+    let running = sleeper(&apart, &folder);
+    let tail = apart.here.dyno(&folder, &["logs", "--tail"]).start();
+    tail.wait_for_output("run.1");
+    let list = apart
+        .there
+        .dyno(&apart.there.path(), &["auth:token", "--list", "--json"]);
+    let list: Value = serde_json::from_str(&list.finish().succeeds().text()).unwrap();
+    let id = list[0]["id"].as_str().unwrap();
+    let revoke = apart
+        .there
+        .dyno(&apart.there.path(), &["auth:token", "--revoke", id]);
+    revoke.finish().succeeds();
+    let outcome = running.finish();
+    outcome.exits(129);
+    outcome.mentions("error: the token of this session was revoked, or has expired");
+    tail.finish()
+        .fails_with(1, "this token is not good here", "dyno auth:token");
+    apart
+        .there
+        .wait_for_log("heroku[run.1]: Process exited with status 129");
+}
+
+#[test]
 fn a_session_whose_server_was_killed_says_so_and_its_dyno_is_hung_up() {
     let apart = Apart::new();
     let running = sleeper(&apart, &apart.folder());

@@ -9,9 +9,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::pipe::PipeFlags;
 
+use crate::model::token::Token as AccessToken;
 use crate::wire::handover::{Handover, Part};
 use crate::wire::http::{RequestHead, Response};
 use crate::wire::reactor::{Event, Reactor, Token};
@@ -89,6 +91,25 @@ pub struct Request {
     pub via: Via,
     /// What to answer it by, for [`Reply::Later`].
     pub ticket: Ticket,
+    /// The token that it was let in with, or with which its signed address was asked for. The application notes it.
+    pub token: Option<Arc<AccessToken>>,
+}
+
+/// Whom a response goes to that takes its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The request.
+    pub ticket: Ticket,
+    /// The token with which it was let in; the response ends with it.
+    pub token: Option<Arc<AccessToken>>,
+}
+
+impl Recipient {
+    /// Whether it was let in with one of the tokens of these ids.
+    pub fn came_with(&self, tokens: &[String]) -> bool {
+        let token = self.token.as_ref();
+        token.is_some_and(|token| tokens.contains(&token.id))
+    }
 }
 
 /// Where a request came from, as far as an answer depends on it.
@@ -98,6 +119,8 @@ pub struct Caller<'a> {
     pub via: Via,
     /// The name and port by which the client knows this server: its `Host`.
     pub host: Option<&'a str>,
+    /// The token that the request was let in with.
+    pub token: Option<&'a AccessToken>,
 }
 
 impl Request {
@@ -111,6 +134,15 @@ impl Request {
         Caller {
             via: self.via,
             host: self.field("host"),
+            token: self.token.as_deref(),
+        }
+    }
+
+    /// Whom its answer goes to.
+    pub fn recipient(&self) -> Recipient {
+        Recipient {
+            ticket: self.ticket,
+            token: self.token.clone(),
         }
     }
 

@@ -372,6 +372,7 @@ impl Connection {
             body,
             via: self.via(),
             ticket: self.ticket,
+            token: None,
         }))
     }
 

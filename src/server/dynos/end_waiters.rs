@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::server::api_loop::application::Ticket;
+use crate::server::api_loop::application::{Recipient, Ticket};
 use crate::wire::reactor::{Event, Reactor, Token};
 
 /// The longest that a request waits; its client may ask again. So a client that has left without a word, or a dyno that
@@ -12,8 +12,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A request that waits for the end of a dyno.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndWaiter {
-    /// What to answer it by.
-    pub ticket: Ticket,
+    /// Whom to answer.
+    pub to: Recipient,
     /// The dyno's id.
     pub dyno: String,
     /// When it is answered even so.
@@ -54,7 +54,7 @@ impl EndWaiters {
 
     /// Forgets a request whose client has gone.
     pub fn forget(&mut self, ticket: Ticket) {
-        self.waiters.retain(|waiter| waiter.ticket != ticket);
+        self.waiters.retain(|waiter| waiter.to.ticket != ticket);
     }
 
     /// Takes those that are to be answered: their dyno is among `ended`, or their time is up.
@@ -63,6 +63,13 @@ impl EndWaiters {
             .extract_if(.., |waiter| {
                 waiter.until <= now || ended.contains(&waiter.dyno)
             })
+            .collect()
+    }
+
+    /// Takes those that came with one of these tokens.
+    pub fn take_of_tokens(&mut self, tokens: &[String]) -> Vec<EndWaiter> {
+        self.waiters
+            .extract_if(.., |waiter| waiter.to.came_with(tokens))
             .collect()
     }
 
@@ -86,9 +93,12 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let waiter = |serial, dyno: &str, seconds| EndWaiter {
-            ticket: Ticket {
-                connection: Token(1),
-                serial,
+            to: Recipient {
+                ticket: Ticket {
+                    connection: Token(1),
+                    serial,
+                },
+                token: None,
             },
             dyno: dyno.to_owned(),
             until: at(seconds),
@@ -110,7 +120,7 @@ mod tests {
         let both = [waiter(1, "a", 60), waiter(3, "a", 20)];
         assert_eq!(waiters.take(&ended, at(11)), both);
         waiters.add(waiter(5, "c", 70));
-        waiters.forget(waiter(4, "c", 60).ticket);
+        waiters.forget(waiter(4, "c", 60).to.ticket);
         assert_eq!(waiters.take_all(), [waiter(5, "c", 70)]);
         assert_eq!(waiters.deadline(), None);
     }

@@ -6,7 +6,7 @@ use crate::api::ApiError;
 use crate::api::logs::LogQuery;
 use crate::model::log_line::LogSource;
 use crate::model::release::ReleaseStatus;
-use crate::server::api_loop::application::Ticket;
+use crate::server::api_loop::application::Recipient;
 use crate::server::records::Records;
 use crate::wire::http::Response;
 
@@ -17,7 +17,7 @@ use crate::wire::http::Response;
 pub fn read_output(
     records: &Records,
     logs: &Logs,
-    ticket: Ticket,
+    to: Recipient,
     app: &str,
     release: &str,
 ) -> Result<Reading, ApiError> {
@@ -42,5 +42,5 @@ pub fn read_output(
         until_ended: true,
         ..LogQuery::default()
     };
-    read(records, logs, ticket, app_id, query, LogForm::Texts)
+    read(records, logs, to, app_id, query, LogForm::Texts)
 }

@@ -18,8 +18,8 @@ use crate::api::log_session::{CreateLogSession, LogSession};
 use crate::api::logs::{EVENT_STREAM, LogQuery};
 use crate::api::target;
 use crate::log_file::Cursor;
-use crate::server::api_loop::application::Ticket;
-use crate::server::records::{Outcome, Records, Slow, worker_error};
+use crate::server::api_loop::application::Recipient;
+use crate::server::records::{Asker, Outcome, Records, Slow, worker_error};
 use crate::wire::http::Response;
 
 /// How long the address of a session is good.
@@ -28,7 +28,7 @@ const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
 /// How long it is if it is a tail, whose client comes back to it after each break.
 const TAIL_GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// `POST /apps/A/log-sessions`: the session's address begins with `base`.
+/// `POST /apps/A/log-sessions`
 ///
 /// # Errors
 /// When the request is not valid, or the app is not known.
@@ -36,7 +36,7 @@ pub fn create_session(
     records: &Records,
     app: &str,
     body: &[u8],
-    base: String,
+    asker: Asker,
 ) -> Result<Slow, ApiError> {
     let CreateLogSession(query) = CreateLogSession::parse(body)?;
     let app_id = records.store.app(app)?.id;
@@ -50,9 +50,8 @@ pub fn create_session(
                     let target = address(&app_id, &query, &found);
                     let now = Timestamp::now();
                     let good_for = if query.tail { TAIL_GOOD_FOR } else { GOOD_FOR };
-                    let signed = records.access.signer().sign("GET", &target, good_for, now);
-                    let session = LogSession::new(format!("{base}{signed}"), now);
-                    Response::json(201, &session)
+                    let url = records.signed_url(&asker, "GET", &target, good_for);
+                    Response::json(201, &LogSession::new(url, now))
                 });
             Outcome::Answer(answer)
         }
@@ -86,7 +85,7 @@ fn address(app_id: &str, query: &LogQuery, found: &Found) -> String {
 pub fn read_session(
     records: &Records,
     logs: &Logs,
-    ticket: Ticket,
+    to: Recipient,
     app: &str,
     parameters: &Query,
     last: Option<&str>,
@@ -118,7 +117,7 @@ pub fn read_session(
     let app_id = records.store.app(app)?.id;
     logs.have_room()?;
     let reader = LogReader {
-        ticket,
+        to,
         folder: records.log_folder(&app_id),
         app_id,
         dyno_id: None,

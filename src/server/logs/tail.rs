@@ -10,7 +10,7 @@ use super::form::{KEEP_ALIVE, LogForm};
 use crate::error::tell;
 use crate::log_file::{Cursor, LogReader};
 use crate::model::log_line::{self, Filter, LogSource};
-use crate::server::api_loop::application::More;
+use crate::server::api_loop::application::{More, Recipient};
 
 /// Bytes that are read of a log at a time.
 const PIECE: usize = 64 * 1024;
@@ -21,6 +21,8 @@ const REMIND: u64 = 1 << 20;
 
 /// See the [module](self).
 pub struct Tail {
+    /// Who reads.
+    pub to: Recipient,
     /// The app whose log is read.
     pub app_id: String,
     /// The folder of that log.
@@ -29,6 +31,8 @@ pub struct Tail {
     pub until: Until,
     /// The app is no more; nothing new will come.
     pub destroyed: bool,
+    /// The reader's token is good no more.
+    pub refused: bool,
     /// It has all there is.
     pub waiting: bool,
     /// It has waited for long: something that says nothing is to be sent.
@@ -45,6 +49,22 @@ pub struct Tail {
     block: Vec<u8>,
 }
 
+/// What a reader is to be given.
+pub struct Wanted {
+    /// Who reads.
+    pub to: Recipient,
+    /// The app whose log is read.
+    pub app_id: String,
+    /// The folder of that log.
+    pub folder: PathBuf,
+    /// Which lines.
+    pub filter: Filter,
+    /// When the reader has had enough.
+    pub until: Until,
+    /// In what form it takes them.
+    pub form: LogForm,
+}
+
 /// When a reader has had enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Until {
@@ -54,6 +74,8 @@ pub enum Until {
     DynoEnds { id: String, ended: bool },
     /// When the app is destroyed.
     Destroyed,
+    /// Its token is good no more, and it has been told so.
+    Refused,
 }
 
 impl Tail {
@@ -61,20 +83,23 @@ impl Tail {
     ///
     /// # Errors
     /// When the folder cannot be looked into.
-    pub fn open(
-        app_id: String,
-        folder: PathBuf,
-        begin: Cursor,
-        filter: Filter,
-        until: Until,
-        form: LogForm,
-    ) -> io::Result<Self> {
+    pub fn open(wanted: Wanted, begin: Cursor) -> io::Result<Self> {
+        let Wanted {
+            to,
+            app_id,
+            folder,
+            filter,
+            until,
+            form,
+        } = wanted;
         Ok(Self {
             reader: LogReader::open(&folder, Some(begin))?,
+            to,
             app_id,
             folder,
             until,
             destroyed: false,
+            refused: false,
             waiting: false,
             keep_alive: false,
             form,
@@ -112,6 +137,9 @@ impl Tail {
             // From here on nothing is lost, even if the connection is before the first line.
             self.greeted = true;
             return Ok(More::Bytes(self.form.greeting(self.told)));
+        }
+        if self.refused {
+            return Ok(self.last_words());
         }
         if std::mem::take(&mut self.keep_alive) {
             return Ok(More::Bytes(KEEP_ALIVE.to_vec()));
@@ -224,6 +252,25 @@ impl Tail {
         {
             *lines = left;
         }
+    }
+
+    /// What a reader is told whose token is good no more; then nothing.
+    fn last_words(&mut self) -> More {
+        if std::mem::replace(&mut self.until, Until::Refused) == Until::Refused {
+            return More::End;
+        }
+        let mut line = Vec::new();
+        let text = b"This session has ended: its token was revoked, or has expired";
+        log_line::append(
+            &mut line,
+            Timestamp::now(),
+            LogSource::Heroku,
+            "logplex",
+            text,
+        );
+        let (at, mut piece) = (self.reader.cursor(), Vec::new());
+        self.form.put(&line, at, &mut piece);
+        More::Bytes(self.form.piece(at, piece))
     }
 
     /// Heroku's words, but for their number, which is not known.

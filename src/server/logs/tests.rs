@@ -7,12 +7,13 @@ use tempfile::TempDir;
 
 use super::form::LogForm;
 use super::start::{Found, LogStart};
-use super::tail::{Tail, Until};
+use super::tail::{Tail, Until, Wanted};
 use crate::api::logs::{LogQuery, Record};
 use crate::log_file::{Cursor, LogWriter};
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, Filter, LogSource};
-use crate::server::api_loop::application::More;
+use crate::server::api_loop::application::{More, Recipient, Ticket};
+use crate::wire::reactor::Token;
 
 const EVERYTHING: LogLimits = LogLimits {
     bytes: 256 << 20,
@@ -54,6 +55,24 @@ fn find(folder: &Path, query: &LogQuery, born: Option<Timestamp>) -> Found {
         .unwrap()
 }
 
+/// What a reader on this host, at the Unix socket, is to be given.
+fn wanted(folder: &Path, query: &LogQuery, until: Until) -> Wanted {
+    Wanted {
+        to: Recipient {
+            ticket: Ticket {
+                connection: Token(1),
+                serial: 1,
+            },
+            token: None,
+        },
+        app_id: "app".to_owned(),
+        folder: folder.to_owned(),
+        filter: query.filter(),
+        until,
+        form: LogForm::Records,
+    }
+}
+
 /// A reader as `query` wants it; `dyno` ended already, if it is one to the end of a dyno.
 fn open(folder: &Path, query: &LogQuery) -> Tail {
     let found = find(folder, query, None);
@@ -68,16 +87,7 @@ fn open(folder: &Path, query: &LogQuery) -> Tail {
             lines: found.lines,
         },
     };
-    let (app, folder) = ("app".to_owned(), folder.to_owned());
-    Tail::open(
-        app,
-        folder,
-        found.begin,
-        query.filter(),
-        until,
-        LogForm::Records,
-    )
-    .unwrap()
+    Tail::open(wanted(folder, query, until), found.begin).unwrap()
 }
 
 /// Everything that it is given, to its end (true) or until it waits (false); and the last cursor.
@@ -176,16 +186,7 @@ fn a_number_of_lines_is_of_those_that_match_even_if_more_come_meanwhile() {
         end: crate::log_file::end(folder.path()).unwrap(),
         lines: found.lines,
     };
-    let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(
-        app,
-        path,
-        found.begin,
-        query.filter(),
-        until,
-        LogForm::Records,
-    )
-    .unwrap();
+    let mut tail = Tail::open(wanted(folder.path(), &query, until), found.begin).unwrap();
     assert_eq!(read(&mut tail).0, numbers(18..=20));
 }
 
@@ -248,8 +249,7 @@ fn a_dyno_is_read_from_its_birth_to_its_end() {
         id: "id".to_owned(),
         ended: false,
     };
-    let (app, path) = (String::new(), folder.path().to_owned());
-    let mut tail = Tail::open(app, path, begin, query.filter(), until, LogForm::Records).unwrap();
+    let mut tail = Tail::open(wanted(folder.path(), &query, until), begin).unwrap();
     let (texts, _, ended) = read(&mut tail);
     assert_eq!((texts, ended), (numbers(50..=300), false));
     write(folder.path(), EVERYTHING, &lines("run.1", [301]));

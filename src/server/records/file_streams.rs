@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::error::tell;
-use crate::server::api_loop::application::{Application, Ctx, More, Ticket};
+use crate::server::api_loop::application::{Application, Ctx, More, Recipient, Ticket};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 64 * 1024;
@@ -23,9 +23,12 @@ pub struct FileStreams {
 }
 
 struct Stream {
+    to: Recipient,
     file: File,
     /// Its end is not all, as long as this build has not ended.
     build: Option<String>,
+    /// The client's token is good no more.
+    refused: bool,
 }
 
 impl FileStreams {
@@ -49,20 +52,30 @@ impl FileStreams {
     /// When it cannot be read.
     pub fn begin(
         &mut self,
-        ticket: Ticket,
+        to: Recipient,
         path: &Path,
         from: u64,
         build: Option<String>,
     ) -> std::io::Result<()> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(from))?;
-        self.streams.insert(ticket, Stream { file, build });
+        let stream = Stream {
+            to,
+            file,
+            build,
+            refused: false,
+        };
+        self.streams.insert(stream.to.ticket, stream);
         Ok(())
     }
 
     /// The next piece for a client, if it is sent a file.
     pub fn more(&mut self, ticket: Ticket) -> Option<More> {
         let stream = self.streams.get_mut(&ticket)?;
+        if stream.refused {
+            self.streams.remove(&ticket);
+            return Some(More::Broken);
+        }
         let mut piece = Vec::new();
         let read = (&mut stream.file)
             .take(PIECE as u64)
@@ -85,6 +98,16 @@ impl FileStreams {
     /// A client has gone.
     pub fn leave(&mut self, ticket: Ticket) {
         self.streams.remove(&ticket);
+    }
+
+    /// These tokens are good no more: what their clients are sent breaks off.
+    pub fn tokens_ended<A: Application>(&mut self, tokens: &[String], ctx: &mut Ctx<A>) {
+        for (ticket, stream) in &mut self.streams {
+            if stream.to.came_with(tokens) {
+                stream.refused = true;
+                ctx.resume(*ticket);
+            }
+        }
     }
 
     /// A build has written to its log; if it has ended, that was the last.

@@ -11,14 +11,14 @@ use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::builds::compile::Running;
 use crate::server::records::formation;
 use crate::server::records::slugs::digest;
-use crate::server::records::{Answer, Outcome, Records, Slow, part, worker_error};
+use crate::server::records::{Answer, Asker, Outcome, Records, Slow, part, worker_error};
 use crate::slug::{self, DEFAULT_LEVEL, Lease, ReleaseBefore, SlugCache, SlugId};
 use crate::store::{NewRelease, NewSlug, PackedFrom, Store, StoreError};
 use crate::wire::http::Response;
 
 /// `GET /apps/A/releases`: the oldest first, as Heroku lists them, unless `range` asks for another
 /// order (`version ..; order=desc, max=10`).
-pub fn list(records: &Records, app: &str, range: &str, base: &str) -> Answer {
+pub fn list(records: &Records, app: &str, range: &str, asker: &Asker) -> Answer {
     let app = records.store.app(app)?;
     let range = Range::parse(range)?;
     let (low, high) = range.numbers("version")?;
@@ -32,18 +32,18 @@ pub fn list(records: &Records, app: &str, range: &str, base: &str) -> Answer {
     let ends = ends.as_ref().map(|(first, last)| (&**first, &**last));
     let resources: Vec<_> = releases
         .iter()
-        .map(|release| records.release_resource(release, base))
+        .map(|release| records.release_resource(release, asker))
         .collect();
     Ok(part(&range, "version", ends, more, &resources))
 }
 
 /// `GET /apps/A/releases/V`
-pub fn info(records: &Records, app: &str, release: &str, base: &str) -> Answer {
+pub fn info(records: &Records, app: &str, release: &str, asker: &Asker) -> Answer {
     let app = records.store.app(app)?;
     let release = records.store.release(&app.id, release)?;
     Ok(Response::json(
         200,
-        &records.release_resource(&release, base),
+        &records.release_resource(&release, asker),
     ))
 }
 
@@ -65,7 +65,7 @@ pub fn create(
     app: &str,
     body: &[u8],
     sender: Sender,
-    base: String,
+    asker: Asker,
 ) -> Result<Slow, ApiError> {
     let request = Wanted::of(CreateRelease::parse(body, sender)?);
     let app = records.store.app(app)?;
@@ -112,7 +112,7 @@ pub fn create(
                 announce(records, &release, were_wanted);
                 Ok(Response::json(
                     201,
-                    &records.release_resource(&release, &base),
+                    &records.release_resource(&release, &asker),
                 ))
             };
             Outcome::Answer(release())

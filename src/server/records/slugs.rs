@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::api::ApiError;
 use crate::api::slug::{CreateSlug, Slug};
 use crate::model::release;
-use crate::server::records::{Answer, Records, Slow};
+use crate::server::records::{Answer, Asker, Records, Slow};
 use crate::slug::SlugId;
 use crate::store::NewSlug;
 use crate::wire::http::Response;
@@ -16,7 +16,13 @@ use crate::wire::http::Response;
 pub const BLOB_TIME: Duration = Duration::from_secs(3600);
 
 /// `POST /apps/A/slugs`
-pub fn create(records: &mut Records, app: &str, body: &[u8], base: &str, now: Timestamp) -> Answer {
+pub fn create(
+    records: &mut Records,
+    app: &str,
+    body: &[u8],
+    asker: &Asker,
+    now: Timestamp,
+) -> Answer {
     let request = CreateSlug::parse(body)?;
     let app = records.store.app(app)?;
     let session = records.store.session_of(&app.id)?;
@@ -35,24 +41,24 @@ pub fn create(records: &mut Records, app: &str, body: &[u8], base: &str, now: Ti
     let slug = records.store.create_slug(&app.id, &new, now)?;
     Ok(Response::json(
         201,
-        &resource(records, base, &slug, &app.id),
+        &resource(records, asker, &slug, &app.id),
     ))
 }
 
 /// `GET /apps/A/slugs/ID`
-pub fn info(records: &Records, app: &str, id: &str, base: &str) -> Answer {
+pub fn info(records: &Records, app: &str, id: &str, asker: &Asker) -> Answer {
     let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
     Ok(Response::json(
         200,
-        &resource(records, base, &slug, &app.id),
+        &resource(records, asker, &slug, &app.id),
     ))
 }
 
 /// `PUT /apps/A/slugs/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
-pub fn upload(records: &Records, app: &str, id: &str, base: &str) -> Result<Slow, ApiError> {
+pub fn upload(records: &Records, app: &str, id: &str, asker: &Asker) -> Result<Slow, ApiError> {
     let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
     // Where it can be downloaded from then on.
-    let url = blob(records, base, "GET", &app.id, &slug.id);
+    let url = blob(records, asker, "GET", &app.id, &slug.id);
     let (cache, expected) = (&records.slugs, slug.digest.as_deref());
     records.take_tarball(cache, expected, move |store, received| {
         let (digest, now) = (received.id.to_string(), Timestamp::now());
@@ -67,13 +73,13 @@ pub fn digest(text: &str) -> Result<SlugId, ApiError> {
         .map_err(|error| ApiError::internal(format!("the state has a bad digest: {error}")))
 }
 
-fn resource(records: &Records, base: &str, slug: &release::Slug, app_id: &str) -> Slug {
+fn resource(records: &Records, asker: &Asker, slug: &release::Slug, app_id: &str) -> Slug {
     let method = if slug.uploaded { "GET" } else { "PUT" };
-    Slug::new(slug, blob(records, base, method, app_id, &slug.id))
+    Slug::new(slug, blob(records, asker, method, app_id, &slug.id))
 }
 
 /// The address to which a slug's tarball is uploaded, or from which it is downloaded.
-fn blob(records: &Records, base: &str, method: &str, app_id: &str, slug: &str) -> String {
+fn blob(records: &Records, asker: &Asker, method: &str, app_id: &str, slug: &str) -> String {
     let target = format!("/apps/{app_id}/slugs/{slug}/blob");
-    records.signed_url(base, method, &target, BLOB_TIME)
+    records.signed_url(asker, method, &target, BLOB_TIME)
 }

@@ -20,7 +20,7 @@ impl Service {
     }
 
     /// What a request wants, if it may. The header fields that its response is to have are noted.
-    pub(super) fn admit(&mut self, request: &Request) -> Result<Ask, ApiError> {
+    pub(super) fn admit(&mut self, request: &mut Request) -> Result<Ask, ApiError> {
         let head = &request.head;
         let parse = || Ask::parse(head.method(), head.path(), head.query());
         if request.via == Via::Socket {
@@ -42,7 +42,7 @@ impl Service {
             .access
             .admit(head, request.via, store, Timestamp::now());
         let remaining = match &admitted {
-            Ok(Admitted::Token { remaining }) => Some(*remaining),
+            Ok(Admitted::Token { remaining, .. }) => Some(*remaining),
             Err(error) if error.kind == ErrorKind::RateLimit => Some(0),
             _ => None,
         };
@@ -50,9 +50,14 @@ impl Service {
         self.response_headers.note(request, id, remaining);
         let (admitted, ask) = (admitted?, parse()?);
         match admitted {
-            Admitted::Token { .. } => may_come_from_afar(&ask, head).map(|()| ask),
-            Admitted::Owner | Admitted::Signed => Ok(ask),
+            Admitted::Owner => {}
+            Admitted::Signed { token } => request.token = token,
+            Admitted::Token { token, .. } => {
+                may_come_from_afar(&ask, head)?;
+                request.token = Some(token);
+            }
         }
+        Ok(ask)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::tell;
 use crate::model::command_line;
 use crate::model::dyno::{self, EndReason};
 use crate::model::log_line::Story;
-use crate::server::api_loop::application::{Caller, Reply};
+use crate::server::api_loop::application::{Caller, Reply, Request};
 use crate::server::api_loop::via::Via;
 use crate::server::dynos::spec::inside;
 use crate::server::records::Answer;
@@ -24,11 +24,11 @@ impl Service {
         app: &str,
         dyno: &str,
         upgrade: Option<&str>,
-        via: Via,
+        request: &Request,
     ) -> Result<Reply<Self>, ApiError> {
-        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
+        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, request.via)?;
         let attach = ToSupervisor::Attach { merged: false };
-        Ok(give_streams(streams, dyno, attach))
+        Ok(give_streams(streams, dyno, attach, request))
     }
 
     /// `POST /apps/A/dynos/D/inside`, an upgrade: a second command, whose streams the client gets.
@@ -36,16 +36,15 @@ impl Service {
         &self,
         app: &str,
         dyno: &str,
-        body: &[u8],
         upgrade: Option<&str>,
-        via: Via,
+        request: &Request,
     ) -> Result<Reply<Self>, ApiError> {
-        let command = RunInside::parse(body)?;
-        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, via)?;
+        let command = RunInside::parse(&request.body)?;
+        let (dyno, streams) = self.live_dyno(app, dyno, upgrade, request.via)?;
         let release = self.records.store.release(&dyno.app_id, &dyno.release_id)?;
         let message = inside(&command, &release, false)?;
         self.log_inside(&command, &dyno);
-        Ok(give_streams(streams, dyno, message))
+        Ok(give_streams(streams, dyno, message, request))
     }
 
     fn log_inside(&self, command: &RunInside, dyno: &dyno::Dyno) {
@@ -81,6 +80,7 @@ impl Service {
             dyno: dyno.id.clone(),
             ask: inside(&command, &release, true)?,
             wants_status,
+            token: meeting.token.clone(),
         };
         self.log_inside(&command, &dyno);
         self.expect(&meeting, seat);
@@ -132,7 +132,13 @@ enum Streams {
 
 /// Connects a client to its dyno: passes the connection itself on to the supervisor, which answers; or has the bridge
 /// answer.
-fn give_streams(streams: Streams, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<Service> {
+fn give_streams(
+    streams: Streams,
+    dyno: dyno::Dyno,
+    ask: ToSupervisor,
+    request: &Request,
+) -> Reply<Service> {
+    let token = request.token.as_ref().map(|token| token.id.clone());
     Reply::upgrade(
         move |service: &mut Service, ctx, stream: Stream, early: Vec<u8>| {
             if streams == Streams::Frames {
@@ -140,6 +146,7 @@ fn give_streams(streams: Streams, dyno: dyno::Dyno, ask: ToSupervisor) -> Reply<
                     dyno: dyno.id,
                     ask,
                     wants_status: false,
+                    token,
                 };
                 return service.bridge_client(stream, early, seat, ctx);
             }

@@ -40,6 +40,8 @@ pub struct Bridging {
 pub(super) struct Meeting {
     /// The whole address, for the client.
     pub url: String,
+    /// The id of the token with which it was asked for.
+    pub token: Option<String>,
     secret: String,
     until: Instant,
 }
@@ -179,6 +181,7 @@ impl Service {
         let (host, port) = (host.unwrap_or("localhost"), address.port());
         Ok(Some(Meeting {
             url: format!("rendezvous://{host}:{port}/{secret}"),
+            token: caller.token.map(|token| token.id.clone()),
             secret,
             until: Instant::now() + self.records.settings.attach_timeout,
         }))
@@ -255,6 +258,13 @@ impl Service {
             if let Some(Err(error)) = again {
                 tell!("there is no rendezvous any more: {error:#}");
             }
+        }
+    }
+
+    /// These tokens are good no more: the bridge ends the sessions that were asked for with them.
+    pub(super) fn end_sessions_of(&self, tokens: &[String]) {
+        if let Some(bridging) = &self.ports.bridging {
+            bridging.bridge.send(ToBridge::EndOfTokens(tokens.to_vec()));
         }
     }
 

@@ -18,12 +18,12 @@ use crate::model::release::build::{self, BuildStatus};
 use crate::model::release::{Release, ReleaseStatus};
 use crate::model::time_span;
 use crate::sandbox::stack::Stack;
-use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled};
 use crate::server::builds::{BuildNews, Work, remove_logs};
 use crate::server::records::formation;
 use crate::server::records::releases::{announce, running};
-use crate::server::records::{Answer, part};
+use crate::server::records::{Answer, Asker, part};
 use crate::slug::DEFAULT_LEVEL;
 use crate::store::{Built, Result as StoreResult, StoreError};
 use crate::wire::http::Response;
@@ -39,17 +39,17 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let base = self.records.base_url(request.caller());
+        let asker = self.records.asker(request.caller());
         let answer = match ask {
-            BuildAsk::List { app } => self.list_builds(app, request.range(), &base),
+            BuildAsk::List { app } => self.list_builds(app, request.range(), &asker),
             BuildAsk::Create { app } => {
-                self.create_build(app, &request.body, request.via.sender(), &base, ctx)
+                self.create_build(app, &request.body, request.via.sender(), &asker, ctx)
             }
-            BuildAsk::Info { app, build } => self.build_info(app, build, &base),
-            BuildAsk::Cancel { app, build } => self.cancel_build(app, build, &base, ctx),
-            BuildAsk::Result { app, build } => self.build_result(app.as_deref(), build, &base),
+            BuildAsk::Info { app, build } => self.build_info(app, build, &asker),
+            BuildAsk::Cancel { app, build } => self.cancel_build(app, build, &asker, ctx),
+            BuildAsk::Result { app, build } => self.build_result(app.as_deref(), build, &asker),
             BuildAsk::Output { app, build, from } => {
-                return self.build_output(app, build, from.as_deref(), request.ticket);
+                return self.build_output(app, build, from.as_deref(), request.recipient());
             }
         };
         answer.map(Reply::Now)
@@ -60,7 +60,7 @@ impl Service {
         app: &str,
         body: &[u8],
         sender: Sender,
-        base: &str,
+        asker: &Asker,
         ctx: &mut Ctx<Self>,
     ) -> Answer {
         let (source, toolchains) = CreateBuild::parse(body, sender)?;
@@ -94,11 +94,11 @@ impl Service {
         }
         self.start_builds(ctx);
         self.sweep_build_logs(ctx);
-        Ok(Response::json(201, &self.resource(&build, base)))
+        Ok(Response::json(201, &self.resource(&build, asker)))
     }
 
     /// The oldest first, unless asked for otherwise.
-    fn list_builds(&self, app: &str, range: &str, base: &str) -> Answer {
+    fn list_builds(&self, app: &str, range: &str, asker: &Asker) -> Answer {
         let range = Range::parse(range)?;
         let app = self.records.store.app(app)?;
         let builds = self.records.store.builds(&app.id)?.into_iter();
@@ -106,26 +106,26 @@ impl Service {
         let (builds, more) = range.select(builds.collect(), |(started_at, _)| started_at);
         let resources: Vec<_> = builds
             .iter()
-            .map(|(_, it)| self.resource(it, base))
+            .map(|(_, it)| self.resource(it, asker))
             .collect();
         let ends = builds.first().zip(builds.last());
         let ends = ends.map(|(first, last)| (first.0.as_str(), last.0.as_str()));
         Ok(part(&range, "started_at", ends, more, &resources))
     }
 
-    fn build_info(&self, app: &str, id: &str, base: &str) -> Answer {
+    fn build_info(&self, app: &str, id: &str, asker: &Asker) -> Answer {
         let build = self.find_build(Some(app), id)?;
-        Ok(Response::json(200, &self.resource(&build, base)))
+        Ok(Response::json(200, &self.resource(&build, asker)))
     }
 
-    fn build_result(&self, app: Option<&str>, id: &str, base: &str) -> Answer {
+    fn build_result(&self, app: Option<&str>, id: &str, asker: &Asker) -> Answer {
         let build = self.find_build(app, id)?;
         let log = std::fs::read(self.builds.log(&build.id)).unwrap_or_default();
-        let result = BuildResult::new(self.resource(&build, base), &String::from_utf8_lossy(&log));
+        let result = BuildResult::new(self.resource(&build, asker), &String::from_utf8_lossy(&log));
         Ok(Response::json(200, &result))
     }
 
-    fn cancel_build(&mut self, app: &str, id: &str, base: &str, ctx: &mut Ctx<Self>) -> Answer {
+    fn cancel_build(&mut self, app: &str, id: &str, asker: &Asker, ctx: &mut Ctx<Self>) -> Answer {
         let build = self.find_build(Some(app), id)?;
         if build.status != BuildStatus::Pending {
             return Err(ApiError::invalid(format!("build `{id}` has ended already")));
@@ -133,7 +133,7 @@ impl Service {
         if self.builds.cancel(&build.id) {
             self.build_failed(&build.id, &BuildFailure::Cancelled, ctx);
         }
-        self.build_info(app, id, base)
+        self.build_info(app, id, asker)
     }
 
     /// The log of a build from byte `from` on, as it is written.
@@ -142,7 +142,7 @@ impl Service {
         app: &str,
         id: &str,
         from: Option<&str>,
-        ticket: Ticket,
+        to: Recipient,
     ) -> Result<Reply<Self>, ApiError> {
         let build = self.find_build(Some(app), id)?;
         let from = match from {
@@ -154,13 +154,13 @@ impl Service {
         let pending = build.status == BuildStatus::Pending;
         let path = self.builds.log(&build.id);
         let build = pending.then_some(build.id);
-        self.send_file(ticket, &path, from, build, "text/plain; charset=utf-8")
+        self.send_file(to, &path, from, build, "text/plain; charset=utf-8")
     }
 
     /// Answers with the file at `path` from byte `from` on, and with what `build` writes to it until it ends.
     pub(super) fn send_file(
         &mut self,
-        ticket: Ticket,
+        to: Recipient,
         path: &FilePath,
         from: u64,
         build: Option<String>,
@@ -171,7 +171,7 @@ impl Service {
             return Err(ApiError::too_many(message).hint("try again in a moment"));
         }
         self.file_streams
-            .begin(ticket, path, from, build)
+            .begin(to, path, from, build)
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
                     ApiError::not_found("there is no such file any more")
@@ -192,9 +192,9 @@ impl Service {
         }
     }
 
-    fn resource(&self, build: &build::Build, base: &str) -> Build {
+    fn resource(&self, build: &build::Build, asker: &Asker) -> Build {
         let output = format!("/apps/{}/builds/{}/output", build.app_id, build.id);
-        let output = self.records.signed_url(base, "GET", &output, OUTPUT_TIME);
+        let output = self.records.signed_url(asker, "GET", &output, OUTPUT_TIME);
         Build::new(build, &self.records.account, output)
     }
 

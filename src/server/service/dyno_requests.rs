@@ -15,7 +15,7 @@ use crate::error::shown;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{self, DynoState};
 use crate::model::procfile::MAX_NAME;
-use crate::server::api_loop::application::{Caller, Ctx, Reply, Request, Ticket};
+use crate::server::api_loop::application::{Caller, Ctx, Recipient, Reply, Request};
 use crate::server::dynos::end_waiters::{EndWaiter, LONGEST_WAIT};
 use crate::server::dynos::formations;
 use crate::server::records::slugs::digest;
@@ -32,7 +32,7 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let (body, caller) = (&request.body[..], request.caller());
-        let (upgrade, ticket) = (request.field("upgrade"), request.ticket);
+        let upgrade = request.field("upgrade");
         let answer = match ask {
             DynoAsk::Create { app } => return self.create_dyno(app, body, caller, ctx),
             DynoAsk::List {
@@ -42,7 +42,7 @@ impl Service {
             } => self.list_dynos(app, request.range(), *ended, *extended),
             DynoAsk::Info { app, dyno } => self.dyno(app, dyno),
             DynoAsk::End { app, dyno, seconds } => {
-                return self.end_of_dyno(app, dyno, seconds.as_deref(), ticket, ctx);
+                return self.end_of_dyno(app, dyno, seconds.as_deref(), request.recipient(), ctx);
             }
             DynoAsk::Stop { app, dyno } => self.stop_dyno(app, dyno, false, ctx),
             // To restart a one-off is to end it: it never starts again.
@@ -51,9 +51,9 @@ impl Service {
             DynoAsk::RestartType { app, process_type } => {
                 self.end_process_type(app, process_type, ctx)
             }
-            DynoAsk::Attach { app, dyno } => return self.attach(app, dyno, upgrade, caller.via),
+            DynoAsk::Attach { app, dyno } => return self.attach(app, dyno, upgrade, request),
             DynoAsk::RunInside { app, dyno } => {
-                return self.run_inside(app, dyno, body, upgrade, caller.via);
+                return self.run_inside(app, dyno, upgrade, request);
             }
             DynoAsk::MeetInside { app, dyno } => self.meet_inside(app, dyno, body, caller),
         };
@@ -113,6 +113,7 @@ impl Service {
                     dyno: dyno.id.clone(),
                     ask: ATTACH,
                     wants_status,
+                    token: meeting.token.clone(),
                 };
                 self.expect(&meeting, seat);
                 meeting.url
@@ -298,7 +299,7 @@ impl Service {
         app: &str,
         dyno: &str,
         seconds: Option<&str>,
-        ticket: Ticket,
+        to: Recipient,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let app = self.records.store.app(app)?;
@@ -318,7 +319,7 @@ impl Service {
             return Ok(Reply::Now(response));
         }
         self.end_waiters.add(EndWaiter {
-            ticket,
+            to,
             dyno: dyno.id,
             until: Instant::now() + wait,
         });
@@ -345,7 +346,7 @@ impl Service {
             let answer = answer
                 .map(|dyno| Response::json(200, &Dyno::new(&dyno, None)))
                 .map_err(ApiError::from);
-            ctx.answer(waiter.ticket, Reply::Now(response(answer)));
+            ctx.answer(waiter.to.ticket, Reply::Now(response(answer)));
         }
     }
 }

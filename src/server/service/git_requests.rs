@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::{GitAsk, GitService};
@@ -12,7 +14,7 @@ use crate::api::repository::Repository;
 use crate::error::tell;
 use crate::kernel::executable;
 use crate::repository::{FROM_AFAR, Repositories, RepositoryLimits};
-use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::git_http::{GitRequest, GitStart};
 use crate::server::records::{self, Answer};
 use crate::wire::http::Response;
@@ -44,7 +46,7 @@ impl Service {
         };
         let fields = &request.head.fields;
         let asked = GitRequest::new(app.clone(), service, refs_only, fields)?;
-        self.serve_git(asked, request.ticket, ctx)
+        self.serve_git(asked, request.recipient(), ctx)
     }
 
     /// `POST /apps/A/repository`: where the app's repository is; it is made if there is none.
@@ -76,20 +78,19 @@ impl Service {
     fn serve_git(
         &mut self,
         asked: GitRequest,
-        ticket: Ticket,
+        to: Recipient,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let repository = self.ensure_repository(&asked.app)?;
         if asked.refs_only {
-            return self.start_git(ticket, &asked, &repository, None, ctx);
+            return self.start_git(to, &asked, &repository, None, ctx);
         }
         let most = self.records.settings.slug_limit + ROOM;
         Ok(Reply::worker(move |body| {
             let body = asked.take_body(body, &repository, most);
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
-                let reply = body.and_then(|body| {
-                    service.start_git(ticket, &asked, &repository, Some(body), ctx)
-                });
+                let reply = body
+                    .and_then(|body| service.start_git(to, &asked, &repository, Some(body), ctx));
                 records::reply(reply)
             }
         }))
@@ -97,12 +98,15 @@ impl Service {
 
     fn start_git(
         &mut self,
-        ticket: Ticket,
+        to: Recipient,
         request: &GitRequest,
         repository: &Path,
         body: Option<File>,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
+        // While its body came, the token may have been revoked.
+        let token = to.token.as_deref();
+        self.records.access.check_still(token, Timestamp::now())?;
         let settings = &self.records.settings;
         let time = match (request.refs_only, request.service) {
             (true, _) => REFS_TIME,
@@ -119,7 +123,7 @@ impl Service {
             env: git_env(),
             time,
         };
-        self.gits.start(ticket, start, ctx)?;
+        self.gits.start(to, start, ctx)?;
         Ok(Reply::Stream(request.response()))
     }
 

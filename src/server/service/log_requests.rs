@@ -14,22 +14,22 @@ impl Service {
         request: &Request,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let (records, readers, ticket) = (&self.records, &self.logs, request.ticket);
+        let (records, readers, to) = (&self.records, &self.logs, request.recipient());
         let reading = match ask {
             LogAsk::Read { app, query } => {
                 let query = logs::read_query(query)?;
                 let app_id = records.store.app(app)?.id;
-                logs::read(records, readers, ticket, app_id, query, LogForm::Records)?
+                logs::read(records, readers, to, app_id, query, LogForm::Records)?
             }
             LogAsk::CreateSession { app } => {
-                let base = records.base_url(request.caller());
-                let slow = logs::create_session(records, app, &request.body, base)?;
+                let asker = records.asker(request.caller());
+                let slow = logs::create_session(records, app, &request.body, asker)?;
                 return Ok(slow.reply(Self::records));
             }
             LogAsk::ReadSession { app, query } => {
                 let last = request.field("last-event-id");
                 let events = logs::wants_events(request.field("accept"));
-                logs::read_session(records, readers, ticket, app, query, last, events)?
+                logs::read_session(records, readers, to, app, query, last, events)?
             }
         };
         Ok(self.begin_to_read(reading, ctx))

@@ -9,7 +9,7 @@ use super::Service;
 use crate::api::ApiError;
 use crate::api::ask::{ReleaseAsk, SlugAsk, SourceAsk};
 use crate::error::tell;
-use crate::server::api_loop::application::{Ctx, Reply, Request, Ticket};
+use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::logs;
 use crate::server::records::releases;
 use crate::server::records::slugs;
@@ -29,18 +29,19 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let records = &self.records;
-        let base = records.base_url(request.caller());
+        let asker = records.asker(request.caller());
         let answer = match ask {
-            ReleaseAsk::List { app } => releases::list(records, app, request.range(), &base),
-            ReleaseAsk::Info { app, release } => releases::info(records, app, release, &base),
+            ReleaseAsk::List { app } => releases::list(records, app, request.range(), &asker),
+            ReleaseAsk::Info { app, release } => releases::info(records, app, release, &asker),
             ReleaseAsk::Config { app, release } => releases::config(records, app, release),
             ReleaseAsk::Output { app, release } => {
-                let reading = logs::read_output(records, &self.logs, request.ticket, app, release)?;
+                let to = request.recipient();
+                let reading = logs::read_output(records, &self.logs, to, app, release)?;
                 return Ok(self.begin_to_read(reading, ctx));
             }
             ReleaseAsk::Create { app } => {
                 let sender = request.via.sender();
-                let slow = releases::create(records, app, &request.body, sender, base)?;
+                let slow = releases::create(records, app, &request.body, sender, asker)?;
                 self.evict(ctx);
                 return Ok(slow.reply(Self::records));
             }
@@ -55,18 +56,18 @@ impl Service {
         request: &Request,
     ) -> Result<Reply<Self>, ApiError> {
         let records = &mut self.records;
-        let base = records.base_url(request.caller());
+        let asker = records.asker(request.caller());
         let answer = match ask {
             SlugAsk::Create { app } => {
-                slugs::create(records, app, &request.body, &base, Timestamp::now())
+                slugs::create(records, app, &request.body, &asker, Timestamp::now())
             }
-            SlugAsk::Info { app, slug } => slugs::info(records, app, slug, &base),
+            SlugAsk::Info { app, slug } => slugs::info(records, app, slug, &asker),
             SlugAsk::Upload { app, slug } => {
-                let slow = slugs::upload(records, app, slug, &base)?;
+                let slow = slugs::upload(records, app, slug, &asker)?;
                 return Ok(slow.reply(Self::records));
             }
             SlugAsk::Download { app, slug } => {
-                return self.slug_tarball(app, slug, request.ticket);
+                return self.slug_tarball(app, slug, request.recipient());
             }
         };
         answer.map(Reply::Now)
@@ -80,16 +81,18 @@ impl Service {
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
         let records = &mut self.records;
-        let base = records.base_url(request.caller());
+        let asker = records.asker(request.caller());
         let answer = match ask {
-            SourceAsk::Create => sources::create(records, &base, Timestamp::now()),
+            SourceAsk::Create => sources::create(records, &asker, Timestamp::now()),
             SourceAsk::Upload { source } => {
-                let slow = sources::upload(records, source, &base)?;
+                let slow = sources::upload(records, source, &asker)?;
                 return Ok(slow.reply(Self::records));
             }
-            SourceAsk::Download { source } => return self.source_tarball(source, request.ticket),
+            SourceAsk::Download { source } => {
+                return self.source_tarball(source, request.recipient());
+            }
             SourceAsk::Forget { source } => {
-                let answer = sources::forget(records, source, &base);
+                let answer = sources::forget(records, source, &asker);
                 self.sweep_sources(ctx);
                 answer
             }
@@ -101,21 +104,21 @@ impl Service {
         &mut self,
         app: &str,
         id: &str,
-        ticket: Ticket,
+        to: Recipient,
     ) -> Result<Reply<Self>, ApiError> {
         self.records.store.app(app)?;
         let slug = self.records.store.slug(id)?;
         let uploaded = slug.digest.filter(|_| slug.uploaded);
         let uploaded = uploaded.ok_or_else(|| StoreError::NotUploaded(slug.id))?;
         let path = self.records.slugs.tarball(&digest(&uploaded)?);
-        self.send_file(ticket, &path, 0, None, TARBALL)
+        self.send_file(to, &path, 0, None, TARBALL)
     }
 
-    fn source_tarball(&mut self, id: &str, ticket: Ticket) -> Result<Reply<Self>, ApiError> {
+    fn source_tarball(&mut self, id: &str, to: Recipient) -> Result<Reply<Self>, ApiError> {
         let source = self.records.store.source(id)?;
         let uploaded = source.digest.ok_or(StoreError::SourceNotUploaded)?;
         let path = self.records.sources.tarball(&digest(&uploaded)?);
-        self.send_file(ticket, &path, 0, None, TARBALL)
+        self.send_file(to, &path, 0, None, TARBALL)
     }
 
     /// Removes the slugs that belong to no release any more.

@@ -158,7 +158,9 @@ impl Service {
                 reminders: Reminders::catch(ctx.reactor())?,
             },
             leaving: Leaving::catch(ctx.reactor())?,
+            token_timer: ctx.reactor().token(),
         };
+        service.end_tokens(ctx);
         service.listens_at(listening);
         service.begin_rendezvous(meets_unless, ctx)?;
         for missing in missing {

@@ -38,7 +38,7 @@ struct Without(Records);
 impl Without {
     fn answer(&mut self, request: &Request) -> Result<Reply<Self>, ApiError> {
         let (records, body, now) = (&mut self.0, &request.body[..], Timestamp::now());
-        let base = records.base_url(request.caller());
+        let asker = records.asker(request.caller());
         let head = &request.head;
         let answer = match Ask::parse(head.method(), head.path(), head.query())? {
             Ask::Apps(AppAsk::List) => apps::list(records, request.range()),
@@ -53,24 +53,24 @@ impl Without {
             Ask::Links(ask) => apps::answer_links(records, &ask, body, now),
             Ask::Config(ask) => config::answer(records, &ask, body, now),
             Ask::Platform(ask) => platform::answer(records, &ask, now),
-            Ask::Slugs(SlugAsk::Create { app }) => slugs::create(records, &app, body, &base, now),
-            Ask::Slugs(SlugAsk::Info { app, slug }) => slugs::info(records, &app, &slug, &base),
+            Ask::Slugs(SlugAsk::Create { app }) => slugs::create(records, &app, body, &asker, now),
+            Ask::Slugs(SlugAsk::Info { app, slug }) => slugs::info(records, &app, &slug, &asker),
             Ask::Slugs(SlugAsk::Upload { app, slug }) => {
                 return Ok(
-                    slugs::upload(records, &app, &slug, &base)?.reply(|it: &mut Self| &mut it.0)
+                    slugs::upload(records, &app, &slug, &asker)?.reply(|it: &mut Self| &mut it.0)
                 );
             }
             Ask::Releases(ReleaseAsk::List { app }) => {
-                releases::list(records, &app, request.range(), &base)
+                releases::list(records, &app, request.range(), &asker)
             }
             Ask::Releases(ReleaseAsk::Info { app, release }) => {
-                releases::info(records, &app, &release, &base)
+                releases::info(records, &app, &release, &asker)
             }
             Ask::Releases(ReleaseAsk::Config { app, release }) => {
                 releases::config(records, &app, &release)
             }
             Ask::Releases(ReleaseAsk::Create { app }) => {
-                let slow = releases::create(records, &app, body, Sender::ThisHost, base)?;
+                let slow = releases::create(records, &app, body, Sender::ThisHost, asker)?;
                 return Ok(slow.reply(|it: &mut Self| &mut it.0));
             }
             Ask::Formation(FormationAsk::List { app }) => formation::list(records, &app),
