@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::platform::Region;
 use super::{ApiError, BodyFields, Named, Time};
 use crate::model::dyno::{self, Attach, ClientTerminal, DynoState, Exit, ONE_OFF};
-use crate::model::size::Size;
+use crate::model::size::{self, Sizes};
 use crate::model::{command_line, config_var};
 
 /// The longest `time_to_live` in seconds (Heroku's).
@@ -189,9 +189,8 @@ pub struct CreateDyno {
     pub terminal: ClientTerminal,
     /// Variables over the config vars.
     pub env: BTreeMap<String, String>,
-    /// Its size.
-    #[serde(serialize_with = "name_of")]
-    pub size: &'static Size,
+    /// The name of its size.
+    pub size: String,
     /// What its name begins with.
     pub r#type: String,
     /// After how many seconds it is ended.
@@ -209,18 +208,26 @@ impl CreateDyno {
             one_output: false,
             terminal: ClientTerminal::default(),
             env: BTreeMap::new(),
-            size: Size::default_size(),
+            size: size::DEFAULT.to_owned(),
             r#type: ONE_OFF.to_owned(),
             time_to_live: None,
         }
     }
 
-    /// Reads a body. The values in `env` may be numbers: Heroku's client sends the size of its
-    /// terminal so.
+    /// Reads a body. The size then has its name as `sizes` has it.
     ///
     /// # Errors
     /// When a field is wrong or breaks a rule.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn parse(body: &[u8], sizes: &Sizes) -> Result<Self, ApiError> {
+        let mut request = Self::read(body)?;
+        let size = sizes.lookup(&request.size)?;
+        request.size = size.name.clone().into_owned();
+        Ok(request)
+    }
+
+    /// Reads a body, whatever size it names. The values in `env` may be numbers: Heroku's client sends the size of its
+    /// terminal so.
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
         let fields = BodyFields::parse(body)?;
         let mut request = Self::new(fields.required("command")?);
         command_line::check(&request.command)?;
@@ -238,8 +245,8 @@ impl CreateDyno {
             .iter()
             .any(|it| request.env.contains_key(*it));
         request.force_no_tty = fields.flag("force_no_tty")?.unwrap_or(!has_window);
-        if let Some(size) = fields.optional::<String>("size")? {
-            request.size = Size::lookup(&size)?;
+        if let Some(size) = fields.optional("size")? {
+            request.size = size;
         }
         if let Some(process_type) = fields.optional("type")? {
             request.r#type = process_type;
@@ -295,7 +302,7 @@ impl RunInside {
             terminal,
             env,
             ..
-        } = CreateDyno::parse(body)?;
+        } = CreateDyno::read(body)?;
         Ok(Self {
             command,
             force_no_tty,
@@ -327,8 +334,4 @@ impl<'de> Deserialize<'de> for Text {
 
 fn is_default(terminal: &ClientTerminal) -> bool {
     *terminal == ClientTerminal::default()
-}
-
-fn name_of<S: Serializer>(size: &&'static Size, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(size.name)
 }

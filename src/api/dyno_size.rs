@@ -3,14 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Named, fixed_id};
-use crate::model::size::Size;
+use crate::error::UserError;
+use crate::model::size::{Size, Sizes};
 
 /// A size of dynos.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DynoSize {
     /// A uuid.
     pub id: String,
-    /// Its name, with Heroku's capitals.
+    /// Its name, with Heroku's capitals or those of the setting `sizes`.
     pub name: String,
     /// Memory in GB.
     pub memory: f64,
@@ -43,8 +44,8 @@ impl DynoSize {
     /// The resource of a size.
     pub fn new(size: &Size) -> Self {
         Self {
-            id: fixed_id("dyno-size", size.name),
-            name: size.name.to_owned(),
+            id: size_id(&size.name),
+            name: size.name.clone().into_owned(),
             memory: f64::from(size.memory_mib) / 1024.0,
             compute: size.compute,
             dedicated: size.dedicated,
@@ -63,4 +64,18 @@ impl DynoSize {
             generation: Named::generation(),
         }
     }
+}
+
+/// The id of the size with this name.
+pub fn size_id(name: &str) -> String {
+    fixed_id("dyno-size", name)
+}
+
+/// The size with this name or id.
+///
+/// # Errors
+/// When there is none; the hint lists them.
+pub fn find<'a>(sizes: &'a Sizes, which: &str) -> Result<&'a Size, UserError> {
+    let of_id = || sizes.all().find(|size| size_id(&size.name) == which);
+    sizes.lookup(which).or_else(|error| of_id().ok_or(error))
 }

@@ -4,12 +4,12 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::{ApiError, BodyFields, Named, Time, fixed_id};
-use crate::error::UserError;
+use super::dyno_size::{find, size_id};
+use super::{ApiError, BodyFields, Named, Time};
 use crate::model::app;
 use crate::model::formation::{Entry, Update, Wanted, parse_amount};
 use crate::model::procfile::MAX_PROCESS_TYPES;
-use crate::model::size::{self, Size};
+use crate::model::size::Sizes;
 
 /// How many dynos a process type has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Formation {
             quantity: entry.wanted.quantity,
             size: size.clone(),
             dyno_size: Named {
-                id: fixed_id("dyno-size", size),
+                id: size_id(size),
                 name: size.clone(),
             },
             app: Named {
@@ -76,11 +76,11 @@ pub struct ScaleFormation {
 }
 
 impl ScaleFormation {
-    /// Reads a body.
+    /// Reads a body. Sizes then have their names as `sizes` has them.
     ///
     /// # Errors
     /// When a field is wrong or breaks a rule.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub fn parse(body: &[u8], sizes: &Sizes) -> Result<Self, ApiError> {
         let updates: Vec<&RawValue> = BodyFields::parse(body)?.required("updates")?;
         if updates.len() > MAX_PROCESS_TYPES {
             return Err(ApiError::invalid(format!(
@@ -96,7 +96,7 @@ impl ScaleFormation {
                 which = which.or(fields.optional(name)?);
             }
             let which = which.ok_or_else(|| ApiError::invalid("`type` of an update is missing"))?;
-            update_of(which, &fields)
+            update_of(which, &fields, sizes)
         });
         let updates = updates.collect::<Result<_, _>>()?;
         Ok(Self { updates })
@@ -107,25 +107,23 @@ impl ScaleFormation {
 ///
 /// # Errors
 /// When a field is wrong or breaks a rule.
-pub fn parse_update(which: &str, body: &[u8]) -> Result<Update, ApiError> {
-    update_of(which.to_owned(), &BodyFields::parse(body)?)
+pub fn parse_update(which: &str, body: &[u8], sizes: &Sizes) -> Result<Update, ApiError> {
+    update_of(which.to_owned(), &BodyFields::parse(body)?, sizes)
 }
 
-fn update_of(which: String, fields: &BodyFields<'_>) -> Result<Update, ApiError> {
+fn update_of(which: String, fields: &BodyFields<'_>, sizes: &Sizes) -> Result<Update, ApiError> {
     let amount = match fields.optional("quantity")? {
         None => None,
         Some(Quantity::Number(number)) => Some(parse_amount(&number.to_string())?),
         Some(Quantity::Text(text)) => Some(parse_amount(&text)?),
     };
-    let dyno_size = fields.optional("dyno_size")?.map(DynoSize::row);
-    let size = match (fields.optional::<String>("size")?, dyno_size) {
-        (Some(size), _) => Some(Size::lookup(&size)?),
-        (None, size) => size.transpose()?,
-    };
+    let dyno_size = fields.optional("dyno_size")?.map(DynoSize::which);
+    let size = fields.optional::<String>("size")?.or(dyno_size);
+    let size = size.map(|size| find(sizes, &size)).transpose()?;
     Ok(Update {
         which,
         amount,
-        size,
+        size: size.map(|size| size.name.clone().into_owned()),
     })
 }
 
@@ -150,13 +148,9 @@ enum DynoSize {
 }
 
 impl DynoSize {
-    fn row(self) -> Result<&'static Size, UserError> {
+    fn which(self) -> String {
         match self {
-            Self::Plain(name) | Self::Name { name } => Size::lookup(&name),
-            Self::Id { id } => size::ALL
-                .iter()
-                .find(|size| fixed_id("dyno-size", size.name) == id)
-                .map_or_else(|| Size::lookup(&id), Ok),
+            Self::Plain(which) | Self::Name { name: which } | Self::Id { id: which } => which,
         }
     }
 }
@@ -175,8 +169,8 @@ impl Serialize for Item<'_> {
         if let Some(amount) = self.0.amount {
             map.serialize_entry("quantity", &amount.to_string())?;
         }
-        if let Some(size) = self.0.size {
-            map.serialize_entry("size", size.name)?;
+        if let Some(size) = &self.0.size {
+            map.serialize_entry("size", size)?;
         }
         map.end()
     }

@@ -21,7 +21,7 @@ use crate::model::config_var::Config;
 use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit};
 use crate::model::formation::{Entry, Update, Wanted};
 use crate::model::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
-use crate::model::size::Size;
+use crate::model::size::{Size, Sizes};
 
 const ID: &str = "01234567-89ab-4def-8123-456789abcdef";
 
@@ -255,10 +255,10 @@ fn a_formation_conforms() {
 
 /// `web=2:1X` for each update; `web` alone if nothing is said.
 fn updates(body: &str) -> Vec<String> {
-    let request = ScaleFormation::parse(body.as_bytes()).unwrap();
+    let request = ScaleFormation::parse(body.as_bytes(), &Sizes::default()).unwrap();
     let show = |update: &Update| {
         let amount = update.amount.map(|amount| format!(" {amount}"));
-        let size = update.size.map(|size| format!(":{}", size.name));
+        let size = update.size.as_ref().map(|size| format!(":{size}"));
         let (amount, size) = (amount.unwrap_or_default(), size.unwrap_or_default());
         format!("{}{amount}{size}", update.which)
     };
@@ -287,7 +287,7 @@ fn updates_of_a_formation_are_read_in_every_spelling() {
     let body = format!(r#"{{"updates":[{{"type":"web","dyno_size":{{"id":"{id}"}}}}]}}"#);
     assert_eq!(updates(&body), ["web:2X"]);
     assert!(updates(r#"{"updates":[]}"#).is_empty());
-    let one = parse_update("web", br#"{"quantity":2}"#).unwrap();
+    let one = parse_update("web", br#"{"quantity":2}"#, &Sizes::default()).unwrap();
     let amount = one.amount.map(|amount| amount.to_string());
     assert_eq!((&*one.which, amount.as_deref()), ("web", Some("2")));
 }
@@ -334,7 +334,7 @@ fn updates_of_a_formation_have_bounds() {
             "no such size as `0`",
         ),
     ] {
-        let error = ScaleFormation::parse(body.as_bytes()).unwrap_err();
+        let error = ScaleFormation::parse(body.as_bytes(), &Sizes::default()).unwrap_err();
         assert_eq!((error.status(), &*error.message), (422, message));
     }
 }
@@ -452,21 +452,21 @@ fn an_error_has_herokus_shape_and_a_hint() {
 
 #[test]
 fn what_herokus_client_sends_for_a_run_is_understood() {
-    let request = CreateDyno::parse(
+    let create_dyno = |body: &[u8]| CreateDyno::parse(body, &Sizes::default());
+    let request = create_dyno(
         br#"{"attach":true,"command":"bash","env":{"TERM":"xterm","COLUMNS":80,"LINES":24},
              "size":"standard-2x","some":"thing new","type":null}"#,
     )
     .unwrap();
     assert_eq!(request.kind(), Attach::Terminal);
     assert_eq!(
-        (request.size.name, request.r#type.as_str()),
+        (&*request.size, request.r#type.as_str()),
         ("Standard-2X", "run")
     );
     assert_eq!(request.env["COLUMNS"], "80");
-    let request =
-        CreateDyno::parse(br#"{"command":"x","attach":true,"force_no_tty":true}"#).unwrap();
-    assert_eq!((request.kind(), request.size.name), (Attach::Pipes, "1X"));
-    let request = CreateDyno::parse(br#"{"command":"x"}"#).unwrap();
+    let request = create_dyno(br#"{"command":"x","attach":true,"force_no_tty":true}"#).unwrap();
+    assert_eq!((request.kind(), &*request.size), (Attach::Pipes, "1X"));
+    let request = create_dyno(br#"{"command":"x"}"#).unwrap();
     assert_eq!(request.kind(), Attach::Detached);
 }
 
@@ -507,7 +507,7 @@ fn a_wrong_field_is_named() {
         ),
         (r#"{"command":" "}"#, "there is no command"),
     ] {
-        let (status, message) = refusal(CreateDyno::parse, body);
+        let (status, message) = refusal(|body| CreateDyno::parse(body, &Sizes::default()), body);
         assert!(
             status == 422 && message.starts_with(start),
             "{body}: {status} {message}"
@@ -515,7 +515,11 @@ fn a_wrong_field_is_named() {
         assert!(!message.contains(" at line "), "{message}");
     }
     for body in ["[]", "{", "\"x\"", "{\"a\":1}}", "\u{1}"] {
-        assert_eq!(refusal(CreateDyno::parse, body).0, 400, "{body}");
+        assert_eq!(
+            refusal(|body| CreateDyno::parse(body, &Sizes::default()), body).0,
+            400,
+            "{body}"
+        );
     }
     assert!(
         refusal(create_app, r#"{"name":"X"}"#)
@@ -626,16 +630,20 @@ fn the_server_reads_what_the_client_writes() {
     };
     assert_eq!(create_app(&body(&app_wanted)).unwrap(), app_wanted);
 
+    let sizes = Sizes::default();
     let mut create_dyno = CreateDyno::new("echo 'a b'".into());
     create_dyno.env = BTreeMap::from([("A".into(), "1".into())]);
     create_dyno.time_to_live = Some(60);
-    assert_eq!(CreateDyno::parse(&body(&create_dyno)).unwrap(), create_dyno);
+    assert_eq!(
+        CreateDyno::parse(&body(&create_dyno), &sizes).unwrap(),
+        create_dyno
+    );
 
     let scale = ScaleFormation {
-        updates: crate::model::formation::parse_scale(&["web=2:2x", "worker+1", "clock-3"])
+        updates: crate::model::formation::parse_scale(&["web=2:2X", "worker+1", "clock-3"])
             .unwrap(),
     };
-    assert_eq!(ScaleFormation::parse(&body(&scale)).unwrap(), scale);
+    assert_eq!(ScaleFormation::parse(&body(&scale), &sizes).unwrap(), scale);
     let update_app = UpdateApp {
         maintenance: Some(true),
         name: Some(AppName::parse("shop").unwrap()),
@@ -674,7 +682,7 @@ fn the_server_reads_what_the_client_writes() {
 fn fixed_ids_are_uuids_of_their_own() {
     let ids: Vec<_> = crate::model::size::ALL
         .iter()
-        .map(|size| fixed_id("dyno-size", size.name))
+        .map(|size| fixed_id("dyno-size", &size.name))
         .collect();
     assert!(
         ids.iter()

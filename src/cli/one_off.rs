@@ -17,7 +17,9 @@ use super::deploy::release::{Purpose, from_folder};
 use super::deploy::root_for;
 use super::new_app;
 use crate::api::dyno::{CreateDyno, Dyno, MAX_TIME_TO_LIVE};
+use crate::api::dyno_size::DynoSize;
 use crate::api::link::Link;
+use crate::api::target;
 use crate::error::{UserError, tell};
 use crate::model::command_line;
 use crate::model::config_var::check_env_name;
@@ -64,17 +66,18 @@ impl OneOff {
         &self.words
     }
 
-    /// The request to the server; detached, unless the caller changes that.
+    /// The request to the server; detached, unless the caller changes that. A size that is not Heroku's is asked the server for,
+    /// so that a wrong one is an error before a folder is deployed.
     ///
     /// # Errors
     /// When an option or the command is not valid.
-    pub fn request(&self) -> Result<CreateDyno> {
+    pub fn request(&self, context: &mut Context) -> Result<CreateDyno> {
         let command = command_line::join(&self.words);
         command_line::check(&command)?;
         let mut request = CreateDyno::new(command);
         request.env = environment(&self.env)?;
         if let Some(size) = &self.size {
-            request.size = Size::lookup(size)?;
+            request.size = known_size(context, size)?;
         }
         if let Some(process_type) = &self.r#type {
             request.r#type.clone_from(process_type);
@@ -135,6 +138,16 @@ impl OneOff {
             }
         }
     }
+}
+
+/// The name of the size, as the server has it.
+fn known_size(context: &mut Context, size: &str) -> Result<String> {
+    if let Some(herokus) = Size::of_heroku(size) {
+        return Ok(herokus.name.clone().into_owned());
+    }
+    let path = format!("/dyno-sizes/{}", target::encode(size));
+    let known: DynoSize = context.client()?.get(&path)?;
+    Ok(known.name)
 }
 
 /// The note about a folder that was linked to an app after its deploy.

@@ -72,7 +72,7 @@ impl Run {
 
     /// Runs the command; returns its exit code.
     pub fn perform(self, mut context: Context) -> Result<u8> {
-        let mut request = self.one_off.request()?;
+        let mut request = self.one_off.request(&mut context)?;
         request.attach = true;
         let with_terminal = self.streams.with_terminal();
         request.force_no_tty = !with_terminal;

@@ -38,7 +38,7 @@ pub struct RunDetached {
 impl RunDetached {
     /// Starts the dyno; returns 0, or the dyno's exit code if that is waited for.
     pub fn perform(self, context: &mut Context) -> Result<u8> {
-        let request = self.one_off.request()?;
+        let request = self.one_off.request(context)?;
         let (app, mut look) = self.one_off.app(context, self.quiet)?;
         let dyno = OneOff::start(context, &app, &request)?;
         if !self.quiet {

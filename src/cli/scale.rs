@@ -8,7 +8,6 @@ use super::output::say;
 use crate::api::formation::{Formation, ScaleFormation};
 use crate::error::{UserError, tell};
 use crate::model::formation::{Resize, Update, Wanted, parse_resize, parse_scale, words};
-use crate::model::size::Size;
 
 const SCALED: &str = "\
 Without words it prints the formation in the form in which it takes it back:
@@ -105,14 +104,17 @@ fn change(context: &mut Context, app: &str, updates: &[Update]) -> Result<Vec<Fo
 
 /// The updates to send for a change of sizes.
 fn updates(resize: Resize, formation: &[Formation]) -> Vec<Update> {
-    let of_size = |entry: &Formation, size: &'static Size| Update {
+    let of_size = |entry: &Formation, size: &str| Update {
         which: entry.r#type.clone(),
         amount: None,
-        size: Some(size),
+        size: Some(size.to_owned()),
     };
     match resize {
         Resize::These(updates) => updates,
-        Resize::All(size) => formation.iter().map(|entry| of_size(entry, size)).collect(),
+        Resize::All(size) => formation
+            .iter()
+            .map(|entry| of_size(entry, &size))
+            .collect(),
     }
 }
 

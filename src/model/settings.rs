@@ -5,6 +5,7 @@
 
 mod file;
 mod networks;
+mod own_sizes;
 pub mod rule;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,12 +14,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{UserError, shown};
+use crate::model::size::Sizes;
 
 pub use networks::Network;
 pub use rule::Listen;
 
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
 use networks::Networks;
+use own_sizes::OwnSizes;
 use rule::{AddressRule, Choice, Count, FilePath, Hosts, Ports, Rule, Size, Time};
 
 const fn seconds(seconds: u64) -> Duration {
@@ -76,6 +79,7 @@ macro_rules! settings {
             show: |settings| Rule::show(&$rule, &settings.$name),
             bounds: || Rule::bounds(&$rule),
             takes: || Rule::takes(&$rule),
+            mistake: |text| Rule::mistake(&$rule, text),
         }),+];
     };
 }
@@ -137,6 +141,8 @@ settings! {
     ///
     /// Heroku's client takes one that says nothing for five minutes for dead.
     log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
+    /// Sizes of dynos that this host has beside Heroku's, or in their place, each with a table of its own in the file.
+    sizes: Sizes, Server, OwnSizes;
     /// How much shared memory (`/dev/shm`) a dyno may use; none is reserved.
     shm_size: u64, Server, mib(512, 1..=1 << 20);
     /// How often the log says that a dyno has more memory than its quota, R14 (Heroku's).
@@ -244,6 +250,7 @@ pub struct Setting {
     show: fn(&Settings) -> String,
     bounds: fn() -> String,
     takes: fn() -> String,
+    mistake: fn(&str) -> Option<UserError>,
 }
 
 /// Which part reads a setting.
@@ -371,7 +378,7 @@ impl Sourced {
             };
             if !(setting.set)(&mut settings, &text) {
                 let written = format!("{variable}={}", shown(text.as_bytes(), SHOWN));
-                return Err(bad_value(setting, "", &written));
+                return Err(bad_value(setting, "", &written, &text));
             }
             *source = SettingSource::Environment;
         }
@@ -388,7 +395,7 @@ impl Sourced {
             if !(setting.set)(&mut self.settings, text) {
                 let option = name.replace('_', "-");
                 let written = format!("--{option} {}", shown(text.as_bytes(), SHOWN));
-                return Err(bad_value(setting, "", &written));
+                return Err(bad_value(setting, "", &written, text));
             }
             *source = SettingSource::Option;
         }
@@ -417,9 +424,15 @@ impl Sourced {
 /// How many characters of an invalid value are shown.
 const SHOWN: usize = 60;
 
-fn bad_value(setting: &Setting, place: &str, written: &str) -> UserError {
-    UserError::new(format!("{place}the setting `{written}` is not valid"))
-        .hint(format!("it takes {}", setting.takes()))
+fn bad_value(setting: &Setting, place: &str, written: &str, text: &str) -> UserError {
+    let error = UserError::new(format!("{place}the setting `{written}` is not valid"));
+    error.hint(match (setting.mistake)(text) {
+        Some(mistake) => {
+            let hint = mistake.hint.unwrap_or_default();
+            format!("{}: {hint}", mistake.message)
+        }
+        None => format!("it takes {}", setting.takes()),
+    })
 }
 
 /// Variables with a setting's prefix that are no settings: those that commands and tests read, and those that dynos

@@ -1,8 +1,10 @@
 //! Dyno sizes: Heroku's table, past names included.
 //!
 //! A size limits a dyno's memory, its processes and threads, and how many one-off dynos of it an app may have; and it is the
-//! dyno's share of the processors when there is not enough for all (docs/limits.md). Called by the command line, the API and
-//! the store.
+//! dyno's share of the processors when there is not enough for all (docs/limits.md). A host may have sizes of its own, by the
+//! setting `sizes`. Called by the API, the store and the server.
+
+use std::borrow::Cow;
 
 use crate::error::{UserError, shown};
 
@@ -10,13 +12,27 @@ use crate::error::{UserError, shown};
 /// one-off dynos says 1X, whatever the app's other dynos have.
 pub const DEFAULT: &str = "1X";
 
-/// One row of the table.
-#[derive(Debug, PartialEq, Eq)]
+/// The longest name of a size, in characters.
+pub const LONGEST_NAME: usize = 40;
+
+/// What Heroku's sizes have in common.
+enum Kind {
+    Eco,
+    Shared,
+    Dedicated,
+    Private,
+}
+
+/// A size of dynos: a row of Heroku's table, or one of this host's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Size {
-    /// The name with Heroku's capitals.
-    pub name: &'static str,
+    /// The name with Heroku's capitals, or with those of the setting.
+    pub name: Cow<'static, str>,
     /// Memory quota in MiB.
     pub memory_mib: u32,
+    /// How much memory a dyno may have before it is killed (R15), in hundredths of the quota: on Heroku 300 for a size that
+    /// shares a machine, 200 for others.
+    pub limit_percent: u32,
     /// Whether Heroku gives it a machine of its own.
     pub dedicated: bool,
     /// Heroku's measure of computing power, where it gives a range the lower end.
@@ -31,55 +47,39 @@ pub struct Size {
 
 impl Size {
     const fn shared(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
-        Self {
-            name,
-            memory_mib,
-            dedicated: false,
-            compute,
-            processes,
-            fewer_one_offs: None,
-            private_space_only: false,
-        }
+        Self::of_kind(name, memory_mib, compute, processes, Kind::Shared)
     }
 
     const fn dedicated(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
-        Self {
-            name,
-            memory_mib,
-            dedicated: true,
-            compute,
-            processes,
-            fewer_one_offs: None,
-            private_space_only: false,
-        }
+        Self::of_kind(name, memory_mib, compute, processes, Kind::Dedicated)
     }
 
     const fn private(name: &'static str, memory_mib: u32, compute: u32, processes: u32) -> Self {
-        Self {
-            private_space_only: true,
-            ..Self::dedicated(name, memory_mib, compute, processes)
-        }
+        Self::of_kind(name, memory_mib, compute, processes, Kind::Private)
     }
 
-    /// The size with this name, ignoring case: `standard-2x` finds `Standard-2X`.
-    ///
-    /// # Errors
-    /// When there is none; the hint lists them.
-    pub fn lookup(name: &str) -> Result<&'static Self, UserError> {
-        ALL.iter()
-            .find(|size| size.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                let names: Vec<_> = ALL
-                    .iter()
-                    .filter(|size| !size.private_space_only)
-                    .map(|size| size.name)
-                    .collect();
-                let start = shown(name.as_bytes(), 40);
-                UserError::new(format!("no such size as `{start}`")).hint(format!(
-                    "the sizes are {}, and Private-S, Shield-S and their likes",
-                    names.join(", ")
-                ))
-            })
+    const fn of_kind(
+        name: &'static str,
+        memory_mib: u32,
+        compute: u32,
+        processes: u32,
+        kind: Kind,
+    ) -> Self {
+        let dedicated = matches!(kind, Kind::Dedicated | Kind::Private);
+        Self {
+            name: Cow::Borrowed(name),
+            memory_mib,
+            limit_percent: if dedicated { 200 } else { 300 },
+            dedicated,
+            compute,
+            processes,
+            fewer_one_offs: if matches!(kind, Kind::Eco) {
+                Some(1)
+            } else {
+                None
+            },
+            private_space_only: matches!(kind, Kind::Private),
+        }
     }
 
     /// How much memory a dyno may have before the log says that it is too much (R14), in bytes.
@@ -87,15 +87,89 @@ impl Size {
         u64::from(self.memory_mib) << 20
     }
 
-    /// How much memory a dyno may have before it is killed (R15), in bytes: three times the quota for a size that shares
-    /// a machine on Heroku, twice the quota for others (Heroku's).
+    /// How much memory a dyno may have before it is killed (R15), in bytes.
     pub fn memory_limit(&self) -> u64 {
-        self.memory_quota() * if self.dedicated { 2 } else { 3 }
+        self.memory_quota() * u64::from(self.limit_percent) / 100
     }
 
-    /// [`DEFAULT`] as a row.
+    /// [`DEFAULT`] as a row of Heroku's table.
     pub fn default_size() -> &'static Self {
         &ALL[0]
+    }
+
+    /// Heroku's size with this name, ignoring case.
+    pub fn of_heroku(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|size| size.is_named(name))
+    }
+
+    /// Whether this is its name, ignoring case.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}
+
+/// Whether a size may have this name: letters, digits, `-` and `_`, the first a letter or a digit, not digits alone, which would
+/// be a number of dynos.
+pub fn is_size_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(is_part)
+        && !name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The sizes of a host: Heroku's, and its own beside or in place of these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sizes {
+    own: Vec<Size>,
+}
+
+impl Sizes {
+    /// Heroku's, with these beside or in place of them. Their names differ in more than case.
+    pub fn with(own: Vec<Size>) -> Self {
+        Self { own }
+    }
+
+    /// Those that are this host's own.
+    pub fn own(&self) -> &[Size] {
+        &self.own
+    }
+
+    /// Every size once: Heroku's in the order of its table, then what this host has beside them.
+    pub fn all(&self) -> impl Iterator<Item = &Size> {
+        let herokus = ALL
+            .iter()
+            .map(|size| self.own_named(&size.name).unwrap_or(size));
+        let others = self.own.iter();
+        herokus.chain(others.filter(|size| Size::of_heroku(&size.name).is_none()))
+    }
+
+    /// The size with this name, ignoring case: `standard-2x` finds `Standard-2X`.
+    ///
+    /// # Errors
+    /// When there is none; the hint lists them.
+    pub fn lookup(&self, name: &str) -> Result<&Size, UserError> {
+        let found = self.own_named(name).or_else(|| Size::of_heroku(name));
+        found.ok_or_else(|| {
+            let listed = self.all().filter(|size| !size.private_space_only);
+            let names: Vec<_> = listed.map(|size| &*size.name).collect();
+            let start = shown(name.as_bytes(), LONGEST_NAME);
+            UserError::new(format!("no such size as `{start}`")).hint(format!(
+                "the sizes are {}, and Private-S, Shield-S and their likes",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// The size that a dyno was made with, or the default one if there is none of this name any more.
+    pub fn of_dyno(&self, name: &str) -> &Size {
+        self.lookup(name)
+            .or_else(|_| self.lookup(DEFAULT))
+            .unwrap_or(Size::default_size())
+    }
+
+    fn own_named(&self, name: &str) -> Option<&Size> {
+        self.own.iter().find(|size| size.is_named(name))
     }
 }
 
@@ -106,10 +180,7 @@ pub static ALL: [Size; 26] = [
     Size::dedicated("PX", 6 * 1024, 40, 16_384),
     Size::shared("Free", 512, 1, 256),
     Size::shared("Hobby", 512, 1, 256),
-    Size {
-        fewer_one_offs: Some(1),
-        ..Size::shared("Eco", 512, 1, 256)
-    },
+    Size::of_kind("Eco", 512, 1, 256, Kind::Eco),
     Size::shared("Basic", 512, 1, 256),
     Size::shared("Standard-1X", 512, 1, 256),
     Size::shared("Standard-2X", 1024, 2, 512),
@@ -138,35 +209,66 @@ mod tests {
 
     #[test]
     fn any_case_finds_the_name_with_herokus_capitals() {
+        let sizes = Sizes::default();
         for (typed, name) in [
             ("1x", "1X"),
             ("standard-2x", "Standard-2X"),
             ("PERFORMANCE-L-RAM", "Performance-L-RAM"),
         ] {
-            assert_eq!(Size::lookup(typed).unwrap().name, name);
+            assert_eq!(sizes.lookup(typed).unwrap().name, name);
         }
         assert_eq!(Size::default_size().name, DEFAULT);
     }
 
     #[test]
     fn an_unknown_size_lists_the_known_ones() {
-        let error = Size::lookup("3X").unwrap_err();
+        let error = Sizes::default().lookup("3X").unwrap_err();
         assert_eq!(error.message, "no such size as `3X`");
         let hint = error.hint.unwrap();
         assert!(hint.starts_with("the sizes are 1X, 2X, PX, Free"), "{hint}");
     }
 
     #[test]
+    fn sizes_of_the_host_are_beside_herokus_and_in_their_place() {
+        let own = |name: &'static str| Size::shared(name, 300, 1, 64);
+        let sizes = Sizes::with(vec![own("small"), own("eco")]);
+        assert_eq!(sizes.lookup("SMALL").unwrap().name, "small");
+        assert_eq!(sizes.lookup("Eco").unwrap().memory_mib, 300);
+        assert_eq!(sizes.all().count(), ALL.len() + 1);
+        assert_eq!(sizes.all().filter(|size| size.is_named("eco")).count(), 1);
+        let hint = sizes.lookup("3X").unwrap_err().hint.unwrap();
+        assert!(hint.contains("small"), "{hint}");
+        assert_eq!(sizes.of_dyno("gone").name, DEFAULT);
+    }
+
+    #[test]
+    fn a_name_is_no_number_of_dynos() {
+        for name in ["small", "2x", "my-Size_2", "a"] {
+            assert!(is_size_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "2",
+            "+1",
+            "-a",
+            "a b",
+            "a=1",
+            "a;b",
+            "ä",
+            &"a".repeat(41),
+        ] {
+            assert!(!is_size_name(name), "{name}");
+        }
+    }
+
+    #[test]
     fn names_are_unique_and_figures_make_sense() {
         for (index, size) in ALL.iter().enumerate() {
-            assert!(
-                ALL[..index]
-                    .iter()
-                    .all(|other| !other.name.eq_ignore_ascii_case(size.name))
-            );
+            let mut others = ALL[..index].iter();
+            assert!(others.all(|other| !other.is_named(&size.name)) && is_size_name(&size.name));
             assert!(size.memory_mib >= 512 && size.fewer_one_offs != Some(0));
             assert!(size.processes >= 256 && size.processes % 256 == 0);
         }
-        assert_eq!(Size::lookup("eco").unwrap().fewer_one_offs, Some(1));
+        assert_eq!(Size::of_heroku("eco").unwrap().fewer_one_offs, Some(1));
     }
 }

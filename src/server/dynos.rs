@@ -260,10 +260,11 @@ impl Dynos {
         let shell_command = command_line::resolve(&request.command, &release.process_types);
         command_line::check(&shell_command)?;
         self.check_descriptors()?;
+        let size = self.settings.sizes.lookup(&request.size)?.clone();
         let new = NewDyno {
             process_type: request.r#type.clone(),
             command: request.command.clone(),
-            size: request.size,
+            size: &size,
             attach: request.kind(),
             limits: MostDynos::of(&self.settings),
         };
@@ -284,7 +285,7 @@ impl Dynos {
                 time_to_live: request
                     .time_to_live
                     .map(|seconds| Duration::from_secs(seconds.into())),
-                ..self.rules(request.size)
+                ..self.rules(&size)
             },
         };
         match self.start(records, &dyno, run, tree, reactor) {
@@ -330,7 +331,7 @@ impl Dynos {
                 lifetime,
                 time_to_live,
                 formation,
-                ..self.rules(spec::size_of(dyno))
+                ..self.rules(self.settings.sizes.of_dyno(&dyno.size))
             },
         };
         self.start(records, dyno, run, tree, reactor)

@@ -28,13 +28,13 @@ pub struct DynoPage {
 
 /// A one-off dyno that is asked for.
 #[derive(Debug, Clone)]
-pub struct NewDyno {
+pub struct NewDyno<'a> {
     /// Its process type, with which its name begins: `run` as a rule.
     pub process_type: String,
     /// The command as the user gave it.
     pub command: String,
     /// Its size.
-    pub size: &'static Size,
+    pub size: &'a Size,
     /// Whether a client attaches to it.
     pub attach: Attach,
     /// How many live dynos the app may have.
@@ -169,7 +169,7 @@ impl Store {
     /// [`StoreError::NoApp`]; [`StoreError::NotDeployed`]; [`StoreError::TypeOfFormation`], because such a dyno would
     /// look like one of the formation, and a `web.1` would get requests; [`StoreError::TooManyDynos`];
     /// [`StoreError::Rule`] for a bad type.
-    pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno, now: Timestamp) -> Result<Dyno> {
+    pub fn create_dyno(&mut self, app_id: &str, new: &NewDyno<'_>, now: Timestamp) -> Result<Dyno> {
         let process_type = &new.process_type;
         if !is_process_type_name(process_type) {
             let start = shown(process_type.as_bytes(), MAX_NAME);
@@ -195,7 +195,7 @@ impl Store {
                      INDEXED BY dynos_alive \
                      WHERE app_id = ?1 AND ended_at IS NULL AND state NOT IN ('complete', 'down')",
                 )?
-                .query_row([app_id, new.size.name], |row| {
+                .query_row([app_id, &*new.size.name], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
             new.limits
@@ -212,7 +212,7 @@ impl Store {
                     release_id: &release.id,
                     name: &name,
                     command: &new.command,
-                    size: new.size.name,
+                    size: &new.size.name,
                     attach: new.attach,
                     formation: false,
                 },

@@ -107,7 +107,7 @@ impl Host {
         let new = NewDyno {
             process_type: "run".into(),
             command: "bash".into(),
-            size: Size::lookup(size)?,
+            size: Size::of_heroku(size).unwrap(),
             attach: Attach::Pipes,
             limits: MostDynos::of(&Settings::default()),
         };

@@ -71,6 +71,7 @@ mod server;
 mod server_commands;
 mod settings;
 mod signals;
+mod sizes;
 mod start;
 mod survival;
 mod tempdir;

@@ -17,12 +17,12 @@ pub struct MostDynos {
 }
 
 /// The limit that one more dyno would exceed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reached {
     /// This many dynos of all kinds.
     Dynos(u32),
     /// This many one-off dynos of this size.
-    OneOffs(&'static Size, u32),
+    OneOffs(Box<Size>, u32),
 }
 
 impl MostDynos {
@@ -40,14 +40,14 @@ impl MostDynos {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn allow(&self, size: &'static Size, alive: u32, of_size: u32) -> Result<(), Reached> {
+    pub fn allow(&self, size: &Size, alive: u32, of_size: u32) -> Result<(), Reached> {
         let one_offs = match size.dedicated {
             true => self.large_one_offs,
             false => self.one_offs,
         };
         let one_offs = size.fewer_one_offs.unwrap_or(one_offs).min(one_offs);
         if of_size >= one_offs {
-            return Err(Reached::OneOffs(size, one_offs));
+            return Err(Reached::OneOffs(Box::new(size.clone()), one_offs));
         }
         if alive >= self.dynos {
             return Err(Reached::Dynos(self.dynos));
@@ -75,7 +75,7 @@ impl fmt::Display for Reached {
         match self {
             Self::Dynos(limit) => write!(f, "{limit} dyno{}", plural(*limit)),
             Self::OneOffs(size, limit) => {
-                let (name, s) = (size.name, plural(*limit));
+                let (name, s) = (&size.name, plural(*limit));
                 write!(f, "{limit} one-off dyno{s} of size `{name}`")
             }
         }
@@ -97,9 +97,9 @@ mod tests {
             ("Performance-L", 5),
             ("Private-S", 5),
         ] {
-            let size = Size::lookup(size).unwrap();
+            let size = Size::of_heroku(size).unwrap();
             assert_eq!(limits.allow(size, 0, limit - 1), Ok(()));
-            let reached = Reached::OneOffs(size, limit);
+            let reached = Reached::OneOffs(Box::new(size.clone()), limit);
             assert_eq!(limits.allow(size, 0, limit), Err(reached));
         }
         let size = Size::default_size();
@@ -114,14 +114,14 @@ mod tests {
             one_offs: 1_000,
             large_one_offs: 1,
         };
-        let eco = Size::lookup("Eco").unwrap();
+        let eco = Size::of_heroku("Eco").unwrap();
         let reached = limits.allow(eco, 500, 1).unwrap_err();
-        assert_eq!(reached, Reached::OneOffs(eco, 1));
+        assert_eq!(reached, Reached::OneOffs(Box::new(eco.clone()), 1));
         assert_eq!(reached.setting(), None);
         assert_eq!(reached.to_string(), "1 one-off dyno of size `Eco`");
         let usual = limits.allow(Size::default_size(), 999, 1_000).unwrap_err();
         assert_eq!(usual.setting(), Some("max_one_offs"));
-        let large = Size::lookup("PX").unwrap();
+        let large = Size::of_heroku("PX").unwrap();
         let reached = limits.allow(large, 1, 1).unwrap_err();
         assert_eq!(reached.setting(), Some("max_large_one_offs"));
         assert_eq!(Reached::Dynos(100).to_string(), "100 dynos");

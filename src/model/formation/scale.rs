@@ -5,7 +5,6 @@ use std::fmt;
 use super::{Entry, Wanted, is_scalable};
 use crate::error::shown;
 use crate::model::procfile::MAX_NAME;
-use crate::model::size::Size;
 
 /// The most dynos of one process type that can be asked for, and the greatest value of the setting `max_dynos`.
 pub const MAX_QUANTITY: u32 = 10_000;
@@ -42,8 +41,8 @@ pub struct Update {
     pub which: String,
     /// The new quantity; None: unchanged.
     pub amount: Option<Amount>,
-    /// The new size; None: unchanged.
-    pub size: Option<&'static Size>,
+    /// The name of the new size; None: unchanged.
+    pub size: Option<String>,
 }
 
 /// Why a change of a formation is refused.
@@ -102,8 +101,8 @@ pub fn scaled(
         if let Some(amount) = update.amount {
             wanted.quantity = quantity(wanted, amount)?;
         }
-        if let Some(size) = update.size {
-            size.name.clone_into(&mut wanted.size);
+        if let Some(size) = &update.size {
+            wanted.size.clone_from(size);
         }
     }
     let (before, wanted) = (total(entries.iter().map(|it| &it.wanted)), total(&after));
@@ -236,7 +235,7 @@ mod tests {
         Update {
             which: which.into(),
             amount,
-            size: size.map(|size| Size::lookup(size).unwrap()),
+            size: size.map(str::to_owned),
         }
     }
 
@@ -275,8 +274,8 @@ mod tests {
             ),
             (
                 &[
-                    update("worker", Some(More(3)), Some("standard-2x")),
-                    update("web", None, Some("px")),
+                    update("worker", Some(More(3)), Some("Standard-2X")),
+                    update("web", None, Some("PX")),
                 ],
                 "web=2:PX worker=3:Standard-2X",
             ),

@@ -4,18 +4,18 @@ use super::Wanted;
 use super::scale::{Amount, MAX_QUANTITY, Update};
 use crate::error::{UserError, shown};
 use crate::model::procfile::is_process_type_name;
-use crate::model::size::Size;
+use crate::model::size::is_size_name;
 
 /// How many characters of an invalid word are shown.
 const SHOWN: usize = 60;
 
-/// Parses `TYPE=N`, `TYPE+N` and `TYPE-N`, each with or without `:SIZE`. Sizes ignore case.
+/// Parses `TYPE=N`, `TYPE+N` and `TYPE-N`, each with or without `:SIZE`, which the server is to know.
 ///
 /// Where Heroku's client skips a word that it does not understand, this is an error, so that a formation is never
 /// changed only in part.
 ///
 /// # Errors
-/// The first word that is not valid, a number over [`MAX_QUANTITY`], an unknown size, or a type that is named twice.
+/// The first word that is not valid, a number over [`MAX_QUANTITY`], or a type that is named twice.
 pub fn parse_scale(words: &[impl AsRef<str>]) -> Result<Vec<Update>, UserError> {
     let mut updates = Vec::with_capacity(words.len());
     for word in words {
@@ -45,7 +45,7 @@ fn parse_one(word: &str) -> Result<Update, UserError> {
     Ok(Update {
         which: name.to_owned(),
         amount: Some(amount.ok_or_else(|| not_understood(word))??),
-        size: size.map(Size::lookup).transpose()?,
+        size: size.map(size_name).transpose()?,
     })
 }
 
@@ -93,7 +93,7 @@ fn not_understood(word: &str) -> UserError {
     let word_shown = shown(word.as_bytes(), SHOWN);
     let error = UserError::new(format!("`{word_shown}` scales nothing"));
     match word.split_once('=') {
-        Some((name, size)) if is_process_type_name(name) && Size::lookup(size).is_ok() => {
+        Some((name, size)) if is_process_type_name(name) && is_size_name(size) => {
             error.hint(format!("`dyno ps:type {word}` changes the size alone"))
         }
         _ => error.hint("`web=2` sets how many there are, `worker+1` and `worker-1` change it, `web=2:Standard-2X` their size, too"),
@@ -104,7 +104,7 @@ fn not_understood(word: &str) -> UserError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resize {
     /// The size of all process types.
-    All(&'static Size),
+    All(String),
     /// The sizes of these process types.
     These(Vec<Update>),
 }
@@ -112,21 +112,21 @@ pub enum Resize {
 /// Parses `SIZE`, or any number of `TYPE=SIZE`.
 ///
 /// # Errors
-/// A word that is neither, an unknown size, a type that is named twice, or no word at all.
+/// A word that is neither, a type that is named twice, or no word at all.
 pub fn parse_resize(words: &[impl AsRef<str>]) -> Result<Resize, UserError> {
     let mut updates = Vec::with_capacity(words.len());
     for word in words {
         let word = word.as_ref();
         let Some((name, size)) = word.split_once('=') else {
             return match words {
-                [_] => Ok(Resize::All(Size::lookup(word)?)),
+                [_] => Ok(Resize::All(size_name(word)?)),
                 _ => Err(no_resize(word)),
             };
         };
         if !is_process_type_name(name) {
             return Err(no_resize(word));
         }
-        let size = Size::lookup(size).map_err(|error| match digits(size) {
+        let size = size_name(size).map_err(|error| match digits(size) {
             Some(_) => error.hint(format!("`dyno ps:scale {word}` changes how many there are")),
             None => error,
         })?;
@@ -138,6 +138,18 @@ pub fn parse_resize(words: &[impl AsRef<str>]) -> Result<Resize, UserError> {
         push(&mut updates, update)?;
     }
     Ok(Resize::These(updates))
+}
+
+/// The name of a size, as it was typed.
+fn size_name(name: &str) -> Result<String, UserError> {
+    match is_size_name(name) {
+        true => Ok(name.to_owned()),
+        false => {
+            let name = shown(name.as_bytes(), SHOWN);
+            Err(UserError::new(format!("no such size as `{name}`"))
+                .hint("a size is a name like `Standard-2X`, which may be typed in any case"))
+        }
+    }
 }
 
 fn no_resize(word: &str) -> UserError {
@@ -173,9 +185,9 @@ mod tests {
     use super::*;
     use crate::model::size;
 
-    fn read(words: &[&str]) -> Vec<(String, Option<Amount>, Option<&'static str>)> {
+    fn read(words: &[&str]) -> Vec<(String, Option<Amount>, Option<String>)> {
         let updates = parse_scale(words).unwrap();
-        let parts = |it: Update| (it.which, it.amount, it.size.map(|size| size.name));
+        let parts = |it: Update| (it.which, it.amount, it.size);
         updates.into_iter().map(parts).collect()
     }
 
@@ -186,19 +198,15 @@ mod tests {
             ("web=2", "web", Exactly(2), None),
             ("worker+1", "worker", More(1), None),
             ("web-1", "web", Fewer(1), None),
-            ("web=2:standard-2x", "web", Exactly(2), Some("Standard-2X")),
-            (
-                "worker+1:STANDARD-1X",
-                "worker",
-                More(1),
-                Some("Standard-1X"),
-            ),
-            ("web=0:px", "web", Exactly(0), Some("PX")),
+            ("web=2:standard-2x", "web", Exactly(2), Some("standard-2x")),
+            ("worker+1:own_Size", "worker", More(1), Some("own_Size")),
+            ("web=0:px", "web", Exactly(0), Some("px")),
             ("my-worker-2-10", "my-worker-2", Fewer(10), None),
             ("a-b=007", "a-b", Exactly(7), None),
             ("-1+1", "-1", More(1), None),
             ("web=10000", "web", Exactly(10_000), None),
         ] {
+            let size = size.map(str::to_owned);
             assert_eq!(read(&[word]), [(which.to_owned(), Some(amount), size)]);
         }
         assert_eq!(read(&["web=1", "worker=2:2X"]).len(), 2);
@@ -215,8 +223,8 @@ mod tests {
             (&["web=-1"], "`web=-1` scales nothing", "`web=2` sets"),
             (&["web=1.5"], "`web=1.5` scales nothing", "`web=2` sets"),
             (&["we b=1"], "`we b=1` scales nothing", "`web=2` sets"),
-            (&["web=2:"], "no such size as ``", "the sizes are"),
-            (&["web=2:3X"], "no such size as `3X`", "the sizes are"),
+            (&["web=2:"], "no such size as ``", "like `Standard-2X`"),
+            (&["web=2:3"], "no such size as `3`", "like `Standard-2X`"),
             (
                 &["web=standard-2x"],
                 "`web=standard-2x` scales nothing",
@@ -258,23 +266,20 @@ mod tests {
     #[test]
     fn a_size_is_for_all_or_for_those_that_are_named() {
         let of = |words: &[&str]| parse_resize(words).unwrap();
-        assert_eq!(
-            of(&["standard-2x"]),
-            Resize::All(Size::lookup("Standard-2X").unwrap())
-        );
+        assert_eq!(of(&["standard-2x"]), Resize::All("standard-2x".to_owned()));
         let Resize::These(updates) = of(&["my-web=2x", "worker=Eco"]) else {
             panic!("two types have two sizes");
         };
         let pairs: Vec<_> = updates
             .iter()
-            .map(|it| (&*it.which, it.amount, it.size.map(|size| size.name)))
+            .map(|it| (&*it.which, it.amount, it.size.as_deref()))
             .collect();
         assert_eq!(
             pairs,
-            [("my-web", None, Some("2X")), ("worker", None, Some("Eco"))]
+            [("my-web", None, Some("2x")), ("worker", None, Some("Eco"))]
         );
         for (words, message, hint) in [
-            (&["3X"][..], "no such size as `3X`", "the sizes are"),
+            (&["3+"][..], "no such size as `3+`", "like `Standard-2X`"),
             (&["web=2"], "no such size as `2`", "`dyno ps:scale web=2`"),
             (
                 &["web=1X", "2X"],
@@ -292,7 +297,7 @@ mod tests {
     }
 
     fn formation() -> impl Strategy<Value = Vec<Wanted>> {
-        let sizes: Vec<_> = size::ALL.iter().map(|size| size.name).collect();
+        let sizes: Vec<_> = size::ALL.iter().map(|size| &*size.name).collect();
         let one = (0..=MAX_QUANTITY, prop::sample::select(sizes));
         prop::collection::btree_map("[-_a-zA-Z0-9]{1,128}", one, 0..20).prop_map(|types| {
             let wanted = |(process_type, (quantity, size)): (String, (u32, &str))| Wanted {
@@ -318,7 +323,7 @@ mod tests {
                         Some(Amount::Exactly(quantity)) => quantity,
                         other => panic!("{other:?}"),
                     },
-                    size: update.size.unwrap().name.to_owned(),
+                    size: update.size.unwrap(),
                 })
                 .collect();
             prop_assert_eq!(wanted, formation);

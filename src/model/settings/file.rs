@@ -2,8 +2,11 @@
 //!
 //! Only its text is handled here; `home` reads the file.
 
+use std::ops::Range;
+
 use toml::de::{DeTable, DeValue};
 
+use super::own_sizes::{line, own_size};
 use super::{Setting, bad_value, nearest};
 use crate::error::{UserError, shown};
 
@@ -12,6 +15,9 @@ pub const LONGEST: usize = 64 * 1024;
 
 /// How many characters of an invalid value are shown.
 const SHOWN: usize = 60;
+
+/// The setting that may be a table.
+const SIZES: &str = "sizes";
 
 /// The settings file.
 #[derive(Debug, Clone)]
@@ -40,28 +46,60 @@ impl ConfigFile {
             let name = name.get_ref();
             let setting = Setting::named(name).ok_or_else(|| self.unknown(name, line))?;
             let text = match value.get_ref() {
-                DeValue::String(text) => text.to_string(),
-                // Hexadecimal and the like are numbers, too.
-                DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                    .map_or_else(|_| number.to_string(), |number| number.to_string()),
-                DeValue::Float(number) => number.to_string(),
-                DeValue::Boolean(_)
-                | DeValue::Datetime(_)
-                | DeValue::Array(_)
-                | DeValue::Table(_) => {
-                    let written = self.text.get(value.span()).unwrap_or_default();
-                    return Err(self.bad(setting, &shown(written.as_bytes(), SHOWN), line));
-                }
+                DeValue::Table(sizes) if setting.name == SIZES => self.sizes(sizes)?,
+                plain => match text_of(plain) {
+                    Some(text) => text,
+                    None => return Err(self.bad(setting, self.written(value.span()), line)),
+                },
             };
             entries.push((setting, text, line));
         }
         Ok(entries)
     }
 
+    /// The sizes of the table `sizes`, as one line.
+    fn sizes(&self, sizes: &DeTable<'_>) -> Result<String, UserError> {
+        let mut lines = Vec::new();
+        for (name, said) in sizes {
+            let place = self.at(self.line(name.span().start));
+            let at = |error: UserError| UserError {
+                message: format!("{place}: {}", error.message),
+                ..error
+            };
+            let DeValue::Table(table) = said.get_ref() else {
+                let name = shown(name.get_ref().as_bytes(), SHOWN);
+                let error = UserError::new(format!("the size `{name}` is no table"));
+                return Err(at(error.hint(
+                    "a size is like `[sizes.small]`, and below it `memory = \"256MiB\"`",
+                )));
+            };
+            let pairs: Vec<(&str, String)> = table
+                .iter()
+                .map(|(key, value)| {
+                    let text = text_of(value.get_ref());
+                    let written = || self.written(value.span()).to_owned();
+                    (key.get_ref().as_ref(), text.unwrap_or_else(written))
+                })
+                .collect();
+            let pairs = pairs.iter().map(|(key, value)| (*key, value.as_str()));
+            let size = own_size(name.get_ref(), pairs).map_err(at)?;
+            lines.push(line(&size));
+        }
+        Ok(match lines.is_empty() {
+            true => "none".to_owned(),
+            false => lines.join("; "),
+        })
+    }
+
+    /// What is written in this place.
+    fn written(&self, span: Range<usize>) -> &str {
+        self.text.get(span).unwrap_or_default()
+    }
+
     /// The error for a value that is not valid for the setting.
     pub(super) fn bad(&self, setting: &Setting, text: &str, line: usize) -> UserError {
         let written = format!("{} = {}", setting.name, shown(text.as_bytes(), SHOWN));
-        bad_value(setting, &format!("{}: ", self.at(line)), &written)
+        bad_value(setting, &format!("{}: ", self.at(line)), &written, text)
     }
 
     fn unknown(&self, name: &str, line: usize) -> UserError {
@@ -80,6 +118,20 @@ impl ConfigFile {
     fn line(&self, offset: usize) -> usize {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
         before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+}
+
+/// A text or a number, written as in the environment; None for what is neither.
+fn text_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        // Hexadecimal and the like are numbers, too.
+        DeValue::Integer(number) => Some(
+            i64::from_str_radix(number.as_str(), number.radix())
+                .map_or_else(|_| number.to_string(), |number| number.to_string()),
+        ),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }
 
@@ -109,6 +161,63 @@ mod tests {
             assert_eq!(read.settings.slug_limit, 100 << 20, "{text}");
             let sources = read.rows().filter(|row| row.source == SettingSource::File);
             assert_eq!(sources.count(), 2);
+        }
+    }
+
+    #[test]
+    fn a_size_has_a_table_or_stands_in_the_line_of_all() {
+        for text in [
+            "[sizes.small]\nmemory = \"2 GiB\"\nlimit = 1.5\n[sizes.1x]\ncpu = 0x2\n",
+            "sizes = { small = { memory = 2048, limit = \"1.5\" }, 1X = { cpu = 2 } }",
+            "sizes = \"1x cpu=2; small memory=2048 limit=1.50\"",
+        ] {
+            let read = read(text).unwrap();
+            let row = read.rows().find(|row| row.setting.name == "sizes").unwrap();
+            let lines = ["1X memory=512MiB cpu=2", "small memory=2GiB limit=1.5"];
+            assert!(
+                lines.iter().all(|line| row.value.contains(line)),
+                "{}",
+                row.value
+            );
+            assert_eq!(row.source, SettingSource::File);
+        }
+        assert!(read("[sizes]\n").unwrap().settings.sizes.own().is_empty());
+    }
+
+    #[test]
+    fn a_size_that_makes_no_sense_is_told_with_its_line() {
+        for (text, message, hint) in [
+            (
+                "[sizes.small]\nmemory = 256\n\n[sizes.big]\nprocesses = 64\n",
+                "line 4: the size `big` has no `memory`",
+                "each size says how much",
+            ),
+            (
+                "[sizes.small]\nmemory = 256\nprocesses = true",
+                "line 1: `processes = true` of the size `small` is not valid",
+                "it takes a number from 8 to 4194304",
+            ),
+            (
+                "[sizes]\nsmall = 256",
+                "line 2: the size `small` is no table",
+                "a size is like `[sizes.small]`",
+            ),
+            (
+                "sizes = \"small memory=1\"",
+                "line 1: the setting `sizes = small memory=1` is not valid",
+                "`memory = 1` of the size `small` is not valid: it takes a size from 16MiB",
+            ),
+            (
+                "[sizes.a]\nmemory = 99\n[sizes.A]\nmemory = 99",
+                "line 1: the setting `sizes = ",
+                "there are two sizes `",
+            ),
+        ] {
+            let error = read(text).unwrap_err();
+            let begin = format!("`/d/config.toml` {message}");
+            assert!(error.message.starts_with(&begin), "{}", error.message);
+            let told = error.hint.unwrap();
+            assert!(told.starts_with(hint), "{told}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::UserError;
 use crate::model::time_span;
 
 const MIB: u64 = 1 << 20;
@@ -29,6 +30,10 @@ pub trait Rule {
     fn bounds(&self) -> String;
     /// The valid values in words, with the bounds: `a number from 1 to 9`.
     fn takes(&self) -> String;
+    /// What is wrong with an invalid value that has parts; None if that is plain from the valid values.
+    fn mistake(&self, _text: &str) -> Option<UserError> {
+        None
+    }
 }
 
 /// A time span; bare numbers are seconds.

@@ -30,11 +30,6 @@ use crate::supervisor::SCRATCH;
 use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::{DynoSpec, ToSupervisor};
 
-/// The size of a dyno; the default one if its own is known no more.
-pub(super) fn size_of(dyno: &Dyno) -> &'static Size {
-    Size::lookup(&dyno.size).unwrap_or(Size::default_size())
-}
-
 /// What the control group of a dyno may have in processes beside those that count: PID 1, and a shell and its program for
 /// each command of `run:inside`, so that one can look into a dyno that is full. Where the kernel can count the others
 /// exactly, by their user, it does.
@@ -121,7 +116,7 @@ impl Dynos {
         // Config vars and `-e` may say another.
         let told = env.get("PORT").and_then(|told| told.parse().ok());
         let only_port = (!anywhere).then(|| told.unwrap_or(port));
-        let size = size_of(dyno);
+        let size = self.settings.sizes.of_dyno(&dyno.size);
         let folders = release.toolchains.folders.iter().map(PathBuf::from);
         let spec = DynoSpec {
             id: dyno.id.clone(),

@@ -29,7 +29,7 @@ pub fn info(records: &Records, app: &str, process_type: &str) -> Answer {
 /// `PATCH /apps/A/formation`: all that is asked for, or nothing.
 pub fn scale(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let app = records.store.app(app)?;
-    let ScaleFormation { updates } = ScaleFormation::parse(body)?;
+    let ScaleFormation { updates } = ScaleFormation::parse(body, &records.settings.sizes)?;
     let entries = perform(records, &app, &updates, now)?;
     Ok(Response::json(200, &resources(&entries, &app)))
 }
@@ -43,7 +43,7 @@ pub fn scale_one(
     now: Timestamp,
 ) -> Answer {
     let app = records.store.app(app)?;
-    let update = parse_update(process_type, body)?;
+    let update = parse_update(process_type, body, &records.settings.sizes)?;
     let entries = perform(records, &app, &[update], now)?;
     one(&entries, &app, process_type)
 }

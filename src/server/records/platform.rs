@@ -5,12 +5,11 @@ use jiff::Timestamp;
 
 use crate::api::account::Account;
 use crate::api::ask::PlatformAsk;
-use crate::api::dyno_size::DynoSize;
+use crate::api::dyno_size::{DynoSize, find};
 use crate::api::platform::{Collaborator, Region, Stack};
 use crate::api::usage::Usage;
 use crate::api::{ApiError, Time};
 use crate::error::shown;
-use crate::model::size;
 use crate::server::records::{Answer, Records};
 use crate::wire::http::Response;
 
@@ -22,8 +21,8 @@ pub fn answer(records: &Records, ask: &PlatformAsk, now: Timestamp) -> Answer {
             check_user(records, user)?;
             account(records)
         }
-        PlatformAsk::DynoSizes => dyno_sizes(),
-        PlatformAsk::DynoSize { size } => dyno_size(size),
+        PlatformAsk::DynoSizes => dyno_sizes(records),
+        PlatformAsk::DynoSize { size } => dyno_size(records, size),
         PlatformAsk::Regions => json(&[Region::new(Time(records.since))]),
         PlatformAsk::Region { region: which } => match Region::new(Time(records.since)) {
             region if [&region.id, &region.name].contains(&which) => json(&region),
@@ -36,7 +35,7 @@ pub fn answer(records: &Records, ask: &PlatformAsk, now: Timestamp) -> Answer {
         },
         PlatformAsk::Usage => usage(records, now),
         PlatformAsk::EmptyList => none(),
-        PlatformAsk::DynoSizesOfApp { app } => of_app(records, app, |_| dyno_sizes()),
+        PlatformAsk::DynoSizesOfApp { app } => of_app(records, app, |_| dyno_sizes(records)),
         PlatformAsk::StacksOfApp { app } => {
             of_app(records, app, |_| json(&[Stack::new(Time(records.since))]))
         }
@@ -110,16 +109,15 @@ fn account(records: &Records) -> Answer {
     json(&Account::new(records.account.clone(), Time(records.since)))
 }
 
-fn dyno_sizes() -> Answer {
-    let sizes: Vec<_> = size::ALL.iter().map(DynoSize::new).collect();
-    json(&sizes)
+fn dyno_sizes(records: &Records) -> Answer {
+    let sizes = records.settings.sizes.all();
+    json(&sizes.map(DynoSize::new).collect::<Vec<_>>())
 }
 
-fn dyno_size(which: &str) -> Answer {
-    let mut sizes = size::ALL.iter().map(DynoSize::new);
-    match sizes.find(|size| size.id == which || size.name.eq_ignore_ascii_case(which)) {
-        Some(size) => json(&size),
-        None => no("dyno size", which),
+fn dyno_size(records: &Records, which: &str) -> Answer {
+    match find(&records.settings.sizes, which) {
+        Ok(size) => json(&DynoSize::new(size)),
+        Err(error) => Err(ApiError::not_found(error.message).hint(error.hint.unwrap_or_default())),
     }
 }
 

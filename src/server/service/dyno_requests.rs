@@ -68,7 +68,7 @@ impl Service {
         caller: Caller<'_>,
         ctx: &mut Ctx<Self>,
     ) -> Result<Reply<Self>, ApiError> {
-        let mut create = CreateDyno::parse(body)?;
+        let mut create = CreateDyno::parse(body, &self.records.settings.sizes)?;
         let app = self.records.store.app(app)?;
         if !self.sessions.may_start(&app.id) {
             let message = format!("`{}` is the app of a `dyno start` that ends", app.name);

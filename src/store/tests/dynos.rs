@@ -161,7 +161,7 @@ fn all_dynos_of_an_app_together_have_a_bound() {
         },
     };
     let mut run = |host: &mut Host, size: &str| {
-        new.size = Size::lookup(size).unwrap();
+        new.size = Size::of_heroku(size).unwrap();
         let now = host.now();
         host.store.create_dyno(&apps[0], &new, now)
     };

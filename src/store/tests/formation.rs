@@ -30,7 +30,7 @@ fn a_formation_is_scaled_and_stays_so() {
     let app = host.create("shop").unwrap();
     host.deploy(&app.id, 1);
     let (before, after) = host
-        .scale(&app.id, &["web=2", "worker+1:standard-2x"], 10)
+        .scale(&app.id, &["web=2", "worker+1:Standard-2X"], 10)
         .unwrap();
     assert_eq!(before, "web=1:1X worker=0:1X");
     assert_eq!(after, "web=2:1X worker=1:Standard-2X");

@@ -1,0 +1,168 @@
+//! Sizes of a host's own, and what sizes are beside memory: what a dyno may write, and what it has taken in the end.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Host, own_router};
+
+fn configure(host: &Host, text: &str) {
+    fs::write(host.state().join("config.toml"), text).unwrap();
+}
+
+fn ps(host: &Host, app: &Path, dyno: &str) -> Value {
+    let (status, body) = host.request(
+        "GET",
+        &format!("/apps/{}/dynos/{dyno}", name(app)),
+        &json!({}),
+    );
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+fn name(app: &Path) -> String {
+    app.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_size_of_the_host_s_own_is_known_wherever_one_is_named() {
+    let host = Host::with(&[("DYNO_ROUTER", &own_router())]);
+    configure(
+        &host,
+        "[sizes.small]\nmemory = \"128MiB\"\nprocesses = 40\n\n[sizes.standard-1x]\nmemory = \"1GiB\"\n",
+    );
+    let app = host.folder_of("shop", &[("Procfile", "worker: sleep 1000\n")]);
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    // As many processes as its size allows, however the name is written.
+    let crowd = "for n in $(seq 100); do sleep 100 & done";
+    if !host.in_folders() || crate::harness::is_root() {
+        host.run(&app, &["-s", "SMALL", crowd])
+            .finish()
+            .mentions("Resource temporarily unavailable");
+    }
+    let (status, body) = host.request(
+        "POST",
+        "/apps/shop/dynos",
+        &json!({"command": "sleep 100", "size": "small"}),
+    );
+    assert_eq!(status, 201, "{body}");
+    let made: Value = serde_json::from_str(&body).unwrap();
+    let dyno = made["name"].as_str().unwrap();
+    assert_eq!(ps(&host, &app, dyno)["size"], "small");
+
+    let (status, sizes) = host.request("GET", "/dyno-sizes", &json!({}));
+    let sizes: Vec<Value> = serde_json::from_str(&sizes).unwrap();
+    let memory = |name: &str| {
+        let found: Vec<_> = sizes.iter().filter(|size| size["name"] == name).collect();
+        assert_eq!(found.len(), 1, "{name}: {found:?}");
+        found[0]["memory"].as_f64().unwrap()
+    };
+    assert_eq!(
+        (status, memory("small"), memory("Standard-1X")),
+        (200, 0.125, 1.0)
+    );
+    let (status, one) = host.request("GET", "/dyno-sizes/SMALL", &json!({}));
+    assert_eq!(status, 200, "{one}");
+
+    for words in [
+        &["ps:scale", "worker=0:SMALL"][..],
+        &["ps:type", "worker=Small"],
+        &["ps:type", "small"],
+    ] {
+        host.dyno(&app, words).finish().succeeds();
+        let formation = host.dyno(&app, &["ps:scale"]).finish().succeeds().text();
+        assert!(formation.contains("worker=0:small"), "{formation}");
+        host.dyno(&app, &["ps:type", "1x"]).finish().succeeds();
+    }
+    let (status, body) = host.request(
+        "PATCH",
+        "/apps/shop/formation",
+        &json!({"updates": [{"type": "worker", "dyno_size": serde_json::from_str::<Value>(&one).unwrap()}]}),
+    );
+    assert!(status == 200 && body.contains("\"small\""), "{body}");
+
+    for words in [
+        &["run", "-s", "tiny", "true"][..],
+        &["ps:type", "tiny"],
+        &["ps:scale", "worker=0:tiny"],
+    ] {
+        let code = if words[0] == "run" { 125 } else { 1 };
+        host.dyno(&app, words)
+            .finish()
+            .fails_with(code, "no such size as `tiny`", "small");
+    }
+}
+
+#[test]
+fn nothing_is_deployed_for_a_size_that_there_is_not() {
+    let host = Host::new();
+    let folder = host.folder("plain");
+    host.run(&folder, &["-s", "tiny", "true"])
+        .finish()
+        .fails_with(125, "no such size as `tiny`", "the sizes are 1X");
+    let apps = host
+        .dyno(&host.path(), &["apps"])
+        .finish()
+        .succeeds()
+        .text();
+    assert!(!apps.contains("plain"), "{apps}");
+}
+
+#[test]
+fn a_table_of_sizes_without_sense_starts_no_server() {
+    let host = Host::new();
+    for (text, error, hint) in [
+        (
+            "[sizes.small]\nmemory = \"1MiB\"\n",
+            "line 1: `memory = 1MiB` of the size `small` is not valid",
+            "from 16MiB",
+        ),
+        (
+            "[sizes.small]\ncpu = 1\n",
+            "line 1: the size `small` has no `memory`",
+            "memory = ",
+        ),
+        (
+            "[sizes.small]\nmemory = 99\ncolour = 1\n",
+            "line 1: a size has no `colour`",
+            "`processes`",
+        ),
+        (
+            "[sizes.\"a b\"]\nmemory = 99\n",
+            "line 1: no size can be named `a b`",
+            "letters",
+        ),
+        (
+            "[sizes]\nsmall = 1\n",
+            "line 2: the size `small` is no table",
+            "[sizes.small]",
+        ),
+    ] {
+        configure(&host, text);
+        host.dyno(&host.path(), &["apps"])
+            .finish()
+            .fails_with(1, error, hint);
+    }
+    assert!(host.server().is_none());
+    configure(&host, "[sizes.small]\nmemory = 99\nlimit = 1.5\n");
+    let shown = host
+        .dyno(&host.path(), &["settings"])
+        .finish()
+        .succeeds()
+        .text();
+    assert!(shown.contains("small memory=99MiB limit=1.5"), "{shown}");
+}
+
+#[test]
+fn the_limit_of_memory_is_the_size_s_own() {
+    let host = Host::with(&[
+        ("DYNO_MEASURE_INTERVAL", "0.1s"),
+        ("DYNO_SIZES", "small memory=100MiB limit=1.5"),
+    ]);
+    let app = host.plain_app();
+    host.run(&app, &["-s", "small", "head -c 400M /dev/zero | tail"])
+        .finish()
+        .exits(137)
+        .mentions("The dyno had more memory than its size allows, 150 MB (R15)");
+}
