@@ -54,6 +54,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0005_sessions.sql")),
     M::up(include_str!("../migrations/0006_tokens.sql")),
     M::up(include_str!("../migrations/0007_builds.sql")),
+    M::up(include_str!("../migrations/0008_network.sql")),
 ];
 
 /// The open database of a state folder.

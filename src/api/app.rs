@@ -8,6 +8,7 @@ use super::account::Identity;
 use super::platform::Region;
 use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
+use crate::model::network::{DynoNetwork, NetworkChoice};
 
 /// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,12 @@ pub struct App {
     pub create_status: String,
     /// The folder last linked to it. Ours.
     pub folder: Option<String>,
+    /// The network of its dynos that start from now on. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<DynoNetwork>,
+    /// Whether that is what the setting says, as the app has none of its own. Ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network_by_default: bool,
     /// `server:stop --all` has ended its dynos, and its formation waits to be told to come back. Ours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asleep: bool,
@@ -120,6 +127,8 @@ impl App {
             organization: None,
             create_status: "complete".to_owned(),
             folder: app.folder.clone(),
+            network: app.network,
+            network_by_default: false,
             asleep: false,
         }
     }
@@ -168,6 +177,9 @@ pub struct UpdateApp {
     /// What it shall be called from now on.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub name: Option<AppName>,
+    /// The network of its dynos that start from now on. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkChoice>,
 }
 
 impl UpdateApp {
@@ -182,12 +194,15 @@ impl UpdateApp {
             return Err(ApiError::invalid(message));
         }
         let name: Option<String> = fields.optional("name")?;
+        let network: Option<String> = fields.optional("network")?;
         let update = Self {
             maintenance: fields.flag("maintenance")?,
             name: name.map(|name| AppName::parse(&name)).transpose()?,
+            network: network.map(|it| NetworkChoice::parse(&it)).transpose()?,
         };
         if update == Self::default() {
-            return Err(ApiError::invalid("`maintenance` or `name` is missing"));
+            let message = "`maintenance`, `name` or `network` is missing";
+            return Err(ApiError::invalid(message));
         }
         Ok(update)
     }

@@ -20,6 +20,7 @@ use crate::model::app::{AppName, Folder};
 use crate::model::config_var::Config;
 use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit};
 use crate::model::formation::{Entry, Update, Wanted};
+use crate::model::network::{DynoNetwork, NetworkChoice};
 use crate::model::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
 use crate::model::size::{Size, Sizes};
 
@@ -77,6 +78,7 @@ fn app_of_store() -> crate::model::app::App {
         slug_size: Some(5),
         folder: Some("/src/shop".into()),
         maintenance: false,
+        network: None,
     }
 }
 
@@ -352,21 +354,22 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
                 parse(&body),
                 Ok(UpdateApp {
                     maintenance: Some(maintenance),
-                    name: None
+                    ..UpdateApp::default()
                 }),
                 "{text}"
             );
         }
     }
     for (body, message) in [
-        ("{}", "`maintenance` or `name` is missing"),
+        ("{}", "`maintenance`, `name` or `network` is missing"),
+        (r#"{"network":"lan"}"#, "there is no network `lan`"),
         (
             r#"{"maintenance":2}"#,
             "`maintenance` is not valid: invalid type: integer `2`, expected a boolean",
         ),
         (
             r#"{"maintenance":null}"#,
-            "`maintenance` or `name` is missing",
+            "`maintenance`, `name` or `network` is missing",
         ),
         (
             r#"{"maintenance":true,"build_stack":"other"}"#,
@@ -647,6 +650,7 @@ fn the_server_reads_what_the_client_writes() {
     let update_app = UpdateApp {
         maintenance: Some(true),
         name: Some(AppName::parse("shop").unwrap()),
+        network: Some(NetworkChoice::Own(DynoNetwork::None)),
     };
     assert_eq!(UpdateApp::parse(&body(&update_app)).unwrap(), update_app);
 

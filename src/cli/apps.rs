@@ -140,6 +140,9 @@ impl Info {
         if let Some(address) = address::of(context, &app) {
             rows.push(("Web URL", address));
         }
+        if let Some(network) = app.network {
+            rows.push(("Network", network.to_string()));
+        }
         // Folders of the server's host mean nothing elsewhere.
         if !context.is_far() {
             rows.push(("Folder", app.folder.unwrap_or_else(|| "none".to_owned())));

@@ -146,6 +146,7 @@ fn needs(context: &Context) -> std::io::Result<()> {
         ("mount API", Need::Mounts),
         ("/proc in full view", Need::Processes),
         ("overlayfs", Need::Overlay),
+        ("own networks", Need::Network),
     ];
     let root = rustix::process::geteuid().is_root();
     if root {

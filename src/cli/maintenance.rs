@@ -41,7 +41,7 @@ pub fn set(context: &mut Context, maintenance: bool) -> Result<()> {
     let app = context.app()?;
     let request = UpdateApp {
         maintenance: Some(maintenance),
-        name: None,
+        ..UpdateApp::default()
     };
     let app: App = context.client()?.patch(&app_path(&app, ""), &request)?;
     let doing = if maintenance { "Enabling" } else { "Disabling" };

@@ -21,6 +21,7 @@ mod hints;
 mod launch;
 mod logs;
 mod maintenance;
+mod network;
 mod new_app;
 mod notices;
 mod one_off;
@@ -112,6 +113,8 @@ enum Command {
     /// As `maintenance off`
     #[command(name = "maintenance:off")]
     MaintenanceOff,
+    /// Choose the network of the app's dynos, or show it
+    Network(network::Network),
     /// Run this folder's Procfile here, to work on it
     Start(start::Start),
     /// Show the app's log
@@ -306,6 +309,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Maintenance(command) => command.perform(&mut context)?,
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
+        Command::Network(command) => command.perform(&mut context)?,
         Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::GitRemote(command) => command.perform(&mut context)?,

@@ -26,7 +26,7 @@ impl Rename {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let request = UpdateApp {
             name: Some(AppName::parse(&self.name)?),
-            maintenance: None,
+            ..UpdateApp::default()
         };
         let given = context.app()?;
         let client = context.client()?;

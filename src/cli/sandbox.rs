@@ -59,6 +59,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
     let plan = SandboxPlan {
         owner,
         hostname: "sandbox".to_owned(),
+        network: None,
         steps: stack.steps(&tree)?,
     };
     let context = InitContext {

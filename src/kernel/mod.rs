@@ -1,6 +1,6 @@
 //! What the program asks of Linux, one file for each thing: system calls that no crate has (`sys`, with all unsafe code),
 //! control groups, claims of ports and uids, files below a folder of others, Unix sockets that pass descriptors, listening
-//! sockets and their owners, who is at the other end of a Unix socket, open files, the program's own executable, the memory of
+//! sockets and their owners, network interfaces, who is at the other end of a Unix socket, open files, the program's own executable, the memory of
 //! processes, waiting for a descriptor, random numbers, temporary files, removing a tree of files.
 
 pub mod beneath;
@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod claims;
 pub mod executable;
 pub mod listener;
+pub mod netlink;
 pub mod open_files;
 pub mod peer;
 pub mod processes;

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{UserError, shown};
+use crate::model::network::DynoNetwork;
 
 /// The longest app name in bytes (Heroku's figure).
 pub const MAX_NAME_BYTES: usize = 30;
@@ -33,7 +34,7 @@ pub struct App {
     pub name: AppName,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its name, its newest release or `maintenance` last changed.
+    /// When its name, its newest release, `maintenance` or `network` last changed.
     pub updated_at: Timestamp,
     /// When its newest release was made.
     pub released_at: Timestamp,
@@ -43,6 +44,8 @@ pub struct App {
     pub folder: Option<String>,
     /// Whether it is in maintenance mode.
     pub maintenance: bool,
+    /// The network of its dynos; None: what the setting `network` says.
+    pub network: Option<DynoNetwork>,
 }
 
 /// A folder of the user, identified so that it can be linked to an app.

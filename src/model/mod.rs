@@ -10,6 +10,7 @@ pub mod dyno;
 pub mod formation;
 pub mod log_limits;
 pub mod log_line;
+pub mod network;
 pub mod procfile;
 pub mod release;
 pub mod scheduler;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::error::{UserError, shown};
 use crate::model::size::Sizes;
+use crate::model::network::DynoNetwork;
 
 pub use networks::Network;
 pub use rule::Listen;
@@ -206,6 +207,10 @@ settings! {
     uid_base: u32, Server, count(0x7800_0000, 100_000..=0x7fff_0000);
     /// `off`: a root server's dynos share one uid, as on kernels before 5.19. To be changed while no dyno is alive.
     id_mapping: bool, Server, Choice(&[("auto", true), ("off", false)]);
+    /// The network of dynos of apps that have none of their own: the host's, or one of each dyno's own.
+    ///
+    /// What `dyno start` runs has the host's.
+    network: DynoNetwork, Server, Choice(DynoNetwork::NAMED);
     /// How long a server that was started by a command stays when there is nothing to do.
     idle_linger: Duration, Server, time(seconds(300), Duration::ZERO, YEAR);
 }

@@ -32,6 +32,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::network;
 use super::plan::{
     HostIds, INNER_ID, LiveOwnership, MountAccess, MountStep, Ownership, SandboxPlan,
 };
@@ -296,6 +297,9 @@ fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<Vec<Gap>> {
 
     become_owner(plan)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).context("cannot set the host name")?;
+    if plan.network.is_some() {
+        network::enter()?;
+    }
     let root = new_root()?;
 
     rustix::fs::mkdir(STAGING, Mode::from_raw_mode(0o700))

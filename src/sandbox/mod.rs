@@ -9,7 +9,7 @@
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
-//! `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
+//! `network` gives it one of its own. `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
 //!
 //! Where the host allows no namespaces, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
 //! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `reasons` explains why
@@ -17,6 +17,7 @@
 
 pub mod init;
 pub mod launch;
+pub mod network;
 pub mod offer;
 pub mod plan;
 pub mod probe;

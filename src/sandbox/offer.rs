@@ -12,6 +12,7 @@ use super::restrict::{Gap, Restriction};
 use crate::error::UserError;
 use crate::home::Home;
 use crate::model::dyno::Isolation;
+use crate::model::network::DynoNetwork;
 use crate::model::settings::{self, Settings, UID_COUNT};
 
 /// The highest id that distributions give to people; above are those of containers, of dynamic services, and of `nobody`.
@@ -62,6 +63,20 @@ impl ChosenIsolation {
             (_, DynoIds::Each(_)) => true,
             (Isolation::Namespaces, _) => reasons::kernel() >= (5, 14),
             (Isolation::Tempdir, _) => false,
+        }
+    }
+
+    /// Checks that dynos can have this network.
+    ///
+    /// # Errors
+    /// When it is one of their own, which takes namespaces, and they have none.
+    pub fn check_network(&self, network: DynoNetwork) -> Result<(), UserError> {
+        match (network, self.isolation) {
+            (DynoNetwork::Host, _) | (_, Isolation::Namespaces) => Ok(()),
+            (network, isolation) => Err(UserError::new(format!(
+                "the network `{network}` takes namespaces, and dynos have isolation {isolation} here"
+            ))
+            .hint("`dyno doctor` says how to get namespaces; with the network `host`, dynos start as they are")),
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::model::network::OwnNetwork;
+
 /// The uid and gid of the user `dyno` inside every dyno.
 pub const INNER_ID: u32 = 1000;
 
@@ -21,6 +23,8 @@ pub struct SandboxPlan {
     pub owner: HostIds,
     /// The UTS host name.
     pub hostname: String,
+    /// The network of its own; None: it has the host's.
+    pub network: Option<OwnNetwork>,
     /// How the root tree is built, in order.
     pub steps: Vec<MountStep>,
 }
@@ -227,6 +231,7 @@ mod tests {
         SandboxPlan {
             owner,
             hostname: "run-1".to_owned(),
+            network: None,
             steps,
         }
     }

@@ -16,6 +16,7 @@ use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
 use crate::model::dyno::Isolation;
+use crate::model::network::OwnNetwork;
 
 /// Host ids for a trial by root: those of `nobody`.
 const NOBODY: u32 = 65_534;
@@ -32,6 +33,8 @@ pub enum Need {
     Mounts,
     /// A `/proc` of its own.
     Processes,
+    /// A network of its own.
+    Network,
     /// An overlay of a tree of the dyno's user.
     Overlay,
     /// An overlay of a tree whose owners are mapped (Linux 5.19); root only.
@@ -75,6 +78,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     let plan = SandboxPlan {
         owner,
         hostname: "probe".to_owned(),
+        network: needs.contains(&Need::Network).then(OwnNetwork::default),
         steps: needs
             .iter()
             .flat_map(|need| steps(*need, folder.path()))
@@ -141,6 +145,7 @@ pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> R
             let plan = SandboxPlan {
                 owner: trial_owner(),
                 hostname: "probe".to_owned(),
+                network: None,
                 steps: steps(Need::Processes, folder.path()),
             };
             launch(&plan, &[], tell)?
@@ -194,7 +199,7 @@ fn steps(need: Need, folder: &Path) -> Vec<MountStep> {
         }]
     };
     match need {
-        Need::UserNamespaces => Vec::new(),
+        Need::UserNamespaces | Need::Network => Vec::new(),
         Need::Mounts => vec![
             MountStep::Bind {
                 source: system_folder().unwrap_or(folder).to_owned(),

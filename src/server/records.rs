@@ -183,6 +183,8 @@ impl Records {
     pub fn resource(&self, app: &App) -> app::App {
         let mut resource = app::App::new(app, &self.account, &self.places);
         resource.asleep = self.asleep.has(&app.id);
+        resource.network_by_default = app.network.is_none();
+        resource.network = app.network.or(Some(self.settings.network));
         resource
     }
 

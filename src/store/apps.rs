@@ -9,6 +9,7 @@ use super::releases::{self, Snapshot};
 use super::{Result, Store, StoreError, new_id, no_random};
 use crate::kernel::random;
 use crate::model::app::{App, AppName, Folder};
+use crate::model::network::DynoNetwork;
 use crate::model::release::ReleaseChange;
 
 /// The name that is asked for a new app.
@@ -77,6 +78,27 @@ impl Store {
                      WHERE id = ?1 AND maintenance <> ?2",
                 )?
                 .execute(params![id, maintenance, Time(now)])?;
+            find(transaction, id)
+        })
+    }
+
+    /// Gives an app's dynos this network; None: what the setting says. For those that start from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_network(
+        &mut self,
+        id: &str,
+        network: Option<DynoNetwork>,
+        now: Timestamp,
+    ) -> Result<App> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE apps SET network = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND network IS NOT ?2",
+                )?
+                .execute(params![id, network, Time(now)])?;
             find(transaction, id)
         })
     }
@@ -172,7 +194,7 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
     coalesce((SELECT path FROM sessions WHERE app_id = apps.id),
              (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)),
-    maintenance
+    maintenance, network
     FROM apps";
 
 /// The app with this name or id. No name looks like an id, which is too long for one.
@@ -194,5 +216,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         slug_size: row.get::<_, Option<Bits>>(5)?.map(|Bits(size)| size),
         folder: row.get(6)?,
         maintenance: row.get(7)?,
+        network: row.get(8)?,
     })
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::app::AppName;
 use crate::model::dyno::{Attach, DynoState};
+use crate::model::network::DynoNetwork;
 use crate::model::release::build::BuildStatus;
 use crate::model::release::{ReleaseStatus, Version};
 
@@ -70,6 +71,18 @@ impl ToSql for AppName {
 }
 
 impl FromSql for AppName {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::parse(value.as_str()?).map_err(FromSqlError::other)
+    }
+}
+
+impl ToSql for DynoNetwork {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for DynoNetwork {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Self::parse(value.as_str()?).map_err(FromSqlError::other)
     }

@@ -73,6 +73,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
             privileged: spec.privileged,
         },
         hostname: spec.id.clone(),
+        network: spec.network.clone(),
         steps: stack.steps(&tree).context("cannot read the stack")?,
     };
     let context = InitContext {

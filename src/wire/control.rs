@@ -23,6 +23,7 @@ use crate::model::dyno::{
     ClientTerminal, DynoState, Exit, ExitRecord, Isolation, TerminalSettings,
 };
 use crate::model::log_limits::LogLimits;
+use crate::model::network::OwnNetwork;
 use crate::wire::command_streams::CommandStreams;
 
 /// The largest message, in bytes: a command (128 KiB) and an environment (64 KiB) at their bounds, escaped.
@@ -92,6 +93,8 @@ pub struct DynoSpec {
     pub open_files: Option<u64>,
     /// How many processes and threads it may have; None where the kernel cannot limit that.
     pub processes: Option<u32>,
+    /// The network of its own; None: it has the host's.
+    pub network: Option<OwnNetwork>,
     /// The only TCP port, beside free ones, on which its processes may listen; None: they may listen on any.
     pub only_port: Option<u16>,
 }

@@ -48,6 +48,7 @@ mod log_sessions;
 mod logs;
 mod memory;
 mod names;
+mod network;
 mod newcomer;
 mod panics;
 mod peers;

@@ -18,6 +18,7 @@ use crate::model::command_line;
 use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::Rules;
 use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
+use crate::model::network::{DynoNetwork, OwnNetwork};
 use crate::model::release::Release;
 use crate::model::settings::{BindSetting, Settings, UID_COUNT};
 use crate::model::size::Size;
@@ -88,6 +89,10 @@ impl Dynos {
             true => CommandStreams::OutputAndOpenInput,
             false => run.streams,
         };
+        let network = match extras {
+            Some(_) => None,
+            None => self.own_network(records.store.app(&dyno.app_id)?.network)?,
+        };
         let anywhere = self.settings.bind == BindSetting::Any || extras.is_some();
         let (port, claim) = match own_port {
             // Its predecessor may just be giving it back; what else has it, the program itself will find.
@@ -148,9 +153,23 @@ impl Dynos {
             shared_memory: u32::try_from(self.settings.shm_size >> 20).unwrap_or(u32::MAX),
             open_files: Some(self.descriptors.original),
             only_port,
+            network,
             processes: self.chosen.counts_processes().then_some(size.processes),
         };
         Ok((spec, claim.into_iter().chain(uid_claim).collect()))
+    }
+
+    /// The network of its own for a dyno of an app that has `chosen` one, or has the setting say it.
+    ///
+    /// # Errors
+    /// When there is to be one, and dynos have no walls here.
+    fn own_network(&self, chosen: Option<DynoNetwork>) -> Result<Option<OwnNetwork>> {
+        let network = chosen.unwrap_or(self.settings.network);
+        self.chosen.check_network(network)?;
+        Ok(match network {
+            DynoNetwork::Host => None,
+            DynoNetwork::Private | DynoNetwork::None => Some(OwnNetwork::default()),
+        })
     }
 
     /// Where the dyno `id` is to its own processes; `live` if it works in a folder of the user's.

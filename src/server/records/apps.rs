@@ -14,6 +14,7 @@ use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
 use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
+use crate::model::network::NetworkChoice;
 use crate::model::release::{ReleaseChange, Version};
 use crate::server::records::{Answer, Records, part};
 use crate::store::WantedName;
@@ -62,10 +63,14 @@ pub fn info(records: &Records, app: &str) -> Answer {
     Ok(Response::json(200, &records.resource(&app)))
 }
 
-/// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name.
+/// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name, or its dynos another network.
 pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let app = records.store.app(app)?;
-    let UpdateApp { maintenance, name } = UpdateApp::parse(body)?;
+    let UpdateApp {
+        maintenance,
+        name,
+        network,
+    } = UpdateApp::parse(body)?;
     let old = app.name.clone();
     // The name first: it may be taken, and then nothing is to have changed.
     let mut app = match name {
@@ -79,6 +84,15 @@ pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> 
     if let Some(maintenance) = maintenance {
         app = records.store.set_maintenance(&app.id, maintenance, now)?;
         records.log(&app.id, Story::Maintenance(maintenance));
+    }
+    if let Some(network) = network {
+        let own = match network {
+            NetworkChoice::Own(network) => Some(network),
+            NetworkChoice::Default => None,
+        };
+        app = records.store.set_network(&app.id, own, now)?;
+        let said = format!("Network {}", network.as_str());
+        records.log(&app.id, Story::Other(said));
     }
     Ok(Response::json(200, &records.resource(&app)))
 }

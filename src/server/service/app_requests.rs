@@ -4,8 +4,10 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::api::ApiError;
+use crate::api::app::UpdateApp;
 use crate::api::ask::{AppAsk, FormationAsk};
 use crate::error::tell;
+use crate::model::network::NetworkChoice;
 use crate::server::api_loop::application::{Ctx, Reply, Request};
 use crate::server::records::Answer;
 use crate::server::records::apps;
@@ -39,6 +41,9 @@ impl Service {
     /// `PATCH /apps/A`: router, repository and formation hear of it.
     fn update_app(&mut self, app: &str, body: &[u8], ctx: &mut Ctx<Self>) -> Answer {
         let before = self.records.store.app(app)?;
+        if let Some(NetworkChoice::Own(network)) = UpdateApp::parse(body)?.network {
+            self.dynos.chosen().check_network(network)?;
+        }
         // By its id, it is found again under its new name.
         let answer = apps::update(&mut self.records, &before.id, body, Timestamp::now());
         if answer.is_ok() {

@@ -81,6 +81,7 @@ impl Service {
         let settings = sourced.settings.clone();
         crate::supervisor::sweep_scratch(&home.path().join("dynos"));
         let chosen = offer::choose(home, &settings)?;
+        chosen.check_network(settings.network)?;
         tell(home, &chosen);
         // Why there are none, `dyno doctor` says.
         let groups = GroupParent::find().ok();
