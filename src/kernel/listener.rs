@@ -47,6 +47,9 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The socket's inode: `socket:[INODE]` in `/proc/PID/fd`.
     pub inode: u64,
+    /// Whether it is in a network of the dyno's own, where only sockets that are made there get to.
+    #[serde(default)]
+    pub apart: bool,
 }
 
 /// A way to ask which sockets listen: the kernel's socket service, or `/proc`.
@@ -54,6 +57,8 @@ pub struct Listener {
 pub struct Listeners {
     /// None: by reading `/proc`.
     socket: Option<OwnedFd>,
+    /// The process of another network whose listening sockets these are; None: those of the caller's.
+    process: Option<i32>,
 }
 
 impl Listeners {
@@ -66,6 +71,7 @@ impl Listeners {
             let socket = rustix::net::socket_with(AddressFamily::NETLINK, kind, flags, protocol)?;
             let asking = Self {
                 socket: Some(socket),
+                process: None,
             };
             // "No such socket" and "no such service" are one answer, so the kernel is asked for a socket that exists.
             let known = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -74,7 +80,23 @@ impl Listeners {
                 None => Err(ErrorKind::Unsupported.into()),
             }
         };
-        asked().unwrap_or(Self { socket: None })
+        asked().unwrap_or(Self {
+            socket: None,
+            process: None,
+        })
+    }
+
+    /// The kernel's socket service in the caller's network, if it is there: for [`of_process`](Self::of_process) in another.
+    pub fn into_socket(self) -> Option<OwnedFd> {
+        self.socket
+    }
+
+    /// Those of another network: `process` is in it, and `socket` comes from [`into_socket`](Self::into_socket) there.
+    pub fn of_process(process: i32, socket: Option<OwnedFd>) -> Self {
+        Self {
+            socket,
+            process: Some(process),
+        }
     }
 
     /// The socket that gets connections to this port of the loopback interface, over IPv4 or else over IPv6.
@@ -86,7 +108,12 @@ impl Listeners {
         for ip in loopback {
             let address = SocketAddr::new(ip, port);
             if let Some(inode) = self.at(address)? {
-                return Ok(Some(Listener { address, inode }));
+                let apart = self.process.is_some();
+                return Ok(Some(Listener {
+                    address,
+                    inode,
+                    apart,
+                }));
             }
         }
         Ok(None)
@@ -146,7 +173,7 @@ impl Listeners {
     fn found_at(&self, address: SocketAddr) -> io::Result<Option<Found>> {
         match &self.socket {
             Some(socket) => ask(socket, address),
-            None => read_tables(address),
+            None => read_tables(self.process, address),
         }
     }
 }
@@ -245,9 +272,15 @@ fn understand(answer: &[u8]) -> Option<Option<Found>> {
     }))
 }
 
-fn read_tables(address: SocketAddr) -> io::Result<Option<Found>> {
+/// The kernel's tables of sockets in the network of a process, IPv4 and IPv6; None: in that of the caller.
+fn tables(process: Option<i32>) -> [String; 2] {
+    let process = process.map_or_else(|| "self".to_owned(), |process| process.to_string());
+    ["tcp", "tcp6"].map(|table| format!("/proc/{process}/net/{table}"))
+}
+
+fn read_tables(process: Option<i32>, address: SocketAddr) -> io::Result<Option<Found>> {
     // An IPv6 socket may accept IPv4 connections, too.
-    for (table, of_v6) in [("/proc/net/tcp", false), ("/proc/net/tcp6", true)] {
+    for (table, of_v6) in tables(process).into_iter().zip([false, true]) {
         if address.is_ipv6() && !of_v6 {
             continue;
         }
@@ -268,10 +301,10 @@ fn read_tables(address: SocketAddr) -> io::Result<Option<Found>> {
     Ok(None)
 }
 
-/// The sockets that listen on this host, IPv4 and IPv6, `most` at most.
-pub fn all(most: usize) -> Vec<Listener> {
+/// The sockets that listen in the network of a process, or in that of the caller, IPv4 and IPv6, `most` at most.
+pub fn all(process: Option<i32>, most: usize) -> Vec<Listener> {
     let mut found = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+    for table in tables(process) {
         let Ok(file) = File::open(table) else {
             continue;
         };
@@ -280,6 +313,7 @@ pub fn all(most: usize) -> Vec<Listener> {
         found.extend(sockets.map(|(address, found)| Listener {
             address,
             inode: found.inode,
+            apart: process.is_some(),
         }));
     }
     found.truncate(most);
@@ -393,7 +427,13 @@ mod tests {
     use super::*;
 
     fn ways() -> [Listeners; 2] {
-        [Listeners::open(), Listeners { socket: None }]
+        [
+            Listeners::open(),
+            Listeners {
+                socket: None,
+                process: None,
+            },
+        ]
     }
 
     fn inode(listener: &TcpListener) -> u64 {
@@ -481,12 +521,15 @@ mod tests {
             }
         }
         assert!(
-            Listeners { socket: None }
-                .is_open(
-                    "127.0.0.1:1".parse().unwrap(),
-                    "127.0.0.1:2".parse().unwrap()
-                )
-                .is_err()
+            Listeners {
+                socket: None,
+                process: None
+            }
+            .is_open(
+                "127.0.0.1:1".parse().unwrap(),
+                "127.0.0.1:2".parse().unwrap()
+            )
+            .is_err()
         );
     }
 

@@ -25,6 +25,20 @@ pub const MAX_FDS: usize = 16;
 /// Bytes of `sockaddr_un.sun_path`, with the zero at its end.
 const MAX_PATH: usize = 108;
 
+/// A pair of connected sockets that keep messages apart.
+///
+/// # Errors
+/// When there are no descriptors left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        kind,
+        flags,
+        None,
+    )?)
+}
+
 /// Listens at `path`, where no file may exist. The socket is non-blocking.
 ///
 /// # Errors

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{UserError, shown};
-use crate::model::size::Sizes;
 use crate::model::network::DynoNetwork;
+use crate::model::size::Sizes;
 
 pub use networks::Network;
 pub use rule::Listen;
@@ -23,7 +23,9 @@ pub use rule::Listen;
 pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
 use networks::Networks;
 use own_sizes::OwnSizes;
-use rule::{AddressRule, Choice, Count, FilePath, Hosts, Ports, Rule, Size, Time};
+use rule::{
+    AddressRule, Choice, Count, FilePath, Hosts, LoopbackAddresses, Ports, Rule, Size, Time,
+};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -211,6 +213,10 @@ settings! {
     ///
     /// What `dyno start` runs has the host's.
     network: DynoNetwork, Server, Choice(DynoNetwork::NAMED);
+    /// Services of this host that dynos with the network `private` reach, by the addresses of its loopback interface.
+    ///
+    /// A dyno finds each at the same address in its own network.
+    reach: Vec<SocketAddr>, Server, LoopbackAddresses { most: 16 };
     /// How long a server that was started by a command stays when there is nothing to do.
     idle_linger: Duration, Server, time(seconds(300), Duration::ZERO, YEAR);
 }

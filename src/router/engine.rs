@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 
+use super::doors::Doors;
 use super::log::Logs;
 use super::pool::{DynoConnection, Pool};
 use super::settings::RouterSettings;
@@ -85,6 +86,7 @@ pub(super) struct Engine {
 struct State {
     table: Table,
     pool: Pool,
+    doors: Doors,
     logs: Logs,
     /// Apps whose dynos may have room for waiting requests.
     released: Vec<Rc<str>>,
@@ -106,6 +108,8 @@ struct Lent {
 enum Holder {
     Client(Token),
     Pool(DynoKey),
+    /// It is no connection: its door.
+    Door(DynoKey),
 }
 
 type Map<T> = HashMap<Token, T, BuildHasherDefault<TokenHasher>>;
@@ -185,6 +189,7 @@ impl Engine {
         let state = State {
             table: Table::default(),
             pool: Pool::default(),
+            doors: Doors::default(),
             logs: Logs::new(settings.log_interval),
             released: Vec::new(),
             put_back: false,
@@ -267,6 +272,7 @@ impl Engine {
         match self.links.get(&token).copied() {
             Some(Holder::Client(client)) => self.hear_dyno(client, token, event),
             Some(Holder::Pool(dyno)) => self.hear_idle(dyno, token, event),
+            Some(Holder::Door(dyno)) => self.hear_door(dyno),
             None => {}
         }
     }
@@ -357,6 +363,9 @@ impl Engine {
             for link in self.state.pool.purge(dyno) {
                 self.close_link(link);
             }
+            for client in self.close_door(dyno) {
+                self.drive(client);
+            }
         }
         for dyno in changes.drained {
             (self.tell)(FromRouter::Drained { dyno });
@@ -382,6 +391,8 @@ impl Engine {
             for link in self.state.pool.purge(dyno) {
                 self.close_link(link);
             }
+            // Nobody waits at the door of a dyno without requests.
+            self.close_door(dyno);
         }
         if let Some(dyno) = drained {
             (self.tell)(FromRouter::Drained { dyno });

@@ -75,6 +75,12 @@ pub(super) enum Stage {
     Placing,
     /// It waits in its app's queue.
     Waiting { why: Wait, since: Instant },
+    /// It waits for a socket of the dyno's own network; `refused`: there is none.
+    Entering {
+        listener: Listener,
+        since: Instant,
+        refused: bool,
+    },
     /// A connection to a dyno is being made.
     Connecting {
         link: DynoConnection,
@@ -136,7 +142,9 @@ impl Exchange {
                 why: Wait::Busy,
                 since,
             } => (*since + first, Failure::H12),
-            Stage::Connecting { since, .. } => (*since + settings.connect_time, Failure::H19),
+            Stage::Entering { since, .. } | Stage::Connecting { since, .. } => {
+                (*since + settings.connect_time, Failure::H19)
+            }
             Stage::Relaying(link) => match self.answer {
                 Answer::Body { .. } if client_is_flushed => (self.progress + rolling, Failure::H15),
                 Answer::Body { .. } => (self.progress + rolling, Failure::H28),

@@ -6,6 +6,7 @@
 //! and until when, `headers.rs` the heads; `engine.rs` and the files under it move the bytes. `docs/router.md` is for
 //! users.
 
+mod doors;
 mod engine;
 mod error_page;
 mod exchange;
@@ -32,6 +33,7 @@ use crossbeam_channel::Sender;
 use crate::error::tell;
 use crate::kernel::listener::Listener;
 use crate::panics;
+use crate::wire::door::Door;
 use crate::wire::reactor::{Reactor, Waker};
 
 pub use settings::RouterSettings;
@@ -62,6 +64,8 @@ pub struct Backend {
     pub name: String,
     /// Whether it gets requests.
     pub state: BackendState,
+    /// Where sockets of its own network come from; None: it is in that of the host.
+    pub door: Option<Door>,
 }
 
 /// Whether a web dyno gets requests.

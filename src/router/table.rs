@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::failure::Failure;
 use super::{BackendState, Route};
 use crate::kernel::listener::Listener;
+use crate::wire::door::Door;
 use crate::wire::reactor::Token;
 
 /// The number of a dyno within one router; never reused.
@@ -36,6 +37,8 @@ struct Dyno {
     app: Rc<str>,
     /// None if it is in no route any more, but has requests in flight.
     state: Option<BackendState>,
+    /// Where sockets of its own network come from.
+    door: Option<Door>,
     /// Requests in flight.
     active: u32,
     /// It refused a connection, and gets no requests until then.
@@ -103,6 +106,7 @@ impl Table {
                 name: backend.name.as_str().into(),
                 app: app.clone(),
                 state: None,
+                door: None,
                 active: 0,
                 refused_until: None,
                 doubted: false,
@@ -115,7 +119,7 @@ impl Table {
                 Some(BackendState::Up(listener)) => Some(listener),
                 _ => None,
             };
-            if up(dyno.state) != up(Some(backend.state)) {
+            if up(dyno.state) != up(Some(backend.state)) || dyno.door != backend.door {
                 changes.purge.push(key);
                 dyno.refused_until = None;
             }
@@ -123,6 +127,7 @@ impl Table {
                 dyno.refused_until = None;
             }
             dyno.state = Some(backend.state);
+            dyno.door.clone_from(&backend.door);
             dyno.reported_drained &= matches!(backend.state, BackendState::Draining(_));
             changes.drained.extend(dyno.tell_drained());
             dynos.push(key);
@@ -225,6 +230,11 @@ impl Table {
             BackendState::Up(listener) => Some(listener),
             _ => None,
         }
+    }
+
+    /// The door of a dyno in a network of its own.
+    pub fn door(&self, key: DynoKey) -> Option<&Door> {
+        self.dynos.get(&key)?.door.as_ref()
     }
 
     /// The name of a dyno.
@@ -351,6 +361,7 @@ mod tests {
             5000,
         ),
         inode: 1,
+        apart: false,
     };
     const UP: BackendState = BackendState::Up(LISTENER);
 
@@ -367,6 +378,7 @@ mod tests {
                     dyno: format!("id-{n}"),
                     name: format!("web.{n}"),
                     state: *state,
+                    door: None,
                 })
                 .collect(),
         }

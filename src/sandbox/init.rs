@@ -7,6 +7,7 @@
 //!
 //! Without a PID namespace it is not number 1, and kills the other processes itself.
 
+mod doors;
 mod stopped;
 
 use std::ffi::CString;
@@ -36,6 +37,7 @@ use crate::sandbox::unexecutable;
 use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::{self, FromInit, Shortage, ToInit};
 
+use self::doors::Doors;
 use self::stopped::StopWatch;
 
 /// The size of the command's pipes, in bytes. With less, bulk data waits for wake-ups; with more, it has left the
@@ -84,14 +86,17 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
     let _gaps = context.restrictions.take();
     panics::point("init ready");
     let (mut watch, mut bus_error) = (StopWatch::default(), false);
+    let mut doors = Doors::default();
     loop {
         let on_terminal = commands.iter().filter(|command| command.on_terminal);
         let on_terminal: Vec<_> = on_terminal.map(|it| (it.id, it.pid)).collect();
         let pause = watch.pause(&on_terminal, Instant::now());
-        let mut sources = [
+        let mut sources = vec![
             PollFd::from_borrowed_fd(control, PollFlags::IN),
             PollFd::new(&child_ended, PollFlags::IN),
         ];
+        let all = doors.all().iter();
+        sources.extend(all.map(|door| PollFd::new(door, PollFlags::IN)));
         let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
         match rustix::event::poll(&mut sources, pause.as_ref()) {
             Err(Errno::INTR) => continue,
@@ -104,6 +109,12 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
             !sources[0].revents().is_empty(),
             !sources[1].revents().is_empty(),
         );
+        let spoke = |place: &usize| !sources[2 + place].revents().is_empty();
+        let knocked: Vec<usize> = (0..sources.len() - 2).filter(spoke).collect();
+        drop(sources);
+        if !knocked.is_empty() {
+            doors.answer(&knocked);
+        }
         if child_ended_now {
             drain(&child_ended);
             panics::point("init reap");
@@ -183,6 +194,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                         let _ = context.processes.signal(Signal::CONT.as_raw());
                     }
                 }
+                Ok(Some((ToInit::OpenDoor, fds))) => fds.into_iter().for_each(|it| doors.open(it)),
                 Ok(Some((ToInit::FindSocket { inode }, _))) => {
                     let ours = context.processes.has_socket(inode);
                     let _ = control::send(control, &FromInit::Socket { inode, ours }, &[]);

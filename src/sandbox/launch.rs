@@ -90,23 +90,30 @@ pub fn launch(
         None,
     )
     .context("cannot make a control socket")?;
+    let network = match &plan.network {
+        Some(_) => Some(unix_socket::pair().context("cannot make a socket")?),
+        None => None,
+    };
     let cloned = clone_process(NAMESPACES).map_err(|refusal| {
         let facts = Facts::gather(Path::new("/"));
         anyhow!(reasons::why(&refusal, &facts))
     });
     match cloned? {
         Side::Child => {
-            let kept: Vec<_> = keep.iter().copied().chain([theirs.as_fd()]).collect();
+            let (ours_too, network) = network.unzip();
+            let kept = keep.iter().copied().chain([theirs.as_fd()]);
+            let kept: Vec<_> = kept.chain(network.as_ref().map(AsFd::as_fd)).collect();
             close_all_but(&kept);
             // Closed already: dropping it would close another descriptor that has got its number.
-            std::mem::forget(ours);
+            std::mem::forget((ours, ours_too));
             // A panic must not unwind beyond here: the callers are copies of the parent's, and must not run twice.
-            let outcome = caught_or(|| set_up(plan, theirs.as_fd()));
+            let outcome = caught_or(|| set_up(plan, theirs.as_fd(), network));
             exit_now(caught(|| inside(outcome, theirs)).unwrap_or(EXIT_DYNO_FAILED))
         }
         Side::Parent { pid, pidfd } => {
             drop(theirs);
             let mut launched = Launched::new(pid, pidfd, ours, SandboxProcesses::Namespace);
+            launched.network = network.map(|(ours, _)| ours);
             launched.namespaces = SandboxNamespaces::of(pid, plan.owner, &plan.steps).ok();
             if let Err(error) = release(plan, &launched) {
                 launched.kill();
@@ -280,7 +287,11 @@ fn ids_of_root_as(owner: HostIds) -> Result<OwnedFd> {
 }
 
 /// The child's part, phases 1 to 5.
-fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<Vec<Gap>> {
+fn set_up(
+    plan: &SandboxPlan,
+    control: BorrowedFd<'_>,
+    network: Option<OwnedFd>,
+) -> Result<Vec<Gap>> {
     let (mapped, whole) = await_release(control)?;
     let mut mapped = mapped.into_iter();
     panics::point("init set-up");
@@ -297,8 +308,8 @@ fn set_up(plan: &SandboxPlan, control: BorrowedFd<'_>) -> Result<Vec<Gap>> {
 
     become_owner(plan)?;
     rustix::system::sethostname(plan.hostname.as_bytes()).context("cannot set the host name")?;
-    if plan.network.is_some() {
-        network::enter()?;
+    if let (Some(network), Some(supervisor)) = (&plan.network, network) {
+        network::enter(network, supervisor.as_fd())?;
     }
     let root = new_root()?;
 

@@ -51,6 +51,8 @@ pub struct Launched {
     pub control: OwnedFd,
     /// The namespaces, to replace files inside; None without namespaces.
     pub namespaces: Option<SandboxNamespaces>,
+    /// Where [`NetworkEnds`](network::NetworkEnds) of a network of its own come; None: it has the host's.
+    pub network: Option<OwnedFd>,
     processes: SandboxProcesses,
     /// Whether all processes of the sandbox have ended.
     ended: bool,
@@ -65,6 +67,7 @@ impl Launched {
             pidfd,
             control,
             namespaces: None,
+            network: None,
             processes,
             ended: false,
             left: None,

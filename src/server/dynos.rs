@@ -19,9 +19,11 @@ use jiff::Timestamp;
 
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
+use crate::error::tell;
 use crate::kernel::cgroup::GroupParent;
 use crate::kernel::claims::Claims;
 use crate::kernel::listener::Listener;
+use crate::kernel::unix_socket;
 use crate::model::command_line;
 use crate::model::dyno::life::{MemoryRule, OfFormation, Rules, StopReason};
 use crate::model::dyno::{
@@ -43,6 +45,7 @@ use crate::slug::Lease;
 use crate::store::NewDyno;
 use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::ToSupervisor;
+use crate::wire::door::Door;
 use crate::wire::handover::Handover;
 use crate::wire::reactor::{Event, Reactor, Token};
 use spec::{Run, command_env, first_port, lifetime, streams};
@@ -69,6 +72,8 @@ pub struct Dynos {
     trees: HashMap<String, Lease>,
     /// Of those that serve requests, the sockets that listen, by the dynos' ids.
     listeners: HashMap<String, Listener>,
+    /// Of those among them with a network of their own, the doors, by the dynos' ids.
+    doors: HashMap<String, Door>,
     /// What the dynos of a `dyno start` have beside others, by their apps' ids.
     start_extras: HashMap<String, StartExtras>,
     /// What could not be written down yet, and when to try again.
@@ -114,6 +119,7 @@ impl Dynos {
             groups,
             trees: HashMap::new(),
             listeners: HashMap::new(),
+            doors: HashMap::new(),
             start_extras: HashMap::new(),
             unwritten: Vec::new(),
             uncleared: Vec::new(),
@@ -463,6 +469,30 @@ impl Dynos {
     /// The socket of the dyno's that listens on its port, if one is known.
     pub fn listener(&self, id: &str) -> Option<Listener> {
         self.listeners.get(id).copied()
+    }
+
+    /// The door of the dyno's network, if it has one of its own and serves requests.
+    pub fn door(&self, id: &str) -> Option<Door> {
+        self.doors.get(id).cloned()
+    }
+
+    /// Has a door made to the dyno's own network, if it is not there.
+    fn open_door(&mut self, id: &str) {
+        if self.doors.contains_key(id) {
+            return;
+        }
+        let opened = unix_socket::pair().and_then(|(ours, theirs)| {
+            rustix::io::ioctl_fionbio(&ours, true)?;
+            Ok((ours, theirs))
+        });
+        match opened {
+            Ok((ours, theirs)) => {
+                if self.pass_on(id, &ToSupervisor::OpenDoor, &theirs) {
+                    self.doors.insert(id.to_owned(), ours.into());
+                }
+            }
+            Err(error) => tell!("cannot open the door of a dyno: {error}"),
+        }
     }
 
     /// Whether `token` is for [`hear`](Self::hear).

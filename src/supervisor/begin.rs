@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Supervisor;
 use super::folder::write_record;
+use super::reach;
 use super::session::ClientSession;
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
@@ -28,8 +29,9 @@ pub const WAITING: &str = "dyno: waits for a dyno";
 /// The largest spec, in bytes: more than the bounds of its parts together.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
-/// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers.
-const OPEN_FILES: u64 = 512;
+/// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers, two for each
+/// connection to what the dyno reaches.
+const OPEN_FILES: u64 = 512 + 2 * reach::MOST as u64;
 
 /// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
 /// the dyno is over.

@@ -6,7 +6,8 @@
 //! thread, since it forks.
 //!
 //! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `perform` (what [`Life`] decides), `output`
-//! (reads output that no client reads), `port` (whether a web dyno listens), `keeping` (the server's sockets, for the next
+//! (reads output that no client reads), `port` (whether a web dyno listens), `reach` (what of the host is reached from a
+//! network of the dyno's own), `keeping` (the server's sockets, for the next
 //! one). With whom it speaks: `servers`; `pid1`, the init inside; `clients`, whose connections are `session`s, with
 //! `inside` for the commands of `dyno run:inside` and `stops` for a command that stops. The server uses two, too: `folder`,
 //! what is on disk of a dyno, and `leftovers`, what is left of one that was killed.
@@ -23,6 +24,7 @@ mod output;
 mod perform;
 mod pid1;
 mod port;
+mod reach;
 mod servers;
 mod session;
 mod stops;
@@ -57,6 +59,7 @@ pub use leftovers::{end_leftovers, sweep_scratch};
 use memory::Memory;
 use output::Output;
 use port::Port;
+use reach::Reach;
 use servers::MAX_SERVERS;
 use session::ClientSession;
 use stops::Stops;
@@ -84,6 +87,8 @@ struct Supervisor {
     inside: Inside,
     memory: Memory,
     port: Port,
+    /// What of the host a dyno with a network of its own reaches.
+    reach: Reach,
     /// The server's sockets, kept for the next one.
     kept: KeptSockets,
     /// The sockets that listened on this host at the boot time-out.
@@ -148,6 +153,7 @@ impl Supervisor {
             inside: Inside::new(spec.rules.idle_timeout),
             memory: Memory::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
+            reach: Reach::default(),
             kept: KeptSockets::new(&mut reactor),
             inside_is_ready: false,
             files_are_old: false,
@@ -245,6 +251,11 @@ impl Supervisor {
                     }
                     None => self.output.deadline(token, &mut self.reactor),
                 }
+            }
+            reactor::Event::Ready { token, .. } | reactor::Event::Again(token)
+                if self.reach.knows(token) =>
+            {
+                self.reach.hear(event, &mut self.reactor);
             }
             reactor::Event::Ready { token, .. } | reactor::Event::Again(token) => {
                 self.ready(token)?

@@ -4,12 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use super::Supervisor;
 use super::perform::end;
 use crate::kernel::listener;
 use crate::model::dyno::life::{Event, Timer};
 use crate::model::dyno::{DynoState, Exit, Isolation};
+use crate::model::network::OwnNetwork;
 use crate::sandbox::init::MAIN;
+use crate::sandbox::network::NetworkEnds;
 use crate::wire::control::{self, FromInit, Shortage, ToInit};
 use crate::wire::frame::CommandEnd;
 
@@ -41,6 +45,10 @@ impl Supervisor {
     fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
         let event = match message {
             FromInit::Ready => {
+                if let Err(error) = self.take_network() {
+                    let message = format!("{error:#}");
+                    return self.step(Event::StartFailed { message });
+                }
                 self.inside_is_ready = true;
                 if std::mem::take(&mut self.files_are_old) {
                     self.renew_files();
@@ -121,6 +129,23 @@ impl Supervisor {
         self.step(event);
     }
 
+    /// Takes the ends of the dyno's own network, if it has one.
+    fn take_network(&mut self) -> anyhow::Result<()> {
+        let Some(sandbox) = &mut self.sandbox else {
+            return Ok(());
+        };
+        let Some(control) = sandbox.network.take() else {
+            return Ok(());
+        };
+        let network = self.spec.network.as_ref();
+        let ends = NetworkEnds::receive(&control, network.unwrap_or(&OwnNetwork::default()))?;
+        let process = sandbox.pid.as_raw_nonzero().get();
+        self.port.be_in(process, ends.listeners);
+        self.reach
+            .open(ends.reach, &mut self.reactor)
+            .context("cannot serve what the dyno is to reach")
+    }
+
     pub(super) fn init_gone(&mut self) {
         self.tell_exhausted();
         let Some(sandbox) = &mut self.sandbox else {
@@ -142,7 +167,7 @@ impl Supervisor {
         if !self.life.is_booting() || !self.listeners.is_empty() {
             return false;
         }
-        self.listeners = listener::all(MOST_LISTENERS);
+        self.listeners = listener::all(self.port.process(), MOST_LISTENERS);
         let inodes: Vec<_> = self.listeners.iter().map(|it| it.inode).collect();
         if inodes.is_empty() || self.tell_init(&ToInit::FindSockets { inodes }).is_err() {
             return false;

@@ -4,6 +4,7 @@
 //! has the socket can only be seen from inside, so init is asked.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -23,6 +24,8 @@ pub struct Port {
     number: u16,
     token: Token,
     listeners: Option<Listeners>,
+    /// The process in whose network it is, and the kernel's socket service there; None: it is the host's.
+    network: Option<(i32, Option<OwnedFd>)>,
     pause: Duration,
     /// The socket that was found last, about which init has not answered yet.
     asked: Option<Listener>,
@@ -37,6 +40,7 @@ impl Port {
             number,
             token: reactor.token(),
             listeners: None,
+            network: None,
             pause: PAUSES.0,
             asked: None,
             listener: None,
@@ -53,9 +57,25 @@ impl Port {
         self.listener
     }
 
+    /// Has the port be one of the network of `process`, with the kernel's socket service there, if there is one.
+    pub fn be_in(&mut self, process: i32, service: Option<OwnedFd>) {
+        self.network = Some((process, service));
+    }
+
+    /// The process in whose network it is; None: it is the host's.
+    pub fn process(&self) -> Option<i32> {
+        self.network.as_ref().map(|(process, _)| *process)
+    }
+
     /// Begins to look for the dyno's own socket.
     pub fn watch(&mut self, reactor: &mut Reactor) {
-        self.listeners.get_or_insert_with(Listeners::open);
+        self.listeners.get_or_insert_with(|| match &self.network {
+            None => Listeners::open(),
+            Some((process, service)) => {
+                let service = service.as_ref().and_then(|it| it.try_clone().ok());
+                Listeners::of_process(*process, service)
+            }
+        });
         self.pause = PAUSES.0;
         self.look_later(reactor);
     }

@@ -14,7 +14,7 @@ use crate::kernel::peer::{self, Admission};
 use crate::kernel::unix_socket;
 use crate::model::dyno::life::Event;
 use crate::panics;
-use crate::wire::control::{self, FromSupervisor, ToSupervisor};
+use crate::wire::control::{self, FromSupervisor, ToInit, ToSupervisor};
 
 /// The most servers that are connected at a time: the running one and its successor are two.
 pub(super) const MAX_SERVERS: usize = 4;
@@ -47,6 +47,12 @@ impl Supervisor {
                     });
                     self.step(Event::StopRequested { grace, why, drain });
                     panics::point("supervisor stopping");
+                }
+                Ok(Some((ToSupervisor::OpenDoor, fds))) => {
+                    if let Some(sandbox) = &self.sandbox {
+                        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                        let _ = control::send(&sandbox.control, &ToInit::OpenDoor, &fds);
+                    }
                 }
                 Ok(Some((ToSupervisor::CheckPort, _))) => {
                     self.port.watch(&mut self.reactor);
@@ -117,7 +123,8 @@ impl Supervisor {
             dyno: self.spec.id.clone(),
             state: self.state,
             at_us: self.since.as_microsecond(),
-            port: Some(self.spec.port),
+            // In a network of its own, others may have the same.
+            port: (self.spec.network.is_none()).then_some(self.spec.port),
             listener: self.port.listener(),
             keeps_sockets: self.kept.are_there(),
         }

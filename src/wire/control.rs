@@ -128,6 +128,8 @@ pub enum ToSupervisor {
         #[serde(default)]
         drain: f64,
     },
+    /// Have init open a door for the router, whose end comes along: see [`door`](super::door).
+    OpenDoor,
     /// Check whether the dyno's port has another socket by now, and report it.
     CheckPort,
     /// Renew the dyno's copies of the host's files, which may have changed.
@@ -211,6 +213,8 @@ pub enum ToInit {
     /// Ctrl-Z was typed in the terminal of one command. Init always reports when the command's own process stops; from
     /// now on it also looks for other stopped processes of its group, about which the kernel does not tell it.
     WatchForStop { id: u32 },
+    /// Open a door, whose end comes along: see [`door`](super::door).
+    OpenDoor,
     /// Find out whether a process of the dyno has the socket of this inode open.
     FindSocket { inode: u64 },
     /// Find out which of the sockets of these inodes processes of the dyno have open.

@@ -4,6 +4,7 @@
 
 pub mod command_streams;
 pub mod control;
+pub mod door;
 pub mod frame;
 pub mod handover;
 pub mod http;

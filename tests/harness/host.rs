@@ -78,6 +78,10 @@ impl Host {
         if let Some(isolation) = isolation() {
             env.insert("DYNO_ISOLATION".into(), isolation);
         }
+        // All of them can be tried with dynos in networks of their own.
+        if let Some(network) = std::env::var_os("DYNO_TEST_NETWORK") {
+            env.insert("DYNO_NETWORK".into(), network);
+        }
         for (name, value) in settings {
             env.insert(name.into(), value.into());
         }

@@ -1,9 +1,14 @@
 //! The networks that dynos can have, `dyno network`: what is reached from them, and how they are reached.
 
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::thread;
 
-use crate::harness::{Host, Outcome, lacks, lacks_walls};
+use crate::formation::{few_ports, port_of};
+use crate::harness::{Host, Outcome, eventually, lacks, lacks_walls, own_router};
+use crate::routing::{get, router, shop};
 
 /// A program that connects to the port that it is given, and says what came of it.
 const CONNECT: &str = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print('reached')";
@@ -113,4 +118,175 @@ fn a_network_of_its_own_takes_walls() {
         .env("DYNO_NETWORK", "none")
         .finish()
         .mentions(error);
+}
+
+#[test]
+fn web_dynos_with_networks_of_their_own_are_visited_by_the_router_and_by_nobody_else() {
+    if lacks_walls() || lacks("python3") {
+        return;
+    }
+    let (place, (ports, few)) = (own_router(), few_ports(2));
+    let host = Host::with(&[
+        ("DYNO_NETWORK", "private"),
+        ("DYNO_ROUTER", &place),
+        ("DYNO_PORTS", &few),
+    ]);
+    let app = shop(&host, "web");
+    let router = router(&host);
+    assert_eq!(get(router, "/dyno"), (200, "web.1\n".to_owned()));
+    host.dyno(&app, &["ps:scale", "web=3"]).finish().succeeds();
+    host.dyno(&app, &["ps:wait"]).finish().succeeds();
+    let mut seen = BTreeSet::new();
+    eventually("all three", || {
+        let (status, dyno) = get(router, "/dyno");
+        assert_eq!(status, 200);
+        seen.insert(dyno);
+        (seen.len() == 3).then_some(())
+    });
+    // They are alone in their networks, and may all have one port, which is not the host's.
+    let port = *ports.start();
+    for name in ["web.1", "web.3"] {
+        assert_eq!(port_of(&host, &app, name), port);
+    }
+    let _own = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    connect(&host, &app, "127.0.0.1", port)
+        .exits(1)
+        .mentions("Connection refused");
+    // The next server comes to them as well.
+    host.kill_server();
+    host.dyno(&app, &["ps"]).finish().succeeds();
+    seen.clear();
+    eventually("all three again", || {
+        let (status, dyno) = get(router, "/dyno");
+        assert_eq!(status, 200);
+        seen.insert(dyno);
+        (seen.len() == 3).then_some(())
+    });
+}
+
+#[test]
+fn many_visitors_at_once_come_to_a_network_of_its_own() {
+    if lacks_walls() || lacks("python3") {
+        return;
+    }
+    let place = own_router();
+    let host = Host::with(&[("DYNO_NETWORK", "none"), ("DYNO_ROUTER", &place)]);
+    shop(&host, "web");
+    let router = router(&host);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(get(router, "/slow?s=0.01").0, 200);
+                }
+            });
+        }
+    });
+    let lines = host.log_lines();
+    let failed: Vec<_> = lines.iter().filter(|it| it.contains("at=error")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn a_dyno_that_listens_no_more_in_its_own_network_gets_no_visitors() {
+    if lacks_walls() || lacks("python3") {
+        return;
+    }
+    let place = own_router();
+    let host = Host::with(&[("DYNO_NETWORK", "private"), ("DYNO_ROUTER", &place)]);
+    shop(&host, "stops-listening");
+    let router = router(&host);
+    eventually("its socket closed", || {
+        (get(router, "/close").0 == 503).then_some(())
+    });
+    eventually("H21", || {
+        host.log_lines()
+            .iter()
+            .any(|line| line.contains("code=H21 desc=\"Backend connection refused\""))
+            .then_some(())
+    });
+}
+
+#[test]
+fn at_a_boot_timeout_it_is_told_where_in_its_network_a_dyno_listens() {
+    if lacks_walls() || lacks("python3") {
+        return;
+    }
+    let host = Host::with(&[
+        ("DYNO_NETWORK", "private"),
+        ("DYNO_BOOT_TIMEOUT", "2"),
+        ("DYNO_CRASH_SECOND_WAIT", "1h"),
+    ]);
+    let elsewhere = "web: exec python3 -m http.server --bind 127.0.0.1 3000\n";
+    let app = host.folder_of("shop", &[("Procfile", elsewhere)]);
+    host.dyno(&app, &["deploy"]).finish().exits(1);
+    eventually("where it listens", || {
+        host.log_lines()
+            .iter()
+            .any(|line| line.contains("The dyno listens on `127.0.0.1:3000`, and not on $PORT"))
+            .then_some(())
+    });
+}
+
+/// A service of the host that sends back what it was sent, once that has ended; its address.
+fn echo() -> SocketAddr {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in service.incoming() {
+            let (mut client, mut all) = (client.unwrap(), Vec::new());
+            thread::spawn(move || {
+                let _ = client.read_to_end(&mut all);
+                let _ = client.write_all(&all);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn services_of_the_host_are_reached_at_their_addresses_if_the_setting_names_them() {
+    if lacks_walls() || lacks("python3") {
+        return;
+    }
+    let (named, other) = (echo(), echo());
+    let host = Host::with(&[
+        ("DYNO_NETWORK", "private"),
+        ("DYNO_REACH", &named.to_string()),
+    ]);
+    let app = host.plain_app();
+    let talk = "import socket, sys
+def talk(number):
+    sent = bytes([number]) * 3_000_000
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 60) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile('rb') as back:
+            return back.read() == sent
+import concurrent.futures
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    print(all(pool.map(talk, range(24))))
+";
+    let (ip, port) = (named.ip().to_string(), named.port().to_string());
+    host.run(&app, &["python3", "-c", talk, &ip, &port])
+        .finish()
+        .succeeds()
+        .prints("True\n");
+    connect(&host, &app, "127.0.0.1", other.port())
+        .exits(1)
+        .mentions("Connection refused");
+    // Without a network there is nothing to be reached.
+    choose(&host, &app, "none");
+    connect(&host, &app, "127.0.0.1", named.port())
+        .exits(1)
+        .mentions("Connection refused");
+    host.dyno(&app, &["server:stop"]).finish().succeeds();
+    host.dyno(&app, &["apps"])
+        .env("DYNO_REACH", "10.0.0.5:5432")
+        .finish()
+        .fails_with(
+            1,
+            "DYNO_REACH",
+            "up to 16 addresses of the loopback interface",
+        );
 }

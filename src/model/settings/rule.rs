@@ -316,6 +316,58 @@ impl Rule for Hosts {
     }
 }
 
+/// Addresses of the loopback interface, separated by commas, or `off`.
+pub struct LoopbackAddresses {
+    /// The most addresses.
+    pub most: usize,
+}
+
+impl Rule for LoopbackAddresses {
+    type Value = Vec<SocketAddr>;
+
+    fn usual(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
+    fn parse(&self, text: &str) -> Option<Vec<SocketAddr>> {
+        if text == OFF {
+            return Some(Vec::new());
+        }
+        let mut addresses = Vec::new();
+        for part in text.split(',') {
+            let address: SocketAddr = part.trim().parse().ok()?;
+            if !address.ip().is_loopback() || address.port() == 0 {
+                return None;
+            }
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        (addresses.len() <= self.most).then_some(addresses)
+    }
+
+    fn show(&self, value: &Vec<SocketAddr>) -> String {
+        match &value[..] {
+            [] => OFF.to_owned(),
+            addresses => {
+                let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+                addresses.join(",")
+            }
+        }
+    }
+
+    fn bounds(&self) -> String {
+        format!("`off` or up to {} addresses", self.most)
+    }
+
+    fn takes(&self) -> String {
+        let most = self.most;
+        format!(
+            "up to {most} addresses of the loopback interface like `127.0.0.1:5432,[::1]:6379`, or `off`"
+        )
+    }
+}
+
 /// Whether this is an IP address or a valid DNS name (RFC 1123).
 fn is_host(name: &str) -> bool {
     let is_label = |label: &str| {
@@ -374,6 +426,31 @@ fn split_unit(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_services_of_the_loopback_interface_are_reached() {
+        let rule = LoopbackAddresses { most: 2 };
+        let read = |text: &str| rule.parse(text).map(|value| rule.show(&value));
+        let same = |text: &str| assert_eq!(read(text).as_deref(), Some(text));
+        same("off");
+        same("127.0.0.1:5432");
+        same("127.0.0.53:53,[::1]:6379");
+        assert_eq!(
+            read("127.0.0.1:1, 127.0.0.1:1 ,[::1]:1").as_deref(),
+            Some("127.0.0.1:1,[::1]:1")
+        );
+        for text in [
+            "",
+            "localhost:5432",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "10.0.0.5:5432",
+            "0.0.0.0:80",
+            "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_time_is_read_as_it_is_shown_and_bounded() {

@@ -59,6 +59,15 @@ enum Phase {
 }
 
 impl Client {
+    /// The network of the dyno that its request is to go to has no socket for it.
+    pub fn is_refused(&mut self) {
+        if let Phase::Exchange(exchange) = &mut self.phase
+            && let Stage::Entering { refused, .. } = &mut exchange.stage
+        {
+            *refused = true;
+        }
+    }
+
     /// A client that has just come from `peer`, over a socket that does not block.
     pub fn new(socket: OwnedFd, peer: SocketAddr, now: Instant) -> Self {
         Self {
@@ -95,7 +104,9 @@ impl Client {
             Stage::Connecting { link, .. } | Stage::Relaying(link) | Stage::Tunnel { link, .. } => {
                 (link.token == token).then_some(link)
             }
-            Stage::Placing | Stage::Waiting { .. } | Stage::Finishing => None,
+            Stage::Placing | Stage::Waiting { .. } | Stage::Entering { .. } | Stage::Finishing => {
+                None
+            }
         }
     }
 
@@ -365,6 +376,7 @@ impl Engine {
         let step = match &exchange.stage {
             Stage::Placing => self.place(token, client, &mut exchange, lent),
             Stage::Waiting { .. } => Step::Wait,
+            Stage::Entering { .. } => self.enter(token, &mut exchange),
             Stage::Connecting { .. } => self.connect(client, &mut exchange, lent),
             Stage::Relaying(_) => self.relay(client, &mut exchange, lent),
             Stage::Tunnel { .. } => self.tunnel(client, &mut exchange, lent),

@@ -38,7 +38,7 @@ impl Engine {
         failure: Failure,
     ) -> bool {
         self.stop_waiting(token, exchange);
-        if let Stage::Connecting { .. } = exchange.stage {
+        if let Stage::Entering { .. } | Stage::Connecting { .. } = exchange.stage {
             exchange.timed_out = true;
             self.turned_away(exchange);
             return true;
@@ -109,7 +109,7 @@ impl Engine {
             Stage::Connecting { link, .. } | Stage::Relaying(link) | Stage::Tunnel { link, .. } => {
                 self.close_link(link);
             }
-            Stage::Placing | Stage::Waiting { .. } | Stage::Finishing => {}
+            Stage::Placing | Stage::Waiting { .. } | Stage::Entering { .. } | Stage::Finishing => {}
         }
         self.let_go(exchange);
     }

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::clients::Client;
 use super::{Engine, Holder, Lent, Step, TICK, Token};
+use crate::kernel::listener::Listener;
 use crate::router::FromRouter;
+use crate::router::doors::{DoorState, Heard, Taken};
 use crate::router::exchange::{Exchange, Stage};
 use crate::router::failure::Failure;
 use crate::router::pool::DynoConnection;
@@ -96,31 +98,16 @@ impl Engine {
             exchange.stage = Stage::Relaying(link);
             return self.send_request(client, exchange, lent);
         }
-        let connected = open(listener.address).and_then(|socket| {
-            let link = self.reactor.token();
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.reactor
-                .register(&socket, link, interest)
-                .map_err(|_| Errno::NFILE)?;
-            Ok((socket, link))
-        });
-        match connected {
-            Ok((socket, link_token)) => {
-                self.links.insert(link_token, Holder::Client(token));
-                exchange.stage = Stage::Connecting {
-                    link: DynoConnection {
-                        wire: Wire::connecting(socket),
-                        token: link_token,
-                        dyno,
-                        used: false,
-                        since: self.now,
-                        armed: false,
-                    },
-                    listener,
-                    since: self.now,
-                };
-                Step::Wait
-            }
+        if self.state.table.door(dyno).is_some() {
+            exchange.stage = Stage::Entering {
+                listener,
+                since: self.now,
+                refused: false,
+            };
+            return Step::Go;
+        }
+        let connected = open(listener.address);
+        match self.connecting(token, exchange, connected, dyno, (listener, self.now)) {
             Err(
                 Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL,
             ) => self.fail(client, exchange, Failure::H99),
@@ -128,7 +115,128 @@ impl Engine {
                 self.turned_away(exchange);
                 Step::Go
             }
+            Ok(()) => Step::Wait,
         }
+    }
+
+    /// Has a request wait until this socket is connected.
+    fn connecting(
+        &mut self,
+        token: Token,
+        exchange: &mut Exchange,
+        connected: Result<OwnedFd, Errno>,
+        dyno: DynoKey,
+        (listener, since): (Listener, Instant),
+    ) -> Result<(), Errno> {
+        let socket = connected?;
+        let link = self.reactor.token();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.reactor
+            .register(&socket, link, interest)
+            .map_err(|_| Errno::NFILE)?;
+        self.links.insert(link, Holder::Client(token));
+        exchange.stage = Stage::Connecting {
+            link: DynoConnection {
+                wire: Wire::connecting(socket),
+                token: link,
+                dyno,
+                used: false,
+                since: self.now,
+                armed: false,
+            },
+            listener,
+            since,
+        };
+        Ok(())
+    }
+
+    /// Goes on when a socket of the dyno's own network may have come.
+    pub(super) fn enter(&mut self, token: Token, exchange: &mut Exchange) -> Step {
+        let (
+            Stage::Entering {
+                listener,
+                since,
+                refused,
+            },
+            Some(dyno),
+        ) = (&exchange.stage, exchange.held)
+        else {
+            return Step::Wait;
+        };
+        let (listener, since, refused) = (*listener, *since, *refused);
+        if self.state.table.listener(dyno) != Some(listener) {
+            // Meanwhile the dyno is to get no requests any more, or has another socket.
+            exchange.stage = Stage::Placing;
+            self.let_go(exchange);
+            return Step::Go;
+        }
+        let socket = match refused {
+            true => None,
+            false => match self.socket_of(dyno, listener.address.is_ipv6(), token) {
+                Taken::Later => return Step::Wait,
+                Taken::Socket(socket) => Some(socket),
+                Taken::Never => None,
+            },
+        };
+        let begun = socket.ok_or(Errno::CONNREFUSED).and_then(|socket| {
+            let connected = connect(socket, listener.address);
+            self.connecting(token, exchange, connected, dyno, (listener, since))
+        });
+        match begun {
+            Ok(()) => Step::Wait,
+            Err(_) => {
+                self.turned_away(exchange);
+                Step::Go
+            }
+        }
+    }
+
+    /// A socket of a dyno's own network, out of those that have come; else the client hears when there are some.
+    fn socket_of(&mut self, dyno: DynoKey, v6: bool, client: Token) -> Taken {
+        let Some(door) = self.state.table.door(dyno).cloned() else {
+            return Taken::Never;
+        };
+        if !self.state.doors.know(dyno) {
+            let token = self.reactor.token();
+            if self
+                .reactor
+                .register(&door, token, Interest::READABLE)
+                .is_err()
+            {
+                return Taken::Never;
+            }
+            self.links.insert(token, Holder::Door(dyno));
+            self.state.doors.open(dyno, door, token);
+        }
+        self.state.doors.take(dyno, v6, client)
+    }
+
+    /// Sockets have come out of a dyno's door, or it was closed.
+    pub(super) fn hear_door(&mut self, dyno: DynoKey) {
+        let Heard { waiting, state } = self.state.doors.hear(dyno);
+        for client in &waiting {
+            if state != DoorState::Open
+                && let Some(client) = self.clients.get_mut(client)
+            {
+                client.is_refused();
+            }
+        }
+        if state == DoorState::Closed {
+            self.close_door(dyno);
+        }
+        for client in waiting {
+            self.drive(client);
+        }
+    }
+
+    /// Closes a dyno's door on this side, with what came out of it; returns those that waited there.
+    pub(super) fn close_door(&mut self, dyno: DynoKey) -> Vec<Token> {
+        let Some((door, token, waiting)) = self.state.doors.close(dyno) else {
+            return Vec::new();
+        };
+        self.links.remove(&token);
+        let _ = self.reactor.deregister(&door, token);
+        waiting
     }
 
     /// An idle connection to this dyno. A request that must not be sent twice gets only one that was in use a moment
@@ -190,6 +298,10 @@ impl Engine {
             self.let_go(exchange);
             return Step::Go;
         }
+        if listener.apart {
+            // Whoever listens in the dyno's own network is of the dyno.
+            return self.connected(client, exchange, (link, since), lent);
+        }
         // Checked only now: this socket has listened since before the connection was made, as an inode is not reused
         // while it exists.
         match self.listeners.at(listener.address) {
@@ -209,6 +321,17 @@ impl Engine {
                 return Step::Go;
             }
         }
+        self.connected(client, exchange, (link, since), lent)
+    }
+
+    /// Sends the request over a new connection.
+    fn connected(
+        &mut self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        (link, since): (DynoConnection, Instant),
+        lent: &mut Lent,
+    ) -> Step {
         exchange.connect = Some(self.now.saturating_duration_since(since));
         exchange.progress = self.now;
         exchange.stage = Stage::Relaying(link);
@@ -268,6 +391,11 @@ fn open(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+    connect(socket, address)
+}
+
+/// Has a non-blocking socket begin to connect.
+fn connect(socket: OwnedFd, address: SocketAddr) -> Result<OwnedFd, Errno> {
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),

@@ -325,7 +325,12 @@ fn full() -> (TcpListener, Vec<TcpStream>, Listener) {
         clients.push(client);
     }
     let inode = crate::kernel::listener::inode_of(listener.try_clone().unwrap().into()).unwrap();
-    (listener, clients, Listener { address, inode })
+    let place = Listener {
+        address,
+        inode,
+        apart: false,
+    };
+    (listener, clients, place)
 }
 
 #[test]

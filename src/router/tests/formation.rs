@@ -310,6 +310,7 @@ fn no_request_fails_while_dynos_are_replaced_one_after_the_other() {
         dyno: format!("id-{number}"),
         name: "web.1".into(),
         state,
+        door: None,
     };
     let mut dyno = Dyno::polite();
     let set = |backends: Vec<Backend>| {

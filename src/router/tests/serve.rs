@@ -30,7 +30,12 @@ fn serve() {
             backends: vec![Backend {
                 dyno: "id-1".into(),
                 name: "web.1".into(),
-                state: BackendState::Up(Listener { address, inode }),
+                state: BackendState::Up(Listener {
+                    address,
+                    inode,
+                    apart: false,
+                }),
+                door: None,
             }],
         }),
     });

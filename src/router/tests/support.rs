@@ -78,6 +78,7 @@ impl Fixture {
                     dyno: format!("id-{number}"),
                     name: format!("web.{number}"),
                     state: *state,
+                    door: None,
                 })
                 .collect(),
         }
@@ -359,6 +360,7 @@ impl Dyno {
         Listener {
             address: self.address,
             inode: self.inode,
+            apart: false,
         }
     }
 

@@ -62,11 +62,19 @@ impl Dynos {
         match &news {
             DynoNews::State { dyno, listener, .. } => {
                 match listener {
-                    Some(listener) => self.listeners.insert(dyno.clone(), *listener),
-                    None => self.listeners.remove(dyno),
+                    Some(listener) => {
+                        self.listeners.insert(dyno.clone(), *listener);
+                        if listener.apart {
+                            self.open_door(dyno);
+                        }
+                    }
+                    None => drop(self.listeners.remove(dyno)),
                 };
             }
-            DynoNews::Ended { dyno, .. } => drop(self.listeners.remove(dyno)),
+            DynoNews::Ended { dyno, .. } => {
+                self.listeners.remove(dyno);
+                self.doors.remove(dyno);
+            }
             DynoNews::Gone(_) => {}
         }
         match (self.note(&news, store), news) {

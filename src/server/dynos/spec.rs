@@ -95,6 +95,8 @@ impl Dynos {
         };
         let anywhere = self.settings.bind == BindSetting::Any || extras.is_some();
         let (port, claim) = match own_port {
+            // In a network of its own it is alone.
+            _ if let Some(network) = &network => (self.port_in(network), None),
             // Its predecessor may just be giving it back; what else has it, the program itself will find.
             Some(port) => (port, self.claims.port(port).ok()),
             None => self.free_port().map(|(port, claim)| (port, Some(claim)))?,
@@ -168,7 +170,11 @@ impl Dynos {
         self.chosen.check_network(network)?;
         Ok(match network {
             DynoNetwork::Host => None,
-            DynoNetwork::Private | DynoNetwork::None => Some(OwnNetwork::default()),
+            DynoNetwork::Private => Some(OwnNetwork {
+                reach: self.settings.reach.clone(),
+                outbound: true,
+            }),
+            DynoNetwork::None => Some(OwnNetwork::default()),
         })
     }
 
@@ -187,6 +193,14 @@ impl Dynos {
             temporary: text(tempdir::temporary_folder(&folder))?,
             id: id.to_owned(),
         })
+    }
+
+    /// The port of a dyno in a network of its own: the first that is not the place of something that it reaches.
+    fn port_in(&self, network: &OwnNetwork) -> u16 {
+        let taken = |port: &u16| network.reach.iter().any(|it| it.port() == *port);
+        let mut ports = self.settings.ports.clone();
+        let first = *ports.start();
+        ports.find(|port| !taken(port)).unwrap_or(first)
     }
 
     /// A port that no live dyno was given, of whichever server, and on which no socket listens at this moment; and the right to it.

@@ -150,7 +150,8 @@ impl Service {
         }
         if extended {
             for dyno in &mut dynos {
-                let listener = self.dynos.listener(&dyno.id);
+                // Where one of a network of its own listens is nowhere for others.
+                let listener = self.dynos.listener(&dyno.id).filter(|it| !it.apart);
                 dyno.extended = Some(Extended::new(listener.map(|it| it.address)));
             }
         }

@@ -156,6 +156,7 @@ impl Service {
                     },
                     name: dyno.name.to_string(),
                     dyno: dyno.id,
+                    door: None,
                 });
             }
         }
@@ -170,7 +171,9 @@ impl Service {
     }
 
     fn backend(&self, dyno: &Dyno) -> Option<Backend> {
+        let door = self.dynos.door(&dyno.id);
         let listener = self.dynos.listener(&dyno.id);
+        let listener = listener.filter(|it| !it.apart || door.is_some());
         let state = match (dyno.state, listener) {
             (DynoState::Up, Some(listener)) => BackendState::Up(listener),
             (DynoState::Down, Some(listener)) => BackendState::Draining(listener),
@@ -182,6 +185,7 @@ impl Service {
             dyno: dyno.id.clone(),
             name: dyno.name.to_string(),
             state,
+            door,
         })
     }
 
