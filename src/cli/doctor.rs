@@ -1,5 +1,7 @@
 //! `dyno doctor`: which isolation this host allows and dynos get, what it guarantees, and how to get more.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::context::Context;
@@ -8,8 +10,10 @@ use crate::api::server::ServerStatus;
 use crate::cli::toolchain::{self, DeployingUser, LeftOut};
 use crate::kernel::cgroup::GroupParent;
 use crate::model::dyno::Isolation;
+use crate::model::network::Outbound;
 use crate::model::settings;
 use crate::sandbox::offer::{self, ChosenIsolation, DynoIds};
+use crate::sandbox::outbound;
 use crate::sandbox::probe::{self, Need};
 use crate::sandbox::reasons::{self, Facts};
 use crate::sandbox::restrict::{Gap, Restriction};
@@ -82,6 +86,9 @@ pub fn perform(context: &mut Context) -> Result<u8> {
         }
     };
     groups()?;
+    if matches!(&chosen, Ok(chosen) if chosen.isolation == Isolation::Namespaces) {
+        way_out()?;
+    }
     running(context)?;
     needs(context)?;
     if let Ok(chosen) = &chosen {
@@ -119,6 +126,20 @@ fn groups() -> std::io::Result<()> {
             )
         }
         Err(why) => say!("sizes:       memory, by looking at processes now and then, as {why}"),
+    }
+}
+
+/// Prints how other hosts are reached from networks of dynos' own.
+fn way_out() -> std::io::Result<()> {
+    match outbound::means(0, Path::new("")) {
+        Ok(Outbound::Pair { .. }) => {
+            say!("networks:    `private` reaches other hosts by rules of nftables")
+        }
+        Ok(Outbound::Pasta(pasta)) => {
+            let pasta = pasta.display();
+            say!("networks:    `private` reaches other hosts by `{pasta}`")
+        }
+        Err(why) => say!("networks:    `private` reaches no other hosts: {why}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Ports and host uids that the servers of one user have given to dynos: no other of that user's servers gives them away as
+//! Ports, host uids and pairs of interfaces that the servers of one user have given to dynos: no other of that user's servers gives them away as
 //! long as the dyno lives.
 //!
 //! A claim is a lock on one byte of a file, held by the server and then by the dyno's supervisor. The files are in a folder of
@@ -74,6 +74,20 @@ impl Claims {
     /// `AddrInUse` while it is claimed; else when the file cannot be made.
     pub fn uid(&self, uid: u32) -> io::Result<OwnedFd> {
         self.claim("uids", uid)
+    }
+
+    /// Claims one of the pairs of interfaces by which networks of dynos' own are connected, until the last copy of the descriptor is
+    /// closed.
+    ///
+    /// # Errors
+    /// `AddrInUse` while it is claimed; else when the file cannot be made.
+    pub fn pair(&self, number: u16) -> io::Result<OwnedFd> {
+        self.claim("pairs", number.into())
+    }
+
+    /// The file whose lock is held while rules of networks change.
+    pub fn network_lock(&self) -> PathBuf {
+        self.folder.join("network.lock")
     }
 
     fn claim(&self, file: &str, number: u32) -> io::Result<OwnedFd> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,8 +106,24 @@ impl Serialize for NetworkChoice {
 pub struct OwnNetwork {
     /// Addresses of the host's loopback interface.
     pub reach: Vec<SocketAddr>,
-    /// Other hosts, if this one has the means.
-    pub outbound: bool,
+    /// How other hosts are; None: not.
+    pub outbound: Option<Outbound>,
+}
+
+/// How other hosts are reached from a dyno's own network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outbound {
+    /// By a pair of interfaces, and a rule by which connections are the host's own to others. For a root server.
+    Pair {
+        /// Which pair it is: no other live dyno has it.
+        number: u16,
+        /// The program `nft`.
+        nft: PathBuf,
+        /// The file whose lock is held while the rules change.
+        lock: PathBuf,
+    },
+    /// By the program `pasta`, which makes the connections as its user.
+    Pasta(PathBuf),
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! - what comes from the host is bound read-only and recursively, and flags are only ever added;
 //! - nothing of the host's root is reachable once [`launch::launch`]'s child has set itself up.
 //!
-//! `network` gives it one of its own. `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
+//! `network` gives it one of its own, and `outbound` that one a way out. `restrict` takes from a dyno's processes what walls alone leave them. `renew` replaces files in a running sandbox.
 //!
 //! Where the host allows no namespaces, `tempdir` gives a dyno a folder of its own instead, and `tracked` finds its
 //! processes as far as possible. `offer` tries out which of the two a host allows, with `probe`; `reasons` explains why
@@ -19,6 +19,7 @@ pub mod init;
 pub mod launch;
 pub mod network;
 pub mod offer;
+pub mod outbound;
 pub mod plan;
 pub mod probe;
 pub mod reasons;

@@ -35,6 +35,8 @@ const MEMORY_FOLDER_MB: u32 = 64;
 pub struct Stack {
     /// Its root on the host; `/` for the host's own.
     pub root: PathBuf,
+    /// Whether the dyno asks for names at a place in its own network, [`NAMES_AT`](super::network::NAMES_AT).
+    pub names: bool,
 }
 
 /// What a dyno's root tree has beside the stack.
@@ -103,6 +105,7 @@ impl Stack {
     pub fn host() -> Self {
         Self {
             root: PathBuf::from("/"),
+            names: false,
         }
     }
 
@@ -361,6 +364,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let targets = |folder: &str| -> Vec<PathBuf> {
             let steps = stack.steps(&DynoTree {
@@ -396,6 +400,7 @@ mod tests {
         fs::create_dir_all(tree.join("venv/bin")).unwrap();
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let toolchains = ["/home/a/shop/venv", "/home/a/shop/left-out", "/home/a/bin"];
         let toolchains = toolchains.map(PathBuf::from);
@@ -468,6 +473,7 @@ mod tests {
         std::os::unix::fs::symlink("usr/bin", root.path().join("bin")).unwrap();
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let mut steps = Vec::new();
         stack.system_folders(&mut steps).unwrap();

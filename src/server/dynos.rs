@@ -30,6 +30,7 @@ use crate::model::dyno::{
     Attach, ClientTerminal, Dyno, DynoState, EndReason, Exit, ExitRecord, Isolation, MostDynos,
 };
 use crate::model::log_line::Story;
+use crate::model::network::Outbound;
 use crate::model::release::Release;
 use crate::model::settings::Settings;
 use crate::model::size::Size;
@@ -65,6 +66,8 @@ pub struct Dynos {
     /// Folders that no dyno must see: the state, and the home of the server's user.
     hidden: Vec<PathBuf>,
     claims: Claims,
+    /// How other hosts are reached from networks of dynos' own, once that was looked into; None in it: they are not.
+    outbound: Option<Option<Outbound>>,
     /// Where the search for a free port and uid goes on, so that one just freed is not the next.
     next_port: u16,
     next_uid: u32,
@@ -120,6 +123,7 @@ impl Dynos {
             trees: HashMap::new(),
             listeners: HashMap::new(),
             doors: HashMap::new(),
+            outbound: None,
             start_extras: HashMap::new(),
             unwritten: Vec::new(),
             uncleared: Vec::new(),

@@ -39,6 +39,9 @@ pub(super) const TRACKED: &str = "tracked";
 /// The name of the file in a dyno's folder that says where its control group is.
 pub(super) const GROUPS: &str = "groups";
 
+/// The name of the file in a dyno's folder that says how other hosts are reached from its own network.
+pub(super) const NETWORK: &str = "network";
+
 /// The name of the lock in a dyno's folder.
 pub(super) const LOCK: &str = "lock";
 

@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::folder::{SCRATCH, TRACKED, claim};
+use super::folder::{NETWORK, SCRATCH, TRACKED, claim};
 use super::memory;
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
+use crate::sandbox::outbound;
 use crate::sandbox::tracked::Tracker;
 
 /// Removes the scratch folders of ended dynos below `folder` whose supervisors were killed. A server may need the room
@@ -29,6 +30,18 @@ pub fn end_leftovers(folder: &Path) {
         kill_processes(folder);
     }
     memory::remove_group(folder);
+    disconnect(folder);
+}
+
+/// Removes the way out of a dyno's own network.
+pub(super) fn disconnect(folder: &Path) {
+    let file = folder.join(NETWORK);
+    if let Ok(text) = fs::read(&file) {
+        if let Ok(outbound) = serde_json::from_slice(&text) {
+            outbound::disconnect(&outbound);
+        }
+        let _ = fs::remove_file(file);
+    }
 }
 
 /// Kills the remaining processes of a dyno without a PID namespace.

@@ -7,7 +7,7 @@
 //!
 //! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `perform` (what [`Life`] decides), `output`
 //! (reads output that no client reads), `port` (whether a web dyno listens), `reach` (what of the host is reached from a
-//! network of the dyno's own), `keeping` (the server's sockets, for the next
+//! network of the dyno's own) and `names` (what is asked there), `keeping` (the server's sockets, for the next
 //! one). With whom it speaks: `servers`; `pid1`, the init inside; `clients`, whose connections are `session`s, with
 //! `inside` for the commands of `dyno run:inside` and `stops` for a command that stops. The server uses two, too: `folder`,
 //! what is on disk of a dyno, and `leftovers`, what is left of one that was killed.
@@ -20,6 +20,7 @@ mod inside;
 mod keeping;
 mod leftovers;
 mod memory;
+mod names;
 mod output;
 mod perform;
 mod pid1;
@@ -46,6 +47,7 @@ use crate::model::dyno::life::{Event, Life, Timer, lost_by};
 use crate::model::dyno::{DynoState, ExitRecord};
 use crate::panics::{self, caught, caught_or};
 use crate::sandbox::Launched;
+use crate::sandbox::outbound::Connected;
 use crate::sandbox::stack::Stack;
 use crate::wire::control::{DynoSpec, ToInit};
 use crate::wire::reactor::{self, Reactor};
@@ -57,6 +59,7 @@ use inside::Inside;
 use keeping::KeptSockets;
 pub use leftovers::{end_leftovers, sweep_scratch};
 use memory::Memory;
+use names::Names;
 use output::Output;
 use port::Port;
 use reach::Reach;
@@ -87,6 +90,10 @@ struct Supervisor {
     inside: Inside,
     memory: Memory,
     port: Port,
+    /// The way out of a network of its own.
+    way_out: Option<Connected>,
+    /// Where a dyno with a network of its own asks for names.
+    names: Names,
     /// What of the host a dyno with a network of its own reaches.
     reach: Reach,
     /// The server's sockets, kept for the next one.
@@ -140,7 +147,10 @@ impl Supervisor {
             life: Life::new(spec.rules, spec.command.clone()),
             log: LogWriter::open(&spec.logs, spec.log_limits)
                 .context("cannot open the app's log")?,
-            stack: Stack::host(),
+            stack: Stack {
+                names: (spec.network.as_ref()).is_some_and(|it| it.outbound.is_some()),
+                ..Stack::host()
+            },
             began: Instant::now(),
             state: DynoState::Starting,
             since: Timestamp::now(),
@@ -153,6 +163,8 @@ impl Supervisor {
             inside: Inside::new(spec.rules.idle_timeout),
             memory: Memory::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
+            way_out: None,
+            names: Names::default(),
             reach: Reach::default(),
             kept: KeptSockets::new(&mut reactor),
             inside_is_ready: false,
@@ -237,6 +249,13 @@ impl Supervisor {
 
     fn dispatch(&mut self, event: reactor::Event) -> Result<()> {
         match event {
+            reactor::Event::Ready { token, .. }
+            | reactor::Event::Again(token)
+            | reactor::Event::Deadline(token)
+                if self.names.knows(token) =>
+            {
+                self.names.hear(event, &mut self.reactor);
+            }
             reactor::Event::Deadline(token) => {
                 let timers = self.timer_tokens;
                 let timer = timers.iter().find(|(_, known)| *known == token);

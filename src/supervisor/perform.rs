@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Supervisor;
 use super::folder::{SCRATCH, TRACKED, write_record};
+use super::leftovers;
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
 use crate::model::dyno::life::{Action, Event};
@@ -147,6 +148,8 @@ impl Supervisor {
             end(&mut sandbox, &self.spec.name);
         }
         self.memory.end(&self.spec, self.servers.is_empty());
+        self.way_out = None;
+        leftovers::disconnect(&self.spec.folder);
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = remove_tree(&self.spec.folder.join(SCRATCH));
         // The dyno's own files may have filled the disk.

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::Supervisor;
+use super::folder::NETWORK;
 use super::perform::end;
+use super::reach::Service;
 use crate::kernel::listener;
 use crate::model::dyno::life::{Event, Timer};
 use crate::model::dyno::{DynoState, Exit, Isolation};
 use crate::model::network::OwnNetwork;
 use crate::sandbox::init::MAIN;
 use crate::sandbox::network::NetworkEnds;
+use crate::sandbox::outbound;
 use crate::wire::control::{self, FromInit, Shortage, ToInit};
 use crate::wire::frame::CommandEnd;
 
@@ -140,9 +143,28 @@ impl Supervisor {
         let network = self.spec.network.as_ref();
         let ends = NetworkEnds::receive(&control, network.unwrap_or(&OwnNetwork::default()))?;
         let process = sandbox.pid.as_raw_nonzero().get();
+        if let Some(outbound) = network.and_then(|it| it.outbound.as_ref()) {
+            // First, so that whoever finds the dyno without its supervisor knows of it.
+            let text = serde_json::to_vec(outbound)?;
+            std::fs::write(self.spec.folder.join(NETWORK), text)
+                .context("cannot note the way out of the dyno's network")?;
+            let connected = outbound::connect(outbound, &ends, process);
+            self.way_out = Some(connected.context("cannot connect the dyno's network")?);
+        }
         self.port.be_in(process, ends.listeners);
+        let mut places: Vec<_> = ends
+            .reach
+            .into_iter()
+            .map(|(address, listener)| (Service::At(address), listener))
+            .collect();
+        if let Some((udp, tcp)) = ends.names {
+            places.push((Service::Names, tcp));
+            self.names
+                .open(udp, &mut self.reactor)
+                .context("cannot answer what the dyno asks of names")?;
+        }
         self.reach
-            .open(ends.reach, &mut self.reactor)
+            .open(places, &mut self.reactor)
             .context("cannot serve what the dyno is to reach")
     }
 

@@ -15,6 +15,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
 };
 
+use super::names;
 use crate::wire::reactor::{Event, Reactor};
 use crate::wire::unsent::Unsent;
 
@@ -44,7 +45,16 @@ pub(super) struct Reach {
 struct Entrance {
     listener: OwnedFd,
     token: Token,
-    service: SocketAddr,
+    service: Service,
+}
+
+/// What is reached at a place in the dyno's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// What listens on this host at an address.
+    At(SocketAddr),
+    /// The first of the host's name servers.
+    Names,
 }
 
 /// Which side of a connection.
@@ -75,13 +85,13 @@ struct Side {
 }
 
 impl Reach {
-    /// Serves these sockets of the dyno's network, each for the service that has its address outside.
+    /// Serves these sockets of the dyno's network, each for a service outside.
     ///
     /// # Errors
     /// When they cannot be watched.
     pub fn open(
         &mut self,
-        listeners: Vec<(SocketAddr, OwnedFd)>,
+        listeners: Vec<(Service, OwnedFd)>,
         reactor: &mut Reactor,
     ) -> std::io::Result<()> {
         for (service, listener) in listeners {
@@ -148,9 +158,15 @@ impl Reach {
                 && let Some(entrance) = self.entrances.get(place)
                 && let Some(inside) = accepted(&entrance.listener)
             {
-                let service = entrance.service;
+                let service = match entrance.service {
+                    Service::At(address) => Ok(address),
+                    Service::Names => {
+                        let first = names::servers().into_iter().next();
+                        first.ok_or(Errno::ADDRNOTAVAIL)
+                    }
+                };
                 // A service that is not there is one that hangs up.
-                let connection = connect(service).and_then(|outside| {
+                let connection = service.and_then(connect).and_then(|outside| {
                     let inside = Side::watched(inside, true, reactor)?;
                     let outside = Side::watched(outside, false, reactor)?;
                     Ok(Connection { inside, outside })
@@ -318,7 +334,7 @@ mod tests {
         let mut reactor = Reactor::new().unwrap();
         let mut reach = Reach::default();
         reach
-            .open(vec![(service, entrance.into())], &mut reactor)
+            .open(vec![(Service::At(service), entrance.into())], &mut reactor)
             .unwrap();
         let end = reactor.token();
         reactor.set_deadline(end, until);

@@ -1,13 +1,18 @@
 //! The networks that dynos can have, `dyno network`: what is reached from them, and how they are reached.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
+use rustix::process::Signal;
+
 use crate::formation::{few_ports, port_of};
-use crate::harness::{Host, Outcome, eventually, lacks, lacks_walls, own_router};
+use crate::harness::{
+    Host, Outcome, eventually, is_root, lacks, lacks_walls, leave_out, own_router,
+};
 use crate::routing::{get, router, shop};
 
 /// A program that connects to the port that it is given, and says what came of it.
@@ -77,19 +82,16 @@ fn the_setting_says_the_network_of_apps_that_have_none_of_their_own() {
                 text.contains(&format!("Network:        {network}\n"))
             });
     };
-    let interfaces = || {
-        let list = host
-            .run(&app, &["tail", "-n", "+3", "/proc/net/dev"])
-            .finish();
-        list.succeeds().text().lines().count()
+    let of_the_host = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let is_the_hosts = || {
+        let its = host.run(&app, &["readlink", "/proc/self/ns/net"]).finish();
+        Path::new(its.succeeds().text().trim_end()) == of_the_host
     };
-    let of_the_host = std::fs::read_to_string("/proc/net/dev").unwrap();
-    let of_the_host = of_the_host.lines().count() - 2;
     shown("none");
-    assert_eq!(interfaces(), 1);
+    assert!(!is_the_hosts());
     choose(&host, &app, "host");
     shown("host");
-    assert_eq!(interfaces(), of_the_host);
+    assert!(is_the_hosts());
     host.dyno(&app, &["network", "default"])
         .finish()
         .succeeds()
@@ -289,4 +291,178 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
             "DYNO_REACH",
             "up to 16 addresses of the loopback interface",
         );
+}
+
+/// Another host, with an address that is reached from this one: a network of its own. It ends with this.
+struct OtherHost {
+    name: String,
+    server: std::process::Child,
+}
+
+/// Says to whoever connects where they come from.
+const SAY_WHO: &str = "import socket
+with socket.create_server(('0.0.0.0', 8000)) as listener:
+    print('listening', flush=True)
+    while True:
+        connection, who = listener.accept()
+        with connection:
+            connection.sendall(who[0].encode())
+";
+
+impl OtherHost {
+    const ADDRESS: &str = "203.0.113.2";
+    const OWN: &str = "203.0.113.1";
+
+    fn new() -> Self {
+        let name = format!("other{}", std::process::id());
+        let ip = |args: &str| {
+            let status = Command::new("ip").args(args.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {args}");
+        };
+        ip(&format!("netns add {name}"));
+        ip(&format!(
+            "link add {name} type veth peer name eth0 netns {name}"
+        ));
+        ip(&format!("addr add {}/30 dev {name}", Self::OWN));
+        ip(&format!("link set {name} up"));
+        ip(&format!("-n {name} addr add {}/30 dev eth0", Self::ADDRESS));
+        ip(&format!("-n {name} link set eth0 up"));
+        let mut server = Command::new("ip")
+            .args(["netns", "exec", &name, "python3", "-c", SAY_WHO])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(server.stdout.take().unwrap());
+        said.read_line(&mut String::new()).unwrap();
+        Self { name, server }
+    }
+}
+
+impl Drop for OtherHost {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+        let _ = Command::new("ip")
+            .args(["link", "del", &self.name])
+            .status();
+    }
+}
+
+/// Whether no private dyno here reaches other hosts, as `dyno doctor` says. A test that needs that is over then.
+fn lacks_a_way_out(host: &Host) -> bool {
+    let said = host.dyno(&host.path(), &["doctor"]).finish();
+    let said = said.text();
+    let lacks = !said.contains("\nnetworks:    `private` reaches other hosts by ");
+    if lacks {
+        leave_out(
+            "tests of what private networks reach: `dyno doctor` says why they reach nothing",
+        );
+    }
+    lacks
+}
+
+/// A program that says the address of the dyno in its network, and then does as it is told.
+const ADDRESS: &str = "import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(('203.0.113.2', 9))
+print(s.getsockname()[0], flush=True)
+time.sleep(float(sys.argv[1]))
+";
+
+/// The interface of this host behind which a dyno with this address is.
+fn interface_of(address: &str) -> String {
+    let address: std::net::Ipv4Addr = address.trim().parse().unwrap();
+    let first = std::net::Ipv4Addr::new(198, 19, 0, 0);
+    format!("dyno-{}", (address.to_bits() - first.to_bits()) / 2)
+}
+
+fn has_interface(name: &str) -> bool {
+    let interfaces = std::fs::read_to_string("/proc/net/dev").unwrap();
+    let mut names = interfaces.lines().filter_map(|it| it.split(':').next());
+    names.any(|it| it.trim() == name)
+}
+
+#[test]
+fn other_hosts_are_reached_from_a_network_of_its_own_and_this_one_and_private_networks_are_not() {
+    if lacks_walls() || lacks("python3") || lacks("ip") || !is_root() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_NETWORK", "private")]);
+    if lacks_a_way_out(&host) {
+        return;
+    }
+    let _other = OtherHost::new();
+    let app = host.plain_app();
+    let who = "import socket; print(socket.create_connection(('203.0.113.2', 8000), 20).recv(99))";
+    // It comes as this host.
+    host.run(&app, &["python3", "-c", who])
+        .finish()
+        .prints(&format!("b'{}'\n", OtherHost::OWN));
+    let own = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = own.local_addr().unwrap().port();
+    for address in [
+        OtherHost::OWN,
+        "169.254.169.254",
+        "10.0.0.1",
+        "192.168.0.1",
+        "198.19.0.3",
+    ] {
+        connect(&host, &app, address, port)
+            .exits(1)
+            .mentions("Permission denied");
+    }
+    // The other end of its own pair is this host's, too.
+    let gateway = "import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('203.0.113.2', 9))
+a, b, c, d = s.getsockname()[0].split('.')
+socket.create_connection((f'{a}.{b}.{c}.{int(d) - 1}', int(sys.argv[1])), 1)";
+    host.run(&app, &["python3", "-c", gateway, &port.to_string()])
+        .finish()
+        .exits(1)
+        .mentions("timed out");
+    host.run(&app, &["grep", "^nameserver", "/etc/resolv.conf"])
+        .finish()
+        .prints("nameserver 127.0.0.53\n");
+}
+
+#[test]
+fn the_way_out_of_a_network_goes_with_its_dyno() {
+    if lacks_walls() || lacks("python3") || !is_root() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_NETWORK", "private")]);
+    if lacks_a_way_out(&host) {
+        return;
+    }
+    let app = host.plain_app();
+    let ended = host.run(&app, &["python3", "-c", ADDRESS, "0"]).finish();
+    let name = interface_of(&ended.succeeds().text());
+    eventually("the interface gone", || {
+        (!has_interface(&name)).then_some(())
+    });
+    // Whoever is killed.
+    let address = format!(
+        "python3 -c '{}' 1000",
+        ADDRESS.replace('\'', "\"").replace('\n', "; ")
+    );
+    host.dyno(&app, &["run:detached", "-q", &address])
+        .finish()
+        .prints("run.2\n");
+    let name = eventually("its address", || {
+        let lines = host.log_lines();
+        let said = lines
+            .iter()
+            .find_map(|it| it.strip_prefix("app[run.2]: "))?;
+        Some(interface_of(said))
+    });
+    assert!(has_interface(&name));
+    let supervisor = host.wait_for_supervisor();
+    supervisor.signal(Signal::KILL);
+    supervisor.wait_for_end();
+    eventually("the interface gone", || {
+        (!has_interface(&name)).then_some(())
+    });
 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{Stack, is_shown, ssh};
 use crate::model::dyno::env::PROMPT;
+use crate::sandbox::network::NAMES_AT;
 use crate::sandbox::plan::{INNER_ID, MAX_CONTENTS, MountStep};
 
 /// What a dyno gets in place of a file of the host, whose path comes second; the name is the dyno's own. None where the
@@ -43,6 +44,9 @@ const COPIED: [(&str, Copied); 6] = [
     // Name servers: often a link into `/run`, which is private in a dyno. If it is no link, it is in a folder that the dyno
     // sees.
     ("/etc/resolv.conf", |stack, path, _| {
+        if stack.names {
+            return stack.read(path).map(|text| own_names(&text));
+        }
         let is_link = stack.at(path).is_symlink();
         is_link.then(|| stack.read(path)).flatten()
     }),
@@ -141,6 +145,17 @@ fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) ->
     done
 }
 
+/// The host's `/etc/resolv.conf` with one name server, the place in the dyno's own network.
+fn own_names(of_host: &str) -> String {
+    let kept = of_host.lines().filter(|line| {
+        let word = line.split_whitespace().next();
+        // A trust in answers is one in the host's own way to its servers.
+        word.is_some_and(|word| word == "search" || word == "domain" || word == "options")
+    });
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    format!("nameserver {}\n{kept}", NAMES_AT.ip())
+}
+
 /// The host's `/etc/hosts` with the dyno's own name. Its lines for `localhost` stay: one more would be a second address
 /// to programs that listen on all of them.
 fn hosts(of_host: &str, hostname: &str) -> String {
@@ -177,6 +192,7 @@ mod tests {
         }
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         (root, stack)
     }
@@ -189,6 +205,16 @@ mod tests {
                 _ => None,
             })
             .next()
+    }
+
+    #[test]
+    fn a_network_of_its_own_has_one_name_server_and_what_else_the_host_says() {
+        let of_host = "# made by a program\nnameserver 127.0.0.53\n nameserver 10.0.0.1\n\
+                       search example.org\noptions edns0 trust-ad\n";
+        assert_eq!(
+            own_names(of_host),
+            "nameserver 127.0.0.53\nsearch example.org\noptions edns0 trust-ad\n"
+        );
     }
 
     #[test]

@@ -175,6 +175,7 @@ mod tests {
         }
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         for (pattern, files) in [
             ("x.d/[0-9]*.conf", &["x.d/10-a.conf"][..]),
@@ -225,6 +226,7 @@ mod tests {
         fs::write(at("etc/ssh/ssh_config.d/README"), "no\n").unwrap();
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let found: Vec<_> = included(&stack).into_iter().map(|(path, _)| path).collect();
         assert_eq!(

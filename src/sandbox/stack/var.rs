@@ -179,6 +179,7 @@ mod tests {
         }
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let steps = stack.var();
         let targets = |wanted: fn(&MountStep) -> bool| -> Vec<&Path> {
@@ -230,6 +231,7 @@ mod tests {
         }
         let stack = Stack {
             root: root.path().to_owned(),
+            names: false,
         };
         let steps = stack.var();
         let bound = steps

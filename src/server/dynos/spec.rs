@@ -12,18 +12,20 @@ use anyhow::Result;
 use super::Dynos;
 use crate::api::ApiError;
 use crate::api::dyno::{CreateDyno, RunInside};
+use crate::error::tell;
 use crate::kernel::cgroup::GroupLimits;
 use crate::kernel::random;
 use crate::model::command_line;
 use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::Rules;
 use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
-use crate::model::network::{DynoNetwork, OwnNetwork};
+use crate::model::network::{DynoNetwork, Outbound, OwnNetwork};
 use crate::model::release::Release;
 use crate::model::settings::{BindSetting, Settings, UID_COUNT};
 use crate::model::size::Size;
 use crate::model::window::WindowSize;
 use crate::sandbox::offer::DynoIds;
+use crate::sandbox::outbound::{self, MOST_PAIRS};
 use crate::sandbox::tempdir;
 use crate::server::records::Records;
 use crate::server::sessions::start_extras::{LiveOwner, live_owner};
@@ -80,6 +82,10 @@ impl Dynos {
         tree: PathBuf,
     ) -> Result<(DynoSpec, Vec<OwnedFd>)> {
         let release = run.release;
+        let (network, pair) = match self.start_extras.contains_key(&dyno.app_id) {
+            true => (None, None),
+            false => self.own_network(records.store.app(&dyno.app_id)?.network)?,
+        };
         let extras = self.start_extras.get(&dyno.app_id);
         let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
         let own_port = extras.and_then(|extras| extras.port_of(&dyno.name));
@@ -88,10 +94,6 @@ impl Dynos {
         let streams = match extras.is_some() && run.rules.formation.is_some() {
             true => CommandStreams::OutputAndOpenInput,
             false => run.streams,
-        };
-        let network = match extras {
-            Some(_) => None,
-            None => self.own_network(records.store.app(&dyno.app_id)?.network)?,
         };
         let anywhere = self.settings.bind == BindSetting::Any || extras.is_some();
         let (port, claim) = match own_port {
@@ -158,23 +160,56 @@ impl Dynos {
             network,
             processes: self.chosen.counts_processes().then_some(size.processes),
         };
-        Ok((spec, claim.into_iter().chain(uid_claim).collect()))
+        Ok((
+            spec,
+            claim.into_iter().chain(uid_claim).chain(pair).collect(),
+        ))
     }
 
     /// The network of its own for a dyno of an app that has `chosen` one, or has the setting say it.
     ///
     /// # Errors
     /// When there is to be one, and dynos have no walls here.
-    fn own_network(&self, chosen: Option<DynoNetwork>) -> Result<Option<OwnNetwork>> {
+    fn own_network(
+        &mut self,
+        chosen: Option<DynoNetwork>,
+    ) -> Result<(Option<OwnNetwork>, Option<OwnedFd>)> {
         let network = chosen.unwrap_or(self.settings.network);
         self.chosen.check_network(network)?;
         Ok(match network {
-            DynoNetwork::Host => None,
-            DynoNetwork::Private => Some(OwnNetwork {
-                reach: self.settings.reach.clone(),
-                outbound: true,
-            }),
-            DynoNetwork::None => Some(OwnNetwork::default()),
+            DynoNetwork::Host => (None, None),
+            DynoNetwork::Private => {
+                let (outbound, pair) = self.way_out()?;
+                let reach = self.settings.reach.clone();
+                (Some(OwnNetwork { reach, outbound }), pair)
+            }
+            DynoNetwork::None => (Some(OwnNetwork::default()), None),
+        })
+    }
+
+    /// How other hosts are reached from the next dyno's own network, if they are; and the claim to what that takes.
+    fn way_out(&mut self) -> Result<(Option<Outbound>, Option<OwnedFd>)> {
+        let lock = self.claims.network_lock();
+        let means = self.outbound.get_or_insert_with(|| {
+            let means = outbound::means(0, &lock);
+            // Once for each server; `dyno doctor` says it, too.
+            means
+                .map_err(|why| {
+                    tell!("dynos with networks of their own reach no other hosts: {why}")
+                })
+                .ok()
+        });
+        Ok(match means {
+            Some(Outbound::Pair { number, .. }) => {
+                let numbers = (0..MOST_PAIRS).map(|step| (*number + 1 + step) % MOST_PAIRS);
+                let mut claimed = numbers.filter_map(|it| Some((it, self.claims.pair(it).ok()?)));
+                let (next, claim) = claimed
+                    .next()
+                    .ok_or_else(|| anyhow::anyhow!("no free pair of interfaces for a network"))?;
+                *number = next;
+                (means.clone(), Some(claim))
+            }
+            other => (other.clone(), None),
         })
     }
 
