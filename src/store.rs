@@ -41,6 +41,7 @@ pub use folders::PackedFrom;
 pub use releases::NewRelease;
 pub use sessions::{NewLiveRelease, NewStartedApp, StartedApp};
 pub use slugs::NewSlug;
+pub use tokens::NewToken;
 
 /// The result of every verb of the [`Store`].
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -55,6 +56,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0006_tokens.sql")),
     M::up(include_str!("../migrations/0007_builds.sql")),
     M::up(include_str!("../migrations/0008_network.sql")),
+    M::up(include_str!("../migrations/0009_scopes.sql")),
 ];
 
 /// The open database of a state folder.

@@ -1,9 +1,10 @@
 //! What a request wants of the server, as a value: [`Ask`].
 //!
 //! [`Ask::parse`] is the one place that knows the paths of the API, and the one that says that there is no such route.
-//! What must be known of a request before it is answered ([`policy`]) is decided by exhaustive matches on its variants, so
+//! What must be known of a request before it is answered ([`policy`], [`permission`]) is decided by exhaustive matches on its variants, so
 //! that the compiler asks for it at each new route.
 
+pub mod permission;
 pub mod policy;
 mod routes;
 #[cfg(test)]

@@ -8,14 +8,16 @@ use clap::Args;
 use super::context::Context;
 use super::output::{say, say_json};
 use crate::api::authorization::{Authorization, CreateAuthorization};
-use crate::api::target;
-use crate::error::{UserError, shown, tell};
+use crate::api::{Named, target};
+use crate::error::{EXIT_USAGE, UserError, shown, tell};
 use crate::model::time_span;
+use crate::model::token::Scope;
 
 /// Make a token for the API over TCP, list them, or revoke one
 ///
 /// A token is printed once, to standard output, and cannot be shown again: only its hash is kept. It is for everything that
-/// the API can do. `heroku` and `dyno` take it from HEROKU_API_KEY and DYNO_API_KEY, `curl` as `-u :TOKEN`.
+/// the API can do, unless --scope says less, and for all apps without -a. `heroku` and `dyno` take it from HEROKU_API_KEY and
+/// DYNO_API_KEY, `curl` as `-u :TOKEN`.
 #[derive(Debug, Args)]
 pub struct Token {
     /// What it is for, for the list
@@ -24,6 +26,9 @@ pub struct Token {
     /// How long it is valid, as 90d or 12h; without this it does not expire
     #[arg(long, value_name = "TIME", conflicts_with_all = ["list", "revoke"])]
     expires: Option<String>,
+    /// What it allows, each more than the one before: identity, read, read-protected, run, deploy or admin
+    #[arg(long, value_name = "SCOPE", conflicts_with_all = ["list", "revoke"])]
+    scope: Option<String>,
     /// List the tokens
     #[arg(long, conflicts_with = "revoke")]
     list: bool,
@@ -41,6 +46,11 @@ const TOKENS: &str = "/oauth/authorizations";
 impl Token {
     /// Does what was asked.
     pub fn perform(self, context: &mut Context) -> Result<()> {
+        let app = context.app_option().map(str::to_owned);
+        if app.is_some() && (self.list || self.revoke.is_some()) {
+            let error = UserError::new("-a says which app a new token is for");
+            return Err(error.hint("leave it out").exit_code(EXIT_USAGE).into());
+        }
         if self.list {
             return self.show(context);
         }
@@ -52,6 +62,8 @@ impl Token {
         let wish = CreateAuthorization {
             description,
             expires_in,
+            scope: self.scope.map(|scope| vec![scope]),
+            apps: app.map(|app| vec![app]),
         };
         let made: Authorization = context.client()?.post(TOKENS, &wish)?;
         if self.json {
@@ -88,12 +100,27 @@ impl Token {
             });
             let name = shown(token.description.as_bytes(), 60);
             say!(
-                "{}  {name}  made {}, {used}{expires}",
+                "{}  {name}  {}  made {}, {used}{expires}",
                 token.id,
+                allowed(&token.scope, token.apps.as_deref()),
                 day(&token.created_at)
             )?;
         }
         Ok(())
+    }
+}
+
+/// What a token allows: `run for shop`.
+fn allowed(scope: &[String], apps: Option<&[Named]>) -> String {
+    let scope = scope.first().map_or("", String::as_str);
+    let scope = Scope::of_name(scope).map_or(scope, |scope| scope.name());
+    let Some(apps) = apps else {
+        return scope.to_owned();
+    };
+    let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
+    match names[..] {
+        [] => format!("{scope} for no app any more"),
+        _ => format!("{scope} for {}", names.join(", ")),
     }
 }
 

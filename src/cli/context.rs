@@ -31,6 +31,8 @@ pub struct Context {
     /// What is wrong with `config.toml`, which is then ignored as long as a server runs.
     misconfigured: Option<UserError>,
     app: Option<String>,
+    /// The app that was named with `-a`.
+    app_option: Option<String>,
     app_given: bool,
     client: Option<Client>,
     /// The server elsewhere that commands are for, if they are.
@@ -51,6 +53,7 @@ impl Context {
             })?;
         }
         let app_given = target.app.is_some() || !target.directory.is_empty();
+        let app_option = target.app.clone();
         let app = target
             .app
             .or_else(|| env::var("DYNO_APP").ok().filter(|app| !app.is_empty()));
@@ -72,6 +75,7 @@ impl Context {
             sourced,
             misconfigured,
             app,
+            app_option,
             app_given,
             client: None,
             far,
@@ -241,6 +245,11 @@ impl Context {
     /// The app that was named, with `-a` or `$DYNO_APP`.
     pub fn named_app(&self) -> Option<&str> {
         self.app.as_deref()
+    }
+
+    /// The app that was named with `-a`.
+    pub fn app_option(&self) -> Option<&str> {
+        self.app_option.as_deref()
     }
 
     /// Whether the app was named with `-a` or `-C`, rather than by the environment or this folder.

@@ -158,7 +158,7 @@ fn token(file: &Path, context: &mut Context) -> Result<String> {
     }
     let wish = CreateAuthorization {
         description: Some("heroku:env".to_owned()),
-        expires_in: None,
+        ..CreateAuthorization::default()
     };
     let made: Authorization = context.client()?.post(TOKENS, &wish)?;
     let token = made.access_token.map(|it| it.token).unwrap_or_default();

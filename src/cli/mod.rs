@@ -192,7 +192,6 @@ impl Command {
     fn without_app(&self) -> Option<&'static str> {
         match self {
             Self::Apps => Some("apps"),
-            Self::AuthToken(_) => Some("auth:token"),
             Self::Link => None,
             _ => self.is_of_this_host(),
         }
@@ -221,7 +220,6 @@ const WITHOUT_APP: &[&str] = &[
     "start",
     "unlink",
     "heroku:env",
-    "auth:token",
     "doctor",
     "settings",
     "server",

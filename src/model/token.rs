@@ -3,7 +3,7 @@
 //! A token is 256 random bits. Only its hash is stored, so it cannot be read out of the state; since it is random, it
 //! needs no salt and no slow hash. It is shown once, to the user who creates it.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 
 use base64::Engine as _;
@@ -33,6 +33,99 @@ pub struct Token {
     pub expires_at: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub used_at: Option<Timestamp>,
+    /// What it is good for.
+    pub grant: TokenGrant,
+    /// The id of the token with which it was made, and with which it ends; None: it was made at the Unix socket.
+    pub parent: Option<String>,
+}
+
+/// A token, then the one that it was made with, and so on to the one that was made at the Unix socket.
+pub fn made_with<'a, T: Borrow<Token>>(
+    all: &'a [T],
+    token: &'a Token,
+) -> impl Iterator<Item = &'a Token> {
+    std::iter::successors(Some(token), |token| {
+        let parent = token.parent.as_ref()?;
+        let mut all = all.iter().map(Borrow::borrow);
+        all.find(|other: &&Token| other.id == *parent)
+    })
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenGrant {
+    /// What its client may do.
+    pub scope: Scope,
+    /// The ids of the apps for which it may; None: all of them, and what belongs to none.
+    pub apps: Option<Vec<String>>,
+}
+
+impl TokenGrant {
+    /// Whether it is for this app.
+    pub fn is_for(&self, app_id: &str) -> bool {
+        let apps = self.apps.as_ref();
+        apps.is_none_or(|apps| apps.iter().any(|id| id == app_id))
+    }
+
+    /// Whether it allows all that `other` does.
+    pub fn includes(&self, other: &Self) -> bool {
+        let apps = match (&self.apps, &other.apps) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(_), Some(others)) => others.iter().all(|id| self.is_for(id)),
+        };
+        apps && self.scope >= other.scope
+    }
+}
+
+/// What a token lets its client do. Each includes all that are before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Know whose account it is.
+    Identity,
+    /// See all but the values of config vars.
+    Read,
+    /// See the values of config vars, too.
+    ReadProtected,
+    /// Start one-off dynos, be attached to them and stop them.
+    Run,
+    /// Deploy, set config vars, scale and restart.
+    Deploy,
+    /// Everything: create and destroy apps, make and revoke tokens.
+    Admin,
+}
+
+impl Scope {
+    /// All, the least first.
+    pub const ALL: [Self; 6] = [
+        Self::Identity,
+        Self::Read,
+        Self::ReadProtected,
+        Self::Run,
+        Self::Deploy,
+        Self::Admin,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Read => "read",
+            Self::ReadProtected => "read-protected",
+            Self::Run => "run",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The scope of this name; `global` is Heroku's for all.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        match name {
+            "global" => Some(Self::Admin),
+            name => all.find(|scope| scope.name() == name),
+        }
+    }
 }
 
 impl Token {
@@ -142,6 +235,36 @@ mod tests {
             assert_eq!(credential(field).as_deref(), token, "{field}");
         }
         assert_eq!(credential(&format!("Bearer {}", "x".repeat(513))), None);
+    }
+
+    #[test]
+    fn a_grant_includes_what_is_weaker_in_scope_and_apps() {
+        let grant = |scope, apps: Option<&[&str]>| TokenGrant {
+            scope,
+            apps: apps.map(|apps| apps.iter().map(|&id| id.to_owned()).collect()),
+        };
+        let all = grant(Scope::Admin, None);
+        let two = grant(Scope::Deploy, Some(&["a", "b"]));
+        for (own, other, includes) in [
+            (&all, &two, true),
+            (&two, &all, false),
+            (&two, &grant(Scope::Deploy, Some(&["b"])), true),
+            (&two, &grant(Scope::Read, None), false),
+            (&two, &grant(Scope::Admin, Some(&["a"])), false),
+            (&two, &grant(Scope::Run, Some(&["a", "c"])), false),
+            (&two, &grant(Scope::Run, Some(&[])), true),
+        ] {
+            assert_eq!(own.includes(other), includes, "{own:?} {other:?}");
+        }
+        // One whose apps are all gone is for none.
+        assert!(!grant(Scope::Admin, Some(&[])).is_for("a"));
+        assert!(all.is_for("a") && two.is_for("b") && !two.is_for("c"));
+        for scope in Scope::ALL {
+            assert_eq!(Scope::of_name(scope.name()), Some(scope));
+        }
+        assert_eq!(Scope::of_name("global"), Some(Scope::Admin));
+        assert_eq!(Scope::of_name("write"), None);
+        assert!(Scope::ALL.is_sorted());
     }
 
     #[test]

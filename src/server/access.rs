@@ -1,7 +1,8 @@
 //! Who may ask the API for what, and how much of it.
 //!
 //! The listener has checked a client at the Unix socket, which may do everything. One over TCP shows a
-//! token, or asks for a [signed](crate::server::access::signed_url) target. Requests of one token are counted in a bucket, as on Heroku.
+//! token, or asks for a [signed](crate::server::access::signed_url) target. Requests of one token are counted in a bucket, as on Heroku; those that were
+//! made with it share it.
 
 pub mod response_headers;
 pub mod signed_url;
@@ -14,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ApiError, ErrorKind};
 use crate::error::tell;
-use crate::model::token::{Token, TokenHash, credential};
+use crate::model::token::{Token, TokenHash, credential, made_with};
 use crate::server::access::signed_url::{AskedBy, Signer, Unsigned};
 use crate::server::api_loop::via::Via;
 use crate::store::{Result as StoreResult, Store};
@@ -193,34 +194,43 @@ impl Access {
         };
         let hash = TokenHash::of(&shown);
         // All are looked at: the time that it takes tells nothing.
-        let known = self.tokens.iter_mut().filter(|token| token.hash == hash);
-        let Some(token) = known.last().filter(|token| token.is_good(now)) else {
+        let known = self.tokens.iter().fold(None, |known, token| {
+            let is_it = token.hash == hash;
+            if is_it { Some(token) } else { known }
+        });
+        let Some(token) = known.filter(|token| token.is_good(now)) else {
             return Err(ApiError::unauthorized("this token is not good here").hint(
                 "`dyno auth:token` makes one, `dyno auth:token --list` shows those there are",
             ));
         };
+        // Who makes more tokens gets no more requests by it.
+        let root = made_with(&self.tokens, token).last();
+        let root = root.map_or_else(|| token.id.clone(), |root| root.id.clone());
+        let token = Arc::clone(token);
         let noted = token
             .used_at
             .is_some_and(|at| now.duration_since(at) < USE_NOTED);
         if !noted {
-            Arc::make_mut(token).used_at = Some(now);
+            let mut tokens = self.tokens.iter_mut();
+            if let Some(known) = tokens.find(|known| known.id == token.id) {
+                Arc::make_mut(known).used_at = Some(now);
+            }
             if let Err(error) = store.token_used(&token.id, now) {
                 tell!("cannot note that a token was used: {error}");
             }
         }
         let limit = self.limit;
-        let bucket = self.buckets.entry(token.id.clone()).or_insert(Bucket {
+        let bucket = self.buckets.entry(root).or_insert(Bucket {
             left: f64::from(limit),
             at: now,
         });
         match bucket.take(limit, now) {
-            Some(remaining) => Ok(Admitted::Token {
-                token: Arc::clone(token),
-                remaining,
-            }),
+            Some(remaining) => Ok(Admitted::Token { token, remaining }),
             None => Err(ApiError::new(
                 ErrorKind::RateLimit,
-                format!("more than {limit} requests an hour came with this token"),
+                format!(
+                    "more than {limit} requests an hour came with this token, or those made with it"
+                ),
             )
             .hint("wait a minute; the setting `rate_limit` moves the limit")),
         }

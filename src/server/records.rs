@@ -31,8 +31,9 @@ use crate::log_file::LogWriter;
 use crate::model::app::App;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, ByUser, LogSource, Story};
-use crate::model::release::{RELEASE_PHASE, Release};
+use crate::model::release::{RELEASE_PHASE, Release, Slug};
 use crate::model::settings::Settings;
+use crate::model::token::Token;
 use crate::server::access::Access;
 use crate::server::api_loop::application::{Application, Caller, Ctx, Reply};
 use crate::server::api_loop::body_stream::BodyReader;
@@ -76,14 +77,22 @@ pub struct Records {
     logs: PathBuf,
 }
 
-/// For whom addresses of this server's targets are made.
+/// Who asks, as far as an answer depends on it: for whom addresses of this server's targets are made, and whose apps it lists.
 #[derive(Debug, Clone)]
 pub struct Asker {
     /// What they begin with: the name that the request came to, or, from the Unix socket, where the API is reached over
     /// TCP; nothing if it is not.
     base: String,
-    /// The id of the token that the request was let in with.
-    token: Option<String>,
+    /// The token that the request was let in with; None at the Unix socket.
+    token: Option<Arc<Token>>,
+}
+
+impl Asker {
+    /// Whether an app is there for it.
+    pub fn sees(&self, app_id: &str) -> bool {
+        let token = self.token.as_ref();
+        token.is_none_or(|token| token.grant.is_for(app_id))
+    }
 }
 
 /// What a short handler returns.
@@ -134,7 +143,7 @@ impl Records {
             (Via::Tcp { tls: false, .. }, Some(host)) => format!("http://{host}"),
             _ => self.public.clone().unwrap_or_default(),
         };
-        let token = caller.token.map(|token| token.id.clone());
+        let token = caller.token.cloned();
         Asker { base, token }
     }
 
@@ -161,7 +170,8 @@ impl Records {
     ) -> String {
         let Asker { base, token } = asker;
         let signer = self.access.signer();
-        let signed = signer.sign(method, target, token.as_deref(), good_for, begin);
+        let token = token.as_ref().map(|token| &*token.id);
+        let signed = signer.sign(method, target, token, good_for, begin);
         format!("{base}{signed}")
     }
 
@@ -177,6 +187,28 @@ impl Records {
             resource.output_stream_url = Some(url);
         }
         resource
+    }
+
+    /// The slug of this id, if it was made for an app that is there for the asker.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSlug`], and when the state cannot be read.
+    pub fn slug(&self, id: &str, asker: &Asker) -> Result<Slug, StoreError> {
+        let slug = self.store.slug(id)?;
+        let is_for_all = asker
+            .token
+            .as_ref()
+            .is_none_or(|token| token.grant.apps.is_none());
+        let is_seen = || -> Result<bool, StoreError> {
+            Ok(self
+                .store
+                .app_of_slug(id)?
+                .is_some_and(|app| asker.sees(&app)))
+        };
+        match is_for_all || is_seen()? {
+            true => Ok(slug),
+            false => Err(StoreError::NoSlug(id.to_owned())),
+        }
     }
 
     /// The resource of an app.

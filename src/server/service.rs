@@ -283,8 +283,13 @@ impl Service {
             Ask::Logs(ask) => return self.log_request(ask, request, ctx),
             Ask::Git(ask) => return self.git_request(ask, request, ctx),
             Ask::Sessions(ask) => return self.session_request(ask, request, ctx),
-            Ask::Authorizations(ask) => authorizations::answer(records, ask, body, now),
-            Ask::Platform(ask) => platform::answer(records, ask, now),
+            Ask::Authorizations(ask) => {
+                authorizations::answer(records, ask, body, request.token.as_deref(), now)
+            }
+            Ask::Platform(ask) => {
+                let asker = records.asker(request.caller());
+                platform::answer(records, ask, &asker, now)
+            }
             Ask::RateLimits => {
                 let remaining = self.response_headers.remaining(request.ticket);
                 let remaining = remaining.unwrap_or(self.records.settings.rate_limit);

@@ -54,6 +54,18 @@ impl Store {
         find(&self.connection, id)
     }
 
+    /// The id of the app for which a slug was made; None if that is no more.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSlug`].
+    pub fn app_of_slug(&self, id: &str) -> Result<Option<String>> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT app_id FROM slugs WHERE id = ?1")?;
+        let app = statement.query_row([id], |row| row.get(0)).optional()?;
+        app.ok_or_else(|| StoreError::NoSlug(id.to_owned()))
+    }
+
     /// Deletes a slug whose tarball turned out not to be valid, unless a release has it.
     ///
     /// # Errors

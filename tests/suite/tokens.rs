@@ -1,12 +1,13 @@
 //! What ends with a token that was revoked or has expired, and what a token is good for.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
 use super::api_tcp::{Remote, VERSION_3, address_of_its_own};
-use super::harness::{DEADLINE, Host};
+use super::harness::{DEADLINE, Host, root};
 use super::heroku_client::{HerokuClient, config, no_window, window, wish};
 
 /// A host with the app `plain` whose server listens, and a token for everything.
@@ -217,4 +218,295 @@ fn a_session_at_the_rendezvous_ends_with_the_token_that_asked_for_it() {
     // A secret that was not used yet lets nobody in.
     let mut late = HerokuClient::meet(&config(&host), &not_yet);
     assert_eq!(late.rest(), Vec::<Vec<u8>>::new());
+}
+
+/// The scopes, each of which includes those before it.
+const SCOPES: [&str; 6] = [
+    "identity",
+    "read",
+    "read-protected",
+    "run",
+    "deploy",
+    "admin",
+];
+
+/// A token of each scope.
+fn one_of_each(host: &Host, remote: &Remote) -> Vec<(&'static str, Remote)> {
+    let of = |scope| with_token(host, remote, &["--scope", scope, "--name", scope]);
+    SCOPES.map(|scope| (scope, of(scope))).into()
+}
+
+/// Every route, and the scope that it needs, as the program's own table has them.
+fn routes() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("src/api/ask/tests.rs")).unwrap();
+    let rows = text.lines().filter_map(|line| {
+        let row = line.trim().strip_prefix("(\"")?.strip_suffix("\"),")?;
+        let (request, rest) = row.split_once("\", ")?;
+        let (_, scope) = rest.rsplit_once(", \"")?;
+        Some((request.to_owned(), scope.to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_route_is_closed_to_a_token_whose_scope_is_too_weak_and_open_to_others() {
+    let (host, remote) = listening();
+    let tokens = one_of_each(&host, &remote);
+    let routes = routes();
+    assert!(routes.len() > 90, "{} routes", routes.len());
+    for (request, needed) in &routes {
+        // Of an app that does not exist: what is allowed changes nothing.
+        let request = request
+            .replace("/apps/shop", "/apps/none")
+            .replace("/shop.git", "/none.git");
+        let least = match needed.as_str() {
+            "socket" => None,
+            "any" => Some(0),
+            "run or deploy" => Some(3),
+            scope => SCOPES
+                .iter()
+                .position(|it| scope.split(' ').next() == Some(it)),
+        };
+        assert!(least.is_some() || needed == "socket", "{needed}");
+        for (place, (scope, remote)) in tokens.iter().enumerate() {
+            let told = remote.ask(&request, &Value::Null);
+            let is_refused = told.status == 403;
+            assert_ne!(told.status, 401, "{request} {scope}");
+            let is_too_weak = least.is_none_or(|least| place < least);
+            assert_eq!(is_refused, is_too_weak, "{request} {scope}: {told:?}");
+            if let (true, Some(least)) = (is_refused, least) {
+                let told = told.json();
+                assert_eq!(told["id"], "forbidden");
+                let said = format!(
+                    "the token `{scope}` has the scope `{scope}`, and this needs `{}`",
+                    SCOPES[least]
+                );
+                assert_eq!(told["message"], said, "{request}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_scope_run_is_for_one_off_dynos_alone() {
+    let (host, remote) = listening();
+    let app = host.folder_of("forms", &[("Procfile", "clock: echo tick; sleep 1000\n")]);
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    host.dyno(&app, &["ps:scale", "clock=1"])
+        .finish()
+        .succeeds();
+    host.wait_for_log("app[clock.1]: tick");
+    let run = with_token(
+        &host,
+        &remote,
+        &["--scope", "run", "--name", "runner", "-a", "forms"],
+    );
+    let attached = run
+        .ask("POST /apps/forms/dynos", &wish("cat; env", no_window()))
+        .json();
+    let url = attached["attach_url"]
+        .as_str()
+        .unwrap()
+        .replace("127.0.0.1", "localhost");
+    let mut client = HerokuClient::meet(&config(&host), &url);
+    client.say(b"there\n");
+    client.read_until("there\n");
+    for dyno in ["clock.1", "release.1"] {
+        for request in [
+            format!("POST /apps/forms/dynos/{dyno}/actions/stop"),
+            format!("DELETE /apps/forms/dynos/{dyno}"),
+            format!("POST /apps/forms/dynos/{dyno}"),
+            format!("POST /apps/forms/dynos/{dyno}/inside"),
+            format!("GET /apps/forms/dynos/{dyno}/attach"),
+        ] {
+            let told = run.ask(&request, &json!({"command": "true"}));
+            match dyno {
+                "clock.1" => {
+                    assert_eq!(told.status, 403, "{request}: {told:?}");
+                    assert!(told.body.contains("this needs `deploy`"), "{told:?}");
+                }
+                // It is none.
+                _ => assert_eq!(told.status, 404, "{request}: {told:?}"),
+            }
+        }
+    }
+    let stopped = run.ask("POST /apps/forms/dynos/run.1/actions/stop", &Value::Null);
+    assert_eq!(stopped.status, 202, "{stopped:?}");
+    host.wait_for_log("heroku[run.1]: Process exited with status 143");
+}
+
+#[test]
+fn a_token_for_one_app_knows_of_no_other() {
+    let (host, remote) = listening();
+    let other = host.folder_of("other", &[("Procfile", "clock: sleep 1000\n")]);
+    host.dyno(&other, &["deploy"]).finish().succeeds();
+    host.dyno(&other, &["run", "true"]).finish().succeeds();
+    let mine = with_token(&host, &remote, &["--scope", "admin", "-a", "plain"]);
+    let ask = |request: &str| mine.ask(request, &Value::Null);
+    let names = |told: Value| -> Vec<String> {
+        let named = told.as_array().unwrap().iter();
+        named
+            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(ask("GET /apps").json()), ["plain"]);
+    assert_eq!(names(ask("GET /users/~/apps").json()), ["plain"]);
+    assert!(!ask("GET /usage").body.contains("other"));
+    assert_eq!(ask("GET /apps/plain").status, 200);
+    // It is as if there were none.
+    for (there, nowhere) in [
+        ("GET /apps/other", "GET /apps/wrong"),
+        ("GET /apps/other/config-vars", "GET /apps/wrong/config-vars"),
+        (
+            "POST /apps/other/log-sessions",
+            "POST /apps/wrong/log-sessions",
+        ),
+        ("DELETE /apps/other", "DELETE /apps/wrong"),
+        (
+            "POST /apps/other/dynos/run.1/actions/stop",
+            "POST /apps/wrong/dynos/run.1/actions/stop",
+        ),
+        (
+            "GET /other.git/info/refs?service=git-upload-pack",
+            "GET /wrong.git/info/refs?service=git-upload-pack",
+        ),
+    ] {
+        let (there, nowhere) = (ask(there), ask(nowhere));
+        assert_eq!(there.status, 404, "{there:?}");
+        assert_eq!(there.body, nowhere.body.replace("wrong", "other"));
+    }
+    let id = remote.ask("GET /apps/other", &Value::Null).json()["id"].clone();
+    assert_eq!(
+        ask(&format!("GET /apps/{}", id.as_str().unwrap())).status,
+        404
+    );
+    // Nor is what belongs to the other to be had by way of its own.
+    let release = remote
+        .ask("GET /apps/other/releases/2", &Value::Null)
+        .json();
+    let slug = release["slug"]["id"].as_str().unwrap();
+    for request in [
+        format!("GET /apps/plain/slugs/{slug}"),
+        format!("GET /apps/plain/slugs/{slug}/blob"),
+        format!("PUT /apps/plain/slugs/{slug}/blob"),
+    ] {
+        assert_eq!(ask(&request).status, 404, "{request}");
+    }
+    let taken = mine.ask("POST /apps/plain/releases", &json!({"slug": slug}));
+    assert_eq!(taken.status, 404, "{taken:?}");
+    let own = remote
+        .ask("GET /apps/plain/releases/2", &Value::Null)
+        .json();
+    let own = format!(
+        "GET /apps/plain/slugs/{}",
+        own["slug"]["id"].as_str().unwrap()
+    );
+    assert_eq!(ask(&own).status, 200);
+    // What is about all apps is not for it.
+    for request in ["POST /apps", "GET /server/status", "GET /server/settings"] {
+        let told = ask(request);
+        assert_eq!(told.status, 403, "{request}");
+        assert!(told.body.contains("is for some apps alone"), "{told:?}");
+    }
+    // When its app is gone, it is for none.
+    host.dyno(
+        &host.path(),
+        &["apps:destroy", "--confirm", "plain", "-a", "plain"],
+    )
+    .finish()
+    .succeeds();
+    assert_eq!(names(ask("GET /apps").json()), Vec::<String>::new());
+    assert_eq!(ask("GET /apps/other").status, 404);
+}
+
+#[test]
+fn a_token_makes_none_that_is_good_for_more_or_longer_than_itself() {
+    let (host, remote) = listening();
+    let other = host.folder_of("other", &[("Procfile", "clock: sleep 1000\n")]);
+    host.dyno(&other, &["deploy"]).finish().succeeds();
+    let mine = with_token(
+        &host,
+        &remote,
+        &["--name", "mine", "-a", "plain", "--expires", "1h"],
+    );
+    let make = |by: &Remote, wish: Value| by.ask("POST /oauth/authorizations", &wish);
+    for (wish, status) in [
+        (json!({"apps": ["other"]}), 404),
+        (json!({"apps": ["plain", "other"]}), 404),
+        (json!({"scope": ["write"]}), 422),
+        (json!({"apps": []}), 422),
+    ] {
+        assert_eq!(make(&mine, wish.clone()).status, status, "{wish}");
+    }
+    let made = make(
+        &mine,
+        json!({"description": "child", "expires_in": 9_000_000}),
+    );
+    assert_eq!(made.status, 201, "{made:?}");
+    let made = made.json();
+    assert_eq!(made["scope"], json!(["global"]));
+    assert_eq!(made["apps"][0]["name"], "plain");
+    let left = made["access_token"]["expires_in"].as_i64().unwrap();
+    assert!((3000..=3600).contains(&left), "{left}");
+    let child = Remote {
+        token: made["access_token"]["token"].as_str().unwrap().to_owned(),
+        ..mine.clone()
+    };
+    // They share their requests.
+    let remaining = |by: &Remote| -> u32 {
+        let told = by.ask("GET /apps", &Value::Null);
+        told.field("RateLimit-Remaining").unwrap().parse().unwrap()
+    };
+    let before = remaining(&mine);
+    assert!(remaining(&child) < before);
+    // Each knows of itself and of those below.
+    let known = |by: &Remote| {
+        let list = by.ask("GET /oauth/authorizations", &Value::Null).json();
+        let list = list.as_array().unwrap().clone();
+        let names = list
+            .iter()
+            .map(|it| it["description"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(known(&mine), ["mine", "child"]);
+    assert_eq!(known(&child), ["child"]);
+    let id_of = |name: &str| {
+        let list = remote.ask("GET /oauth/authorizations", &Value::Null).json();
+        let list = list.as_array().unwrap().clone();
+        let found = list.iter().find(|it| it["description"] == name).unwrap();
+        found["id"].as_str().unwrap().to_owned()
+    };
+    let revoke_parent = format!("DELETE /oauth/authorizations/{}", id_of("mine"));
+    assert_eq!(child.ask(&revoke_parent, &Value::Null).status, 404);
+    // A weaker one makes none at all.
+    let reader = make(&mine, json!({"scope": ["read"], "description": "reader"})).json();
+    let reader = Remote {
+        token: reader["access_token"]["token"].as_str().unwrap().to_owned(),
+        ..mine.clone()
+    };
+    assert_eq!(make(&reader, json!({"scope": ["read"]})).status, 403);
+    // Those that were made with it go with it.
+    assert_eq!(mine.ask(&revoke_parent, &Value::Null).status, 200);
+    for gone in [&mine, &child, &reader] {
+        assert_eq!(gone.ask("GET /apps", &Value::Null).status, 401);
+    }
+}
+
+#[test]
+fn the_command_line_makes_and_lists_tokens_for_less_than_everything() {
+    let (host, _) = listening();
+    let place = host.path();
+    let make = |args: &[&str]| {
+        host.dyno(&place, &[&["auth:token"], args].concat())
+            .finish()
+    };
+    make(&["--scope", "deploy", "-a", "plain", "--name", "CI"]).succeeds();
+    make(&["--scope", "read", "--name", "dashboard"]).succeeds();
+    let list = make(&["--list"]).succeeds().text();
+    assert!(list.contains("  CI  deploy for plain  made "), "{list}");
+    assert!(list.contains("  dashboard  read  made "), "{list}");
+    assert!(list.contains("  dyno  admin  made "), "{list}");
+    make(&["--scope", "root"]).fails_with(1, "there is no `root`", "`read-protected`");
+    make(&["-a", "nothing"]).fails_with(1, "`nothing`", "dyno apps");
+    make(&["--list", "-a", "plain"]).fails_with(2, "-a says which app", "leave it out");
 }

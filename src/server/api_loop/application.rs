@@ -120,7 +120,7 @@ pub struct Caller<'a> {
     /// The name and port by which the client knows this server: its `Host`.
     pub host: Option<&'a str>,
     /// The token that the request was let in with.
-    pub token: Option<&'a AccessToken>,
+    pub token: Option<&'a Arc<AccessToken>>,
 }
 
 impl Request {
@@ -134,7 +134,7 @@ impl Request {
         Caller {
             via: self.via,
             host: self.field("host"),
-            token: self.token.as_deref(),
+            token: self.token.as_ref(),
         }
     }
 

@@ -16,14 +16,16 @@ use crate::model::app::{AppName, Folder};
 use crate::model::log_line::Story;
 use crate::model::network::NetworkChoice;
 use crate::model::release::{ReleaseChange, Version};
-use crate::server::records::{Answer, Records, part};
+use crate::server::records::{Answer, Asker, Records, part};
 use crate::store::WantedName;
 use crate::wire::http::Response;
 
-/// `GET /apps` and `GET /users/U/apps`, by name.
-pub fn list(records: &Records, range: &str) -> Answer {
+/// `GET /apps` and `GET /users/U/apps`, by name: those that are there for the asker.
+pub fn list(records: &Records, range: &str, asker: &Asker) -> Answer {
     let range = Range::parse(range)?;
-    let (apps, more) = range.select(records.store.apps()?, |app| app.name.as_str());
+    let apps = records.store.apps()?.into_iter();
+    let apps = apps.filter(|app| asker.sees(&app.id));
+    let (apps, more) = range.select(apps.collect(), |app| app.name.as_str());
     let resources: Vec<_> = apps.iter().map(|app| records.resource(app)).collect();
     let names = apps.first().zip(apps.last());
     let names = names.map(|(first, last)| (first.name.as_str(), last.name.as_str()));

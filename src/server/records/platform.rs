@@ -10,11 +10,11 @@ use crate::api::platform::{Collaborator, Region, Stack};
 use crate::api::usage::Usage;
 use crate::api::{ApiError, Time};
 use crate::error::shown;
-use crate::server::records::{Answer, Records};
+use crate::server::records::{Answer, Asker, Records};
 use crate::wire::http::Response;
 
 /// Answers what is asked of the platform.
-pub fn answer(records: &Records, ask: &PlatformAsk, now: Timestamp) -> Answer {
+pub fn answer(records: &Records, ask: &PlatformAsk, asker: &Asker, now: Timestamp) -> Answer {
     match ask {
         PlatformAsk::Account => account(records),
         PlatformAsk::AccountOfUser { user } => {
@@ -33,7 +33,7 @@ pub fn answer(records: &Records, ask: &PlatformAsk, now: Timestamp) -> Answer {
             stack if [&stack.id, &stack.name].contains(&which) => json(&stack),
             _ => no("stack", which),
         },
-        PlatformAsk::Usage => usage(records, now),
+        PlatformAsk::Usage => usage(records, asker, now),
         PlatformAsk::EmptyList => none(),
         PlatformAsk::DynoSizesOfApp { app } => of_app(records, app, |_| dyno_sizes(records)),
         PlatformAsk::StacksOfApp { app } => {
@@ -122,7 +122,9 @@ fn dyno_size(records: &Records, which: &str) -> Answer {
 }
 
 /// `GET /usage`, ours: dyno time by app, process type and size.
-fn usage(records: &Records, now: Timestamp) -> Answer {
-    let usage: Vec<_> = records.store.usage(now)?.iter().map(Usage::new).collect();
+fn usage(records: &Records, asker: &Asker, now: Timestamp) -> Answer {
+    let usage = records.store.usage(now)?;
+    let usage = usage.iter().filter(|it| asker.sees(&it.app_id));
+    let usage: Vec<_> = usage.map(Usage::new).collect();
     json(&usage)
 }

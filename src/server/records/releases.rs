@@ -70,7 +70,7 @@ pub fn create(
     let request = Wanted::of(CreateRelease::parse(body, sender)?);
     let app = records.store.app(app)?;
     let slug = match &request {
-        Wanted::Deploy(new) => records.store.slug(&new.slug_id)?,
+        Wanted::Deploy(new) => records.slug(&new.slug_id, &asker)?,
         Wanted::Rollback(release) => {
             let release = records.store.release(&app.id, release)?;
             if release.status == ReleaseStatus::Expired {

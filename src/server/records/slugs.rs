@@ -47,7 +47,7 @@ pub fn create(
 
 /// `GET /apps/A/slugs/ID`
 pub fn info(records: &Records, app: &str, id: &str, asker: &Asker) -> Answer {
-    let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
+    let (app, slug) = (records.store.app(app)?, records.slug(id, asker)?);
     Ok(Response::json(
         200,
         &resource(records, asker, &slug, &app.id),
@@ -56,7 +56,7 @@ pub fn info(records: &Records, app: &str, id: &str, asker: &Asker) -> Answer {
 
 /// `PUT /apps/A/slugs/ID/blob`: takes the tarball in, and is answered when it is safe on disk.
 pub fn upload(records: &Records, app: &str, id: &str, asker: &Asker) -> Result<Slow, ApiError> {
-    let (app, slug) = (records.store.app(app)?, records.store.slug(id)?);
+    let (app, slug) = (records.store.app(app)?, records.slug(id, asker)?);
     // Where it can be downloaded from then on.
     let url = blob(records, asker, "GET", &app.id, &slug.id);
     let (cache, expected) = (&records.slugs, slug.digest.as_deref());

@@ -4,12 +4,18 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::api::ask::Ask;
+use crate::api::ask::permission::{About, Needs};
 use crate::api::ask::policy::OverTcp;
 use crate::api::{ApiError, ErrorKind};
+use crate::error::shown;
+use crate::model::app::App;
+use crate::model::release::RELEASE_PHASE;
+use crate::model::token::{Scope, Token};
 use crate::server::access::Admitted;
 use crate::server::access::response_headers;
 use crate::server::api_loop::application::Request;
 use crate::server::api_loop::via::Via;
+use crate::store::StoreError;
 use crate::wire::http::RequestHead;
 
 impl Service {
@@ -54,11 +60,91 @@ impl Service {
             Admitted::Signed { token } => request.token = token,
             Admitted::Token { token, .. } => {
                 may_come_from_afar(&ask, head)?;
+                self.may_ask(&ask, &token)?;
                 request.token = Some(token);
             }
         }
         Ok(ask)
     }
+}
+
+impl Service {
+    /// Checks that a token is good for a request. An app that it is not for is as one that does not exist.
+    fn may_ask(&self, ask: &Ask, token: &Token) -> Result<(), ApiError> {
+        let needs = ask.needs();
+        let scope = match needs {
+            Needs::TheSocket => return Err(ApiError::forbidden("this is for no token")),
+            Needs::AnyToken => Scope::Identity,
+            Needs::Scope(scope) | Needs::AllApps(scope) => scope,
+            Needs::OfDyno(_) => Scope::Run,
+        };
+        // First, so that a client learns nothing of apps that it may not see.
+        has_scope(token, scope)?;
+        let apps = token.grant.apps.as_ref();
+        if apps.is_some() && matches!(needs, Needs::AllApps(_)) {
+            let message = format!(
+                "{} is for some apps alone, and this is about all",
+                quoted(token)
+            );
+            return Err(ApiError::forbidden(message).hint(ANOTHER));
+        }
+        let store = &self.records.store;
+        let app = match ask.about() {
+            About::App(app) => app.to_owned(),
+            About::AppOfBuild(build) if apps.is_some() => {
+                let app = store.build(build)?.app_id;
+                return match token.grant.is_for(&app) {
+                    true => Ok(()),
+                    false => Err(StoreError::NoBuild(build.to_owned()).into()),
+                };
+            }
+            About::AppOfBuild(_) | About::NoApp => return Ok(()),
+        };
+        if let Some(apps) = apps {
+            let is_for = |found: &App| apps.contains(&found.id);
+            if !store.app(&app).as_ref().is_ok_and(is_for) {
+                return Err(StoreError::NoApp(app).into());
+            }
+        }
+        let Needs::OfDyno(dyno) = needs else {
+            return Ok(());
+        };
+        let dyno = store.dyno(&store.app(&app)?.id, dyno)?;
+        match dyno.formation || dyno.name.process_type == RELEASE_PHASE {
+            true => has_scope(token, Scope::Deploy),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Where tokens are made.
+const ANOTHER: &str = "`dyno auth:token` on the server's host makes another";
+
+/// A token, as its user knows it.
+fn quoted(token: &Token) -> String {
+    format!("the token `{}`", shown(token.description.as_bytes(), 60))
+}
+
+/// Checks that a token has a scope, or a stronger one.
+///
+/// # Errors
+/// `403`, which says which one is missing.
+fn has_scope(token: &Token, needed: Scope) -> Result<(), ApiError> {
+    let scope = token.grant.scope;
+    if scope >= needed {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has the scope `{}`, and this needs `{}`",
+        quoted(token),
+        scope.name(),
+        needed.name()
+    );
+    let hint = format!(
+        "`dyno auth:token --scope {}` on the server's host makes one that may",
+        needed.name()
+    );
+    Err(ApiError::forbidden(message).hint(hint))
 }
 
 /// Whether no host on the way can read what is sent.

@@ -24,11 +24,12 @@ impl Service {
     ) -> Result<Reply<Self>, ApiError> {
         let (body, now) = (&request.body[..], Timestamp::now());
         let records = &mut self.records;
+        let asker = records.asker(request.caller());
         let answer = match ask {
-            AppAsk::List => apps::list(records, request.range()),
+            AppAsk::List => apps::list(records, request.range(), &asker),
             AppAsk::ListOfUser { user } => {
                 platform::check_user(records, user)?;
-                apps::list(records, request.range())
+                apps::list(records, request.range(), &asker)
             }
             AppAsk::Create => apps::create(records, body, request.via.sender(), now),
             AppAsk::Info { app } => apps::info(records, app),

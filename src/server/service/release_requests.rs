@@ -11,6 +11,7 @@ use crate::api::ask::{ReleaseAsk, SlugAsk, SourceAsk};
 use crate::error::tell;
 use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::logs;
+use crate::server::records::Asker;
 use crate::server::records::releases;
 use crate::server::records::slugs;
 use crate::server::records::slugs::digest;
@@ -67,7 +68,7 @@ impl Service {
                 return Ok(slow.reply(Self::records));
             }
             SlugAsk::Download { app, slug } => {
-                return self.slug_tarball(app, slug, request.recipient());
+                return self.slug_tarball(app, slug, &asker, request.recipient());
             }
         };
         answer.map(Reply::Now)
@@ -104,10 +105,11 @@ impl Service {
         &mut self,
         app: &str,
         id: &str,
+        asker: &Asker,
         to: Recipient,
     ) -> Result<Reply<Self>, ApiError> {
         self.records.store.app(app)?;
-        let slug = self.records.store.slug(id)?;
+        let slug = self.records.slug(id, asker)?;
         let uploaded = slug.digest.filter(|_| slug.uploaded);
         let uploaded = uploaded.ok_or_else(|| StoreError::NotUploaded(slug.id))?;
         let path = self.records.slugs.tarball(&digest(&uploaded)?);

@@ -41,10 +41,10 @@ impl Without {
         let asker = records.asker(request.caller());
         let head = &request.head;
         let answer = match Ask::parse(head.method(), head.path(), head.query())? {
-            Ask::Apps(AppAsk::List) => apps::list(records, request.range()),
+            Ask::Apps(AppAsk::List) => apps::list(records, request.range(), &asker),
             Ask::Apps(AppAsk::ListOfUser { user }) => {
                 platform::check_user(records, &user)?;
-                apps::list(records, request.range())
+                apps::list(records, request.range(), &asker)
             }
             Ask::Apps(AppAsk::Create) => apps::create(records, body, Sender::ThisHost, now),
             Ask::Apps(AppAsk::Info { app }) => apps::info(records, &app),
@@ -52,7 +52,7 @@ impl Without {
             Ask::Apps(AppAsk::Destroy { app }) => apps::destroy(records, &app),
             Ask::Links(ask) => apps::answer_links(records, &ask, body, now),
             Ask::Config(ask) => config::answer(records, &ask, body, now),
-            Ask::Platform(ask) => platform::answer(records, &ask, now),
+            Ask::Platform(ask) => platform::answer(records, &ask, &asker, now),
             Ask::Slugs(SlugAsk::Create { app }) => slugs::create(records, &app, body, &asker, now),
             Ask::Slugs(SlugAsk::Info { app, slug }) => slugs::info(records, &app, &slug, &asker),
             Ask::Slugs(SlugAsk::Upload { app, slug }) => {
