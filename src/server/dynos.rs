@@ -8,6 +8,7 @@ pub mod lost;
 pub mod notes;
 pub mod spec;
 pub mod supervisors;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -39,13 +40,14 @@ use crate::sandbox::stack::Stack;
 use crate::server::dynos::host_watch::HostWatch;
 use crate::server::dynos::lost::LoggedDyno;
 use crate::server::dynos::supervisors::{DynoNews, Supervisors};
+use crate::server::dynos::waiting::NextDyno;
 use crate::server::process::descriptors::Descriptors;
 use crate::server::records::Records;
 use crate::server::sessions::start_extras::StartExtras;
 use crate::slug::Lease;
-use crate::store::NewDyno;
+use crate::store::{NewDyno, new_id};
 use crate::wire::command_streams::CommandStreams;
-use crate::wire::control::ToSupervisor;
+use crate::wire::control::{DynoSpec, ToSupervisor};
 use crate::wire::door::Door;
 use crate::wire::handover::Handover;
 use crate::wire::reactor::{Event, Reactor, Token};
@@ -79,6 +81,8 @@ pub struct Dynos {
     doors: HashMap<String, Door>,
     /// What the dynos of a `dyno start` have beside others, by their apps' ids.
     start_extras: HashMap<String, StartExtras>,
+    /// What is known already of a dyno of the release that ran last.
+    next: Option<Next>,
     /// What could not be written down yet, and when to try again.
     unwritten: Vec<DynoNews>,
     /// The folders of ended dynos that could not be removed yet.
@@ -86,6 +90,14 @@ pub struct Dynos {
     retry_token: Token,
     /// None where dynos have the host's own files.
     host_watch: Option<HostWatch>,
+}
+
+/// What is known of a dyno before anybody asks for it.
+#[derive(Debug)]
+struct Next {
+    release: String,
+    spec: DynoSpec,
+    tree: Lease,
 }
 
 impl Drop for Dynos {
@@ -125,6 +137,7 @@ impl Dynos {
             doors: HashMap::new(),
             outbound: None,
             start_extras: HashMap::new(),
+            next: None,
             unwritten: Vec::new(),
             uncleared: Vec::new(),
             retry_token: reactor.token(),
@@ -198,8 +211,35 @@ impl Dynos {
     }
 
     /// Gets ready for the next one; see [`Supervisors::prepare`].
-    pub fn prepare(&mut self) {
-        self.supervisors.prepare();
+    pub fn prepare(&mut self, reactor: &mut Reactor) {
+        if !self.supervisors.wants_waiting(self.next.is_some()) {
+            return;
+        }
+        let next = self.next.take().and_then(|known| {
+            let id = new_id().ok()?;
+            let (owner, claim) = self.free_owner();
+            let spec = DynoSpec {
+                id: id.clone(),
+                owner,
+                ..known.spec.clone()
+            };
+            let next = NextDyno {
+                id,
+                release: known.release.clone(),
+                owner,
+                claim,
+                _tree: known.tree.clone(),
+            };
+            self.next = Some(known);
+            Some((spec, next))
+        });
+        self.supervisors.prepare(next, reactor);
+    }
+
+    /// Forgets what was prepared: the app of the next dyno may be gone.
+    pub fn forget_next(&mut self, reactor: &mut Reactor) {
+        self.next = None;
+        self.supervisors.dismiss_waiting(reactor);
     }
 
     /// Whether this one is alive.
@@ -271,7 +311,9 @@ impl Dynos {
         command_line::check(&shell_command)?;
         self.check_descriptors()?;
         let size = self.settings.sizes.lookup(&request.size)?.clone();
+        let next = self.supervisors.next_dyno(&release.id);
         let new = NewDyno {
+            id: next.map(|next| next.id.clone()),
             process_type: request.r#type.clone(),
             command: request.command.clone(),
             size: &size,
@@ -301,6 +343,8 @@ impl Dynos {
         match self.start(records, &dyno, run, tree, reactor) {
             Ok(()) => Ok(dyno),
             Err(error) => {
+                // Its id is taken.
+                self.forget_next(reactor);
                 let message = format!("cannot start `{}`: {error:#}", dyno.name);
                 Err(ApiError::internal(message))
             }
@@ -357,11 +401,20 @@ impl Dynos {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
+        let release = run.release.id.clone();
         let started = self
             .spec(records, dyno, run, path)
-            .and_then(|(spec, claims)| self.supervisors.start(&spec, &claims, reactor));
+            .and_then(|(spec, claims)| {
+                self.supervisors.start(&spec, &claims, reactor)?;
+                Ok(spec)
+            });
+        if let (Ok(spec), Some(tree)) = (&started, &tree)
+            && !dyno.formation
+        {
+            self.expect_another(&release, spec, tree, reactor);
+        }
         match &started {
-            Ok(()) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
+            Ok(_) => self.trees.extend(tree.map(|tree| (dyno.id.clone(), tree))),
             Err(error) => {
                 let record = ExitRecord {
                     state: DynoState::Crashed,
@@ -378,7 +431,34 @@ impl Dynos {
                 );
             }
         }
-        started
+        started.map(drop)
+    }
+
+    /// Takes it that the next dyno is of the same release and size, as in most cases. A sandbox is made ahead behind walls
+    /// alone, and not where it has a port, which nobody knows yet.
+    fn expect_another(
+        &mut self,
+        release: &str,
+        spec: &DynoSpec,
+        tree: &Lease,
+        reactor: &mut Reactor,
+    ) {
+        let is_walled = spec.isolation == Isolation::Namespaces && spec.live.is_none();
+        if !is_walled || spec.only_port.is_some() {
+            return;
+        }
+        self.next = Some(Next {
+            release: release.to_owned(),
+            spec: DynoSpec {
+                env: BTreeMap::new(),
+                ..spec.clone()
+            },
+            tree: tree.clone(),
+        });
+        if self.supervisors.next_dyno(release).is_none() {
+            // It has a sandbox of another release, or none.
+            self.supervisors.dismiss_waiting(reactor);
+        }
     }
 
     /// Whether one more dyno is within what the server may have open.

@@ -428,7 +428,7 @@ impl Application for Service {
         }
         // Only a host that runs dynos pays for the next one.
         if self.dynos.count() > 0 && !self.leaving.after_dynos {
-            self.dynos.prepare();
+            self.dynos.prepare(ctx.reactor());
         }
         let (is_idle, linger) = (self.is_idle(ctx), self.records.settings.idle_linger);
         self.leaving.note(is_idle, linger, ctx.reactor());

@@ -64,6 +64,17 @@ impl Lease {
     }
 }
 
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        *locked(&self.leases).entry(self.id).or_insert(0) += 1;
+        Self {
+            id: self.id,
+            tree: self.tree.clone(),
+            leases: Arc::clone(&self.leases),
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut leases = locked(&self.leases);

@@ -29,6 +29,8 @@ pub struct DynoPage {
 /// A one-off dyno that is asked for.
 #[derive(Debug, Clone)]
 pub struct NewDyno<'a> {
+    /// The id that a sandbox was made for already; None: it gets one.
+    pub id: Option<String>,
     /// Its process type, with which its name begins: `run` as a rule.
     pub process_type: String,
     /// The command as the user gave it.
@@ -75,6 +77,7 @@ impl Store {
             insert(
                 transaction,
                 &NewRow {
+                    id: None,
                     app_id: &new.release.app_id,
                     release_id: &new.release.id,
                     name: &name,
@@ -208,6 +211,7 @@ impl Store {
             insert(
                 transaction,
                 &NewRow {
+                    id: new.id.as_deref(),
                     app_id,
                     release_id: &release.id,
                     name: &name,
@@ -393,6 +397,7 @@ fn next_number(connection: &Connection, app_id: &str, process_type: &str) -> Res
 
 /// The values of a new dyno's row.
 struct NewRow<'a> {
+    id: Option<&'a str>,
     app_id: &'a str,
     release_id: &'a str,
     name: &'a DynoName,
@@ -403,7 +408,7 @@ struct NewRow<'a> {
 }
 
 fn insert(connection: &Connection, birth: &NewRow<'_>, now: Timestamp) -> Result<Dyno> {
-    let id = new_id()?;
+    let id = birth.id.map_or_else(new_id, |id| Ok(id.to_owned()))?;
     connection
         .prepare_cached(
             "INSERT INTO dynos VALUES \

@@ -105,6 +105,7 @@ impl Host {
 
     fn run(&mut self, app: &str, size: &str) -> Result<Dyno> {
         let new = NewDyno {
+            id: None,
             process_type: "run".into(),
             command: "bash".into(),
             size: Size::of_heroku(size).unwrap(),

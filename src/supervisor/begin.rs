@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Supervisor;
 use super::folder::write_record;
+use super::prepared::Prepared;
 use super::reach;
 use super::session::ClientSession;
 use crate::kernel::open_files;
@@ -45,22 +46,34 @@ pub fn run() -> Result<()> {
     ignore(Signal::XFSZ);
     let server = take_standard_output().context("not started by a server")?;
     restrict::prepare();
-    let Some((ToSupervisor::Begin, fds)) = control::receive(&server)? else {
-        // The server has ended before it sent a dyno.
-        return Ok(());
-    };
-    let mut fds = fds.into_iter();
-    let spec = fds.next().context("no spec came along")?;
+    let mut prepared = None;
     // Held as long as the dyno lives.
-    let _claims: Vec<_> = fds.collect();
-    let spec = read_spec(spec)?;
+    let mut claims = Vec::new();
+    let spec = loop {
+        match control::receive(&server)? {
+            Some((ToSupervisor::Begin, fds)) => break take_spec(fds, &mut claims)?,
+            Some((ToSupervisor::Prepare, fds)) => {
+                let spec = take_spec(fds, &mut claims)?;
+                // Without it the dyno's sandbox is made when it begins, and its client is told what is wrong.
+                prepared = caught_or(|| Prepared::make(&spec)).ok();
+            }
+            // The server has ended, and sent no dyno.
+            _ => {
+                if let Some(prepared) = prepared {
+                    prepared.dissolve();
+                }
+                return Ok(());
+            }
+        }
+    };
     crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
+    let prepared = prepared.and_then(|prepared: Prepared| prepared.begin(&spec));
     let folder = spec.folder.clone();
     let patience = spec.rules.attached.then_some(spec.rules.attach_timeout);
     let clients = server.try_clone()?;
     let began = caught_or(|| {
         panics::point("supervisor begin");
-        Supervisor::new(spec, server)
+        Supervisor::new(spec, server, prepared)
     });
     // Without a log and a socket, the failure is told in the exit record, which the server logs, and to the client.
     let supervisor = began.inspect_err(|error| {
@@ -104,10 +117,13 @@ fn take_standard_output() -> Result<OwnedFd> {
     Ok(server)
 }
 
-/// Reads the spec from the server's file in memory.
-fn read_spec(file: OwnedFd) -> Result<DynoSpec> {
-    let (mut file, mut json) = (File::from(file), Vec::new());
+/// Reads the spec from the server's file in memory; the other descriptors that came along are claims.
+fn take_spec(fds: Vec<OwnedFd>, claims: &mut Vec<OwnedFd>) -> Result<DynoSpec> {
+    let mut fds = fds.into_iter();
+    let spec = fds.next().context("no spec came along")?;
+    let (mut file, mut json) = (File::from(spec), Vec::new());
     file.rewind()?;
     file.take(MAX_SPEC).read_to_end(&mut json)?;
+    claims.extend(fds);
     serde_json::from_slice(&json).context("cannot read the dyno's spec")
 }

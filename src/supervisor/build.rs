@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -38,10 +38,26 @@ pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
 }
 
 fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
-    let (uid, gid) = spec.owner;
     let scratch = spec.folder.join(SCRATCH);
-    make_scratch(&scratch, spec.privileged.then_some((uid, gid)))
+    make_scratch(&scratch, spec.privileged.then_some(spec.owner))
         .context("cannot make the dyno's folders")?;
+    let plan = plan(spec, stack, &scratch)?;
+    let context = InitContext {
+        folder: app_folder(spec),
+        processes: SandboxProcesses::Namespace,
+        restrictions: restrictions(spec),
+    };
+    launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
+        init::run(set_up, control, &context)
+    })
+}
+
+/// What the inside of the dyno is to look like. What it writes goes into `scratch`.
+///
+/// # Errors
+/// When the stack cannot be read.
+pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<SandboxPlan> {
+    let (uid, gid) = spec.owner;
     let tree = DynoTree {
         app: match spec.live {
             Some(LiveTree { of_root }) => AppTree::Live {
@@ -60,13 +76,13 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
                 },
             },
         },
-        scratch: &scratch,
+        scratch,
         hostname: &spec.id,
         hidden: &spec.hidden,
         toolchains: &spec.toolchains,
         shared_memory: spec.shared_memory,
     };
-    let plan = SandboxPlan {
+    Ok(SandboxPlan {
         owner: HostIds {
             uid,
             gid,
@@ -75,18 +91,10 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         hostname: spec.id.clone(),
         network: spec.network.clone(),
         steps: stack.steps(&tree).context("cannot read the stack")?,
-    };
-    let context = InitContext {
-        folder: app_folder(spec),
-        processes: SandboxProcesses::Namespace,
-        restrictions: restrictions(spec),
-    };
-    launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
-        init::run(set_up, control, &context)
     })
 }
 
-fn restrictions(spec: &DynoSpec) -> Restrictions {
+pub(super) fn restrictions(spec: &DynoSpec) -> Restrictions {
     Restrictions {
         processes: spec.processes,
         port: spec.only_port,

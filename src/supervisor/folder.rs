@@ -43,7 +43,7 @@ pub(super) const GROUPS: &str = "groups";
 pub(super) const NETWORK: &str = "network";
 
 /// The name of the lock in a dyno's folder.
-pub(super) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 
 /// The lock of a dyno's folder; released when dropped.
 #[derive(Debug)]
@@ -64,6 +64,17 @@ pub fn claim(folder: &Path) -> io::Result<Option<Claim>> {
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the lock of the dyno in `folder` for its supervisor.
+///
+/// # Errors
+/// When the dyno has one already, or the lock cannot be made.
+pub(super) fn lock(folder: &Path) -> Result<File> {
+    let lock = File::create(folder.join(LOCK)).context("cannot make the dyno's lock")?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .context("the dyno has a supervisor already")?;
+    Ok(lock)
 }
 
 /// Writes the exit record, whole or not at all.

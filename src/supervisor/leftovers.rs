@@ -23,6 +23,17 @@ pub fn sweep_scratch(folder: &Path) {
     }
 }
 
+/// Removes what is left below `folder` of sandboxes that were made ahead, and whose supervisors were killed.
+pub fn sweep_prepared(folder: &Path) {
+    for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
+        // A supervisor that is there still removes it when it leaves.
+        if let Ok(Some(_claim)) = claim(&dyno.path()) {
+            end_leftovers(&dyno.path());
+            let _ = remove_tree(&dyno.path());
+        }
+    }
+}
+
 /// Ends what is left of a dyno whose supervisor was killed, but for its files. `folder` is the dyno's own; its name is the
 /// dyno's id.
 pub fn end_leftovers(folder: &Path) {

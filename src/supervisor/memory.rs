@@ -55,18 +55,9 @@ impl Memory {
         [self.watch_token, self.timer_token].contains(&token)
     }
 
-    /// Begins with a dyno whose init is this process, which has started nothing yet. Without a group, where the kernel
-    /// refuses one, the processes are looked at.
-    pub fn begin(&mut self, spec: &DynoSpec, init: Pid, reactor: &mut Reactor) {
-        if let Some(parent) = &spec.groups {
-            // Before there is one, for a server, if this process is killed.
-            let place = serde_json::to_vec(parent).unwrap_or_default();
-            let _ = fs::write(spec.folder.join(GROUPS), place);
-            match parent.enter(&spec.id, spec.group_limits, init) {
-                Ok(group) => self.group = Some(group),
-                Err(error) => tell!("{}: no control group: {error}", spec.name),
-            }
-        }
+    /// Begins with a dyno that is in this control group. Without one, the processes are looked at.
+    pub fn begin(&mut self, group: Option<Group>, reactor: &mut Reactor) {
+        self.group = group;
         self.watch = self.group.as_ref().and_then(|group| group.watch().ok());
         if let Some(watch) = &self.watch {
             let interest = match watch.is_priority() {
@@ -126,6 +117,19 @@ impl Memory {
             }
         }
     }
+}
+
+/// Makes the dyno's control group, if it is to have one and the kernel does not refuse it, and puts `init` into it, which
+/// has started nothing yet.
+pub(super) fn enter_group(spec: &DynoSpec, init: Pid) -> Option<Group> {
+    let parent = spec.groups.as_ref()?;
+    // Before there is one, for a server, if this process is killed.
+    let place = serde_json::to_vec(parent).unwrap_or_default();
+    let _ = fs::write(spec.folder.join(GROUPS), place);
+    let group = parent.enter(&spec.id, spec.group_limits, init);
+    group
+        .inspect_err(|error| tell!("{}: no control group: {error}", spec.name))
+        .ok()
 }
 
 /// Removes the control group of the dyno in `folder`, whose supervisor was killed; its processes have ended.

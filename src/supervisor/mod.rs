@@ -5,9 +5,9 @@
 //! record itself, and listens on `sock` in the dyno's folder for a server that comes back. It has one
 //! thread, since it forks.
 //!
-//! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `perform` (what [`Life`] decides), `output`
-//! (reads output that no client reads), `port` (whether a web dyno listens), `reach` (what of the host is reached from a
-//! network of the dyno's own) and `names` (what is asked there), `keeping` (the server's sockets, for the next
+//! What it does by itself: `begin` (it gets its dyno), `build` (the sandbox), `prepared` (the sandbox, ahead), `perform`
+//! (what [`Life`] decides), `output` (reads output that no client reads), `port` (whether a web dyno listens), `reach` (what of
+//! the host is reached from a network of the dyno's own) and `names` (what is asked there), `keeping` (the server's sockets, for the next
 //! one). With whom it speaks: `servers`; `pid1`, the init inside; `clients`, whose connections are `session`s, with
 //! `inside` for the commands of `dyno run:inside` and `stops` for a command that stops. The server uses two, too: `folder`,
 //! what is on disk of a dyno, and `leftovers`, what is left of one that was killed.
@@ -25,6 +25,7 @@ mod output;
 mod perform;
 mod pid1;
 mod port;
+mod prepared;
 mod reach;
 mod servers;
 mod session;
@@ -37,7 +38,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
-use rustix::fs::FlockOperation;
 
 use crate::error::tell;
 use crate::kernel::listener::Listener;
@@ -49,19 +49,20 @@ use crate::panics::{self, caught, caught_or};
 use crate::sandbox::Launched;
 use crate::sandbox::outbound::Connected;
 use crate::sandbox::stack::Stack;
-use crate::wire::control::{DynoSpec, ToInit};
+use crate::wire::control::{DynoSpec, FromInit, ToInit};
 use crate::wire::reactor::{self, Reactor};
 
 pub use begin::{WAITING, run};
+use folder::reserve_record;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record};
-use folder::{LOCK, reserve_record};
 use inside::Inside;
 use keeping::KeptSockets;
-pub use leftovers::{end_leftovers, sweep_scratch};
+pub use leftovers::{end_leftovers, sweep_prepared, sweep_scratch};
 use memory::Memory;
 use names::Names;
 use output::Output;
 use port::Port;
+use prepared::Prepared;
 use reach::Reach;
 use servers::MAX_SERVERS;
 use session::ClientSession;
@@ -79,6 +80,8 @@ struct Supervisor {
     stack: Stack,
     lock: File,
     listener: OwnedFd,
+    /// The sandbox, if it was made ahead, until the dyno is built.
+    prepared: Option<Prepared>,
     sandbox: Option<Launched>,
     servers: Vec<(Token, OwnedFd)>,
     session: Option<ClientSession>,
@@ -118,10 +121,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(spec: DynoSpec, server: OwnedFd) -> Result<Self> {
-        let lock = File::create(spec.folder.join(LOCK)).context("cannot make the dyno's lock")?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .context("the dyno has a supervisor already")?;
+    fn new(spec: DynoSpec, server: OwnedFd, prepared: Option<Prepared>) -> Result<Self> {
+        let lock = match &prepared {
+            Some(prepared) => prepared.lock.try_clone()?,
+            None => folder::lock(&spec.folder)?,
+        };
         // With a full disk, the dyno can still run, and the record may find room in the end.
         let _ = reserve_record(&spec.folder);
         let listener = unix_socket::listen(
@@ -154,6 +158,7 @@ impl Supervisor {
             began: Instant::now(),
             state: DynoState::Starting,
             since: Timestamp::now(),
+            prepared,
             sandbox: None,
             servers: vec![(server_token, server)],
             session: None,
@@ -211,10 +216,14 @@ impl Supervisor {
     }
 
     fn begin_build(&mut self) {
-        if let Err(error) = self.build() {
-            self.step(Event::StartFailed {
+        let is_ready = self.prepared.is_some();
+        match self.build() {
+            // It has said so while there was no dyno.
+            Ok(()) if is_ready => self.init_said(FromInit::Ready, Vec::new()),
+            Ok(()) => {}
+            Err(error) => self.step(Event::StartFailed {
                 message: format!("{error:#}"),
-            });
+            }),
         }
     }
 
@@ -232,17 +241,23 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes the sandbox; init reports when the inside is ready.
+    /// Makes the sandbox, unless it is ready already; else init reports that.
     fn build(&mut self) -> Result<()> {
         panics::point("supervisor build");
-        let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
+        let (sandbox, group) = match self.prepared.take() {
+            Some(prepared) => (prepared.sandbox, prepared.group),
+            None => {
+                let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
+                let group = memory::enter_group(&self.spec, sandbox.pid);
+                (sandbox, group)
+            }
+        };
         rustix::io::ioctl_fionbio(&sandbox.control, true)?;
         self.reactor
             .register(&sandbox.control, self.init_token, Interest::READABLE)?;
         self.reactor
             .register(&sandbox.pidfd, self.pidfd_token, Interest::READABLE)?;
-        self.memory
-            .begin(&self.spec, sandbox.pid, &mut self.reactor);
+        self.memory.begin(group, &mut self.reactor);
         self.sandbox = Some(sandbox);
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Supervisor {
         }
     }
 
-    fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
+    pub(super) fn init_said(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
         let event = match message {
             FromInit::Ready => {
                 if let Err(error) = self.take_network() {

@@ -76,7 +76,10 @@ impl Supervisor {
                     },
                     fds,
                 ))) => self.run_inside(shell_command, env, (streams, terminal), fds),
-                Ok(Some((ToSupervisor::Begin | ToSupervisor::Unknown, _))) => {}
+                Ok(Some((
+                    ToSupervisor::Begin | ToSupervisor::Prepare | ToSupervisor::Unknown,
+                    _,
+                ))) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(None) | Err(_) => {
                     let _ = self.reactor.deregister(server, token);

@@ -110,9 +110,12 @@ pub struct LiveTree {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// The first message: starts a dyno. Comes with descriptors: a file in memory with its [`DynoSpec`], and the claims to its
-    /// port and host uid, to be held as long as it lives.
+    /// The first message but for `Prepare`: starts a dyno. Comes with descriptors: a file in memory with its [`DynoSpec`], and
+    /// the claims to its port and host uid, to be held as long as it lives.
     Begin,
+    /// Makes the sandbox for a dyno that may begin next, and comes with as much as `Begin`. In the spec is what is known of the
+    /// dyno already, and a folder of its own until it begins.
+    Prepare,
     /// A client's connection, whose upgrade request has been read; comes with one descriptor.
     Attach {
         /// Whether, without a terminal, both outputs are to come in one pipe.

@@ -54,6 +54,7 @@ mod panics;
 mod peers;
 mod platform_api;
 mod ports_kept;
+mod prepared;
 mod proxies;
 mod ps;
 mod releases;

@@ -109,7 +109,12 @@ impl Dynos {
             .transpose()?;
         let (owner, uid_claim) = match live_owner {
             Some(LiveOwner::Ids(ids)) => (ids, None),
-            Some(LiveOwner::MappedFromRoot) | None => self.free_owner(),
+            Some(LiveOwner::MappedFromRoot) | None => {
+                match self.supervisors.prepared_dyno(&dyno.id) {
+                    Some(next) => (next.owner, next.claim.take()),
+                    None => self.free_owner(),
+                }
+            }
         };
         let place = self.place(&dyno.id, live.as_deref())?;
         let config = records.store.release_config(&release.id)?;
@@ -258,7 +263,7 @@ impl Dynos {
     }
 
     /// The host uid and gid of a new dyno: where each has its own, ones that no live dyno has, of whichever server of root's.
-    fn free_owner(&mut self) -> ((u32, u32), Option<OwnedFd>) {
+    pub(super) fn free_owner(&mut self) -> ((u32, u32), Option<OwnedFd>) {
         match self.chosen.ids {
             DynoIds::Own(ids) | DynoIds::Shared(ids) => (ids, None),
             DynoIds::Each(base) => {

@@ -5,13 +5,12 @@
 //! socket, and for every dyno that an earlier server left, the dyno's lock says whether anything of it is alive.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,17 +18,13 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::PollFlags;
-use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags};
 
-use crate::kernel::executable;
 use crate::kernel::listener::Listener;
-use crate::kernel::sys::title;
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::kernel::wait;
 use crate::model::dyno::{DynoState, ExitRecord};
-use crate::panics;
+use crate::server::dynos::waiting::{NextDyno, Waiting};
 use crate::supervisor::{self, Claim};
 use crate::wire::control::{self, DynoSpec, FromSupervisor, ToSupervisor};
 use crate::wire::handover::{Handover, Part};
@@ -47,6 +42,9 @@ const RETURN_TIME: Duration = Duration::from_secs(1);
 
 /// Between two looks at what will be over in a moment: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+
+/// The folder beside that of the dynos, for those that have a sandbox but have not begun.
+const PREPARED: &str = "prepared";
 
 /// What a supervisor said, or its silence.
 #[derive(Debug)]
@@ -109,13 +107,6 @@ pub struct Supervisors {
     all_keep: Option<u64>,
 }
 
-/// A supervisor that has no dyno yet.
-#[derive(Debug)]
-struct Waiting {
-    child: Child,
-    socket: OwnedFd,
-}
-
 #[derive(Debug)]
 struct Live {
     dyno: String,
@@ -133,10 +124,14 @@ struct Live {
 impl Supervisors {
     /// Dynos have their folders in `folder`, which is made if it is not there.
     pub fn new(folder: PathBuf, reactor: &mut Reactor) -> Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        let prepared = folder.with_file_name(PREPARED);
+        for folder in [&folder, &prepared] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
+        }
+        supervisor::sweep_prepared(&prepared);
         Ok(Self {
             folder,
             live: HashMap::new(),
@@ -160,9 +155,11 @@ impl Supervisors {
         self.live.len() + self.unsettled.len()
     }
 
-    /// Whether a live dyno runs as this host uid.
+    /// Whether a live dyno runs as this host uid, or the next one will.
     pub fn uses_uid(&self, uid: u32) -> bool {
-        self.live.values().any(|live| live.uid == Some(uid))
+        let next = self.waiting.as_ref().and_then(Waiting::owner);
+        next.is_some_and(|(next, _)| next == uid)
+            || self.live.values().any(|live| live.uid == Some(uid))
     }
 
     /// Whether a live dyno was given this port.
@@ -184,10 +181,7 @@ impl Supervisors {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let folder = self.folder_of(&spec.id);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .context("cannot make the dyno's folder")?;
+        make_folder(&folder).context("cannot make the dyno's folder")?;
         let started = self.give_spec(spec, claims);
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         let live = Live {
@@ -203,24 +197,57 @@ impl Supervisors {
     }
 
     fn give_spec(&mut self, spec: &DynoSpec, claims: &[OwnedFd]) -> Result<(Child, OwnedFd)> {
-        let spec = in_memory(spec).context("no memory for the dyno's spec")?;
-        if let Some(waiting) = self.waiting.take()
-            && let Ok(started) = waiting.give(&spec, claims)
+        let waiting = self.waiting.take_if(|waiting| waiting.can_take(&spec.id));
+        if let Some(waiting) = waiting
+            && let Ok(started) = waiting.give(spec, claims)
         {
             return Ok(started);
         }
         // There is none yet, or it was killed.
-        Waiting::spawn()?
-            .give(&spec, claims)
-            .context("cannot pass the spec on")
+        Waiting::spawn()?.give(spec, claims)
     }
 
-    /// Has a supervisor ready for the next dyno, whose start then need not wait for one. To be called when no client
-    /// waits for an answer.
-    pub fn prepare(&mut self) {
-        if self.waiting.is_none() {
-            // Without one, the next start makes its own, and says what is wrong.
-            self.waiting = Waiting::spawn().ok();
+    /// Whether [`prepare`](Self::prepare) has something to do.
+    pub fn wants_waiting(&mut self, has_next: bool) -> bool {
+        match &mut self.waiting {
+            None => true,
+            Some(waiting) => has_next && waiting.next().is_none(),
+        }
+    }
+
+    /// Has a supervisor ready for the next dyno, whose start then need not wait for one, and has it make that dyno's sandbox,
+    /// if it is known which one may come. To be called when no client waits for an answer.
+    pub(super) fn prepare(&mut self, next: Option<(DynoSpec, NextDyno)>, reactor: &mut Reactor) {
+        self.dismiss_waiting(reactor);
+        let prepared = self.folder.with_file_name(PREPARED);
+        supervisor::sweep_prepared(&prepared);
+        // Without one, the next start makes its own, and says what is wrong.
+        let mut waiting = Waiting::spawn().ok();
+        if let Some((mut spec, next)) = next
+            && let Some(waiting) = &mut waiting
+        {
+            spec.folder = prepared.join(&next.id);
+            let _ = make_folder(&spec.folder).map(|()| waiting.prepare(&spec, next));
+        }
+        self.waiting = waiting;
+    }
+
+    /// The dyno that has a sandbox already, if it is of this release.
+    pub(super) fn next_dyno(&mut self, release: &str) -> Option<&mut NextDyno> {
+        let next = self.waiting.as_mut()?.next()?;
+        (next.release == release).then_some(next)
+    }
+
+    /// The dyno of this id, if it has a sandbox already.
+    pub(super) fn prepared_dyno(&mut self, id: &str) -> Option<&mut NextDyno> {
+        self.waiting.as_mut()?.next().filter(|next| next.id == id)
+    }
+
+    /// Has the supervisor that waits leave.
+    pub fn dismiss_waiting(&mut self, reactor: &mut Reactor) {
+        if let Some(waiting) = self.waiting.take() {
+            self.leaving.push((waiting.dismiss(), Instant::now()));
+            self.look_again(reactor);
         }
     }
 
@@ -519,50 +546,11 @@ enum Found {
     Unclear,
 }
 
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-}
-
-impl Waiting {
-    /// Starts a supervisor that waits for a spec. It leaves by itself if none comes before we do.
-    fn spawn() -> Result<Self> {
-        let (socket, theirs) = rustix::net::socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        // The running program itself, even when its file was replaced meanwhile.
-        let child = Command::new(executable::PATH)
-            .arg0(title::with_room(supervisor::WAITING))
-            .arg("__supervise")
-            .env_clear()
-            .envs(panics::inherited())
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(theirs))
-            .spawn()
-            .context("cannot start a supervisor")?;
-        Ok(Self { child, socket })
-    }
-
-    /// Gives it its dyno.
-    fn give(mut self, spec: &File, claims: &[OwnedFd]) -> io::Result<(Child, OwnedFd)> {
-        let claims = claims.iter().map(AsFd::as_fd);
-        let fds: Vec<_> = [spec.as_fd()].into_iter().chain(claims).collect();
-        let given = control::send(&self.socket, &ToSupervisor::Begin, &fds);
-        given.inspect_err(|_| drop(self.child.wait()))?;
-        Ok((self.child, self.socket))
-    }
-}
-
-/// The spec in a file that is nowhere but in memory. Neither a pipe nor a socket would do: how much they take before
-/// a process reads is bounded, per user too, and far below the largest spec.
-fn in_memory(spec: &DynoSpec) -> Result<File> {
-    // From Linux 6.3 on a host may demand that it is not to be executed; before, that is not known (EINVAL).
-    let create = |flags| rustix::fs::memfd_create("dyno-spec", MemfdFlags::CLOEXEC | flags);
-    let memory = create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::empty()))?;
-    let mut file = File::from(memory);
-    file.write_all(&serde_json::to_vec(spec)?)?;
-    Ok(file)
 }

@@ -78,6 +78,7 @@ impl Service {
     /// Forgets an app that was destroyed, and removes what it had on disk.
     pub(super) fn after_destroy(&mut self, app_id: &str, ctx: &mut Ctx<Self>) {
         self.formations.forget(app_id);
+        self.dynos.forget_next(ctx.reactor());
         self.logs.app_destroyed(app_id, ctx);
         self.forget_session(app_id, ctx);
         self.end_builds_of(app_id, ctx);

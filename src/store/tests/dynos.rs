@@ -67,6 +67,7 @@ fn a_one_off_has_neither_the_type_of_formation_dynos_nor_a_silly_one() {
     let app = host.create("shop").unwrap();
     host.deploy(&app.id, 1);
     let mut new = NewDyno {
+        id: None,
         process_type: "web".into(),
         command: "bash".into(),
         size: Size::default_size(),
@@ -150,6 +151,7 @@ fn all_dynos_of_an_app_together_have_a_bound() {
     }
     host.run(&apps[1], "1X").unwrap();
     let mut new = NewDyno {
+        id: None,
         process_type: "run".into(),
         command: "bash".into(),
         size: Size::default_size(),
@@ -230,6 +232,7 @@ fn a_page_of_long_commands_is_short() {
     let app = host.create("shop").unwrap();
     host.deploy(&app.id, 1);
     let new = NewDyno {
+        id: None,
         process_type: "run".into(),
         command: "x".repeat(100 * 1024),
         size: Size::default_size(),
