@@ -27,6 +27,11 @@ const NIX_DAEMON: &str = "/nix/var/nix/daemon-socket";
 /// Devices that any program may expect.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
+/// Files of `/proc` that are about the whole host and that any process may read: what its disks do, which keys the server's
+/// user has, which files its programs have locked. Nothing is in them in a dyno. (What `interrupts` and `softirqs` say,
+/// `stat` says too, which programs need; the others that containers hide are readable for root of the host alone.)
+const OF_THE_HOST: &[&str] = &["diskstats", "keys", "locks"];
+
 /// Memory that `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;
 
@@ -133,6 +138,15 @@ impl Stack {
         steps.push(MountStep::Processes {
             target: "/proc".into(),
         });
+        steps.extend(OF_THE_HOST.iter().filter_map(|name| {
+            let target = Path::new("/proc").join(name);
+            // A kernel may be built without it.
+            target.exists().then(|| MountStep::Bind {
+                source: "/dev/null".into(),
+                target,
+                access: MountAccess::Device,
+            })
+        }));
         steps.extend(self.host_files(dyno.hostname));
         let daemon = self.at(Path::new(NIX_DAEMON));
         let daemon = daemon.is_dir().then(|| PathBuf::from(NIX_DAEMON));
