@@ -79,6 +79,29 @@ fn a_dyno_that_sees_a_state_folder_is_let_in_at_none_of_its_sockets() {
 }
 
 #[test]
+fn a_folder_that_has_the_servers_own_state_in_it_is_not_shown_to_a_dyno() {
+    let mut host = Host::new();
+    let folder = host.folder_of("above", &[("Procfile", "job: ls -a /app/.dyno\n")]);
+    let state = folder.join(".dyno");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    host.set("DYNO_HOME", &state);
+    // As it is, and by way of a link that leads to it.
+    let link = host.path().join("link");
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    for folder in [&folder, &link] {
+        host.dyno(folder, &["start"]).finish().fails_with(
+            1,
+            "the state folder is inside of `",
+            "set DYNO_HOME to a folder outside",
+        );
+    }
+    host.dyno(&folder, &["deploy"])
+        .finish()
+        .mentions("is inside of the app's folder");
+}
+
+#[test]
 fn a_process_of_another_user_namespace_is_told_to_come_over_tcp() {
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     host.dyno(&host.path(), &["apps"]).finish().succeeds();
