@@ -14,10 +14,15 @@ use crate::kernel::listener::Listeners;
 use crate::kernel::netlink::{Interfaces, LOOPBACK};
 use crate::kernel::sys::process::leave_network;
 use crate::kernel::unix_socket;
-use crate::model::network::OwnNetwork;
+
+use super::plan::NetworkPlan;
 
 /// Where names are asked for in a network from which other hosts are reached.
 pub const NAMES_AT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 53), 53);
+
+/// A second address of the loopback interface, the dummy one of RFC 7600. The C library takes a network that has but 127.0.0.1 for
+/// one without IPv4, and does not look names up in `/etc/hosts` for programs that ask for addresses they could use.
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// The message that passes the ends out.
 const ENDS: &[u8] = b"ends";
@@ -53,7 +58,7 @@ impl NetworkEnds {
     ///
     /// # Errors
     /// When it did not.
-    pub fn receive(control: impl AsFd, network: &OwnNetwork) -> Result<Self> {
+    pub fn receive(control: impl AsFd, network: &NetworkPlan) -> Result<Self> {
         let next = |wanted: &[u8]| -> Result<std::vec::IntoIter<OwnedFd>> {
             let (mut word, mut fds) = ([0u8; LONGEST], Vec::new());
             let length = unix_socket::receive(&control, &mut word, &mut fds)
@@ -73,7 +78,7 @@ impl NetworkEnds {
             names: None,
             reach: Vec::new(),
         };
-        if network.outbound.is_some() {
+        if network.names {
             let mut sockets = next(NAMES)?;
             let both = sockets.next().zip(sockets.next());
             all.names = Some(both.context(missing)?);
@@ -90,12 +95,15 @@ impl NetworkEnds {
 ///
 /// # Errors
 /// When the kernel has no network namespaces, or refuses one.
-pub fn enter(network: &OwnNetwork, supervisor: BorrowedFd<'_>) -> Result<()> {
+pub fn enter(network: &NetworkPlan, supervisor: BorrowedFd<'_>) -> Result<()> {
     leave_network().context("cannot make a network namespace")?;
     let interfaces = Interfaces::open().context("cannot reach the dyno's network")?;
     interfaces
         .switch_on(LOOPBACK)
         .context("cannot switch the dyno's loopback interface on")?;
+    interfaces
+        .add_address(LOOPBACK, DUMMY, DUMMY)
+        .context("cannot give the dyno's loopback interface an address")?;
     let tell = |word: &[u8], fds: &[BorrowedFd<'_>]| {
         let told = unix_socket::send(supervisor, word, fds);
         told.map(drop).context("the supervisor is gone")
@@ -108,7 +116,7 @@ pub fn enter(network: &OwnNetwork, supervisor: BorrowedFd<'_>) -> Result<()> {
     let fds: Vec<_> = fds.chain(listeners.iter().map(AsFd::as_fd)).collect();
     tell(ENDS, &fds)?;
     let not_there = |address| format!("cannot listen on {address} in the dyno's network");
-    if network.outbound.is_some() {
+    if network.names {
         let at = || not_there(SocketAddr::V4(NAMES_AT));
         let udp = UdpSocket::bind(NAMES_AT).with_context(at)?;
         let tcp = TcpListener::bind(NAMES_AT).with_context(at)?;

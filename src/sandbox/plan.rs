@@ -3,6 +3,7 @@
 //! A [`SandboxPlan`] is made by pure code, checked as a whole by [`SandboxPlan::validate`], and only then performed,
 //! in order, by `launch`. Paths of the host are `source`s, paths inside the dyno are `target`s.
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use crate::model::network::OwnNetwork;
@@ -24,9 +25,27 @@ pub struct SandboxPlan {
     /// The UTS host name.
     pub hostname: String,
     /// The network of its own; None: it has the host's.
-    pub network: Option<OwnNetwork>,
+    pub network: Option<NetworkPlan>,
     /// How the root tree is built, in order.
     pub steps: Vec<MountStep>,
+}
+
+/// What a network of the dyno's own has inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkPlan {
+    /// Where services of the host are reached, each at its address.
+    pub reach: Vec<SocketAddr>,
+    /// Whether names are asked for in it.
+    pub names: bool,
+}
+
+impl From<&OwnNetwork> for NetworkPlan {
+    fn from(network: &OwnNetwork) -> Self {
+        Self {
+            reach: network.reach.clone(),
+            names: network.outbound.is_some(),
+        }
+    }
 }
 
 /// The host ids that [`INNER_ID`] is mapped to.

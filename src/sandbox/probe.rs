@@ -9,14 +9,13 @@ use rustix::io::Errno;
 
 use super::Launched;
 use super::launch::launch;
-use super::plan::{HostIds, MountAccess, MountStep, Ownership, SandboxPlan};
+use super::plan::{HostIds, MountAccess, MountStep, NetworkPlan, Ownership, SandboxPlan};
 use super::reasons::{self, Facts};
 use super::restrict::{self, Gap, Restriction, Restrictions};
 use super::tempdir::{self, Confinement};
 use super::tracked::Tracker;
 use crate::kernel::unix_socket;
 use crate::model::dyno::Isolation;
-use crate::model::network::OwnNetwork;
 
 /// Host ids for a trial by root: those of `nobody`.
 const NOBODY: u32 = 65_534;
@@ -78,7 +77,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
     let plan = SandboxPlan {
         owner,
         hostname: "probe".to_owned(),
-        network: needs.contains(&Need::Network).then(OwnNetwork::default),
+        network: needs.contains(&Need::Network).then(NetworkPlan::default),
         steps: needs
             .iter()
             .flat_map(|need| steps(*need, folder.path()))

@@ -13,8 +13,8 @@ use rustix::fs::{Mode, OFlags};
 use super::Supervisor;
 use super::folder::write_record;
 use super::prepared::Prepared;
-use super::reach;
 use super::session::ClientSession;
+use super::{names, reach};
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::wait;
@@ -31,8 +31,8 @@ pub const WAITING: &str = "dyno: waits for a dyno";
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
 /// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers, two for each
-/// connection to what the dyno reaches.
-const OPEN_FILES: u64 = 512 + 2 * reach::MOST as u64;
+/// connection to what the dyno reaches, one for each name that it asks for.
+const OPEN_FILES: u64 = 512 + (2 * reach::MOST + names::MOST) as u64;
 
 /// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
 /// the dyno is over.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::folder::{SCRATCH, TRACKED};
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
-use crate::sandbox::plan::{HostIds, LiveOwnership, Ownership, SandboxPlan};
+use crate::sandbox::plan::{HostIds, LiveOwnership, NetworkPlan, Ownership, SandboxPlan};
 use crate::sandbox::restrict::Restrictions;
 use crate::sandbox::stack::{AppTree, DynoTree, Stack, make_scratch};
 use crate::sandbox::tempdir::{self, AppFolder, Confinement};
@@ -52,6 +52,14 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
     })
 }
 
+/// What is under the dyno.
+pub(super) fn stack(spec: &DynoSpec) -> Stack {
+    Stack {
+        names: (spec.network.as_ref()).is_some_and(|it| it.outbound.is_some()),
+        ..Stack::host()
+    }
+}
+
 /// What the inside of the dyno is to look like. What it writes goes into `scratch`.
 ///
 /// # Errors
@@ -89,7 +97,7 @@ pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<San
             privileged: spec.privileged,
         },
         hostname: spec.id.clone(),
-        network: spec.network.clone(),
+        network: spec.network.as_ref().map(NetworkPlan::from),
         steps: stack.steps(&tree).context("cannot read the stack")?,
     })
 }

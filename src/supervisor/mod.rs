@@ -151,10 +151,7 @@ impl Supervisor {
             life: Life::new(spec.rules, spec.command.clone()),
             log: LogWriter::open(&spec.logs, spec.log_limits)
                 .context("cannot open the app's log")?,
-            stack: Stack {
-                names: (spec.network.as_ref()).is_some_and(|it| it.outbound.is_some()),
-                ..Stack::host()
-            },
+            stack: build::stack(&spec),
             began: Instant::now(),
             state: DynoState::Starting,
             since: Timestamp::now(),

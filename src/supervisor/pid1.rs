@@ -13,10 +13,10 @@ use super::reach::Service;
 use crate::kernel::listener;
 use crate::model::dyno::life::{Event, Timer};
 use crate::model::dyno::{DynoState, Exit, Isolation};
-use crate::model::network::OwnNetwork;
 use crate::sandbox::init::MAIN;
 use crate::sandbox::network::NetworkEnds;
 use crate::sandbox::outbound;
+use crate::sandbox::plan::NetworkPlan;
 use crate::wire::control::{self, FromInit, Shortage, ToInit};
 use crate::wire::frame::CommandEnd;
 
@@ -141,7 +141,8 @@ impl Supervisor {
             return Ok(());
         };
         let network = self.spec.network.as_ref();
-        let ends = NetworkEnds::receive(&control, network.unwrap_or(&OwnNetwork::default()))?;
+        let plan = network.map(NetworkPlan::from).unwrap_or_default();
+        let ends = NetworkEnds::receive(&control, &plan)?;
         let process = sandbox.pid.as_raw_nonzero().get();
         if let Some(outbound) = network.and_then(|it| it.outbound.as_ref()) {
             // First, so that whoever finds the dyno without its supervisor knows of it.

@@ -20,7 +20,6 @@ use crate::kernel::wait;
 use crate::sandbox::Launched;
 use crate::sandbox::plan::{MountStep, SandboxPlan};
 use crate::sandbox::restrict::Restrictions;
-use crate::sandbox::stack::Stack;
 use crate::wire::control::{self, DynoSpec, FromInit};
 
 /// How long a sandbox may take to get ready.
@@ -56,7 +55,7 @@ struct Basis {
 
 impl Basis {
     fn of(spec: &DynoSpec, scratch: &Path) -> Result<Self> {
-        let plan = build::plan(spec, &Stack::host(), scratch)?;
+        let plan = build::plan(spec, &build::stack(spec), scratch)?;
         let source = |step: &MountStep| match step {
             MountStep::Bind { source, .. } | MountStep::Live { source, .. } => Some(source.clone()),
             MountStep::Overlay { lower, .. } => Some(lower.clone()),
@@ -100,7 +99,7 @@ impl Prepared {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open("/proc/self/mountinfo", flags, Mode::empty())?;
         let basis = Basis::of(spec, &spec.folder.join(SCRATCH))?;
-        let sandbox = build::build(spec, &Stack::host(), &lock)?;
+        let sandbox = build::build(spec, &build::stack(spec), &lock)?;
         let group = memory::enter_group(spec, sandbox.pid);
         let prepared = Self {
             lock,
