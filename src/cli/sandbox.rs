@@ -55,6 +55,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         hidden: &[],
         toolchains: &[],
         shared_memory: 64,
+        temporary: None,
     };
     let plan = SandboxPlan {
         owner,

@@ -24,7 +24,7 @@ pub use file::{ConfigFile, LONGEST as LONGEST_FILE};
 use networks::Networks;
 use own_sizes::OwnSizes;
 use rule::{
-    AddressRule, Choice, Count, FilePath, Hosts, LoopbackAddresses, Ports, Rule, Size, Time,
+    AddressRule, Choice, Count, FilePath, Hosts, LoopbackAddresses, Ports, Rule, Size, SizeOr, Time,
 };
 
 const fn seconds(seconds: u64) -> Duration {
@@ -146,8 +146,18 @@ settings! {
     log_keep_alive: Duration, Server, time(seconds(20), TENTH, seconds(240));
     /// Sizes of dynos that this host has beside Heroku's, or in their place, each with a table of its own in the file.
     sizes: Sizes, Server, OwnSizes;
-    /// How much shared memory (`/dev/shm`) a dyno may use; none is reserved.
-    shm_size: u64, Server, mib(512, 1..=1 << 20);
+    /// How much shared memory (`/dev/shm`) a dyno may use, if its size does not say; `auto`: as much as its memory.
+    shm_size: Option<u64>, Server, SizeOr {
+        word: "auto",
+        means: "the memory of the dyno's size",
+        size: mib(512, 1..=1 << 20),
+    };
+    /// How much `/tmp` may hold, in memory, if a dyno's size does not say; `disk`: it is on disk, without a limit of its own.
+    tmp_size: Option<u64>, Server, SizeOr {
+        word: "disk",
+        means: "it is on disk, without a limit of its own",
+        size: mib(512, 1..=1 << 20),
+    };
     /// How often the log says that a dyno has more memory than its quota, R14 (Heroku's).
     measure_interval: Duration, Server, time(seconds(20), TENTH, HOUR);
     /// How dynos are isolated; `auto` takes the strongest kind that the host allows.

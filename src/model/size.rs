@@ -43,6 +43,10 @@ pub struct Size {
     pub fewer_one_offs: Option<u32>,
     /// Whether Heroku sells it in private spaces only.
     pub private_space_only: bool,
+    /// How much `/dev/shm` may hold, in MiB; None: what the setting `shm_size` says.
+    pub shm_mib: Option<u32>,
+    /// How much `/tmp` may hold, in memory, in MiB; None: what the setting `tmp_size` says.
+    pub tmp_mib: Option<u32>,
 }
 
 impl Size {
@@ -79,6 +83,8 @@ impl Size {
                 None
             },
             private_space_only: matches!(kind, Kind::Private),
+            shm_mib: None,
+            tmp_mib: None,
         }
     }
 
@@ -90,6 +96,17 @@ impl Size {
     /// How much memory a dyno may have before it is killed (R15), in bytes.
     pub fn memory_limit(&self) -> u64 {
         self.memory_quota() * u64::from(self.limit_percent) / 100
+    }
+
+    /// How much `/dev/shm` of a dyno may hold, in MiB, with this setting `shm_size` in bytes.
+    pub fn shared_memory(&self, setting: Option<u64>) -> u32 {
+        let by_setting = setting.map_or(self.memory_mib, in_mib);
+        self.shm_mib.unwrap_or(by_setting)
+    }
+
+    /// How much `/tmp` of a dyno may hold in memory, in MiB, with this setting `tmp_size` in bytes; None: it is on disk.
+    pub fn temporary(&self, setting: Option<u64>) -> Option<u32> {
+        self.tmp_mib.or(setting.map(in_mib))
     }
 
     /// [`DEFAULT`] as a row of Heroku's table.
@@ -106,6 +123,10 @@ impl Size {
     pub fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
+}
+
+fn in_mib(bytes: u64) -> u32 {
+    u32::try_from(bytes >> 20).unwrap_or(u32::MAX)
 }
 
 /// Whether a size may have this name: letters, digits, `-` and `_`, the first a letter or a digit, not digits alone, which would

@@ -59,6 +59,8 @@ pub struct DynoTree<'a> {
     pub toolchains: &'a [PathBuf],
     /// How many megabytes `/dev/shm` may hold.
     pub shared_memory: u32,
+    /// How many megabytes `/tmp` may hold, in memory; None: it is in `scratch`.
+    pub temporary: Option<u32>,
 }
 
 /// Where the files of `/app` come from.
@@ -132,7 +134,7 @@ impl Stack {
     pub fn steps(&self, dyno: &DynoTree<'_>) -> io::Result<Vec<MountStep>> {
         let mut steps = Vec::with_capacity(40);
         self.system_folders(&mut steps)?;
-        writable_folders(&mut steps, dyno.scratch);
+        writable_folders(&mut steps, dyno.scratch, dyno.temporary);
         steps.extend(self.var());
         devices(&mut steps, dyno.shared_memory);
         steps.push(MountStep::Processes {
@@ -306,14 +308,21 @@ fn covered(folder: &Path) -> MountStep {
     }
 }
 
-fn writable_folders(steps: &mut Vec<MountStep>, scratch: &Path) {
-    for (name, target) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
-        steps.push(MountStep::Bind {
-            source: scratch.join(name),
-            target: target.into(),
-            access: MountAccess::Writable,
-        });
-    }
+fn writable_folders(steps: &mut Vec<MountStep>, scratch: &Path, temporary: Option<u32>) {
+    let on_disk = |name: &str, target: &str| MountStep::Bind {
+        source: scratch.join(name),
+        target: target.into(),
+        access: MountAccess::Writable,
+    };
+    steps.push(match temporary {
+        Some(megabytes) => MountStep::Memory {
+            target: "/tmp".into(),
+            mode: 0o1777,
+            megabytes,
+        },
+        None => on_disk("tmp", "/tmp"),
+    });
+    steps.push(on_disk("var-tmp", "/var/tmp"));
     steps.push(MountStep::Memory {
         target: "/run".into(),
         mode: 0o755,
@@ -391,6 +400,7 @@ mod tests {
                 hidden: &[],
                 toolchains: &[],
                 shared_memory: 64,
+                temporary: None,
             });
             let steps = steps.unwrap();
             let live = steps
@@ -430,6 +440,7 @@ mod tests {
                 hidden: &[],
                 toolchains: &toolchains,
                 shared_memory: 64,
+                temporary: None,
             });
             let steps = steps.unwrap().into_iter();
             let targets = steps.map(|step| step.target().to_owned());
@@ -470,7 +481,7 @@ mod tests {
             access: MountAccess::ReadOnly,
         };
         let mut steps = vec![bind("/usr"), bind("/opt")];
-        writable_folders(&mut steps, Path::new("/state/dynos/1/scratch"));
+        writable_folders(&mut steps, Path::new("/state/dynos/1/scratch"), None);
         let before = steps.len();
         let hidden = ["/opt/dyno", "/var/lib/dyno", "/opt", "/tmp/dyno"].map(PathBuf::from);
         hide(&mut steps, &hidden);

@@ -89,6 +89,7 @@ pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<San
         hidden: &spec.hidden,
         toolchains: &spec.toolchains,
         shared_memory: spec.shared_memory,
+        temporary: spec.temporary,
     };
     Ok(SandboxPlan {
         owner: HostIds {

@@ -208,7 +208,7 @@ impl Supervisor {
     /// The explanation of an exit with full shared memory: a program that writes to it dies of SIGBUS, which few people know.
     fn short_of(&self, shared_memory: Shortage, exit: Exit) -> Option<String> {
         let size = format!(
-            "/dev/shm holds {} MB here (the setting shm_size)",
+            "/dev/shm holds {} MB here (the setting shm_size, or `shm` of its size)",
             self.spec.shared_memory
         );
         // Without namespaces, shared memory is the host's.

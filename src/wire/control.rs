@@ -89,6 +89,8 @@ pub struct DynoSpec {
     pub measure_interval: Duration,
     /// How many megabytes `/dev/shm` may hold.
     pub shared_memory: u32,
+    /// How many megabytes `/tmp` may hold, in memory; None: it is on disk.
+    pub temporary: Option<u32>,
     /// The soft limit on descriptors of its commands; None: that of the server.
     pub open_files: Option<u64>,
     /// How many processes and threads it may have; None where the kernel cannot limit that.

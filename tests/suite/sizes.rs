@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, own_router};
+use crate::harness::{Host, leave_out, own_router};
 
 fn configure(host: &Host, text: &str) {
     fs::write(host.state().join("config.toml"), text).unwrap();
@@ -152,6 +152,51 @@ fn a_table_of_sizes_without_sense_starts_no_server() {
         .succeeds()
         .text();
     assert!(shown.contains("small memory=99MiB limit=1.5"), "{shown}");
+}
+
+#[test]
+fn shared_memory_and_tmp_hold_what_the_size_says() {
+    let host = Host::with(&[(
+        "DYNO_SIZES",
+        "small memory=128MiB; odd memory=128MiB shm=2MiB tmp=3MiB",
+    )]);
+    if host.in_folders() {
+        leave_out("a test of /dev/shm and /tmp: without walls they are the host's");
+        return;
+    }
+    let app = host.plain_app();
+    let held = "stat -f -c '%S %b' /dev/shm /tmp | while read s b; do echo $((s * b >> 20)); done";
+    let held = |host: &Host, size: &str| -> Vec<u64> {
+        let text = host.run(&app, &["-q", "-s", size, held]).finish();
+        let text = text.succeeds().text();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    };
+    // Of Heroku's sizes and of new ones as much as their memory.
+    assert_eq!(held(&host, "1X")[0], 512);
+    assert_eq!(held(&host, "2X")[0], 1024);
+    assert_eq!(held(&host, "small")[0], 128);
+    assert_eq!(held(&host, "odd"), [2, 3]);
+    let fill = "head -c 10M /dev/zero > /tmp/a; stat -c %s /tmp/a; head -c 10M /dev/zero > /var/tmp/a && echo done";
+    host.run(&app, &["-q", "-s", "odd", fill])
+        .finish()
+        .prints("3145728\ndone\n")
+        .mentions("No space left on device");
+    let fill = "head -c 10M /dev/zero > /tmp/a && stat -c %s /tmp/a";
+    host.run(&app, &["-q", fill]).finish().prints("10485760\n");
+
+    // What a size says goes before the settings for all.
+    let other = Host::with(&[
+        ("DYNO_SHM_SIZE", "5MiB"),
+        ("DYNO_TMP_SIZE", "6MiB"),
+        ("DYNO_SIZES", "odd memory=128MiB tmp=3MiB"),
+    ]);
+    let app = other.plain_app();
+    let text = "stat -f -c '%S %b' /dev/shm /tmp | while read s b; do echo $((s * b >> 20)); done";
+    other.run(&app, &["-q", text]).finish().prints("5\n6\n");
+    other
+        .run(&app, &["-q", "-s", "odd", text])
+        .finish()
+        .prints("5\n3\n");
 }
 
 #[test]

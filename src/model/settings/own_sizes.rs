@@ -41,6 +41,21 @@ const ONE_OFFS: Count = Count {
     bounds: 1..=10_000,
 };
 
+const FOLDER: Mebibytes = Mebibytes {
+    usual: 64,
+    bounds: 1..=1 << 20,
+};
+
+/// An amount in MiB that a size may say nothing of.
+fn mebibytes(text: &str) -> Option<Option<u32>> {
+    let bytes = FOLDER.parse(text)?;
+    u32::try_from(bytes >> 20).ok().map(Some)
+}
+
+fn shown_mebibytes(amount: Option<u32>) -> String {
+    amount.map_or(String::new(), |mib| FOLDER.show(&(u64::from(mib) << 20)))
+}
+
 const KEYS: &[Key] = &[
     Key {
         name: "memory",
@@ -91,6 +106,24 @@ const KEYS: &[Key] = &[
                 .map_or(String::new(), |most| most.to_string())
         },
         takes: || ONE_OFFS.takes(),
+    },
+    Key {
+        name: "shm",
+        set: |size, text| {
+            size.shm_mib = mebibytes(text)?;
+            Some(())
+        },
+        show: |size| shown_mebibytes(size.shm_mib),
+        takes: || FOLDER.takes(),
+    },
+    Key {
+        name: "tmp",
+        set: |size, text| {
+            size.tmp_mib = mebibytes(text)?;
+            Some(())
+        },
+        show: |size| shown_mebibytes(size.tmp_mib),
+        takes: || FOLDER.takes(),
     },
 ];
 
@@ -268,6 +301,7 @@ mod tests {
                 "small  memory=256 processes=64 cpu=1;",
                 "small memory=256MiB processes=64",
             ),
+            ("2X shm=64 tmp=1GiB", "2X memory=1GiB shm=64MiB tmp=1GiB"),
             (
                 "a memory=1GiB limit=1.50; standard-1x limit=2; Eco one_offs=3",
                 "a memory=1GiB limit=1.5; Standard-1X memory=512MiB limit=2; Eco memory=512MiB one_offs=3",
@@ -285,6 +319,8 @@ mod tests {
     fn what_is_said_of_a_size_has_bounds_and_the_error_names_it() {
         let many: String = (0..65).map(|n| format!("s{n} memory=99;")).collect();
         for (text, message) in [
+            ("1X shm=0", "`shm = 0` of the size `1X` is not valid"),
+            ("1X tmp=disk", "`tmp = disk` of the size `1X` is not valid"),
             ("small", "the size `small` has no `memory`"),
             ("12 memory=99", "no size can be named `12`"),
             (

@@ -119,6 +119,44 @@ impl Rule for Size {
     }
 }
 
+/// An amount of bytes, or a word for none in particular, which is the default.
+pub struct SizeOr {
+    /// That word.
+    pub word: &'static str,
+    /// What it means, for people.
+    pub means: &'static str,
+    /// The amounts.
+    pub size: Size,
+}
+
+impl Rule for SizeOr {
+    type Value = Option<u64>;
+
+    fn usual(&self) -> Option<u64> {
+        None
+    }
+
+    fn parse(&self, text: &str) -> Option<Option<u64>> {
+        match text == self.word {
+            true => Some(None),
+            false => self.size.parse(text).map(Some),
+        }
+    }
+
+    fn show(&self, value: &Option<u64>) -> String {
+        value.map_or_else(|| self.word.to_owned(), |size| self.size.show(&size))
+    }
+
+    fn bounds(&self) -> String {
+        format!("`{}`, or {}", self.word, Rule::bounds(&self.size))
+    }
+
+    fn takes(&self) -> String {
+        let Self { word, means, size } = self;
+        format!("{}, or `{word}`: {means}", size.takes())
+    }
+}
+
 /// A whole number.
 pub struct Count {
     /// The default.
@@ -511,6 +549,25 @@ mod tests {
         ] {
             assert_eq!(rule.parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_stands_for_no_size() {
+        let rule = SizeOr {
+            word: "off",
+            means: "none",
+            size: Size {
+                usual: 1,
+                bounds: 1..=10,
+            },
+        };
+        assert_eq!((rule.usual(), rule.parse("off")), (None, Some(None)));
+        assert_eq!(rule.parse("2MiB"), Some(Some(2 << 20)));
+        assert_eq!(
+            (rule.parse("11"), rule.parse("0"), rule.parse("on")),
+            (None, None, None)
+        );
+        assert_eq!(rule.show(&Some(2 << 20)), "2MiB");
     }
 
     #[test]
