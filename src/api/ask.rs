@@ -67,6 +67,12 @@ pub enum AppAsk {
     Update { app: String },
     /// `DELETE /apps/A`
     Destroy { app: String },
+    /// `GET /apps/A/features`
+    Features { app: String },
+    /// `GET /apps/A/features/F`
+    Feature { app: String, feature: String },
+    /// `PATCH /apps/A/features/F`: switched on or off.
+    UpdateFeature { app: String, feature: String },
 }
 
 /// Requests about the folders that are linked to apps.

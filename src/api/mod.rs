@@ -17,6 +17,7 @@ pub mod config_vars;
 pub mod dyno;
 pub mod dyno_size;
 pub mod error;
+pub mod feature;
 pub mod formation;
 pub mod link;
 pub mod local_field;

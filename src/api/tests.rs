@@ -79,6 +79,7 @@ fn app_of_store() -> crate::model::app::App {
         folder: Some("/src/shop".into()),
         maintenance: false,
         network: None,
+        runtime_metrics: false,
     }
 }
 
@@ -167,6 +168,16 @@ fn an_app_conforms() {
     let closed = app::App::new(&app, &identity(), &places());
     conforms("app", &closed, true);
     assert!(closed.maintenance);
+}
+
+#[test]
+fn a_feature_conforms() {
+    let feature = feature::AppFeature::runtime_metrics(&app_of_store());
+    conforms("app-feature", &feature, true);
+    assert!(feature.is("log-runtime-metrics") && feature.is(&feature.id) && !feature.is("x"));
+    let read = |body: &str| feature::UpdateFeature::parse(body.as_bytes());
+    assert!(read(r#"{"enabled":true}"#).unwrap().enabled);
+    assert_eq!(read("{}").unwrap_err().message, "`enabled` is missing");
 }
 
 #[test]

@@ -249,8 +249,6 @@ const WORDS: &[(&[&str], &str)] = &[
             "keys:*",
             "features",
             "features:*",
-            "labs",
-            "labs:*",
             "spaces",
             "webhooks",
             "plugins",

@@ -18,6 +18,7 @@ mod git;
 pub mod git_hook;
 mod heroku_env;
 mod hints;
+mod labs;
 mod launch;
 mod logs;
 mod maintenance;
@@ -115,6 +116,17 @@ enum Command {
     MaintenanceOff,
     /// Choose the network of the app's dynos, or show it
     Network(network::Network),
+    /// What can be switched on for an app, and what is
+    Labs(labs::Labs),
+    /// Switch a feature of the app on
+    #[command(name = "labs:enable")]
+    LabsEnable(labs::Feature),
+    /// Switch a feature of the app off
+    #[command(name = "labs:disable")]
+    LabsDisable(labs::Feature),
+    /// Show what a feature is, and whether it is on
+    #[command(name = "labs:info")]
+    LabsInfo(labs::Feature),
     /// Run this folder's Procfile here, to work on it
     Start(start::Start),
     /// Show the app's log
@@ -308,6 +320,10 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Network(command) => command.perform(&mut context)?,
+        Command::Labs(command) => command.perform(&mut context)?,
+        Command::LabsEnable(feature) => feature.switch(&mut context, true)?,
+        Command::LabsDisable(feature) => feature.switch(&mut context, false)?,
+        Command::LabsInfo(feature) => feature.show(&mut context)?,
         Command::Logs(command) => command.perform(&mut context)?,
         Command::Deploy(command) => command.perform(&mut context)?,
         Command::GitRemote(command) => command.perform(&mut context)?,

@@ -66,6 +66,8 @@ pub struct GroupMemory {
     pub swap: u64,
     /// Pages of files on disks, which the kernel takes back when it needs them.
     pub cache: u64,
+    /// How many pages were counted for the group, and how many no more, since it was made. Version 2 does not tell.
+    pub paged: Option<(u64, u64)>,
 }
 
 impl GroupParent {
@@ -463,6 +465,7 @@ fn memory_of_v1(stat: &str) -> GroupMemory {
         resident: of("total_rss") + of("total_shmem"),
         swap: of("total_swap"),
         cache: of("total_cache").saturating_sub(of("total_shmem")),
+        paged: value(stat, "total_pgpgin").zip(value(stat, "total_pgpgout")),
     }
 }
 
@@ -472,6 +475,7 @@ fn memory_of_v2(stat: &str, swap: u64) -> GroupMemory {
         resident: of("anon") + of("shmem"),
         swap,
         cache: of("file").saturating_sub(of("shmem")),
+        paged: None,
     }
 }
 
@@ -481,14 +485,19 @@ mod tests {
 
     #[test]
     fn shared_memory_counts_and_what_is_cached_of_files_does_not() {
-        let v1 =
-            "cache 5000\nrss 7\ntotal_cache 3000\ntotal_rss 100\ntotal_shmem 20\ntotal_swap 3\n";
+        let v1 = "cache 5000\nrss 7\ntotal_cache 3000\ntotal_rss 100\ntotal_shmem 20\ntotal_swap 3\n\
+             total_pgpgin 9\ntotal_pgpgout 8\n";
         let memory = GroupMemory {
             resident: 120,
             swap: 3,
             cache: 2980,
+            paged: None,
         };
-        assert_eq!(memory_of_v1(v1), memory);
+        let paged = GroupMemory {
+            paged: Some((9, 8)),
+            ..memory
+        };
+        assert_eq!(memory_of_v1(v1), paged);
         let v2 = "anon 100\nfile 3000\nkernel 50\nshmem 20\n";
         assert_eq!(memory_of_v2(v2, 3), memory);
         assert_eq!(memory_of_v2("", 0), GroupMemory::default());

@@ -24,6 +24,37 @@ pub fn memory_below(root: Pid, enough: u64) -> u64 {
         .sum()
 }
 
+/// What a process and its descendants have together, in bytes: resident, counted for each of those that share it, and
+/// swapped out.
+pub fn rough_memory_below(root: Pid) -> (u64, u64) {
+    let all = descendants(root).into_iter().map(|pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let of = |name| kilobytes(&status, name).unwrap_or(0) * 1024;
+        (of("RssAnon:") + of("RssShmem:"), of("VmSwap:"))
+    });
+    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// How many threads of a process and its descendants run at this moment, or wait for nothing but a processor.
+pub fn running_below(root: Pid) -> u32 {
+    let threads = descendants(root).into_iter().flat_map(|pid| {
+        let folder = fs::read_dir(format!("/proc/{pid}/task"));
+        folder.into_iter().flatten().flatten()
+    });
+    let running = threads.take(MOST).filter(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        state(&stat) == Some('R')
+    });
+    u32::try_from(running.count()).unwrap_or(u32::MAX)
+}
+
+/// The letter of the state in a line like `7 (a name) S 1 …`.
+fn state(stat: &str) -> Option<char> {
+    // A name may have parentheses of its own.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.chars().next()
+}
+
 /// The process, its children, theirs, and so on.
 fn descendants(root: Pid) -> Vec<i32> {
     let mut all = vec![root.as_raw_nonzero().get()];
@@ -91,6 +122,27 @@ mod tests {
         assert!(rough >= 64 << 20 && exact >= 64 << 20, "{rough} {exact}");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_runs_is_counted_and_what_waits_is_not() {
+        let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap();
+        // This thread runs, to ask.
+        assert!(running_below(own) >= 1);
+        let mut waits = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let child = Pid::from_raw(i32::try_from(waits.id()).unwrap()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while running_below(child) > 0 {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        waits.kill().unwrap();
+        waits.wait().unwrap();
+        assert_eq!(state("7 (a) R b) S 1 7"), Some('S'));
+        assert_eq!(state(""), None);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct App {
     pub maintenance: bool,
     /// The network of its dynos; None: what the setting `network` says.
     pub network: Option<DynoNetwork>,
+    /// Whether its dynos log what they take of processors and memory (`log-runtime-metrics`).
+    pub runtime_metrics: bool,
 }
 
 /// A folder of the user, identified so that it can be linked to an app.

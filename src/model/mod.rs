@@ -13,6 +13,7 @@ pub mod log_line;
 pub mod network;
 pub mod procfile;
 pub mod release;
+pub mod runtime_metrics;
 pub mod scheduler;
 pub mod settings;
 pub mod size;

@@ -158,7 +158,7 @@ settings! {
         means: "it is on disk, without a limit of its own",
         size: mib(512, 1..=1 << 20),
     };
-    /// How often the log says that a dyno has more memory than its quota, R14 (Heroku's).
+    /// How often the log says that a dyno has more memory than its quota, R14, and runtime metrics (Heroku's).
     measure_interval: Duration, Server, time(seconds(20), TENTH, HOUR);
     /// How dynos are isolated; `auto` takes the strongest kind that the host allows.
     isolation: IsolationSetting, Server, Choice(&[

@@ -103,6 +103,22 @@ impl Store {
         })
     }
 
+    /// Has the dynos of an app log what they take, from their next start on, or no more.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_runtime_metrics(&mut self, id: &str, enabled: bool, now: Timestamp) -> Result<App> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE apps SET runtime_metrics = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND runtime_metrics <> ?2",
+                )?
+                .execute(params![id, enabled, Time(now)])?;
+            find(transaction, id)
+        })
+    }
+
     /// Renames an app. Its id and everything that belongs to it stay.
     ///
     /// # Errors
@@ -194,7 +210,7 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
     coalesce((SELECT path FROM sessions WHERE app_id = apps.id),
              (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)),
-    maintenance, network
+    maintenance, network, runtime_metrics
     FROM apps";
 
 /// The app with this name or id. No name looks like an id, which is too long for one.
@@ -217,5 +233,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         folder: row.get(6)?,
         maintenance: row.get(7)?,
         network: row.get(8)?,
+        runtime_metrics: row.get(9)?,
     })
 }

@@ -16,6 +16,7 @@ use crate::error::tell;
 use crate::kernel::cgroup::{Group, GroupParent, LimitWatch};
 use crate::kernel::processes;
 use crate::model::dyno::life::{Event, MemoryRule};
+use crate::model::runtime_metrics::MemorySample;
 use crate::wire::control::DynoSpec;
 use crate::wire::reactor::Reactor;
 
@@ -84,6 +85,29 @@ impl Memory {
         match of_group {
             Some(memory) => memory.resident + memory.swap,
             None => processes::memory_below(init, self.rule.quota / 2),
+        }
+    }
+
+    /// What the processes have now, for the log.
+    pub fn sample(&self, init: Pid) -> MemorySample {
+        let quota = self.rule.quota;
+        match self.group.as_ref().and_then(|group| group.memory().ok()) {
+            Some(memory) => MemorySample {
+                resident: memory.resident,
+                swap: memory.swap,
+                cache: Some(memory.cache),
+                paged: memory.paged,
+                quota,
+            },
+            None => {
+                let (resident, swap) = processes::rough_memory_below(init);
+                MemorySample {
+                    resident,
+                    swap,
+                    quota,
+                    ..MemorySample::default()
+                }
+            }
         }
     }
 

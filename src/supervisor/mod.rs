@@ -20,6 +20,7 @@ mod inside;
 mod keeping;
 mod leftovers;
 mod memory;
+mod metrics;
 mod names;
 mod output;
 mod perform;
@@ -59,6 +60,7 @@ use inside::Inside;
 use keeping::KeptSockets;
 pub use leftovers::{end_leftovers, sweep_prepared, sweep_scratch};
 use memory::Memory;
+use metrics::Metrics;
 use names::Names;
 use output::Output;
 use port::Port;
@@ -92,6 +94,7 @@ struct Supervisor {
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
     memory: Memory,
+    metrics: Metrics,
     port: Port,
     /// The way out of a network of its own.
     way_out: Option<Connected>,
@@ -164,6 +167,7 @@ impl Supervisor {
             stops: Stops::new(spec.terminal.job_control),
             inside: Inside::new(spec.rules.idle_timeout),
             memory: Memory::new(&spec, &mut reactor),
+            metrics: Metrics::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
             way_out: None,
             names: Names::default(),
@@ -255,6 +259,7 @@ impl Supervisor {
         self.reactor
             .register(&sandbox.pidfd, self.pidfd_token, Interest::READABLE)?;
         self.memory.begin(group, &mut self.reactor);
+        self.metrics.begin(&mut self.reactor);
         self.sandbox = Some(sandbox);
         Ok(())
     }
@@ -276,6 +281,7 @@ impl Supervisor {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.memory.knows(token) => self.look_at_memory(),
+                    None if token == self.metrics.token() => self.look_at_metrics(),
                     None if token == self.kept.token() => self.turn_clients_away()?,
                     None if self.inside.knows(token) => {
                         self.inside.idle(token, &mut self.reactor, &self.sandbox);

@@ -47,6 +47,7 @@ mod log_file;
 mod log_sessions;
 mod logs;
 mod memory;
+mod metrics;
 mod names;
 mod network;
 mod newcomer;

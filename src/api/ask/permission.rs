@@ -46,7 +46,10 @@ impl Ask {
                     Needs::Scope(Read)
                 }
                 AppAsk::Create => AllApps(Admin),
-                AppAsk::Update { .. } | AppAsk::Destroy { .. } => Needs::Scope(Admin),
+                AppAsk::Features { .. } | AppAsk::Feature { .. } => Needs::Scope(Read),
+                AppAsk::Update { .. } | AppAsk::Destroy { .. } | AppAsk::UpdateFeature { .. } => {
+                    Needs::Scope(Admin)
+                }
             },
             Self::Links(ask) => match ask {
                 LinkAsk::Find { .. }
@@ -153,7 +156,12 @@ impl Ask {
         use About::{App, AppOfBuild, NoApp};
         match self {
             Self::Apps(ask) => match ask {
-                AppAsk::Info { app } | AppAsk::Update { app } | AppAsk::Destroy { app } => App(app),
+                AppAsk::Info { app }
+                | AppAsk::Update { app }
+                | AppAsk::Destroy { app }
+                | AppAsk::Features { app }
+                | AppAsk::Feature { app, .. }
+                | AppAsk::UpdateFeature { app, .. } => App(app),
                 AppAsk::List | AppAsk::ListOfUser { .. } | AppAsk::Create => NoApp,
             },
             Self::Config(ConfigAsk::Info { app } | ConfigAsk::Change { app }) => App(app),

@@ -38,7 +38,10 @@ impl Ask {
                 | AppAsk::Create
                 | AppAsk::Info { .. }
                 | AppAsk::Update { .. }
-                | AppAsk::Destroy { .. },
+                | AppAsk::Destroy { .. }
+                | AppAsk::Features { .. }
+                | AppAsk::Feature { .. }
+                | AppAsk::UpdateFeature { .. },
             ) => Versioned,
             Self::Links(
                 LinkAsk::Find { .. }

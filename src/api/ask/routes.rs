@@ -23,7 +23,6 @@ const EMPTY_OF_APP: &[&str] = &[
     "addons",
     "buildpack-installations",
     "domains",
-    "features",
     "log-drains",
     "sni-endpoints",
     "webhooks",
@@ -109,6 +108,15 @@ pub(super) fn of_app(method: &str, app: String, path: &[&str], query: Query) -> 
         ("GET", []) => Ask::Apps(AppAsk::Info { app }),
         ("PATCH", []) => Ask::Apps(AppAsk::Update { app }),
         ("DELETE", []) => Ask::Apps(AppAsk::Destroy { app }),
+        ("GET", ["features"]) => Ask::Apps(AppAsk::Features { app }),
+        ("GET", ["features", feature]) => Ask::Apps(AppAsk::Feature {
+            app,
+            feature: text(feature),
+        }),
+        ("PATCH", ["features", feature]) => Ask::Apps(AppAsk::UpdateFeature {
+            app,
+            feature: text(feature),
+        }),
 
         ("GET", ["config-vars"]) => Ask::Config(ConfigAsk::Info { app }),
         ("PATCH", ["config-vars"]) => Ask::Config(ConfigAsk::Change { app }),

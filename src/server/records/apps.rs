@@ -9,10 +9,12 @@ use jiff::Timestamp;
 
 use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::ask::LinkAsk;
+use crate::api::feature::{AppFeature, RUNTIME_METRICS, UpdateFeature};
 use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
-use crate::model::app::{AppName, Folder};
+use crate::error::shown;
+use crate::model::app::{App, AppName, Folder};
 use crate::model::log_line::Story;
 use crate::model::network::NetworkChoice;
 use crate::model::release::{ReleaseChange, Version};
@@ -97,6 +99,49 @@ pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> 
         records.log(&app.id, Story::Other(said));
     }
     Ok(Response::json(200, &records.resource(&app)))
+}
+
+/// `GET /apps/A/features`
+pub fn features(records: &Records, app: &str) -> Answer {
+    let app = records.store.app(app)?;
+    Ok(Response::json(200, &[AppFeature::runtime_metrics(&app)]))
+}
+
+/// `GET /apps/A/features/F`: F is its name or id.
+pub fn feature(records: &Records, app: &str, feature: &str) -> Answer {
+    let app = records.store.app(app)?;
+    Ok(Response::json(200, &known_feature(&app, feature)?))
+}
+
+/// `PATCH /apps/A/features/F`: dynos that start from now on have it, or no more.
+pub fn update_feature(
+    records: &mut Records,
+    app: &str,
+    feature: &str,
+    body: &[u8],
+    now: Timestamp,
+) -> Answer {
+    let app = records.store.app(app)?;
+    let feature = known_feature(&app, feature)?;
+    let UpdateFeature { enabled } = UpdateFeature::parse(body)?;
+    let changed = records.store.set_runtime_metrics(&app.id, enabled, now)?;
+    if feature.enabled != enabled {
+        let done = if enabled { "Enable" } else { "Disable" };
+        records.log(&app.id, Story::Other(format!("{done} {}", feature.name)));
+    }
+    Ok(Response::json(200, &AppFeature::runtime_metrics(&changed)))
+}
+
+fn known_feature(app: &App, feature: &str) -> Result<AppFeature, ApiError> {
+    let known = AppFeature::runtime_metrics(app);
+    match known.is(feature) {
+        true => Ok(known),
+        false => {
+            let feature = shown(feature.as_bytes(), 100);
+            Err(ApiError::not_found(format!("no feature `{feature}`"))
+                .hint(format!("there is `{RUNTIME_METRICS}`")))
+        }
+    }
 }
 
 /// `DELETE /apps/A`: once its dynos have ended.

@@ -35,6 +35,11 @@ impl Service {
             AppAsk::Info { app } => apps::info(records, app),
             AppAsk::Update { app } => self.update_app(app, body, ctx),
             AppAsk::Destroy { app } => return self.destroy(app, request.ticket, ctx),
+            AppAsk::Features { app } => apps::features(records, app),
+            AppAsk::Feature { app, feature } => apps::feature(records, app, feature),
+            AppAsk::UpdateFeature { app, feature } => {
+                apps::update_feature(records, app, feature, body, now)
+            }
         };
         answer.map(Reply::Now)
     }
