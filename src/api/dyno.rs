@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Region;
+use super::usage::Taken;
 use super::{ApiError, BodyFields, Named, Time};
-use crate::model::dyno::{self, Attach, ClientTerminal, DynoState, Exit, ONE_OFF};
+use crate::model::dyno::{self, Attach, ClientTerminal, DynoState, Exit, ONE_OFF, Spent};
 use crate::model::size::{self, Sizes};
 use crate::model::{command_line, config_var};
 
@@ -50,6 +51,9 @@ pub struct Dyno {
     /// What went wrong, if it or its command could not be started, or it did not listen on its port. Ours.
     #[serde(default)]
     pub end_message: Option<String>,
+    /// What it took until its end, or, while it lives, until now. Ours.
+    #[serde(flatten)]
+    pub taken: Taken,
     /// Whether it is one of the formation's, whose place another takes when it ends. Ours.
     #[serde(default)]
     pub formation: bool,
@@ -142,6 +146,7 @@ impl Dyno {
             ended_at: ended.map(|ended| Time(ended.at)),
             end_reason: ended.and_then(|ended| ended.reason.clone()),
             end_message: ended.and_then(|ended| ended.message.clone()),
+            taken: Taken::new(&ended.map(|ended| ended.spent).unwrap_or_default()),
             formation: dyno.formation,
             crash: None,
             settled: None,
@@ -161,6 +166,7 @@ impl Dyno {
             exit,
             reason: self.end_reason.clone(),
             message: self.end_message.clone(),
+            spent: Spent::default(),
         })
     }
 }

@@ -18,7 +18,7 @@ use super::*;
 use crate::error::UserError;
 use crate::model::app::{AppName, Folder};
 use crate::model::config_var::Config;
-use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit};
+use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit, Spent};
 use crate::model::formation::{Entry, Update, Wanted};
 use crate::model::network::{DynoNetwork, NetworkChoice};
 use crate::model::release::{ProcessTypes, ReleaseStatus, Toolchains, Version};
@@ -214,6 +214,7 @@ fn a_dyno_conforms_and_tells_how_it_ended() {
             exit,
             reason: None,
             message: None,
+            spent: Spent::default(),
         });
         let response = serde_json::to_value(dyno::Dyno::new(&dyno, None)).unwrap();
         conforms("dyno", &response, true);
@@ -430,6 +431,7 @@ fn the_client_reads_what_the_server_writes() {
         dynos: 2,
         alive: 1,
         time: std::time::Duration::from_millis(1500),
+        spent: Spent::default(),
     }));
     through(&dyno_size::DynoSize::new(Size::default_size()));
     through(&Account::new(identity(), NOW));

@@ -8,13 +8,14 @@ use clap::Args;
 use super::context::{Context, app_path};
 use super::output::{say, say_json};
 use crate::api::app::App;
-use crate::api::usage::Usage;
+use crate::api::usage::{Taken, Usage};
 use crate::model::time_span;
 
 /// Dyno time by app, process type and size; of all apps, unless -a names one.
 ///
 /// Time in a one-off dyno counts like any other dyno's, from its start to its end; of one that is alive, up to now.
-/// It stays when the dyno is forgotten, and when its app is destroyed.
+/// It stays when the dyno is forgotten, and when its app is destroyed. Behind it is what those that have ended took, as far as
+/// the host tells: time of the processors, the most memory that one of them had, what was read from disks and written.
 #[derive(Debug, Args)]
 pub struct Show {
     /// As a JSON array
@@ -78,10 +79,29 @@ fn table(lines: &[Usage]) -> String {
         .iter()
         .map(|line| {
             let sum = sum(line.dynos, line.alive, line.seconds);
-            format!("{:width$} {sum}", title(line))
+            format!("{:width$} {sum}{}", title(line), taken(&line.taken))
         })
         .collect();
     rows.join("\n")
+}
+
+/// What dynos that have ended took, as far as it is known: `, 35s of CPU, 80 MB of memory at most, 12 MB written`.
+fn taken(taken: &Taken) -> String {
+    let megabytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let cpu = taken.cpu_seconds.map(|seconds| {
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        format!(", {} of CPU", time_span::rough(time))
+    });
+    let memory = taken
+        .peak_memory
+        .map(|peak| format!(", {} MB of memory at most", megabytes(peak)));
+    let read = taken
+        .bytes_read
+        .map(|it| format!(", {} MB read", megabytes(it)));
+    let written = taken
+        .bytes_written
+        .map(|it| format!(", {} MB written", megabytes(it)));
+    [cpu, memory, read, written].into_iter().flatten().collect()
 }
 
 fn sum(dynos: u64, alive: u32, seconds: f64) -> String {
@@ -111,7 +131,24 @@ mod tests {
             dynos,
             alive,
             seconds,
+            taken: Taken::default(),
         }
+    }
+
+    #[test]
+    fn what_is_known_of_what_dynos_took_is_shown() {
+        let mut run = usage("shop", "run", 2, 0, 60.0);
+        run.taken = Taken {
+            peak_memory: Some(80 << 20),
+            cpu_seconds: Some(35.2),
+            bytes_read: None,
+            bytes_written: Some(1),
+        };
+        assert_eq!(
+            text(&[run]),
+            "=== shop\n\
+             run (1X): 1m (2 dynos), 35s of CPU, 80 MB of memory at most, 1 MB written"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Source: proc_pid_smaps(5) and proc_tid_children(5).
 
 use std::fs;
+use std::ops::RangeInclusive;
 
 use rustix::process::Pid;
 
@@ -46,6 +47,59 @@ pub fn running_below(root: Pid) -> u32 {
         state(&stat) == Some('R')
     });
     u32::try_from(running.count()).unwrap_or(u32::MAX)
+}
+
+/// The time of the processors that a process and its descendants have taken, in microseconds, with those descendants that have
+/// ended and were waited for.
+pub fn cpu_below(root: Pid) -> u64 {
+    let all = descendants(root).into_iter().map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        ticks(&stat, UTIME..=CSTIME)
+    });
+    in_micros(all.sum())
+}
+
+/// The same of all descendants of this process that have ended and were waited for.
+pub fn cpu_of_children() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    in_micros(ticks(&stat, CUTIME..=CSTIME))
+}
+
+/// How many bytes disks have read and written for the descendants of this process that have ended and were waited for, if the
+/// kernel counts that. This process has one thread.
+pub fn io_of_children() -> Option<(u64, u64)> {
+    let all = fs::read_to_string("/proc/self/io").ok()?;
+    let own = fs::read_to_string("/proc/thread-self/io").ok()?;
+    let of = |name: &str| {
+        let figure = |text: &str| -> Option<u64> {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        Some(figure(&all)?.saturating_sub(figure(&own)?))
+    };
+    of("read_bytes:").zip(of("write_bytes:"))
+}
+
+/// The places of times in `/proc/PID/stat`, counted after the name.
+const UTIME: usize = 11;
+const CUTIME: usize = 13;
+const CSTIME: usize = 14;
+
+/// The unit of times that the kernel shows: USER_HZ, which is the same on all processors that this program is built for.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The sum of some of the times in a line of `/proc/PID/stat`, in ticks of the clock.
+fn ticks(stat: &str, places: RangeInclusive<usize>) -> u64 {
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let fields = fields.split_whitespace().enumerate();
+    let wanted = fields.filter(|(place, _)| places.contains(place));
+    wanted
+        .filter_map(|(_, text)| text.parse::<u64>().ok())
+        .sum()
+}
+
+fn in_micros(ticks: u64) -> u64 {
+    ticks * (1_000_000 / TICKS_PER_SECOND)
 }
 
 /// The letter of the state in a line like `7 (a name) S 1 …`.
@@ -141,6 +195,9 @@ mod tests {
         }
         waits.kill().unwrap();
         waits.wait().unwrap();
+        let stat = "7 (a b) S 1 7 7 0 -1 4 90 0 0 0 11 12 130 140 20 0";
+        assert_eq!(ticks(stat, UTIME..=CSTIME), 11 + 12 + 130 + 140);
+        assert_eq!(ticks(stat, CUTIME..=CSTIME), 270);
         assert_eq!(state("7 (a) R b) S 1 7"), Some('S'));
         assert_eq!(state(""), None);
     }

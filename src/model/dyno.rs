@@ -6,6 +6,7 @@ pub mod env;
 pub mod life;
 mod most_dynos;
 mod record;
+mod spent;
 mod terminal;
 mod usage;
 
@@ -19,6 +20,7 @@ use crate::model::procfile::{MAX_NAME, is_process_type_name};
 
 pub use most_dynos::{MostDynos, Reached};
 pub use record::{Attach, Dyno, DynoEnd, EndReason, Exit, ExitRecord};
+pub use spent::Spent;
 pub use terminal::{ClientTerminal, TerminalSettings};
 pub use usage::Usage;
 

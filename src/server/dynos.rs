@@ -29,6 +29,7 @@ use crate::model::command_line;
 use crate::model::dyno::life::{MemoryRule, OfFormation, Rules, StopReason};
 use crate::model::dyno::{
     Attach, ClientTerminal, Dyno, DynoState, EndReason, Exit, ExitRecord, Isolation, MostDynos,
+    Spent,
 };
 use crate::model::log_line::Story;
 use crate::model::network::Outbound;
@@ -177,6 +178,12 @@ impl Dynos {
     /// The id of the live dyno that was given this port.
     pub fn dyno_with_port(&self, port: u16) -> Option<&str> {
         self.supervisors.dyno_with_port(port)
+    }
+
+    /// What a live dyno has taken until now, where it has a control group.
+    pub fn spent(&self, id: &str) -> Spent {
+        let group = self.groups.as_ref().map(|parent| parent.group(id));
+        group.map(|group| group.spent()).unwrap_or_default()
     }
 
     /// How many are alive.
@@ -422,6 +429,7 @@ impl Dynos {
                     reason: EndReason::StartFailed,
                     message: Some(format!("{error:#}")),
                     at_us: None,
+                    spent: Spent::default(),
                 };
                 let dyno = dyno.id.clone();
                 self.note_now_or_later(

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
 
-use super::columns::Time;
+use super::columns::{Bits, Time};
+use super::usage::spent;
 use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::error::{UserError, shown};
 use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoName, DynoState, Exit, MostDynos, ONE_OFF};
@@ -277,7 +278,8 @@ impl Store {
                 .prepare_cached(
                     "UPDATE dynos SET state = CASE state WHEN 'down' THEN 'down' ELSE ?2 END, \
                      updated_at = ?3, ended_at = ?3, \
-                     exit_status = ?4, exit_signal = ?5, end_reason = ?6, end_message = ?7 \
+                     exit_status = ?4, exit_signal = ?5, end_reason = ?6, end_message = ?7, \
+                     peak_memory = ?8, cpu_micros = ?9, bytes_read = ?10, bytes_written = ?11 \
                      WHERE id = ?1 AND ended_at IS NULL",
                 )?
                 .execute(params![
@@ -287,7 +289,11 @@ impl Store {
                     status,
                     signal,
                     ended.reason,
-                    ended.message
+                    ended.message,
+                    ended.spent.peak_memory.map(Bits),
+                    ended.spent.cpu_micros.map(Bits),
+                    ended.spent.bytes_read.map(Bits),
+                    ended.spent.bytes_written.map(Bits)
                 ])?;
             if changed > 0 {
                 usage::add(transaction, id)?;
@@ -412,7 +418,8 @@ fn insert(connection: &Connection, birth: &NewRow<'_>, now: Timestamp) -> Result
     connection
         .prepare_cached(
             "INSERT INTO dynos VALUES \
-             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL, NULL, ?11)",
+             (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, NULL, NULL, NULL, NULL, NULL, ?11, \
+             NULL, NULL, NULL, NULL)",
         )?
         .execute(params![
             id,
@@ -455,7 +462,8 @@ fn select(from: &str, rest: &str) -> String {
     format!(
         "SELECT dynos.id, dynos.app_id, apps.name, release_id, version,
          process_type, number, command, size, state, attach, dynos.created_at, dynos.updated_at,
-         ended_at, exit_status, exit_signal, end_reason, end_message, dynos.rowid, formation
+         ended_at, exit_status, exit_signal, end_reason, end_message, dynos.rowid, formation,
+         peak_memory, cpu_micros, bytes_read, bytes_written
          FROM {from} JOIN apps ON apps.id = dynos.app_id JOIN releases ON releases.id = release_id
          {rest}"
     )
@@ -472,6 +480,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
         (None, None) => Exit::Unknown,
     };
     let (reason, message) = (row.get(16)?, row.get(17)?);
+    let spent = spent(row, 20)?;
     Ok(Dyno {
         id: row.get(0)?,
         app_id: row.get(1)?,
@@ -494,6 +503,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Dyno> {
             exit,
             reason,
             message,
+            spent,
         }),
     })
 }

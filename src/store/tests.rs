@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::app::{App, AppName, Folder};
 use crate::model::config_var::{Config, ConfigChange};
-use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoState, Exit, MostDynos};
+use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoState, Exit, MostDynos, Spent};
 use crate::model::release::{Release, ReleaseStatus, Toolchains, Version};
 use crate::model::settings::Settings;
 use crate::model::size::Size;
@@ -126,6 +126,7 @@ impl Host {
             exit: Exit::Status(0),
             reason: None,
             message: None,
+            spent: Spent::default(),
         };
         self.store
             .end_dyno(dyno, DynoState::Complete, &ended, keep)

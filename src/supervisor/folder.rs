@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::home::Home;
 use crate::home::lock::Holder;
-use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
+use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord, Spent};
 
 /// The name of the exit record in a dyno's folder.
 const EXIT_RECORD: &str = "exit.json";
@@ -123,6 +123,7 @@ pub fn lost_record() -> ExitRecord {
         reason: EndReason::Lost,
         message: Some("its supervisor is gone".to_owned()),
         at_us: None,
+        spent: Spent::default(),
     }
 }
 

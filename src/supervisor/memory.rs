@@ -15,6 +15,7 @@ use super::folder::GROUPS;
 use crate::error::tell;
 use crate::kernel::cgroup::{Group, GroupParent, LimitWatch};
 use crate::kernel::processes;
+use crate::model::dyno::Spent;
 use crate::model::dyno::life::{Event, MemoryRule};
 use crate::model::runtime_metrics::MemorySample;
 use crate::wire::control::DynoSpec;
@@ -29,6 +30,8 @@ pub(super) struct Memory {
     group: Option<Group>,
     watch: Option<LimitWatch>,
     rule: MemoryRule,
+    /// The most that it was found to have, in bytes.
+    peak: u64,
     /// How often the log says that it is too much.
     interval: Duration,
     /// When it is to say so next.
@@ -44,6 +47,7 @@ impl Memory {
             group: None,
             watch: None,
             rule: spec.rules.memory,
+            peak: 0,
             interval: spec.measure_interval,
             next_report: None,
             watch_token: reactor.token(),
@@ -86,6 +90,23 @@ impl Memory {
             Some(memory) => memory.resident + memory.swap,
             None => processes::memory_below(init, self.rule.quota / 2),
         }
+    }
+
+    /// What the dyno has taken until now, those of its processes that have ended included. `init`: its init, if that has not
+    /// been waited for.
+    pub fn spent(&self, init: Option<Pid>) -> Spent {
+        let of_group = self.group.as_ref().map(Group::spent);
+        let io = processes::io_of_children().filter(|_| init.is_none());
+        let of_processes = Spent {
+            peak_memory: Some(self.peak).filter(|peak| *peak > 0),
+            cpu_micros: Some(match init {
+                Some(init) => processes::cpu_below(init),
+                None => processes::cpu_of_children(),
+            }),
+            bytes_read: io.map(|(read, _)| read),
+            bytes_written: io.map(|(_, written)| written),
+        };
+        of_group.unwrap_or_default().or(of_processes)
     }
 
     /// What the processes have now, for the log.
@@ -178,6 +199,7 @@ impl Supervisor {
         self.tell_exhausted();
         let Some(sandbox) = &self.sandbox else { return };
         let (used, now) = (self.memory.measure(sandbox.pid), Instant::now());
+        self.memory.peak = self.memory.peak.max(used);
         let (event, pause) = self.memory.judge(used, now);
         self.reactor
             .set_deadline(self.memory.timer_token, now + pause);

@@ -12,7 +12,7 @@ use super::leftovers;
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
 use crate::model::dyno::life::{Action, Event};
-use crate::model::dyno::{DynoState, ExitRecord};
+use crate::model::dyno::{DynoState, ExitRecord, Spent};
 use crate::model::log_line::{self, LogSource};
 use crate::panics;
 use crate::sandbox::Launched;
@@ -125,6 +125,7 @@ impl Supervisor {
         if self.recorded.is_none() {
             let record = ExitRecord {
                 at_us: Some(Timestamp::now().as_microsecond()),
+                spent: self.spent(),
                 ..record.clone()
             };
             match write_record(&self.spec.folder, &record) {
@@ -134,6 +135,24 @@ impl Supervisor {
                     self.spec.name
                 ),
             }
+        }
+    }
+
+    /// What the dyno has taken until now.
+    fn spent(&self) -> Spent {
+        let init = self.sandbox.as_ref().map(|sandbox| sandbox.pid);
+        self.memory.spent(init)
+    }
+
+    /// Writes the exit record once more, with what the dyno took when all its processes have ended.
+    fn write_down_what_it_took(&mut self) {
+        let spent = self.spent();
+        if let Some(record) = &mut self.recorded
+            && record.spent != spent
+        {
+            record.spent = spent.or(record.spent);
+            // On a full disk the one that is there will do.
+            let _ = write_record(&self.spec.folder, record);
         }
     }
 
@@ -147,6 +166,7 @@ impl Supervisor {
         if let Some(mut sandbox) = self.sandbox.take() {
             end(&mut sandbox, &self.spec.name);
         }
+        self.write_down_what_it_took();
         self.memory.end(&self.spec, self.servers.is_empty());
         self.way_out = None;
         leftovers::disconnect(&self.spec.folder);

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, leave_out, own_router};
+use crate::harness::{Host, eventually, leave_out, own_router};
+use crate::ps::detached;
 
 fn configure(host: &Host, text: &str) {
     fs::write(host.state().join("config.toml"), text).unwrap();
@@ -210,4 +211,75 @@ fn the_limit_of_memory_is_the_size_s_own() {
         .finish()
         .exits(137)
         .mentions("The dyno had more memory than its size allows, 150 MB (R15)");
+}
+
+/// The dyno as `ps --all --json` has it, once it has ended.
+fn ended(host: &Host, app: &Path, name: &str) -> Value {
+    eventually("the end of a dyno", || {
+        let all = host.dyno(app, &["ps", "--all", "--json"]).finish();
+        let all: Vec<Value> = serde_json::from_str(&all.succeeds().text()).unwrap();
+        let found = all.into_iter().find(|dyno| dyno["name"] == name)?;
+        (!found["ended_at"].is_null()).then_some(found)
+    })
+}
+
+/// A command that has 60 MB for a while and takes some time of the processors.
+const TAKES: &str = "(head -c 60M /dev/zero; sleep 3) | tail > /dev/null; n=0; \
+                     while [ $n -lt 300000 ]; do n=$((n + 1)); done; head -c 8M /dev/zero > big; sync big";
+
+#[test]
+fn what_a_dyno_took_is_told_in_the_end_with_or_without_a_server() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let name = detached(&host, &app, &[TAKES]);
+    let alive = host
+        .dyno(&app, &["ps", "--json"])
+        .finish()
+        .succeeds()
+        .text();
+    let alive: Vec<Value> = serde_json::from_str(&alive).unwrap();
+    // While it lives, only its group tells.
+    let has_group = !host.control_groups().is_empty();
+    assert_eq!(alive[0]["cpu_seconds"].is_number(), has_group, "{alive:?}");
+    host.kill_server();
+    eventually("the end without a server", || {
+        host.inits().is_empty().then_some(())
+    });
+    let first = ended(&host, &app, &name);
+    let name = detached(&host, &app, &[TAKES]);
+    let second = ended(&host, &app, &name);
+    for dyno in [&first, &second] {
+        let peak = dyno["peak_memory"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{dyno}"));
+        assert!((60 << 20..400 << 20).contains(&peak), "{dyno}");
+        let cpu = dyno["cpu_seconds"]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{dyno}"));
+        assert!((0.05..60.0).contains(&cpu), "{dyno}");
+        if Path::new("/proc/self/io").exists() {
+            assert!(dyno["bytes_written"].is_u64(), "{dyno}");
+        }
+    }
+    let usage = host
+        .dyno(&app, &["usage", "--json"])
+        .finish()
+        .succeeds()
+        .text();
+    let usage: Vec<Value> = serde_json::from_str(&usage).unwrap();
+    let of = |value: &Value| value["cpu_seconds"].as_f64().unwrap();
+    assert!(
+        (of(&usage[0]) - of(&first) - of(&second)).abs() < 0.001,
+        "{usage:?}"
+    );
+    let peaks = [&first, &second].map(|dyno| dyno["peak_memory"].as_u64());
+    assert_eq!(
+        usage[0]["peak_memory"].as_u64(),
+        peaks.into_iter().max().unwrap()
+    );
+    let told = host.dyno(&app, &["usage"]).finish().succeeds().text();
+    assert!(
+        told.contains(" of CPU, ") && told.contains(" MB of memory at most"),
+        "{told}"
+    );
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use signal_hook::low_level::signal_name;
 
-use super::{DynoName, DynoState};
+use super::{DynoName, DynoState, Spent};
 use crate::model::app::AppName;
 use crate::model::release::Version;
 
@@ -132,6 +132,9 @@ pub struct ExitRecord {
     /// When it ended, in microseconds since 1970; None if its supervisor was lost.
     #[serde(default)]
     pub at_us: Option<i64>,
+    /// What it took until then.
+    #[serde(default)]
+    pub spent: Spent,
 }
 
 /// A dyno, alive or ended.
@@ -178,6 +181,8 @@ pub struct DynoEnd {
     pub reason: Option<String>,
     /// What went wrong, if the dyno or its command could not be started, or it did not listen on its port.
     pub message: Option<String>,
+    /// What it took until then.
+    pub spent: Spent,
 }
 
 impl DynoEnd {
@@ -243,6 +248,7 @@ mod tests {
                 exit,
                 reason,
                 message: None,
+                spent: Spent::default(),
             }
             .to_string()
         };
@@ -274,6 +280,7 @@ mod tests {
             exit: Exit::Unknown,
             reason: reason.as_str().map(str::to_owned),
             message: None,
+            spent: Spent::default(),
         };
         assert!(ended(EndReason::Exited).is_for(EndReason::Exited));
         assert!(ended(EndReason::Lost).is_for(EndReason::Lost));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Spent;
 use crate::model::app::AppName;
 
 /// The time of an app's dynos of one process type and size, each from its request to its end.
@@ -23,4 +24,6 @@ pub struct Usage {
     pub alive: u32,
     /// Their time together; for live dynos, up to now.
     pub time: Duration,
+    /// What those that have ended took together, memory as that of the one that had most.
+    pub spent: Spent,
 }

@@ -148,7 +148,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::dyno::Exit;
+    use crate::model::dyno::{Exit, Spent};
 
     fn known(logs: &Path, state: DynoState) -> LoggedDyno {
         LoggedDyno {
@@ -248,6 +248,7 @@ mod tests {
             reason: EndReason::Exited,
             message: None,
             at_us: Some(1),
+            spent: Spent::default(),
         };
         let exited = platform("Process exited with status 3");
         let crashed = platform("State changed from up to crashed");
@@ -280,6 +281,7 @@ mod tests {
             reason: EndReason::Exited,
             message: None,
             at_us: Some(1),
+            spent: Spent::default(),
         };
         let exited = platform("Process exited with status 137");
         let complete = platform("State changed from up to complete");

@@ -109,6 +109,7 @@ impl Dynos {
             exit: record.exit,
             reason: record.reason.as_str().map(str::to_owned),
             message: record.message.as_deref().map(cut),
+            spent: record.spent,
         };
         match store.end_dyno(dyno, record.state, &ended, self.settings.kept_dynos) {
             Ok(_) => {}

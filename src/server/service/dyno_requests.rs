@@ -9,6 +9,7 @@ use super::bridging::{ATTACH, Meeting};
 use crate::api::ask::DynoAsk;
 use crate::api::dyno::{CrashLoop, CreateDyno, Dyno, Extended, Stopping};
 use crate::api::range::Range;
+use crate::api::usage::Taken;
 use crate::api::{ApiError, ErrorKind, Time};
 use crate::bridge::SessionRequest;
 use crate::error::shown;
@@ -186,6 +187,9 @@ impl Service {
     /// A dyno with what only the server knows of it.
     fn dyno_resource(&self, dyno: &dyno::Dyno) -> Dyno {
         let mut resource = Dyno::new(dyno, None);
+        if dyno.ended.is_none() {
+            resource.taken = Taken::new(&self.dynos.spent(&dyno.id));
+        }
         resource.crash = self.formations.crashes_of(dyno).map(|it| CrashLoop {
             count: it.count,
             next_try_at: Time(formations::timestamp(it.again_at)),

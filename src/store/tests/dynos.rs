@@ -33,6 +33,7 @@ fn a_dyno_lives_and_ends() {
         exit: Exit::Signal(9),
         reason: Some("R13".into()),
         message: Some("nobody came".into()),
+        spent: Spent::default(),
     };
     let ended_dyno = host
         .store
@@ -274,6 +275,7 @@ fn crash(host: &mut Host, dyno: &Dyno, state: DynoState) -> Dyno {
         exit: Exit::Status(1),
         reason: None,
         message: None,
+        spent: Spent::default(),
     };
     let ended = host.store.end_dyno(&dyno.id, state, &ended, 1000);
     ended.unwrap()

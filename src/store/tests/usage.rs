@@ -26,6 +26,60 @@ fn lines(usage: &[Usage]) -> Vec<String> {
 }
 
 #[test]
+fn what_dynos_took_is_summed_as_far_as_it_is_known() {
+    let mut host = Host::new();
+    let shop = host.create("shop").unwrap();
+    host.deploy(&shop.id, 1);
+    let of = |host: &Host| host.store.usage(Timestamp::UNIX_EPOCH).unwrap()[0].spent;
+    for (spent, sum) in [
+        (Spent::default(), Spent::default()),
+        (
+            Spent {
+                peak_memory: Some(5),
+                cpu_micros: Some(10),
+                bytes_read: None,
+                bytes_written: Some(u64::from(u32::MAX)),
+            },
+            Spent {
+                peak_memory: Some(5),
+                cpu_micros: Some(10),
+                bytes_read: None,
+                bytes_written: Some(u64::from(u32::MAX)),
+            },
+        ),
+        (
+            Spent {
+                peak_memory: Some(3),
+                cpu_micros: Some(7),
+                bytes_read: Some(0),
+                bytes_written: None,
+            },
+            Spent {
+                peak_memory: Some(5),
+                cpu_micros: Some(17),
+                bytes_read: Some(0),
+                bytes_written: Some(u64::from(u32::MAX)),
+            },
+        ),
+    ] {
+        let dyno = host.run(&shop.id, "1X").unwrap();
+        let end = DynoEnd {
+            at: host.now(),
+            exit: Exit::Status(0),
+            reason: None,
+            message: None,
+            spent,
+        };
+        let ended = host.store.end_dyno(&dyno.id, DynoState::Complete, &end, 10);
+        assert_eq!(ended.unwrap().ended.unwrap().spent, spent);
+        assert_eq!(of(&host), sum);
+    }
+    // What is alive has taken nothing yet, as far as the store knows.
+    host.run(&shop.id, "1X").unwrap();
+    assert_eq!(of(&host).cpu_micros, Some(17));
+}
+
+#[test]
 fn time_is_summed_and_outlives_dynos_and_apps() {
     // The clock moves by a second at each look.
     let mut host = Host::new();

@@ -2,7 +2,7 @@
 
 use super::events::{Action, Timer};
 use super::{Life, Phase, state_change};
-use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
+use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord, Spent};
 use crate::model::log_line::Story;
 
 impl Life {
@@ -119,6 +119,7 @@ impl Life {
             reason,
             message: self.explanation.clone(),
             at_us: None,
+            spent: Spent::default(),
         }
     }
 }
@@ -131,6 +132,7 @@ pub fn lost_by(message: String) -> ExitRecord {
         reason: EndReason::Lost,
         message: Some(message),
         at_us: None,
+        spent: Spent::default(),
     }
 }
 
@@ -142,5 +144,6 @@ pub fn start_failed(message: String) -> ExitRecord {
         reason: EndReason::StartFailed,
         message: Some(message),
         at_us: None,
+        spent: Spent::default(),
     }
 }

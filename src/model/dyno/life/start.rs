@@ -3,7 +3,7 @@
 use super::events::{Action, Moment, Timer};
 use super::rules::{OfFormation, StopReason};
 use super::{Life, Phase, Running, start_failed, state_change};
-use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord};
+use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord, Spent};
 use crate::model::log_line::Story;
 
 impl Life {
@@ -96,6 +96,7 @@ impl Life {
             reason,
             message: None,
             at_us: None,
+            spent: Spent::default(),
         };
         let mut actions = vec![Action::Record(record.clone()), Action::KillAll];
         if self.client {
@@ -120,6 +121,7 @@ impl Life {
             reason: why.end(),
             message: None,
             at_us: None,
+            spent: Spent::default(),
         };
         let mut actions = self.tell_retirement(why);
         actions.extend([

@@ -3,7 +3,7 @@ mod formation;
 
 use super::events::DynoSignal;
 use super::*;
-use crate::model::dyno::ExitRecord;
+use crate::model::dyno::{ExitRecord, Spent};
 
 use proptest::prelude::*;
 
@@ -147,6 +147,7 @@ fn a_lost_client_is_three_hang_ups_and_then_left_alone() {
                 reason: EndReason::Exited,
                 message: None,
                 at_us: None,
+                spent: Spent::default(),
             }),
             Action::Report(DynoState::Complete),
         ]
