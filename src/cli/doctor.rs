@@ -126,7 +126,10 @@ fn groups() -> std::io::Result<()> {
             )
         }
         Err(why) => say!("sizes:       memory, by looking at processes now and then, as {why}"),
-    }
+    }?;
+    say!(
+        "             disk, if `disk_size` or a size says how much, by looking at files now and then"
+    )
 }
 
 /// Prints how other hosts are reached from networks of dynos' own.

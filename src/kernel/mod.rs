@@ -6,6 +6,7 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod claims;
+pub mod disk;
 pub mod executable;
 pub mod listener;
 pub mod netlink;

@@ -158,6 +158,12 @@ settings! {
         means: "it is on disk, without a limit of its own",
         size: mib(512, 1..=1 << 20),
     };
+    /// How much a dyno may have on disk of what it writes, if its size does not say; more ends it. `off`: it has no limit.
+    disk_size: Option<u64>, Server, SizeOr {
+        word: "off",
+        means: "no limit",
+        size: mib(1024, 16..=1 << 24),
+    };
     /// How often the log says that a dyno has more memory than its quota, R14, and runtime metrics (Heroku's).
     measure_interval: Duration, Server, time(seconds(20), TENTH, HOUR);
     /// How dynos are isolated; `auto` takes the strongest kind that the host allows.

@@ -47,6 +47,8 @@ pub struct Size {
     pub shm_mib: Option<u32>,
     /// How much `/tmp` may hold, in memory, in MiB; None: what the setting `tmp_size` says.
     pub tmp_mib: Option<u32>,
+    /// How much it may have on disk of what it writes, in MiB; None: what the setting `disk_size` says.
+    pub disk_mib: Option<u32>,
 }
 
 impl Size {
@@ -85,6 +87,7 @@ impl Size {
             private_space_only: matches!(kind, Kind::Private),
             shm_mib: None,
             tmp_mib: None,
+            disk_mib: None,
         }
     }
 
@@ -107,6 +110,12 @@ impl Size {
     /// How much `/tmp` of a dyno may hold in memory, in MiB, with this setting `tmp_size` in bytes; None: it is on disk.
     pub fn temporary(&self, setting: Option<u64>) -> Option<u32> {
         self.tmp_mib.or(setting.map(in_mib))
+    }
+
+    /// How much a dyno may have on disk of what it writes, in bytes, with this setting `disk_size` in bytes; None: it has no
+    /// limit.
+    pub fn disk(&self, setting: Option<u64>) -> Option<u64> {
+        self.disk_mib.map(|mib| u64::from(mib) << 20).or(setting)
     }
 
     /// [`DEFAULT`] as a row of Heroku's table.

@@ -15,6 +15,7 @@
 mod begin;
 mod build;
 mod clients;
+mod disk;
 mod folder;
 mod inside;
 mod keeping;
@@ -54,6 +55,7 @@ use crate::wire::control::{DynoSpec, FromInit, ToInit};
 use crate::wire::reactor::{self, Reactor};
 
 pub use begin::{WAITING, run};
+use disk::Disk;
 use folder::reserve_record;
 pub use folder::{Claim, SCRATCH, SOCKET, claim, lost_record, read_record};
 use inside::Inside;
@@ -94,6 +96,7 @@ struct Supervisor {
     /// The commands beside the dyno's own, with their clients.
     inside: Inside,
     memory: Memory,
+    disk: Disk,
     metrics: Metrics,
     port: Port,
     /// The way out of a network of its own.
@@ -167,6 +170,7 @@ impl Supervisor {
             stops: Stops::new(spec.terminal.job_control),
             inside: Inside::new(spec.rules.idle_timeout),
             memory: Memory::new(&spec, &mut reactor),
+            disk: Disk::new(&spec, &mut reactor),
             metrics: Metrics::new(&spec, &mut reactor),
             port: Port::new(spec.port, &mut reactor),
             way_out: None,
@@ -281,6 +285,7 @@ impl Supervisor {
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.memory.knows(token) => self.look_at_memory(),
+                    None if token == self.disk.token() => self.look_at_disk(),
                     None if token == self.metrics.token() => self.look_at_metrics(),
                     None if token == self.kept.token() => self.turn_clients_away()?,
                     None if self.inside.knows(token) => {

@@ -53,6 +53,7 @@ impl Supervisor {
                     return self.step(Event::StartFailed { message });
                 }
                 self.inside_is_ready = true;
+                self.disk.begin(&mut self.reactor);
                 if std::mem::take(&mut self.files_are_old) {
                     self.renew_files();
                 }

@@ -87,6 +87,8 @@ pub struct DynoSpec {
     pub group_limits: GroupLimits,
     /// How often the log says how much memory the dyno has, if that is too much.
     pub measure_interval: Duration,
+    /// How much it may have on disk of what it writes, in bytes; None: it has no limit.
+    pub disk: Option<u64>,
     /// Whether the log is to have what the dyno takes of processors and memory, as often.
     pub runtime_metrics: bool,
     /// How many megabytes `/dev/shm` may hold.

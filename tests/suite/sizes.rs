@@ -283,3 +283,66 @@ fn what_a_dyno_took_is_told_in_the_end_with_or_without_a_server() {
         "{told}"
     );
 }
+
+#[test]
+fn more_on_disk_than_the_size_allows_ends_the_dyno_and_no_other() {
+    let host = Host::with(&[("DYNO_SIZES", "small memory=256MiB disk=32MiB")]);
+    // What the slug has is not what the dyno writes.
+    let app = host.folder_of("shop", &[("Procfile", "worker: sleep 1000\n")]);
+    fs::write(app.join("big"), vec![7u8; 20 << 20]).unwrap();
+    host.dyno(&app, &["deploy"]).finish().succeeds();
+    let other = detached(
+        &host,
+        &app,
+        &["-s", "small", "head -c 20M /dev/zero > a; sleep 1000"],
+    );
+    let free = detached(&host, &app, &["head -c 80M /dev/zero > a; sleep 1000"]);
+    for place in ["a", "$TMPDIR/a"] {
+        let fill = format!(
+            "TMPDIR=${{TMPDIR:-/tmp}}; mkdir -p b/c; head -c 60M /dev/zero > {place}; sleep 1000"
+        );
+        let ended = host.run(&app, &["-s", "small", &fill]).finish();
+        ended
+            .exits(137)
+            .mentions(" MB of files on disk, and its size allows 32 MB");
+    }
+    let log = host.dyno(&app, &["logs", "-n", "1000"]).finish().text();
+    let said: Vec<_> = log
+        .lines()
+        .filter_map(|line| line.split_once("heroku[run.3]: "))
+        .map(|(_, said)| said)
+        .collect();
+    let from = said
+        .iter()
+        .position(|line| line.contains("and its size allows 32 MB"))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(
+        said[from + 1..][..2],
+        [
+            "Stopping process with SIGKILL",
+            "Process exited with status 137"
+        ],
+        "{log}"
+    );
+    let ps = host.dyno(&app, &["ps", "--all"]).finish().succeeds().text();
+    for name in [other, free] {
+        let line = ps.lines().find(|line| line.contains(&name));
+        assert!(line.is_some_and(|line| line.contains(": up ")), "{ps}");
+    }
+    assert!(
+        ps.contains("had more on disk than its size allows, SIGKILL"),
+        "{ps}"
+    );
+}
+
+#[test]
+fn what_is_removed_again_does_not_count() {
+    let host = Host::with(&[("DYNO_DISK_SIZE", "32MiB")]);
+    let app = host.plain_app();
+    let again =
+        "for n in 1 2 3 4 5 6 7 8; do head -c 20M /dev/zero > a; sleep 0.5; rm a; done; echo done";
+    host.run(&app, &["-q", again])
+        .finish()
+        .succeeds()
+        .prints("done\n");
+}

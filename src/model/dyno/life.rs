@@ -279,8 +279,12 @@ impl Life {
                 vec![Action::TakeOutput]
             }
             // Of a dyno that is being killed it does not matter.
-            (Phase::Up(Running::Killed), Event::MemoryMeasured(_) | Event::MemoryExhausted(_)) => {
-                Vec::new()
+            (
+                Phase::Up(Running::Killed),
+                Event::MemoryMeasured(_) | Event::MemoryExhausted(_) | Event::DiskExhausted { .. },
+            ) => Vec::new(),
+            (Phase::Booting | Phase::Up(_), Event::DiskExhausted { written, limit }) => {
+                self.out_of_disk(written, limit)
             }
             (Phase::Booting | Phase::Up(_), Event::MemoryMeasured(used)) => self.measured(used),
             (Phase::Booting | Phase::Up(_), Event::MemoryExhausted(used)) => {

@@ -89,6 +89,8 @@ pub enum EndReason {
     BootTimeout,
     /// It had vastly more memory than its quota (R15).
     OutOfMemory,
+    /// It had more on disk than its size allows.
+    OutOfDisk,
     /// Its supervisor ended without a record.
     Lost,
 }
@@ -96,7 +98,10 @@ pub enum EndReason {
 impl EndReason {
     /// Whether a dyno of the formation that ended so has crashed, as far as this alone tells.
     pub fn is_crash(self) -> bool {
-        matches!(self, Self::Exited | Self::BootTimeout | Self::OutOfMemory)
+        matches!(
+            self,
+            Self::Exited | Self::BootTimeout | Self::OutOfMemory | Self::OutOfDisk
+        )
     }
 
     /// The word for this in the store; None for the usual end.
@@ -113,6 +118,7 @@ impl EndReason {
             Self::ScaledDown => Some("scaled down"),
             Self::BootTimeout => Some("R10"),
             Self::OutOfMemory => Some("R15"),
+            Self::OutOfDisk => Some("disk"),
             Self::Lost => Some("lost"),
         }
     }
@@ -211,6 +217,7 @@ impl fmt::Display for DynoEnd {
             Some("R99") => return f.write_str("could not be started (R99)"),
             Some("disconnected") => return f.write_str("its client left"),
             Some("lost") => return f.write_str("lost"),
+            Some("disk") => "had more on disk than its size allows",
             Some("ttl") => "its time was up",
             Some(reason) => reason,
         };
@@ -266,6 +273,11 @@ mod tests {
             (Exit::Unknown, Some("R99"), "could not be started (R99)"),
             (Exit::Unknown, Some("lost"), "lost"),
             (Exit::Signal(15), Some("ttl"), "its time was up"),
+            (
+                Exit::Signal(9),
+                Some("disk"),
+                "had more on disk than its size allows, SIGKILL",
+            ),
             (Exit::Signal(9), Some("cycled"), "cycled, SIGKILL"),
             (Exit::Status(7), Some("newer"), "newer, exit 7"),
         ] {

@@ -46,9 +46,14 @@ const FOLDER: Mebibytes = Mebibytes {
     bounds: 1..=1 << 20,
 };
 
+const DISK: Mebibytes = Mebibytes {
+    usual: 1024,
+    bounds: 16..=1 << 24,
+};
+
 /// An amount in MiB that a size may say nothing of.
-fn mebibytes(text: &str) -> Option<Option<u32>> {
-    let bytes = FOLDER.parse(text)?;
+fn mebibytes(rule: &Mebibytes, text: &str) -> Option<Option<u32>> {
+    let bytes = rule.parse(text)?;
     u32::try_from(bytes >> 20).ok().map(Some)
 }
 
@@ -110,7 +115,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "shm",
         set: |size, text| {
-            size.shm_mib = mebibytes(text)?;
+            size.shm_mib = mebibytes(&FOLDER, text)?;
             Some(())
         },
         show: |size| shown_mebibytes(size.shm_mib),
@@ -119,11 +124,20 @@ const KEYS: &[Key] = &[
     Key {
         name: "tmp",
         set: |size, text| {
-            size.tmp_mib = mebibytes(text)?;
+            size.tmp_mib = mebibytes(&FOLDER, text)?;
             Some(())
         },
         show: |size| shown_mebibytes(size.tmp_mib),
         takes: || FOLDER.takes(),
+    },
+    Key {
+        name: "disk",
+        set: |size, text| {
+            size.disk_mib = mebibytes(&DISK, text)?;
+            Some(())
+        },
+        show: |size| shown_mebibytes(size.disk_mib),
+        takes: || DISK.takes(),
     },
 ];
 
@@ -301,7 +315,10 @@ mod tests {
                 "small  memory=256 processes=64 cpu=1;",
                 "small memory=256MiB processes=64",
             ),
-            ("2X shm=64 tmp=1GiB", "2X memory=1GiB shm=64MiB tmp=1GiB"),
+            (
+                "2X shm=64 disk=16 tmp=1GiB",
+                "2X memory=1GiB shm=64MiB tmp=1GiB disk=16MiB",
+            ),
             (
                 "a memory=1GiB limit=1.50; standard-1x limit=2; Eco one_offs=3",
                 "a memory=1GiB limit=1.5; Standard-1X memory=512MiB limit=2; Eco memory=512MiB one_offs=3",
@@ -320,6 +337,7 @@ mod tests {
         let many: String = (0..65).map(|n| format!("s{n} memory=99;")).collect();
         for (text, message) in [
             ("1X shm=0", "`shm = 0` of the size `1X` is not valid"),
+            ("1X disk=9", "`disk = 9` of the size `1X` is not valid"),
             ("1X tmp=disk", "`tmp = disk` of the size `1X` is not valid"),
             ("small", "the size `small` has no `memory`"),
             ("12 memory=99", "no size can be named `12`"),

@@ -160,6 +160,7 @@ impl Dynos {
             group_limits: group_limits(size),
             measure_interval: self.settings.measure_interval,
             runtime_metrics: records.store.app(&dyno.app_id)?.runtime_metrics,
+            disk: size.disk(self.settings.disk_size),
             shared_memory: size.shared_memory(self.settings.shm_size),
             temporary: size.temporary(self.settings.tmp_size),
             open_files: Some(self.descriptors.original),

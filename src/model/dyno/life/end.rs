@@ -57,7 +57,7 @@ impl Life {
     /// The explanation for the client, beside the status.
     pub(super) fn why(&self) -> Option<String> {
         match self.ended_by {
-            None => self.explanation.clone(),
+            None | Some(EndReason::OutOfDisk) => self.explanation.clone(),
             Some(EndReason::TimeToLive) => Some("Time to live (--ttl) is over".to_owned()),
             Some(EndReason::Cycled) => {
                 Some("The dyno has reached the lifetime of dynos".to_owned())

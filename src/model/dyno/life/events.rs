@@ -47,6 +47,13 @@ pub enum Event {
     MemoryMeasured(u64),
     /// The dyno has tried to have more memory than its limit; it has this much, in bytes.
     MemoryExhausted(u64),
+    /// The dyno has more on disk than it may have, both in bytes.
+    DiskExhausted {
+        /// What it has written, and not removed.
+        written: u64,
+        /// What it may have.
+        limit: u64,
+    },
     /// The deadline of this timer has passed.
     Deadline(Timer),
 }

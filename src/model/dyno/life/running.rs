@@ -61,6 +61,22 @@ impl Life {
         ]
     }
 
+    pub(super) fn out_of_disk(&mut self, written: u64, limit: u64) -> Vec<Action> {
+        self.phase = Phase::Up(Running::Killed);
+        self.ended_by.get_or_insert(EndReason::OutOfDisk);
+        let text = format!(
+            "The dyno had {} MB of files on disk, and its size allows {} MB",
+            written >> 20,
+            limit >> 20
+        );
+        self.explanation = Some(text.clone());
+        vec![
+            Action::Log(Story::Other(text)),
+            Action::Log(Story::KillingProcess),
+            Action::KillAll,
+        ]
+    }
+
     fn memory_use(&self, used: u64) -> Action {
         let quota = self.rules.memory.quota.max(1);
         let permille = u128::from(used) * 1000 / u128::from(quota);

@@ -569,6 +569,33 @@ fn more_memory_than_the_quota_is_said_and_more_than_the_limit_kills() {
 }
 
 #[test]
+fn more_on_disk_than_the_limit_kills_and_is_explained() {
+    let mut life = running();
+    let full = Event::DiskExhausted {
+        written: 70 << 20,
+        limit: 64 << 20,
+    };
+    let actions = life.step(full.clone(), seconds(1));
+    let text = "The dyno had 70 MB of files on disk, and its size allows 64 MB";
+    assert_eq!(
+        actions,
+        [
+            Action::Log(Story::Other(text.to_owned())),
+            Action::Log(Story::KillingProcess),
+            Action::KillAll,
+        ]
+    );
+    assert_eq!(life.step(full, seconds(2)), []);
+    let actions = life.step(Event::Exited(Exit::Signal(9)), seconds(2));
+    let told = Action::TellExit(Exit::Signal(9), Some(text.to_owned()));
+    assert!(actions.contains(&told), "{actions:?}");
+    let recorded = actions.iter().any(
+        |action| matches!(action, Action::Record(record) if record.reason == EndReason::OutOfDisk),
+    );
+    assert!(recorded, "{actions:?}");
+}
+
+#[test]
 fn a_dyno_of_the_formation_that_had_too_much_memory_has_crashed() {
     let rules = Rules {
         attached: false,

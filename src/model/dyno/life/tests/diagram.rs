@@ -66,6 +66,13 @@ fn events() -> Vec<(Event, &'static str)> {
             Event::MemoryExhausted(1536 << 20),
             "more memory than its limit",
         ),
+        (
+            Event::DiskExhausted {
+                written: 1100 << 20,
+                limit: 1024 << 20,
+            },
+            "more on disk than its limit",
+        ),
         (Event::Deadline(Timer::Phase), "time is up"),
         (Event::Deadline(Timer::Idle), "idle for too long"),
         (Event::Deadline(Timer::Lifetime), "lifetime over"),
