@@ -205,6 +205,8 @@ fn rules() -> String {
         // This host itself.
         rule("input", &format!("{from} drop")),
         rule("forward", &format!("{from} meta nfproto ipv6 drop")),
+        // What comes from another address would not be masqueraded.
+        rule("forward", &format!("{from} ip saddr != {PAIRS}/16 drop")),
         rule("forward", &format!("{from} ip daddr {{ {private} }} drop")),
         // Other dynos.
         rule("forward", &format!("{from} {to} drop")),
