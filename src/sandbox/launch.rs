@@ -367,7 +367,10 @@ fn take_hold(
                     .and(Attributes::NO_SUID)
                     .and(Attributes::NO_DEVICES),
                 MountAccess::Writable => Attributes::NO_SUID.and(Attributes::NO_DEVICES),
-                MountAccess::Device => Attributes::NO_SUID.and(Attributes::NO_EXEC),
+                // One can write to a device all the same, but not change its times, which are the host's.
+                MountAccess::Device => Attributes::READ_ONLY
+                    .and(Attributes::NO_SUID)
+                    .and(Attributes::NO_EXEC),
             };
             add_attributes(&mount, attributes, true)
                 .with_context(|| format!("cannot restrict the mount of `{}`", source.display()))?;

@@ -29,6 +29,15 @@ const MEMORY_HANDICAP: i32 = 800;
 /// the same, as root, on what a dyno made (core(5)). At 1 the kernel starts none, and writes no file, which would be too short.
 const CORE_DUMP: u64 = 1;
 
+/// What the kernel counts for the server's user, too, whatever the dyno's own user is: root on the host cannot make a timer while one dyno has
+/// all of root's pending signals. Of each a dyno has a quarter of what the server may have.
+const SHARED: [Resource; 3] = [Resource::Sigpending, Resource::Msgqueue, Resource::Memlock];
+
+/// How many parts the server's limit on open files has, of which a dyno's processes may have one. The kernel lets a process pass on a descriptor
+/// as long as those under way of its user's are no more than its own limit. So the server and supervisors still can when an ordinary
+/// user's dyno no more can.
+const PARTS_OF_OPEN_FILES: u64 = 2;
+
 /// Something that is taken from a dyno's processes beside its walls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restriction {
@@ -138,13 +147,25 @@ impl Restrictions {
             let soft = getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
             set(Resource::Nproc, soft.min(most), most)?;
         }
-        Ok(())
+        for resource in SHARED {
+            share(resource, 4)?;
+        }
+        share(Resource::Nofile, PARTS_OF_OPEN_FILES)
     }
 }
 
 /// Makes ahead what each dyno's init needs, so that a start need not wait for it.
 pub fn prepare() {
     filter::prepare();
+}
+
+/// Lowers a limit to one of so many parts of it. None is none.
+fn share(resource: Resource, parts: u64) -> io::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(resource);
+    match maximum {
+        Some(maximum) => set(resource, current.unwrap_or(u64::MAX), maximum / parts),
+        None => Ok(()),
+    }
 }
 
 /// Sets the limits, neither above the hard limit that was.

@@ -14,7 +14,6 @@ use super::Supervisor;
 use super::folder::write_record;
 use super::prepared::Prepared;
 use super::session::ClientSession;
-use super::{names, reach};
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::wait;
@@ -30,9 +29,10 @@ pub const WAITING: &str = "dyno: waits for a dyno";
 /// The largest spec, in bytes: more than the bounds of its parts together.
 const MAX_SPEC: u64 = 4 * 1024 * 1024;
 
-/// The soft limit on a supervisor's descriptors: some for itself, two for each command inside, some for servers, two for each
-/// connection to what the dyno reaches, one for each name that it asks for.
-const OPEN_FILES: u64 = 512 + (2 * reach::MOST + names::MOST) as u64;
+/// The soft limit on a supervisor's descriptors: all that it may have. It needs some for itself, two for each command inside, some for
+/// servers, two for each connection to what the dyno reaches, one for each name that it asks for; but by this limit the kernel also says
+/// whether it may pass one on while processes of its user have many under way.
+const OPEN_FILES: u64 = u64::MAX;
 
 /// `dyno __supervise`: standard output is a SEQPACKET socket to the server, on which the spec comes first. Returns when
 /// the dyno is over.

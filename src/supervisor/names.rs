@@ -14,7 +14,7 @@ use mio::{Interest, Token};
 use crate::wire::reactor::{Event, Reactor};
 
 /// The most questions that wait for an answer; more are dropped, and asked again by whoever asks.
-pub(super) const MOST: usize = 128;
+const MOST: usize = 128;
 
 /// The most questions that are taken in a turn.
 const AT_ONCE: usize = 64;

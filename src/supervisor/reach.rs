@@ -20,7 +20,7 @@ use crate::wire::reactor::{Event, Reactor};
 use crate::wire::unsent::Unsent;
 
 /// The most connections at a time; others wait to be accepted.
-pub(super) const MOST: usize = 256;
+const MOST: usize = 256;
 
 /// How many bytes are read at once, and the most that wait for a slow side.
 const PIECE: usize = 32 * 1024;

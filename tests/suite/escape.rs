@@ -282,6 +282,69 @@ fn a_crash_writes_no_core_and_wakes_no_handler_of_the_host() {
     .prints("0\n0\nMax core file size 1 1 bytes \nProcfile\n");
 }
 
+#[test]
+fn descriptors_under_way_in_a_dyno_keep_nobody_from_attaching_to_another() {
+    if lacks("python3") {
+        return;
+    }
+    let host = Host::new();
+    let app = attacker(
+        &host,
+        "
+import os, resource, socket, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+null, pairs, sent = os.open('/dev/null', os.O_RDONLY), [], 0
+# Root passes on as many as it likes.
+while sent < 2 * most and len(pairs) < most // 2 - 20:
+    pairs.append(socket.socketpair())
+    pairs[-1][0].setblocking(False)
+    try:
+        while True:
+            socket.send_fds(pairs[-1][0], [b'x'], [null] * 253)
+            sent += 253
+    except BlockingIOError: pass
+    except OSError: break
+print('sent', sent > 600, flush=True)
+sys.stdin.read()
+",
+    );
+    let run = host.run(&app, &["-q", "exec python3 try.py"]);
+    let run = run.open_input().start();
+    run.wait_for_output("sent True\n");
+    host.run(&app, &["-q", "echo other"])
+        .finish()
+        .succeeds()
+        .prints("other\n");
+    host.dyno(&app, &["run:inside", "-q", "run.1", "echo inside"])
+        .finish()
+        .succeeds()
+        .prints("inside\n");
+    run.finish_input().succeeds();
+}
+
+#[test]
+fn what_the_kernel_counts_for_the_server_s_user_is_shared_among_dynos() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let limits = "grep -hE 'pending signals|msgqueue|locked|open files' /proc/self/limits";
+    let limit = |text: &str, name: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line[26..].split_whitespace().nth(1).unwrap().parse().ok()
+    };
+    let own = fs::read_to_string("/proc/self/limits").unwrap();
+    let text = host.run(&app, &["-q", limits]).finish().text();
+    for (name, parts) in [
+        ("Max pending signals", 4),
+        ("Max msgqueue size", 4),
+        ("Max locked memory", 4),
+        ("Max open files", 2),
+    ] {
+        let expected = limit(&own, name).map(|limit| limit / parts);
+        assert_eq!(limit(&text, name), expected, "{name}: {text}");
+    }
+}
+
 /// Python that tries system calls, `call(number, ...)`, and prints how each was answered: `done`, or the name of the errno.
 const CALLS: &str = "
 import ctypes, errno, os, sys
@@ -330,6 +393,7 @@ for name, number, *words in [
 for name, number, *words in [
     ('clone3', 435, room, 88),
     ('io_uring_setup', 425, 1, room),
+    ('io_setup', 206, 1, room),
     ('memfd_secret', 447, 0),
     ('statmount', 457, room, room, 4096, 0),
     ('listmount', 458, room, room, 8, 0),
@@ -399,10 +463,10 @@ fn nothing_can_be_typed_into_a_terminal() {
     }
     // The kernel looks at the lower half of the request alone.
     let tries = "
-print(call(16, 0, 0x5412, b'x'), call(16, 0, 0x5412 | 1 << 32, b'x'), call(16, 0, 0x541c, b'x'), call(16, 0, 0x5401, room))";
+print(call(16, 0, 0x5412, b'x'), call(16, 0, 0x5412 | 1 << 32, b'x'), call(16, 0, 0x541c, b'x'), call(16, 0, 0x5423, room), call(16, 0, 0x5401, room))";
     assert_eq!(
         python(&format!("{CALLS}{tries}")),
-        "EPERM EPERM EPERM ENOTTY\n"
+        "EPERM EPERM EPERM EPERM ENOTTY\n"
     );
 }
 

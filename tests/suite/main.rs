@@ -29,6 +29,7 @@ mod dyno_limits;
 mod environment;
 mod errors;
 mod escape;
+mod escape_attempts;
 mod file_times;
 mod filtered;
 mod formation;

@@ -86,15 +86,16 @@ const MISSING: &[Call] = &[
     libc::SYS_io_uring_setup, // carries out other calls, past this filter
     libc::SYS_io_uring_enter, // as above
     libc::SYS_io_uring_register, // as above
+    libc::SYS_io_setup, // reads without waiting, whose queues are few for the whole host (fs.aio-max-nr)
     libc::SYS_memfd_secret, // memory that nobody can count
-    443,              // quotactl_fd: as `quotactl`
-    450,              // set_mempolicy_home_node: no program needs it
-    457,              // statmount: tells of mounts that have no path here
-    458,              // listmount: as above
-    459,              // lsm_get_self_attr: tells of the host's guards
-    460,              // lsm_set_self_attr: as above
-    461,              // lsm_list_modules: as above
-    467,              // open_tree_attr: as `open_tree`
+    443,                // quotactl_fd: as `quotactl`
+    450,                // set_mempolicy_home_node: no program needs it
+    457,                // statmount: tells of mounts that have no path here
+    458,                // listmount: as above
+    459,                // lsm_get_self_attr: tells of the host's guards
+    460,                // lsm_set_self_attr: as above
+    461,                // lsm_list_modules: as above
+    467,                // open_tree_attr: as `open_tree`
 ];
 
 /// The last call that was looked at for this table, of Linux 6.17. Later ones are answered as those in [`MISSING`].
@@ -165,8 +166,8 @@ fn by_arguments(init: u32) -> Vec<(Call, i32, Vec<When>)> {
             vec![Is(0, netlink), IsNot(2, libc::NETLINK_ROUTE as u64)],
         );
     }
-    // What is typed into a terminal is run by who reads there.
-    for request in [libc::TIOCSTI, libc::TIOCLINUX] {
+    // What is typed into a terminal is run by who reads there. Line disciplines are drivers of modems and buses.
+    for request in [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD] {
         rule(libc::SYS_ioctl, libc::EPERM, vec![Is(1, request)]);
     }
     // PID 1 is of the dyno's user, and nobody's to change.
@@ -530,6 +531,7 @@ mod tests {
             (libc::SYS_ioctl, [0, 0x5412, 0], Some(libc::EPERM)),
             (libc::SYS_ioctl, [0, 0x5412 | high, 0], Some(libc::EPERM)),
             (libc::SYS_ioctl, [0, 0x541c, 0], Some(libc::EPERM)),
+            (libc::SYS_ioctl, [0, 0x5423, 0], Some(libc::EPERM)),
             // Of PID 1 limits can be read.
             (libc::SYS_prlimit64, [1, 7, 0], None),
             (libc::SYS_prlimit64, [1, 7, 0xff00], Some(libc::EPERM)),
