@@ -57,6 +57,7 @@ mod peers;
 mod platform_api;
 mod ports_kept;
 mod prepared;
+mod programs;
 mod proxies;
 mod ps;
 mod releases;
