@@ -288,6 +288,24 @@ fn every_route_is_closed_to_a_token_whose_scope_is_too_weak_and_open_to_others()
 }
 
 #[test]
+fn an_address_that_needs_no_token_allows_no_more_than_the_one_that_asked_for_it() {
+    let (host, remote) = listening();
+    let reader = with_token(&host, &remote, &["--scope", "read", "--name", "reader"]);
+    let wish = json!({"process_types": {"job": "true"}});
+    let slug = remote.ask("POST /apps/plain/slugs", &wish).json();
+    let info = format!("GET /apps/plain/slugs/{}", slug["id"].as_str().unwrap());
+    let put = |by: &Remote| {
+        let url = by.ask(&info, &Value::Null).json()["blob"]["url"].clone();
+        let put = format!("PUT {}", target(by, &url));
+        by.send(&put, &[], "a tarball")
+    };
+    let told = put(&reader);
+    assert_eq!(told.status, 403, "{told:?}");
+    assert!(told.body.contains("this needs `deploy`"), "{told:?}");
+    assert_eq!(put(&remote).status, 200);
+}
+
+#[test]
 fn the_scope_run_is_for_one_off_dynos_alone() {
     let (host, remote) = listening();
     let app = host.folder_of("forms", &[("Procfile", "clock: echo tick; sleep 1000\n")]);

@@ -57,7 +57,13 @@ impl Service {
         let (admitted, ask) = (admitted?, parse()?);
         match admitted {
             Admitted::Owner => {}
-            Admitted::Signed { token } => request.token = token,
+            Admitted::Signed { token } => {
+                // A resource that a weak token may see has the address of an upload, too.
+                if let Some(token) = &token {
+                    self.may_ask(&ask, token)?;
+                }
+                request.token = token;
+            }
             Admitted::Token { token, .. } => {
                 may_come_from_afar(&ask, head)?;
                 self.may_ask(&ask, &token)?;
