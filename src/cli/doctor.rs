@@ -33,7 +33,10 @@ const NAMESPACES: &[(bool, &str)] = &[
         true,
         "it starts as fast with a heavy slug as with a light one",
     ),
-    (false, "the network, and how much of the disk it takes"),
+    (
+        false,
+        "a network of its own unless `dyno network` or the setting gives it one, and how much of the disk it takes",
+    ),
 ];
 
 /// What a dyno in a folder guarantees (true), and what not (false).
