@@ -49,7 +49,7 @@ fn more_dynos_than_the_limits_allow_are_refused_whatever_becomes_of_the_server()
     refused("1X", "2 one-off dynos of size `1X`", "`max_one_offs`");
 }
 
-/// The lines of `dyno usage` with `TIME` for the time.
+/// The lines of `dyno usage` with `TIME` for the time, and without what dynos took.
 fn usage(host: &Host, app: &Path) -> String {
     let text = host.dyno(app, &["usage"]).finish().succeeds().text();
     let lines = text.lines().map(|line| match line.split_once(": ") {
@@ -57,6 +57,8 @@ fn usage(host: &Host, app: &Path) -> String {
         Some((what, sum)) => {
             let (time, dynos) = sum.trim_start().split_once(' ').unwrap();
             assert!(time.ends_with('s') || time.ends_with('m'), "{line}");
+            // What they took is behind it.
+            let dynos = dynos.split_inclusive(')').next().unwrap();
             format!("{what}: TIME {dynos}")
         }
     });
