@@ -302,6 +302,7 @@ fn every_response_that_the_schema_describes_satisfies_it() {
         check("stack", api.get(&format!("/stacks/{which}")).is(200));
     }
     check("stack", api.get("/apps/shop/available-stacks").is(200));
+    check("app-feature", api.get("/apps/shop/features").is(200));
     check("collaborator", api.get("/apps/shop/collaborators").is(200));
     let owner = api.get("/apps/shop/collaborators/dyno@localhost").is(200);
     check("collaborator", owner);
@@ -324,7 +325,6 @@ fn what_clients_merely_look_for_has_an_answer() {
         "/apps/shop/addon-attachments",
         "/apps/shop/buildpack-installations",
         "/apps/shop/domains",
-        "/apps/shop/features",
         "/apps/shop/log-drains",
     ] {
         assert_eq!(api.get(target).is(200).body, json!([]), "{target}");
