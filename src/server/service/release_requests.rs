@@ -153,7 +153,9 @@ impl Service {
     }
 
     /// Removes trees that no dyno runs on, so that newer ones have room.
-    pub(super) fn evict(&self, ctx: &mut Ctx<Self>) {
+    pub(super) fn evict(&mut self, ctx: &mut Ctx<Self>) {
+        // Nor does one that has only been prepared.
+        self.dynos.forget_next(ctx.reactor());
         let (cache, limit) = (
             Arc::clone(&self.records.slugs),
             self.records.settings.cache_limit,
