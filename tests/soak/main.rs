@@ -23,7 +23,7 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -228,26 +228,14 @@ fn left_over(host: &Host, dynos: &[Value]) -> Vec<String> {
     let temporary = names("slugs");
     let temporary = temporary.iter().filter(|name| name.starts_with('.'));
     left.extend(temporary.map(|name| format!("slugs/{name} is left")));
-    // Nobody has a file or a lock of ours, or lives in our folders, or has them mounted.
-    for pid in pids().filter(|pid| *pid != std::process::id() as i32) {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut links = fds.map(|fd| fd.path()).collect::<Vec<_>>();
-        links.extend(["cwd", "root"].map(|link| format!("/proc/{pid}/{link}").into()));
-        let links = links.iter().filter_map(|link| fs::read_link(link).ok());
-        for link in links.filter(|link| link.starts_with(&state)) {
-            left.push(format!("process {pid} has {}", link.display()));
-        }
-        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        if let Some(mount) = mounts
-            .lines()
-            .find(|mount| mount.contains(state.to_str().unwrap()))
-        {
-            left.push(format!("process {pid} has a mount: {mount}"));
-        }
+    // The supervisor that waited ends what it had made ready, which takes a moment.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut holders = holders(&state);
+    while !holders.is_empty() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+        holders = self::holders(&state);
     }
+    left.extend(holders);
     let ids: BTreeMap<&str, ()> = dynos
         .iter()
         .filter_map(|dyno| Some((dyno["id"].as_str()?, ())))
@@ -265,4 +253,29 @@ fn left_over(host: &Host, dynos: &[Value]) -> Vec<String> {
         }
     }
     left
+}
+
+/// Who has a file or a lock of this state folder, lives in it, or has it mounted.
+fn holders(state: &Path) -> Vec<String> {
+    let mut holders = Vec::new();
+    for pid in pids().filter(|pid| *pid != std::process::id() as i32) {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut links = fds.map(|fd| fd.path()).collect::<Vec<_>>();
+        links.extend(["cwd", "root"].map(|link| format!("/proc/{pid}/{link}").into()));
+        let links = links.iter().filter_map(|link| fs::read_link(link).ok());
+        for link in links.filter(|link| link.starts_with(state)) {
+            holders.push(format!("process {pid} has {}", link.display()));
+        }
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        if let Some(mount) = mounts
+            .lines()
+            .find(|mount| mount.contains(state.to_str().unwrap()))
+        {
+            holders.push(format!("process {pid} has a mount: {mount}"));
+        }
+    }
+    holders
 }
