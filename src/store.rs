@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 
-use crate::kernel::random;
+use crate::kernel::{fail_point, random};
 
 pub use apps::WantedName;
 pub use builds::Built;
@@ -116,12 +116,15 @@ impl Store {
 
     /// Runs `verb` in one transaction: all of its changes are kept if this returns `Ok`, else none.
     fn write<T>(&mut self, verb: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        fail_point::attempt("store.begin")?;
         // Immediate: the verb decides by what it reads, so nothing may change in between.
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = verb(&transaction)?;
+        fail_point::attempt("store.committing")?;
         transaction.commit()?;
+        fail_point::reach("store.committed");
         Ok(value)
     }
 }
@@ -131,9 +134,5 @@ impl Store {
 /// # Errors
 /// When the kernel gives no random bytes.
 pub fn new_id() -> Result<String> {
-    random::uuid().map_err(no_random)
-}
-
-fn no_random(error: std::io::Error) -> StoreError {
-    StoreError::Broken(Box::new(error))
+    Ok(random::uuid()?)
 }

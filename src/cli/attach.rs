@@ -29,6 +29,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use super::pumps::{self, End, Escape};
 use crate::cli::terminal::{self, Modes, RawMode};
 use crate::error::{EXIT_DYNO_FAILED, UserError, shown, tell};
+use crate::kernel::fail_point;
 use crate::kernel::sys::signal::unless_ignored;
 use crate::kernel::unix_socket;
 use crate::kernel::wait;
@@ -355,6 +356,7 @@ impl<'a> AttachedRun<'a> {
                 status.up(self.name);
                 self.tell_active();
                 let fds = std::mem::take(&mut self.fds);
+                fail_point::reach("client.attached");
                 if up.terminal {
                     self.use_terminal(fds)
                 } else {
@@ -366,6 +368,7 @@ impl<'a> AttachedRun<'a> {
                 Ok(())
             }
             Frame::Exit(ended) => {
+                fail_point::reach("client.status");
                 self.exit = Some(ended);
                 Ok(())
             }

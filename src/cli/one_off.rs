@@ -21,6 +21,7 @@ use crate::api::dyno_size::DynoSize;
 use crate::api::link::Link;
 use crate::api::target;
 use crate::error::{UserError, tell};
+use crate::kernel::fail_point;
 use crate::model::command_line;
 use crate::model::config_var::check_env_name;
 use crate::model::size::Size;
@@ -95,7 +96,9 @@ impl OneOff {
         let client = context.client()?;
         client.set_patience(Some(timeout))?;
         let made = client.post(&app_path(app, "/dynos"), request);
-        made.map_err(|error| in_time(error, app))
+        let made = made.map_err(|error| in_time(error, app))?;
+        fail_point::reach("client.created");
+        Ok(made)
     }
 
     /// The app to run on: named, linked, or created from a folder with a Procfile; and a check of whether the folder is

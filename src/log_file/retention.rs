@@ -9,6 +9,7 @@ use memchr::memchr_iter;
 
 use super::BLOCK;
 use super::folder::LogFolder;
+use crate::kernel::fail_point;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, LogSource};
 
@@ -70,6 +71,7 @@ pub fn make_room(
             continue;
         };
         if folder.remove(number)? {
+            fail_point::reach("log.dropped");
             count(file, dropped)?;
         }
     }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::folder::LogFolder;
 use super::retention::{self, Dropped};
+use crate::kernel::fail_point;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, LogSource};
 
@@ -133,12 +134,17 @@ impl LogWriter {
         while !lines.is_empty() {
             let bytes = lines.len();
             let failed = |error| Unwritten { error, bytes };
+            fail_point::attempt("log.appending").map_err(failed)?;
             match self.write_some(lines)? {
-                Progress::Written(count) => lines = &lines[count..],
+                Progress::Written(count) => {
+                    fail_point::reach("log.appended");
+                    lines = &lines[count..];
+                }
                 Progress::Sealed => {
                     self.segment = newest(&self.folder, self.segment.number + 1).map_err(failed)?;
                 }
                 Progress::Full => {
+                    fail_point::reach("log.sealed");
                     self.segment = newest(&self.folder, self.segment.number + 1).map_err(failed)?;
                     // What cannot be dropped now is dropped when the next segment is full.
                     let _ = retention::make_room(&self.folder, self.limits, dropped);

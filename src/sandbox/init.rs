@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use crate::kernel::fail_point;
 use crate::kernel::open_files;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, exec, exit_now};
 use crate::kernel::sys::signal::reset_all;
@@ -85,6 +86,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
     // After the supervisor was told that all is ready, since commands have to wait for their client anyway.
     let _gaps = context.restrictions.take();
     panics::point("init ready");
+    fail_point::reach("init.ready");
     let (mut watch, mut bus_error) = (StopWatch::default(), false);
     let mut doors = Doors::default();
     loop {
@@ -120,6 +122,9 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
             panics::point("init reap");
             let reaped = reap(&mut commands);
             let ended = reaped.ended;
+            if !ended.is_empty() {
+                fail_point::reach("init.reaped");
+            }
             bus_error |= reaped.bus_error;
             for id in reaped.stopped {
                 let _ = control::send(control, &FromInit::Stopped { id }, &[]);
@@ -136,6 +141,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                     shared_memory,
                 };
                 let _ = control::send(control, &exited, &[]);
+                fail_point::reach("init.told");
             }
             if over {
                 return Ok(());
@@ -168,6 +174,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                                 text,
                                 on_terminal,
                             });
+                            fail_point::reach("init.forked");
                             let fds: Vec<_> = started.ours.iter().map(AsFd::as_fd).collect();
                             control::send(control, &FromInit::Started { id }, &fds)
                         }

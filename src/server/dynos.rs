@@ -23,6 +23,7 @@ use crate::api::dyno::CreateDyno;
 use crate::error::tell;
 use crate::kernel::cgroup::GroupParent;
 use crate::kernel::claims::Claims;
+use crate::kernel::fail_point;
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket;
 use crate::model::command_line;
@@ -330,6 +331,7 @@ impl Dynos {
         let dyno = records
             .store
             .create_dyno(&release.app_id, &new, Timestamp::now())?;
+        fail_point::reach("dyno.row_written");
         records.log(&dyno.app_id, Story::starting(&dyno.command));
         let run = Run {
             release,
@@ -407,6 +409,9 @@ impl Dynos {
         tree: Option<Lease>,
         reactor: &mut Reactor,
     ) -> Result<()> {
+        if dyno.formation {
+            fail_point::reach("dyno.formation_row_written");
+        }
         let path = tree.as_ref().map_or(Path::new(""), Lease::tree).to_owned();
         let release = run.release.id.clone();
         let started = self

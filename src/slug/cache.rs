@@ -26,6 +26,7 @@ use super::messages::{failed, over_limit};
 use super::tree::TreeOwner;
 use super::{Packed, ReleaseBefore, Times, pack_again, pack_dated, unpack};
 use crate::error::UserError;
+use crate::kernel::fail_point;
 use crate::kernel::temporary::{self, HeldFolder};
 use crate::kernel::tree::remove_tree;
 
@@ -259,10 +260,13 @@ impl SlugCache {
 
     /// Gives a complete tarball its final name. It is not removed before the lease is dropped.
     fn keep(&self, file: NamedTempFile, id: &SlugId) -> io::Result<Lease> {
+        fail_point::attempt("slug.written")?;
         file.as_file().sync_all()?;
+        fail_point::attempt("slug.synced")?;
         let lease = self.lease(id);
         self.put_in_place(file, id)?;
         self.sync_dir()?;
+        fail_point::reach("slug.renamed");
         Ok(lease)
     }
 
@@ -304,8 +308,10 @@ impl SlugCache {
             let aside = HeldFolder::new_in(&self.dir).map_err(unusable)?;
             let unpacked = aside.path().join(TREE);
             unpack(&tarball, &unpacked, self.owner, &self.limits)?;
+            fail_point::attempt("slug.tree_made").map_err(unusable)?;
             fs::rename(&unpacked, &tree).map_err(unusable)?;
             self.sync_dir().map_err(unusable)?;
+            fail_point::reach("slug.tree_renamed");
         }
         tarball.set_modified(SystemTime::now()).map_err(unusable)?;
         Ok(lease)

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::columns::{Bits, Time};
 use super::folders::link;
 use super::releases::{self, Snapshot};
-use super::{Result, Store, StoreError, new_id, no_random};
+use super::{Result, Store, StoreError, new_id};
 use crate::kernel::random;
 use crate::model::app::{App, AppName, Folder};
 use crate::model::network::DynoNetwork;
@@ -196,7 +196,7 @@ fn free_name(connection: &Connection, wish: &WantedName) -> Result<AppName> {
             Err(StoreError::NameTaken(name.clone()))
         }
         WantedName::Any => loop {
-            let name = AppName::random(u64::from_ne_bytes(random::bytes().map_err(no_random)?));
+            let name = AppName::random(u64::from_ne_bytes(random::bytes()?));
             if !taken.exists([&name])? {
                 return Ok(name);
             }

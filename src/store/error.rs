@@ -1,6 +1,7 @@
 //! Why a verb of the store fails, as a message for the user.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use rusqlite::ffi;
@@ -233,6 +234,15 @@ impl From<rusqlite::Error> for StoreError {
             {
                 Self::Full
             }
+            _ => Self::Broken(Box::new(error)),
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::Full,
             _ => Self::Broken(Box::new(error)),
         }
     }

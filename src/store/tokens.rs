@@ -5,7 +5,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Row, params};
 
 use super::columns::Time;
-use super::{Result, Store, StoreError, new_id, no_random};
+use super::{Result, Store, StoreError, new_id};
 use crate::error::UserError;
 use crate::kernel::random;
 use crate::model::token::{Scope, Secret, Token, TokenGrant, TokenHash};
@@ -39,7 +39,7 @@ impl Store {
             expires_at,
             parent,
         } = new;
-        let secret = Secret::of(random::bytes().map_err(no_random)?);
+        let secret = Secret::of(random::bytes()?);
         let token = self.write(|transaction| {
             transaction
                 .prepare_cached("DELETE FROM tokens WHERE expires_at <= ?1")?
@@ -146,7 +146,7 @@ impl Store {
     /// # Errors
     /// When the state cannot be read or written.
     pub fn url_key(&mut self) -> Result<Vec<u8>> {
-        let made = hex(&random::bytes::<32>().map_err(no_random)?);
+        let made = hex(&random::bytes::<32>()?);
         let text: String = self.write(|transaction| {
             transaction
                 .prepare_cached("INSERT INTO meta VALUES ('url_key', ?1) ON CONFLICT DO NOTHING")?

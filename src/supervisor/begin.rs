@@ -14,6 +14,7 @@ use super::Supervisor;
 use super::folder::write_record;
 use super::prepared::Prepared;
 use super::session::ClientSession;
+use crate::kernel::fail_point;
 use crate::kernel::open_files;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::kernel::wait;
@@ -54,6 +55,7 @@ pub fn run() -> Result<()> {
             Some((ToSupervisor::Begin, fds)) => break take_spec(fds, &mut claims)?,
             Some((ToSupervisor::Prepare, fds)) => {
                 let spec = take_spec(fds, &mut claims)?;
+                fail_point::works_for(&spec.id);
                 // Without it the dyno's sandbox is made when it begins, and its client is told what is wrong.
                 prepared = caught_or(|| Prepared::make(&spec)).ok();
             }
@@ -67,6 +69,8 @@ pub fn run() -> Result<()> {
         }
     };
     crate::kernel::sys::title::set(&format!("dyno: {} of {}", spec.name, spec.app));
+    fail_point::works_for(&spec.id);
+    fail_point::reach("supervisor.begun");
     let prepared = prepared.and_then(|prepared: Prepared| prepared.begin(&spec));
     let folder = spec.folder.clone();
     let patience = spec.rules.attached.then_some(spec.rules.attach_timeout);

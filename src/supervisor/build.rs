@@ -1,12 +1,13 @@
 //! Builds a dyno's sandbox, with namespaces or in a folder of its own.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::folder::{SCRATCH, TRACKED};
+use crate::kernel::fail_point;
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
 use crate::sandbox::plan::{HostIds, LiveOwnership, NetworkPlan, Ownership, SandboxPlan};
@@ -37,6 +38,14 @@ pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
     }
 }
 
+/// What init keeps open of all that the supervisor has open.
+fn kept(lock: &File) -> Vec<BorrowedFd<'_>> {
+    [lock.as_fd()]
+        .into_iter()
+        .chain(fail_point::kept())
+        .collect()
+}
+
 fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
     let scratch = spec.folder.join(SCRATCH);
     make_scratch(&scratch, spec.privileged.then_some(spec.owner))
@@ -47,7 +56,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         processes: SandboxProcesses::Namespace,
         restrictions: restrictions(spec),
     };
-    launch::launch(&plan, &[lock.as_fd()], |set_up, control| {
+    launch::launch(&plan, &kept(lock), |set_up, control| {
         init::run(set_up, control, &context)
     })
 }
@@ -128,10 +137,7 @@ fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
         processes: SandboxProcesses::Tracked(tracker.clone()),
         restrictions: restrictions(spec),
     };
-    tempdir::launch(
-        &confinement,
-        &tracker,
-        &[lock.as_fd()],
-        |set_up, control| init::run(set_up, control, &context),
-    )
+    tempdir::launch(&confinement, &tracker, &kept(lock), |set_up, control| {
+        init::run(set_up, control, &context)
+    })
 }

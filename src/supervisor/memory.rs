@@ -14,6 +14,7 @@ use super::Supervisor;
 use super::folder::GROUPS;
 use crate::error::tell;
 use crate::kernel::cgroup::{Group, GroupParent, LimitWatch};
+use crate::kernel::fail_point;
 use crate::kernel::processes;
 use crate::model::dyno::Spent;
 use crate::model::dyno::life::{Event, MemoryRule};
@@ -167,11 +168,13 @@ impl Memory {
 /// Makes the dyno's control group, if it is to have one and the kernel does not refuse it, and puts `init` into it, which
 /// has started nothing yet.
 pub(super) fn enter_group(spec: &DynoSpec, init: Pid) -> Option<Group> {
+    fail_point::reach("supervisor.forked");
     let parent = spec.groups.as_ref()?;
     // Before there is one, for a server, if this process is killed.
     let place = serde_json::to_vec(parent).unwrap_or_default();
     let _ = fs::write(spec.folder.join(GROUPS), place);
     let group = parent.enter(&spec.id, spec.group_limits, init);
+    fail_point::reach("supervisor.group_made");
     group
         .inspect_err(|error| tell!("{}: no control group: {error}", spec.name))
         .ok()

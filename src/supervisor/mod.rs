@@ -42,6 +42,7 @@ use jiff::Timestamp;
 use mio::{Interest, Token};
 
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::log_file::LogWriter;
@@ -132,6 +133,7 @@ impl Supervisor {
             Some(prepared) => prepared.lock.try_clone()?,
             None => folder::lock(&spec.folder)?,
         };
+        fail_point::attempt("supervisor.locked")?;
         // With a full disk, the dyno can still run, and the record may find room in the end.
         let _ = reserve_record(&spec.folder);
         let listener = unix_socket::listen(

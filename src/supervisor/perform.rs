@@ -10,6 +10,7 @@ use super::Supervisor;
 use super::folder::{SCRATCH, TRACKED, write_record};
 use super::leftovers;
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
 use crate::model::dyno::life::{Action, Event};
 use crate::model::dyno::{DynoState, ExitRecord, Spent};
@@ -62,6 +63,7 @@ impl Supervisor {
                     idle_timeout: self.spec.rules.idle_timeout.as_secs_f64(),
                 });
                 let told = self.session.as_mut()?.tell(&up, &fds);
+                fail_point::reach("supervisor.handed_over");
                 // The client's copy is now the only one, so that closing it is the end of input.
                 self.close_input();
                 return told.is_err().then(|| {
@@ -128,8 +130,14 @@ impl Supervisor {
                 spent: self.spent(),
                 ..record.clone()
             };
-            match write_record(&self.spec.folder, &record) {
-                Ok(()) => self.recorded = Some(record),
+            let written = fail_point::attempt("supervisor.recording")
+                .map_err(Into::into)
+                .and_then(|()| write_record(&self.spec.folder, &record));
+            match written {
+                Ok(()) => {
+                    fail_point::reach("supervisor.recorded");
+                    self.recorded = Some(record);
+                }
                 Err(error) => tell!(
                     "{}: cannot write the exit record: {error:#}",
                     self.spec.name
@@ -172,6 +180,7 @@ impl Supervisor {
         leftovers::disconnect(&self.spec.folder);
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = remove_tree(&self.spec.folder.join(SCRATCH));
+        fail_point::reach("supervisor.removed");
         // The dyno's own files may have filled the disk.
         self.write_down(record);
         let _ = self.log.append(&[]);
@@ -185,6 +194,7 @@ impl Supervisor {
         let record = self.recorded.take().unwrap_or_else(|| record.clone());
         let dyno = self.spec.id.clone();
         self.report(&FromSupervisor::Ended { dyno, record });
+        fail_point::reach("supervisor.told");
     }
 }
 

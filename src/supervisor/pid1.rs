@@ -10,6 +10,7 @@ use super::Supervisor;
 use super::folder::NETWORK;
 use super::perform::end;
 use super::reach::Service;
+use crate::kernel::fail_point;
 use crate::kernel::listener;
 use crate::model::dyno::life::{Event, Timer};
 use crate::model::dyno::{DynoState, Exit, Isolation};
@@ -61,6 +62,7 @@ impl Supervisor {
             }
             FromInit::Started { id: MAIN } => {
                 self.streams = fds.into_iter().enumerate().collect();
+                fail_point::reach("supervisor.started");
                 Event::Started
             }
             FromInit::SetUpFailed { message } | FromInit::ExecFailed { id: MAIN, message } => {

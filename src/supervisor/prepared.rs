@@ -15,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use super::folder::{self, SCRATCH};
 use super::{build, memory};
 use crate::kernel::cgroup::{Group, GroupLimits, GroupParent};
+use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
 use crate::kernel::wait;
 use crate::sandbox::Launched;
@@ -151,6 +152,7 @@ impl Prepared {
     fn move_to(&self, folder: &Path) -> Result<()> {
         let _lock = folder::lock(folder)?;
         rustix::fs::renameat_with(CWD, &self.folder, CWD, folder, RenameFlags::EXCHANGE)?;
+        fail_point::reach("supervisor.moved");
         let _ = remove_tree(&self.folder);
         Ok(())
     }

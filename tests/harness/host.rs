@@ -17,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::Command;
+use super::fail_points::{self, FailPoints};
 use super::files::{copy_tree, log_text, make_removable, write};
 use super::proc::{certain, command_line_of, is_elsewhere, is_init, is_ours, parent_of, pids};
 use super::process::{Process, raise_open_files};
@@ -128,6 +129,14 @@ impl Host {
     /// All commands of this host get another variable.
     pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.env.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    /// From now on its processes have fail points; to be called before any is started.
+    pub fn with_fail_points(&mut self) -> FailPoints {
+        let folder = self.path().join("faults");
+        let points = FailPoints::new(&folder);
+        self.set(fail_points::VARIABLE, folder);
+        points
     }
 
     /// The program that its commands are; another one than [`binary`] after [`Host::set_program`].

@@ -2,6 +2,7 @@
 //! [`Outcome`] the test looks at. Nothing waits for a fixed time: it waits for what it needs, and gives up at [`DEADLINE`].
 
 mod command;
+pub mod fail_points;
 mod files;
 mod host;
 mod needs;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::RwLock;
 
 pub use command::{Command, Running};
+pub use fail_points::FailPoints;
 pub use files::{copy_tree, log_text, write};
 pub use host::{Host, own_router};
 pub use needs::{isolation, lacks, lacks_walls, leave_out};

@@ -30,6 +30,7 @@ mod environment;
 mod errors;
 mod escape;
 mod escape_attempts;
+mod fail_points;
 mod file_times;
 mod filtered;
 mod formation;

@@ -19,6 +19,7 @@ use crate::cli::launch;
 use crate::cli::standing::AppBefore;
 use crate::cli::tarball_pipe::pieces;
 use crate::error::{UserError, tell};
+use crate::kernel::fail_point;
 use crate::sandbox::stack::{Stack, is_shown};
 use crate::slug::{self, LeadsOut, Packed, ReleaseBefore, SlugLimits, Times};
 
@@ -127,6 +128,7 @@ pub fn from_folder(
     });
     let (mut packed, slug) = outcome?;
     check_digest(&packed, &slug)?;
+    fail_point::reach("client.uploaded");
 
     let release = CreateRelease::Deploy(DeployRequest {
         slug: slug.id,

@@ -19,6 +19,7 @@ use crate::cli::deploy::toolchains::tell_of_lost_toolchains;
 use crate::cli::launch;
 use crate::cli::toolchain::{self, DeployingUser};
 use crate::error::{tell, tell_part};
+use crate::kernel::fail_point;
 use crate::model::release::Toolchains;
 use crate::model::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
@@ -56,7 +57,9 @@ pub fn deploy(
         return Ok(Err("the build failed".to_owned()));
     };
     let heard = std::io::stderr().write_all(b" done.\n").is_ok();
+    fail_point::reach("push.built");
     move_branch(repository, update)?;
+    fail_point::reach("push.moved");
     // The next push need not wait until these dynos are up.
     drop(lock);
     // The release is made and the branch moved, whatever comes now. If the user has left, nothing is shown.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rustix::pipe::PipeFlags;
 
+use crate::kernel::fail_point;
 use crate::model::token::Token as AccessToken;
 use crate::wire::handover::{Handover, Part};
 use crate::wire::http::{RequestHead, Response};
@@ -389,6 +390,7 @@ impl<A: Application> Ctx<A> {
         let sent = self.estate.send(connection);
         self.estate.take(Part::Left);
         sent?;
+        fail_point::reach("server.handed_over");
         self.heir = Heir::Server { _until: until };
         self.stop();
         Ok(())

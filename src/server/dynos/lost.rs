@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
@@ -53,6 +54,7 @@ pub fn settle(folder: &Path, known: Option<&LoggedDyno>) -> ExitRecord {
     {
         tell!("cannot log the end of {}: {error}", known.name);
     }
+    fail_point::reach("dyno.end_told");
     record
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::Dynos;
 use super::lost;
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
 use crate::model::dyno::{DynoEnd, ExitRecord};
 use crate::server::dynos::lost::LoggedDyno;
@@ -79,6 +80,7 @@ impl Dynos {
         }
         match (self.note(&news, store), news) {
             (Ok(()), DynoNews::Ended { dyno, .. }) => {
+                fail_point::reach("dyno.end_noted");
                 self.clear(&dyno, reactor);
                 Some(dyno)
             }
@@ -128,7 +130,8 @@ impl Dynos {
         if folder.join(SCRATCH).exists() {
             return self.clear_later(folder, reactor);
         }
-        if let Err(error) = remove_tree(&folder) {
+        let cleared = fail_point::attempt("dyno.clearing").and_then(|()| remove_tree(&folder));
+        if let Err(error) = cleared {
             tell!(
                 "cannot remove `{}`: {error}; it is tried again every second",
                 folder.display()

@@ -20,6 +20,7 @@ use mio::{Interest, Token};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use crate::kernel::fail_point;
 use crate::kernel::listener::Listener;
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::kernel::wait;
@@ -182,8 +183,11 @@ impl Supervisors {
     ) -> Result<()> {
         let folder = self.folder_of(&spec.id);
         make_folder(&folder).context("cannot make the dyno's folder")?;
-        let started = self.give_spec(spec, claims);
+        let started = fail_point::attempt("dyno.folder_made")
+            .map_err(Into::into)
+            .and_then(|()| self.give_spec(spec, claims));
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
+        fail_point::reach("dyno.spec_sent");
         let live = Live {
             dyno: spec.id.clone(),
             socket,

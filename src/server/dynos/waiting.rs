@@ -11,6 +11,7 @@ use rustix::fs::MemfdFlags;
 use rustix::net::{AddressFamily, SocketFlags};
 
 use crate::kernel::executable;
+use crate::kernel::fail_point;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket::SocketType;
 use crate::panics;
@@ -51,16 +52,19 @@ impl Waiting {
             SocketFlags::CLOEXEC,
             None,
         )?;
+        fail_point::attempt("dyno.spawning")?;
         // The running program itself, even when its file was replaced meanwhile.
         let child = Command::new(executable::PATH)
             .arg0(title::with_room(supervisor::WAITING))
             .arg("__supervise")
             .env_clear()
             .envs(panics::inherited())
+            .envs(fail_point::inherited())
             .stdin(Stdio::null())
             .stdout(Stdio::from(theirs))
             .spawn()
             .context("cannot start a supervisor")?;
+        fail_point::reach("dyno.spawned");
         Ok(Self {
             child,
             socket,

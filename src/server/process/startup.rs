@@ -18,11 +18,11 @@ use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::home::lock::{ServerLock, last_holder};
 use crate::kernel::executable::{HELD, PATH, READY};
-use crate::kernel::open_files;
 use crate::kernel::sys::process::exec;
 use crate::kernel::sys::title;
 use crate::kernel::unix_socket;
 use crate::kernel::wait;
+use crate::kernel::{fail_point, open_files};
 use crate::panics::{self, caught};
 use crate::wire::handover::{Handover, Part};
 
@@ -62,6 +62,10 @@ pub fn serve<A: Application>(
         false => (None, Handover::of_service_manager()),
     };
     inherited.put_all(left);
+    fail_point::works_for("server");
+    if !inherited.is_empty() {
+        fail_point::reach("server.inherited");
+    }
     let lock = match left_lock(home, &mut inherited) {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => ServerLock::take(home)

@@ -6,6 +6,7 @@ use crate::api::range::Range;
 use crate::api::release::{CreateRelease, PackedFolder};
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::model::log_line::Story;
 use crate::model::release::{self, ReleaseStatus, Version};
 use crate::server::builds::compile::Running;
@@ -178,6 +179,7 @@ fn like(
 /// Logs a release that was just made, and has the rest of the server take notice of it. `were_wanted`: whether the app
 /// had dynos before.
 pub fn announce(records: &mut Records, release: &release::Release, were_wanted: bool) {
+    fail_point::reach("release.made");
     let app_id = &release.app_id;
     records.log(app_id, Story::parse(&release.description));
     records.log(app_id, Story::ReleaseCreated(release.version));

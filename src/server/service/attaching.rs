@@ -5,6 +5,7 @@ use crate::api::ApiError;
 use crate::api::dyno::{Dyno, RunInside};
 use crate::bridge::SessionRequest;
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::model::command_line;
 use crate::model::dyno::{self, EndReason};
 use crate::model::log_line::Story;
@@ -150,6 +151,7 @@ fn give_streams(
                 };
                 return service.bridge_client(stream, early, seat, ctx);
             }
+            fail_point::reach("dyno.attaching");
             let passed_on = stream
                 .into_socket()
                 .is_ok_and(|connection| service.dynos.pass_on(&dyno.id, &ask, &connection));

@@ -12,6 +12,7 @@ use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::{UserError, tell};
+use crate::kernel::fail_point;
 use crate::model::formation::{TypeChange, turns};
 use crate::model::log_line::{LogSource, Story};
 use crate::model::release::build::{self, BuildStatus};
@@ -256,6 +257,7 @@ impl Service {
             process_types,
             toolchains: self.builds.ended(id),
         };
+        fail_point::reach("build.compiled");
         let app_id = self.records.store.build(id).map(|build| build.app_id);
         let app_id = app_id.unwrap_or_default();
         let were_wanted = formation::is_wanted(&self.records, &app_id);
@@ -266,6 +268,7 @@ impl Service {
             .release_build(id, &built, Timestamp::now())
         {
             Ok((_, release)) => {
+                fail_point::reach("build.released");
                 announce(&mut self.records, &release, were_wanted);
                 self.records.log_as(
                     &release.app_id,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::Service;
 use crate::error::tell;
+use crate::kernel::fail_point;
 use crate::model::dyno::life::StopReason;
 use crate::model::dyno::{Dyno, DynoName, DynoState, EndReason};
 use crate::model::log_line::{LogSource, Story};
@@ -233,6 +234,7 @@ impl Service {
         self.records
             .store
             .update_dyno(&dyno.id, DynoState::Down, Timestamp::now())?;
+        fail_point::reach("dyno.retired");
         self.dynos.retire(&dyno.id, why, drain);
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::api::server::StartedBy;
 use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::kernel::cgroup::GroupParent;
+use crate::kernel::fail_point;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
 use crate::model::settings::{Listen, Sourced};
@@ -103,6 +104,7 @@ impl Service {
             .let_through(through)
             .context("cannot change the mode of the state folder")?;
         dynos.adopt(&mut records, ctx.reactor())?;
+        fail_point::reach("server.adopted");
         ctx.inherit(dynos.returned_sockets());
         let unless = |name| match sourced.is_option(name) {
             true => Unless::Fails,
