@@ -74,8 +74,11 @@ impl Folder {
         }
         match path.starts_with('/') && !path.contains('\0') {
             true => Ok(()),
-            false => Err(UserError::new(format!("`{path}` is no path of a folder"))
-                .hint("it begins with a `/`")),
+            false => {
+                let path = shown(path.as_bytes(), 100);
+                Err(UserError::new(format!("`{path}` is no path of a folder"))
+                    .hint("it begins with a `/`"))
+            }
         }
     }
 }

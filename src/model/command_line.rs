@@ -10,13 +10,16 @@
 //!
 //! The client calls `join` and `split_env`, the server `check` and `resolve`.
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 use crate::model::config_var;
 use crate::model::release::ProcessTypes;
 
 /// The longest command in bytes, process type replaced. Linux takes 128 KiB for one argument
 /// (`MAX_ARG_STRLEN`), its final NUL included; the rest is for the text around the command.
 pub const MAX_COMMAND_BYTES: usize = 120 * 1024;
+
+/// How many characters of an invalid argument are shown.
+const SHOWN: usize = 60;
 
 /// Makes shell text of the words of a command. A single word is shell text already; several arrive unchanged in the
 /// command, in bash and in any POSIX shell.
@@ -97,6 +100,7 @@ pub fn check(command: &str) -> Result<(), UserError> {
 /// When there is no `=`, or the first name is not one a shell can export.
 pub fn split_env(argument: &str) -> Result<Vec<(String, String)>, UserError> {
     let Some((first, _)) = argument.split_once('=') else {
+        let argument = shown(argument.as_bytes(), SHOWN);
         return Err(
             UserError::new(format!("`{argument}` is not a variable")).hint("write `-e NAME=VALUE`")
         );

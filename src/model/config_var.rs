@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The whole config of an app: names and values.
 pub type Config = BTreeMap<String, String>;
@@ -22,6 +22,9 @@ pub const MAX_NAME_BYTES: usize = 256;
 
 /// All names and values of one app together, in bytes (Heroku's 64 kB).
 pub const MAX_CONFIG_BYTES: usize = 64 * 1024;
+
+/// How many characters of an invalid name are shown.
+const SHOWN: usize = 60;
 
 /// Variables that each dyno gets from the server, so that they cannot be config vars.
 const PER_DYNO: [&str; 3] = ["DYNO", "DYNO_ID", "PORT"];
@@ -89,13 +92,14 @@ pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), UserError> {
 
 fn check_name(name: &str) -> Result<(), UserError> {
     if name.len() > MAX_NAME_BYTES {
-        let start: String = name.chars().take(40).collect();
-        return Err(UserError::new(format!("the name `{start}…` is too long"))
+        let start = shown(name.as_bytes(), SHOWN);
+        return Err(UserError::new(format!("the name `{start}` is too long"))
             .hint(format!("a name has at most {MAX_NAME_BYTES} bytes")));
     }
     if is_name(name) {
         return Ok(());
     }
+    let name = shown(name.as_bytes(), SHOWN);
     Err(
         UserError::new(format!("`{name}` cannot be the name of a variable"))
             .hint("letters, digits and _ make a name, and it does not begin with a digit"),
@@ -167,6 +171,17 @@ mod tests {
             changed,
             Config::from([("A".into(), "1".into()), ("C".into(), "a\nb".into())])
         );
+    }
+
+    #[test]
+    fn what_is_no_name_is_shown_as_one_short_line() {
+        let error = check_env_name("\u{1b}[2Ja\nb").unwrap_err();
+        assert_eq!(
+            error.message,
+            "`\u{fffd}[2Ja\u{fffd}b` cannot be the name of a variable"
+        );
+        let error = check_env_name(&"\u{1b}".repeat(1000)).unwrap_err();
+        assert!(error.message.chars().count() < 100 && !error.message.contains('\u{1b}'));
     }
 
     #[test]

@@ -41,8 +41,11 @@ impl FromStr for Version {
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
         match digits.parse() {
             Ok(number) if plain && number > 0 => Ok(Self(number)),
-            _ => Err(UserError::new(format!("`{text}` is not a release"))
-                .hint("a release is named like `v3`; `dyno releases` lists them")),
+            _ => {
+                let text = shown(text.as_bytes(), 60);
+                Err(UserError::new(format!("`{text}` is not a release"))
+                    .hint("a release is named like `v3`; `dyno releases` lists them"))
+            }
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 
 /// The units, with their lengths in seconds, longest first.
 const UNITS: [(char, f64); 4] = [('d', 86_400.0), ('h', 3_600.0), ('m', 60.0), ('s', 1.0)];
 
 /// The longest time span: a thousand years, in seconds.
 const LONGEST: f64 = 1_000.0 * 366.0 * 86_400.0;
+
+/// How many characters of an invalid text are shown.
+const SHOWN: usize = 60;
 
 /// Parses a time span. A number without a unit is seconds.
 ///
@@ -19,6 +22,7 @@ pub fn parse(text: &str) -> Result<Duration, UserError> {
         .filter(|seconds| (0.0..=LONGEST).contains(seconds))
         .map(Duration::from_secs_f64)
         .ok_or_else(|| {
+            let text = shown(text.as_bytes(), SHOWN);
             UserError::new(format!("`{text}` is not a length of time"))
                 .hint("write it like `90`, `30s`, `10m`, `24h`, `7d` or `1h30m`")
         })
@@ -88,6 +92,13 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_length_is_shown_as_one_short_line() {
+        let message = |text: &str| parse(text).unwrap_err().message;
+        assert_eq!(message("1\u{1b}c"), "`1\u{fffd}c` is not a length of time");
+        assert!(message(&"9m".repeat(5000)).len() < 100);
+    }
 
     #[test]
     fn lengths_are_shown_in_the_largest_whole_unit() {
