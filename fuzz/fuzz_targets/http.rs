@@ -4,20 +4,10 @@
 
 #![no_main]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the target needs the reading half only"
-)]
-#[path = "../../src/wire"]
-mod dyno {
-    pub mod http;
-}
-
-use dyno::http::{BodyDecoder, Decoded, HeadReader, Limits};
+use dyno::wire::http::{BodyDecoder, Decoded, HeadLimits, HeadReader};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: Limits = Limits {
+const LIMITS: HeadLimits = HeadLimits {
     line: 256,
     head: 2048,
     fields: 16,
