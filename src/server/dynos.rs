@@ -32,7 +32,7 @@ use crate::model::dyno::{
     Attach, ClientTerminal, Dyno, DynoState, EndReason, Exit, ExitRecord, Isolation, MostDynos,
     Spent,
 };
-use crate::model::log_line::Story;
+use crate::model::log_line::{LogSource, Story};
 use crate::model::network::Outbound;
 use crate::model::release::Release;
 use crate::model::settings::Settings;
@@ -436,6 +436,13 @@ impl Dynos {
                     at_us: None,
                     spent: Spent::default(),
                 };
+                let name = dyno.name.to_string();
+                for story in [
+                    Story::LaunchFailed(format!("{error:#}")),
+                    Story::state_changed(DynoState::Starting, DynoState::Crashed),
+                ] {
+                    records.log_as(&dyno.app_id, LogSource::Heroku, &name, &story);
+                }
                 let dyno = dyno.id.clone();
                 self.note_now_or_later(
                     DynoNews::Ended { dyno, record },

@@ -134,6 +134,26 @@ fn a_commit_that_fails_is_an_error_and_changes_nothing() {
 }
 
 #[test]
+fn a_dyno_that_cannot_be_started_has_its_whole_story_in_the_log() {
+    let Some((host, points)) = host() else { return };
+    let app = host.plain_app();
+    points.arm("dyno.folder_made", Some(Errno::NOSPC));
+    let run = host.run(&app, &["true"]).finish();
+    run.exits(125)
+        .mentions("cannot start `run.1`: No space left on device");
+    let lines = host.log_lines();
+    assert_eq!(
+        lines[lines.len() - 2..],
+        [
+            "heroku[run.1]: Error R99 (Platform error) -> Failed to launch the dyno: No space left on device (os error 28)",
+            "heroku[run.1]: State changed from starting to crashed",
+        ],
+        "{lines:?}"
+    );
+    host.wait_until_clean();
+}
+
+#[test]
 fn pid_1_can_be_killed_at_a_point() {
     let Some((host, points)) = host() else { return };
     let app = host.plain_app();

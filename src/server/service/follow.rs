@@ -276,17 +276,6 @@ impl Service {
             return Ok(None);
         };
         tell!("cannot start `{name}`: {error:#}");
-        for story in [
-            Story::LaunchFailed(format!("{error:#}")),
-            Story::state_changed(DynoState::Starting, DynoState::Crashed),
-        ] {
-            self.records.log_as(
-                &release.app_id,
-                LogSource::Heroku,
-                &name.to_string(),
-                &story,
-            );
-        }
         let dyno = self.records.store.dyno_of_id(&dyno.id)?;
         let back_off = self.back_off_of(&release.app_id);
         self.formations.crashed(&dyno, Beside::Nobody, &back_off);
