@@ -1,14 +1,19 @@
 //! Who kills: now this, now that, of this soak's own processes alone.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::harness::{Host, Process, parent_of};
+use crate::harness::fail_points::{Fault, POINTS};
+use crate::harness::{DEADLINE, FailPoints, Host, Process, parent_of};
 use crate::history::{History, Part};
 use crate::random::Random;
 
@@ -23,7 +28,12 @@ pub fn rage(
     mut random: Random,
     stop: &AtomicBool,
 ) {
+    let mut looked = Instant::now();
     while !stop.load(Ordering::SeqCst) {
+        if looked.elapsed() > BETWEEN_LOOKS {
+            integrity(host);
+            looked = Instant::now();
+        }
         // Not a guess at how long something takes: this is how often it strikes.
         thread::sleep(Duration::from_millis(random.below(60)));
         match random.below(100) {
@@ -31,10 +41,29 @@ pub fn rage(
             25..55 => kill_supervisor(host, history, &mut random),
             55..80 => kill_init(host, history, &mut random),
             80..93 => kill_server(host, history, &mut random),
-            93..99 => kill_spare(host, history),
+            93..97 => kill_spare(host, history),
+            97..99 => starve(host, history, &mut random),
             _ => kill_all(host, clients, history),
         }
     }
+}
+
+/// How often the state is looked at as a whole.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// The state is whole, by SQLite's own check.
+pub fn integrity(host: &Host) {
+    let state = host.state().join("state.db");
+    let connection = Connection::open_with_flags(state, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    connection.busy_timeout(DEADLINE).unwrap();
+    let check = |pragma: &str| -> Vec<String> {
+        let mut statement = connection.prepare(pragma).unwrap();
+        let rows = statement.query_map([], |row| row.get_ref(0).map(|it| format!("{it:?}")));
+        rows.unwrap().map(Result::unwrap).collect()
+    };
+    let whole = check("PRAGMA integrity_check");
+    assert_eq!(whole, [format!("{:?}", ValueRef::Text(b"ok"))]);
+    assert_eq!(check("PRAGMA foreign_key_check"), [""; 0]);
 }
 
 fn kill_client(clients: &Clients, history: &History, random: &mut Random) {
@@ -92,6 +121,50 @@ fn kill_spare(host: &Host, history: &History) {
 
 /// The dyno of a spare supervisor that was killed, if it had got one.
 pub const UNKNOWN: &str = "unknown";
+
+/// Has something happen at fail points, now at this, now at that, until it is told to stop.
+pub fn arm_points(history: &History, mut random: Random, stop: &AtomicBool) {
+    let Some(points) = history.points() else {
+        return;
+    };
+    while !stop.load(Ordering::SeqCst) {
+        // Not a guess at how long something takes: this is how often it strikes.
+        thread::sleep(Duration::from_millis(random.below(250)));
+        arm(points, &mut random);
+    }
+    points.disarm();
+}
+
+/// Has something happen at a fail point, to the process that comes there next.
+fn arm(points: &FailPoints, random: &mut Random) {
+    let (point, fault) = random.one_of(POINTS);
+    let errnos = [Errno::IO, Errno::NOSPC, Errno::MFILE, Errno::NOMEM];
+    let errno = match (fault, random.below(3)) {
+        (Fault::Killed, _) | (_, 0) => None,
+        _ => Some(*random.one_of(&errnos)),
+    };
+    points.arm(point, errno);
+}
+
+/// Lets the server have hardly any more descriptors for a moment.
+fn starve(host: &Host, history: &History, random: &mut Random) {
+    let Some(server) = host.server() else { return };
+    let Some(pid) = Pid::from_raw(server.pid) else {
+        return;
+    };
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid)).map_or(0, Iterator::count);
+    let few = Rlimit {
+        current: Some(open as u64 + random.below(4)),
+        ..getrlimit(Resource::Nofile)
+    };
+    let time = Duration::from_millis(random.below(300));
+    history.starves(time);
+    if let Ok(before) = prlimit(Some(pid), Resource::Nofile, few) {
+        // Not a guess at how long something takes: this is how long it lasts.
+        thread::sleep(time);
+        let _ = prlimit(Some(pid), Resource::Nofile, before);
+    }
+}
 
 /// Everything at once.
 fn kill_all(host: &Host, clients: &Clients, history: &History) {

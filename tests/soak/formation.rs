@@ -49,7 +49,7 @@ pub fn change(host: &Host, app: &Path, history: &History, mut random: Random, st
         if outcome.code() != Some(0) {
             // Nothing is there to be restarted, or the server was killed over it.
             let nobody = outcome.errors().contains("has no dyno of type");
-            if !nobody && !history.server_was_ended(time) {
+            if !nobody && !history.explains(time) {
                 outcome.wrong("this was to be done");
             }
         } else if arguments[0] == "ps" {

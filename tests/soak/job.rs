@@ -37,6 +37,8 @@ enum Kind {
     LeavesChildren,
     /// Has daemons that go on making processes, and takes its time.
     HasDaemons,
+    /// Takes memory until it is ended for that.
+    Hoards,
     /// Is ended by a signal of its own.
     DiesOf(&'static str, u8),
 }
@@ -66,6 +68,8 @@ impl Job {
             3 if way == Way::Pipes => Kind::Echoes(random.below(600_000)),
             4 => Kind::LeavesChildren,
             5 => Kind::HasDaemons,
+            // A machine has no memory for many of them at once.
+            6 if random.below(6) == 0 => Kind::Hoards,
             _ => {
                 let (name, number) = *random.one_of(&signals);
                 Kind::DiesOf(name, number)
@@ -111,6 +115,7 @@ impl Job {
             Kind::HasDaemons => "setsid sh -c 'while :; do sleep 0.02 & wait; done' & \
                                  setsid sh -c 'trap \"\" HUP TERM; sleep 1000; sleep 1000' & sleep 0.5; "
                 .to_owned(),
+            Kind::Hoards => "exec tail /dev/zero; ".to_owned(),
             Kind::DiesOf(signal, _) => format!("kill -{signal} $$; sleep 10; "),
         };
         format!(": {marker} {body}exit {status}")
@@ -146,10 +151,16 @@ impl Job {
         output
     }
 
+    /// Why the platform ends it, if it does.
+    pub fn end_reason(&self) -> Option<&'static str> {
+        matches!(self.kind, Kind::Hoards).then_some("R15")
+    }
+
     /// The command's end as the store has it: status and signal.
     pub fn end(&self) -> (Option<u8>, Option<u8>) {
         match self.kind {
             Kind::DiesOf(_, number) => (None, Some(number)),
+            Kind::Hoards => (None, Some(9)),
             _ => (Some(self.status), None),
         }
     }

@@ -59,7 +59,7 @@ impl Log {
 }
 
 /// Source, process and text.
-fn parse(line: &str) -> Option<(&str, &str, &str)> {
+pub fn parse(line: &str) -> Option<(&str, &str, &str)> {
     let (time, rest) = line.split_once(' ')?;
     let (who, text) = rest.split_once("]: ")?;
     let (source, process) = who.split_once('[')?;

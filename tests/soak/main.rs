@@ -9,31 +9,37 @@
 mod harness;
 
 mod chaos;
+mod deploys;
 mod formation;
 mod history;
 mod job;
 mod ledger;
+mod left_over;
 mod log;
+mod possible;
 mod random;
+mod scene;
+mod settings;
+mod visits;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use rustix::process::Signal;
 use serde_json::Value;
 
-use harness::{Host, eventually, log_text, pids};
+use deploys::Deploys;
+use harness::{FailPoints, Host, eventually, log_text};
 use history::History;
 use job::{Job, Way};
 use ledger::{Ledger, Ran};
 use log::Log;
 use random::Random;
+use scene::Scene;
+use settings::Settings;
 
 fn setting<T: FromStr>(name: &str, otherwise: T) -> T {
     match std::env::var(name) {
@@ -56,7 +62,7 @@ fn everything_is_accounted_for_whatever_is_killed() {
     let at_once: usize = setting("DYNO_SOAK_AT_ONCE", 16);
     println!("DYNO_SOAK_SEED={seed}");
 
-    let host = Host::with(&[
+    let mut host = Host::with(&[
         ("DYNO_IDLE_LINGER", "2"),
         ("DYNO_ATTACH_TIMEOUT", "5"),
         ("DYNO_HANGUP_INTERVAL", "0.2"),
@@ -68,10 +74,23 @@ fn everything_is_accounted_for_whatever_is_killed() {
         ("DYNO_CRASH_THIRD_WAIT", "0.1"),
         ("DYNO_CRASH_LONGEST_WAIT", "0.2"),
         ("DYNO_STOP_GRACE", "5"),
+        ("DYNO_MEASURE_INTERVAL", "0.1s"),
+        ("DYNO_SIZES", "1X memory=64MiB"),
     ]);
+    let points = FailPoints::are_there().then(|| host.with_fail_points());
+    let history = History::new(points);
     let app = host.plain_app();
     let formed = formation::app(&host);
-    let (history, clients, stop) = (History::new(), Mutex::default(), AtomicBool::new(false));
+    let house = visits::house(&host);
+    let (clients, stop) = (Mutex::default(), AtomicBool::new(false));
+    let scene = Scene {
+        host: &host,
+        history: &history,
+        stop: &stop,
+    };
+    let mut settings = Settings::new(scene);
+    let mut deployed = Deploys::deployed(scene);
+    let mut pushed = Deploys::pushed(scene);
     let (next, ended) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let more = |number: usize| number < runs || history.elapsed() < time || history.kills() < kills;
     let failed = thread::scope(|scope| {
@@ -105,45 +124,89 @@ fn everything_is_accounted_for_whatever_is_killed() {
                 &stop,
             );
         });
+        scope.spawn(|| chaos::arm_points(&history, Random::new(seed, 1 << 63), &stop));
         let changing = scope.spawn(|| {
             let random = Random::new(seed, u64::MAX - 1);
             formation::change(&host, &formed, &history, random, &stop);
         });
+        let mut stream = u64::MAX - 1;
+        let mut random = || {
+            stream -= 1;
+            Random::new(seed, stream)
+        };
+        let (one, two, three, four, five) = (random(), random(), random(), random(), random());
+        let (settings, deployed, pushed) = (&mut settings, &mut deployed, &mut pushed);
+        let others = [
+            ("config vars", scope.spawn(|| settings.change(one))),
+            ("deploys", scope.spawn(|| deployed.change(two))),
+            ("pushes", scope.spawn(|| pushed.change(three))),
+            (
+                "commands inside",
+                scope.spawn(|| visits::inside(scene, &house, four)),
+            ),
+            (
+                "lines of tails",
+                scope.spawn(|| visits::tails(scene, &app, five)),
+            ),
+        ];
         let failed = runners.into_iter().filter_map(|runner| runner.join().err());
-        let failed = failed.count();
+        let mut failed = failed.count();
         stop.store(true, Ordering::SeqCst);
-        failed + usize::from(changing.join().is_err())
+        failed += usize::from(changing.join().is_err());
+        for (what, other) in others {
+            match other.join() {
+                Ok(count) => println!("{count} {what}"),
+                Err(_) => failed += 1,
+            }
+        }
+        failed
     });
-    assert!(failed == 0, "seed {seed}\n{}", history.text(None));
-
     let runs = ended.into_inner().unwrap();
     println!(
-        "{} runs, {} kills ({}) in {:?}",
+        "{} runs, {} faults ({}) in {:?}",
         runs.len(),
         history.kills(),
         history.summary(),
         history.elapsed()
     );
     formation::settles(&host, &formed);
+    settings.check();
+    deployed.check();
+    pushed.check();
+    host.dyno(&house, &["ps:scale", "worker=0"])
+        .finish()
+        .succeeds();
     eventually("the end of all dynos", || {
         listed(&host, &app, &["ps", "--json"])
             .is_empty()
             .then_some(())
     });
     host.wait_until_clean();
+    chaos::integrity(&host);
     let dynos = listed(&host, &app, &["ps", "--all", "--json"]);
     let mut ledger = Ledger {
         seed,
         history: &history,
         log: Log::read(&whole_log(&host, &app)),
+        unlogged: history.unlogged(),
         wrong: Vec::new(),
     };
     ledger.check(&runs, &dynos);
     let mut wrong = ledger.wrong;
-    wrong.extend(left_over(&host, &dynos));
+    if failed > 0 {
+        wrong.push(format!("{failed} threads failed, as is said above"));
+    }
+    wrong.extend(left_over::left_over(&host, &dynos));
+    if let Some(points) = history.points() {
+        let unseen = points.unseen();
+        println!("fail points that nobody came to: {unseen:?}");
+    }
     let said = host.server_log();
     if said.contains("panicked") {
         wrong.push(format!("the server's log: {said}"));
+    }
+    if !wrong.is_empty() {
+        keep(seed, &history, &said);
     }
     assert!(
         wrong.is_empty(),
@@ -151,6 +214,13 @@ fn everything_is_accounted_for_whatever_is_killed() {
         wrong.len(),
         wrong.join("\n\n")
     );
+}
+
+/// Keeps what has happened, for whoever looks for the reason, where the build's other files are.
+fn keep(seed: u64, history: &History, said: &str) {
+    let place = |what: &str| format!("{}/soak-{seed}.{what}", env!("CARGO_TARGET_TMPDIR"));
+    let _ = std::fs::write(place("history"), history.text(None));
+    let _ = std::fs::write(place("server.log"), said);
 }
 
 /// Runs one to its end.
@@ -172,6 +242,7 @@ fn run(
     history.note(&format!("job-{} begins: {:?}", job.number, job.way));
     let running = host.dyno(app, arguments).input(job.input(seed)).start();
     let process = running.process.held_again();
+    history.client_of(job.number, process.pid);
     clients.lock().unwrap().insert(job.number, process);
     let outcome = running.finish();
     clients.lock().unwrap().remove(&job.number);
@@ -195,87 +266,4 @@ fn whole_log(host: &Host, app: &Path) -> Vec<u8> {
     let dynos = listed(host, app, &["ps", "--all", "--json"]);
     let id = dynos[0]["app"]["id"].as_str().unwrap();
     log_text(&host.state().join("logs").join(id))
-}
-
-/// Whatever is still there of dynos that have all ended, and then of the server.
-fn left_over(host: &Host, dynos: &[Value]) -> Vec<String> {
-    let mut left = Vec::new();
-    if let Some(server) = host.server() {
-        let children = format!("/proc/{0}/task/{0}/children", server.pid);
-        let spare = host.spare().map(|spare| spare.pid.to_string());
-        eventually("no child of the server but the spare", || {
-            let children = fs::read_to_string(&children).unwrap_or_default();
-            children
-                .split_whitespace()
-                .all(|child| Some(child) == spare.as_deref())
-                .then_some(())
-        });
-        server.signal(Signal::TERM);
-        server.wait_for_end();
-    }
-    let state = host.state();
-    let names = |folder: &str| -> Vec<String> {
-        let entries = fs::read_dir(state.join(folder)).into_iter().flatten();
-        entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
-    };
-    left.extend(
-        names("dynos")
-            .iter()
-            .map(|name| format!("dynos/{name} is left")),
-    );
-    let temporary = names("slugs");
-    let temporary = temporary.iter().filter(|name| name.starts_with('.'));
-    left.extend(temporary.map(|name| format!("slugs/{name} is left")));
-    // The supervisor that waited ends what it had made ready, which takes a moment.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut holders = holders(&state);
-    while !holders.is_empty() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(20));
-        holders = self::holders(&state);
-    }
-    left.extend(holders);
-    let ids: BTreeMap<&str, ()> = dynos
-        .iter()
-        .filter_map(|dyno| Some((dyno["id"].as_str()?, ())))
-        .collect();
-    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if ids.contains_key(name.to_string_lossy().as_ref()) {
-                left.push(format!("the cgroup {} is left", entry.path().display()));
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(entry.path());
-            }
-        }
-    }
-    left
-}
-
-/// Who has a file or a lock of this state folder, lives in it, or has it mounted.
-fn holders(state: &Path) -> Vec<String> {
-    let mut holders = Vec::new();
-    for pid in pids().filter(|pid| *pid != std::process::id() as i32) {
-        let fds = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut links = fds.map(|fd| fd.path()).collect::<Vec<_>>();
-        links.extend(["cwd", "root"].map(|link| format!("/proc/{pid}/{link}").into()));
-        let links = links.iter().filter_map(|link| fs::read_link(link).ok());
-        for link in links.filter(|link| link.starts_with(state)) {
-            holders.push(format!("process {pid} has {}", link.display()));
-        }
-        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        if let Some(mount) = mounts
-            .lines()
-            .find(|mount| mount.contains(state.to_str().unwrap()))
-        {
-            holders.push(format!("process {pid} has a mount: {mount}"));
-        }
-    }
-    holders
 }
