@@ -4,7 +4,7 @@ use crate::model::window::WindowSize;
 
 /// What the client asked for, beside bytes for the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct ClientRequests {
+pub struct ClientRequests {
     /// Its input has ended: with pipes, the command's input is to be closed once all bytes before are written.
     pub end: bool,
     /// Interrupt the command, as by Ctrl-C.

@@ -9,7 +9,7 @@ use crate::wire::frame::{BadFrame, Frame, Up};
 
 /// The state of one session's protocol.
 #[derive(Debug, Default)]
-pub(super) struct FramedProtocol {
+pub struct FramedProtocol {
     decoder: Decoder,
     /// How much of the command's input the client may send.
     input: ReceiveWindow,

@@ -6,13 +6,14 @@
 //! (`bridge/rendezvous.rs`), dyno's own command line gets the streams in frames (`bridge/framed.rs`). The server tells
 //! it which clients to expect, and passes its connections to supervisors.
 //!
-//! `bridge/visitor.rs` is a connection that has not sent a secret yet, `secrets.rs` the secrets, `session.rs` one
+//! `bridge/visitor.rs` is a connection that has not sent a secret yet (`first_line.rs` what it sends), `secrets.rs` the secrets, `session.rs` one
 //! session (`session/timing.rs` its times), `dyno.rs` its dyno's side; `engine.rs` is the loop. `docs/rendezvous.md` is
 //! for users.
 
 mod client_requests;
 mod dyno;
 mod engine;
+mod first_line;
 mod framed;
 mod piece;
 mod protocol;

@@ -3,7 +3,7 @@
 use crate::wire::stream::RECORD;
 
 /// Bytes that are left free before those read from the command, for a frame's head.
-pub(super) const BEFORE: usize = 5;
+pub const BEFORE: usize = 5;
 
 /// The most bytes that are read at a time: with the head, one TLS record.
-pub(super) const PIECE: usize = RECORD - BEFORE;
+pub const PIECE: usize = RECORD - BEFORE;

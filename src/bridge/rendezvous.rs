@@ -23,23 +23,23 @@ use super::piece::BEFORE;
 use crate::model::command_line::STATUS_MARKER;
 
 /// The greeting, which the client discards.
-pub(super) const GREETING: &[u8] = b"rendezvous\r\n";
+pub const GREETING: &[u8] = b"rendezvous\r\n";
 
 /// Ctrl-C and Ctrl-D, as a terminal in raw mode sends them.
 const INTERRUPT: u8 = 0x03;
 const END: u8 = 0x04;
 
 /// How long a byte waits for what may follow it. Bytes that are sent together arrive almost together.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long after the greeting a session lasts at least, unless the client has said that its input has ended. A client
 /// on a terminal most likely has a keyboard and does not say so.
-pub(super) const SETTLE: Duration = Duration::from_secs(1);
-pub(super) const SETTLE_TERMINAL: Duration = Duration::from_millis(250);
+pub const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE_TERMINAL: Duration = Duration::from_millis(250);
 
 /// The state of one session's protocol, from the greeting on.
 #[derive(Debug)]
-pub(super) struct RendezvousProtocol {
+pub struct RendezvousProtocol {
     terminal: bool,
     /// When the greeting was sent; None once the client's input has ended.
     greeted: Option<Instant>,
@@ -208,7 +208,7 @@ impl RendezvousProtocol {
 }
 
 /// The exit marker, which must be a TLS record of its own.
-pub(super) fn marker(status: u8) -> Vec<u8> {
+pub fn marker(status: u8) -> Vec<u8> {
     format!("{STATUS_MARKER}{status}\n").into_bytes()
 }
 

@@ -10,7 +10,7 @@ use crate::wire::http::RequestHead;
 
 /// Where a request comes from: see the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Forwarded {
+pub struct Forwarded {
     /// The value of `X-Forwarded-For`. Its last address is the client's: the first from the right that is no trusted proxy.
     pub chain: String,
     /// Whether the client speaks TLS.

@@ -20,7 +20,7 @@ const VIA: &[u8] = b"Via: 1.1 vegur\r\n";
 
 /// What the router adds to a request.
 #[derive(Debug)]
-pub(super) struct Added<'a> {
+pub struct Added<'a> {
     /// Where the request comes from.
     pub forwarded: &'a Forwarded,
     /// The `X-Request-ID` of the request.
@@ -100,7 +100,7 @@ fn fate(name: &str, connection: &[&[u8]], of_request: bool) -> Fate {
 }
 
 /// Whether the request may upgrade the connection. Not to HTTP/2, whose requests the router could not see.
-pub(super) fn upgrades(head: &RequestHead) -> bool {
+pub fn upgrades(head: &RequestHead) -> bool {
     let http2 = |value: &[u8]| {
         value
             .split(|byte| *byte == b',')
@@ -110,7 +110,7 @@ pub(super) fn upgrades(head: &RequestHead) -> bool {
 }
 
 /// Appends the head of the request for the dyno.
-pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec<u8>) {
+pub fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.method().as_bytes());
     out.push(b' ');
     out.extend_from_slice(origin_form(head).as_bytes());
@@ -149,7 +149,7 @@ pub(super) fn write_request(head: &RequestHead, added: &Added<'_>, out: &mut Vec
 
 /// How a response's body is sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     /// As the bytes that came.
     Raw,
     /// In new chunks.
@@ -159,7 +159,7 @@ pub(super) enum Coding {
 }
 
 /// How the client gets the body of this response.
-pub(super) fn coding(framing: Framing, client: HttpVersion) -> Coding {
+pub fn coding(framing: Framing, client: HttpVersion) -> Coding {
     match (framing, client) {
         (Framing::None | Framing::Length(_), _) => Coding::Raw,
         (Framing::Chunked, HttpVersion::Http11) => Coding::Raw,
@@ -169,12 +169,7 @@ pub(super) fn coding(framing: Framing, client: HttpVersion) -> Coding {
 }
 
 /// Appends the head of a response for the client. With `close`, the connection is closed after it.
-pub(super) fn write_response(
-    head: &ResponseHead,
-    client: HttpVersion,
-    close: bool,
-    out: &mut Vec<u8>,
-) {
+pub fn write_response(head: &ResponseHead, client: HttpVersion, close: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number_alone(out, head.status.into());
     out.push(b' ');
@@ -253,7 +248,7 @@ fn origin_form(head: &RequestHead) -> Cow<'_, str> {
 }
 
 /// The host that the request is for, without its port.
-pub(super) fn host(head: &RequestHead) -> &str {
+pub fn host(head: &RequestHead) -> &str {
     let host = head.fields.get("host").unwrap_or_default();
     match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
@@ -262,7 +257,7 @@ pub(super) fn host(head: &RequestHead) -> &str {
 }
 
 /// The app that a host name means, in lower case: the label before `domain`.
-pub(super) fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
+pub fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let at = host.len().checked_sub(domain.len() + 1)?;
     let (name, rest) = host.split_at_checked(at)?;
@@ -276,7 +271,7 @@ pub(super) fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
 }
 
 /// The client's `X-Request-Id`, if it can be kept.
-pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
+pub fn request_id(head: &RequestHead) -> Option<&str> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+/=.".contains(&byte);
     head.fields
         .get("x-request-id")
@@ -285,7 +280,7 @@ pub(super) fn request_id(head: &RequestHead) -> Option<&str> {
 
 /// What is known of a request that was refused, for the log line.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Guess<'a> {
+pub struct Guess<'a> {
     /// The first word of the request; empty if there is none.
     pub method: &'a str,
     /// The second word, with the query; empty if there is none.
@@ -295,7 +290,7 @@ pub(super) struct Guess<'a> {
 }
 
 /// Finds out what it can from the bytes of a request.
-pub(super) fn guess(bytes: &[u8]) -> Guess<'_> {
+pub fn guess(bytes: &[u8]) -> Guess<'_> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default().trim_ascii();

@@ -225,7 +225,7 @@ impl Files<'_> {
                 Some((&"-S", rest)) => rest.iter().find(|word| !word.contains('='))?,
                 Some((first, [])) if !first.starts_with('-') => first,
                 Some((first, _)) if !first.starts_with('-') => {
-                    let all = rest.join(" ");
+                    let all = crate::error::shown(rest.join(" ").as_bytes(), 200);
                     return Some(format!(
                         "the first line of {shown} asks `env` for one program called `{all}` (`#!/usr/bin/env -S {all}` means its words)"
                     ));
@@ -256,7 +256,7 @@ impl Files<'_> {
     fn wrong_with_elf(&self, head: &[u8], shown: &str) -> Option<String> {
         let little = head.get(5) == Some(&1);
         let number = |at: usize, length: usize| -> Option<u64> {
-            let mut bytes = head.get(at..at + length)?.to_vec();
+            let mut bytes = head.get(at..at.checked_add(length)?)?.to_vec();
             if !little {
                 bytes.reverse();
             }
@@ -288,10 +288,11 @@ impl Files<'_> {
         }
         let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
         let loader = (0..count.min(64)).find_map(|n| {
-            let at = usize::try_from(table + n * size).ok()?;
+            // The file may say anything.
+            let at = usize::try_from(table.checked_add(n.checked_mul(size)?)?).ok()?;
             (number(at, 4)? == u64::from(PT_INTERP)).then_some(())?;
-            let begin = usize::try_from(number(at + 8, 8)?).ok()?;
-            let length = usize::try_from(number(at + 32, 8)?).ok()?;
+            let field = |offset: usize| usize::try_from(number(at.checked_add(offset)?, 8)?).ok();
+            let (begin, length) = (field(8)?, field(32)?);
             let name = head.get(begin..begin.checked_add(length)?)?;
             Some(
                 String::from_utf8_lossy(name)
@@ -395,6 +396,40 @@ mod tests {
             folder: Path::new("/app"),
         };
         cause(run, status, look)
+    }
+
+    #[test]
+    fn a_script_s_first_line_moves_no_cursor() {
+        let run = ExecutedCommand {
+            command: "./s",
+            path: Some("/bin"),
+            folder: Path::new("/app"),
+        };
+        for line in [
+            "#!/usr/bin/env a\u{1b}[2J b\u{7}",
+            "#!/usr/bin/env a\u{1b}c",
+            "#!\u{1b}[2J",
+        ] {
+            let why = cause(run, 126, |path| match path.starts_with("/app/s") {
+                true => file(0o755, line.as_bytes()),
+                false => SeenFile::Nothing,
+            });
+            assert!(!why.unwrap().contains(char::is_control), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_may_say_anything_of_where_its_headers_are() {
+        let run = ExecutedCommand {
+            command: "./p",
+            path: None,
+            folder: Path::new("/app"),
+        };
+        for at in [32, 54, 72, 96] {
+            let mut bytes = elf(HERE.unwrap_or(62), "/lib/ld.so");
+            bytes[at..at + 8].fill(0xff);
+            assert_eq!(cause(run, 126, |_| file(0o755, &bytes)), None, "{at}");
+        }
     }
 
     #[test]

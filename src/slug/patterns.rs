@@ -32,7 +32,7 @@ fn class(rest: &str) -> Option<&str> {
 ///
 /// # Errors
 /// Why the pattern matches nothing.
-pub(super) fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
+pub fn spelled_out(pattern: &str) -> Result<Cow<'_, str>, String> {
     if !pattern.contains("[:") && !pattern.contains(['{', '}']) {
         return Ok(Cow::Borrowed(pattern));
     }

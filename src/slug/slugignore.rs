@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, statat};
 
-use super::messages::failed;
+use super::messages::{failed, shown};
 use super::patterns;
 use crate::error::UserError;
 use crate::kernel::beneath;
@@ -35,11 +35,11 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The ignore patterns of one app's directory.
 #[derive(Debug)]
-pub(super) struct SlugIgnore {
+pub struct SlugIgnore {
     patterns: Gitignore,
     without_dot_env: bool,
     /// Warnings for the file's author, one line each.
-    pub(super) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl SlugIgnore {
@@ -47,7 +47,7 @@ impl SlugIgnore {
     ///
     /// # Errors
     /// It cannot be read, is too large, or is not UTF-8.
-    pub(super) fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
+    pub fn read(root: BorrowedFd<'_>) -> anyhow::Result<Self> {
         let text = read(root, NAME).map_err(|error| match beneath::leads_out(&error) {
             true => UserError::new(format!("`{NAME}` leads out of the folder"))
                 .hint("put the file itself there")
@@ -90,7 +90,11 @@ impl SlugIgnore {
         });
     }
 
-    fn parse(text: &[u8]) -> anyhow::Result<Self> {
+    /// The patterns of this text.
+    ///
+    /// # Errors
+    /// It is too large, or not UTF-8.
+    pub fn parse(text: &[u8]) -> anyhow::Result<Self> {
         if text.len() as u64 > MAX_BYTES {
             return Err(
                 UserError::new(format!("`{NAME}` is larger than {MAX_BYTES} bytes"))
@@ -105,7 +109,9 @@ impl SlugIgnore {
         let mut builder = GitignoreBuilder::new("");
         let mut warnings = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
+            let said = || shown(line.as_bytes());
             if line.starts_with('!') {
+                let line = said();
                 warnings.push(format!(
                     "{NAME} line {number}, `{line}`, does nothing: a slug has no `!` negation"
                 ));
@@ -117,6 +123,7 @@ impl SlugIgnore {
             });
             // As in git.
             if let Err(why) = added {
+                let (line, why) = (said(), shown(why.as_bytes()));
                 warnings.push(format!(
                     "{NAME} line {number}, `{line}`, matches nothing: {why}"
                 ));
@@ -133,7 +140,7 @@ impl SlugIgnore {
     }
 
     /// Whether the entry at `path`, relative to the root, is ignored. The caller has asked for its parents before.
-    pub(super) fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
+    pub fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|&byte| byte == b'/').next();
         name == Some(b".git")
             || (self.without_dot_env && path == DOT_ENV.as_bytes())
@@ -293,6 +300,24 @@ mod tests {
             [".slugignore line 2, `[[:large:]]`, matches nothing: there is no `[:large:]`"]
         );
         assert!(rules.ignores(b"ok", false) && rules.ignores(b"also", false));
+    }
+
+    #[test]
+    fn a_warning_is_one_line_that_moves_no_cursor() {
+        let long = "x".repeat(5000);
+        for line in [
+            "!a\u{1b}[2J",
+            "[[:\u{1b}:]]",
+            &format!("!{long}"),
+            &format!("[[:{long}:]]"),
+        ] {
+            let warnings = parse(line).warnings;
+            let [warning] = &warnings[..] else {
+                panic!("{warnings:?}");
+            };
+            assert!(!warning.contains(char::is_control), "{warning:?}");
+            assert!(warning.len() < 600, "{warning}");
+        }
     }
 
     #[test]

@@ -14,8 +14,9 @@ use rustls::ServerConfig;
 
 use super::Engine;
 use crate::bridge::RendezvousAddress;
+use crate::bridge::first_line::Heard;
 use crate::bridge::protocol::Protocol;
-use crate::bridge::visitor::{Heard, Visitor};
+use crate::bridge::visitor::Visitor;
 use crate::error::tell;
 use crate::wire::reactor::{Event, Interest, Reactor, Token};
 use crate::wire::stream::Stream;
@@ -136,8 +137,8 @@ impl Engine {
             Event::Ready {
                 readable, writable, ..
             } => visitor.stream.note(readable, writable),
-            Event::Deadline(_) if visitor.has_bare_secret() => {
-                let secret = visitor.take_bare_secret();
+            Event::Deadline(_) if visitor.said.has_bare_secret() => {
+                let secret = visitor.said.take_bare_secret();
                 return self.admit(token, &secret, Vec::new());
             }
             Event::Deadline(_) => return self.dismiss(token),
@@ -161,7 +162,7 @@ impl Engine {
         }
         match heard {
             // A client that does not end the line sends nothing more: it waits for the dyno.
-            Heard::Wait if visitor.has_bare_secret() => {
+            Heard::Wait if visitor.said.has_bare_secret() => {
                 self.reactor.set_deadline(token, self.now + LINE_END_TIME);
             }
             Heard::Wait => {}

@@ -28,7 +28,7 @@ const MOST_TITLES: usize = 10;
 const END: &str = "\x1b\\";
 
 /// The modes that are on: see the [module](self).
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Modes {
     place: SequenceState,
     /// Private modes that differ from their default.
@@ -64,7 +64,7 @@ pub struct Modes {
 }
 
 /// The position of the last byte in an escape sequence.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum SequenceState {
     #[default]
     Text,
@@ -245,11 +245,17 @@ impl Modes {
 
     /// The sequences that switch off all modes that are on; empty if none is.
     pub fn off(&self) -> Vec<u8> {
-        let mut off = String::new();
-        // Otherwise it would become part of an unfinished sequence.
-        if self.place != SequenceState::Text {
-            off += END;
+        if self.place == SequenceState::Text {
+            return self.off_after_text();
         }
+        // What follows would become part of the unfinished sequence; and a command takes effect when it is ended.
+        let mut ended = self.clone();
+        ended.feed(END.as_bytes());
+        [END.as_bytes(), &ended.off_after_text()].concat()
+    }
+
+    fn off_after_text(&self) -> Vec<u8> {
+        let mut off = String::new();
         if self.link {
             off += &format!("\x1b]8;;{END}");
         }
@@ -362,6 +368,9 @@ mod tests {
             ("\x1b[48;2;0;0;0m", "\x1b[m"),
             ("\x1b[0;58;5;0;1m", "\x1b[m"),
             ("\x1b]11;#000000\x07", "\x1b]111\x1b\\"),
+            // A command that is ended takes effect.
+            ("\x1b]11;#000000", "\x1b\\\x1b]111\x1b\\"),
+            ("\x1b]4;1;red", "\x1b\\\x1b]104\x1b\\"),
             ("\x1b]10;red;blue\x1b\\", "\x1b]110\x1b\\\x1b]111\x1b\\"),
             (
                 "\x1b]12;red\x07\x1b]4;1;red\x07",

@@ -294,7 +294,8 @@ fn hundredths(text: &str) -> Option<u32> {
         return None;
     }
     let part = format!("{part:0<2}").parse::<u32>().ok()?;
-    let all = whole.parse::<u32>().ok()?.checked_mul(100)? + part;
+    let whole = whole.parse::<u32>().ok()?;
+    let all = whole.checked_mul(100)?.checked_add(part)?;
     (100..=10_000).contains(&all).then_some(all)
 }
 
@@ -360,6 +361,10 @@ mod tests {
             (
                 "1X limit=1.234",
                 "`limit = 1.234` of the size `1X` is not valid",
+            ),
+            (
+                "1X limit=42949672.99",
+                "`limit = 42949672.99` of the size `1X` is not valid",
             ),
             ("1X cpu=101", "`cpu = 101` of the size `1X` is not valid"),
             (
