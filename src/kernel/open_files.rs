@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The soft limit and the hard limit on open files; unlimited is `u64::MAX`.
@@ -31,6 +32,24 @@ pub fn set_soft_limit(limit: u64) -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let current = Some(maximum.map_or(limit, |maximum| limit.min(maximum)));
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
+}
+
+/// Whether something failed for want of descriptors or memory, so that the same may be done in a moment.
+pub fn are_exhausted(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
+/// What a look at something has shown; None if it is gone, or nobody's to look at.
+///
+/// # Errors
+/// When this process [can look at nothing](are_exhausted): what is there must not be taken for gone then.
+pub fn seen<T>(look: io::Result<T>) -> io::Result<Option<T>> {
+    match look {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if are_exhausted(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]

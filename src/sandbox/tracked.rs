@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::kernel::listener;
+use crate::kernel::open_files::seen;
 use crate::kernel::sys::held::Held;
 use crate::model::dyno::env::MARK;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -76,7 +77,7 @@ impl Tracker {
     /// Sends `signal` to all processes of the dyno but the caller. A process that is forked meanwhile may miss it.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         for pid in self.members()? {
-            if let Some(process) = self.hold(pid) {
+            if let Some(process) = self.hold(pid)? {
                 let _ = process.signal(signal);
             }
         }
@@ -89,8 +90,10 @@ impl Tracker {
         let opens = |pid: Pid| {
             let folder = format!("/proc/{}", pid.as_raw_nonzero());
             // Held, so that it is the process that was looked at.
-            self.hold(pid).is_some_and(|held| {
-                listener::has_open(Path::new(&folder), &socket) && is_alive(&held)
+            self.hold(pid).is_ok_and(|held| {
+                held.is_some_and(|held| {
+                    listener::has_open(Path::new(&folder), &socket) && is_alive(&held)
+                })
             })
         };
         self.members()
@@ -100,14 +103,15 @@ impl Tracker {
     /// Kills all processes of the dyno but the caller, until none is left.
     ///
     /// # Errors
-    /// When one is still alive after a few seconds: the dyno forks faster than this kills, or a process is stuck in the kernel.
+    /// When one is still alive after a few seconds: the dyno forks faster than this kills, or a process is stuck in the kernel;
+    /// or when this process [cannot look](crate::kernel::open_files::are_exhausted).
     pub fn end(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let mut looked_again = self.descendants;
         loop {
             let mut last = None;
             for pid in self.members()? {
-                if let Some(process) = self.hold(pid) {
+                if let Some(process) = self.hold(pid)? {
                     let _ = process.signal(Signal::KILL);
                     last = Some(process);
                 }
@@ -147,7 +151,7 @@ impl Tracker {
                 .to_str()
                 .and_then(|name| name.parse().ok());
             if let Some(pid) = number.and_then(Pid::from_raw)
-                && let Some(parent) = parent_of(pid)
+                && let Some(parent) = parent_of(pid)?
             {
                 parents.insert(pid, parent);
             }
@@ -157,26 +161,36 @@ impl Tracker {
         } else {
             HashSet::new()
         };
-        let belongs = |pid: &Pid| *pid != own && (kin.contains(pid) || self.is_marked(*pid));
-        Ok(parents.into_keys().filter(belongs).collect())
+        let mut members = Vec::new();
+        for pid in parents.into_keys().filter(|pid| *pid != own) {
+            if kin.contains(&pid) || self.is_marked(pid)? {
+                members.push(pid);
+            }
+        }
+        Ok(members)
     }
 
     /// Holds a process, if it belongs to the dyno and a thread of it is alive.
-    fn hold(&self, pid: Pid) -> Option<Held> {
-        let process = Held::take(pid).ok()??;
-        let belongs = (self.descendants && descends(pid, 0)) || self.is_marked(pid);
-        (belongs && is_alive(&process)).then_some(process)
+    fn hold(&self, pid: Pid) -> io::Result<Option<Held>> {
+        let Some(process) = seen(Held::take(pid))?.flatten() else {
+            return Ok(None);
+        };
+        let belongs = (self.descendants && descends(pid, 0)?) || self.is_marked(pid)?;
+        Ok((belongs && is_alive(&process)).then_some(process))
     }
 
     /// Whether the process runs as the dyno's user and was started with the mark; false if it cannot be inspected.
-    fn is_marked(&self, pid: Pid) -> bool {
+    fn is_marked(&self, pid: Pid) -> io::Result<bool> {
         let folder = format!("/proc/{}", pid.as_raw_nonzero());
-        let own = fs::metadata(&folder).is_ok_and(|folder| folder.uid() == self.uid);
-        own && File::open(format!("{folder}/environ")).is_ok_and(|file| {
+        if !fs::metadata(&folder).is_ok_and(|folder| folder.uid() == self.uid) {
+            return Ok(false);
+        }
+        let environment = seen(File::open(format!("{folder}/environ")))?;
+        Ok(environment.is_some_and(|file| {
             let mut environment = Vec::new();
             let read = file.take(MAX_ENVIRONMENT).read_to_end(&mut environment);
             read.is_ok() && has_mark(&environment, &self.mark)
-        })
+        }))
     }
 }
 
@@ -204,27 +218,30 @@ fn descendants(parents: &HashMap<Pid, Pid>, root: Pid) -> HashSet<Pid> {
 }
 
 /// Whether a process, held by the caller, descends from this one. Each ancestor is held while it is looked at.
-fn descends(pid: Pid, generation: u32) -> bool {
-    let Some(parent) = parent_of(pid) else {
-        return false;
+fn descends(pid: Pid, generation: u32) -> io::Result<bool> {
+    let Some(parent) = parent_of(pid)? else {
+        return Ok(false);
     };
     if parent == rustix::process::getpid() {
-        return true;
+        return Ok(true);
     }
     if parent.as_raw_nonzero().get() == 1 || generation == MAX_GENERATIONS {
-        return false;
+        return Ok(false);
     }
-    let Ok(Some(held)) = Held::take(parent) else {
-        return false;
+    let Some(held) = seen(Held::take(parent))?.flatten() else {
+        return Ok(false);
     };
     // Asked again: only now is it certain that the pid means the held process.
-    parent_of(pid) == Some(parent) && descends(parent, generation + 1) && is_alive(&held)
+    let is_child = parent_of(pid)? == Some(parent);
+    Ok(is_child && descends(parent, generation + 1)? && is_alive(&held))
 }
 
 /// The parent of a process; an ended process has one until it is reaped.
-fn parent_of(pid: Pid) -> Option<Pid> {
-    let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    parse_parent(&stat).and_then(Pid::from_raw)
+fn parent_of(pid: Pid) -> io::Result<Option<Pid>> {
+    let stat = seen(fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())))?;
+    Ok(stat
+        .and_then(|stat| parse_parent(&stat))
+        .and_then(Pid::from_raw))
 }
 
 /// The parent's number in a `/proc/PID/stat`. The name in parentheses may contain parentheses. The state is not looked

@@ -257,7 +257,8 @@ impl Dynos {
 
     /// Whether a dyno's supervisor has written down how it ended, which it may not have told yet.
     pub fn is_over(&self, id: &str) -> bool {
-        crate::supervisor::read_record(&self.supervisors.folder_of(id)).is_ok()
+        let record = crate::supervisor::read_record(&self.supervisors.folder_of(id));
+        matches!(record, Ok(Some(_)))
     }
 
     /// Takes up what an earlier server left. Rows that have no folder any more ended with it.
@@ -270,8 +271,12 @@ impl Dynos {
             match news {
                 DynoNews::Gone(remains) => {
                     let cleanup = self.cleanup(remains, records);
-                    let record = cleanup.perform();
-                    self.cleaned_up(cleanup, record, &mut records.store, reactor);
+                    match cleanup.perform() {
+                        Ok(record) => {
+                            self.cleaned_up(cleanup, record, &mut records.store, reactor);
+                        }
+                        Err(_) => self.put_off(cleanup.dyno().to_owned(), reactor),
+                    }
                 }
                 other => drop(self.note_now_or_later(other, &mut records.store, reactor)),
             }
@@ -291,13 +296,15 @@ impl Dynos {
                     .extend(slug.map(|slug| (row.id, records.slugs.lease(&slug))));
             } else {
                 let folder = self.supervisors.folder_of(&row.id);
-                let record = lost::settle(&folder, LoggedDyno::new(&row, records).as_ref());
+                let settled = lost::settle(&folder, LoggedDyno::new(&row, records).as_ref());
                 let dyno = row.id;
-                self.note_now_or_later(
-                    DynoNews::Ended { dyno, record },
-                    &mut records.store,
-                    reactor,
-                );
+                match settled {
+                    Ok(record) => {
+                        let news = DynoNews::Ended { dyno, record };
+                        self.note_now_or_later(news, &mut records.store, reactor);
+                    }
+                    Err(_) => self.put_off(dyno, reactor),
+                }
             }
         }
         Ok(())

@@ -241,8 +241,12 @@ impl Service {
         let dyno = remains.dyno.clone();
         let cleanup = self.dynos.cleanup(remains, &self.records);
         let taken = ctx.work(move || {
-            let record = cleanup.perform();
+            let settled = cleanup.perform();
             move |service: &mut Self, ctx: &mut Ctx<Self>| {
+                let Ok(record) = settled else {
+                    let dyno = cleanup.dyno().to_owned();
+                    return service.dynos.put_off(dyno, ctx.reactor());
+                };
                 let store = &mut service.records.store;
                 let ended = service
                     .dynos

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::home::Home;
 use crate::home::lock::Holder;
+use crate::kernel::open_files::seen;
 use crate::model::dyno::{DynoState, EndReason, Exit, ExitRecord, Spent};
 
 /// The name of the exit record in a dyno's folder.
@@ -98,14 +99,13 @@ pub(super) fn reserve_record(folder: &Path) -> io::Result<()> {
     fs::write(folder.join(RESERVED), [b' '; RECORD_SIZE])
 }
 
-/// The exit record in a dyno's folder.
+/// The exit record in a dyno's folder; None if there is none, or it is not valid.
 ///
 /// # Errors
-/// When there is none, or it is not valid.
-pub fn read_record(folder: &Path) -> Result<ExitRecord> {
-    let path = folder.join(EXIT_RECORD);
-    let json = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    serde_json::from_slice(&json).with_context(|| format!("`{}` is no exit record", path.display()))
+/// When this process cannot look now.
+pub fn read_record(folder: &Path) -> io::Result<Option<ExitRecord>> {
+    let json = seen(fs::read(folder.join(EXIT_RECORD)))?;
+    Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
 /// Whether a server runs for the state that the dyno in `folder` belongs to.
@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read_record(folder.path()).is_err());
+        assert_eq!(read_record(folder.path()).unwrap(), None);
         write_record(folder.path(), &lost_record()).unwrap();
-        assert_eq!(read_record(folder.path()).unwrap(), lost_record());
+        assert_eq!(read_record(folder.path()).unwrap(), Some(lost_record()));
     }
 }

@@ -2,11 +2,13 @@
 //! namespace ends them and init was killed, too.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::folder::{NETWORK, SCRATCH, TRACKED, claim};
 use super::memory;
 use crate::error::tell;
+use crate::kernel::open_files::{are_exhausted, seen};
 use crate::kernel::tree::remove_tree;
 use crate::sandbox::outbound;
 use crate::sandbox::tracked::Tracker;
@@ -16,8 +18,9 @@ use crate::sandbox::tracked::Tracker;
 pub fn sweep_scratch(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A folder without a lock file has no scratch folder yet, so failing to make one does not matter.
-        if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            end_leftovers(&dyno.path());
+        if let Ok(Some(_claim)) = claim(&dyno.path())
+            && end_leftovers(&dyno.path()).is_ok()
+        {
             let _ = remove_tree(&dyno.path().join(SCRATCH));
         }
     }
@@ -27,8 +30,9 @@ pub fn sweep_scratch(folder: &Path) {
 pub fn sweep_prepared(folder: &Path) {
     for dyno in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A supervisor that is there still removes it when it leaves.
-        if let Ok(Some(_claim)) = claim(&dyno.path()) {
-            end_leftovers(&dyno.path());
+        if let Ok(Some(_claim)) = claim(&dyno.path())
+            && end_leftovers(&dyno.path()).is_ok()
+        {
             let _ = remove_tree(&dyno.path());
         }
     }
@@ -36,36 +40,47 @@ pub fn sweep_prepared(folder: &Path) {
 
 /// Ends what is left of a dyno whose supervisor was killed, but for its files. `folder` is the dyno's own; its name is the
 /// dyno's id.
-pub fn end_leftovers(folder: &Path) {
+///
+/// # Errors
+/// When this process cannot look for it now, for want of descriptors or memory: what is left must not be forgotten.
+pub fn end_leftovers(folder: &Path) -> io::Result<()> {
     if folder.join(TRACKED).exists() {
-        kill_processes(folder);
+        kill_processes(folder)?;
     }
-    memory::remove_group(folder);
-    disconnect(folder);
+    memory::remove_group(folder)?;
+    disconnect(folder)
 }
 
 /// Removes the way out of a dyno's own network.
-pub(super) fn disconnect(folder: &Path) {
+///
+/// # Errors
+/// When this process cannot look for it now.
+pub(super) fn disconnect(folder: &Path) -> io::Result<()> {
     let file = folder.join(NETWORK);
-    if let Ok(text) = fs::read(&file) {
+    if let Some(text) = seen(fs::read(&file))? {
         if let Ok(outbound) = serde_json::from_slice(&text) {
             outbound::disconnect(&outbound);
         }
         let _ = fs::remove_file(file);
     }
+    Ok(())
 }
 
 /// Kills the remaining processes of a dyno without a PID namespace.
-fn kill_processes(folder: &Path) {
+fn kill_processes(folder: &Path) -> io::Result<()> {
     let scratch = fs::metadata(folder.join(SCRATCH));
     let uid = scratch.map_or(rustix::process::geteuid().as_raw(), |scratch| {
         std::os::unix::fs::MetadataExt::uid(&scratch)
     });
-    if let Some(id) = folder.file_name().and_then(|name| name.to_str())
-        && let Err(error) = Tracker::by_mark(id, uid).end()
-    {
-        tell!("{id}: {error}");
+    let Some(id) = folder.file_name().and_then(|name| name.to_str()) else {
+        return Ok(());
+    };
+    match Tracker::by_mark(id, uid).end() {
+        Err(error) if are_exhausted(&error) => return Err(error),
+        Err(error) => tell!("{id}: {error}"),
+        Ok(()) => {}
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! at, more often the more they have; a dyno that fills memory faster than that may pass its limit before it is killed.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::folder::GROUPS;
 use crate::error::tell;
 use crate::kernel::cgroup::{Group, GroupParent, LimitWatch};
 use crate::kernel::fail_point;
+use crate::kernel::open_files::seen;
 use crate::kernel::processes;
 use crate::model::dyno::Spent;
 use crate::model::dyno::life::{Event, MemoryRule};
@@ -181,8 +183,11 @@ pub(super) fn enter_group(spec: &DynoSpec, init: Pid) -> Option<Group> {
 }
 
 /// Removes the control group of the dyno in `folder`, whose supervisor was killed; its processes have ended.
-pub(super) fn remove_group(folder: &Path) {
-    let place = fs::read(folder.join(GROUPS)).ok();
+///
+/// # Errors
+/// When this process cannot look where it is now.
+pub(super) fn remove_group(folder: &Path) -> io::Result<()> {
+    let place = seen(fs::read(folder.join(GROUPS)))?;
     let place = place.and_then(|place| serde_json::from_slice::<GroupParent>(&place).ok());
     let id = folder.file_name().and_then(|name| name.to_str());
     if let Some((parent, id)) = place.zip(id) {
@@ -191,6 +196,7 @@ pub(super) fn remove_group(folder: &Path) {
             Err(error) => tell!("{id}: cannot remove its control group: {error}"),
         }
     }
+    Ok(())
 }
 
 impl Supervisor {

@@ -177,7 +177,7 @@ impl Supervisor {
         self.write_down_what_it_took();
         self.memory.end(&self.spec, self.servers.is_empty());
         self.way_out = None;
-        leftovers::disconnect(&self.spec.folder);
+        let _ = leftovers::disconnect(&self.spec.folder);
         let _ = fs::remove_file(self.spec.folder.join(TRACKED));
         let _ = remove_tree(&self.spec.folder.join(SCRATCH));
         fail_point::reach("supervisor.removed");

@@ -154,6 +154,25 @@ fn a_dyno_that_cannot_be_started_has_its_whole_story_in_the_log() {
 }
 
 #[test]
+fn a_server_that_cannot_look_what_is_left_of_a_dyno_looks_again() {
+    let Some((host, points)) = host() else { return };
+    let app = host.plain_app();
+    host.dyno(&app, &["run:detached", "sleep 1000"])
+        .finish()
+        .succeeds();
+    host.wait_for_log("heroku[run.1]: State changed from starting to up");
+    points.arm("dyno.settling", Some(Errno::MFILE));
+    host.wait_for_supervisor().signal(Signal::KILL);
+    host.wait_for_log("heroku[run.1]: State changed from up to crashed");
+    assert!(!points.is_armed("dyno.settling"));
+    host.wait_until_clean();
+    let lost =
+        "heroku[run.1]: Error R99 (Platform error) -> The dyno was lost: its supervisor is gone";
+    let lines = host.log_lines();
+    assert_eq!(lines.iter().filter(|line| *line == lost).count(), 1);
+}
+
+#[test]
 fn pid_1_can_be_killed_at_a_point() {
     let Some((host, points)) = host() else { return };
     let app = host.plain_app();

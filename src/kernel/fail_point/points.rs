@@ -38,6 +38,7 @@ pub const POINTS: &[(&str, Fault)] = &[
     ("dyno.retired", Killed),
     ("dyno.end_noted", Killed),
     ("dyno.clearing", KilledOrFails),
+    ("dyno.settling", KilledOrFails),
     ("dyno.end_told", Killed),
     // From one server to the next.
     ("server.adopted", Killed),

@@ -4,12 +4,13 @@
 //! Called by the server when it notices; what is slow about it is apart, for a worker. It may be killed itself in the
 //! middle, and its successor begins again: so what the log says already is not said twice.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use crate::error::tell;
-use crate::kernel::fail_point;
+use crate::kernel::{fail_point, open_files};
 use crate::log_file::{self, LogWriter};
 use crate::model::dyno::{Dyno, DynoState, EndReason, ExitRecord};
 use crate::model::log_limits::LogLimits;
@@ -44,22 +45,30 @@ impl LoggedDyno {
 }
 
 /// How a dyno ended whose processes have all ended. What it wrote goes, and the log is told what it does not know.
-pub fn settle(folder: &Path, known: Option<&LoggedDyno>) -> ExitRecord {
-    supervisor::end_leftovers(folder);
+///
+/// # Errors
+/// When that cannot be done now, for want of descriptors or memory. It is to be tried again: else what is left of the dyno
+/// would be forgotten, or how it ended.
+pub fn settle(folder: &Path, known: Option<&LoggedDyno>) -> io::Result<ExitRecord> {
+    fail_point::attempt("dyno.settling")?;
+    supervisor::end_leftovers(folder)?;
     // Before anything is written: it may be what filled the disk.
     let _ = crate::kernel::tree::remove_tree(&folder.join(supervisor::SCRATCH));
-    let record = supervisor::read_record(folder).unwrap_or_else(|_| supervisor::lost_record());
+    let record = supervisor::read_record(folder)?.unwrap_or_else(supervisor::lost_record);
     if let Some(known) = known
         && let Err(error) = tell(known, &record)
     {
+        if open_files::are_exhausted(&error) {
+            return Err(error);
+        }
         tell!("cannot log the end of {}: {error}", known.name);
     }
     fail_point::reach("dyno.end_told");
-    record
+    Ok(record)
 }
 
 /// Writes the lines that are missing at the end of a dyno's story.
-fn tell(known: &LoggedDyno, record: &ExitRecord) -> std::io::Result<()> {
+fn tell(known: &LoggedDyno, record: &ExitRecord) -> io::Result<()> {
     let told = Told::of(known)?;
     let mut stories = Vec::new();
     // Another dyno may have its name by now: which line of the log is about which of them cannot be told.
@@ -112,7 +121,7 @@ struct Told {
 }
 
 impl Told {
-    fn of(known: &LoggedDyno) -> std::io::Result<Self> {
+    fn of(known: &LoggedDyno) -> io::Result<Self> {
         let (mut told, mut seen) = (Self::default(), 0);
         // Of a start that failed, a supervisor tells the log before it tells the server; of a command's end after it,
         // since the last lines follow the last output.
@@ -195,7 +204,7 @@ mod tests {
         }
         // As often as it is tried.
         for _ in 0..2 {
-            let end = settle(folder.path(), Some(&known));
+            let end = settle(folder.path(), Some(&known)).unwrap();
             assert_eq!(end, record.cloned().unwrap_or_else(supervisor::lost_record));
         }
         assert!(!scratch.exists());

@@ -1,5 +1,6 @@
 //! What supervisors tell of dynos, and what is found of those whose supervisor was killed: it is written down here.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -168,7 +169,7 @@ impl Dynos {
         self.note_now_or_later(DynoNews::Ended { dyno, record }, store, reactor)
     }
 
-    /// Comes back soon to a cleanup for which no worker has time now.
+    /// Comes back soon to a cleanup for which no worker has time now, or which cannot be done now.
     pub fn put_off(&mut self, dyno: String, reactor: &mut Reactor) {
         self.supervisors.unsettle(dyno, reactor);
     }
@@ -201,8 +202,16 @@ pub struct Cleanup {
 }
 
 impl Cleanup {
+    /// The id of the dyno.
+    pub fn dyno(&self) -> &str {
+        &self.remains.dyno
+    }
+
     /// Removes what the dyno wrote and tells its log, if need be; the result is how it ended. May take its time.
-    pub fn perform(&self) -> ExitRecord {
+    ///
+    /// # Errors
+    /// When it is to be [put off](Dynos::put_off).
+    pub fn perform(&self) -> io::Result<ExitRecord> {
         lost::settle(&self.folder, self.known.as_ref())
     }
 }

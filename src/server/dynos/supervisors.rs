@@ -18,10 +18,10 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use mio::{Interest, Token};
 use rustix::event::PollFlags;
-use rustix::io::Errno;
 
 use crate::kernel::fail_point;
 use crate::kernel::listener::Listener;
+use crate::kernel::open_files::are_exhausted;
 use crate::kernel::unix_socket::{self, SocketType};
 use crate::kernel::wait;
 use crate::model::dyno::{DynoState, ExitRecord};
@@ -266,7 +266,7 @@ impl Supervisors {
         let (mut news, mut greeted) = (Vec::new(), HashSet::new());
         loop {
             let (over, trouble) = self.look_once(reactor);
-            if trouble.as_ref().is_some_and(is_out_of_descriptors) {
+            if trouble.as_ref().is_some_and(are_exhausted) {
                 let count = self.live.len();
                 return trouble
                     .map_or(Ok(news), Err)
@@ -338,7 +338,7 @@ impl Supervisors {
         let socket = folder.join(supervisor::SOCKET);
         let socket = match unix_socket::connect(&socket, SocketType::SEQPACKET, PATIENCE) {
             Ok(socket) => socket,
-            Err(error) if is_out_of_descriptors(&error) => return Err(error),
+            Err(error) if are_exhausted(&error) => return Err(error),
             Err(_) => return Ok(Found::Unclear),
         };
         let scratch = fs::metadata(folder.join(supervisor::SCRATCH));
@@ -552,9 +552,4 @@ enum Found {
 
 fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(folder)
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
