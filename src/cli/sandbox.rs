@@ -54,6 +54,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         hostname: "sandbox",
         hidden: &[],
         toolchains: &[],
+        groups: None,
         shared_memory: 64,
         temporary: None,
     };
@@ -69,7 +70,7 @@ pub fn run(args: &[OsString]) -> Result<u8> {
         restrictions: Restrictions::default(),
     };
     let inside = |set_up, control| init::run(set_up, control, &context);
-    let launched = launch(&plan, &[], inside)?;
+    let launched = launch(&plan, &[], |_| false, inside)?;
     loop {
         match control::receive::<FromInit>(&launched.control)? {
             Some((FromInit::Ready, _)) => {

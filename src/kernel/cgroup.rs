@@ -11,6 +11,7 @@ mod place;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,9 @@ pub enum GroupParent {
         /// Time of the processors, as it is counted. A dyno that an earlier build made has none.
         #[serde(default)]
         cpuacct: Option<PathBuf>,
+        /// On which processors, and which memory: nothing is bounded by it, but a JVM asks it before it looks at the memory's.
+        #[serde(default)]
+        cpuset: Option<PathBuf>,
     },
     /// One folder for all controllers.
     V2(PathBuf),
@@ -158,6 +162,7 @@ impl GroupParent {
             pids: changeable(folder("pids")),
             cpu: changeable(folder("cpu")),
             cpuacct: changeable(folder("cpuacct")),
+            cpuset: changeable(folder("cpuset")),
         };
         parent
             .make_itself()
@@ -197,12 +202,14 @@ impl GroupParent {
                 pids,
                 cpu,
                 cpuacct,
+                cpuset,
             } => Group {
                 is_v2: false,
                 memory: folder(memory),
                 pids: pids.as_ref().map(folder),
                 cpu: cpu.as_ref().map(folder),
                 cpuacct: cpuacct.as_ref().map(folder),
+                cpuset: cpuset.as_ref().map(folder),
             },
             Self::V2(parent) => Group {
                 is_v2: true,
@@ -210,31 +217,65 @@ impl GroupParent {
                 pids: Some(folder(parent)),
                 cpu: Some(folder(parent)),
                 cpuacct: Some(folder(parent)),
+                cpuset: None,
             },
         }
     }
 
-    fn folders(&self) -> Vec<&Path> {
-        match self {
+    /// Its folders, each once, with the controllers in it; none are named in version 2.
+    fn folders_with_controllers(&self) -> Vec<(&Path, Vec<&'static str>)> {
+        let (memory, others) = match self {
             Self::V1 {
                 memory,
                 pids,
                 cpu,
                 cpuacct,
-            } => {
-                let mut all: Vec<&Path> = vec![memory];
-                all.extend(pids.as_deref());
-                all.extend(cpu.as_deref());
-                all.extend(cpuacct.as_deref());
-                all
+                cpuset,
+            } => (
+                memory,
+                [
+                    (pids, "pids"),
+                    (cpu, "cpu"),
+                    (cpuacct, "cpuacct"),
+                    (cpuset, "cpuset"),
+                ],
+            ),
+            Self::V2(folder) => return vec![(folder, Vec::new())],
+        };
+        let mut all: Vec<(&Path, Vec<_>)> = vec![(memory, vec!["memory"])];
+        for (folder, controller) in others {
+            let Some(folder) = folder else { continue };
+            match all.iter_mut().find(|(known, _)| known == folder) {
+                Some((_, controllers)) => controllers.push(controller),
+                None => all.push((folder, vec![controller])),
             }
-            Self::V2(folder) => vec![folder],
         }
+        all
+    }
+
+    fn folders(&self) -> Vec<&Path> {
+        let all = self.folders_with_controllers();
+        all.into_iter().map(|(folder, _)| folder).collect()
+    }
+
+    /// The trees that its groups are in: the controllers of each, which name it in version 1. One without a name in version 2.
+    pub fn trees(&self) -> Vec<Vec<&'static str>> {
+        let all = self.folders_with_controllers();
+        all.into_iter()
+            .map(|(_, controllers)| controllers)
+            .collect()
     }
 
     fn make_itself(&self) -> io::Result<()> {
         for folder in self.folders() {
             make_folder(folder)?;
+        }
+        if let Self::V1 {
+            cpuset: Some(cpuset),
+            ..
+        } = self
+        {
+            take_all_processors(cpuset)?;
         }
         if let Self::V2(folder) = self {
             let control = folder.join("cgroup.subtree_control");
@@ -304,6 +345,7 @@ pub struct Group {
     pids: Option<PathBuf>,
     cpu: Option<PathBuf>,
     cpuacct: Option<PathBuf>,
+    cpuset: Option<PathBuf>,
 }
 
 impl Group {
@@ -421,7 +463,8 @@ impl Group {
     /// Its folders, each once.
     fn folders(&self) -> Vec<&Path> {
         let mut all: Vec<&Path> = vec![&self.memory];
-        for folder in self.pids.iter().chain(&self.cpu).chain(&self.cpuacct) {
+        let others = [&self.pids, &self.cpu, &self.cpuacct, &self.cpuset];
+        for folder in others.into_iter().flatten() {
             if !all.contains(&folder.as_path()) {
                 all.push(folder);
             }
@@ -430,7 +473,8 @@ impl Group {
     }
 
     fn make_folders(&self) -> io::Result<()> {
-        self.folders().into_iter().try_for_each(make_folder)
+        self.folders().into_iter().try_for_each(make_folder)?;
+        self.cpuset.as_deref().map_or(Ok(()), take_all_processors)
     }
 
     fn limit(&self, limits: GroupLimits) -> io::Result<()> {
@@ -490,12 +534,23 @@ fn is_changeable(group: &Path) -> bool {
         && access(group.join("cgroup.procs"), Access::WRITE_OK).is_ok()
 }
 
-/// Makes a folder, if it is not there.
+/// Gives a group of the controller `cpuset` what the group above has, without which no process can be put into it.
+fn take_all_processors(group: &Path) -> io::Result<()> {
+    let above = group.parent().unwrap_or(group);
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        fs::write(group.join(file), fs::read(above.join(file))?)?;
+    }
+    Ok(())
+}
+
+/// Makes a group's folder, if it is not there. Whatever the umask is, a dyno's processes, which are another user's, may see their
+/// own group in it.
 fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// The value of a line `NAME VALUE`.
@@ -572,6 +627,24 @@ mod tests {
         assert_eq!(value(events, "oom"), Some(2));
         assert_eq!(value(events, "oom_kill"), Some(1));
         assert_eq!(value(events, "kill"), None);
+    }
+
+    #[test]
+    fn a_tree_with_two_controllers_is_one_tree() {
+        let folder = |name: &str| Some(PathBuf::from(name));
+        let parent = GroupParent::V1 {
+            memory: "/m/dyno".into(),
+            pids: None,
+            cpu: folder("/cpu,cpuacct/dyno"),
+            cpuacct: folder("/cpu,cpuacct/dyno"),
+            cpuset: folder("/cpuset/dyno"),
+        };
+        let trees = [vec!["memory"], vec!["cpu", "cpuacct"], vec!["cpuset"]];
+        assert_eq!(parent.trees(), trees);
+        assert_eq!(
+            GroupParent::V2("/c/dyno".into()).trees(),
+            [Vec::<&str>::new()]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::kernel::listener::Listeners;
 use crate::kernel::netlink::{Interfaces, LOOPBACK};
-use crate::kernel::sys::process::leave_network;
+use crate::kernel::sys::process::{Namespaces, enter_namespaces};
 use crate::kernel::unix_socket;
 
 use super::plan::NetworkPlan;
@@ -96,7 +96,7 @@ impl NetworkEnds {
 /// # Errors
 /// When the kernel has no network namespaces, or refuses one.
 pub fn enter(network: &NetworkPlan, supervisor: BorrowedFd<'_>) -> Result<()> {
-    leave_network().context("cannot make a network namespace")?;
+    enter_namespaces(Namespaces::NETWORK).context("cannot make a network namespace")?;
     let interfaces = Interfaces::open().context("cannot reach the dyno's network")?;
     interfaces
         .switch_on(LOOPBACK)

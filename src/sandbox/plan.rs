@@ -96,6 +96,12 @@ pub enum MountStep {
     Processes { target: PathBuf },
     /// Terminals of the dyno's own.
     Terminals { target: PathBuf },
+    /// The dyno's own control group, read-only, if it has one: of these controllers in version 1, of none in version 2. Left out
+    /// where the kernel does not allow it.
+    Group {
+        target: PathBuf,
+        controllers: Vec<&'static str>,
+    },
     /// A copy-on-write view of `lower`. `scratch` holds the folders `upper` and `work`, owned by
     /// the dyno's owner.
     Overlay {
@@ -156,6 +162,7 @@ impl MountStep {
             | Self::Memory { target, .. }
             | Self::Processes { target }
             | Self::Terminals { target }
+            | Self::Group { target, .. }
             | Self::Overlay { target, .. }
             | Self::Again { target, .. }
             | Self::Live { target, .. } => target,

@@ -83,7 +83,7 @@ pub fn meets(within: &Path, needs: &[Need]) -> Result<()> {
             .flat_map(|need| steps(*need, folder.path()))
             .collect(),
     };
-    finish(launch(&plan, &[], say)?, &folder)
+    finish(launch(&plan, &[], |_| false, say)?, &folder)
 }
 
 /// The owner of a trial's files.
@@ -147,7 +147,7 @@ pub fn gaps(within: &Path, isolation: Isolation, owner: Option<(u32, u32)>) -> R
                 network: None,
                 steps: steps(Need::Processes, folder.path()),
             };
-            launch(&plan, &[], tell)?
+            launch(&plan, &[], |_| false, tell)?
         }
         Isolation::Tempdir => launch_in_a_folder(folder.path(), owner, tell)?,
     };

@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::kernel::cgroup::GroupParent;
 use crate::sandbox::plan::{LiveOwnership, MountAccess, MountStep, Ownership};
 
 /// Top-level folders that make up a system; each is optional. `lib*` beyond these are found by name.
@@ -31,6 +32,9 @@ const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// user has, which files its programs have locked. Nothing is in them in a dyno. (What `interrupts` and `softirqs` say,
 /// `stat` says too, which programs need; the others that containers hide are readable for root of the host alone.)
 const OF_THE_HOST: &[&str] = &["diskstats", "keys", "locks"];
+
+/// Where control groups are mounted on every host.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Memory that `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;
@@ -57,6 +61,8 @@ pub struct DynoTree<'a> {
     pub hidden: &'a [PathBuf],
     /// Folders of the host mounted read-only at the same path.
     pub toolchains: &'a [PathBuf],
+    /// Where the dyno's control group is, if it has one.
+    pub groups: Option<&'a GroupParent>,
     /// How many megabytes `/dev/shm` may hold.
     pub shared_memory: u32,
     /// How many megabytes `/tmp` may hold, in memory; None: it is in `scratch`.
@@ -149,6 +155,7 @@ impl Stack {
                 access: MountAccess::Device,
             })
         }));
+        own_group(&mut steps, dyno.groups);
         steps.extend(self.host_files(dyno.hostname));
         let daemon = self.at(Path::new(NIX_DAEMON));
         let daemon = daemon.is_dir().then(|| PathBuf::from(NIX_DAEMON));
@@ -308,6 +315,27 @@ fn covered(folder: &Path) -> MountStep {
     }
 }
 
+/// The dyno's own group where programs look for what they may take: a JVM, node, Go.
+fn own_group(steps: &mut Vec<MountStep>, groups: Option<&GroupParent>) {
+    for controllers in groups.iter().flat_map(|groups| groups.trees()) {
+        // As systemd names them: `cpu,cpuacct`, and links beside it.
+        let name = controllers.join(",");
+        let target = match controllers[..] {
+            [] => GROUPS.into(),
+            _ => Path::new(GROUPS).join(&name),
+        };
+        let links = controllers.iter().filter(|_| controllers.len() > 1);
+        steps.extend(links.map(|controller| MountStep::Symlink {
+            target: Path::new(GROUPS).join(controller),
+            to: name.clone().into(),
+        }));
+        steps.push(MountStep::Group {
+            target,
+            controllers,
+        });
+    }
+}
+
 fn writable_folders(steps: &mut Vec<MountStep>, scratch: &Path, temporary: Option<u32>) {
     let on_disk = |name: &str, target: &str| MountStep::Bind {
         source: scratch.join(name),
@@ -399,6 +427,7 @@ mod tests {
                 hostname: "1",
                 hidden: &[],
                 toolchains: &[],
+                groups: None,
                 shared_memory: 64,
                 temporary: None,
             });
@@ -439,6 +468,7 @@ mod tests {
                 hostname: "1",
                 hidden: &[],
                 toolchains: &toolchains,
+                groups: None,
                 shared_memory: 64,
                 temporary: None,
             });

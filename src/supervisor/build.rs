@@ -5,8 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::process::Pid;
 
 use super::folder::{SCRATCH, TRACKED};
+use super::memory;
+use crate::kernel::cgroup::Group;
 use crate::kernel::fail_point;
 use crate::model::dyno::Isolation;
 use crate::sandbox::init;
@@ -18,14 +21,35 @@ use crate::sandbox::tracked::Tracker;
 use crate::sandbox::{InitContext, Launched, SandboxProcesses, launch};
 use crate::wire::control::{DynoSpec, LiveTree};
 
-/// Makes the dyno's folders and its sandbox; init reports when the inside is ready. Init keeps `lock` as long as it lives.
+/// Makes the dyno's folders and its sandbox, whose init is in the dyno's control group, if it has one; init reports when the
+/// inside is ready. Init keeps `lock` as long as it lives.
 ///
 /// # Errors
 /// When the host does not allow it.
-pub(super) fn build(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
-    match spec.isolation {
-        Isolation::Namespaces => behind_walls(spec, stack, lock),
-        Isolation::Tempdir => in_a_folder(spec, lock),
+pub(super) fn build(
+    spec: &DynoSpec,
+    stack: &Stack,
+    lock: &File,
+) -> Result<(Launched, Option<Group>)> {
+    let mut group = None;
+    let mut enter = |init| {
+        group = memory::enter_group(spec, init);
+        group.is_some()
+    };
+    let launched = match spec.isolation {
+        Isolation::Namespaces => behind_walls(spec, stack, lock, enter),
+        Isolation::Tempdir => in_a_folder(spec, lock).inspect(|launched| {
+            enter(launched.pid);
+        }),
+    };
+    match launched {
+        Ok(launched) => Ok((launched, group)),
+        Err(error) => {
+            if let Some(group) = group {
+                let _ = group.remove();
+            }
+            Err(error)
+        }
     }
 }
 
@@ -46,7 +70,12 @@ fn kept(lock: &File) -> Vec<BorrowedFd<'_>> {
         .collect()
 }
 
-fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched> {
+fn behind_walls(
+    spec: &DynoSpec,
+    stack: &Stack,
+    lock: &File,
+    enter: impl FnOnce(Pid) -> bool,
+) -> Result<Launched> {
     let scratch = spec.folder.join(SCRATCH);
     make_scratch(&scratch, spec.privileged.then_some(spec.owner))
         .context("cannot make the dyno's folders")?;
@@ -56,7 +85,7 @@ fn behind_walls(spec: &DynoSpec, stack: &Stack, lock: &File) -> Result<Launched>
         processes: SandboxProcesses::Namespace,
         restrictions: restrictions(spec),
     };
-    launch::launch(&plan, &kept(lock), |set_up, control| {
+    launch::launch(&plan, &kept(lock), enter, |set_up, control| {
         init::run(set_up, control, &context)
     })
 }
@@ -97,6 +126,7 @@ pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<San
         hostname: &spec.id,
         hidden: &spec.hidden,
         toolchains: &spec.toolchains,
+        groups: spec.groups.as_ref(),
         shared_memory: spec.shared_memory,
         temporary: spec.temporary,
     };

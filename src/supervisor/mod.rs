@@ -253,11 +253,7 @@ impl Supervisor {
         panics::point("supervisor build");
         let (sandbox, group) = match self.prepared.take() {
             Some(prepared) => (prepared.sandbox, prepared.group),
-            None => {
-                let sandbox = build::build(&self.spec, &self.stack, &self.lock)?;
-                let group = memory::enter_group(&self.spec, sandbox.pid);
-                (sandbox, group)
-            }
+            None => build::build(&self.spec, &self.stack, &self.lock)?,
         };
         rustix::io::ioctl_fionbio(&sandbox.control, true)?;
         self.reactor

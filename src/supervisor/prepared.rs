@@ -12,8 +12,8 @@ use anyhow::{Result, bail};
 use rustix::event::PollFlags;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
+use super::build;
 use super::folder::{self, SCRATCH};
-use super::{build, memory};
 use crate::kernel::cgroup::{Group, GroupLimits, GroupParent};
 use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
@@ -100,8 +100,7 @@ impl Prepared {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open("/proc/self/mountinfo", flags, Mode::empty())?;
         let basis = Basis::of(spec, &spec.folder.join(SCRATCH))?;
-        let sandbox = build::build(spec, &build::stack(spec), &lock)?;
-        let group = memory::enter_group(spec, sandbox.pid);
+        let (sandbox, group) = build::build(spec, &build::stack(spec), &lock)?;
         let prepared = Self {
             lock,
             sandbox,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// An overlay's work folder has no permissions at all, which stops an ordinary user's `remove_dir_all`.
-pub(super) fn make_removable(folder: &Path) {
+pub fn make_removable(folder: &Path) {
     let Ok(metadata) = fs::symlink_metadata(folder) else {
         return;
     };

@@ -1,11 +1,12 @@
 //! What becomes of a dyno that has more memory than its size allows, and of those beside it. These hold with control
 //! groups of either version and without any, with walls and in folders.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use crate::harness::{Host, eventually};
+use crate::harness::{Host, eventually, lacks_walls, leave_out, make_removable};
 use crate::ps::detached;
 
 /// Sizes as Heroku's, with a quarter of the memory, which takes a quarter of the time to fill.
@@ -166,7 +167,9 @@ fn a_control_group_whose_dyno_and_state_are_gone_goes_with_the_next_server() {
     supervisor.signal(Signal::KILL);
     supervisor.wait_for_end();
     // As after the folder of the state was removed: no server knows of the dyno.
-    std::fs::remove_dir_all(host.state().join("dynos")).unwrap();
+    let dynos = host.state().join("dynos");
+    make_removable(&dynos);
+    fs::remove_dir_all(dynos).unwrap();
     let other = self::host();
     other.plain_app();
     eventually("groups that are gone", || {
@@ -179,4 +182,46 @@ fn a_control_group_whose_dyno_and_state_are_gone_goes_with_the_next_server() {
         let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
         left.is_empty().then_some(())
     });
+}
+
+#[test]
+fn a_dyno_sees_the_limits_of_its_own_group_and_nothing_of_others() {
+    if lacks_walls() {
+        return;
+    }
+    let host = host();
+    let app = host.plain_app();
+    let name = detached(&host, &app, &["sleep 1000"]);
+    detached(&host, &app, &["sleep 1000"]);
+    let inside = |command: &str| {
+        let run = host.dyno(&app, &["run:inside", &name, "--", command]);
+        run.finish().succeeds().text()
+    };
+    let groups = host.control_groups();
+    if groups.is_empty() {
+        assert_eq!(inside("ls -d /sys 2>&1 | wc -l; ls -d /sys || true"), "1\n");
+        return leave_out("what a dyno sees of its control group: this host gives none");
+    }
+    let (limit, path) = match groups[0].join("memory.max").exists() {
+        true => ("memory.max", "/sys/fs/cgroup"),
+        false => ("memory.limit_in_bytes", "/sys/fs/cgroup/memory"),
+    };
+    let memory = |group: &&PathBuf| group.join(limit).exists();
+    let expected = fs::read_to_string(groups.iter().find(memory).unwrap().join(limit));
+    assert_eq!(inside(&format!("cat {path}/{limit}")), expected.unwrap());
+    // Its own group is what the tree begins with, no other is in it, and nothing in it can be changed.
+    let own = inside("grep -E 'memory|^0::' /proc/self/cgroup");
+    assert!(own.lines().any(|line| line.ends_with(":/")), "{own}");
+    assert!(!own.contains("dyno"), "{own}");
+    assert_eq!(inside(&format!("find {path} -mindepth 1 -type d")), "");
+    let processes = inside(&format!("grep -c . {path}/cgroup.procs"));
+    assert!(processes.trim().parse::<u32>().unwrap() < 10, "{processes}");
+    for change in [
+        format!("mkdir {path}/more"),
+        format!("echo 4000000000 > {path}/{limit}"),
+        format!("echo 0 > {path}/cgroup.procs"),
+    ] {
+        let said = inside(&format!("({change}) 2>&1 || true"));
+        assert!(said.contains("Read-only file system"), "{change}: {said}");
+    }
 }

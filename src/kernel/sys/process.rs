@@ -26,6 +26,8 @@ impl Namespaces {
     pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
     /// Host name.
     pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
+    /// Network interfaces, addresses and routes.
+    pub const NETWORK: Self = Self(libc::CLONE_NEWNET as u64);
     /// The view of the cgroup tree.
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
 
@@ -286,13 +288,14 @@ pub fn leave_session_keyring() {
     };
 }
 
-/// Moves this process into a network namespace of its own, which has a loopback interface that is off, and nothing else.
+/// Moves this process into new namespaces. A new network has a loopback interface that is off, and nothing else; a new view of
+/// the cgroup tree begins with the groups that the process is in.
 ///
 /// # Errors
-/// When the kernel has no network namespaces, the caller lacks CAP_SYS_ADMIN, or a filter refuses it.
-pub fn leave_network() -> io::Result<()> {
+/// When the kernel has none of a kind, the caller lacks CAP_SYS_ADMIN, or a filter refuses it.
+pub fn enter_namespaces(namespaces: Namespaces) -> io::Result<()> {
     // SAFETY: it takes no memory; sockets that are open stay in the namespace that they were made in.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+    match unsafe { libc::unshare(namespaces.0 as libc::c_int) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

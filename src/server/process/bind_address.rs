@@ -264,12 +264,19 @@ fn listening(left: OwnedFd, wish: Listen) -> Option<TcpListener> {
 mod tests {
     use std::net::TcpStream;
 
+    use rustix::net::SocketType;
+
     use super::*;
 
     #[test]
     fn a_port_that_a_client_has_in_passing_is_waited_for() {
+        // From an address that nobody else connects from, so that no other client gets its port next.
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(other.local_addr().unwrap()).unwrap();
+        let own = SocketAddr::from(([127, 1, 2, 3], 0));
+        let client = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&client, &own).unwrap();
+        rustix::net::connect(&client, &other.local_addr().unwrap()).unwrap();
+        let client = TcpStream::from(client);
         let address = client.local_addr().unwrap();
         assert!(TcpListener::bind(address).is_err());
         let passing = thread::spawn(move || {
