@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 use super::sys::lock::lock_byte;
 
 /// The claims of this user: see the [module](self).
@@ -102,12 +104,14 @@ impl Claims {
     }
 }
 
-/// Whether the folder is there, or can be made, and is this user's alone to change.
+/// Whether the folder is there, or can be made, and is this user's alone to change. In a container it may be part of an image that
+/// is mounted read-only.
 fn is_private(folder: &Path, uid: u32) -> bool {
     let _ = DirBuilder::new().mode(0o700).create(folder);
     folder
         .symlink_metadata()
         .is_ok_and(|it| it.is_dir() && it.uid() == uid && it.mode() & 0o022 == 0)
+        && rustix::fs::access(folder, Access::WRITE_OK).is_ok()
 }
 
 #[cfg(test)]

@@ -256,10 +256,13 @@ impl Dynos {
             } else {
                 port + 1
             };
-            if !self.supervisors.uses_port(port)
-                && let Ok(claim) = self.claims.port(port)
-            {
-                return Ok((port, claim));
+            if self.supervisors.uses_port(port) {
+                continue;
+            }
+            match self.claims.port(port) {
+                Ok(claim) => return Ok((port, claim)),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => anyhow::bail!("cannot claim a port: {error}"),
             }
         }
         anyhow::bail!("no free port from {} to {}", ports.start(), ports.end())
