@@ -4,6 +4,16 @@
 //! What must be known of a request before it is answered ([`policy`], [`permission`]) is decided by exhaustive matches on its variants, so
 //! that the compiler asks for it at each new route.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 pub mod permission;
 pub mod policy;
 mod routes;

@@ -5,6 +5,16 @@
 //! is the place behind those lines (and behind others that were not asked for). A client that has read a record whole
 //! and loses the connection asks for what follows with that cursor, and misses nothing and sees nothing twice.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::ApiError;
@@ -157,21 +167,23 @@ impl<'a> Record<'a> {
     /// # Errors
     /// When it is none.
     pub fn first(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, NoRecord> {
-        let window = &bytes[..bytes.len().min(LONGEST_HEAD)];
+        let window = bytes.get(..LONGEST_HEAD).unwrap_or(bytes);
         let Some(head) = window.iter().position(|byte| *byte == b'\n') else {
             return match window.len() < LONGEST_HEAD {
                 true => Ok(None),
                 false => Err(NoRecord),
             };
         };
-        let text = str::from_utf8(&window[..head]).map_err(|_| NoRecord)?;
+        let (text, behind) = bytes.split_at(head);
+        let text = str::from_utf8(text).map_err(|_| NoRecord)?;
         let (cursor, length) = text.split_once(' ').ok_or(NoRecord)?;
         let length: usize = length.parse().map_err(|_| NoRecord)?;
         if length > LONGEST {
             return Err(NoRecord);
         }
-        let lines = bytes[head + 1..].get(..length);
-        Ok(lines.map(|lines| (Self { cursor, lines }, head + 1 + length)))
+        let lines = behind.get(1..).and_then(|behind| behind.get(..length));
+        let whole = head.saturating_add(1).saturating_add(length);
+        Ok(lines.map(|lines| (Self { cursor, lines }, whole)))
     }
 }
 

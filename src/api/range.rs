@@ -1,6 +1,16 @@
 //! The `Range` of a list, Heroku's way to page through one: `version ..; max=15, order=desc` (Platform API Reference,
 //! "Ranges"). Which part is wanted is read here, and how a part says where it ends and the next one begins.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fmt;
 
 use super::{ApiError, ErrorKind};

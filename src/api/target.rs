@@ -1,5 +1,15 @@
 //! Percent-encoding of the parts of a request's target (RFC 3986 section 2.1).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fmt::Write;
 
 /// `text` as one segment of a path, or as a name or value of a query.
@@ -26,9 +36,9 @@ pub fn decode(text: &str) -> Option<String> {
             decoded.push(byte);
             continue;
         }
-        let (digits, tail) = rest.split_at_checked(2)?;
+        let (&[high, low], tail) = rest.split_first_chunk()?;
         let digit = |byte: u8| char::from(byte).to_digit(16);
-        decoded.push((digit(digits[0])? << 4 | digit(digits[1])?) as u8);
+        decoded.push((digit(high)? << 4 | digit(low)?) as u8);
         rest = tail;
     }
     String::from_utf8(decoded).ok()

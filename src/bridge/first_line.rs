@@ -1,5 +1,15 @@
 //! The first line of a connection to the rendezvous, in which its client sends the secret. No I/O.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::secrets::LENGTH;
 
 /// The longest first line, in bytes; a line with a secret is a tenth of it.

@@ -1,5 +1,15 @@
 //! The protocol for dyno's own command line elsewhere: the command's streams in frames. No I/O.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::client_requests::ClientRequests;
 use super::piece::{BEFORE, PIECE};
 use crate::wire::frame::far::{
@@ -16,6 +26,11 @@ pub struct FramedProtocol {
     input_ended: bool,
     /// How much of each output may be sent.
     outputs: [SendWindow; 2],
+}
+
+/// The place of an output among the outputs; there is none for the input.
+fn place(number: u8) -> usize {
+    usize::from(number).wrapping_sub(1)
 }
 
 impl FramedProtocol {
@@ -52,13 +67,17 @@ impl FramedProtocol {
                     (self.input_ended, requests.end) = (true, true)
                 }
                 StreamPiece::Word(StreamFrame::Credit(number @ 1..=2, bytes)) => {
-                    self.outputs[usize::from(number) - 1].grant(bytes);
+                    if let Some(output) = self.outputs.get_mut(place(number)) {
+                        output.grant(bytes);
+                    }
                 }
                 StreamPiece::Word(StreamFrame::Continue) => requests.go_on = true,
                 StreamPiece::Word(StreamFrame::StopTyped) => requests.watch_for_stop = true,
                 StreamPiece::Word(StreamFrame::Window(size)) => requests.window = Some(size),
                 StreamPiece::Word(StreamFrame::Unread(number @ 1..=2)) => {
-                    requests.unread[usize::from(number) - 1] = true;
+                    if let Some(unread) = requests.unread.get_mut(place(number)) {
+                        *unread = true;
+                    }
                 }
                 StreamPiece::Data(..) | StreamPiece::Word(_) => {
                     return Err(BadFrame::because("not a frame for clients to send"));
@@ -76,7 +95,7 @@ impl FramedProtocol {
 
     /// How many bytes of an output may be sent.
     pub fn room(&self, number: u8) -> usize {
-        let output = self.outputs.get(usize::from(number).wrapping_sub(1));
+        let output = self.outputs.get(place(number));
         output.map_or(0, |credit| credit.left().min(PIECE))
     }
 
@@ -87,11 +106,14 @@ impl FramedProtocol {
 
     /// The frame with bytes of an output: `length` bytes in `buffer`, from [`BEFORE`] on.
     pub fn output<'a>(&mut self, number: u8, buffer: &'a mut [u8], length: usize) -> &'a [u8] {
-        if let Some(credit) = self.outputs.get_mut(usize::from(number).wrapping_sub(1)) {
+        if let Some(credit) = self.outputs.get_mut(place(number)) {
             credit.spend(length);
         }
-        buffer[..BEFORE].copy_from_slice(&data_head(number, length));
-        &buffer[..BEFORE + length]
+        if let Some(head) = buffer.first_chunk_mut() {
+            *head = data_head(number, length);
+        }
+        let end = BEFORE.saturating_add(length);
+        buffer.get(..end).unwrap_or_default()
     }
 
     /// The frame that says that an output has ended.

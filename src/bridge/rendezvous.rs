@@ -16,6 +16,8 @@
 //! - It does not say whether its input is a keyboard, which it may be though its output is no terminal. With pipes, a
 //!   Ctrl-C after which nothing comes for a moment interrupts the command, and such an Enter is a line feed.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::time::{Duration, Instant};
 
 use super::client_requests::ClientRequests;

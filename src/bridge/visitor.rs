@@ -1,5 +1,15 @@
 //! A connection to the rendezvous that has not sent its secret yet.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::io;
 
 use super::first_line::{FirstLine, Heard, LONGEST_LINE};

@@ -8,6 +8,8 @@
 //! another quoted piece or a `\` and a character may follow at once, as `dyno config -s` writes a single quote. `$NAME`
 //! is not replaced. Where foreman skips a line that it does not understand, this is an error that names the line.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 //!
 //! `log_line/splitter.rs` cuts a dyno's output into the texts of lines; `log_line/story.rs` has the texts of the platform's own.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 mod splitter;
 mod story;
 

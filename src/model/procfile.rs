@@ -7,6 +7,16 @@
 //!
 //! Pure: the caller reads the file. Called by deploys in the CLI and by the server.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fmt;
 
 use crate::error::{UserError, shown};

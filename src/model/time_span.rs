@@ -1,5 +1,7 @@
 //! Time spans as people write and read them: `90`, `30s`, `10m`, `24h`, `7d`, `1h30m`.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::time::Duration;
 
 use crate::error::{UserError, shown};

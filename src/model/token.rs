@@ -3,6 +3,16 @@
 //! A token is 256 random bits. Only its hash is stored, so it cannot be read out of the state; since it is random, it
 //! needs no salt and no slow hash. It is shown once, to the user who creates it.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 

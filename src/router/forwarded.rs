@@ -3,6 +3,16 @@
 //! A client could claim anything, so these header fields count only from trusted proxies. Fields of other names that
 //! programs read for the purpose are passed on only if they agree.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::settings::Network;
@@ -38,15 +48,15 @@ impl Forwarded {
         }
         let before = hops.len();
         hops.push(peer.to_string());
-        // The number of hops up to the first from the right that is not trusted.
+        // The first hop from the right that is not trusted.
         let client = hops
             .iter()
             .rposition(|hop| !address(hop).is_some_and(is_proxy));
-        let kept = client.unwrap_or(0) + 1;
-        hops.truncate(kept);
+        let client = client.unwrap_or(0);
+        hops.truncate(client.saturating_add(1));
         // Each proxy adds a word about the hop before it. The client's counts if there are as many words as hops.
         let said = |words: &[String]| {
-            let of_client = words.get(kept - 1).filter(|_| words.len() == before);
+            let of_client = words.get(client).filter(|_| words.len() == before);
             of_client.or(words.last()).cloned()
         };
         let mut result = Self {

@@ -4,6 +4,16 @@
 //! names. Fields that only the router may set are removed from a client's request, also with `_` in place of `-`, which
 //! look alike to programs that get CGI variables.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
@@ -213,7 +223,7 @@ pub fn write_response(head: &ResponseHead, client: HttpVersion, close: bool, out
 }
 
 fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
+    out.reserve(name.len().saturating_add(value.len()).saturating_add(4));
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -259,7 +269,7 @@ pub fn host(head: &RequestHead) -> &str {
 /// The app that a host name means, in lower case: the label before `domain`.
 pub fn app<'a>(host: &'a str, domain: &str) -> Option<Cow<'a, str>> {
     let host = host.strip_suffix('.').unwrap_or(host);
-    let at = host.len().checked_sub(domain.len() + 1)?;
+    let at = host.len().checked_sub(domain.len())?.checked_sub(1)?;
     let (name, rest) = host.split_at_checked(at)?;
     if name.is_empty() || !rest.starts_with('.') || !is(&rest[1..], domain) {
         return None;

@@ -6,6 +6,16 @@
 //! with any program. Called by init, which looks at the files as the command saw them ([`look`]).
 //! `unexecutable/programs.rs` finds the names of programs in shell text.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 mod programs;
 
 use std::fs::{self, File};
@@ -248,7 +258,7 @@ impl Files<'_> {
             )),
             _ if depth == 0 => None,
             _ => self
-                .wrong_with_file(&path, &self::shown(interpreter), depth - 1)
+                .wrong_with_file(&path, &self::shown(interpreter), depth.saturating_sub(1))
                 .map(|why| format!("{shown} asks in its first line for an interpreter, and {why}")),
         }
     }

@@ -1,6 +1,16 @@
 //! Finds files of Git LFS of which a folder or a pushed commit has only the pointer: a program that opens one finds
 //! three lines of text. Called by packing, which warns about them.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;

@@ -1,5 +1,15 @@
 //! How large a slug may be.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::messages::{over_limit, shown};
 
 /// Bounds on a slug. Packing and unpacking share them, so that what was packed can be unpacked.

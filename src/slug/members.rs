@@ -5,6 +5,16 @@
 //! long name of any length into memory. Sparse files and multi-volume archives are refused. Whether a member's name is
 //! acceptable is decided by [`unpack`](super::unpack).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use tar::{EntryType, Header};
 
 use super::inflate::Inflated;
@@ -108,7 +118,8 @@ impl<'a> Members<'a> {
             self.limits
                 .check_bytes(self.position.saturating_add(size))?;
             self.contents_left = size;
-            self.padding_left = size.next_multiple_of(RECORD as u64) - size;
+            let end = size.checked_next_multiple_of(RECORD as u64);
+            self.padding_left = end.unwrap_or(size).saturating_sub(size);
             if kind.is_gnu_longname() {
                 extensions.name = Some(self.long_text()?);
             } else if kind.is_gnu_longlink() {
@@ -148,21 +159,20 @@ impl<'a> Members<'a> {
         if piece.is_empty() {
             return Err(bad_slug("the tar archive is truncated"));
         }
-        let count = piece
-            .len()
-            .min(usize::try_from(self.contents_left).unwrap_or(usize::MAX));
-        Ok(&piece[..count])
+        let left = usize::try_from(self.contents_left).unwrap_or(usize::MAX);
+        Ok(piece.get(..left).unwrap_or(piece))
     }
 
     /// Takes `count` bytes off what [`contents`](Self::contents) showed.
     pub(super) fn consume(&mut self, count: usize) {
         self.stream.consume(count);
-        self.contents_left -= count as u64;
-        self.position += count as u64;
+        self.contents_left = self.contents_left.saturating_sub(count as u64);
+        self.position = self.position.saturating_add(count as u64);
     }
 
     fn skip_rest(&mut self) -> anyhow::Result<()> {
-        self.contents_left += std::mem::take(&mut self.padding_left);
+        let padding = std::mem::take(&mut self.padding_left);
+        self.contents_left = self.contents_left.saturating_add(padding);
         loop {
             match self.contents()?.len() {
                 0 => return Ok(()),
@@ -174,21 +184,22 @@ impl<'a> Members<'a> {
     /// The next 512 bytes; `None` when the stream ends before them.
     fn record(&mut self) -> anyhow::Result<Option<[u8; RECORD]>> {
         let mut record = [0; RECORD];
-        let mut filled = 0;
-        while filled < RECORD {
+        let mut left = record.as_mut_slice();
+        while !left.is_empty() {
             let piece = self.stream.fill()?;
             if piece.is_empty() {
-                return match filled {
-                    0 => Ok(None),
+                return match left.len() {
+                    RECORD => Ok(None),
                     _ => Err(bad_slug("the tar archive is truncated")),
                 };
             }
-            let count = piece.len().min(RECORD - filled);
-            record[filled..][..count].copy_from_slice(&piece[..count]);
-            filled += count;
+            let count = piece.len().min(left.len());
+            let (now, later) = left.split_at_mut(count);
+            now.copy_from_slice(piece.split_at(count).0);
+            left = later;
             self.stream.consume(count);
         }
-        self.position += RECORD as u64;
+        self.position = self.position.saturating_add(RECORD as u64);
         Ok(Some(record))
     }
 
@@ -203,7 +214,7 @@ impl<'a> Members<'a> {
                 return Err(bad_slug("something follows the end of the tar archive"));
             }
             self.stream.consume(count);
-            self.position += count as u64;
+            self.position = self.position.saturating_add(count as u64);
             self.limits.check_bytes(self.position)?;
         }
     }
@@ -211,7 +222,7 @@ impl<'a> Members<'a> {
     /// A GNU long name or target: NUL-terminated.
     fn long_text(&mut self) -> anyhow::Result<Vec<u8>> {
         // Room for `./app/`, a slash at the end and the NUL.
-        let limit = self.limits.path_bytes as u64 + 16;
+        let limit = (self.limits.path_bytes as u64).saturating_add(16);
         let mut text = self.take_contents(limit, "bytes in one path")?;
         if let Some(end) = text.iter().position(|&byte| byte == 0) {
             text.truncate(end);
@@ -242,20 +253,19 @@ impl Extensions {
     fn read_pax(&mut self, mut text: &[u8]) -> anyhow::Result<()> {
         let malformed = || bad_slug("malformed pax header");
         while !text.is_empty() {
-            let blank = text
-                .iter()
-                .position(|&byte| byte == b' ')
-                .ok_or_else(malformed)?;
-            let length = parse_number(&text[..blank]).ok_or_else(malformed)?;
+            let digits = text.split(|&byte| byte == b' ').next().unwrap_or_default();
+            let length = parse_number(digits).ok_or_else(malformed)?;
             let length = usize::try_from(length).map_err(|_| malformed())?;
-            let record = text.get(blank + 1..length).ok_or_else(malformed)?;
-            text = &text[length..];
-            let record = record.strip_suffix(b"\n").ok_or_else(malformed)?;
-            let equals = record
-                .iter()
-                .position(|&byte| byte == b'=')
+            let (record, rest) = text.split_at_checked(length).ok_or_else(malformed)?;
+            text = rest;
+            let record = record
+                .strip_prefix(digits)
+                .and_then(|record| record.strip_prefix(b" ")?.strip_suffix(b"\n"))
                 .ok_or_else(malformed)?;
-            let (key, value) = (&record[..equals], &record[equals + 1..]);
+            let mut parts = record.splitn(2, |&byte| byte == b'=');
+            let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
+                return Err(malformed());
+            };
             match key {
                 b"path" => self.name = Some(value.to_vec()),
                 b"linkpath" => self.target = Some(value.to_vec()),
@@ -278,7 +288,8 @@ fn parse_number(digits: &[u8]) -> Option<u64> {
 fn checksum_matches(header: &Header) -> bool {
     let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
     let field = &header.as_old().cksum;
-    let expected = sum(header.as_bytes()) - sum(field) + sum(&[b' '; 8]);
+    let others = sum(header.as_bytes()).saturating_sub(sum(field));
+    let expected = others.saturating_add(sum(&[b' '; 8]));
     header.cksum().is_ok_and(|stated| stated == expected)
 }
 

@@ -1,6 +1,8 @@
 //! Rewrites git's patterns for the matching library, which has no POSIX character classes and gives braces a meaning:
 //! `[[:upper:]]` becomes a range, and braces are escaped.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::borrow::Cow;
 
 /// The characters of a class, as ranges; none begins with a character that is special at the beginning of a set.

@@ -1,5 +1,15 @@
 //! The Procfile inside a packed slug, which gives the process types of a slug that was made elsewhere.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -80,7 +90,7 @@ fn find(mut members: Members<'_>, limits: &SlugLimits) -> anyhow::Result<Option<
             }
             return Ok(Some(text));
         }
-        seen += 1;
+        seen = u64::saturating_add(seen, 1);
         limits.check_entries(seen)?;
     }
     Ok(None)

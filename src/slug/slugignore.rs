@@ -9,6 +9,16 @@
 //! A `.env` belongs to its author's machine and may have secrets, unless it is part of the app's source. The
 //! `.gitignore` decides: a `.env` that git ignores is not packed either.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;

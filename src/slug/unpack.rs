@@ -5,6 +5,16 @@
 //! checked. After an error the destination does not exist. One thread inflates, the calling one writes, and nothing is
 //! synced before the end. Called by the server, through the [cache](super::SlugCache).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::io::Read;
 use std::path::Path;
 use std::thread;
@@ -104,17 +114,17 @@ fn unpack_members(
         entries: 0,
         content_bytes: 0,
     };
-    let (mut seen, mut has_any) = (0, false);
+    let (mut seen, mut has_any) = (0_u64, false);
     while let Some(member) = members.next()? {
-        seen += 1;
+        seen = seen.saturating_add(1);
         if let Some(path) = layout.place(&member.name)? {
             limits.check_path(&path.join(&b'/'))?;
             has_any = true;
-            unpacked.entries += 1;
-            unpacked.content_bytes +=
-                unpack_member(layout, &member, &path, &mut members, tree, limits)?;
+            let bytes = unpack_member(layout, &member, &path, &mut members, tree, limits)?;
+            unpacked.entries = unpacked.entries.saturating_add(1);
+            unpacked.content_bytes = unpacked.content_bytes.saturating_add(bytes);
         }
-        limits.check_entries(seen + tree.implied())?;
+        limits.check_entries(seen.saturating_add(tree.implied()))?;
     }
     if !has_any {
         return Err(bad_slug(match layout {
@@ -122,7 +132,7 @@ fn unpack_members(
             Layout::Source => "there is nothing in it",
         }));
     }
-    unpacked.entries += tree.implied();
+    unpacked.entries = unpacked.entries.saturating_add(tree.implied());
     Ok(unpacked)
 }
 

@@ -4,6 +4,16 @@
 //! JSON objects with a `type`. A server and the supervisors that it adopts may be of different builds, one version
 //! apart: fields are only ever added, with a default, and an unknown `type` reads as `Unknown` and is ignored.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -318,7 +328,8 @@ pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, 
     if received == 0 {
         return Ok(None);
     }
-    let message = serde_json::from_slice(&bytes[..received])?;
+    bytes.truncate(received);
+    let message = serde_json::from_slice(&bytes)?;
     Ok(Some((message, fds)))
 }
 

@@ -3,6 +3,16 @@
 //! A door is a SEQPACKET pair between the router and init. The router asks for some sockets of a family; the answer repeats the
 //! request, and the sockets come along, as many as there are to be had.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 

@@ -8,6 +8,16 @@
 //! command, and `z` when Ctrl-Z was typed, if `Up` says that the supervisor understands these. When the client closes
 //! the connection, the command is hung up.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 pub mod attachment;
 pub mod far;
 
@@ -211,7 +221,7 @@ impl Frame {
             }
         };
         let payload = payload.unwrap_or_default();
-        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        let mut bytes = Vec::with_capacity(HEADER.saturating_add(payload.len()));
         bytes.push(kind);
         bytes.extend((payload.len() as u32).to_be_bytes());
         bytes.extend(payload);
@@ -242,7 +252,7 @@ impl Frame {
             _ => return Err(BadFrame("unknown kind")),
         };
         frame
-            .map(|frame| Some((frame, HEADER + length)))
+            .map(|frame| Some((frame, HEADER.saturating_add(length))))
             .map_err(|_| BadFrame("the payload is not valid for its kind"))
     }
 }

@@ -8,6 +8,16 @@
 //!
 //! A message is a line, the parts' names with blanks between them, and the descriptors come with its first byte.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -182,7 +192,7 @@ impl Handover {
             let mut buffer = [0; LONGEST];
             match unix_socket::receive(&socket, &mut buffer, &mut fds)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                length => line.extend_from_slice(&buffer[..length]),
+                length => line.extend_from_slice(buffer.get(..length).unwrap_or_default()),
             }
             if line.len() > LONGEST {
                 return Err(io::ErrorKind::InvalidData.into());

@@ -3,18 +3,33 @@
 //!
 //! Git and its `proc-receive` hook talk in such packets, and a repository's refs over HTTP begin with one.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::io::{self, ErrorKind, Read};
 
 /// The longest packet, with its length.
 const LONGEST: usize = 65_520;
+
+/// The bytes of the length.
+const HEAD: usize = 4;
+
+const LONGEST_PAYLOAD: usize = LONGEST - HEAD;
 
 /// What ends a section.
 pub const FLUSH: &[u8] = b"0000";
 
 /// `payload` as a packet, cut to what one packet can hold.
 pub fn packet(payload: &[u8]) -> Vec<u8> {
-    let payload = &payload[..payload.len().min(LONGEST - 4)];
-    let mut packet = format!("{:04x}", payload.len() + 4).into_bytes();
+    let payload = payload.get(..LONGEST_PAYLOAD).unwrap_or(payload);
+    let mut packet = format!("{:04x}", payload.len().saturating_add(HEAD)).into_bytes();
     packet.extend_from_slice(payload);
     packet
 }
@@ -24,7 +39,7 @@ pub fn packet(payload: &[u8]) -> Vec<u8> {
 /// # Errors
 /// When the bytes are no packet, or end before it is complete.
 pub fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
+    let mut length = [0; HEAD];
     from.read_exact(&mut length)?;
     let malformed = || {
         io::Error::new(
@@ -34,12 +49,12 @@ pub fn read(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     };
     let length = length.iter().try_fold(0, |sum, digit| {
         let digit = char::from(*digit).to_digit(16)?;
-        Some(sum * 16 + digit as usize)
+        Some(sum << 4 | digit as usize)
     });
     match length.ok_or_else(malformed)? {
         0 => Ok(None),
-        length @ 4..=LONGEST => {
-            let mut payload = vec![0; length - 4];
+        length @ HEAD..=LONGEST => {
+            let mut payload = vec![0; length.saturating_sub(HEAD)];
             from.read_exact(&mut payload)?;
             if payload.last() == Some(&b'\n') {
                 payload.pop();

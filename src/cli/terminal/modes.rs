@@ -5,6 +5,8 @@
 //! list names the modes that are on by default (the cursor, …); all others (mouse reports, the alternate screen, …) are
 //! off by default.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::collections::BTreeSet;
 
 use memchr::memchr3;

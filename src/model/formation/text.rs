@@ -1,5 +1,15 @@
 //! A formation as text, as `ps:scale` and `ps:type` print and parse it: `web=2:Standard-1X worker+1`.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::Wanted;
 use super::scale::{Amount, MAX_QUANTITY, Update};
 use crate::error::{UserError, shown};

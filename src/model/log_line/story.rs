@@ -4,6 +4,16 @@
 //! Some are parsed: `dyno start` learns from them which process has failed and with which status, a server that was restarted
 //! learns how far a dyno's end has been logged, and `dyno logs` colours them.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fmt;
 use std::time::Duration;
 

@@ -2,6 +2,16 @@
 //!
 //! Only its text is handled here; `home` reads the file.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -116,8 +126,9 @@ impl ConfigFile {
     }
 
     fn line(&self, offset: usize) -> usize {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
+        let text = self.text.as_bytes();
+        let before = text.get(..offset).unwrap_or(text);
+        memchr::memchr_iter(b'\n', before).count().saturating_add(1)
     }
 }
 

@@ -1,5 +1,15 @@
 //! Addresses and networks, for the setting `trusted_proxies`.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -53,7 +63,7 @@ impl Network {
             IpAddr::V6(six) if prefix >= MAPPED => match six.to_ipv4_mapped() {
                 Some(four) => Self {
                     address: IpAddr::V4(four),
-                    prefix: prefix - MAPPED,
+                    prefix: prefix.saturating_sub(MAPPED),
                 },
                 None => Self { address, prefix },
             },
@@ -69,7 +79,7 @@ impl Network {
         };
         let address = address.to_canonical();
         let differ = bits(self.address) ^ bits(address);
-        let beyond = differ.checked_shr(128 - u32::from(self.prefix));
+        let beyond = differ.checked_shr(128_u32.saturating_sub(self.prefix.into()));
         self.address.is_ipv4() == address.is_ipv4() && beyond.unwrap_or(0) == 0
     }
 }

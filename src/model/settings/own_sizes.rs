@@ -3,6 +3,16 @@
 //! As text it is one line, `small memory=256MiB processes=64; big memory=4GiB`; in `config.toml` each may have a table of its own,
 //! `[sizes.small]`, which is turned into such a line. A size that is not Heroku's is as 1X where nothing else is said.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::rule::{Count, Rule, Size as Mebibytes};
 use crate::error::{UserError, shown};
 use crate::model::size::{LONGEST_NAME, Size, Sizes, is_size_name};

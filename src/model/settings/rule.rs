@@ -3,6 +3,8 @@
 //! A value has one spelling, with its unit, that is shown everywhere and can be typed anywhere: `30s`, `500MiB`. A bare
 //! number has the unit of its setting.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};

@@ -56,9 +56,10 @@ impl Attachment {
     /// When the received bytes cannot become a frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, BadFrame> {
         if self.in_head {
-            match memchr::memmem::find(&self.received, b"\r\n\r\n") {
-                Some(end) => drop(self.received.drain(..end + 4)),
-                None if self.received.len() > LONGEST_HEAD => {
+            let head = self.received.get(..LONGEST_HEAD);
+            match memchr::memmem::find(head.unwrap_or(&self.received), b"\r\n\r\n") {
+                Some(end) => drop(self.received.drain(..end.saturating_add(4))),
+                None if head.is_some() => {
                     return Err(BadFrame("the head of the response has no end"));
                 }
                 None => return Ok(None),
@@ -95,7 +96,8 @@ impl Attachment {
     /// The time between two reports of activity; None if there are to be none.
     pub fn report_interval(&self) -> Option<Duration> {
         let idle = self.idle_timeout.filter(|_| !self.over)?;
-        Some((idle / REPORTS_PER_IDLE_TIME).max(SHORTEST_REPORT))
+        let interval = idle.checked_div(REPORTS_PER_IDLE_TIME)?;
+        Some(interval.max(SHORTEST_REPORT))
     }
 
     /// When the supervisor is to be told that bytes went through, the last ones at `moved`. None if it was.
@@ -103,7 +105,7 @@ impl Attachment {
         let interval = self.report_interval()?;
         match self.told {
             Some(told) if told >= moved => None,
-            Some(told) => Some(told + interval),
+            Some(told) => told.checked_add(interval),
             None => Some(moved),
         }
     }
@@ -160,6 +162,10 @@ mod tests {
         let mut endless = Attachment::before_response();
         endless.receive(&[b'x'; LONGEST_HEAD + 1]);
         assert!(endless.next_frame().is_err());
+        // One that ends later is no other if it comes at once.
+        let mut late = Attachment::before_response();
+        late.receive(&[&[b'x'; LONGEST_HEAD][..], b"\r\n\r\n"].concat());
+        assert!(late.next_frame().is_err());
     }
 
     #[test]

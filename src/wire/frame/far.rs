@@ -69,7 +69,7 @@ impl StreamFrame {
 
 /// The head of a frame with `length` bytes of stream `number`; [`MAX_PAYLOAD`] at most.
 pub fn data_head(number: u8, length: usize) -> [u8; HEADER] {
-    head(b'0' + number, length)
+    head(number.saturating_add(b'0'), length)
 }
 
 fn head(kind: u8, length: usize) -> [u8; HEADER] {
@@ -108,16 +108,17 @@ impl Decoder {
                 }
                 let (data, rest) = bytes.split_at(length);
                 *bytes = rest;
-                self.data = (left > length).then_some((number, left - length));
+                let left = left.checked_sub(length).filter(|left| *left > 0);
+                self.data = left.map(|left| (number, left));
                 return Ok(Some(StreamPiece::Data(number, data)));
             }
             if !self.hold(bytes, HEADER) {
                 return Ok(None);
             }
-            let (kind, length) = match self.held[..HEADER] {
-                [kind, a, b, c, d] => (kind, u32::from_be_bytes([a, b, c, d]) as usize),
-                _ => return Err(BadFrame("no head")),
+            let Some(&[kind, ref length @ ..]) = self.held.first_chunk::<HEADER>() else {
+                return Err(BadFrame("no head"));
             };
+            let length = u32::from_be_bytes(*length) as usize;
             if length > MAX_PAYLOAD {
                 return Err(BadFrame("longer than 64 KiB"));
             }
@@ -134,7 +135,7 @@ impl Decoder {
                 }
                 _ => return Err(BadFrame("unknown kind")),
             }
-            if !self.hold(bytes, HEADER + length) {
+            if !self.hold(bytes, HEADER.saturating_add(length)) {
                 return Ok(None);
             }
             let word = word(kind, &self.held)?;
@@ -154,7 +155,7 @@ impl Decoder {
 }
 
 fn word(kind: u8, frame: &[u8]) -> Result<StreamFrame, BadFrame> {
-    match (kind, &frame[HEADER..]) {
+    match (kind, frame.get(HEADER..).unwrap_or_default()) {
         (b'e', [number @ 0..=2]) => Ok(StreamFrame::End(*number)),
         (b'x', [number @ 1..=2]) => Ok(StreamFrame::Unread(*number)),
         (b'c', [number @ 0..=2, a, b, c, d]) => Ok(StreamFrame::Credit(
@@ -206,12 +207,12 @@ impl ReceiveWindow {
 
     /// Counts `bytes` that were passed on; returns the [`StreamFrame::Credit`] to send when enough have gathered.
     pub fn pass_on(&mut self, number: u8, bytes: usize) -> Option<StreamFrame> {
-        self.passed_on += bytes;
+        self.passed_on = self.passed_on.saturating_add(bytes);
         if self.passed_on < WINDOW / 2 {
             return None;
         }
         let credit = std::mem::take(&mut self.passed_on);
-        self.left += credit;
+        self.left = self.left.saturating_add(credit);
         Some(StreamFrame::Credit(number, credit as u32))
     }
 }

@@ -1,5 +1,15 @@
 //! Bodies of every framing: one decoder that says what is data and where the end is.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::chunk::{ChunkDecoder, Decoded};
 use super::{Framing, HttpRefusal};
 
@@ -39,7 +49,7 @@ impl BodyDecoder {
                 let length = usize::try_from(*left)
                     .unwrap_or(usize::MAX)
                     .min(input.len());
-                *left -= length as u64;
+                *left = left.saturating_sub(length as u64);
                 length
             }
             State::UntilClose => input.len(),

@@ -4,6 +4,16 @@
 //! CRLF, there is no white space around the size, extensions and trailers are bounded. Both are
 //! checked and thrown away.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::io::Write;
 
 use super::HttpRefusal;
@@ -89,7 +99,7 @@ impl ChunkDecoder {
                         .unwrap_or(usize::MAX)
                         .min(input.len());
                     let (data, rest) = input.split_at(length);
-                    *left -= length as u64;
+                    *left = left.saturating_sub(length as u64);
                     *input = rest;
                     return Ok(Decoded::Data(data));
                 }
@@ -128,12 +138,9 @@ impl State {
                         MAX_SIZE_DIGITS,
                     ));
                 }
-                let digit = match byte {
-                    b'0'..=b'9' => byte - b'0',
-                    _ => (byte | 0x20) - b'a' + 10,
-                };
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 Ok(Self::Size {
-                    digits: digits + 1,
+                    digits: digits.saturating_add(1),
                     size: size << 4 | u64::from(digit),
                 })
             }
@@ -151,7 +158,7 @@ impl State {
                     ));
                 }
                 Ok(Self::Extension {
-                    length: length + 1,
+                    length: length.saturating_add(1),
                     size,
                 })
             }
@@ -185,7 +192,7 @@ impl State {
                     ));
                 }
                 Ok(Self::Trailers {
-                    length: length + 1,
+                    length: length.saturating_add(1),
                     part: part.after(byte)?,
                 })
             }

@@ -1,5 +1,15 @@
 //! The header fields of one message, kept in the bytes they came in.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::HttpRefusal;
 
 /// A range of a head's bytes.
@@ -12,16 +22,17 @@ pub(super) struct Span {
 impl Span {
     /// Where `part`, a piece of `whole`, lies in it.
     pub fn of(part: &[u8], whole: &[u8]) -> Self {
-        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
         Self {
             start: start as u32,
-            end: (start + part.len()) as u32,
+            end: start.saturating_add(part.len()) as u32,
         }
     }
 
     /// The bytes of `whole` that the span is of.
     pub fn bytes(self, whole: &[u8]) -> &[u8] {
-        &whole[self.start as usize..self.end as usize]
+        let span = self.start as usize..self.end as usize;
+        whole.get(span).unwrap_or_default()
     }
 
     /// The bytes as text; only for spans that the parser found to be UTF-8.
@@ -99,8 +110,12 @@ impl Fields {
         if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
             return Err(HttpRefusal::bad("malformed Content-Length"));
         }
-        let digits = value.iter().map(|digit| u64::from(digit - b'0'));
-        Ok(Some(digits.fold(0, |length, digit| length * 10 + digit)))
+        let length = std::str::from_utf8(value)
+            .ok()
+            .and_then(|digits| digits.parse().ok());
+        length
+            .map(Some)
+            .ok_or_else(|| HttpRefusal::bad("malformed Content-Length"))
     }
 
     /// Whether the body is chunked. No other transfer coding is understood, nor a list of them.

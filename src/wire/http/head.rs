@@ -1,6 +1,16 @@
 //! The head of a request or response: its lines, and the facts on framing and connection that
 //! follow from them.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use super::fields::{Fields, Span};
 use super::lines::{Extent, LineScanner};
 use super::{HeadLimits, HttpRefusal};
@@ -125,7 +135,7 @@ impl ResponseHead {
         // After `HTTP/1.1 200`, which the parser has checked.
         let rest = self.fields.head.get(12..).unwrap_or_default();
         let end = memchr::memchr(b'\r', rest).unwrap_or(0);
-        rest[..end].trim_ascii_start()
+        rest.get(..end).unwrap_or_default().trim_ascii_start()
     }
 
     /// Whether another response to the same request follows. `101` is the last one: after it the
@@ -183,7 +193,7 @@ impl HeadReader {
         let Some(extent) = self.next(buffer)? else {
             return Ok(None);
         };
-        let head = RequestHead::parse(&buffer[extent.start..extent.end], &extent)?;
+        let head = RequestHead::parse(extent.of(buffer), &extent)?;
         Ok(Some((head, extent.end)))
     }
 
@@ -200,7 +210,7 @@ impl HeadReader {
         let Some(extent) = self.next(buffer)? else {
             return Ok(None);
         };
-        let head = ResponseHead::parse(&buffer[extent.start..extent.end], &extent, method)?;
+        let head = ResponseHead::parse(extent.of(buffer), &extent, method)?;
         Ok(Some((head, extent.end)))
     }
 
@@ -343,28 +353,28 @@ fn is_host(host: &[u8]) -> bool {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else {
                 return false;
             };
-            let address = &rest[..end];
+            let (address, rest) = rest.split_at(end);
             if !address
                 .iter()
                 .all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte))
             {
                 return false;
             }
-            (address, &rest[end + 1..])
+            (address, rest.get(1..).unwrap_or_default())
         }
         _ => {
             let end = host
                 .iter()
                 .position(|byte| *byte == b':')
                 .unwrap_or(host.len());
-            let name = &host[..end];
+            let (name, port) = host.split_at(end);
             if !name
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte))
             {
                 return false;
             }
-            (name, &host[end..])
+            (name, port)
         }
     };
     let port = match port {
@@ -389,12 +399,12 @@ fn authority(target: &str) -> Option<&str> {
 }
 
 fn without_authority(target: &str) -> &str {
-    match (authority(target), target.find("://")) {
-        (Some(authority), Some(scheme)) => {
-            let rest = &target[scheme + 3 + authority.len()..];
-            if rest.is_empty() { "/" } else { rest }
-        }
-        _ => target,
+    let rest =
+        authority(target).and_then(|authority| target.split_once("://")?.1.strip_prefix(authority));
+    match rest {
+        Some("") => "/",
+        Some(rest) => rest,
+        None => target,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Works on a growing buffer and looks at each byte once, so a head that trickles in costs no more
 //! than one that comes at once, and is refused for the same reason at the same byte.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 use super::{HeadLimits, HttpRefusal};
 
 /// The position up to which a buffer has been scanned.
@@ -27,6 +29,13 @@ pub(super) struct Extent {
     pub end: usize,
     /// Its header lines.
     pub fields: usize,
+}
+
+impl Extent {
+    /// Its bytes of the buffer that was scanned.
+    pub fn of<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
+        buffer.get(self.start..self.end).unwrap_or_default()
+    }
 }
 
 impl LineScanner {

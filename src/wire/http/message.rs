@@ -1,5 +1,15 @@
 //! Messages to be written: a server's response, the head of a client's request.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::borrow::Cow;
 use std::io::Write;
 use std::time::SystemTime;
