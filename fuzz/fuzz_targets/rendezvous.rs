@@ -39,7 +39,10 @@ fn first_line(seed: u8, bytes: &[u8]) {
     let whole = heard(bytes.chunks(LONGEST_LINE));
     // A secret that is followed by more at once may have come alone before: then it stands for itself.
     let again = heard(pieces(seed, bytes));
-    assert_eq!(again, whole);
+    // One that is too long may come to its end at once, or not.
+    if bytes.iter().take(LONGEST_LINE).any(|byte| *byte == b'\n') || bytes.len() <= LONGEST_LINE {
+        assert_eq!(again, whole);
+    }
     if let (Some(line), rest) = whole {
         assert!(line.len() <= 2 * LONGEST_LINE && bytes.ends_with(&rest));
         assert!(!line.contains(&b'\n') && !line.contains(&b'?'));
