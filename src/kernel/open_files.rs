@@ -34,10 +34,17 @@ pub fn set_soft_limit(limit: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
+const EXHAUSTED: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
 /// Whether something failed for want of descriptors or memory, so that the same may be done in a moment.
 pub fn are_exhausted(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+    Errno::from_io_error(error).is_some_and(|errno| EXHAUSTED.contains(&errno))
+}
+
+/// [`are_exhausted`], for an error that comes as words alone, as from another process.
+pub fn say_exhausted(words: &str) -> bool {
+    let said = |errno: &Errno| words.contains(&format!("(os error {})", errno.raw_os_error()));
+    EXHAUSTED.iter().any(said)
 }
 
 /// What a look at something has shown; None if it is gone, or nobody's to look at.
@@ -55,6 +62,21 @@ pub fn seen<T>(look: io::Result<T>) -> io::Result<Option<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn want_of_descriptors_is_known_by_its_words_too() {
+        for errno in EXHAUSTED {
+            let error = io::Error::from(errno);
+            assert!(are_exhausted(&error));
+            assert!(say_exhausted(&format!("cannot look: {error}; so what")));
+            assert!(seen::<()>(Err(error)).is_err());
+        }
+        for errno in [Errno::PERM, Errno::NOENT, Errno::NOSPC] {
+            let error = io::Error::from(errno);
+            assert!(!are_exhausted(&error) && !say_exhausted(&error.to_string()));
+            assert_eq!(seen::<()>(Err(error)).unwrap(), None);
+        }
+    }
 
     #[test]
     fn the_soft_limit_goes_up_to_the_hard_one() {

@@ -11,6 +11,7 @@ use super::reasons::{self, Facts};
 use super::restrict::{Gap, Restriction};
 use crate::error::UserError;
 use crate::home::Home;
+use crate::kernel::open_files::say_exhausted;
 use crate::model::dyno::Isolation;
 use crate::model::network::DynoNetwork;
 use crate::model::settings::{self, Settings, UID_COUNT};
@@ -140,12 +141,14 @@ pub fn gaps(
 /// Tries out the kinds of isolation, the strongest first, in temporary folders in `home`.
 ///
 /// # Errors
-/// When the settings demand what this host does not allow.
+/// When the settings demand what this host does not allow; or when there are no descriptors or no memory to try it out with: dynos
+/// that get less than this host allows would be the result.
 pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserError> {
     let refusal = match settings.isolation {
         settings::IsolationSetting::Tempdir => None,
         wish => match namespaces(home, settings) {
             Ok(chosen) => return Ok(chosen),
+            Err(why) if say_exhausted(&why) => return Err(not_tried_out(&why)),
             Err(why) if wish == settings::IsolationSetting::Namespaces => {
                 return Err(UserError::new(format!("this host allows no namespaces: {why}")).hint(
                     "`dyno doctor` says what is missing; without DYNO_ISOLATION=namespaces dynos get what there is",
@@ -154,7 +157,7 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserE
             Err(why) => Some(why),
         },
     };
-    let (ids, why_root) = ids_without_namespaces(home, settings.uid_base);
+    let (ids, why_root) = ids_without_namespaces(home, settings.uid_base)?;
     let because: Vec<String> = refusal.into_iter().chain(why_root).collect();
     Ok(ChosenIsolation {
         isolation: Isolation::Tempdir,
@@ -162,6 +165,13 @@ pub fn choose(home: &Home, settings: &Settings) -> Result<ChosenIsolation, UserE
         id_mapped: false,
         because: (!because.is_empty()).then(|| because.join("; ")),
     })
+}
+
+fn not_tried_out(why: &str) -> UserError {
+    UserError::new(format!(
+        "it cannot be tried out what this host allows dynos: {why}"
+    ))
+    .hint("try again in a moment; `ulimit -n` says how many files may be open")
 }
 
 /// Dynos in namespaces, if this host allows them.
@@ -188,6 +198,11 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<ChosenIsolation, Strin
         true => probe::run(home.path(), Ownership::IdMapped).err(),
         false => None,
     };
+    if let Some(why) = not_mapped.as_ref().map(|why| format!("{why:#}"))
+        && say_exhausted(&why)
+    {
+        return Err(why);
+    }
     if settings.id_mapping && not_mapped.is_none() {
         return Ok(chosen(DynoIds::Each(base), true, None));
     }
@@ -202,7 +217,7 @@ fn namespaces(home: &Home, settings: &Settings) -> Result<ChosenIsolation, Strin
 /// # Errors
 /// Why it has not.
 pub fn enough_ids(base: u32) -> Result<(), String> {
-    let maps = [id_map("uid"), id_map("gid")];
+    let maps = [id_map("uid")?, id_map("gid")?];
     if maps.iter().all(|map| has_ids(map, base, UID_COUNT)) {
         return Ok(());
     }
@@ -212,13 +227,20 @@ pub fn enough_ids(base: u32) -> Result<(), String> {
 }
 
 /// The users that dynos without namespaces run as; and if that is root, why.
-fn ids_without_namespaces(home: &Home, base: u32) -> (DynoIds, Option<String>) {
+///
+/// # Errors
+/// When that cannot be tried out now.
+fn ids_without_namespaces(home: &Home, base: u32) -> Result<(DynoIds, Option<String>), UserError> {
     if !is_root() {
-        return (DynoIds::Own(own_ids()), None);
+        return Ok((DynoIds::Own(own_ids()), None));
     }
-    let each = enough_ids(base).is_ok().then_some(DynoIds::Each(base));
+    let each = match enough_ids(base) {
+        Err(why) if say_exhausted(&why) => return Err(not_tried_out(&why)),
+        enough => enough.is_ok().then_some(DynoIds::Each(base)),
+    };
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let shared = spare_id(&id_map("uid"), &id_map("gid"), &passwd);
+    let map = |kind| id_map(kind).unwrap_or_default();
+    let shared = spare_id(&map("uid"), &map("gid"), &passwd);
     let shared = shared.map(|id| DynoIds::Shared((id, id)));
     let mut why = "dynos run as root: it has no other ids to give".to_owned();
     let passable = home.is_passable();
@@ -241,7 +263,10 @@ fn ids_without_namespaces(home: &Home, base: u32) -> (DynoIds, Option<String>) {
         let _ = home.let_through(false);
     }
     let is_root = matches!(found, DynoIds::Own(_));
-    (found, is_root.then_some(why))
+    if is_root && say_exhausted(&why) {
+        return Err(not_tried_out(&why));
+    }
+    Ok((found, is_root.then_some(why)))
 }
 
 fn is_root() -> bool {
@@ -260,9 +285,13 @@ fn is_full(home: &Home) -> bool {
 }
 
 /// The ids of this process's user namespace: first id and count of each range.
-fn id_map(kind: &str) -> Vec<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/self/{kind}_map"));
-    parse_id_map(&text.unwrap_or_default())
+///
+/// # Errors
+/// Why it cannot be read.
+fn id_map(kind: &str) -> Result<Vec<(u64, u64)>, String> {
+    let path = format!("/proc/self/{kind}_map");
+    let text = fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    Ok(parse_id_map(&text))
 }
 
 fn parse_id_map(text: &str) -> Vec<(u64, u64)> {

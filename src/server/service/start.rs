@@ -15,6 +15,7 @@ use crate::error::{UserError, tell};
 use crate::home::Home;
 use crate::kernel::cgroup::GroupParent;
 use crate::kernel::fail_point;
+use crate::kernel::open_files::say_exhausted;
 use crate::kernel::sys::signal::{Signal, ignore};
 use crate::model::dyno::Isolation;
 use crate::model::settings::{Listen, Sourced};
@@ -84,8 +85,11 @@ impl Service {
         let chosen = offer::choose(home, &settings)?;
         chosen.check_network(settings.network)?;
         tell(home, &chosen);
-        // Why there are none, `dyno doctor` says.
-        let groups = GroupParent::find().ok();
+        // Why there are none, `dyno doctor` says; but not that they could not be looked for.
+        let groups = match GroupParent::find() {
+            Err(why) if say_exhausted(&why) => anyhow::bail!("no control groups: {why}"),
+            found => found.ok(),
+        };
         groups.iter().for_each(GroupParent::sweep);
         let (state, through) = (home, chosen.lets_through());
         let home = home.path();
