@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::harness::fail_points::{Fault, POINTS};
-use crate::harness::{DEADLINE, FailPoints, Host, Process, parent_of};
+use crate::harness::{DEADLINE, FailPoints, Host, Process, nothing, parent_of};
 use crate::history::{History, Part};
 use crate::random::Random;
 
@@ -28,11 +28,12 @@ pub fn rage(
     mut random: Random,
     stop: &AtomicBool,
 ) {
-    let mut looked = Instant::now();
     while !stop.load(Ordering::SeqCst) {
-        if looked.elapsed() > BETWEEN_LOOKS {
+        if is_quiet(history) {
             integrity(host);
-            looked = Instant::now();
+            while is_quiet(history) && !stop.load(Ordering::SeqCst) {
+                thread::park_timeout(LOOK_AGAIN);
+            }
         }
         // Not a guess at how long something takes: this is how often it strikes.
         thread::sleep(Duration::from_millis(random.below(60)));
@@ -48,8 +49,17 @@ pub fn rage(
     }
 }
 
-/// How often the state is looked at as a whole.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+/// How often nothing is struck for a while, and for how long: what takes several requests comes to its end then.
+const QUIET: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
+
+/// Between two looks whether it is quiet still.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Whether nothing is to be struck now.
+fn is_quiet(history: &History) -> bool {
+    let now = history.elapsed().as_millis() % QUIET.0.as_millis();
+    now >= (QUIET.0 - QUIET.1).as_millis()
+}
 
 /// The state is whole, by SQLite's own check.
 pub fn integrity(host: &Host) {
@@ -130,9 +140,37 @@ pub fn arm_points(history: &History, mut random: Random, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         // Not a guess at how long something takes: this is how often it strikes.
         thread::sleep(Duration::from_millis(random.below(250)));
-        arm(points, &mut random);
+        match is_quiet(history) {
+            true => points.disarm(),
+            false => arm(points, &mut random),
+        }
     }
     points.disarm();
+}
+
+/// Has servers of another kind take over, again and again, until it is told to stop: one in the foreground is left the sockets
+/// and the lock by the one before. Returns how many were started.
+pub fn take_over(host: &Host, history: &History, mut random: Random, stop: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !stop.load(Ordering::SeqCst) {
+        // Neither is a guess at how long something takes: this is how often one comes, and how long it stays.
+        thread::sleep(Duration::from_millis(random.below(3000)));
+        let said = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(host.state().join("server.log"))
+            .unwrap();
+        // Not into pipes: what it starts goes on when it has ended, and has them, too.
+        let next = host.dyno(&host.path(), &["server"]);
+        let next = next.stdout(nothing()).stderr(said).start();
+        thread::sleep(Duration::from_millis(random.below(2000)));
+        history.kill_of_server(Part::Server, "that took over");
+        let signal = *random.one_of(&[Signal::TERM, Signal::KILL]);
+        next.signal(signal);
+        next.finish();
+        count += 1;
+    }
+    count
 }
 
 /// Has something happen at a fail point, to the process that comes there next.

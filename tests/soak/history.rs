@@ -52,6 +52,8 @@ struct Inner {
     servers: Vec<Duration>,
     /// When a call of a server's was made to fail, or it could have no more descriptors: from and to.
     troubles: Vec<(Duration, Duration)>,
+    /// Those of them in which it was short of descriptors.
+    starved: Vec<(Duration, Duration)>,
     /// The processes of commands that were killed at a fail point, and when.
     commands: Vec<(Duration, i32)>,
     /// When a dyno was killed.
@@ -116,7 +118,16 @@ impl History {
         self.count(Part::Descriptors, "of the server");
         let now = self.elapsed();
         let trouble = (now, now + time + AFTERWARDS);
-        self.inner.lock().unwrap().troubles.push(trouble);
+        let mut inner = self.inner.lock().unwrap();
+        inner.troubles.push(trouble);
+        inner.starved.push(trouble);
+    }
+
+    /// Whether a server could have no more descriptors within this time: then it cannot write to a log either.
+    pub fn server_starved(&self, (from, to): (Duration, Duration)) -> bool {
+        let inner = self.inner.lock().unwrap();
+        let mut starved = inner.starved.iter();
+        starved.any(|(began, over)| *began <= to && *over >= from)
     }
 
     /// To be told before it is done.

@@ -257,8 +257,9 @@ impl Ledger<'_> {
 
     /// The log has the dyno's start and end once, and its output without a hole.
     fn story(&mut self, ran: &Ran, dyno: &Dyno) {
-        if self.history.disturbed(&dyno.id).contains(&Part::Call) {
-            // What could not be written is counted in the log, not told.
+        let failed = self.history.disturbed(&dyno.id).contains(&Part::Call);
+        if failed || self.history.server_starved(ran.time) {
+            // What could not be written is counted in the log, not told; what a server could not write, in its own.
             return;
         }
         let nothing = Story::default();
