@@ -16,8 +16,11 @@ begin
 make_app small
 cd "$work/small"
 
-names=(bwrap linked named)
-commands=("${bwrap[*]} bash -c true" "$dyno run true" "$dyno run -a small true")
+make_app none
+"$dyno" network -a none none >/dev/null
+
+names=(bwrap linked named none)
+commands=("${bwrap[*]} bash -c true" "$dyno run true" "$dyno run -a small true" "$dyno run -a none true")
 
 if [[ ${BENCH_BIG:-yes} != no ]]; then
     say "making and deploying 45,000 files of 400 MB"
@@ -116,8 +119,9 @@ ms() {
 }
 
 table
-row "\`dyno run true\` in a linked folder / bwrap" "$(ms linked)" "$(ms bwrap)" "$(ratio linked bwrap)" 'at most 2, better 1.5'
-row "\`dyno run -a small true\` / bwrap" "$(ms named)" "$(ms bwrap)" "$(ratio named bwrap)" 'at most 2, better 1.5'
+row "\`dyno run true\` in a linked folder / bwrap" "$(ms linked)" "$(ms bwrap)" "$(ratio linked bwrap)" 'at most 1.3, better 1.0'
+row "\`dyno run -a small true\` / bwrap" "$(ms named)" "$(ms bwrap)" "$(ratio named bwrap)" 'at most 1.3, better 1.0'
+row "\`dyno run -a none true\`, with a network of its own / bwrap" "$(ms none)" "$(ms bwrap)" "$(ratio none bwrap)" ''
 for name in "${names[@]}"; do
     case $name in
         big) row 'slug of 45,000 files and 400 MB / small slug' "$(ms big)" "$(ms named)" "$(ratio big named)" 'at most 1.1' ;;
