@@ -46,8 +46,8 @@ struct Inner {
     /// Which parts of which dynos, by their ids.
     disturbed: BTreeMap<String, BTreeSet<Part>>,
     clients: BTreeSet<usize>,
-    /// The command lines of jobs, by their processes.
-    processes: BTreeMap<i32, usize>,
+    /// The command lines of jobs, by their processes, and when they began: a number is used again within seconds.
+    processes: BTreeMap<(i32, Duration), usize>,
     /// When a server was killed, or told to stop.
     servers: Vec<Duration>,
     /// When a call of a server's was made to fail, or it could have no more descriptors: from and to.
@@ -91,9 +91,10 @@ impl History {
         }
     }
 
-    /// Commands of this process are those of a job.
-    pub fn client_of(&self, job: usize, pid: i32) {
-        self.inner.lock().unwrap().processes.insert(pid, job);
+    /// This process, which was started after `began`, is the command line of a job.
+    pub fn client_of(&self, job: usize, pid: i32, began: Duration) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.processes.insert((pid, began), job);
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -178,9 +179,8 @@ impl History {
     pub fn client_was_killed(&self, job: usize) -> bool {
         self.catch_up();
         let inner = self.inner.lock().unwrap();
-        let job_of = |pid| inner.processes.get(pid);
         let mut commands = inner.commands.iter();
-        inner.clients.contains(&job) || commands.any(|(_, pid)| job_of(pid) == Some(&job))
+        inner.clients.contains(&job) || commands.any(|killed| inner.job_of(killed) == Some(job))
     }
 
     /// Whether a server was ended within this time.
@@ -202,9 +202,10 @@ impl History {
     pub fn explains(&self, (from, to): (Duration, Duration)) -> bool {
         let trouble = self.server_had_trouble((from, to));
         let inner = self.inner.lock().unwrap();
-        let of_job = |pid| inner.processes.contains_key(pid);
-        let mut commands = inner.commands.iter().filter(|(_, pid)| !of_job(pid));
-        trouble || commands.any(|(at, _)| (from..=to).contains(at))
+        let mut commands = inner.commands.iter();
+        trouble
+            || commands
+                .any(|killed| (from..=to).contains(&killed.0) && inner.job_of(killed).is_none())
     }
 
     /// Whether a dyno that is started again and again may not have been there within this time.
@@ -237,6 +238,12 @@ fn line(at: Duration, what: &str) -> String {
 }
 
 impl Inner {
+    /// The job whose command line was killed, if it may be one's: the last that began before with this process.
+    fn job_of(&self, (at, pid): &(Duration, i32)) -> Option<usize> {
+        let mut before = self.processes.range((*pid, Duration::ZERO)..=(*pid, *at));
+        before.next_back().map(|(_, job)| *job)
+    }
+
     fn disturb(&mut self, part: Part, dyno: &str, at: Duration) {
         let parts = self.disturbed.entry(dyno.to_owned()).or_default();
         parts.insert(part);

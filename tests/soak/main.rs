@@ -255,7 +255,7 @@ fn run(
     history.note(&format!("job-{} begins: {:?}", job.number, job.way));
     let running = host.dyno(app, arguments).input(job.input(seed)).start();
     let process = running.process.held_again();
-    history.client_of(job.number, process.pid);
+    history.client_of(job.number, process.pid, began);
     clients.lock().unwrap().insert(job.number, process);
     let outcome = running.finish();
     clients.lock().unwrap().remove(&job.number);
