@@ -160,6 +160,7 @@ pub fn take_over(host: &Host, history: &History, mut random: Random, stop: &Atom
             .create(true)
             .open(host.state().join("server.log"))
             .unwrap();
+        history.takes_over();
         // Not into pipes: what it starts goes on when it has ended, and has them, too.
         let next = host.dyno(&host.path(), &["server"]);
         let next = next.stdout(nothing()).stderr(said).start();

@@ -74,14 +74,14 @@ impl<'a> Deploys<'a> {
             fs::write(self.app.join(FILE), self.count.to_string()).unwrap();
             self.content.tried(self.count);
             let done = match &mut self.way {
-                Way::Deploy => self
-                    .scene
-                    .does(&self.app, &["deploy", "--no-web"])
-                    .is_some(),
+                Way::Deploy => {
+                    let deploy = self.scene.host.dyno(&self.app, &["deploy", "--no-web"]);
+                    self.scene.uploads("deploy", deploy).is_some()
+                }
                 Way::Push(branch) => {
                     branch.tried(commit(self.scene.host, &self.app));
                     let push = git(self.scene.host, &self.app, &["push", "dyno", "main"]);
-                    self.scene.tries("push", push).is_some()
+                    self.scene.uploads("push", push).is_some()
                 }
             };
             if done {

@@ -36,6 +36,9 @@ pub struct History {
 /// How long a server may be troubled by what is over.
 const AFTERWARDS: Duration = Duration::from_millis(500);
 
+/// How long a server that takes over may take for it, and stays.
+const TAKES_OVER: Duration = Duration::from_secs(5);
+
 /// How long after a dyno was killed another may not have taken its place.
 const REPLACED: Duration = Duration::from_secs(20);
 
@@ -50,6 +53,8 @@ struct Inner {
     processes: BTreeMap<(i32, Duration), usize>,
     /// When a server was killed, or told to stop.
     servers: Vec<Duration>,
+    /// When one began to take over.
+    successors: Vec<Duration>,
     /// When a call of a server's was made to fail, or it could have no more descriptors: from and to.
     troubles: Vec<(Duration, Duration)>,
     /// Those of them in which it was short of descriptors.
@@ -144,6 +149,13 @@ impl History {
         self.inner.lock().unwrap().servers.push(at);
     }
 
+    /// A server takes over from the one before, which leaves in peace. To be told before it is done.
+    pub fn takes_over(&self) {
+        self.note("a server takes over");
+        let at = self.elapsed();
+        self.inner.lock().unwrap().successors.push(at);
+    }
+
     fn count(&self, part: Part, whose: &str) {
         self.note(&format!("kill {part:?} {whose}"));
         *self.inner.lock().unwrap().killed.entry(part).or_default() += 1;
@@ -183,9 +195,10 @@ impl History {
         inner.clients.contains(&job) || commands.any(|killed| inner.job_of(killed) == Some(job))
     }
 
-    /// Whether a server was ended within this time.
+    /// Whether a server was ended within this time, or just before: it is there for a moment still.
     pub fn server_was_ended(&self, (from, to): (Duration, Duration)) -> bool {
         self.catch_up();
+        let from = from.saturating_sub(AFTERWARDS);
         let inner = self.inner.lock().unwrap();
         inner.servers.iter().any(|at| (from..=to).contains(at))
     }
@@ -206,6 +219,15 @@ impl History {
         trouble
             || commands
                 .any(|killed| (from..=to).contains(&killed.0) && inner.job_of(killed).is_none())
+    }
+
+    /// Whether something was done within this time that explains why files were not taken whole: also by a server that left to
+    /// another, which refuses no client, but waits for no upload.
+    pub fn explains_a_cut_upload(&self, (from, to): (Duration, Duration)) -> bool {
+        let explained = self.explains((from, to));
+        let from = from.saturating_sub(TAKES_OVER);
+        let inner = self.inner.lock().unwrap();
+        explained || inner.successors.iter().any(|at| (from..=to).contains(at))
     }
 
     /// Whether a dyno that is started again and again may not have been there within this time.

@@ -34,6 +34,11 @@ impl<'a> Scene<'a> {
         self.tries_unless(who, command, History::explains)
     }
 
+    /// [`tries`](Self::tries), for a command that brings files to the server.
+    pub fn uploads(&self, who: &str, command: Command<'a>) -> Option<Outcome<'a>> {
+        self.tries_unless(who, command, History::explains_a_cut_upload)
+    }
+
     fn tries_unless(
         &self,
         who: &str,

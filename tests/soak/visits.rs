@@ -58,7 +58,8 @@ pub fn tails(scene: Scene<'_>, app: &Path, mut random: Random) -> usize {
         tail.signal(INTERRUPT);
         let outcome = tail.finish();
         let time = (began, scene.history.elapsed());
-        let text = outcome.text();
+        // Jobs print bytes of all kinds.
+        let text = String::from_utf8_lossy(&outcome.stdout);
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut last = BTreeMap::new();
         for line in whole.lines() {

@@ -56,7 +56,8 @@ fn more_memory_than_the_quota_is_logged_and_the_dyno_goes_on() {
     let (mib, percent) = memory.trim_end_matches("%)").split_once("M(").unwrap();
     let (mib, percent): (f64, f64) = (mib.parse().unwrap(), percent.parse().unwrap());
     assert!((128.0..384.0).contains(&mib), "{memory}");
-    assert!((percent - mib / 1.28).abs() < 0.5, "{memory}");
+    // Of a number that is rounded to whole MiB.
+    assert!((percent - mib / 1.28).abs() < 0.8, "{memory}");
     let ps = host.dyno(&app, &["ps"]).finish().succeeds().text();
     assert_eq!(ps.matches(": up ").count(), 2, "{ps}");
     assert!(!log(&host, &app).contains(&format!("heroku[{small}]: Process running")));
