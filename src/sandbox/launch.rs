@@ -3,11 +3,12 @@
 //! [`launch`] runs in the supervisor, which has one thread. Its child goes through these phases, whose
 //! order is what makes them possible:
 //!
-//! 1. wait until the parent has put it into the dyno's control group and written the id maps;
+//! 1. wait until the parent has written the id maps;
 //! 2. as the launcher's user, which may read private folders: open everything that comes from the host, as detached
 //!    mounts with their final flags;
 //! 3. become the dyno's user, make an empty root, and unmount the host's;
-//! 4. put the pieces in place, by paths that can only mean the new root;
+//! 4. put the pieces in place, by paths that can only mean the new root; last the dyno's control group, into which the parent has
+//!    put it meanwhile;
 //! 5. set quotas, and give up every capability for good.
 //!
 //! The new mount API (Linux 5.2, `mount_setattr` 5.12) allows it: with classic bind mounts, phase 4
@@ -32,9 +33,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use self::pieces::{STAGING, perform, take_hold};
+use self::pieces::{Piece, STAGING, perform, take_hold};
 pub(super) use self::pieces::{attach, cover, memory_file_system};
-use self::release::{await_release, release};
+use self::release::{await_group, await_release, release};
 use super::network;
 use super::plan::{INNER_ID, MountStep, SandboxPlan};
 use super::reasons::{self, Facts};
@@ -122,13 +123,9 @@ fn set_up(
     control: BorrowedFd<'_>,
     network: Option<OwnedFd>,
 ) -> Result<Vec<Gap>> {
-    let release = await_release(control)?;
-    let mut mapped = release.mapped.into_iter();
+    let (mapped, whole) = await_release(control)?;
+    let mut mapped = mapped.into_iter();
     panics::point("init set-up");
-    if release.grouped {
-        // From here on its group is what the tree of groups begins with.
-        enter_namespaces(Namespaces::CGROUP).context("cannot make the view of control groups")?;
-    }
 
     mount_change(
         "/",
@@ -137,7 +134,7 @@ fn set_up(
     .context("cannot make mounts private")?;
     let mut pieces = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        pieces.push(take_hold(step, &mut mapped, release.whole)?);
+        pieces.push(take_hold(step, &mut mapped, whole)?);
     }
 
     become_owner(plan)?;
@@ -149,13 +146,21 @@ fn set_up(
 
     rustix::fs::mkdir(STAGING, Mode::from_raw_mode(0o700))
         .context("cannot make the staging folder")?;
-    let is_seen = |step: &MountStep| release.grouped || !matches!(step, MountStep::Group { .. });
-    let seen = plan.steps.iter().zip(pieces);
-    for (step, piece) in seen.filter(|(step, _)| is_seen(step)) {
-        perform(step, piece)
-            .with_context(|| format!("cannot set up `{}` in the dyno", step.target().display()))?;
-    }
+    let (of_group, others): (Vec<_>, Vec<_>) = (plan.steps.iter().zip(pieces))
+        .partition(|(step, _)| matches!(step, MountStep::Group { .. }));
+    let put = |steps: Vec<(&MountStep, Piece)>| {
+        steps.into_iter().try_for_each(|(step, piece)| {
+            perform(step, piece)
+                .with_context(|| format!("cannot set up `{}` in the dyno", step.target().display()))
+        })
+    };
+    put(others)?;
     fs::remove_dir_all(STAGING).context("cannot remove the staging folder")?;
+    if await_group(control)? {
+        // From here on its group is what the tree of groups begins with.
+        enter_namespaces(Namespaces::CGROUP).context("cannot make the view of control groups")?;
+        put(of_group)?;
+    }
     make_read_only(root).context("cannot make the root read-only")?;
     spread_process_numbers();
 

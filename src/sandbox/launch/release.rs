@@ -19,51 +19,17 @@ use crate::sandbox::Launched;
 use crate::sandbox::plan::{HostIds, INNER_ID, LiveOwnership, MountStep, Ownership, SandboxPlan};
 use crate::sandbox::restrict;
 
-/// The parent's message that the id maps are written; what is the case beside follows, in this order.
+/// The parent's message that the id maps are written.
 const GO: &[u8] = b"go";
 
-/// That a ready overlay is among the descriptors.
-const WHOLE: &[u8] = b", whole";
+/// The parent's message that the id maps are written, with a ready overlay as a descriptor.
+const GO_WHOLE: &[u8] = b"go, whole";
 
-/// That the child is in a control group of its own.
-const GROUPED: &[u8] = b", grouped";
+/// The parent's second message: the child is in a control group of its own.
+const GROUPED: &[u8] = b"grouped";
 
-/// What the parent tells with its message.
-pub(super) struct Release {
-    /// Mounts that only the parent could make.
-    pub mapped: Vec<OwnedFd>,
-    /// Whether the overlay is among them.
-    pub whole: bool,
-    /// Whether the child is in a control group of its own.
-    pub grouped: bool,
-}
-
-impl Release {
-    fn word(&self) -> Vec<u8> {
-        let parts = [(true, GO), (self.whole, WHOLE), (self.grouped, GROUPED)];
-        let said = parts.iter().filter(|(is_so, _)| *is_so);
-        said.flat_map(|(_, word)| *word).copied().collect()
-    }
-
-    /// None if this is no such word.
-    fn parse(word: &[u8], mapped: Vec<OwnedFd>) -> Option<Self> {
-        let rest = word.strip_prefix(GO)?;
-        let (rest, whole) = match rest.strip_prefix(WHOLE) {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
-        let grouped = match rest {
-            b"" => false,
-            GROUPED => true,
-            _ => return None,
-        };
-        Some(Self {
-            mapped,
-            whole,
-            grouped,
-        })
-    }
-}
+/// The other second message: it is in none.
+const UNGROUPED: &[u8] = b"no group";
 
 /// The parent's part: id maps, the id-mapped lower tree, and the message to go on.
 pub(super) fn release(
@@ -129,14 +95,16 @@ pub(super) fn release(
             }
         }
     }
-    let release = Release {
-        mapped,
-        whole,
-        grouped: enter(launched.pid),
-    };
-    let fds: Vec<BorrowedFd<'_>> = release.mapped.iter().map(AsFd::as_fd).collect();
-    unix_socket::send(&launched.control, &release.word(), &fds)
+    let fds: Vec<BorrowedFd<'_>> = mapped.iter().map(AsFd::as_fd).collect();
+    let word = if whole { GO_WHOLE } else { GO };
+    unix_socket::send(&launched.control, word, &fds)
         .context("the sandbox ended before it was set up")?;
+    let word = match enter(launched.pid) {
+        true => GROUPED,
+        false => UNGROUPED,
+    };
+    // If the child has ended, its last message says why.
+    let _ = unix_socket::send(&launched.control, word, &[]);
     Ok(())
 }
 
@@ -235,11 +203,29 @@ fn ids_of_root_as(owner: HostIds) -> Result<OwnedFd> {
     }
 }
 
-/// Waits for the parent's message.
-pub(super) fn await_release(control: BorrowedFd<'_>) -> Result<Release> {
-    const LONGEST: usize = GO.len() + WHOLE.len() + GROUPED.len();
-    let (mut word, mut fds) = ([0u8; 2 * LONGEST], Vec::new());
+/// Waits for the parent's message; returns its descriptors, and whether the overlay is among them.
+pub(super) fn await_release(control: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, bool)> {
+    let (word, fds) = hear(control)?;
+    match &word[..] {
+        GO => Ok((fds, false)),
+        GO_WHOLE => Ok((fds, true)),
+        _ => bail!("the supervisor is gone"),
+    }
+}
+
+/// Waits for the parent's second message: whether this process is in a control group of its own. To move it there takes the kernel
+/// some 10 ms in version 1 (measured), in which the root is built.
+pub(super) fn await_group(control: BorrowedFd<'_>) -> Result<bool> {
+    match &hear(control)?.0[..] {
+        GROUPED => Ok(true),
+        UNGROUPED => Ok(false),
+        _ => bail!("the supervisor is gone"),
+    }
+}
+
+fn hear(control: BorrowedFd<'_>) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let (mut word, mut fds) = ([0u8; 2 * GO_WHOLE.len()], Vec::new());
     let length = unix_socket::receive(control, &mut word, &mut fds)
         .context("cannot hear from the supervisor")?;
-    Release::parse(&word[..length], fds).context("the supervisor is gone")
+    Ok((word[..length].to_vec(), fds))
 }
