@@ -162,7 +162,12 @@ impl GroupParent {
             pids: changeable(folder("pids")),
             cpu: changeable(folder("cpu")),
             cpuacct: changeable(folder("cpuacct")),
-            cpuset: changeable(folder("cpuset")),
+            // Without it only a JVM goes by the host's memory, so nothing else may fail by it.
+            cpuset: changeable(folder("cpuset")).filter(|ours| {
+                make_folder(ours)
+                    .and_then(|()| take_all_processors(ours))
+                    .is_ok()
+            }),
         };
         parent
             .make_itself()
@@ -534,11 +539,18 @@ fn is_changeable(group: &Path) -> bool {
         && access(group.join("cgroup.procs"), Access::WRITE_OK).is_ok()
 }
 
-/// Gives a group of the controller `cpuset` what the group above has, without which no process can be put into it.
+/// Gives a new group of the controller `cpuset` what the group above has, without which no process can be put into it.
 fn take_all_processors(group: &Path) -> io::Result<()> {
     let above = group.parent().unwrap_or(group);
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        fs::write(group.join(file), fs::read(above.join(file))?)?;
+        let all = fs::read_to_string(above.join(file))?;
+        if all.trim().is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // What the host's owner has chosen stays.
+        if fs::read_to_string(group.join(file))?.trim().is_empty() {
+            fs::write(group.join(file), all)?;
+        }
     }
     Ok(())
 }
@@ -550,7 +562,9 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+    // Where that is refused they do not see it, and are bounded all the same.
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
+    Ok(())
 }
 
 /// The value of a line `NAME VALUE`.
