@@ -1,7 +1,7 @@
 //! Table `apps`.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::columns::{Bits, Time};
 use super::folders::link;
@@ -71,15 +71,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoApp`].
     pub fn set_maintenance(&mut self, id: &str, maintenance: bool, now: Timestamp) -> Result<App> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "UPDATE apps SET maintenance = ?2, updated_at = ?3 \
-                     WHERE id = ?1 AND maintenance <> ?2",
-                )?
-                .execute(params![id, maintenance, Time(now)])?;
-            find(transaction, id)
-        })
+        self.set(id, "maintenance", maintenance, now)
     }
 
     /// Gives an app's dynos this network; None: what the setting says. For those that start from now on.
@@ -92,15 +84,7 @@ impl Store {
         network: Option<DynoNetwork>,
         now: Timestamp,
     ) -> Result<App> {
-        self.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "UPDATE apps SET network = ?2, updated_at = ?3 \
-                     WHERE id = ?1 AND network IS NOT ?2",
-                )?
-                .execute(params![id, network, Time(now)])?;
-            find(transaction, id)
-        })
+        self.set(id, "network", network, now)
     }
 
     /// Has the dynos of an app log what they take, from their next start on, or no more.
@@ -108,13 +92,24 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoApp`].
     pub fn set_runtime_metrics(&mut self, id: &str, enabled: bool, now: Timestamp) -> Result<App> {
+        self.set(id, "runtime_metrics", enabled, now)
+    }
+
+    /// Gives a column of an app this value; what it has already is no change.
+    fn set(
+        &mut self,
+        id: &str,
+        column: &'static str,
+        value: impl ToSql,
+        now: Timestamp,
+    ) -> Result<App> {
         self.write(|transaction| {
             transaction
-                .prepare_cached(
-                    "UPDATE apps SET runtime_metrics = ?2, updated_at = ?3 \
-                     WHERE id = ?1 AND runtime_metrics <> ?2",
-                )?
-                .execute(params![id, enabled, Time(now)])?;
+                .prepare_cached(&format!(
+                    "UPDATE apps SET {column} = ?2, updated_at = ?3 \
+                     WHERE id = ?1 AND {column} IS NOT ?2"
+                ))?
+                .execute(params![id, value, Time(now)])?;
             find(transaction, id)
         })
     }

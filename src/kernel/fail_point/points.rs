@@ -1,4 +1,4 @@
-//! The fail points, by name. The soak reads this list, too: it must reach every one of them.
+//! The fail points, by name. The tests read this list, too: `tests/suite/fail_points.rs` reaches each of them.
 
 /// What can be made to happen at a fail point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
