@@ -110,11 +110,41 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Resu
 }
 
 /// Receives into `buffer`; descriptors that come along are appended to `fds`, close-on-exec.
-/// Returns 0 at the end. On a stream, one call never goes past bytes that carry descriptors.
+/// Returns 0 at the end. On a stream, one call never goes past bytes that carry descriptors. What the peer said last is
+/// received even if the peer left something unread.
 ///
 /// # Errors
-/// `InvalidData` if more than [`MAX_FDS`] came at once. Else as `recvmsg(2)`.
+/// `InvalidData` if more than [`MAX_FDS`] came at once, `ConnectionReset` after the last message of a peer that left something
+/// unread. Else as `recvmsg(2)`.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    past_reset(|| receive_once(&socket, buffer, fds))
+}
+
+/// Bytes of the next message on a socket that keeps messages apart, which stays to be received; 0 at the end.
+///
+/// # Errors
+/// As for [`receive`].
+pub fn next_length(socket: impl AsFd) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    past_reset(|| {
+        let (_, length) = rustix::net::recv(&socket, &mut [0u8; 0][..], flags)?;
+        Ok(length)
+    })
+}
+
+/// Has `receive` tried again after a reset: sockets that keep messages apart tell of it once, and before the messages that came
+/// ahead of it.
+fn past_reset(mut receive: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    match receive() {
+        Err(reset) if reset.kind() == io::ErrorKind::ConnectionReset => match receive()? {
+            0 => Err(reset),
+            length => Ok(length),
+        },
+        result => result,
+    }
+}
+
+fn receive_once(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut slices = [IoSliceMut::new(buffer)];
@@ -193,6 +223,24 @@ mod tests {
         drop(listener);
         let stale = connect(&path, SocketType::STREAM, Duration::from_secs(1)).unwrap_err();
         assert_eq!(stale.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn last_words_are_heard_of_a_peer_that_left_something_unread() {
+        let (ours, theirs) = pair().unwrap();
+        for words in [b"first", b"last!"] {
+            send(&theirs, words, &[]).unwrap();
+        }
+        send(&ours, b"unread", &[]).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 8];
+        for words in [b"first", b"last!"] {
+            assert_eq!(next_length(&ours).unwrap(), words.len());
+            let length = receive(&ours, &mut buffer, &mut Vec::new()).unwrap();
+            assert_eq!(&buffer[..length], words);
+        }
+        assert_eq!(next_length(&ours).unwrap(), 0);
+        assert_eq!(receive(&ours, &mut buffer, &mut Vec::new()).unwrap(), 0);
     }
 
     #[test]

@@ -20,8 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, sockopt};
+use rustix::net::sockopt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -308,12 +307,11 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>])
 pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let socket = socket.as_fd();
     // The size is asked first, so that a small message does not need a large buffer.
-    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
-    let mut nothing = [0u8; 0];
-    let (_, length) = match rustix::net::recv(socket, &mut nothing[..], flags) {
-        Err(Errno::CONNRESET) => return Ok(None),
-        other => other?,
+    let reset_is_end = |received: io::Result<usize>| match received {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+        other => other,
     };
+    let length = reset_is_end(unix_socket::next_length(socket))?;
     if length > MAX_MESSAGE {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
@@ -321,10 +319,7 @@ pub fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, 
         ));
     }
     let (mut bytes, mut fds) = (vec![0u8; length.max(1)], Vec::new());
-    let received = match unix_socket::receive(socket, &mut bytes, &mut fds) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-        other => other?,
-    };
+    let received = reset_is_end(unix_socket::receive(socket, &mut bytes, &mut fds))?;
     if received == 0 {
         return Ok(None);
     }
@@ -361,6 +356,17 @@ mod tests {
         assert_eq!((message, fds.len()), (FromInit::Ready, 0));
         drop(a);
         assert!(receive::<FromInit>(&b).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_said_before_a_hurried_end_is_received() {
+        let (a, b) = pair();
+        send(&b, &FromInit::Ready, &[]).unwrap();
+        send(&a, &FromInit::Ready, &[]).unwrap();
+        drop(b);
+        let (message, _) = receive::<FromInit>(&a).unwrap().unwrap();
+        assert_eq!(message, FromInit::Ready);
+        assert!(receive::<FromInit>(&a).unwrap().is_none());
     }
 
     #[test]
