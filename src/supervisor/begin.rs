@@ -6,7 +6,7 @@ use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
 
@@ -50,14 +50,14 @@ pub fn run() -> Result<()> {
     let mut prepared = None;
     // Held as long as the dyno lives.
     let mut claims = Vec::new();
-    let spec = loop {
+    let (spec, lock) = loop {
         match control::receive(&server)? {
             Some((ToSupervisor::Begin, fds)) => break take_spec(fds, &mut claims)?,
             Some((ToSupervisor::Prepare, fds)) => {
-                let spec = take_spec(fds, &mut claims)?;
+                let (spec, lock) = take_spec(fds, &mut claims)?;
                 fail_point::works_for(&spec.id);
                 // Without it the dyno's sandbox is made when it begins, and its client is told what is wrong.
-                prepared = caught_or(|| Prepared::make(&spec)).ok();
+                prepared = caught_or(|| Prepared::make(&spec, lock)).ok();
             }
             // The server has ended, and sent no dyno.
             _ => {
@@ -77,7 +77,7 @@ pub fn run() -> Result<()> {
     let clients = server.try_clone()?;
     let began = caught_or(|| {
         panics::point("supervisor begin");
-        Supervisor::new(spec, server, prepared)
+        Supervisor::new(spec, lock, server, prepared)
     });
     // Without a log and a socket, the failure is told in the exit record, which the server logs, and to the client.
     let supervisor = began.inspect_err(|error| {
@@ -121,13 +121,16 @@ fn take_standard_output() -> Result<OwnedFd> {
     Ok(server)
 }
 
-/// Reads the spec from the server's file in memory; the other descriptors that came along are claims.
-fn take_spec(fds: Vec<OwnedFd>, claims: &mut Vec<OwnedFd>) -> Result<DynoSpec> {
+/// Reads the spec from the server's file in memory, with the lock of its folder; the other descriptors that came along are claims.
+fn take_spec(fds: Vec<OwnedFd>, claims: &mut Vec<OwnedFd>) -> Result<(DynoSpec, OwnedFd)> {
     let mut fds = fds.into_iter();
-    let spec = fds.next().context("no spec came along")?;
+    let (Some(spec), Some(lock)) = (fds.next(), fds.next()) else {
+        bail!("no spec came along, or no lock");
+    };
     let (mut file, mut json) = (File::from(spec), Vec::new());
     file.rewind()?;
     file.take(MAX_SPEC).read_to_end(&mut json)?;
     claims.extend(fds);
-    serde_json::from_slice(&json).context("cannot read the dyno's spec")
+    let spec = serde_json::from_slice(&json).context("cannot read the dyno's spec")?;
+    Ok((spec, lock))
 }

@@ -1,7 +1,7 @@
 //! Builds a dyno's sandbox, with namespaces or in a folder of its own.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -29,7 +29,7 @@ use crate::wire::control::{DynoSpec, LiveTree};
 pub(super) fn build(
     spec: &DynoSpec,
     stack: &Stack,
-    lock: &File,
+    lock: &OwnedFd,
 ) -> Result<(Launched, Option<Group>)> {
     let mut group = None;
     let mut enter = |init| {
@@ -63,7 +63,7 @@ pub(super) fn app_folder(spec: &DynoSpec) -> PathBuf {
 }
 
 /// What init keeps open of all that the supervisor has open.
-fn kept(lock: &File) -> Vec<BorrowedFd<'_>> {
+fn kept(lock: &OwnedFd) -> Vec<BorrowedFd<'_>> {
     [lock.as_fd()]
         .into_iter()
         .chain(fail_point::kept())
@@ -73,7 +73,7 @@ fn kept(lock: &File) -> Vec<BorrowedFd<'_>> {
 fn behind_walls(
     spec: &DynoSpec,
     stack: &Stack,
-    lock: &File,
+    lock: &OwnedFd,
     enter: impl FnOnce(Pid) -> bool,
 ) -> Result<Launched> {
     let scratch = spec.folder.join(SCRATCH);
@@ -149,7 +149,7 @@ pub(super) fn restrictions(spec: &DynoSpec) -> Restrictions {
     }
 }
 
-fn in_a_folder(spec: &DynoSpec, lock: &File) -> Result<Launched> {
+fn in_a_folder(spec: &DynoSpec, lock: &OwnedFd) -> Result<Launched> {
     let tracker = Tracker::new(&spec.id, spec.owner.0);
     File::create(spec.folder.join(TRACKED)).context("cannot make the dyno's folders")?;
     let scratch = spec.folder.join(SCRATCH);

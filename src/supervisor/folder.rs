@@ -1,15 +1,16 @@
 //! A dyno's folder: its files, whether the dyno still has processes, and how it ended.
 //!
-//! Its lock stands for the whole dyno. The supervisor takes it before it does anything else, init keeps a copy, and the
-//! kernel releases it when both are gone. So a server that can take it knows that the dyno has no supervisor or init
-//! any more, and that none can begin: a late supervisor finds the lock taken, or no folder.
+//! Its lock stands for the whole dyno. The server that makes the folder takes it, and sends it along with the dyno's spec; init
+//! keeps a copy, and the kernel releases it when supervisor and init are gone. So a server that can take it knows that
+//! the dyno has neither any more, and that none can begin, even if another server is just starting it.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -49,7 +50,13 @@ const LOCK: &str = "lock";
 /// The lock of a dyno's folder; released when dropped.
 #[derive(Debug)]
 pub struct Claim {
-    _lock: File,
+    lock: File,
+}
+
+impl AsFd for Claim {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
 }
 
 /// Takes the lock of the dyno in `folder`; None while another process has it.
@@ -61,21 +68,10 @@ pub fn claim(folder: &Path) -> io::Result<Option<Claim>> {
     let options = options.write(true).create(true).truncate(false);
     let lock = options.open(folder.join(LOCK))?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Claim { _lock: lock })),
+        Ok(()) => Ok(Some(Claim { lock })),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Takes the lock of the dyno in `folder` for its supervisor.
-///
-/// # Errors
-/// When the dyno has one already, or the lock cannot be made.
-pub(super) fn lock(folder: &Path) -> Result<File> {
-    let lock = File::create(folder.join(LOCK)).context("cannot make the dyno's lock")?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .context("the dyno has a supervisor already")?;
-    Ok(lock)
 }
 
 /// Writes the exit record, whole or not at all.

@@ -33,7 +33,6 @@ mod servers;
 mod session;
 mod stops;
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -83,7 +82,7 @@ struct Supervisor {
     since: Timestamp,
     log: LogWriter,
     stack: Stack,
-    lock: File,
+    lock: OwnedFd,
     listener: OwnedFd,
     /// The sandbox, if it was made ahead, until the dyno is built.
     prepared: Option<Prepared>,
@@ -128,10 +127,17 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(spec: DynoSpec, server: OwnedFd, prepared: Option<Prepared>) -> Result<Self> {
+    /// The supervisor of a dyno that has the lock of its folder.
+    fn new(
+        spec: DynoSpec,
+        lock: OwnedFd,
+        server: OwnedFd,
+        prepared: Option<Prepared>,
+    ) -> Result<Self> {
         let lock = match &prepared {
+            // Its folder is the dyno's by now.
             Some(prepared) => prepared.lock.try_clone()?,
-            None => folder::lock(&spec.folder)?,
+            None => lock,
         };
         fail_point::attempt("supervisor.locked")?;
         // With a full disk, the dyno can still run, and the record may find room in the end.

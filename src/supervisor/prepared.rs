@@ -1,7 +1,7 @@
 //! A sandbox that is made before its dyno is asked for, for the release that ran last: a start is then a message and an
 //! `exec`. It is used only if it is exactly what would be made now.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -13,7 +13,7 @@ use rustix::event::PollFlags;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 use super::build;
-use super::folder::{self, SCRATCH};
+use super::folder::SCRATCH;
 use crate::kernel::cgroup::{Group, GroupLimits, GroupParent};
 use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// The dyno's lock, of which init has a copy.
-    pub lock: File,
+    pub lock: OwnedFd,
     /// The sandbox, whose init has said that it is ready.
     pub sandbox: Launched,
     /// The control group that init is in.
@@ -82,20 +82,19 @@ impl Basis {
 
 impl Prepared {
     /// Makes the sandbox of a dyno of which `spec` says what is known already, and waits until it is ready. The dyno's
-    /// folder must be there, and empty.
+    /// folder must be there, with this lock.
     ///
     /// # Errors
     /// When it cannot be made; nothing but the folder is left then.
-    pub fn make(spec: &DynoSpec) -> Result<Self> {
-        let made = Self::try_make(spec);
+    pub fn make(spec: &DynoSpec, lock: OwnedFd) -> Result<Self> {
+        let made = Self::try_make(spec, lock);
         if made.is_err() {
             let _ = remove_tree(&spec.folder.join(SCRATCH));
         }
         made
     }
 
-    fn try_make(spec: &DynoSpec) -> Result<Self> {
-        let lock = folder::lock(&spec.folder)?;
+    fn try_make(spec: &DynoSpec, lock: OwnedFd) -> Result<Self> {
         // Before anything is looked at: what changes from here on is noticed.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let mounts = rustix::fs::open("/proc/self/mountinfo", flags, Mode::empty())?;
@@ -127,7 +126,7 @@ impl Prepared {
     }
 
     /// The sandbox for the dyno of this spec, with its files in the dyno's folder, if it is what would be made now. Else
-    /// nothing is left of it.
+    /// nothing is left of it. The caller has the lock of the dyno's folder.
     pub fn begin(self, spec: &DynoSpec) -> Option<Self> {
         if !self.fits(spec) || self.move_to(&spec.folder).is_err() {
             self.dissolve();
@@ -149,7 +148,6 @@ impl Prepared {
     /// Moves its files into the dyno's folder, as which its own folder goes on: whoever asks for the lock of that folder finds
     /// it taken at all times.
     fn move_to(&self, folder: &Path) -> Result<()> {
-        let _lock = folder::lock(folder)?;
         rustix::fs::renameat_with(CWD, &self.folder, CWD, folder, RenameFlags::EXCHANGE)?;
         fail_point::reach("supervisor.moved");
         let _ = remove_tree(&self.folder);

@@ -125,8 +125,8 @@ pub struct LiveTree {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToSupervisor {
-    /// The first message but for `Prepare`: starts a dyno. Comes with descriptors: a file in memory with its [`DynoSpec`], and
-    /// the claims to its port and host uid, to be held as long as it lives.
+    /// The first message but for `Prepare`: starts a dyno. Comes with descriptors: a file in memory with its [`DynoSpec`],
+    /// the lock of its folder, and the claims to its port and host uid, all to be held as long as it lives.
     Begin,
     /// Makes the sandbox for a dyno that may begin next, and comes with as much as `Begin`. In the spec is what is known of the
     /// dyno already, and a folder of its own until it begins.

@@ -2,7 +2,7 @@
 //!
 //! What is run and what is struck comes from a seed, which is printed; what meets what is up to the host. Settings:
 //! `DYNO_SOAK_SEED`; and how long it goes on, at least: `DYNO_SOAK_RUNS` runs, `DYNO_SOAK_SECONDS` seconds,
-//! `DYNO_SOAK_KILLS` kills. With `DYNO_SOAK_SUCCESSORS=1` servers take over from each other, too, which may still cost a run that just begins. `DYNO_SOAK_AT_ONCE` run at a time.
+//! `DYNO_SOAK_KILLS` kills. `DYNO_SOAK_AT_ONCE` run at a time.
 
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite needs more of it")]
@@ -146,10 +146,7 @@ fn everything_is_accounted_for_whatever_is_killed() {
             ),
             (
                 "servers that took over",
-                scope.spawn(|| match setting("DYNO_SOAK_SUCCESSORS", 0) {
-                    0 => 0,
-                    _ => chaos::take_over(&host, &history, six, &stop),
-                }),
+                scope.spawn(|| chaos::take_over(&host, &history, six, &stop)),
             ),
             (
                 "lines of tails",

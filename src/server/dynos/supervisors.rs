@@ -182,10 +182,10 @@ impl Supervisors {
         reactor: &mut Reactor,
     ) -> Result<()> {
         let folder = self.folder_of(&spec.id);
-        make_folder(&folder).context("cannot make the dyno's folder")?;
+        let lock = make_folder(&folder).context("cannot make the dyno's folder")?;
         let started = fail_point::attempt("dyno.folder_made")
             .map_err(Into::into)
-            .and_then(|()| self.give_spec(spec, claims));
+            .and_then(|()| self.give_spec(spec, &lock, claims));
         let (child, socket) = started.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
         fail_point::reach("dyno.spec_sent");
         let live = Live {
@@ -200,15 +200,20 @@ impl Supervisors {
         Ok(self.watch(live, reactor)?)
     }
 
-    fn give_spec(&mut self, spec: &DynoSpec, claims: &[OwnedFd]) -> Result<(Child, OwnedFd)> {
+    fn give_spec(
+        &mut self,
+        spec: &DynoSpec,
+        lock: &Claim,
+        claims: &[OwnedFd],
+    ) -> Result<(Child, OwnedFd)> {
         let waiting = self.waiting.take_if(|waiting| waiting.can_take(&spec.id));
         if let Some(waiting) = waiting
-            && let Ok(started) = waiting.give(spec, claims)
+            && let Ok(started) = waiting.give(spec, lock, claims)
         {
             return Ok(started);
         }
         // There is none yet, or it was killed.
-        Waiting::spawn()?.give(spec, claims)
+        Waiting::spawn()?.give(spec, lock, claims)
     }
 
     /// Whether [`prepare`](Self::prepare) has something to do.
@@ -231,7 +236,7 @@ impl Supervisors {
             && let Some(waiting) = &mut waiting
         {
             spec.folder = prepared.join(&next.id);
-            let _ = make_folder(&spec.folder).map(|()| waiting.prepare(&spec, next));
+            let _ = make_folder(&spec.folder).map(|lock| waiting.prepare(&spec, &lock, next));
         }
         self.waiting = waiting;
     }
@@ -550,6 +555,10 @@ enum Found {
     Unclear,
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(folder)
+/// Makes a dyno's folder, and takes its lock.
+fn make_folder(folder: &Path) -> io::Result<Claim> {
+    fs::DirBuilder::new().mode(0o700).create(folder)?;
+    let lock = supervisor::claim(folder);
+    let lock = lock.and_then(|lock| lock.ok_or(io::ErrorKind::WouldBlock.into()));
+    lock.inspect_err(|_| drop(fs::remove_dir_all(folder)))
 }

@@ -16,7 +16,7 @@ use crate::kernel::sys::title;
 use crate::kernel::unix_socket::SocketType;
 use crate::panics;
 use crate::slug::Lease;
-use crate::supervisor;
+use crate::supervisor::{self, Claim};
 use crate::wire::control::{self, DynoSpec, ToSupervisor};
 
 /// A supervisor that has no dyno yet.
@@ -76,8 +76,8 @@ impl Waiting {
     ///
     /// # Errors
     /// When it cannot be told.
-    pub fn prepare(&mut self, spec: &DynoSpec, next: NextDyno) -> Result<()> {
-        self.tell(&ToSupervisor::Prepare, spec, next.claim.as_slice())?;
+    pub fn prepare(&mut self, spec: &DynoSpec, lock: &Claim, next: NextDyno) -> Result<()> {
+        self.tell(&ToSupervisor::Prepare, spec, lock, next.claim.as_slice())?;
         self.next = Some(next);
         Ok(())
     }
@@ -98,12 +98,17 @@ impl Waiting {
         self.next.as_ref().is_none_or(|next| next.id == id)
     }
 
-    /// Gives it its dyno.
+    /// Gives it its dyno, with the lock of the dyno's folder.
     ///
     /// # Errors
     /// When it has ended. It is reaped then.
-    pub fn give(mut self, spec: &DynoSpec, claims: &[OwnedFd]) -> Result<(Child, OwnedFd)> {
-        let given = self.tell(&ToSupervisor::Begin, spec, claims);
+    pub fn give(
+        mut self,
+        spec: &DynoSpec,
+        lock: &Claim,
+        claims: &[OwnedFd],
+    ) -> Result<(Child, OwnedFd)> {
+        let given = self.tell(&ToSupervisor::Begin, spec, lock, claims);
         given.inspect_err(|_| drop(self.child.wait()))?;
         Ok((self.child, self.socket))
     }
@@ -113,10 +118,19 @@ impl Waiting {
         self.child
     }
 
-    fn tell(&self, message: &ToSupervisor, spec: &DynoSpec, claims: &[OwnedFd]) -> Result<()> {
+    fn tell(
+        &self,
+        message: &ToSupervisor,
+        spec: &DynoSpec,
+        lock: &Claim,
+        claims: &[OwnedFd],
+    ) -> Result<()> {
         let spec = in_memory(spec).context("no memory for the dyno's spec")?;
         let claims = claims.iter().map(AsFd::as_fd);
-        let fds: Vec<_> = [spec.as_fd()].into_iter().chain(claims).collect();
+        let fds: Vec<_> = [spec.as_fd(), lock.as_fd()]
+            .into_iter()
+            .chain(claims)
+            .collect();
         control::send(&self.socket, message, &fds).context("cannot pass the spec on")
     }
 }
