@@ -522,7 +522,7 @@ impl Dynos {
 
     /// Passes a client's connection on to its dyno, to be attached to its command or to one that is run beside that.
     /// False when the dyno is not alive.
-    pub fn pass_on(&self, id: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
+    pub fn pass_on(&mut self, id: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
         self.supervisors.pass_on(id, ask, connection)
     }
 

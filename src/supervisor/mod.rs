@@ -122,8 +122,8 @@ struct Supervisor {
     finished: bool,
     /// The exit record, once it is written.
     recorded: Option<ExitRecord>,
-    /// Whether the dyno is up and unused memory was released.
-    settled: bool,
+    /// Its deadline is when a dyno that is up gives back memory that it does not need.
+    rest_token: Token,
 }
 
 impl Supervisor {
@@ -155,6 +155,7 @@ impl Supervisor {
             pidfd_token,
             client_token,
             server_token,
+            rest_token,
         ] = std::array::from_fn(|_| reactor.token());
         let timer_tokens =
             [Timer::Phase, Timer::Idle, Timer::Lifetime].map(|timer| (timer, reactor.token()));
@@ -190,7 +191,6 @@ impl Supervisor {
             listeners: Vec::new(),
             finished: false,
             recorded: None,
-            settled: false,
             spec,
             reactor,
             lock,
@@ -200,6 +200,7 @@ impl Supervisor {
             pidfd_token,
             client_token,
             timer_tokens,
+            rest_token,
         })
     }
 
@@ -247,9 +248,6 @@ impl Supervisor {
             for event in &events {
                 self.dispatch(*event)?;
             }
-            if std::mem::take(&mut self.settled) {
-                crate::kernel::sys::memory::release_program();
-            }
         }
         Ok(())
     }
@@ -287,6 +285,9 @@ impl Supervisor {
                 match timer {
                     Some((Timer::Phase, _)) if self.asks_where_it_listens() => {}
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
+                    None if token == self.rest_token => {
+                        crate::kernel::sys::memory::release_program();
+                    }
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.memory.knows(token) => self.look_at_memory(),
                     None if token == self.disk.token() => self.look_at_disk(),

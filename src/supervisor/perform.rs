@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -21,6 +22,9 @@ use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::{FromSupervisor, ToInit};
 use crate::wire::frame::{AttachRefusal, CommandEnd, Frame, Up};
 
+/// How long a dyno is up before its supervisor gives back the memory that only a start and an end need.
+const REST: Duration = Duration::from_secs(1);
+
 impl Supervisor {
     pub(super) fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
@@ -32,7 +36,14 @@ impl Supervisor {
             }
             Action::Report(state) => {
                 (self.state, self.since) = (state, Timestamp::now());
-                self.settled = state == DynoState::Up;
+                match state {
+                    // A dyno that ends at once would have to read it in again.
+                    DynoState::Up => {
+                        let rest = Instant::now() + REST;
+                        self.reactor.set_deadline(self.rest_token, rest);
+                    }
+                    _ => self.reactor.cancel_deadline(self.rest_token),
+                }
                 self.report(&self.snapshot());
                 if state == DynoState::Up {
                     panics::point("supervisor up");

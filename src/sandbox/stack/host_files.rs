@@ -77,11 +77,11 @@ impl Stack {
         let fixed = copied.chain([ssh::CONFIG]).map(PathBuf::from);
         let included = ssh::included(self).into_iter().map(|(path, _)| path);
         for path in fixed.chain(included) {
-            let file = resolve(&self.root, &path, |on_the_way| {
+            let file = resolve(&path, |on_the_way| {
                 // A link is watched by its own name, too, since its target may have another.
                 let paths = on_the_way.parent().into_iter().chain([on_the_way]);
                 watched.extend(paths.map(|path| self.at(path)));
-                true
+                self.link(on_the_way)
             });
             watched.push(self.at(&file));
         }
@@ -97,7 +97,16 @@ impl Stack {
 
     /// `path` inside a dyno, with the symlinks resolved that are in folders that the dyno sees.
     pub(super) fn inside(&self, path: &Path) -> PathBuf {
-        resolve(&self.root, path, is_shown)
+        resolve(path, |path| self.shown_link(path))
+    }
+
+    /// Where the symlink at `path` leads, if it is in a folder that the dyno sees; None if there is none.
+    pub(super) fn shown_link(&self, path: &Path) -> Option<PathBuf> {
+        is_shown(path).then(|| self.link(path)).flatten()
+    }
+
+    fn link(&self, path: &Path) -> Option<PathBuf> {
+        fs::read_link(self.at(path)).ok()
     }
 
     /// The text of a file of the stack; None if there is none or it is too long.
@@ -111,9 +120,9 @@ impl Stack {
     }
 }
 
-/// Resolves the symlinks of `path` below `root` as far as `may_look` allows, and leaves the rest as written. `may_look`
-/// is called with each path on the way.
-fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) -> PathBuf {
+/// Resolves the symlinks of `path`. `link` is called with each path on the way, and says where the symlink there leads, if one
+/// is there that is to be followed.
+pub(super) fn resolve(path: &Path, mut link: impl FnMut(&Path) -> Option<PathBuf>) -> PathBuf {
     let parts = |path: &Path| -> Vec<OsString> {
         let parts = path.components().rev();
         parts.map(|part| part.as_os_str().to_owned()).collect()
@@ -126,10 +135,8 @@ fn resolve(root: &Path, path: &Path, mut may_look: impl FnMut(&Path) -> bool) ->
             }
             Some(Component::Normal(name)) => {
                 let next = done.join(name);
-                let look = may_look(&next) && links < MAX_LINKS;
-                let on_host = root.join(next.strip_prefix("/").unwrap_or(&next));
-                match look.then(|| fs::read_link(on_host)) {
-                    Some(Ok(to)) => {
+                match link(&next).filter(|_| links < MAX_LINKS) {
+                    Some(to) => {
                         links += 1;
                         if to.is_absolute() {
                             done = PathBuf::from("/");

@@ -4,10 +4,12 @@
 //! program does not work. What services keep there (databases, containers, mail, keys, the homes of their users) is
 //! never shown.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::host_files::resolve;
 use super::{MEMORY_FOLDER_MB, Stack};
 use crate::sandbox::plan::{MountAccess, MountStep};
 
@@ -113,6 +115,8 @@ impl Stack {
     /// read them. Distributions collect the certificates of packages and of the administrator there.
     fn trusted(&self) -> Vec<MountStep> {
         let mut found: Vec<PathBuf> = Vec::new();
+        // Most lead into one and the same folder, or to each other.
+        let mut links: HashMap<PathBuf, Option<PathBuf>> = HashMap::new();
         let mut folders: Vec<_> = TRUST.iter().map(|path| (PathBuf::from(path), 0)).collect();
         while let Some((folder, depth)) = folders.pop() {
             let entries = fs::read_dir(self.at(&folder)).into_iter().flatten();
@@ -123,12 +127,23 @@ impl Stack {
                         folders.push((path, depth + 1));
                     }
                     Ok(kind) if kind.is_symlink() => {
-                        let target = self.inside(&path);
+                        let target = resolve(&path, |path| {
+                            if let Some(known) = links.get(path) {
+                                return known.clone();
+                            }
+                            let link = self.shown_link(path);
+                            links.insert(path.to_owned(), link.clone());
+                            link
+                        });
+                        // Hardly any; what else is asked takes longer.
+                        if !target.starts_with("/var") {
+                            continue;
+                        }
                         let known = DATA.iter().map(Path::new);
                         let known = known.chain(found.iter().map(PathBuf::as_path));
                         let seen = super::is_shown(&target)
                             || known.into_iter().any(|known| target.starts_with(known));
-                        if !seen && target.starts_with("/var") && self.is_public(&target) {
+                        if !seen && self.is_public(&target) {
                             found.push(target);
                         }
                     }

@@ -44,6 +44,9 @@ const RETURN_TIME: Duration = Duration::from_secs(1);
 /// Between two looks at what will be over in a moment: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
+/// How soon after its dyno has begun a client comes that means to attach to it; a later one may have to wait a moment.
+const CLIENT_TIME: Duration = Duration::from_millis(20);
+
 /// The folder beside that of the dynos, for those that have a sandbox but have not begun.
 const PREPARED: &str = "prepared";
 
@@ -120,6 +123,8 @@ struct Live {
     keeps: u64,
     /// Whether it keeps sockets of the server before.
     has_kept: bool,
+    /// Until when its client is about to come; None once it has, or where none is to come.
+    client_due: Option<Instant>,
 }
 
 impl Supervisors {
@@ -196,6 +201,7 @@ impl Supervisors {
             child: Some(child),
             keeps: 0,
             has_kept: false,
+            client_due: spec.rules.attached.then(|| Instant::now() + CLIENT_TIME),
         };
         Ok(self.watch(live, reactor)?)
     }
@@ -216,12 +222,15 @@ impl Supervisors {
         Waiting::spawn()?.give(spec, lock, claims)
     }
 
-    /// Whether [`prepare`](Self::prepare) has something to do.
+    /// Whether [`prepare`](Self::prepare) has something to do, and no client is just coming to its dyno, which it would keep waiting.
     pub fn wants_waiting(&mut self, has_next: bool) -> bool {
-        match &mut self.waiting {
+        let lacks_one = match &mut self.waiting {
             None => true,
             Some(waiting) => has_next && waiting.next().is_none(),
-        }
+        };
+        let now = Instant::now();
+        let mut due = self.live.values().filter_map(|live| live.client_due);
+        lacks_one && !due.any(|due| now < due)
     }
 
     /// Has a supervisor ready for the next dyno, whose start then need not wait for one, and has it make that dyno's sandbox,
@@ -355,6 +364,7 @@ impl Supervisors {
             child: None,
             keeps: 0,
             has_kept: false,
+            client_due: None,
         };
         self.watch(adopted, reactor)?;
         Ok(Found::Alive)
@@ -442,9 +452,13 @@ impl Supervisors {
     }
 
     /// Passes a client's connection on to its dyno. False when the dyno is not alive.
-    pub fn pass_on(&self, dyno: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
-        self.find(dyno)
-            .is_some_and(|live| control::send(&live.socket, ask, &[connection.as_fd()]).is_ok())
+    pub fn pass_on(&mut self, dyno: &str, ask: &ToSupervisor, connection: &OwnedFd) -> bool {
+        let live = self.tokens.get(dyno);
+        live.and_then(|token| self.live.get_mut(token))
+            .is_some_and(|live| {
+                live.client_due = None;
+                control::send(&live.socket, ask, &[connection.as_fd()]).is_ok()
+            })
     }
 
     /// Says something to a dyno's supervisor. False when it is not alive.
