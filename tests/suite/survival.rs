@@ -463,28 +463,40 @@ fn a_run_goes_on_when_the_server_is_killed_before_its_supervisor_begins() {
 }
 
 #[test]
-fn a_supervisor_that_begins_too_late_starts_nothing() {
+fn a_supervisor_that_begins_after_its_servers_death_has_its_dyno_all_the_same() {
     let host = Host::new();
     let app = host.plain_app();
     let (running, spare) = stopped_spare(&host, &app);
-    let body = json!({"command": "echo too late", "attach": false});
+    let body = json!({"command": "echo late", "attach": false});
     let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
     assert_eq!(status, 201);
     host.kill_server();
-    // As far as the next server can tell, the dyno has no supervisor and never had one.
+    // The lock of its folder was sent along, so the next server can tell that a supervisor may begin.
+    let info = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
+    assert!(info.contains("run.1 up, run.2 starting\n"), "{info}");
+    spare.signal(Signal::CONT);
+    host.wait_for_log("heroku[run.2]: State changed from up to complete");
+    running.finish_input().succeeds();
+    host.wait_until_clean();
+    is_logged_once(&host, "app[run.2]: late");
+}
+
+#[test]
+fn a_dyno_whose_supervisor_is_killed_before_it_begins_is_lost() {
+    let host = Host::new();
+    let app = host.plain_app();
+    let (running, spare) = stopped_spare(&host, &app);
+    let body = json!({"command": "echo never", "attach": false});
+    let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
+    assert_eq!(status, 201);
+    host.kill_server();
+    spare.signal(Signal::KILL);
+    spare.wait_for_end();
     let info = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
     assert!(info.contains("run.1 up\n"), "{info}");
     assert_eq!(dyno(&host, "run.2")["end_reason"], "lost");
-    spare.signal(Signal::CONT);
-    spare.wait_for_end();
     running.finish_input().succeeds();
     host.wait_until_clean();
-    assert!(
-        !host
-            .log_lines()
-            .iter()
-            .any(|line| line.starts_with("app[run.2]"))
-    );
     is_logged_once(
         &host,
         "heroku[run.2]: State changed from starting to crashed",
