@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,24 @@ pub fn own_router() -> String {
         process >> 8 & 0xff,
         process & 0xff
     )
+}
+
+/// A port that is free on both loopback addresses, and that the kernel gives to no other program meanwhile: connections, and
+/// whoever listens at any port, get theirs above.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u16> = 10_000..20_000;
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let of_process = std::process::id().wrapping_mul(331);
+    let mut candidates = std::iter::repeat_with(|| {
+        let number = of_process + u32::from(USED.fetch_add(1, Ordering::SeqCst));
+        PORTS.start + u16::try_from(number % PORTS.len() as u32).unwrap()
+    });
+    let is_free = |port: &u16| {
+        let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+            && (!has_v6 || TcpListener::bind((Ipv6Addr::LOCALHOST, *port)).is_ok())
+    };
+    candidates.find(is_free).unwrap()
 }
 
 impl Host {

@@ -18,7 +18,7 @@ use std::sync::RwLock;
 pub use command::{Command, Running};
 pub use fail_points::FailPoints;
 pub use files::{copy_tree, log_text, make_removable, write};
-pub use host::{Host, own_router};
+pub use host::{Host, free_port, own_router};
 pub use needs::{isolation, lacks, lacks_walls, leave_out};
 pub use outcome::Outcome;
 pub use proc::{parent_of, pids};

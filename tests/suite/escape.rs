@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Host, is_root, lacks, lacks_walls, leave_out};
+use crate::harness::{Host, free_port, is_root, lacks, lacks_walls, leave_out};
 use crate::terminal::Terminal;
 
 /// An app whose `try.py` is this program.
@@ -550,9 +550,7 @@ fn where_strangers_are_expected_a_dyno_listens_on_its_own_port_alone() {
     let detached = ["run:detached", "-q", "--wait", &command];
     host.dyno(&app, &detached).finish().exits(3);
     // Whose person says which port it is means it.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     let own = format!("PORT={port}");
     host.run(&app, &["-q", "-e", &own, &command])
         .finish()

@@ -8,7 +8,7 @@ use crate::formation::{
     WORKERS, app_of, few_ports, get, lines_of, no_name_twice, port_of, states, tells_in_order,
     wait_for_states,
 };
-use crate::harness::{Host, eventually, lacks};
+use crate::harness::{Host, eventually, free_port, lacks};
 use crate::ps::detached;
 
 #[test]
@@ -191,9 +191,7 @@ fn r10_says_where_the_dyno_listens_instead() {
         return;
     }
     let host = Host::with(&[("DYNO_BOOT_TIMEOUT", "3"), ("DYNO_CRASH_SECOND_WAIT", "1h")]);
-    let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let other = free.local_addr().unwrap().port();
-    drop(free);
+    let other = free_port();
     let server = format!("web: exec python3 -m http.server --bind 127.0.0.1 {other}\n");
     let app = host.folder_of("shop", &[("Procfile", &server)]);
     let listens = format!("The dyno listens on `127.0.0.1:{other}`, and not on $PORT, which is ");

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::api_tcp::Remote;
-use super::harness::{DEADLINE, Host, eventually, is_root, lacks, leave_out};
+use super::harness::{DEADLINE, Host, eventually, free_port, is_root, lacks, leave_out};
 
 /// Tries again and again to listen on the ports that it is given, on each address by which `localhost` may be reached, in each
 /// way that the kernel has; says what it has got, and every now and then that it still tries.
@@ -40,16 +40,6 @@ struct Kept {
     app: PathBuf,
     /// Of router, API and rendezvous.
     ports: [u16; 3],
-}
-
-/// A port that is free on both loopback addresses.
-fn free_port() -> u16 {
-    eventually("a port that is free on both addresses", || {
-        let one = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = one.local_addr().unwrap().port();
-        let other = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
-        (other.is_ok() || has_no_v6()).then_some(port)
-    })
 }
 
 fn has_no_v6() -> bool {

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Host, Running, binary, eventually, lacks, root, write};
+use crate::harness::{Host, Running, binary, eventually, free_port, lacks, root, write};
 
 /// `echo up`, then whatever comes on standard input.
 fn cat<'a>(host: &'a Host, app: &Path) -> Running<'a> {
@@ -302,9 +302,7 @@ fn one_under_systemd_says_that_it_will_come_back() {
 #[test]
 fn a_port_that_another_states_server_has_is_told_with_that_state() {
     let (host, other) = (Host::new(), Host::new());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap().to_string();
-    drop(port);
+    let address = format!("127.0.0.1:{}", free_port());
     let first = host
         .dyno(&host.path(), &["server", "--router", &address])
         .start();

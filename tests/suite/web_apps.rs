@@ -5,14 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-use crate::harness::{DEADLINE, Host, eventually, lacks};
+use crate::harness::{DEADLINE, Host, eventually, free_port, lacks};
 use crate::ps::detached;
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 /// The port of the `web` process of this app, with further variables, once it listens.
 fn serving(host: &Host, fixture: &str, variables: &[&str]) -> u16 {
