@@ -47,7 +47,7 @@ pub fn own_router() -> String {
 }
 
 /// A port that is free on both loopback addresses, and that the kernel gives to no other program meanwhile: connections, and
-/// whoever listens at any port, get theirs above.
+/// programs that listen at any port, get theirs above.
 pub fn free_port() -> u16 {
     const PORTS: std::ops::Range<u16> = 10_000..20_000;
     static USED: AtomicU16 = AtomicU16::new(0);

@@ -395,6 +395,19 @@ fn stopped_spare<'a>(host: &'a Host, app: &Path) -> (crate::harness::Running<'a>
     (running, spare)
 }
 
+/// As [`stopped_spare`], with `run.2` for the supervisor to begin with: a detached dyno with this command.
+fn given_spare<'a>(
+    host: &'a Host,
+    app: &Path,
+    command: &str,
+) -> (crate::harness::Running<'a>, Process) {
+    let both = stopped_spare(host, app);
+    let body = json!({"command": command, "attach": false});
+    let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
+    assert_eq!(status, 201);
+    both
+}
+
 #[test]
 fn the_supervisor_that_waits_may_be_killed() {
     let host = Host::new();
@@ -466,10 +479,7 @@ fn a_run_goes_on_when_the_server_is_killed_before_its_supervisor_begins() {
 fn a_supervisor_that_begins_after_its_servers_death_has_its_dyno_all_the_same() {
     let host = Host::new();
     let app = host.plain_app();
-    let (running, spare) = stopped_spare(&host, &app);
-    let body = json!({"command": "echo late", "attach": false});
-    let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
-    assert_eq!(status, 201);
+    let (running, spare) = given_spare(&host, &app, "echo late");
     host.kill_server();
     // The lock of its folder was sent along, so the next server can tell that a supervisor may begin.
     let info = host.dyno(&app, &["apps:info"]).finish().succeeds().text();
@@ -485,10 +495,7 @@ fn a_supervisor_that_begins_after_its_servers_death_has_its_dyno_all_the_same() 
 fn a_dyno_whose_supervisor_is_killed_before_it_begins_is_lost() {
     let host = Host::new();
     let app = host.plain_app();
-    let (running, spare) = stopped_spare(&host, &app);
-    let body = json!({"command": "echo never", "attach": false});
-    let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
-    assert_eq!(status, 201);
+    let (running, spare) = given_spare(&host, &app, "echo never");
     host.kill_server();
     spare.signal(Signal::KILL);
     spare.wait_for_end();
@@ -507,10 +514,7 @@ fn a_dyno_whose_supervisor_is_killed_before_it_begins_is_lost() {
 fn a_server_may_be_killed_between_row_and_folder() {
     let host = Host::new();
     let app = host.plain_app();
-    let (running, spare) = stopped_spare(&host, &app);
-    let body = json!({"command": "echo never", "attach": false});
-    let (status, _) = host.request("POST", "/apps/plain/dynos", &body);
-    assert_eq!(status, 201);
+    let (running, spare) = given_spare(&host, &app, "echo never");
     let id = dyno(&host, "run.2")["id"].as_str().unwrap().to_owned();
     host.kill_server();
     spare.signal(Signal::KILL);
