@@ -325,7 +325,9 @@ impl Ledger<'_> {
                 return Some(format!("output of an attached dyno: {line:?}"));
             }
         }
-        let torn = self.history.disturbed(&dyno.id).contains(&Part::Supervisor);
+        // Whoever is ended while it prints leaves what its buffer held of a line: 4,096 bytes end anywhere.
+        let killed = self.history.disturbed(&dyno.id);
+        let torn = !killed.is_empty() || dyno.signal.is_some();
         while let Some(line) = lines.next() {
             let expected = format!("{prefix}{next}");
             let is_torn = torn && lines.peek().is_none() && expected.starts_with(line);
@@ -336,7 +338,7 @@ impl Ledger<'_> {
         }
         // One that could not be started prints nothing.
         let whole = ran.job.way == Way::Detached
-            && self.history.disturbed(&dyno.id).is_empty()
+            && killed.is_empty()
             && dyno.reason.as_deref() != Some("R99");
         (whole && !dyno.is_lost() && next != ran.job.lines() + 1)
             .then(|| format!("{} lines of output, not {}", next - 1, ran.job.lines()))
