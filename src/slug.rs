@@ -31,12 +31,12 @@ mod unpack;
 mod walk;
 
 pub use cache::{Lease, Received, SlugCache};
-pub use copy::copy_tree;
+pub use copy::{copy_tree, is_within};
 pub use id::SlugId;
 pub use limits::SlugLimits;
 pub use links::{LeadsOut, link_warnings};
-use pack::pack_again;
 pub use pack::{PackProgress, Packed, pack, pack_dated};
+use pack::{pack_again, pack_whole};
 pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
 pub use source::{UnpackedSource, WhileWanted};
 pub use times::{ReleaseBefore, Times};

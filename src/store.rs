@@ -59,6 +59,7 @@ const MIGRATIONS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0009_scopes.sql")),
     M::up(include_str!("../migrations/0010_runtime_metrics.sql")),
     M::up(include_str!("../migrations/0011_spent.sql")),
+    M::up(include_str!("../migrations/0012_builder.sql")),
 ];
 
 /// The open database of a state folder.

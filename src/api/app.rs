@@ -8,6 +8,7 @@ use super::account::Identity;
 use super::platform::Region;
 use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
+use crate::model::builder::Builder;
 use crate::model::network::{DynoNetwork, NetworkChoice};
 
 /// An app.
@@ -62,6 +63,9 @@ pub struct App {
     pub create_status: String,
     /// The folder last linked to it. Ours.
     pub folder: Option<String>,
+    /// What makes slugs of its source. Ours.
+    #[serde(default)]
+    pub builder: Builder,
     /// The network of its dynos that start from now on. Ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<DynoNetwork>,
@@ -127,6 +131,7 @@ impl App {
             organization: None,
             create_status: "complete".to_owned(),
             folder: app.folder.clone(),
+            builder: app.builder,
             network: app.network,
             network_by_default: false,
             asleep: false,
@@ -180,6 +185,9 @@ pub struct UpdateApp {
     /// The network of its dynos that start from now on. Ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkChoice>,
+    /// What makes slugs of its source from now on. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builder: Option<Builder>,
 }
 
 impl UpdateApp {
@@ -195,13 +203,15 @@ impl UpdateApp {
         }
         let name: Option<String> = fields.optional("name")?;
         let network: Option<String> = fields.optional("network")?;
+        let builder: Option<String> = fields.optional("builder")?;
         let update = Self {
             maintenance: fields.flag("maintenance")?,
             name: name.map(|name| AppName::parse(&name)).transpose()?,
             network: network.map(|it| NetworkChoice::parse(&it)).transpose()?,
+            builder: builder.map(|it| it.parse()).transpose()?,
         };
         if update == Self::default() {
-            let message = "`maintenance`, `name` or `network` is missing";
+            let message = "`maintenance`, `name`, `network` or `builder` is missing";
             return Err(ApiError::invalid(message));
         }
         Ok(update)

@@ -78,6 +78,7 @@ fn app_of_store() -> crate::model::app::App {
         slug_size: Some(5),
         folder: Some("/src/shop".into()),
         maintenance: false,
+        builder: crate::model::builder::Builder::Auto,
         network: None,
         runtime_metrics: false,
     }
@@ -373,7 +374,10 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
         }
     }
     for (body, message) in [
-        ("{}", "`maintenance`, `name` or `network` is missing"),
+        (
+            "{}",
+            "`maintenance`, `name`, `network` or `builder` is missing",
+        ),
         (r#"{"network":"lan"}"#, "there is no network `lan`"),
         (
             r#"{"maintenance":2}"#,
@@ -381,7 +385,7 @@ fn of_an_app_maintenance_and_name_can_be_changed() {
         ),
         (
             r#"{"maintenance":null}"#,
-            "`maintenance`, `name` or `network` is missing",
+            "`maintenance`, `name`, `network` or `builder` is missing",
         ),
         (
             r#"{"maintenance":true,"build_stack":"other"}"#,
@@ -664,6 +668,7 @@ fn the_server_reads_what_the_client_writes() {
         maintenance: Some(true),
         name: Some(AppName::parse("shop").unwrap()),
         network: Some(NetworkChoice::Own(DynoNetwork::None)),
+        builder: Some(crate::model::builder::Builder::None),
     };
     assert_eq!(UpdateApp::parse(&body(&update_app)).unwrap(), update_app);
 

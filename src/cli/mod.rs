@@ -7,6 +7,7 @@ mod address;
 mod apps;
 mod attach;
 mod auth;
+mod builder;
 mod client;
 mod config;
 mod config_edit;
@@ -114,6 +115,8 @@ enum Command {
     /// As `maintenance off`
     #[command(name = "maintenance:off")]
     MaintenanceOff,
+    /// Choose what makes slugs of the app's source, or show it
+    Builder(builder::Builder),
     /// Choose the network of the app's dynos, or show it
     Network(network::Network),
     /// What can be switched on for an app, and what is
@@ -319,6 +322,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::Maintenance(command) => command.perform(&mut context)?,
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
+        Command::Builder(command) => command.perform(&mut context)?,
         Command::Network(command) => command.perform(&mut context)?,
         Command::Labs(command) => command.perform(&mut context)?,
         Command::LabsEnable(feature) => feature.switch(&mut context, true)?,

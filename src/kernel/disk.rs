@@ -28,21 +28,23 @@ pub fn free(path: &Path) -> Option<u64> {
 /// does not count; of a file with several names each has its share.
 #[derive(Debug)]
 pub struct Walk {
-    /// The folders on the way down to the one that is being read.
+    /// The folders on the way down to the one that is being read; at first those that it begins at.
     open: Vec<Dir>,
     bytes: u64,
     entries: u64,
 }
 
 impl Walk {
-    /// Begins at a folder.
+    /// Begins at these folders.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn begin(folder: &Path) -> io::Result<Self> {
-        let top = Dir::new(open_folder(CWD, folder)?)?;
+    /// When one cannot be read.
+    pub fn begin(folders: &[impl AsRef<Path>]) -> io::Result<Self> {
+        let opened = folders
+            .iter()
+            .map(|folder| Ok(Dir::new(open_folder(CWD, folder.as_ref())?)?));
         Ok(Self {
-            open: vec![top],
+            open: opened.collect::<io::Result<_>>()?,
             bytes: 0,
             entries: 0,
         })
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     fn measured(folder: &Path, step: u64) -> u64 {
-        let mut walk = Walk::begin(folder).unwrap();
+        let mut walk = Walk::begin(&[folder]).unwrap();
         loop {
             if let Some(bytes) = walk.go_on(step) {
                 return bytes;
@@ -148,6 +150,6 @@ mod tests {
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("far"), vec![1u8; 1 << 20]).unwrap();
         assert!(measured(tree.path(), 10) < 1 << 20);
-        assert!(Walk::begin(&tree.path().join("gone")).is_err());
+        assert!(Walk::begin(&[tree.path().join("gone")]).is_err());
     }
 }

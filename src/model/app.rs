@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{UserError, shown};
+use crate::model::builder::Builder;
 use crate::model::network::DynoNetwork;
 
 /// The longest app name in bytes (Heroku's figure).
@@ -34,7 +35,7 @@ pub struct App {
     pub name: AppName,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its name, its newest release, `maintenance` or `network` last changed.
+    /// When its name, its newest release, `maintenance`, `network` or `builder` last changed.
     pub updated_at: Timestamp,
     /// When its newest release was made.
     pub released_at: Timestamp,
@@ -46,6 +47,8 @@ pub struct App {
     pub maintenance: bool,
     /// The network of its dynos; None: what the setting `network` says.
     pub network: Option<DynoNetwork>,
+    /// What makes slugs of its source.
+    pub builder: Builder,
     /// Whether its dynos log what they take of processors and memory (`log-runtime-metrics`).
     pub runtime_metrics: bool,
 }

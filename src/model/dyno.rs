@@ -27,6 +27,9 @@ pub use usage::Usage;
 /// The process type of a one-off dyno when none is given (Heroku's).
 pub const ONE_OFF: &str = "run";
 
+/// The process type of dynos that build: `build.N`.
+pub const BUILD: &str = "build";
+
 /// The process type that gets requests (Heroku's).
 pub const WEB: &str = "web";
 

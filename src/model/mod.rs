@@ -4,6 +4,8 @@
 //! the platform can be tested by itself. `tests/suite/layers.rs` enforces this.
 
 pub mod app;
+pub mod builder;
+pub mod buildpack;
 pub mod command_line;
 pub mod config_var;
 pub mod dyno;

@@ -81,12 +81,11 @@ pub enum AppTree<'a> {
         /// How its files are owned.
         ownership: Ownership,
     },
-    /// A folder of the user itself, without a copy. It is also at its own path, which programs installed in it, as in a
-    /// virtual environment, contain.
+    /// Folders of the host themselves, without copies.
     Live {
-        /// Its canonical path.
-        folder: &'a Path,
-        /// How its files are owned.
+        /// Each folder, and its path inside.
+        places: &'a [(PathBuf, PathBuf)],
+        /// How their files are owned.
         ownership: LiveOwnership,
     },
 }
@@ -182,13 +181,11 @@ impl Stack {
                 target: "/app".into(),
                 ownership,
             }),
-            AppTree::Live { folder, ownership } => {
-                // Below `/app` it would make a mount point in the user's own folder.
-                let own = Some(folder).filter(|folder| !folder.starts_with("/app"));
-                for target in own.into_iter().chain([Path::new("/app")]) {
+            AppTree::Live { places, ownership } => {
+                for (source, target) in places.iter().cloned() {
                     steps.push(MountStep::Live {
-                        source: folder.to_owned(),
-                        target: target.to_owned(),
+                        source,
+                        target,
                         ownership,
                     });
                 }
@@ -409,42 +406,6 @@ fn devices(steps: &mut Vec<MountStep>, shared_memory: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_live_folder_is_at_app_and_where_it_is_outside() {
-        let root = tempfile::tempdir().unwrap();
-        let stack = Stack {
-            root: root.path().to_owned(),
-            names: false,
-        };
-        let targets = |folder: &str| -> Vec<PathBuf> {
-            let steps = stack.steps(&DynoTree {
-                app: AppTree::Live {
-                    folder: Path::new(folder),
-                    ownership: LiveOwnership::Same,
-                },
-                scratch: Path::new("/state/dynos/1/scratch"),
-                hostname: "1",
-                hidden: &[],
-                toolchains: &[],
-                groups: None,
-                shared_memory: 64,
-                temporary: None,
-            });
-            let steps = steps.unwrap();
-            let live = steps
-                .iter()
-                .filter(|it| matches!(it, MountStep::Live { .. }));
-            live.map(|step| step.target().to_owned()).collect()
-        };
-        assert_eq!(
-            targets("/home/a/shop"),
-            [Path::new("/home/a/shop"), Path::new("/app")]
-        );
-        for inside in ["/app", "/app/shop"] {
-            assert_eq!(targets(inside), [Path::new("/app")]);
-        }
-    }
 
     #[test]
     fn a_slug_is_at_its_old_path_if_it_needs_to_be() {

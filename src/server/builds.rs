@@ -4,8 +4,12 @@
 //! lies beside them. What they do is [`build::compile`](crate::server::builds::compile::compile)'s, what is released of it the service's.
 
 pub mod compile;
+pub mod install;
 pub mod log;
+mod packs;
 mod queue;
+mod session;
+pub mod site;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File};
@@ -17,12 +21,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
+use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::error::tell;
-use crate::kernel::tree::remove_tree;
+use crate::model::builder::Builder;
+use crate::model::config_var::Config;
+use crate::model::log_limits::LogLimits;
 use crate::model::release::Toolchains;
-use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled, Running, compile};
+use crate::server::builds::compile::{
+    Bounds, BuildFailure, BuildLine, Compiled, Install, Job, Running, compile,
+};
+use crate::server::builds::install::{BuildDyno, Installer, fresh_cache};
+use crate::server::builds::site::BuildSite;
 use crate::slug::SlugCache;
 use crate::wire::reactor::Waker;
 use log::BuildLog;
@@ -35,6 +46,10 @@ const LOG: &str = ".log";
 pub enum BuildNews {
     /// Its log has another line.
     Said(String),
+    /// It wants a dyno that works at this site; the answer goes into the channel.
+    WantsDyno(String, BuildSite, Sender<Result<BuildDyno>>),
+    /// Its dyno is to end.
+    EndDyno(String),
     /// It has ended.
     Ended(String, Result<Compiled, BuildFailure>),
 }
@@ -49,11 +64,23 @@ pub struct Work {
     pub before: Option<Running>,
     /// What it keeps to.
     pub bounds: Bounds,
+    /// What is installed of what the source depends on.
+    pub builder: Builder,
+    /// The app's config vars.
+    pub config: Config,
+    /// Where the app's cache is kept from one build to the next.
+    pub cache_folder: PathBuf,
+    /// The folder of the app's log.
+    pub logs: PathBuf,
+    /// How much of that is kept.
+    pub log_limits: LogLimits,
 }
 
 /// See the [module](self).
 pub struct Builds {
     folder: PathBuf,
+    /// Of the apps, by their ids.
+    caches: PathBuf,
     queue: Queue,
     /// Of those that wait or run.
     wishes: HashMap<String, Wish>,
@@ -66,26 +93,33 @@ pub struct Builds {
 struct Wish {
     toolchains: Option<Toolchains>,
     cancelled: Arc<AtomicBool>,
+    has_said: Arc<AtomicBool>,
+    dyno: Option<WishDyno>,
+}
+
+/// The dyno of a build that runs.
+struct WishDyno {
+    id: String,
+    /// Dropped once it has ended, which the build's thread hears.
+    _lives: Sender<()>,
 }
 
 impl Builds {
-    /// None yet; at most so many will run at once. What an earlier server left half done in `folder` is removed.
+    /// None yet; at most so many will run at once.
     ///
     /// # Errors
     /// When the folder cannot be used.
-    pub fn new(folder: PathBuf, most_at_once: u32, waker: Waker) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                remove_tree(&path)?;
-            }
+    pub fn new(home: &Path, most_at_once: u32, waker: Waker) -> io::Result<Self> {
+        let (folder, caches) = (home.join("builds"), home.join("caches"));
+        for folder in [&folder, &caches] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
         }
         Ok(Self {
             folder,
+            caches,
             queue: Queue::new(usize::try_from(most_at_once).unwrap_or(usize::MAX)),
             wishes: HashMap::new(),
             news: crossbeam_channel::unbounded(),
@@ -101,6 +135,11 @@ impl Builds {
     /// Whether another build of an app may wait.
     pub fn has_room(&self, app_id: &str) -> bool {
         self.queue.has_room(app_id)
+    }
+
+    /// Where the cache of an app's builds is kept from one to the next.
+    pub fn cache(&self, app_id: &str) -> PathBuf {
+        self.caches.join(app_id)
     }
 
     /// Where a build's log is.
@@ -137,6 +176,9 @@ impl Builds {
             log: self.log(build),
             build: build.to_owned(),
             cancelled: cancelled.unwrap_or_default(),
+            has_said: wish
+                .map(|wish| Arc::clone(&wish.has_said))
+                .unwrap_or_default(),
             news: self.news.0.clone(),
             waker: self.waker.clone(),
         };
@@ -144,6 +186,77 @@ impl Builds {
             .name("build".to_owned())
             .spawn(move || thread.run(&work))
             .map(drop)
+    }
+
+    /// What its deployer's toolchains are, if that is known of this build.
+    pub fn toolchains(&self, build: &str) -> Option<Toolchains> {
+        self.wishes.get(build)?.toolchains.clone()
+    }
+
+    /// Notes the dyno of a build; what is returned is closed when [`dyno_ended`](Self::dyno_ended) is told of it.
+    pub fn dyno_began(&mut self, build: &str, dyno: &str) -> Receiver<()> {
+        let (lives, ended) = crossbeam_channel::bounded(0);
+        let dyno = WishDyno {
+            id: dyno.to_owned(),
+            _lives: lives,
+        };
+        if let Some(wish) = self.wishes.get_mut(build) {
+            wish.dyno = Some(dyno);
+        }
+        ended
+    }
+
+    /// The id of a build's dyno, if it has one.
+    pub fn dyno_of(&self, build: &str) -> Option<&str> {
+        Some(&self.wishes.get(build)?.dyno.as_ref()?.id)
+    }
+
+    /// Whether this dyno is that of a build that runs.
+    pub fn has_dyno(&self, dyno: &str) -> bool {
+        let mut dynos = self.wishes.values().filter_map(|wish| wish.dyno.as_ref());
+        dynos.any(|it| it.id == dyno)
+    }
+
+    /// A dyno has ended, which may have been a build's.
+    pub fn dyno_ended(&mut self, dyno: &str) {
+        let wishes = self.wishes.values_mut();
+        let mut of_it = wishes.filter(|wish| wish.dyno.as_ref().is_some_and(|it| it.id == dyno));
+        if let Some(wish) = of_it.next() {
+            wish.dyno = None;
+        }
+    }
+
+    /// The lines of a build are looked at now.
+    pub fn hears(&self, build: &str) {
+        if let Some(wish) = self.wishes.get(build) {
+            wish.has_said.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps the cache of a build that was released, in place of the one before. Returns what is to be removed.
+    pub fn keep_cache(&self, build: &str, app_id: &str) -> Vec<PathBuf> {
+        let folder = self.folder.join(build);
+        let (fresh, old) = (fresh_cache(&folder), folder.with_extension("old"));
+        if fresh.is_dir() {
+            let kept = self.cache(app_id);
+            let _ = fs::rename(&kept, &old);
+            let _ = fs::rename(&fresh, &kept);
+        }
+        vec![fresh, old]
+    }
+
+    /// What is on disk of builds that are no more: folders of builds, and caches of apps that are not among `apps`.
+    pub fn left_over(&self, apps: &BTreeSet<String>) -> Vec<PathBuf> {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let name_of = |path: &Path| path.file_stem().map(|it| it.to_string_lossy().into_owned());
+        let of_builds = entries(&self.folder).map(|entry| entry.path());
+        let of_builds = of_builds.filter(|path| {
+            let known = name_of(path).is_some_and(|name| self.wishes.contains_key(&name));
+            path.is_dir() && !known
+        });
+        let of_apps = entries(&self.caches).map(|entry| entry.path());
+        let of_apps = of_apps.filter(|path| name_of(path).is_none_or(|name| !apps.contains(&name)));
+        of_builds.chain(of_apps).collect()
     }
 
     /// What a thread has told.
@@ -214,6 +327,8 @@ struct BuildThread {
     folder: PathBuf,
     log: PathBuf,
     cancelled: Arc<AtomicBool>,
+    /// Whether the loop has been told of lines that it has not looked at.
+    has_said: Arc<AtomicBool>,
     news: Sender<BuildNews>,
     waker: Waker,
 }
@@ -234,17 +349,43 @@ impl BuildThread {
         let mut say = |line| {
             // A disk that is full for the log is so for the slug, too, and that is told.
             let _ = log.say(&line);
-            self.tell(BuildNews::Said(self.build.clone()));
+            if !self.has_said.swap(true, Ordering::Relaxed) {
+                self.tell(BuildNews::Said(self.build.clone()));
+            }
         };
-        compile(
-            tarball,
-            &self.folder,
-            &work.cache,
-            work.before.as_ref(),
-            &work.bounds,
-            &self.cancelled,
-            &mut say,
-        )
+        let installer = Installer {
+            folder: &self.folder,
+            kept: &work.cache_folder,
+            config: &work.config,
+            log: (&work.logs, work.log_limits),
+        };
+        let install: &mut Install<'_> = &mut |source, is_wanted, say| match work.builder {
+            Builder::None => Ok(None),
+            Builder::Auto => installer.install(
+                source,
+                is_wanted,
+                say,
+                &|site| self.start_dyno(site),
+                &|| self.tell(BuildNews::EndDyno(self.build.clone())),
+            ),
+        };
+        let job = Job {
+            folder: &self.folder,
+            cache: &work.cache,
+            before: work.before.as_ref(),
+            bounds: &work.bounds,
+        };
+        compile(tarball, &job, &self.cancelled, install, &mut say)
+    }
+
+    /// Has the loop start a dyno.
+    fn start_dyno(&self, site: BuildSite) -> Result<BuildDyno> {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        self.tell(BuildNews::WantsDyno(self.build.clone(), site, answer));
+        // A loop that ends drops the question.
+        answered
+            .recv()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the server leaves")))
     }
 
     fn tell(&self, news: BuildNews) {

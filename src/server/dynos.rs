@@ -12,6 +12,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 
 use crate::api::ApiError;
 use crate::api::dyno::CreateDyno;
-use crate::error::tell;
+use crate::error::{UserError, tell};
 use crate::kernel::cgroup::GroupParent;
 use crate::kernel::claims::Claims;
 use crate::kernel::fail_point;
@@ -39,13 +40,14 @@ use crate::model::settings::Settings;
 use crate::model::size::Size;
 use crate::sandbox::offer::ChosenIsolation;
 use crate::sandbox::stack::Stack;
+use crate::server::builds::site::BuildSite;
 use crate::server::dynos::host_watch::HostWatch;
 use crate::server::dynos::lost::LoggedDyno;
 use crate::server::dynos::supervisors::{DynoNews, Supervisors};
 use crate::server::dynos::waiting::NextDyno;
 use crate::server::process::descriptors::Descriptors;
 use crate::server::records::Records;
-use crate::server::sessions::start_extras::StartExtras;
+use crate::server::sessions::start_extras::{StartExtras, live_owner};
 use crate::slug::Lease;
 use crate::store::{NewDyno, new_id};
 use crate::wire::command_streams::CommandStreams;
@@ -355,6 +357,7 @@ impl Dynos {
                     .map(|seconds| Duration::from_secs(seconds.into())),
                 ..self.rules(&size)
             },
+            site: None,
         };
         match self.start(records, &dyno, run, tree, reactor) {
             Ok(()) => Ok(dyno),
@@ -403,8 +406,62 @@ impl Dynos {
                 formation,
                 ..self.rules(self.settings.sizes.of_dyno(&dyno.size))
             },
+            site: None,
         };
         self.start(records, dyno, run, tree, reactor)
+    }
+
+    /// Checks that a build's dyno can work at `site`.
+    ///
+    /// # Errors
+    /// When dynos have no walls here, or root's files cannot be shown as theirs.
+    pub fn check_site(&self, site: &BuildSite) -> Result<(), UserError> {
+        let has_walls = self.chosen.isolation == Isolation::Namespaces;
+        if has_walls && live_owner(&site.app, &self.chosen).is_ok() {
+            return Ok(());
+        }
+        let why = "a build needs a root tree of its own in which the source is at /app, and cannot have that here";
+        Err(UserError::new(why).hint(
+            "`dyno doctor` says what this host lacks; `dyno builder none` takes the files as they are",
+        ))
+    }
+
+    /// Starts the dyno of a build, which works at `site` for at most `time`, and returns the connection to its command, as a client
+    /// of this host has one. It ends with that connection.
+    ///
+    /// # Errors
+    /// When it cannot be started; its end is written down then.
+    pub fn start_build(
+        &mut self,
+        records: &mut Records,
+        dyno: &Dyno,
+        release: &Release,
+        site: &BuildSite,
+        time: Duration,
+        reactor: &mut Reactor,
+    ) -> Result<OwnedFd> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let run = Run {
+            release,
+            shell_command: dyno.command.clone(),
+            env: site.env.clone(),
+            streams: CommandStreams::Merged,
+            terminal: ClientTerminal::default(),
+            rules: Rules {
+                attached: true,
+                // Nobody types; it has its time, and prints when it likes.
+                idle_timeout: Duration::ZERO,
+                time_to_live: Some(time),
+                ..self.rules(self.settings.sizes.of_dyno(&dyno.size))
+            },
+            site: Some(site),
+        };
+        self.start(records, dyno, run, None, reactor)?;
+        let attach = ToSupervisor::Attach { merged: false };
+        if !self.pass_on(&dyno.id, &attach, &theirs.into()) {
+            anyhow::bail!("it has ended already");
+        }
+        Ok(ours.into())
     }
 
     /// Starts a dyno that has its row; what goes wrong ends it, and is written down.

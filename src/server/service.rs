@@ -33,6 +33,7 @@ use crate::api::ask::policy::AskBody;
 use crate::api::server::{ServerInfo, StartedBy};
 use crate::error::tell;
 use crate::kernel::tree::remove_tree;
+use crate::model::dyno::BUILD;
 use crate::model::log_line::{LogSource, Story};
 use crate::model::settings::Sourced;
 use crate::server::access::response_headers::ResponseHeaders;
@@ -211,6 +212,16 @@ impl Service {
             if let Ok(dyno) = self.records.store.dyno_of_id(id) {
                 self.after_end_of(&dyno, ctx);
             }
+        }
+        let mut was_orphan = false;
+        for id in dynos {
+            let dyno = self.records.store.dyno_of_id(id);
+            let builds = dyno.is_ok_and(|dyno| dyno.name.process_type == BUILD);
+            was_orphan |= builds && !self.builds.has_dyno(id);
+            self.builds.dyno_ended(id);
+        }
+        if was_orphan {
+            self.sweep_builds(ctx);
         }
         if !dynos.is_empty() {
             self.answer_end_waiters(dynos, ctx);

@@ -24,7 +24,7 @@ use super::id::SlugId;
 use super::limits::SlugLimits;
 use super::messages::{failed, over_limit};
 use super::tree::TreeOwner;
-use super::{Packed, ReleaseBefore, Times, pack_again, pack_dated, unpack};
+use super::{Packed, ReleaseBefore, Times, pack_again, pack_whole, unpack};
 use crate::error::UserError;
 use crate::kernel::fail_point;
 use crate::kernel::temporary::{self, HeldFolder};
@@ -217,7 +217,7 @@ impl SlugCache {
             go_on,
             over: false,
         };
-        let packed = pack_dated(dir, times, &mut bounded, level, &self.limits, &mut |_| {});
+        let packed = pack_whole(dir, times, &mut bounded, level, &self.limits);
         if bounded.over {
             return Err(over_limit("too many bytes in the tarball", max_bytes));
         }

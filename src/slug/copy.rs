@@ -91,6 +91,30 @@ fn open_file(root: BorrowedFd<'_>, entry: &TreeEntry) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether a tree is within these limits, sparse files at their full size, so that it can be copied.
+pub fn is_within(tree: &Path, limits: &SlugLimits) -> bool {
+    let (mut entries, mut bytes) = (0, 0u64);
+    let mut look = || -> anyhow::Result<()> {
+        let root = open_root(tree)?;
+        walk(
+            root.as_fd(),
+            |_, _| false,
+            limits,
+            |entry| {
+                entries += 1;
+                if entry.is_file() {
+                    bytes =
+                        bytes.saturating_add(u64::try_from(entry.stat.st_size).unwrap_or(u64::MAX));
+                }
+                limits.check_entries(entries)?;
+                limits.check_bytes(bytes)?;
+                Ok(ControlFlow::Continue(()))
+            },
+        )
+    };
+    look().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -33,6 +33,9 @@ use crate::kernel::beneath::{self, Links};
 /// The time of directories and symlinks, 1985-10-26 08:15 UTC, as npm gives it to its packages.
 const FIXED_TIME: u64 = 499_162_500;
 
+/// How many special files are told of by name.
+const MOST_SKIPPED: usize = 20;
+
 /// The end of a tarball.
 const END: [u8; 1024] = [0; 1024];
 
@@ -109,6 +112,31 @@ pub fn pack_dated(
     )?;
     packed.warnings.splice(..0, ignore.warnings);
     Ok(packed)
+}
+
+/// As [`pack_dated`], but all of the tree: what its `.slugignore` names has been taken out already, and what is there now is meant.
+///
+/// # Errors
+/// As [`pack_dated`].
+pub(super) fn pack_whole(
+    dir: &Path,
+    times: &Times<'_>,
+    out: impl Write + Send,
+    level: u32,
+    limits: &SlugLimits,
+) -> anyhow::Result<Packed> {
+    let root = open_root(dir)?;
+    let listed = list(root.as_fd(), |path, _| path == b".git", limits)?;
+    pack_listed(
+        dir,
+        root.as_fd(),
+        listed,
+        times,
+        out,
+        level,
+        limits,
+        &mut |_| {},
+    )
 }
 
 /// Packs all of a slug's tree again, with other times for its files; None if they have the `times` already.
@@ -206,19 +234,25 @@ fn list(
     skips: impl Fn(&[u8], bool) -> bool,
     limits: &SlugLimits,
 ) -> anyhow::Result<(Vec<TreeEntry>, Vec<String>)> {
-    let (mut entries, mut skipped) = (Vec::new(), Vec::new());
+    let (mut entries, mut skipped, mut more) = (Vec::new(), Vec::new(), 0);
     walk(root, skips, limits, |entry| {
         if is_special(&entry) {
-            skipped.push(left_out(&entry));
+            match skipped.len() < MOST_SKIPPED {
+                true => skipped.push(left_out(&entry)),
+                false => more += 1,
+            }
         } else {
             entries.push(entry);
-            // One more for `./app/` itself.
-            limits.check_entries(entries.len() as u64 + 1)?;
         }
+        // One more for `./app/` itself.
+        limits.check_entries((entries.len() + skipped.len()) as u64 + more + 1)?;
         Ok(ControlFlow::Continue(()))
     })?;
     entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     skipped.sort_unstable();
+    if more > 0 {
+        skipped.push(format!("{more} more of this kind are left out"));
+    }
     Ok((entries, skipped))
 }
 

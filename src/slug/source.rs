@@ -5,14 +5,23 @@
 //! `.slugignore`) may be symlinks to others of the tree, but not out of it: their contents are shown to the client that
 //! sent the tarball. Called by builds.
 
+use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::limits::SlugLimits;
 use super::messages::{BAD_SLUG, failed};
+use super::slugignore::SlugIgnore;
 use super::unpack::unpack_source;
+use super::walk::{open_root, walk};
 use crate::error::UserError;
+use crate::kernel::beneath;
+use crate::kernel::tree::remove_tree;
 
 /// Files whose contents packing reads.
 const READ_BY_PACKING: [&str; 2] = [".slugignore", ".gitignore"];
@@ -38,7 +47,7 @@ impl UnpackedSource {
         let unpacked = Self::at(dest);
         if unpacked.is_err() {
             // The first error is the one to report.
-            let _ = crate::kernel::tree::remove_tree(dest);
+            let _ = remove_tree(dest);
         }
         unpacked
     }
@@ -68,19 +77,43 @@ impl UnpackedSource {
         &self.root
     }
 
-    /// The beginning of a file at the root, of at most `max_bytes`. None if there is no such file.
+    /// The beginning of a file at the root, of `max_bytes` and one more if there are more. None if there is no such file. A build may
+    /// have put anything there: what is no file is not waited for.
     ///
     /// # Errors
     /// The file is a symlink out of the source, or cannot be read.
     pub fn read(&self, name: &str, max_bytes: u64) -> anyhow::Result<Option<Vec<u8>>> {
-        let Some(path) = self.inside(name)? else {
-            return Ok(None);
+        let text = File::open(&self.root).and_then(|root| beneath::read(&root, name, max_bytes));
+        text.map_err(|error| match beneath::leads_out(&error) {
+            true => leads_out(name).into(),
+            false => failed(format_args!("read `{name}`"), error),
+        })
+    }
+
+    /// Removes what its `.slugignore` names. How many files and folders that were, and warnings for the file's author, one line each.
+    ///
+    /// # Errors
+    /// The file is not valid, or something cannot be removed.
+    pub fn leave_out(&self, limits: &SlugLimits) -> anyhow::Result<(usize, Vec<String>)> {
+        let root = open_root(&self.root)?;
+        let rules = SlugIgnore::read(root.as_fd())?;
+        let ignored = RefCell::new(Vec::new());
+        let skips = |path: &[u8], is_directory: bool| {
+            let ignores = rules.ignores(path, is_directory);
+            if ignores {
+                ignored.borrow_mut().push(path.to_owned());
+            }
+            ignores
         };
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(max_bytes).read_to_end(&mut text))
-            .map_err(|error| failed(format_args!("read `{name}`"), error))?;
-        Ok(Some(text))
+        walk(root.as_fd(), skips, limits, |_| {
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let ignored = ignored.into_inner();
+        for path in &ignored {
+            let path = self.root.join(OsStr::from_bytes(path));
+            remove_tree(&path).map_err(|error| failed("remove what .slugignore names", error))?;
+        }
+        Ok((ignored.len(), rules.warnings))
     }
 
     /// The path of a file at the root, with symlinks resolved. None if there is no such file.
@@ -91,11 +124,15 @@ impl UnpackedSource {
             Err(error) => return Err(failed(format_args!("read `{name}`"), error)),
         };
         if !path.starts_with(&self.root) {
-            let error = UserError::new(format!("bad source: `{name}` leads out of it"));
-            return Err(error.hint("put the file itself there").into());
+            return Err(leads_out(name).into());
         }
         Ok(Some(path))
     }
+}
+
+fn leads_out(name: &str) -> UserError {
+    UserError::new(format!("bad source: `{name}` leads out of it"))
+        .hint("put the file itself there")
 }
 
 /// The error for a source instead of a slug.

@@ -9,6 +9,7 @@ use super::releases::{self, Snapshot};
 use super::{Result, Store, StoreError, new_id};
 use crate::kernel::random;
 use crate::model::app::{App, AppName, Folder};
+use crate::model::builder::Builder;
 use crate::model::network::DynoNetwork;
 use crate::model::release::ReleaseChange;
 
@@ -85,6 +86,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<App> {
         self.set(id, "network", network, now)
+    }
+
+    /// Has this builder make slugs of the app's source from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_builder(&mut self, id: &str, builder: Builder, now: Timestamp) -> Result<App> {
+        self.set(id, "builder", builder, now)
     }
 
     /// Has the dynos of an app log what they take, from their next start on, or no more.
@@ -205,7 +214,7 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
     coalesce((SELECT path FROM sessions WHERE app_id = apps.id),
              (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)),
-    maintenance, network, runtime_metrics
+    maintenance, network, runtime_metrics, builder
     FROM apps";
 
 /// The app with this name or id. No name looks like an id, which is too long for one.
@@ -229,5 +238,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         maintenance: row.get(7)?,
         network: row.get(8)?,
         runtime_metrics: row.get(9)?,
+        builder: row.get(10)?,
     })
 }

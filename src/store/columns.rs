@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::app::AppName;
+use crate::model::builder::Builder;
 use crate::model::dyno::{Attach, DynoState};
 use crate::model::network::DynoNetwork;
 use crate::model::release::build::BuildStatus;
@@ -73,6 +74,18 @@ impl ToSql for AppName {
 impl FromSql for AppName {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         Self::parse(value.as_str()?).map_err(FromSqlError::other)
+    }
+}
+
+impl ToSql for Builder {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for Builder {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
     }
 }
 

@@ -7,7 +7,9 @@ use super::columns::{Bits, Time};
 use super::usage::spent;
 use super::{Result, Store, StoreError, new_id, releases, usage};
 use crate::error::{UserError, shown};
-use crate::model::dyno::{Attach, Dyno, DynoEnd, DynoName, DynoState, Exit, MostDynos, ONE_OFF};
+use crate::model::dyno::{
+    Attach, BUILD, Dyno, DynoEnd, DynoName, DynoState, Exit, MostDynos, ONE_OFF,
+};
 use crate::model::procfile::{MAX_NAME, is_process_type_name};
 use crate::model::release::{RELEASE_PHASE, Release};
 use crate::model::size::Size;
@@ -86,6 +88,40 @@ impl Store {
                     size: new.size,
                     attach: Attach::Detached,
                     formation: new.name.is_some(),
+                },
+                now,
+            )
+        })
+    }
+
+    /// Adds the row of a build's dyno, with its number, on the app's newest release: what is built has none yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn create_build_dyno(
+        &mut self,
+        app_id: &str,
+        command: &str,
+        size: &str,
+        now: Timestamp,
+    ) -> Result<Dyno> {
+        self.write(|transaction| {
+            let release = releases::current(transaction, app_id)?;
+            let name = DynoName {
+                process_type: BUILD.to_owned(),
+                number: next_number(transaction, app_id, BUILD)?,
+            };
+            insert(
+                transaction,
+                &NewRow {
+                    id: None,
+                    app_id,
+                    release_id: &release.id,
+                    name: &name,
+                    command,
+                    size,
+                    attach: Attach::Pipes,
+                    formation: false,
                 },
                 now,
             )

@@ -105,10 +105,12 @@ pub(super) fn stack(spec: &DynoSpec) -> Stack {
 pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<SandboxPlan> {
     let (uid, gid) = spec.owner;
     let tree = DynoTree {
-        app: match spec.live {
-            Some(LiveTree { of_root }) => AppTree::Live {
-                folder: &spec.tree,
-                ownership: match of_root && spec.privileged {
+        app: match &spec.live {
+            Some(LiveTree {
+                of_root, places, ..
+            }) => AppTree::Live {
+                places,
+                ownership: match *of_root && spec.privileged {
                     true => LiveOwnership::MappedFromRoot,
                     false => LiveOwnership::Same,
                 },

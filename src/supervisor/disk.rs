@@ -36,8 +36,9 @@ const PART: u64 = 8;
 #[derive(Debug)]
 pub(super) struct Disk {
     limit: Option<u64>,
-    folder: PathBuf,
-    /// How much is in there that the dyno has not written, in bytes: the copy of its slug.
+    /// What it writes is in these, which are on one disk.
+    folders: Vec<PathBuf>,
+    /// How much is in there that the dyno has not written, in bytes: the copy of its slug, or a build's source and cache.
     given: Option<u64>,
     /// How much it had written at the last look, and how much room the disk had before that.
     written: u64,
@@ -50,10 +51,14 @@ pub(super) struct Disk {
 impl Disk {
     pub fn new(spec: &DynoSpec, reactor: &mut Reactor) -> Self {
         let has_copy = spec.isolation == Isolation::Tempdir && spec.live.is_none();
+        let counted = spec.live.as_ref().and_then(|live| live.counted.clone());
         Self {
             limit: spec.disk,
-            folder: spec.folder.join(SCRATCH),
-            given: (!has_copy).then_some(0),
+            given: (!has_copy && counted.is_none()).then_some(0),
+            folders: [spec.folder.join(SCRATCH)]
+                .into_iter()
+                .chain(counted)
+                .collect(),
             written: 0,
             free: None,
             looked_at: Instant::now(),
@@ -72,11 +77,11 @@ impl Disk {
         if self.limit.is_none() {
             return;
         }
-        self.free = disk::free(&self.folder);
+        self.free = disk::free(&self.folders[0]);
         self.looked_at = Instant::now();
         if self.given.is_none() {
             // The command must not write meanwhile.
-            let mut walk = Walk::begin(&self.folder).ok();
+            let mut walk = Walk::begin(&self.folders).ok();
             self.given = walk
                 .as_mut()
                 .and_then(|walk| walk.go_on(u64::MAX))
@@ -100,10 +105,10 @@ impl Disk {
         let limit = self.limit?;
         let begun = Instant::now();
         if self.walk.is_none() {
-            let free = disk::free(&self.folder);
+            let free = disk::free(&self.folders[0]);
             if self.is_due(free, limit, begun) {
                 (self.free, self.looked_at) = (free, begun);
-                self.walk = Walk::begin(&self.folder).ok();
+                self.walk = Walk::begin(&self.folders).ok();
             }
         }
         let whole = self.walk.as_mut().and_then(|walk| walk.go_on(FILES));

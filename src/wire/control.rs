@@ -72,7 +72,7 @@ pub struct DynoSpec {
     pub log_limits: LogLimits,
     /// The unpacked slug, or the live folder.
     pub tree: PathBuf,
-    /// `tree` is a folder of the user, in which the dyno works without a copy.
+    /// `tree` is a folder in which the dyno works without a copy.
     pub live: Option<LiveTree>,
     /// How the dyno is isolated.
     pub isolation: Isolation,
@@ -114,11 +114,15 @@ pub struct DynoSpec {
     pub only_port: Option<u16>,
 }
 
-/// How a dyno works in a folder of the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How a dyno works in folders of the host, without a copy: in a user's own, or in those of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveTree {
-    /// The folder belongs to root, and the dyno does not run as root.
+    /// The folders belong to root, and the dyno does not run as root.
     pub of_root: bool,
+    /// Each folder, and the path at which a dyno with a root tree of its own has it. The app's is also the spec's `tree`.
+    pub places: Vec<(PathBuf, PathBuf)>,
+    /// The folder that all of them are in, if what the dyno writes there counts as its own; a user's files do not.
+    pub counted: Option<PathBuf>,
 }
 
 /// A message of the server to a supervisor.

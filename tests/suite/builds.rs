@@ -58,7 +58,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A host with an app `shop`, whose server stays.
-fn shop(settings: &[(&str, &str)]) -> Host {
+pub fn shop(settings: &[(&str, &str)]) -> Host {
     let host = Host::with(&[&[("DYNO_IDLE_LINGER", "60")], settings].concat());
     host.dyno(&host.path(), &["create", "-a", "shop"])
         .finish()
@@ -75,7 +75,7 @@ pub fn upload(host: &Host, tarball: &[u8]) -> String {
     url("get_url")
 }
 
-fn build(host: &Host, app: &str, url: &str) -> Value {
+pub fn build(host: &Host, app: &str, url: &str) -> Value {
     let request = json!({ "source_blob": { "url": url, "version": "1234abcd5678" } });
     let answer = host.request("POST", &format!("/apps/{app}/builds"), &request);
     assert_eq!(answer.0, 201, "{answer:?}");
@@ -83,7 +83,7 @@ fn build(host: &Host, app: &str, url: &str) -> Value {
 }
 
 /// All of a build's log, read as it is written.
-fn output(host: &Host, build: &Value) -> String {
+pub fn output(host: &Host, build: &Value) -> String {
     let url = build["output_stream_url"].as_str().unwrap();
     let (status, text) = send(host, "GET", url, "", b"");
     let text = String::from_utf8(text).unwrap();
@@ -91,7 +91,7 @@ fn output(host: &Host, build: &Value) -> String {
     text
 }
 
-fn again(host: &Host, build: &Value) -> Value {
+pub fn again(host: &Host, build: &Value) -> Value {
     let target = format!(
         "/apps/{}/builds/{}",
         build["app"]["id"].as_str().unwrap(),
@@ -121,6 +121,7 @@ fn a_source_becomes_a_release_and_the_log_says_how() {
         log,
         format!(
             "-----> Building on the host's own stack\n\
+             -----> Deleting 1 files matching .slugignore patterns.\n\
              -----> Discovering process types\n       Procfile declares types -> worker, release\n\n\
              -----> Compressing...\n       Done: 1K\n\
              -----> Launching...\n \

@@ -261,7 +261,8 @@ fn a_push_deploys_and_whoever_pushes_sees_it_come_up() {
     assert!(
         before.starts_with(
             "Compressing source files... done.\nBuilding source:\n\n\
-             -----> Building on the host's own stack\n-----> Discovering process types\n       \
+             -----> Building on the host's own stack\n\
+             -----> Deleting 1 files matching .slugignore patterns.\n-----> Discovering process types\n       \
              Procfile declares types -> worker, release\n\n\
              -----> Compressing...\n       Done: 1K\n-----> Launching...\n \
              !     Release command declared: this new release will not be available until the command succeeds.\n       \
@@ -841,6 +842,9 @@ fn a_push_says_what_nothing_has_installed_and_whose_dynos_end() {
     let checkout = Checkout::of_app(&host, "shop");
     checkout.push().succeeds();
     host.dyno(&checkout.folder, &["ps:scale", "worker=2"])
+        .finish()
+        .succeeds();
+    host.dyno(&checkout.folder, &["builder", "none"])
         .finish()
         .succeeds();
     checkout.write("requirements.txt", "flask\n");

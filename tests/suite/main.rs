@@ -17,6 +17,7 @@ mod apps;
 mod auth;
 mod birth;
 mod bounds;
+mod build_dynos;
 mod builds;
 mod checkout_links;
 mod claims;

@@ -1,12 +1,15 @@
 //! A build: a source tarball becomes a slug, and says how, line by line, in Heroku's manner.
 //!
-//! There are no buildpacks here. The stack under the dynos is the host's own, with what is installed on it; a build only
-//! looks what the app runs (`Procfile`), leaves out what it need not have (`.slugignore`) and packs the rest, as `dyno
-//! deploy` does on its side. So it runs none of the source's own code. Whose build it is, when it runs and what is
-//! released of it is for the server to say, which calls this on a thread of its own.
+//! The stack under the dynos is the host's own, with what is installed on it. A build leaves out what a slug need not have
+//! (`.slugignore`), has [buildpacks](super::packs) install what the source depends on, if it names anything, looks what the app
+//! runs (the Procfile, and what the buildpack says) and packs the tree. Code of the source's own runs in the build's
+//! dyno alone. Whose build it is, when it runs and what is released of it is for the server to say, which calls this on a
+//! thread of its own.
 
+use std::fs::DirBuilder;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -24,7 +27,7 @@ use crate::slug::{
 const PROCFILE: &str = "Procfile";
 
 /// What a build keeps to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bounds {
     /// Effort of gzip.
     pub level: u32,
@@ -32,6 +35,8 @@ pub struct Bounds {
     pub slug_bytes: u64,
     /// Whether a dyno has something at a path outside of `/app`.
     pub has: fn(&Path) -> bool,
+    /// Folders of the host that the app's dynos see beside that.
+    pub toolchains: Vec<PathBuf>,
     /// When it must be over.
     pub deadline: Instant,
 }
@@ -97,37 +102,51 @@ impl std::fmt::Display for BuildLine {
     }
 }
 
-/// Compiles `tarball` into a slug in `cache`, with `folder`, which does not exist yet, as the place for its files; it is
-/// gone afterwards. `before` is what the app runs: it has to do with the times of files, and is not to end for nothing. `say` is given each line of the log as it comes about. Ends soon after `cancelled` is set.
+/// What installs what a source depends on: it is given the source and whether the build is still wanted, has lines for the log, and
+/// returns the process types that the app has by default; None where it has installed nothing.
+pub type Install<'a> = dyn FnMut(
+        &UnpackedSource,
+        &(dyn Fn() -> bool + Sync),
+        &mut dyn FnMut(BuildLine),
+    ) -> anyhow::Result<Option<ProcessTypes>>
+    + 'a;
+
+/// A build: where it works, and what it keeps to.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The place for its files, which does not exist yet; it is gone afterwards.
+    pub folder: &'a Path,
+    /// Where the slug goes.
+    pub cache: &'a SlugCache,
+    /// What the app runs: it has to do with the times of files, and is not to end for nothing.
+    pub before: Option<&'a Running>,
+    /// What it keeps to.
+    pub bounds: &'a Bounds,
+}
+
+/// Compiles `tarball` into a slug. `install` installs what it depends on; `say` is given each line of the log as it comes about. Ends
+/// soon after `cancelled` is set.
 ///
 /// # Errors
 /// Says why there is no slug; nothing of it is left then.
 pub fn compile(
     tarball: impl Read + Send,
-    folder: &Path,
-    cache: &SlugCache,
-    before: Option<&Running>,
-    bounds: &Bounds,
+    job: &Job<'_>,
     cancelled: &AtomicBool,
+    install: &mut Install<'_>,
     say: &mut dyn FnMut(BuildLine),
 ) -> Result<Compiled, BuildFailure> {
-    let is_wanted = || !cancelled.load(Ordering::Relaxed) && Instant::now() < bounds.deadline;
-    let compiled = compile_in(
-        WhileWanted(tarball, is_wanted),
-        folder,
-        cache,
-        before,
-        bounds,
-        &is_wanted,
-        say,
-    );
+    let deadline = job.bounds.deadline;
+    let is_wanted = || !cancelled.load(Ordering::Relaxed) && Instant::now() < deadline;
+    let tarball = WhileWanted(tarball, is_wanted);
+    let compiled = compile_in(tarball, job, &is_wanted, install, say);
     // What cannot be removed now is swept when a server starts.
-    let _ = remove_tree(folder);
+    let _ = remove_tree(job.folder);
     compiled.map_err(|error| {
         if cancelled.load(Ordering::Relaxed) {
             return BuildFailure::Cancelled;
         }
-        if Instant::now() >= bounds.deadline {
+        if Instant::now() >= deadline {
             return BuildFailure::TooLong;
         }
         match error.downcast::<UserError>() {
@@ -139,33 +158,32 @@ pub fn compile(
 
 fn compile_in(
     tarball: impl Read + Send,
-    folder: &Path,
-    cache: &SlugCache,
-    before: Option<&Running>,
-    bounds: &Bounds,
+    job: &Job<'_>,
     is_wanted: &(dyn Fn() -> bool + Sync),
+    install: &mut Install<'_>,
     say: &mut dyn FnMut(BuildLine),
 ) -> anyhow::Result<Compiled> {
+    let Job {
+        folder,
+        cache,
+        before,
+        bounds,
+    } = *job;
     say(BuildLine::Step("Building on the host's own stack".into()));
-    let source = UnpackedSource::unpack(tarball, folder, cache.limits())?;
-    say(BuildLine::Step("Discovering process types".into()));
-    let process_types = discover(&source)?;
-    if before.is_some_and(|before| before.has_dynos)
-        && process_types.iter().all(|(name, _)| name == RELEASE_PHASE)
-    {
-        return Err(UserError::new("the Procfile has no process types")
-            .hint("the app's dynos would end; `dyno ps:scale TYPE=0` ends them")
-            .into());
+    DirBuilder::new().mode(0o700).create(folder)?;
+    let source = UnpackedSource::unpack(tarball, &folder.join("source"), cache.limits())?;
+    let (left_out, warnings) = source.leave_out(cache.limits())?;
+    for warning in warnings {
+        say(BuildLine::Warning(warning));
     }
-    let names: Vec<_> = process_types.iter().map(|(name, _)| name).collect();
-    let names = match names.is_empty() {
-        true => "(none)".to_owned(),
-        false => names.join(", "),
-    };
-    say(BuildLine::Detail(format!(
-        "Procfile declares types -> {names}"
-    )));
-    say(BuildLine::Plain(String::new()));
+    if left_out > 0 {
+        say(BuildLine::Step(format!(
+            "Deleting {left_out} files matching .slugignore patterns."
+        )));
+    }
+    let installed = install(&source, is_wanted, say)?;
+    let is_installed = installed.is_some();
+    let process_types = process_types(&source, &installed.unwrap_or_default(), before, say)?;
     say(BuildLine::Step("Compressing...".into()));
     // Without the tree of the release before, visitors fetch what they have once more; nothing else is lost.
     let before = before.and_then(|before| {
@@ -192,11 +210,14 @@ fn compile_in(
     for warning in packed.warnings {
         say(BuildLine::Warning(warning));
     }
+    let is_tool = |path: &Path| bounds.toolchains.iter().any(|it| path.starts_with(it));
     packed
         .leads_out
-        .retain(|link| link.strays || !(bounds.has)(&link.place));
+        .retain(|link| link.strays || !(bounds.has)(&link.place) && !is_tool(&link.place));
     let links = link_warnings(&packed.leads_out);
-    for line in links.into_iter().chain(packed.uninstalled) {
+    // A buildpack may have had nothing to install.
+    let uninstalled = packed.uninstalled.into_iter().filter(|_| !is_installed);
+    for line in links.into_iter().chain(uninstalled) {
         say(BuildLine::Warning(line));
     }
     say(BuildLine::Detail(format!(
@@ -212,10 +233,60 @@ fn compile_in(
     })
 }
 
-/// What the Procfile names.
-fn discover(source: &UnpackedSource) -> anyhow::Result<ProcessTypes> {
-    // One byte more than it may have, so that a larger one is noticed.
-    let text = source.read(PROCFILE, procfile::MAX_BYTES as u64 + 1)?;
+/// What the app can run: what the Procfile names, over what it has by default.
+fn process_types(
+    source: &UnpackedSource,
+    defaults: &ProcessTypes,
+    before: Option<&Running>,
+    say: &mut dyn FnMut(BuildLine),
+) -> anyhow::Result<ProcessTypes> {
+    say(BuildLine::Step("Discovering process types".into()));
+    let declared = discover(source, defaults)?;
+    let names = |types: &ProcessTypes| match types.iter().next() {
+        None => "(none)".to_owned(),
+        Some(_) => {
+            let names: Vec<_> = types.iter().map(|(name, _)| name).collect();
+            names.join(", ")
+        }
+    };
+    say(BuildLine::Detail(format!(
+        "Procfile declares types -> {}",
+        names(&declared)
+    )));
+    let mut process_types = defaults.clone();
+    for (name, command) in declared.iter() {
+        process_types.insert(name, command);
+    }
+    let mut only_defaults = ProcessTypes::new();
+    for (name, command) in defaults
+        .iter()
+        .filter(|(name, _)| declared.get(name).is_none())
+    {
+        only_defaults.insert(name, command);
+    }
+    if only_defaults.iter().next().is_some() {
+        say(BuildLine::Detail(format!(
+            "Default types for buildpack -> {}",
+            names(&only_defaults)
+        )));
+    }
+    if before.is_some_and(|before| before.has_dynos)
+        && process_types.iter().all(|(name, _)| name == RELEASE_PHASE)
+    {
+        return Err(UserError::new("the Procfile has no process types")
+            .hint("the app's dynos would end; `dyno ps:scale TYPE=0` ends them")
+            .into());
+    }
+    say(BuildLine::Plain(String::new()));
+    Ok(process_types)
+}
+
+/// What the Procfile names. There need be none where the app has process types by default.
+fn discover(source: &UnpackedSource, defaults: &ProcessTypes) -> anyhow::Result<ProcessTypes> {
+    let text = source.read(PROCFILE, procfile::MAX_BYTES as u64)?;
+    if text.is_none() && defaults.iter().next().is_some() {
+        return Ok(ProcessTypes::new());
+    }
     let text = text.ok_or_else(|| {
         let hint = match procfile_elsewhere(source.root()) {
             Some(Elsewhere::Named(name)) => {
@@ -295,9 +366,14 @@ mod tests {
             let mut lines = Vec::new();
             let mut say = |line: BuildLine| lines.push(line.to_string());
             let cancelled = AtomicBool::new(cancelled);
-            let compiled = compile(
-                tarball, &folder, &self.1, None, bounds, &cancelled, &mut say,
-            );
+            let install: &mut Install<'_> = &mut |_, _, _| Ok(None);
+            let job = Job {
+                folder: &folder,
+                cache: &self.1,
+                before: None,
+                bounds,
+            };
+            let compiled = compile(tarball, &job, &cancelled, install, &mut say);
             assert!(!folder.exists());
             (lines, compiled)
         }
@@ -308,6 +384,7 @@ mod tests {
             level: 1,
             slug_bytes: 1 << 20,
             has: |_| false,
+            toolchains: Vec::new(),
             deadline: Instant::now() + Duration::from_secs(600),
         }
     }
@@ -325,11 +402,12 @@ mod tests {
             lines,
             [
                 "-----> Building on the host's own stack",
+                " !     .slugignore line 2, `!a`, does nothing: a slug has no `!` negation",
+                "-----> Deleting 1 files matching .slugignore patterns.",
                 "-----> Discovering process types",
                 "       Procfile declares types -> web, worker",
                 "",
                 "-----> Compressing...",
-                " !     .slugignore line 2, `!a`, does nothing: a slug has no `!` negation",
                 "       Done: 1K",
             ]
         );

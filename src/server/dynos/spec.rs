@@ -16,6 +16,7 @@ use crate::error::tell;
 use crate::kernel::cgroup::GroupLimits;
 use crate::kernel::random;
 use crate::model::command_line;
+use crate::model::config_var::Config;
 use crate::model::dyno::env::{DynoPaths, EnvSources, compose};
 use crate::model::dyno::life::Rules;
 use crate::model::dyno::{Attach, ClientTerminal, Dyno, Isolation};
@@ -27,8 +28,9 @@ use crate::model::window::WindowSize;
 use crate::sandbox::offer::DynoIds;
 use crate::sandbox::outbound::{self, MOST_PAIRS};
 use crate::sandbox::tempdir;
+use crate::server::builds::site::BuildSite;
 use crate::server::records::Records;
-use crate::server::sessions::start_extras::{LiveOwner, live_owner};
+use crate::server::sessions::start_extras::{LiveOwner, live_owner, places_of};
 use crate::supervisor::SCRATCH;
 use crate::wire::command_streams::CommandStreams;
 use crate::wire::control::{DynoSpec, ToSupervisor};
@@ -61,6 +63,8 @@ pub(super) struct Run<'a> {
     pub terminal: ClientTerminal,
     /// Its times and conditions.
     pub rules: Rules,
+    /// Where it works, if it is a build's.
+    pub site: Option<&'a BuildSite>,
 }
 
 /// The port with which the search for a free one begins. Servers of different users do not know what the others have given
@@ -89,7 +93,14 @@ impl Dynos {
         let extras = self.start_extras.get(&dyno.app_id);
         let dot_env = extras.map_or_else(BTreeMap::new, |extras| extras.env.clone());
         let own_port = extras.and_then(|extras| extras.port_of(&dyno.name));
-        let live = extras.and_then(|extras| extras.live.clone());
+        let user_folder = extras.and_then(|extras| extras.live.clone());
+        let live = match run.site {
+            Some(site) => Some((site.app.clone(), site.places())),
+            None => user_folder.map(|folder| {
+                let places = places_of(&folder);
+                (folder, places)
+            }),
+        };
         // Many a program that watches files ends when its input does, by which it knows that its terminal is gone.
         let streams = match extras.is_some() && run.rules.formation.is_some() {
             true => CommandStreams::OutputAndOpenInput,
@@ -105,7 +116,7 @@ impl Dynos {
         };
         let live_owner = live
             .as_ref()
-            .map(|folder| live_owner(folder, &self.chosen))
+            .map(|(folder, _)| live_owner(folder, &self.chosen))
             .transpose()?;
         let (owner, uid_claim) = match live_owner {
             Some(LiveOwner::Ids(ids)) => (ids, None),
@@ -116,8 +127,13 @@ impl Dynos {
                 }
             }
         };
-        let place = self.place(&dyno.id, live.as_deref())?;
-        let config = records.store.release_config(&release.id)?;
+        let folder = live.as_ref().map(|(folder, _)| folder.as_path());
+        let place = self.place(&dyno.id, folder)?;
+        let config = match run.site {
+            // It finds them in files, as buildpacks expect.
+            Some(_) => Config::default(),
+            None => records.store.release_config(&release.id)?,
+        };
         let env = compose(&EnvSources {
             name: &dyno.name,
             place: &place,
@@ -147,8 +163,10 @@ impl Dynos {
             folder: self.supervisors.folder_of(&dyno.id),
             logs: records.log_folder(&dyno.app_id),
             log_limits: records.log_limits(),
-            tree: live.unwrap_or(tree),
-            live: live_owner.map(LiveOwner::live),
+            tree: folder.map_or(tree, Path::to_owned),
+            live: live_owner
+                .zip(live)
+                .map(|(owner, (_, places))| owner.live(places, run.site.map(BuildSite::folder))),
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
             owner,

@@ -67,13 +67,15 @@ pub fn info(records: &Records, app: &str) -> Answer {
     Ok(Response::json(200, &records.resource(&app)))
 }
 
-/// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name, or its dynos another network.
+/// `PATCH /apps/A`: closes it to visitors, or opens it again; gives it another name, its dynos another network, its source
+/// another builder.
 pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> Answer {
     let app = records.store.app(app)?;
     let UpdateApp {
         maintenance,
         name,
         network,
+        builder,
     } = UpdateApp::parse(body)?;
     let old = app.name.clone();
     // The name first: it may be taken, and then nothing is to have changed.
@@ -97,6 +99,10 @@ pub fn update(records: &mut Records, app: &str, body: &[u8], now: Timestamp) -> 
         app = records.store.set_network(&app.id, own, now)?;
         let said = format!("Network {}", network.as_str());
         records.log(&app.id, Story::Other(said));
+    }
+    if let Some(builder) = builder {
+        app = records.store.set_builder(&app.id, builder, now)?;
+        records.log(&app.id, Story::Other(format!("Builder {builder}")));
     }
     Ok(Response::json(200, &records.resource(&app)))
 }

@@ -13,14 +13,18 @@ use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::{UserError, tell};
 use crate::kernel::fail_point;
+use crate::kernel::tree::remove_tree;
+use crate::model::dyno::{BUILD, Dyno};
 use crate::model::formation::{TypeChange, turns};
 use crate::model::log_line::{LogSource, Story};
 use crate::model::release::build::{self, BuildStatus};
-use crate::model::release::{Release, ReleaseStatus};
+use crate::model::release::{Release, ReleaseStatus, Toolchains};
 use crate::model::time_span;
 use crate::sandbox::stack::Stack;
 use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled};
+use crate::server::builds::install::{BuildDyno, fresh_cache};
+use crate::server::builds::site::BuildSite;
 use crate::server::builds::{BuildNews, Work, remove_logs};
 use crate::server::records::formation;
 use crate::server::records::releases::{announce, running};
@@ -31,6 +35,15 @@ use crate::wire::http::Response;
 
 /// How long the address of a build's log is good.
 const OUTPUT_TIME: Duration = Duration::from_secs(24 * 3600);
+
+/// What runs in the dyno of a build.
+const COMMAND: &str = "/build/run first";
+
+/// The size of such a dyno: what Heroku's have.
+const SIZE: &str = "Performance-M";
+
+/// How long a build that is cancelled, or has taken too long, may take to end, in seconds.
+const END_GRACE: f64 = 5.0;
 
 impl Service {
     /// Answers what is asked about builds.
@@ -217,6 +230,7 @@ impl Service {
         let source = self.records.store.source(&build.source.id);
         let source = source.map_err(UserError::from)?.digest;
         let settings = &self.records.settings;
+        let toolchains = self.toolchains_of(&build.id, &build.app_id)?;
         Ok(Work {
             tarball: self
                 .records
@@ -228,8 +242,73 @@ impl Service {
                 level: DEFAULT_LEVEL,
                 slug_bytes: settings.slug_limit,
                 has: |path| Stack::host().has(path),
+                toolchains: toolchains.folders.iter().map(Into::into).collect(),
                 deadline: Instant::now() + settings.build_timeout,
             },
+            builder: self
+                .records
+                .store
+                .app(&build.app_id)
+                .map_err(UserError::from)?
+                .builder,
+            config: self
+                .records
+                .store
+                .config(&build.app_id)
+                .map_err(UserError::from)?,
+            cache_folder: self.builds.cache(&build.app_id),
+            logs: self.records.log_folder(&build.app_id),
+            log_limits: self.records.log_limits(),
+        })
+    }
+
+    /// The toolchains of a build: its deployer's, or those of the release that the app runs.
+    fn toolchains_of(&self, build: &str, app_id: &str) -> anyhow::Result<Toolchains> {
+        if let Some(toolchains) = self.builds.toolchains(build) {
+            return Ok(toolchains);
+        }
+        let release = self.records.store.current_release(app_id);
+        Ok(release.map_err(UserError::from)?.toolchains)
+    }
+
+    /// Starts the dyno of a build, which is on the app's newest release: what is built has none yet.
+    fn start_build_dyno(
+        &mut self,
+        build: &str,
+        site: &BuildSite,
+        ctx: &mut Ctx<Self>,
+    ) -> anyhow::Result<BuildDyno> {
+        let app_id = self
+            .records
+            .store
+            .build(build)
+            .map_err(UserError::from)?
+            .app_id;
+        self.dynos.check_site(site)?;
+        if self.destroying.include(&app_id) || ctx.is_stopping() {
+            anyhow::bail!("the app or the server is about to end");
+        }
+        let release = self.records.store.current_release(&app_id);
+        let release = Release {
+            toolchains: self.toolchains_of(build, &app_id)?,
+            ..release.map_err(UserError::from)?
+        };
+        let dyno = self
+            .records
+            .store
+            .create_build_dyno(&app_id, COMMAND, SIZE, Timestamp::now());
+        let dyno = dyno.map_err(UserError::from)?;
+        self.records.log(&app_id, Story::starting(COMMAND));
+        let time = self.records.settings.build_timeout;
+        let ended = self.builds.dyno_began(build, &dyno.id);
+        let reactor = ctx.reactor();
+        let started =
+            self.dynos
+                .start_build(&mut self.records, &dyno, &release, site, time, reactor);
+        Ok(BuildDyno {
+            name: dyno.name.to_string(),
+            connection: started?,
+            ended,
         })
     }
 
@@ -237,7 +316,19 @@ impl Service {
     pub(super) fn hear_builds(&mut self, ctx: &mut Ctx<Self>) {
         while let Some(news) = self.builds.heard() {
             match news {
-                BuildNews::Said(build) => self.file_streams.build_wrote(&build, false, ctx),
+                BuildNews::WantsDyno(build, site, answer) => {
+                    let started = self.start_build_dyno(&build, &site, ctx);
+                    let _ = answer.send(started);
+                }
+                BuildNews::EndDyno(build) => {
+                    if let Some(dyno) = self.builds.dyno_of(&build) {
+                        self.dynos.stop(dyno, END_GRACE);
+                    }
+                }
+                BuildNews::Said(build) => {
+                    self.builds.hears(&build);
+                    self.file_streams.build_wrote(&build, false, ctx);
+                }
                 BuildNews::Ended(build, Ok(compiled)) => self.release_build(&build, compiled, ctx),
                 BuildNews::Ended(build, Err(failure)) => self.build_failed(&build, &failure, ctx),
             }
@@ -277,6 +368,8 @@ impl Service {
                     &Story::BuildSucceeded,
                 );
                 self.builds.conclude(id, &self.launching(&release, &before));
+                let replaced = self.builds.keep_cache(id, &release.app_id);
+                self.remove_later(replaced, ctx);
                 self.after_build(id, ctx);
                 self.evict(ctx);
             }
@@ -319,6 +412,8 @@ impl Service {
 
     fn build_failed(&mut self, id: &str, failure: &BuildFailure, ctx: &mut Ctx<Self>) {
         self.builds.ended(id);
+        let unwanted = fresh_cache(&self.builds.folder().join(id));
+        self.remove_later(vec![unwanted], ctx);
         match self.records.store.fail_build(id, Timestamp::now()) {
             Ok(build) => {
                 let timeout = self.records.settings.build_timeout;
@@ -340,8 +435,46 @@ impl Service {
         self.start_builds(ctx);
     }
 
+    /// The live dynos of builds. Apps may have process types of that name, too.
+    fn build_dynos(&self) -> Vec<Dyno> {
+        let live = self.records.store.live_dynos(None).unwrap_or_default();
+        let is_builds = |dyno: &Dyno| {
+            dyno.name.process_type == BUILD && !dyno.formation && dyno.command == COMMAND
+        };
+        live.into_iter().filter(is_builds).collect()
+    }
+
+    /// Removes what builds of an earlier server, and apps that are no more, have left, once no such build lives.
+    pub(super) fn sweep_builds(&mut self, ctx: &mut Ctx<Self>) {
+        let builds = &self.builds;
+        if self
+            .build_dynos()
+            .iter()
+            .any(|dyno| !builds.has_dyno(&dyno.id))
+        {
+            return;
+        }
+        let Ok(apps) = self.records.store.apps() else {
+            return;
+        };
+        let apps = apps.into_iter().map(|app| app.id).collect();
+        self.remove_later(self.builds.left_over(&apps), ctx);
+    }
+
+    fn remove_later(&self, paths: Vec<std::path::PathBuf>, ctx: &mut Ctx<Self>) {
+        ctx.work_and_forget(move || {
+            for path in paths {
+                // What cannot be removed now is swept when a server starts.
+                let _ = remove_tree(&path);
+            }
+        });
+    }
+
     /// Builds that an earlier server had not brought to their end.
     pub(super) fn fail_lost_builds(&mut self) {
+        for dyno in self.build_dynos() {
+            self.dynos.stop(&dyno.id, END_GRACE);
+        }
         let pending = self.records.store.pending_builds().unwrap_or_default();
         for build in pending {
             let why = UserError::new("the server was stopped in the middle of it")
@@ -364,6 +497,7 @@ impl Service {
                 self.file_streams.build_wrote(&build, true, ctx);
             }
         }
+        self.remove_later(vec![self.builds.cache(app_id)], ctx);
         self.sweep_build_logs(ctx);
     }
 

@@ -35,6 +35,7 @@ impl Service {
         let app = self.records.store.app(app)?;
         let dynos = self.records.store.live_dynos(Some(&app.id))?;
         self.tell_router_of_end(app.name.as_str());
+        self.end_builds_of(&app.id, ctx);
         if dynos.is_empty() {
             return self.destroy_now(&app.id, ctx).map(Reply::Now);
         }

@@ -125,12 +125,8 @@ impl Service {
         let formations = Formations::new(ctx.reactor());
         let left = records.store.sessions().map_err(UserError::from)?;
         let sessions = Sessions::left(&left, Instant::now(), ctx.reactor().token());
-        let builds = Builds::new(
-            home.join("builds"),
-            records.settings.max_builds,
-            ctx.reactor().waker(),
-        )
-        .context("cannot use the folder of the builds")?;
+        let builds = Builds::new(home, records.settings.max_builds, ctx.reactor().waker())
+            .context("cannot use the folder of the builds")?;
         let log_keeper = LogKeeper::new(home.join("logs"), records.log_limits(), ctx.reactor());
         // The socket is listening, and nothing from here on takes time.
         let manager = ServiceManager::of_process();
@@ -179,6 +175,7 @@ impl Service {
             service.tell_where();
         }
         service.fail_lost_builds();
+        service.sweep_builds(ctx);
         service.take_over_repositories();
         Ok(service)
     }

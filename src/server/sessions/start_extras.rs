@@ -44,12 +44,26 @@ pub enum LiveOwner {
 }
 
 impl LiveOwner {
-    /// What the dyno's supervisor is told of it.
-    pub fn live(self) -> LiveTree {
+    /// What the dyno's supervisor is told of it, with the folders, their places inside, and the one in which files count as the
+    /// dyno's.
+    pub fn live(self, places: Vec<(PathBuf, PathBuf)>, counted: Option<PathBuf>) -> LiveTree {
         LiveTree {
             of_root: self == Self::MappedFromRoot,
+            places,
+            counted,
         }
     }
+}
+
+/// Where a dyno has the user's `folder` that it works in: at `/app`, and also at its own path, which programs installed in it, as in
+/// a virtual environment, contain.
+pub fn places_of(folder: &Path) -> Vec<(PathBuf, PathBuf)> {
+    // Below `/app` it would make a mount point in the user's own folder.
+    let own = Some(folder).filter(|folder| !folder.starts_with("/app"));
+    let targets = own.into_iter().chain([Path::new("/app")]);
+    targets
+        .map(|target| (folder.to_owned(), target.to_owned()))
+        .collect()
 }
 
 /// Who a dyno in `folder` is to be, so that it can write there and is not root.
@@ -124,6 +138,21 @@ fn owner_of(ids: (u32, u32), chosen: &ChosenIsolation) -> Result<LiveOwner, &'st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_live_folder_is_at_app_and_where_it_is_outside() {
+        let targets = |folder: &str| -> Vec<PathBuf> {
+            let places = places_of(Path::new(folder)).into_iter();
+            places.map(|(_, target)| target).collect()
+        };
+        assert_eq!(
+            targets("/home/a/shop"),
+            [Path::new("/home/a/shop"), Path::new("/app")]
+        );
+        for inside in ["/app", "/app/shop"] {
+            assert_eq!(targets(inside), [Path::new("/app")]);
+        }
+    }
 
     #[test]
     fn a_process_type_has_a_hundred_ports_from_its_place_in_the_procfile() {

@@ -1,0 +1,154 @@
+//! Has buildpacks install what a source depends on, in a dyno of the build's own.
+//!
+//! Called on the build's thread. It makes the [site](super::site), asks the loop for the dyno, follows what its command prints, and
+//! keeps the cache if it has succeeded.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use crossbeam_channel::Receiver;
+use jiff::Timestamp;
+
+use super::compile::BuildLine;
+use super::packs::candidates;
+use super::session::{END_TIME, does_not_end, follow};
+use super::site::BuildSite;
+use crate::error::UserError;
+use crate::kernel::tree::remove_tree;
+use crate::log_file::LogWriter;
+use crate::model::buildpack::default_types;
+use crate::model::config_var::Config;
+use crate::model::dyno::Exit;
+use crate::model::log_limits::LogLimits;
+use crate::model::log_line::{self, LogSource};
+use crate::model::release::ProcessTypes;
+use crate::slug::{SlugLimits, UnpackedSource, copy_tree, is_within};
+
+/// How much of a cache is kept, in bytes.
+const MOST_KEPT: u64 = 2 << 30;
+
+/// A dyno that the loop has started for a build.
+#[derive(Debug)]
+pub struct BuildDyno {
+    /// Its name.
+    pub name: String,
+    /// The connection to its command.
+    pub connection: std::os::fd::OwnedFd,
+    /// Closed once the dyno has ended, all of it.
+    pub ended: Receiver<()>,
+}
+
+/// Where a build's files are, and what its dyno gets.
+#[derive(Debug)]
+pub struct Installer<'a> {
+    /// The build's own folder.
+    pub folder: &'a Path,
+    /// Where the app's cache is kept.
+    pub kept: &'a Path,
+    /// The app's config vars.
+    pub config: &'a Config,
+    /// The app's log, and how much of it is kept.
+    pub log: (&'a Path, LogLimits),
+}
+
+impl Installer<'_> {
+    /// Installs what `source` depends on; None if no file of it asks for that. Else the process types that the app has by
+    /// default. `start` has the loop start a dyno; `stop` has it ended.
+    ///
+    /// # Errors
+    /// The buildpack fails; nothing is for a manifest that is there; there can be no dyno.
+    pub fn install(
+        &self,
+        source: &UnpackedSource,
+        is_wanted: &(dyn Fn() -> bool + Sync),
+        say: &mut dyn FnMut(BuildLine),
+        start: &dyn Fn(BuildSite) -> Result<BuildDyno>,
+        stop: &dyn Fn(),
+    ) -> Result<Option<ProcessTypes>> {
+        let packs = candidates(source.root())?;
+        if packs.is_empty() {
+            return Ok(None);
+        }
+        let cache = self.folder.join("cache");
+        // What cannot be copied is made again.
+        if !self.kept.is_dir() || copy_tree(self.kept, &cache, None).is_err() {
+            let _ = remove_tree(&cache);
+            DirBuilder::new().mode(0o755).create(&cache)?;
+        }
+        let aside = self.folder.join("aside");
+        let site = BuildSite::furnish(source.root(), aside, cache.clone(), &packs, self.config)
+            .context("cannot make the build's folders")?;
+        let (out, dyno) = (site.out(), start(site)?);
+        let mut told = false;
+        let mut look = || {
+            if !is_wanted() && !std::mem::replace(&mut told, true) {
+                stop();
+            }
+        };
+        let (folder, limits) = self.log;
+        let mut log = LogWriter::open(folder, limits).ok();
+        let mut line = |text: &[u8]| {
+            let mut line = Vec::new();
+            log_line::append(
+                &mut line,
+                Timestamp::now(),
+                LogSource::App,
+                &dyno.name,
+                text,
+            );
+            // A full disk ends the build in other ways.
+            let _ = log.as_mut().map(|log| log.append(&line));
+            say(BuildLine::Plain(String::from_utf8_lossy(text).into_owned()));
+        };
+        let followed = follow(&dyno.connection, &mut line, &mut look);
+        drop(dyno.connection);
+        if followed.is_err() {
+            stop();
+        }
+        // Only then nobody writes to its files any more.
+        wait_for_end(&dyno.ended, &mut look)?;
+        let end = followed?;
+        if end.exit != Exit::Status(0) {
+            let why = out.read("failure");
+            let why = why.lines().next().filter(|line| !line.is_empty());
+            let ended = || format!("the build ended with exit status {}", end.exit.code());
+            let why = why.map_or_else(|| end.why.clone().unwrap_or_else(ended), str::to_owned);
+            return Err(UserError::new(why).into());
+        }
+        let limits = SlugLimits {
+            unpacked_bytes: MOST_KEPT,
+            ..SlugLimits::default()
+        };
+        if is_within(&cache, &limits) {
+            fs::rename(&cache, fresh_cache(self.folder)).context("cannot keep the cache")?;
+        } else {
+            say(BuildLine::Warning(format!(
+                "the cache has more than {} GB or {} files, and is not kept",
+                MOST_KEPT >> 30,
+                limits.entries
+            )));
+        }
+        Ok(Some(default_types(&out.read("release"))?))
+    }
+}
+
+/// Where the cache of a build is that has installed everything, until it is released: beside the build's folder.
+pub fn fresh_cache(folder: &Path) -> PathBuf {
+    folder.with_extension("cache")
+}
+
+fn wait_for_end(ended: &Receiver<()>, look: &mut dyn FnMut()) -> io::Result<()> {
+    let pause = Duration::from_millis(100);
+    for _ in 0..END_TIME.as_millis() / pause.as_millis() {
+        look();
+        match ended.recv_timeout(pause) {
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
+            _ => return Ok(()),
+        }
+    }
+    Err(does_not_end())
+}
