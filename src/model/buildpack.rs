@@ -1,44 +1,116 @@
 //! What buildpacks say, by the Buildpack API: the YAML that `bin/release` prints.
+//!
+//! Buildpacks print little YAML, and always the same: maps in blocks, with names and commands that may be quoted. That is what is
+//! read here; anything else is an error. A whole reader of YAML would cost each supervisor memory, as they are all one program.
 
-use std::collections::BTreeMap;
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
-use serde::Deserialize;
-
-use crate::error::UserError;
+use crate::error::{UserError, shown};
 use crate::model::procfile;
 use crate::model::release::ProcessTypes;
 
-/// What `bin/release` says; other keys are passed over.
-#[derive(Debug, Default, Deserialize)]
-struct Release {
-    #[serde(default)]
-    default_process_types: Option<BTreeMap<String, String>>,
-}
+/// The key of the process types that an app has by default.
+const TYPES: &str = "default_process_types";
 
-/// The default process types of a buildpack, from what its `bin/release` has printed. Nothing, and `{}`, are none.
+/// The default process types of a buildpack, from what its `bin/release` has printed. Nothing, and `{}`, are none; other keys are
+/// passed over.
 ///
 /// # Errors
-/// It is no YAML of that kind, or has a name or a command that a Procfile could not have.
+/// A line is none of that kind, or has a name or a command that a Procfile could not have.
 pub fn default_types(yaml: &str) -> Result<ProcessTypes, UserError> {
-    let bad = |why: String| {
-        UserError::new(format!(
-            "the buildpack's bin/release says what cannot be read: {why}"
-        ))
-        .hint("it prints YAML: `default_process_types:`, and below it `name: command`")
-    };
-    let release: Option<Release> =
-        serde_saphyr::from_str(yaml).map_err(|error| bad(error.to_string()))?;
-    let mut types = ProcessTypes::new();
-    let named = release.and_then(|it| it.default_process_types);
-    for (name, command) in named.unwrap_or_default() {
+    let (mut types, mut is_within) = (ProcessTypes::new(), false);
+    for line in yaml.lines() {
+        let line = line.strip_prefix("---").unwrap_or(line);
+        let text = line.trim();
+        if text.is_empty() || text.starts_with('#') || text == "{}" {
+            continue;
+        }
+        let is_below = line.starts_with([' ', '\t', '-']);
+        if is_below && !is_within {
+            continue;
+        }
+        let bad = || {
+            let line = shown(text.as_bytes(), 100);
+            UserError::new(format!(
+                "the buildpack's bin/release says what cannot be read: `{line}`"
+            ))
+            .hint("it prints YAML: `default_process_types:`, and below it `name: command`")
+        };
+        let (key, value) = entry(text).ok_or_else(bad)?;
+        if !is_below {
+            is_within = key == TYPES;
+            if is_within && !matches!(value.as_str(), "" | "{}" | "~" | "null") {
+                return Err(bad());
+            }
+            continue;
+        }
         // As the Procfile's own lines are checked.
-        let line = format!("{name}: {command}");
-        let parsed = procfile::parse(line.as_bytes()).map_err(|error| bad(error.to_string()))?;
-        for it in parsed {
+        let parsed = procfile::parse(format!("{key}: {value}").as_bytes());
+        for it in parsed.map_err(|_| bad())? {
             types.insert(it.name, it.command);
         }
     }
     Ok(types)
+}
+
+/// The key and the value of `key: value`, both without quotes.
+fn entry(text: &str) -> Option<(String, String)> {
+    let (key, value) = match text.chars().next()? {
+        quote @ ('"' | '\'') => {
+            let (key, rest) = quoted(text, quote)?;
+            (key, rest.trim_start().strip_prefix(':')?)
+        }
+        _ => {
+            let (key, value) = text.split_once(':')?;
+            (key.trim_end().to_owned(), value)
+        }
+    };
+    let is_apart = value.is_empty() || value.starts_with([' ', '\t']);
+    let value = value.trim();
+    let value = match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => {
+            let (value, rest) = quoted(value, quote)?;
+            rest.trim().is_empty().then_some(value)?
+        }
+        // Anchors, blocks of text and the like; a list is of another key.
+        Some('&' | '*' | '|' | '>' | '!' | '%' | '@' | '`') => return None,
+        _ => value.to_owned(),
+    };
+    is_apart.then_some((key, value))
+}
+
+/// The text in quotes at the beginning, and what comes after it. In double quotes a backslash is before a quote or a backslash; in
+/// single ones a quote is written twice.
+fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
+    let mut found = String::new();
+    let mut letters = text.char_indices().skip(1).peekable();
+    while let Some((at, letter)) = letters.next() {
+        let next = letters.peek().map(|(_, next)| *next);
+        match letter {
+            '\\' if quote == '"' => match next? {
+                it @ ('"' | '\\') => {
+                    found.push(it);
+                    letters.next();
+                }
+                _ => return None,
+            },
+            '\'' if quote == '\'' && next == Some(quote) => {
+                found.push(quote);
+                letters.next();
+            }
+            _ if letter == quote => return Some((found, text.get(at.saturating_add(1)..)?)),
+            _ => found.push(letter),
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -49,8 +121,12 @@ mod tests {
     fn process_types_are_read_from_what_buildpacks_print() {
         let types = |yaml: &str| -> Vec<(String, String)> {
             let types = default_types(yaml).unwrap();
-            let types = types.iter();
-            types.map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+            let mut types: Vec<_> = types
+                .iter()
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .collect();
+            types.sort();
+            types
         };
         for none in [
             "",
@@ -58,22 +134,27 @@ mod tests {
             "{}",
             "---\naddons: []\n",
             "---\nconfig_vars: {}\ndefault_process_types:\n",
+            "---\naddons:\n- heroku-postgresql:hobby\n  - b\ndefault_process_types: {}\n",
         ] {
             assert!(types(none).is_empty(), "{none}");
         }
+        let yaml = "---\naddons:\n- heroku-postgresql\ndefault_process_types:\n  web: \"bin/a -p $PORT\"\n  \
+                    rake: bundle exec rake\n  'it': 'echo ''a: b'''\nconfig_vars:\n  A: b\n";
         assert_eq!(
-            types(
-                "---\naddons:\n- heroku-postgresql\ndefault_process_types:\n  web: \"bin/a -p $PORT\"\n  rake: bundle exec rake\n"
-            ),
+            types(yaml),
             [
-                ("rake".to_owned(), "bundle exec rake".to_owned()),
-                ("web".to_owned(), "bin/a -p $PORT".to_owned())
+                ("it", "echo 'a: b'"),
+                ("rake", "bundle exec rake"),
+                ("web", "bin/a -p $PORT")
             ]
+            .map(|(name, command)| (name.to_owned(), command.to_owned()))
         );
         for bad in [
-            "- web",
             "default_process_types: [web]",
-            "default_process_types:\n  'a b': c\n",
+            "default_process_types:\n  a b: c\n",
+            "default_process_types:\n  web: |\n    a\n",
+            "default_process_types:\n  web: \"a\n",
+            "default_process_types:\n  web:a\n",
         ] {
             assert!(default_types(bad).is_err(), "{bad}");
         }
