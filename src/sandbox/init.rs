@@ -190,7 +190,7 @@ fn serve(control: BorrowedFd<'_>, context: &InitContext) -> Result<(), FromInit>
                     said.map_err(|error| broken(error.into()))?;
                     panics::point("init started");
                     // From here on this process only waits.
-                    crate::kernel::sys::memory::release_program();
+                    crate::kernel::sys::memory::rest();
                 }
                 Ok(Some((ToInit::Signal { signal }, _))) => {
                     let _ = context.processes.signal(signal);

@@ -286,7 +286,7 @@ impl Supervisor {
                     Some((Timer::Phase, _)) if self.asks_where_it_listens() => {}
                     Some((timer, _)) => self.step(Event::Deadline(*timer)),
                     None if token == self.rest_token => {
-                        crate::kernel::sys::memory::release_program();
+                        crate::kernel::sys::memory::rest();
                     }
                     None if token == self.port.token() => self.look_at_port(),
                     None if self.memory.knows(token) => self.look_at_memory(),

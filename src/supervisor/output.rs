@@ -165,6 +165,6 @@ impl Output {
         self.buffer = Vec::new();
         self.lines = Vec::new();
         memory::release_heap();
-        memory::release_program();
+        memory::rest();
     }
 }

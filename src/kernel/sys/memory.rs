@@ -1,9 +1,14 @@
 //! Giving memory back that an idle process does not need.
 
+/// Gives back what only the start of this process has touched: for one that will now wait for hours.
+pub fn rest() {
+    release_program();
+    release_stack();
+}
+
 /// Unmaps the pages of this program's code and constants; what is needed again comes back by page faults, from the page
-/// cache. For a process that will now wait for hours: its resident memory is then a few pages instead of all that its
-/// start has touched.
-pub fn release_program() {
+/// cache. Resident are then a few pages instead of all that have been touched.
+fn release_program() {
     unsafe extern "C" {
         /// The linker's: where the program begins, and where its code ends.
         static __executable_start: u8;
@@ -21,6 +26,29 @@ pub fn release_program() {
         // (what is relocated lies behind `etext`), so each page reads the same when it comes back.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
+}
+
+/// Forgets the part of the stack that deeper calls have left behind, of the first thread: of another one it is not
+/// known here where its stack ends.
+fn release_stack() {
+    /// What is looked at of it; that much is free below the first thread's stack, whatever its limit is.
+    const DEPTH: usize = 1 << 20;
+    if !rustix::thread::gettid().eq(&rustix::process::getpid()) {
+        return;
+    }
+    let here = 0_u8;
+    let page = page_size();
+    // Two pages stay for the call itself.
+    let end = (&raw const here as usize) / page * page - 2 * page;
+    // SAFETY: nothing lives below the stack pointer but what the calls of this function need, and that is spared.
+    // What is not mapped there is passed over.
+    unsafe {
+        libc::madvise(
+            (end - DEPTH) as *mut libc::c_void,
+            DEPTH,
+            libc::MADV_DONTNEED,
+        )
+    };
 }
 
 /// The size of a page, in bytes.
