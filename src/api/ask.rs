@@ -144,6 +144,8 @@ pub enum BuildAsk {
     Info { app: String, build: String },
     /// `DELETE /apps/A/builds/B`
     Cancel { app: String, build: String },
+    /// `DELETE /apps/A/build-cache`
+    PurgeCache { app: String },
     /// `GET /apps/A/builds/B/result`, `GET /builds/B/result`
     Result { app: Option<String>, build: String },
     /// `GET /apps/A/builds/B/output`, with `?from=N` from that byte on.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
+use super::release::Origin;
 use super::slug::digest;
-use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
-use crate::model::release::Toolchains;
+use super::{ApiError, BodyFields, Named, Sender, Time};
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
 /// The longest URL of a source, in bytes.
@@ -155,9 +155,9 @@ impl BuildResult {
 pub struct CreateBuild {
     /// What is to be built.
     pub source_blob: SourceBlob,
-    /// What the deployer's toolchains are; those of the app's newest release if nothing is said. Ours.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub toolchains: Option<LocalField<Toolchains>>,
+    /// Where the deploy comes from; its toolchains are those of the app's newest release if nothing is said.
+    #[serde(flatten)]
+    pub origin: Origin,
 }
 
 impl CreateBuild {
@@ -165,10 +165,7 @@ impl CreateBuild {
     ///
     /// # Errors
     /// When a field is wrong or names folders of this host from elsewhere, or the source is not one of this server's.
-    pub fn parse(
-        body: &[u8],
-        sender: Sender,
-    ) -> Result<(BuildSource, Option<LocalField<Toolchains>>), ApiError> {
+    pub fn parse(body: &[u8], sender: Sender) -> Result<(BuildSource, Origin), ApiError> {
         let fields = BodyFields::parse(body)?;
         let blob = fields.required::<&serde_json::value::RawValue>("source_blob")?;
         let blob = BodyFields::parse(blob.get().as_bytes()).map_err(|_| {
@@ -176,10 +173,7 @@ impl CreateBuild {
         })?;
         let url: String = blob.required("url")?;
         let checksum: Option<String> = blob.optional("checksum")?;
-        let toolchains: Option<LocalField<Toolchains>> = fields.local("toolchains", sender)?;
-        if let Some(toolchains) = &toolchains {
-            toolchains.get().check()?;
-        }
+        let origin = Origin::parse(&fields, sender)?;
         let source = BuildSource {
             id: source_of(&url)?.to_owned(),
             commit: blob.text("version")?.filter(|text| !text.is_empty()),
@@ -187,7 +181,7 @@ impl CreateBuild {
             digest: checksum.map(|checksum| digest(&checksum)).transpose()?,
             url,
         };
-        Ok((source, toolchains))
+        Ok((source, origin))
     }
 }
 

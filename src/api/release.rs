@@ -117,15 +117,49 @@ pub struct Deploy {
     /// What to say of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What it was packed from. Ours.
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// Where a deploy comes from: of a slug, or of a build. Ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// What it was packed from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<LocalField<PackedFolder>>,
-    /// What the deployer's toolchains are; none if nothing is said. Ours.
+    /// What the deployer's toolchains are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub toolchains: Option<LocalField<Toolchains>>,
-    /// No dyno starts of the release: a command that needs one has made it on its way. Ours.
+    /// No dyno starts of the release: a command that needs one has made it on its way.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub without_web: bool,
+}
+
+impl Origin {
+    /// Reads it from a body that came from there.
+    ///
+    /// # Errors
+    /// When a field is wrong or names folders of this host from elsewhere.
+    pub(super) fn parse(fields: &BodyFields<'_>, sender: Sender) -> Result<Self, ApiError> {
+        let folder: Option<LocalField<PackedFolder>> = fields.local("folder", sender)?;
+        if let Some(packed) = &folder {
+            packed.get().folder.check()?;
+        }
+        let toolchains: Option<LocalField<Toolchains>> = fields.local("toolchains", sender)?;
+        if let Some(toolchains) = &toolchains {
+            toolchains.get().check()?;
+        }
+        Ok(Self {
+            folder,
+            toolchains,
+            // Clients of earlier builds call it `by_the_way`.
+            without_web: fields
+                .flag("without_web")?
+                .or(fields.flag("by_the_way")?)
+                .unwrap_or_default(),
+        })
+    }
 }
 
 /// A folder that a slug was packed from.
@@ -149,24 +183,10 @@ impl CreateRelease {
             return Ok(Self::Rollback { release });
         }
         let slug = fields.optional("slug")?;
-        let folder: Option<LocalField<PackedFolder>> = fields.local("folder", sender)?;
-        if let Some(packed) = &folder {
-            packed.get().folder.check()?;
-        }
-        let toolchains: Option<LocalField<Toolchains>> = fields.local("toolchains", sender)?;
-        if let Some(toolchains) = &toolchains {
-            toolchains.get().check()?;
-        }
         Ok(Self::Deploy(Deploy {
             slug: slug.ok_or_else(|| ApiError::invalid("`slug` or `release` is missing"))?,
             description: fields.text("description")?,
-            folder,
-            toolchains,
-            // Clients of earlier builds call it `by_the_way`.
-            without_web: fields
-                .flag("without_web")?
-                .or(fields.flag("by_the_way")?)
-                .unwrap_or_default(),
+            origin: Origin::parse(&fields, sender)?,
         }))
     }
 }

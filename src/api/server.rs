@@ -110,6 +110,9 @@ pub struct ServerStatus {
     pub max_descriptors: u64,
     /// How dynos are kept apart, in words.
     pub isolation: String,
+    /// Whether builds can install here what a source depends on.
+    #[serde(default)]
+    pub builds: bool,
     /// Where its router listens, if it has one: `127.0.0.1:8080`.
     #[serde(default)]
     pub router: Option<String>,

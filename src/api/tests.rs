@@ -681,16 +681,21 @@ fn the_server_reads_what_the_client_writes() {
 
     let deploy = CreateRelease::Deploy(Deploy {
         slug: ID.into(),
-        folder: Some(LocalField::new(PackedFolder {
-            folder,
-            packed_at: ExactTime(Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap()),
-        })),
-        toolchains: Some(LocalField::new(Toolchains {
-            path: vec!["/home/ada/.cargo/bin".into()],
-            env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
-            folders: vec!["/home/ada/.cargo".into()],
-            app: Some("/home/ada/shop".into()),
-        })),
+        origin: super::release::Origin {
+            folder: Some(LocalField::new(PackedFolder {
+                folder,
+                packed_at: ExactTime(
+                    Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap(),
+                ),
+            })),
+            toolchains: Some(LocalField::new(Toolchains {
+                path: vec!["/home/ada/.cargo/bin".into()],
+                env: BTreeMap::from([("CARGO_HOME".into(), "/home/ada/.cargo".into())]),
+                folders: vec!["/home/ada/.cargo".into()],
+                app: Some("/home/ada/shop".into()),
+            })),
+            ..Default::default()
+        },
         ..Deploy::default()
     });
     assert_eq!(create_release(&body(&deploy)).unwrap(), deploy);

@@ -119,6 +119,16 @@ impl Client {
         Ok(Self::over(connection, endpoint))
     }
 
+    /// Another connection to the same server, which is made once something is asked.
+    pub fn another(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            patience: self.patience,
+            start: None,
+            connection: None,
+        }
+    }
+
     fn over(connection: Connection, endpoint: Endpoint) -> Self {
         Self {
             endpoint,

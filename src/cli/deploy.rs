@@ -4,6 +4,7 @@
 //! server computes the digest itself, and both must agree. `deploy/procfile.rs` reads the Procfile, `deploy/toolchains.rs`
 //! finds what a release gets of the user's toolchains, `deploy/progress.rs` says how far it is.
 
+pub mod build;
 pub mod procfile;
 mod progress;
 pub mod release;

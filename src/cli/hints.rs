@@ -73,8 +73,7 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "rmi", "images", "image", "slugs", "tag", "tags", "tags:*", "history", "builds",
-            "builds:*", "versions",
+            "rmi", "images", "image", "slugs", "tag", "tags", "tags:*", "history", "versions",
         ],
         "there are no images: `dyno releases` lists what was deployed, and the setting `keep_releases` says how much stays",
     ),
@@ -191,7 +190,7 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (
         &["buildpacks", "buildpacks:*", "stack", "stack:*"],
-        "there are no buildpacks: dynos run this host's programs, and the slug is the folder as it is",
+        "dynos run this host's programs; the buildpack that a source's files ask for builds it, and `dyno builder` says whether",
     ),
     (
         &["reload", "rolling-restart", "dyno:restart-all"],

@@ -8,6 +8,7 @@ mod apps;
 mod attach;
 mod auth;
 mod builder;
+mod builds;
 mod client;
 mod config;
 mod config_edit;
@@ -117,6 +118,20 @@ enum Command {
     MaintenanceOff,
     /// Choose what makes slugs of the app's source, or show it
     Builder(builder::Builder),
+    /// List the builds
+    Builds(builds::List),
+    /// Show a build
+    #[command(name = "builds:info")]
+    BuildsInfo(builds::Info),
+    /// Show what a build has printed
+    #[command(name = "builds:output")]
+    BuildsOutput(builds::Output),
+    /// End a build
+    #[command(name = "builds:cancel")]
+    BuildsCancel(builds::Cancel),
+    /// Empty the cache of the app's builds
+    #[command(name = "builds:cache:purge")]
+    BuildsCachePurge,
     /// Choose the network of the app's dynos, or show it
     Network(network::Network),
     /// What can be switched on for an app, and what is
@@ -323,6 +338,11 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Builder(command) => command.perform(&mut context)?,
+        Command::Builds(command) => command.perform(&mut context)?,
+        Command::BuildsInfo(command) => command.perform(&mut context)?,
+        Command::BuildsOutput(command) => return command.perform(&mut context),
+        Command::BuildsCancel(command) => command.perform(&mut context)?,
+        Command::BuildsCachePurge => builds::purge_cache(&mut context)?,
         Command::Network(command) => command.perform(&mut context)?,
         Command::Labs(command) => command.perform(&mut context)?,
         Command::LabsEnable(feature) => feature.switch(&mut context, true)?,

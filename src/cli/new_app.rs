@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::context::{Context, app_path, folder};
-use super::deploy::procfile::process_types_for;
+use super::deploy::build;
+use super::deploy::procfile::{process_types, process_types_for};
 use super::deploy::release::{Purpose, from_folder};
 use crate::api::LocalField;
 use crate::api::app::{App, CreateApp};
@@ -22,8 +23,11 @@ pub fn of_folder(
     purpose: Purpose,
 ) -> Result<(String, Release)> {
     context.check_not_moved(root)?;
-    // Checked first, so that an invalid Procfile creates no app.
-    process_types_for(root)?;
+    // Checked first, so that an invalid Procfile creates no app. A build may do without one.
+    match build::is_asked_for(root) {
+        true => process_types(root).map(drop)?,
+        false => process_types_for(root).map(drop)?,
+    }
     let request = CreateApp {
         name: None,
         folder: Some(LocalField::new(folder(root)?)),

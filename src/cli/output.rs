@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 
+use crate::cli::logs::show;
 use crate::cli::terminal;
 use crate::error::UserError;
 
@@ -72,6 +74,64 @@ pub fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
         }
     }
     Ok(say!("{json}")?)
+}
+
+/// What programs have printed, passed on as it comes; on a terminal in whole lines, without control characters.
+pub struct ProgramOutput<W> {
+    out: W,
+    is_terminal: bool,
+    /// The beginning of a line.
+    rest: Vec<u8>,
+}
+
+impl<W: Write + AsFd> ProgramOutput<W> {
+    /// To be printed there.
+    pub fn to(out: W) -> Self {
+        let is_terminal = terminal::is_terminal(&out);
+        Self {
+            out,
+            is_terminal,
+            rest: Vec::new(),
+        }
+    }
+
+    /// Prints what has come.
+    ///
+    /// # Errors
+    /// When nothing can be written any more.
+    pub fn print(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_terminal {
+            self.out.write_all(bytes)?;
+            return self.out.flush();
+        }
+        self.rest.extend_from_slice(bytes);
+        // Whole lines, so that no character is cut in two.
+        let whole = self.rest.iter().rposition(|byte| *byte == b'\n');
+        let whole: Vec<u8> = self.rest.drain(..whole.map_or(0, |at| at + 1)).collect();
+        self.show(&whole)
+    }
+
+    /// Prints the last line, which has no end.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub fn end(mut self) -> io::Result<()> {
+        let rest = std::mem::take(&mut self.rest);
+        self.show(&rest)
+    }
+
+    fn show(&mut self, lines: &[u8]) -> io::Result<()> {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let (line, end) = match line.strip_suffix(b"\n") {
+                Some(line) => (line, "\n"),
+                None => (line, ""),
+            };
+            let mut text = String::new();
+            show(line, &mut text);
+            write!(self.out, "{text}{end}")?;
+        }
+        self.out.flush()
+    }
 }
 
 #[cfg(test)]

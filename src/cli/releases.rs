@@ -1,17 +1,13 @@
 //! `dyno releases`, `releases:info`, `releases:rollback`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use clap::Args;
 
 use super::context::{Context, app_path};
-use super::logs::show;
-use super::output::{in_one_line, say, say_json};
+use super::output::{ProgramOutput, in_one_line, say, say_json};
 use super::standing::AppBefore;
 use crate::api::release::{CreateRelease, Release};
 use crate::api::target;
-use crate::cli::terminal;
 use crate::error::{UserError, shown, tell};
 use crate::model::config_var::Config;
 use crate::model::release::ReleaseStatus;
@@ -174,37 +170,13 @@ impl Output {
             return Ok(());
         }
         let mut stream = client.stream(&format!("{path}/output"))?;
-        let (mut bytes, mut stdout) = (Vec::new(), std::io::stdout().lock());
-        let is_terminal = terminal::is_terminal(rustix::stdio::stdout());
+        let (mut bytes, mut output) = (Vec::new(), ProgramOutput::to(std::io::stdout().lock()));
         while stream.read(&mut bytes)? {
-            // Whole lines, so that no character is cut in two.
-            let whole = bytes
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |at| at + 1);
-            print(&bytes[..whole], is_terminal, &mut stdout)?;
-            bytes.drain(..whole);
+            output.print(&bytes)?;
+            bytes.clear();
         }
-        Ok(print(&bytes, is_terminal, &mut stdout)?)
+        Ok(output.end()?)
     }
-}
-
-/// Prints a program's output; on a terminal, without control characters.
-fn print(bytes: &[u8], is_terminal: bool, out: &mut impl Write) -> std::io::Result<()> {
-    if !is_terminal {
-        out.write_all(bytes)?;
-        return out.flush();
-    }
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let (line, end) = match line.strip_suffix(b"\n") {
-            Some(line) => (line, "\n"),
-            None => (line, ""),
-        };
-        let mut text = String::new();
-        show(line, &mut text);
-        write!(out, "{text}{end}")?;
-    }
-    out.flush()
 }
 
 /// The version that was named, else the newest.

@@ -1,4 +1,4 @@
-//! What buildpacks say, by the Buildpack API: the YAML that `bin/release` prints.
+//! Which buildpacks a source is for, and what they say, by the Buildpack API: the YAML that `bin/release` prints.
 //!
 //! Buildpacks print little YAML, and always the same: maps in blocks, with names and commands that may be quoted. That is what is
 //! read here; anything else is an error. A whole reader of YAML would cost each supervisor memory, as they are all one program.
@@ -16,6 +16,87 @@
 use crate::error::{UserError, shown};
 use crate::model::procfile;
 use crate::model::release::ProcessTypes;
+
+/// A buildpack of this program's own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Files at the root of a source that it may be for. Whether it is, its `bin/detect` says.
+    pub signs: &'static [&'static str],
+    /// What it makes anew in the source, so that nobody need send it.
+    pub makes: &'static [&'static str],
+}
+
+/// All of them, in the order in which Heroku looks.
+pub const KINDS: &[Kind] = &[
+    Kind {
+        name: "ruby",
+        signs: &["Gemfile"],
+        makes: &["vendor/bundle"],
+    },
+    Kind {
+        name: "nodejs",
+        signs: &["package.json"],
+        makes: &["node_modules"],
+    },
+    Kind {
+        name: "python",
+        signs: &[
+            "requirements.txt",
+            "uv.lock",
+            "pyproject.toml",
+            "Pipfile",
+            "setup.py",
+        ],
+        makes: &[".venv"],
+    },
+    Kind {
+        name: "php",
+        signs: &["composer.json", "index.php"],
+        makes: &[],
+    },
+    Kind {
+        name: "go",
+        signs: &["go.mod"],
+        makes: &[],
+    },
+    Kind {
+        name: "rust",
+        signs: &["Cargo.toml"],
+        makes: &["target"],
+    },
+];
+
+/// Manifests of which no buildpack here makes anything.
+const UNKNOWN: &[(&str, &str)] = &[
+    ("pom.xml", "Java (Maven)"),
+    ("build.gradle", "Java (Gradle)"),
+    ("build.gradle.kts", "Kotlin (Gradle)"),
+    ("build.sbt", "Scala"),
+    ("project.clj", "Clojure"),
+    ("mix.exs", "Elixir"),
+    ("Package.swift", "Swift"),
+];
+
+/// The buildpacks that may be for a source that has these files at its root, the likeliest first.
+///
+/// # Errors
+/// When there is a manifest that none is for: what it names would be missing without a word.
+pub fn candidates(has: impl Fn(&str) -> bool) -> Result<Vec<&'static Kind>, UserError> {
+    let meant = |kind: &&Kind| kind.signs.iter().any(|sign| has(sign));
+    let kinds: Vec<_> = KINDS.iter().filter(meant).collect();
+    let unknown = UNKNOWN.iter().find(|(manifest, _)| has(manifest));
+    match unknown {
+        Some((manifest, language)) if kinds.is_empty() => {
+            let why = format!("nothing here builds {language}, which `{manifest}` is of");
+            Err(UserError::new(why).hint(
+                "build it yourself and deploy what runs: `dyno builder none` takes the files as they are",
+            ))
+        }
+        _ => Ok(kinds),
+    }
+}
 
 /// The key of the process types that an app has by default.
 const TYPES: &str = "default_process_types";
@@ -116,6 +197,22 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_may_be_for_several_and_a_manifest_for_none_is_no_source() {
+        let names = |files: &[&str]| -> Vec<&str> {
+            let kinds = candidates(|name| files.contains(&name)).unwrap();
+            kinds.iter().map(|kind| kind.name).collect()
+        };
+        assert!(names(&[]).is_empty());
+        assert_eq!(
+            names(&["requirements.txt", "package.json"]),
+            ["nodejs", "python"]
+        );
+        assert_eq!(names(&["package.json", "mix.exs"]), ["nodejs"]);
+        let error = candidates(|name| name == "mix.exs").unwrap_err();
+        assert!(error.message.contains("Elixir"), "{error}");
+    }
 
     #[test]
     fn process_types_are_read_from_what_buildpacks_print() {

@@ -35,6 +35,7 @@ use crate::server::builds::compile::{
 use crate::server::builds::install::{BuildDyno, Installer, fresh_cache};
 use crate::server::builds::site::BuildSite;
 use crate::slug::SlugCache;
+use crate::store::NewRelease;
 use crate::wire::reactor::Waker;
 use log::BuildLog;
 use queue::Queue;
@@ -91,7 +92,7 @@ pub struct Builds {
 /// What is known of a build beside its row.
 #[derive(Default)]
 struct Wish {
-    toolchains: Option<Toolchains>,
+    release: NewRelease,
     cancelled: Arc<AtomicBool>,
     has_said: Arc<AtomicBool>,
     dyno: Option<WishDyno>,
@@ -142,16 +143,25 @@ impl Builds {
         self.caches.join(app_id)
     }
 
+    /// A place for a cache that is not wanted any more, until it is removed.
+    ///
+    /// # Errors
+    /// When the kernel gives no random bytes.
+    pub fn purged_cache(&self) -> crate::store::Result<PathBuf> {
+        let name = crate::store::new_id()?;
+        Ok(self.folder.join(name).with_extension("old"))
+    }
+
     /// Where a build's log is.
     pub fn log(&self, build: &str) -> PathBuf {
         self.folder.join(format!("{build}{LOG}"))
     }
 
-    /// Has a build wait for its turn; whether it must, for others of its app.
-    pub fn push(&mut self, build: &str, app_id: &str, toolchains: Option<Toolchains>) -> bool {
+    /// Has a build wait for its turn; whether it must, for others of its app. `release` is what is to come of it.
+    pub fn push(&mut self, build: &str, app_id: &str, release: NewRelease) -> bool {
         let waits = self.queue.is_busy(app_id);
         let wish = Wish {
-            toolchains,
+            release,
             ..Wish::default()
         };
         self.wishes.insert(build.to_owned(), wish);
@@ -190,7 +200,7 @@ impl Builds {
 
     /// What its deployer's toolchains are, if that is known of this build.
     pub fn toolchains(&self, build: &str) -> Option<Toolchains> {
-        self.wishes.get(build)?.toolchains.clone()
+        self.wishes.get(build)?.release.toolchains.clone()
     }
 
     /// Notes the dyno of a build; what is returned is closed when [`dyno_ended`](Self::dyno_ended) is told of it.
@@ -264,10 +274,11 @@ impl Builds {
         self.news.1.try_recv().ok()
     }
 
-    /// A build has ended. Returns what its deployer's toolchains are.
-    pub fn ended(&mut self, build: &str) -> Option<Toolchains> {
+    /// A build has ended. Returns what was said of its release when it was asked for.
+    pub fn ended(&mut self, build: &str) -> NewRelease {
         self.queue.ended(build);
-        self.wishes.remove(build)?.toolchains
+        let wish = self.wishes.remove(build);
+        wish.map(|wish| wish.release).unwrap_or_default()
     }
 
     /// Has a build end. Whether it has by that; one that runs takes a moment.

@@ -416,14 +416,19 @@ impl Dynos {
     /// # Errors
     /// When dynos have no walls here, or root's files cannot be shown as theirs.
     pub fn check_site(&self, site: &BuildSite) -> Result<(), UserError> {
-        let has_walls = self.chosen.isolation == Isolation::Namespaces;
-        if has_walls && live_owner(&site.app, &self.chosen).is_ok() {
+        if self.can_build(&site.app) {
             return Ok(());
         }
         let why = "a build needs a root tree of its own in which the source is at /app, and cannot have that here";
         Err(UserError::new(why).hint(
             "`dyno doctor` says what this host lacks; `dyno builder none` takes the files as they are",
         ))
+    }
+
+    /// Whether a build's dyno can work on what is in this folder.
+    pub fn can_build(&self, folder: &Path) -> bool {
+        let has_walls = self.chosen.isolation == Isolation::Namespaces;
+        has_walls && live_owner(folder, &self.chosen).is_ok()
     }
 
     /// Starts the dyno of a build, which works at `site` for at most `time`, and returns the connection to its command, as a client

@@ -114,6 +114,41 @@ pub fn pack_dated(
     Ok(packed)
 }
 
+/// Packs the directory `dir` as the source of a build: as [`pack_dated`], without the folders `made`, which the build makes anew. A folder that is a
+/// virtual environment of Python is left out, too, wherever it is at the top.
+///
+/// # Errors
+/// As [`pack_dated`].
+pub fn pack_source(
+    dir: &Path,
+    made: &[&str],
+    out: impl Write + Send,
+    level: u32,
+    limits: &SlugLimits,
+    progress: &mut dyn FnMut(PackProgress),
+) -> anyhow::Result<Packed> {
+    let root = open_root(dir)?;
+    let ignore = SlugIgnore::read(root.as_fd())?;
+    let is_made = |path: &[u8]| {
+        let is_environment = || !path.contains(&b'/') && is_environment(dir, path);
+        made.iter().any(|made| made.as_bytes() == path) || is_environment()
+    };
+    let skips = |path: &[u8], is_directory| {
+        ignore.ignores(path, is_directory) || is_directory && is_made(path)
+    };
+    let listed = list(root.as_fd(), skips, limits)?;
+    let (root, times) = (root.as_fd(), Times::default());
+    let mut packed = pack_listed(dir, root, listed, &times, out, level, limits, progress)?;
+    packed.warnings.splice(..0, ignore.warnings);
+    Ok(packed)
+}
+
+/// Whether a folder is a virtual environment of Python, whose paths are good for no other place.
+fn is_environment(dir: &Path, path: &[u8]) -> bool {
+    let file = dir.join(OsStr::from_bytes(path)).join("pyvenv.cfg");
+    file.symlink_metadata().is_ok_and(|file| file.is_file())
+}
+
 /// As [`pack_dated`], but all of the tree: what its `.slugignore` names has been taken out already, and what is there now is meant.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use super::columns::Time;
 use super::releases::NewRelease;
 use super::{NewSlug, Result, Store, StoreError, apps, new_id, releases, slugs, sources};
 use crate::model::release::build::{Build, BuildSource, BuildStatus};
-use crate::model::release::{ProcessTypes, Release, Toolchains};
+use crate::model::release::{ProcessTypes, Release};
 
 /// How many ended builds of an app are kept.
 pub const KEPT_BUILDS: u32 = 100;
@@ -23,8 +23,8 @@ pub struct Built {
     pub size: u64,
     /// The process types of its Procfile.
     pub process_types: ProcessTypes,
-    /// The toolchains of the user who deploys. None: those of the app's newest release.
-    pub toolchains: Option<Toolchains>,
+    /// What was said of the release when the build was asked for; its slug is this one.
+    pub release: NewRelease,
 }
 
 impl Store {
@@ -104,8 +104,7 @@ impl Store {
             slugs::note_uploaded(transaction, &slug.id, &built.digest, built.size, now)?;
             let new = NewRelease {
                 slug_id: slug.id.clone(),
-                toolchains: built.toolchains.clone(),
-                ..NewRelease::default()
+                ..built.release.clone()
             };
             let release = releases::create(transaction, &build.app_id, &new, &build.user, now)?;
             transaction

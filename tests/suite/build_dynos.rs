@@ -4,6 +4,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::builds::{again, build, output, shop, source, upload};
@@ -287,4 +288,120 @@ fn where_dynos_are_in_folders_a_build_says_what_it_needs() {
         log.contains("a build needs a root tree of its own"),
         "{log}"
     );
+}
+
+/// A folder of this host that a build is to make an app of, with this build script.
+fn needy(host: &Host, script: &str) -> std::path::PathBuf {
+    host.folder_of(
+        "needy",
+        &[
+            ("package.json", &manifest(script)),
+            ("package-lock.json", LOCK),
+            ("server.js", SERVER),
+            ("node_modules/stale", "of another machine\n"),
+            ("venv/pyvenv.cfg", ""),
+        ],
+    )
+}
+
+#[test]
+fn a_deploy_of_a_folder_builds_what_its_manifest_names() {
+    if cannot_build() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = needy(&host, "ls -d node_modules venv; echo built > built");
+    host.dyno(&app, &["deploy"])
+        .finish()
+        .succeeds()
+        .mentions("Creating needy... done\nUploading needy... done\n")
+        .mentions("-----> Node.js app detected\n")
+        .mentions("Default types for buildpack -> web\n")
+        .mentions("needy is at http://")
+        .does_not_mention("stale")
+        .does_not_mention("\nvenv\n");
+    // It is linked, and known to be as new as the folder.
+    host.run(&app, &["-q", "cat built"])
+        .finish()
+        .prints("built\n");
+    host.wait_for_log("heroku[web.1]: State changed from starting to up");
+    let builds = host.dyno(&app, &["builds"]).finish().succeeds().text();
+    assert!(builds.contains("succeeded  v2 "), "{builds}");
+    host.dyno(&app, &["builds:info"])
+        .finish()
+        .succeeds()
+        .holds("its status", |text| text.contains("Status:     succeeded"));
+    host.dyno(&app, &["builds:output"])
+        .finish()
+        .succeeds()
+        .holds("what it printed", |text| {
+            text.contains("-----> Running build\n")
+        });
+    host.dyno(&app, &["builds:info", "nosuch"])
+        .finish()
+        .fails_with(
+            1,
+            "there is no build `nosuch` of needy",
+            "dyno builds -a needy",
+        );
+    let caches = host.state().join("caches");
+    assert_eq!(fs::read_dir(&caches).unwrap().count(), 1);
+    host.dyno(&app, &["builds:cache:purge"]).finish().succeeds();
+    assert_eq!(fs::read_dir(&caches).unwrap().count(), 0);
+    // Without a builder it is what it was.
+    host.dyno(&app, &["builder", "none"]).finish().succeeds();
+    host.dyno(&app, &["deploy"]).finish().fails_with(
+        1,
+        "there is no Procfile",
+        "it says what the app runs",
+    );
+}
+
+#[test]
+fn the_first_deploy_of_a_run_is_a_build_too() {
+    if cannot_build() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = needy(&host, "echo the last words; test ! -e wrong");
+    fs::write(app.join("Procfile"), "job: true\n").unwrap();
+    fs::write(app.join("wrong"), "").unwrap();
+    // What was not shown is, when it fails.
+    host.run(&app, &["-q", "true"])
+        .finish()
+        .exits(125)
+        .mentions("the last words\n")
+        .mentions("the build of needy failed");
+    fs::remove_file(app.join("wrong")).unwrap();
+    host.run(&app, &["-q", "ls package.json"])
+        .finish()
+        .says("")
+        .prints("package.json\n");
+}
+
+#[test]
+fn who_leaves_a_build_ends_it() {
+    if cannot_build() {
+        return;
+    }
+    let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
+    let app = needy(&host, "echo ready; sleep 1000");
+    host.dyno(&app, &["create"]).finish().succeeds();
+    let deploying = host.dyno(&app, &["deploy"]).start();
+    host.wait_for_log("app[build.1]: ready");
+    deploying.signal(Signal::INT);
+    deploying
+        .finish()
+        .exits(130)
+        .mentions("the build was cancelled");
+    let deploying = host.dyno(&app, &["deploy"]).start();
+    host.wait_for_log("app[build.2]: ready");
+    host.dyno(&app, &["builds:cancel"])
+        .finish()
+        .succeeds()
+        .mentions("Cancelling build ");
+    deploying
+        .finish()
+        .fails_with(1, "the build of needy failed", "nothing was released");
+    host.wait_until_clean();
 }

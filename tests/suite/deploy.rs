@@ -474,6 +474,8 @@ fn what_nothing_has_installed_is_told_of() {
         ],
     );
     let words = "nothing is installed or built here; what it needs must be on the host, or in what is deployed";
+    host.dyno(&app, &["create"]).finish().succeeds();
+    host.dyno(&app, &["builder", "none"]).finish().succeeds();
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()

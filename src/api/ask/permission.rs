@@ -76,7 +76,9 @@ impl Ask {
                 | BuildAsk::Info { .. }
                 | BuildAsk::Result { .. }
                 | BuildAsk::Output { .. } => Needs::Scope(Read),
-                BuildAsk::Create { .. } | BuildAsk::Cancel { .. } => Needs::Scope(Deploy),
+                BuildAsk::Create { .. } | BuildAsk::Cancel { .. } | BuildAsk::PurgeCache { .. } => {
+                    Needs::Scope(Deploy)
+                }
             },
             Self::Releases(ask) => match ask {
                 ReleaseAsk::List { .. } | ReleaseAsk::Info { .. } | ReleaseAsk::Output { .. } => {
@@ -176,6 +178,7 @@ impl Ask {
                 | BuildAsk::Create { app }
                 | BuildAsk::Info { app, .. }
                 | BuildAsk::Cancel { app, .. }
+                | BuildAsk::PurgeCache { app }
                 | BuildAsk::Result { app: Some(app), .. }
                 | BuildAsk::Output { app, .. } => App(app),
                 BuildAsk::Result { app: None, build } => AppOfBuild(build),

@@ -67,6 +67,7 @@ impl Ask {
                 | BuildAsk::Create { .. }
                 | BuildAsk::Info { .. }
                 | BuildAsk::Cancel { .. }
+                | BuildAsk::PurgeCache { .. }
                 | BuildAsk::Result { .. }
                 | BuildAsk::Output { .. },
             ) => Versioned,

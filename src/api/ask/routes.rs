@@ -121,6 +121,7 @@ pub(super) fn of_app(method: &str, app: String, path: &[&str], query: Query) -> 
         ("GET", ["config-vars"]) => Ask::Config(ConfigAsk::Info { app }),
         ("PATCH", ["config-vars"]) => Ask::Config(ConfigAsk::Change { app }),
 
+        ("DELETE", ["build-cache"]) => Ask::Builds(BuildAsk::PurgeCache { app }),
         (_, ["slugs", path @ ..]) => Ask::Slugs(slugs(method, app, path)?),
         ("POST", ["sources"]) => Ask::Sources(SourceAsk::Create),
         (_, ["builds", path @ ..]) => Ask::Builds(builds(method, app, path, &query)?),

@@ -2,19 +2,17 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use super::{PushedRepository, RefUpdate, is_none, source, tell_error};
 use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
-use crate::api::release::Release;
+use crate::api::release::{Origin, Release};
 use crate::api::{LocalField, MAX_TEXT};
-use crate::cli::client::is_lost;
-use crate::cli::client::patience::PUSH;
+use crate::cli::builds::follow::follow;
 use crate::cli::context::{Context, app_path};
+use crate::cli::deploy::build::forget;
 use crate::cli::deploy::toolchains::tell_of_lost_toolchains;
 use crate::cli::launch;
 use crate::cli::toolchain::{self, DeployingUser};
@@ -23,9 +21,6 @@ use crate::kernel::fail_point;
 use crate::model::release::Toolchains;
 use crate::model::release::build::BuildStatus;
 use crate::repository::{self, DEPLOYED, FROM_AFAR, MEANT};
-
-/// The pause between two looks at a build whose log has ended.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Deploys the commit of `update`. The inner error is what git prints about the branch.
 pub fn deploy(
@@ -110,14 +105,20 @@ fn build(
             version_description: Some(beginning(&subject, MAX_TEXT).to_owned()),
             checksum: None,
         },
-        toolchains: std::env::var_os(FROM_AFAR)
-            .is_none()
-            .then(|| LocalField::new(toolchains_of_pusher(repository))),
+        origin: Origin {
+            toolchains: std::env::var_os(FROM_AFAR)
+                .is_none()
+                .then(|| LocalField::new(toolchains_of_pusher(repository))),
+            ..Origin::default()
+        },
     };
     let path = app_path(&repository.app_id, "/builds");
     let build: Build = context.client()?.post(&path, &request)?;
-    let build = follow(context, &format!("{path}/{}", build.id))?;
-    source::forget(context, &blob);
+    let mut stderr = std::io::stderr();
+    let show = &mut |bytes: &[u8]| stderr.write_all(bytes);
+    let build = follow(context, &format!("{path}/{}", build.id), show);
+    forget(context, &blob);
+    let build = build?;
     match (build.status, build.release) {
         (BuildStatus::Succeeded, Some(release)) => {
             let path = app_path(&repository.app_id, &format!("/releases/{}", release.id));
@@ -135,47 +136,6 @@ fn toolchains_of_pusher(repository: &PushedRepository) -> Toolchains {
     let of_git = of_git.or_else(|| repository.ask(&["--exec-path"]).ok().map(PathBuf::from));
     let person = DeployingUser::of_process().without(&of_git.unwrap_or_default());
     toolchain::find(&person, None).toolchains
-}
-
-/// Shows the log of a build until it has ended, across restarts of the server.
-fn follow(context: &mut Context, path: &str) -> Result<Build> {
-    let mut shown = 0;
-    let mut tries = PUSH.tries();
-    loop {
-        let before = shown;
-        let followed = show_output(context, path, &mut shown).and_then(|()| {
-            let build: Build = context.client()?.get(path)?;
-            Ok(build)
-        });
-        match followed {
-            Ok(build) if build.status != BuildStatus::Pending => return Ok(build),
-            Ok(_) => thread::sleep(PAUSE),
-            Err(error) if is_lost(&error) => {
-                if shown > before {
-                    tries.succeeded();
-                }
-                if !tries.again() {
-                    return Err(error);
-                }
-                context.forget_client();
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Shows a log from its byte `shown` on.
-fn show_output(context: &mut Context, path: &str, shown: &mut usize) -> Result<()> {
-    let target = format!("{path}/output?from={shown}");
-    let mut output = context.client()?.stream(&target)?;
-    let mut bytes = Vec::new();
-    while output.read(&mut bytes)? {
-        *shown += bytes.len();
-        // The user may have left; the build goes on.
-        let _ = std::io::stderr().write_all(&bytes);
-        bytes.clear();
-    }
-    Ok(())
 }
 
 /// Shows a release's progress until its dynos run.

@@ -161,14 +161,6 @@ fn bound_memory(git: &Child) {
     let _ = prlimit(pid, Resource::As, limit);
 }
 
-/// Has the server delete a source, which it would do by itself after an hour.
-pub fn forget(context: &mut Context, blob: &SourceBlob) {
-    let target = target::of_url(&blob.get_url);
-    if let (Ok(client), Some((source, _))) = (context.client(), target.split_once("/blob")) {
-        let _: Result<Source> = client.delete(source);
-    }
-}
-
 fn upload_archive(
     context: &mut Context,
     repository: &PushedRepository,

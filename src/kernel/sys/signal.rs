@@ -1,6 +1,7 @@
 //! Signals: dispositions, the mask, and a signal to all other processes of a PID namespace.
 
 use std::io;
+use std::time::Duration;
 
 /// A signal number; always a valid one, real-time signals included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +47,11 @@ pub fn reset_all() {
         // C library's own) fail with EINVAL, which is what we want.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+    unblock_all();
+}
+
+/// Unblocks all signals in this thread.
+pub fn unblock_all() {
     // SAFETY: an all-zero sigset_t is made valid by sigemptyset before it is read.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
@@ -68,6 +74,81 @@ fn is_ignored(signal: Signal) -> bool {
 pub fn unless_ignored(numbers: impl IntoIterator<Item = i32>) -> impl Iterator<Item = i32> {
     let ignored = |number: &i32| Signal::new(*number).is_some_and(is_ignored);
     numbers.into_iter().filter(move |number| !ignored(number))
+}
+
+/// Signals that wait for somebody to take them, instead of being acted on: in the thread that has made this, and in those that it starts.
+/// What came and was not taken is acted on when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    numbers: Vec<i32>,
+    before: libc::sigset_t,
+}
+
+/// Signals that are [held](Held).
+#[derive(Debug, Clone)]
+pub struct HeldSignals(Vec<i32>);
+
+impl Held {
+    /// Holds these from now on.
+    ///
+    /// # Errors
+    /// When a number is none of a signal's.
+    pub fn new(numbers: impl IntoIterator<Item = i32>) -> io::Result<Self> {
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        let set = set_of(&numbers);
+        // SAFETY: an all-zero sigset_t is one, and is written before it is used.
+        let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: both sets are valid and outlive the call.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) } {
+            0 => Ok(Self { numbers, before }),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Those that are held, for the thread that takes them.
+    pub fn signals(&self) -> HeldSignals {
+        HeldSignals(self.numbers.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: the mask is the one that this thread had.
+        unsafe {
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.before,
+                std::ptr::null_mut(),
+            )
+        };
+    }
+}
+
+impl HeldSignals {
+    /// The number of one that has come, if one comes in time.
+    pub fn wait(&self, time: Duration) -> Option<i32> {
+        let set = set_of(&self.0);
+        let time = libc::timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        // SAFETY: the set and the time are valid and outlive the call; nothing is asked about the sender.
+        let number =
+            unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
+        (number > 0).then_some(number)
+    }
+}
+
+fn set_of(numbers: &[i32]) -> libc::sigset_t {
+    // SAFETY: an all-zero sigset_t is made valid by sigemptyset before it is read; a number that is none is left out.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in numbers {
+            libc::sigaddset(&raw mut set, *number);
+        }
+        set
+    }
 }
 
 /// Gives `signal` its default action in this process, whatever it was started with.

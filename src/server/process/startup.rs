@@ -159,11 +159,12 @@ fn already_running(home: &Home) -> UserError {
     .hint("`dyno server:stop` ends it; its dynos go on, and the next server has them")
 }
 
-/// Leaves the session, terminal and descriptors of the command that has started the server. Returns the socket to
+/// Leaves the session, terminal, blocked signals and descriptors of the command that has started the server. Returns the socket to
 /// say on how it went, if there is one, and what an earlier server has left, which comes over it.
 fn become_daemon() -> io::Result<(Option<OwnedFd>, Handover)> {
     // Fails for the leader of a process group, which has nothing to leave.
     let _ = rustix::process::setsid();
+    crate::kernel::sys::signal::unblock_all();
     crate::kernel::sys::process::close_all_but(&[]);
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::range::Range;
-use crate::api::release::{CreateRelease, PackedFolder};
+use crate::api::release::{CreateRelease, Origin, PackedFolder};
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::tell;
 use crate::kernel::fail_point;
@@ -204,6 +204,20 @@ fn discard(records: &mut Records, slug: &str, digest: SlugId, why: ApiError) -> 
     })
 }
 
+/// The release that is to be made of a deploy that comes from there; its slug is not known yet.
+pub fn new_release(origin: Origin) -> NewRelease {
+    NewRelease {
+        toolchains: origin.toolchains.map(LocalField::into_inner),
+        without_web: origin.without_web,
+        packed: origin.folder.map(|packed| {
+            let PackedFolder { folder, packed_at } = packed.into_inner();
+            let at = packed_at.0;
+            PackedFrom { folder, at }
+        }),
+        ..NewRelease::default()
+    }
+}
+
 /// What a request for a release wants.
 enum Wanted {
     /// A release of a slug.
@@ -216,22 +230,15 @@ impl Wanted {
     fn of(request: CreateRelease) -> Self {
         match request {
             CreateRelease::Rollback { release } => Self::Rollback(release),
-            CreateRelease::Deploy(deploy) => Self::Deploy(NewRelease {
-                slug_id: deploy.slug,
-                description: deploy.description,
-                toolchains: Some(
-                    deploy
-                        .toolchains
-                        .map(LocalField::into_inner)
-                        .unwrap_or_default(),
-                ),
-                without_web: deploy.without_web,
-                packed: deploy.folder.map(|packed| {
-                    let PackedFolder { folder, packed_at } = packed.into_inner();
-                    let at = packed_at.0;
-                    PackedFrom { folder, at }
-                }),
-            }),
+            CreateRelease::Deploy(deploy) => {
+                let new = new_release(deploy.origin);
+                Self::Deploy(NewRelease {
+                    slug_id: deploy.slug,
+                    description: deploy.description,
+                    toolchains: Some(new.toolchains.unwrap_or_default()),
+                    ..new
+                })
+            }
         }
     }
 }

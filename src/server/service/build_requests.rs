@@ -10,7 +10,7 @@ use super::Service;
 use crate::api::ask::BuildAsk;
 use crate::api::build::{Build, BuildResult, CreateBuild};
 use crate::api::range::Range;
-use crate::api::{ApiError, LocalField, Sender};
+use crate::api::{ApiError, Sender};
 use crate::error::{UserError, tell};
 use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
@@ -27,7 +27,7 @@ use crate::server::builds::install::{BuildDyno, fresh_cache};
 use crate::server::builds::site::BuildSite;
 use crate::server::builds::{BuildNews, Work, remove_logs};
 use crate::server::records::formation;
-use crate::server::records::releases::{announce, running};
+use crate::server::records::releases::{announce, new_release, running};
 use crate::server::records::{Answer, Asker, part};
 use crate::slug::DEFAULT_LEVEL;
 use crate::store::{Built, Result as StoreResult, StoreError};
@@ -61,6 +61,7 @@ impl Service {
             }
             BuildAsk::Info { app, build } => self.build_info(app, build, &asker),
             BuildAsk::Cancel { app, build } => self.cancel_build(app, build, &asker, ctx),
+            BuildAsk::PurgeCache { app } => self.purge_cache(app, ctx),
             BuildAsk::Result { app, build } => self.build_result(app.as_deref(), build, &asker),
             BuildAsk::Output { app, build, from } => {
                 return self.build_output(app, build, from.as_deref(), request.recipient());
@@ -77,7 +78,7 @@ impl Service {
         asker: &Asker,
         ctx: &mut Ctx<Self>,
     ) -> Answer {
-        let (source, toolchains) = CreateBuild::parse(body, sender)?;
+        let (source, origin) = CreateBuild::parse(body, sender)?;
         if self.leaving.after_dynos || ctx.is_stopping() {
             return Err(ApiError::unavailable("the server is about to leave"));
         }
@@ -96,10 +97,7 @@ impl Service {
         let store = &mut self.records.store;
         let build = store.create_build(&app.id, &source, &email, Timestamp::now())?;
         self.records.log(&app.id, Story::BuildStarted);
-        if self
-            .builds
-            .push(&build.id, &app.id, toolchains.map(LocalField::into_inner))
-        {
+        if self.builds.push(&build.id, &app.id, new_release(origin)) {
             let text = format!("Waiting for another build of {} to end...", app.name);
             self.builds.conclude(&build.id, &[BuildLine::Step(text)]);
         } else {
@@ -148,6 +146,21 @@ impl Service {
             self.build_failed(&build.id, &BuildFailure::Cancelled, ctx);
         }
         self.build_info(app, id, asker)
+    }
+
+    /// A build that runs has its own copy, and keeps that if it succeeds.
+    fn purge_cache(&mut self, app: &str, ctx: &mut Ctx<Self>) -> Answer {
+        let app = self.records.store.app(app)?;
+        let (cache, aside) = (self.builds.cache(&app.id), self.builds.purged_cache()?);
+        match std::fs::rename(&cache, &aside) {
+            Ok(()) => self.remove_later(vec![aside], ctx),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let message = format!("cannot remove `{}`: {error}", cache.display());
+                return Err(ApiError::internal(message));
+            }
+        }
+        Ok(Response::json(200, &serde_json::json!({})))
     }
 
     /// The log of a build from byte `from` on, as it is written.
@@ -346,7 +359,7 @@ impl Service {
             digest: digest.to_string(),
             size,
             process_types,
-            toolchains: self.builds.ended(id),
+            release: self.builds.ended(id),
         };
         fail_point::reach("build.compiled");
         let app_id = self.records.store.build(id).map(|build| build.app_id);

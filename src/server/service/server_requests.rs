@@ -54,6 +54,7 @@ impl Service {
             descriptors: usage.descriptors,
             max_descriptors: usage.max_descriptors,
             isolation: self.dynos.isolation(),
+            builds: self.dynos.can_build(self.builds.folder()),
             router: self.router_address(),
             api: self.ports.api.map(|address| address.to_string()),
             rendezvous: self.rendezvous().map(|address| address.to_string()),

@@ -36,7 +36,7 @@ fn built() -> Built {
         digest: digest('b'),
         size: 7,
         process_types: ProcessTypes::from_iter([("web", "./web")]),
-        toolchains: None,
+        release: NewRelease::default(),
     }
 }
 
@@ -98,7 +98,10 @@ fn a_build_goes_on_with_the_toolchains_of_the_last_release_unless_it_has_some() 
     ] {
         let build = build_of(&mut host, &app, &source).unwrap();
         let built = Built {
-            toolchains: given,
+            release: NewRelease {
+                toolchains: given,
+                ..NewRelease::default()
+            },
             ..built()
         };
         let now = host.now();
