@@ -66,6 +66,9 @@ pub struct App {
     /// What makes slugs of its source. Ours.
     #[serde(default)]
     pub builder: Builder,
+    /// The addresses of the buildpacks that it was given, in their order. Ours.
+    #[serde(default)]
+    pub buildpacks: Vec<String>,
     /// The network of its dynos that start from now on. Ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<DynoNetwork>,
@@ -132,6 +135,7 @@ impl App {
             create_status: "complete".to_owned(),
             folder: app.folder.clone(),
             builder: app.builder,
+            buildpacks: app.buildpacks.clone(),
             network: app.network,
             network_by_default: false,
             asleep: false,

@@ -83,6 +83,10 @@ pub enum AppAsk {
     Feature { app: String, feature: String },
     /// `PATCH /apps/A/features/F`: switched on or off.
     UpdateFeature { app: String, feature: String },
+    /// `GET /apps/A/buildpack-installations`
+    Buildpacks { app: String },
+    /// `PUT /apps/A/buildpack-installations`
+    SetBuildpacks { app: String },
 }
 
 /// Requests about the folders that are linked to apps.
@@ -303,8 +307,6 @@ pub enum PlatformAsk {
     Collaborator { app: String, user: String },
     /// `GET /apps/A/pipeline-couplings`
     PipelineCoupling { app: String },
-    /// `PUT /apps/A/buildpack-installations`
-    SetBuildpacks { app: String },
     /// `POST /apps/A/addons`
     CreateAddon { app: String },
     /// A list of an app of which nothing exists here, such as `GET /apps/A/domains`.

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
+use super::buildpack::{NamedBuildpack, allowed};
 use super::release::Origin;
 use super::slug::digest;
 use super::{ApiError, BodyFields, Named, Sender, Time};
+use crate::model::buildpack::Buildpack;
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
 /// The longest URL of a source, in bytes.
@@ -18,8 +20,8 @@ pub struct Build {
     pub id: String,
     /// Its app.
     pub app: Id,
-    /// None: there are no buildpacks here.
-    pub buildpacks: Vec<String>,
+    /// Those that were named for it, in their order.
+    pub buildpacks: Vec<NamedBuildpack>,
     /// What sort of dynos it is for.
     pub generation: String,
     /// Where its log can be read, while it runs and afterwards.
@@ -73,7 +75,11 @@ impl Build {
         Self {
             id: build.id.clone(),
             app: id(&build.app_id),
-            buildpacks: Vec::new(),
+            buildpacks: build
+                .buildpacks
+                .iter()
+                .map(|it| NamedBuildpack::of(it))
+                .collect(),
             generation: Named::generation().name,
             output_stream_url,
             source_blob: SourceBlob {
@@ -150,6 +156,13 @@ impl BuildResult {
     }
 }
 
+/// A buildpack as clients name it.
+#[derive(Debug, Deserialize)]
+struct SentBuildpack {
+    url: Option<String>,
+    name: Option<String>,
+}
+
 /// `POST /apps/A/builds`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CreateBuild {
@@ -165,7 +178,10 @@ impl CreateBuild {
     ///
     /// # Errors
     /// When a field is wrong or names folders of this host from elsewhere, or the source is not one of this server's.
-    pub fn parse(body: &[u8], sender: Sender) -> Result<(BuildSource, Origin), ApiError> {
+    pub fn parse(
+        body: &[u8],
+        sender: Sender,
+    ) -> Result<(BuildSource, Vec<Buildpack>, Origin), ApiError> {
         let fields = BodyFields::parse(body)?;
         let blob = fields.required::<&serde_json::value::RawValue>("source_blob")?;
         let blob = BodyFields::parse(blob.get().as_bytes()).map_err(|_| {
@@ -174,6 +190,10 @@ impl CreateBuild {
         let url: String = blob.required("url")?;
         let checksum: Option<String> = blob.optional("checksum")?;
         let origin = Origin::parse(&fields, sender)?;
+        let buildpacks: Option<Vec<SentBuildpack>> = fields.optional("buildpacks")?;
+        let buildpacks = buildpacks.unwrap_or_default().into_iter();
+        let buildpacks = buildpacks.map(|it| it.url.or(it.name).unwrap_or_default());
+        let buildpacks = allowed(&buildpacks.collect::<Vec<_>>(), sender)?;
         let source = BuildSource {
             id: source_of(&url)?.to_owned(),
             commit: blob.text("version")?.filter(|text| !text.is_empty()),
@@ -181,7 +201,7 @@ impl CreateBuild {
             digest: checksum.map(|checksum| digest(&checksum)).transpose()?,
             url,
         };
-        Ok((source, origin))
+        Ok((source, buildpacks, origin))
     }
 }
 

@@ -13,6 +13,7 @@ pub mod ask;
 pub mod authorization;
 mod body_fields;
 pub mod build;
+pub mod buildpack;
 pub mod config_vars;
 pub mod dyno;
 pub mod dyno_size;

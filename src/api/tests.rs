@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::account::{Account, Identity};
 use super::app::{CreateApp, UpdateApp};
 use super::build::{Build, BuildResult, CreateBuild, source_path};
+use super::buildpack::UpdateBuildpacks;
 use super::config_vars::parse_change;
 use super::dyno::CreateDyno;
 use super::formation::{ScaleFormation, parse_update};
@@ -70,6 +71,7 @@ fn places() -> app::Places {
 
 fn app_of_store() -> crate::model::app::App {
     crate::model::app::App {
+        buildpacks: Vec::new(),
         id: ID.into(),
         name: AppName::parse("shop").unwrap(),
         created_at: Timestamp::UNIX_EPOCH,
@@ -720,6 +722,7 @@ fn fixed_ids_are_uuids_of_their_own() {
 
 fn build_of_store() -> crate::model::release::build::Build {
     crate::model::release::build::Build {
+        buildpacks: Vec::new(),
         id: ID.into(),
         app_id: ID.into(),
         status: crate::model::release::build::BuildStatus::Pending,
@@ -764,7 +767,7 @@ fn sources_and_builds_are_herokus() {
 fn what_is_built_is_a_source_of_this_server() {
     let parse = |blob: Value| {
         let body = json!({ "source_blob": blob }).to_string();
-        CreateBuild::parse(body.as_bytes(), Sender::ThisHost).map(|(source, _)| source)
+        CreateBuild::parse(body.as_bytes(), Sender::ThisHost).map(|(source, ..)| source)
     };
     for url in [
         "/sources/1-a/blob",
@@ -818,5 +821,12 @@ fn a_request_from_elsewhere_names_no_folder_of_this_host() {
     let body = br#"{"source_blob":{"url":"/sources/1/blob"},"toolchains":{}}"#;
     let refused = CreateBuild::parse(body, Sender::Afar).unwrap_err();
     assert_eq!(refused.status(), 403, "{refused}");
+    let body = br#"{"source_blob":{"url":"/sources/1/blob"},"buildpacks":[{"url":"/opt/pack"}]}"#;
+    let refused = CreateBuild::parse(body, Sender::Afar).unwrap_err();
+    assert_eq!(refused.status(), 403, "{refused}");
+    let body = br#"{"updates":[{"buildpack":"heroku/go"},{"buildpack":"/opt/pack"}]}"#;
+    let refused = UpdateBuildpacks::parse(body, Sender::Afar).unwrap_err();
+    assert_eq!(refused.status(), 403, "{refused}");
+    assert!(UpdateBuildpacks::parse(body, Sender::ThisHost).is_ok());
     assert!(CreateApp::parse(br#"{"name":"shop"}"#, Sender::Afar).is_ok());
 }

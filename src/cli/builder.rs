@@ -11,8 +11,8 @@ use crate::error::tell;
 /// Choose what makes slugs of the app's source, or show it
 #[derive(Debug, Args)]
 pub struct Builder {
-    /// `auto`: the buildpack that the source asks for installs what it depends on; `none`: the files are the slug, as they are
-    #[arg(value_name = "auto|none")]
+    /// `auto`: the buildpacks that are named, else the one that the source's files ask for; `native`: that one; `buildpacks`: those that are named; `none`: the files are the slug, as they are
+    #[arg(value_name = "auto|native|buildpacks|none")]
     builder: Option<String>,
 }
 

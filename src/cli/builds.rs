@@ -102,7 +102,7 @@ impl Info {
         if !build.buildpacks.is_empty() {
             say!("\n=== Buildpacks")?;
             for pack in &build.buildpacks {
-                say!("{}", shown(pack.as_bytes(), 500))?;
+                say!("{}", shown(pack.name.as_bytes(), 500))?;
             }
         }
         Ok(())

@@ -212,6 +212,18 @@ impl Client {
         self.request("PATCH", target, Some(body))
     }
 
+    /// `PUT`s `body`.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn put<T: DeserializeOwned>(
+        &mut self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.request("PUT", target, Some(body))
+    }
+
     /// `DELETE`s a resource.
     ///
     /// # Errors

@@ -189,7 +189,7 @@ const WORDS: &[(&[&str], &str)] = &[
         "`dyno logs -t` follows the log; `--json` is for programs that take it further",
     ),
     (
-        &["buildpacks", "buildpacks:*", "stack", "stack:*"],
+        &["stack", "stack:*"],
         "dynos run this host's programs; the buildpack that a source's files ask for builds it, and `dyno builder` says whether",
     ),
     (

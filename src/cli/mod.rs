@@ -8,6 +8,7 @@ mod apps;
 mod attach;
 mod auth;
 mod builder;
+mod buildpacks;
 mod builds;
 mod client;
 mod config;
@@ -118,6 +119,23 @@ enum Command {
     MaintenanceOff,
     /// Choose what makes slugs of the app's source, or show it
     Builder(builder::Builder),
+    /// List the app's buildpacks
+    Buildpacks,
+    /// Add a buildpack to the app's
+    #[command(name = "buildpacks:add")]
+    BuildpacksAdd(buildpacks::Add),
+    /// Set a buildpack of the app's
+    #[command(name = "buildpacks:set")]
+    BuildpacksSet(buildpacks::Set),
+    /// Remove a buildpack from the app's
+    #[command(name = "buildpacks:remove")]
+    BuildpacksRemove(buildpacks::Remove),
+    /// Remove all of the app's buildpacks
+    #[command(name = "buildpacks:clear")]
+    BuildpacksClear,
+    /// Write one of dyno's own buildpacks into a folder, to change it
+    #[command(name = "buildpacks:eject")]
+    BuildpacksEject(buildpacks::Eject),
     /// List the builds
     Builds(builds::List),
     /// Show a build
@@ -338,6 +356,12 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Builder(command) => command.perform(&mut context)?,
+        Command::Buildpacks => buildpacks::list(&mut context)?,
+        Command::BuildpacksAdd(command) => command.perform(&mut context)?,
+        Command::BuildpacksSet(command) => command.perform(&mut context)?,
+        Command::BuildpacksRemove(command) => command.perform(&mut context)?,
+        Command::BuildpacksClear => buildpacks::clear(&mut context)?,
+        Command::BuildpacksEject(command) => command.perform()?,
         Command::Builds(command) => command.perform(&mut context)?,
         Command::BuildsInfo(command) => command.perform(&mut context)?,
         Command::BuildsOutput(command) => return command.perform(&mut context),

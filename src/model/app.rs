@@ -35,7 +35,7 @@ pub struct App {
     pub name: AppName,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its name, its newest release, `maintenance`, `network` or `builder` last changed.
+    /// When its name, its newest release, `maintenance`, `network`, `builder` or buildpacks last changed.
     pub updated_at: Timestamp,
     /// When its newest release was made.
     pub released_at: Timestamp,
@@ -49,6 +49,8 @@ pub struct App {
     pub network: Option<DynoNetwork>,
     /// What makes slugs of its source.
     pub builder: Builder,
+    /// The addresses of the buildpacks that it was given, in their order.
+    pub buildpacks: Vec<String>,
     /// Whether its dynos log what they take of processors and memory (`log-runtime-metrics`).
     pub runtime_metrics: bool,
 }

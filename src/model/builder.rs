@@ -11,21 +11,27 @@ use crate::error::UserError;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Builder {
-    /// The buildpack that the files of the source ask for installs what it depends on, if any does.
+    /// The buildpacks that the app or the source names; else the one that the files of the source ask for, if any does.
     #[default]
     Auto,
+    /// The buildpack of this program's own that the files of the source ask for, whatever is named.
+    Native,
+    /// The buildpacks that the app or the source names.
+    Buildpacks,
     /// Nothing: the files are the slug, as they are.
     None,
 }
 
 impl Builder {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Auto, Self::None];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Native, Self::Buildpacks, Self::None];
 
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Buildpacks => "buildpacks",
             Self::None => "none",
         }
     }
@@ -43,7 +49,8 @@ impl FromStr for Builder {
     fn from_str(name: &str) -> Result<Self, UserError> {
         let named = Self::ALL.into_iter().find(|it| it.as_str() == name);
         named.ok_or_else(|| {
-            UserError::new(format!("there is no builder `{name}`")).hint("it is `auto` or `none`")
+            UserError::new(format!("there is no builder `{name}`"))
+                .hint("it is `auto`, `native`, `buildpacks` or `none`")
         })
     }
 }

@@ -6,7 +6,7 @@
 pub mod compile;
 pub mod install;
 pub mod log;
-mod packs;
+pub mod packs;
 mod queue;
 mod session;
 pub mod site;
@@ -67,6 +67,10 @@ pub struct Work {
     pub bounds: Bounds,
     /// What is installed of what the source depends on.
     pub builder: Builder,
+    /// The buildpacks that were named beside the source, by their addresses.
+    pub buildpacks: Vec<String>,
+    /// The commit that it is, or another name of it.
+    pub version: Option<String>,
     /// The app's config vars.
     pub config: Config,
     /// Where the app's cache is kept from one build to the next.
@@ -368,11 +372,14 @@ impl BuildThread {
             folder: &self.folder,
             kept: &work.cache_folder,
             config: &work.config,
+            builder: work.builder,
+            named: &work.buildpacks,
+            build: (&self.build, work.version.as_deref()),
             log: (&work.logs, work.log_limits),
         };
         let install: &mut Install<'_> = &mut |source, is_wanted, say| match work.builder {
             Builder::None => Ok(None),
-            Builder::Auto => installer.install(
+            _ => installer.install(
                 source,
                 is_wanted,
                 say,

@@ -4,7 +4,7 @@
 
 mod access;
 pub mod api_loop;
-mod builds;
+pub mod builds;
 mod dynos;
 mod git_http;
 mod logs;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::columns::{Bits, Time};
+use super::columns::{Bits, Json, Time};
 use super::folders::link;
 use super::releases::{self, Snapshot};
 use super::{Result, Store, StoreError, new_id};
@@ -94,6 +94,19 @@ impl Store {
     /// [`StoreError::NoApp`].
     pub fn set_builder(&mut self, id: &str, builder: Builder, now: Timestamp) -> Result<App> {
         self.set(id, "builder", builder, now)
+    }
+
+    /// Gives an app these buildpacks, by their addresses.
+    ///
+    /// # Errors
+    /// [`StoreError::NoApp`].
+    pub fn set_buildpacks(
+        &mut self,
+        id: &str,
+        buildpacks: &[String],
+        now: Timestamp,
+    ) -> Result<App> {
+        self.set(id, "buildpacks", Json(buildpacks), now)
     }
 
     /// Has the dynos of an app log what they take, from their next start on, or no more.
@@ -214,7 +227,7 @@ const SELECT: &str = "SELECT id, name, created_at, updated_at,
      WHERE releases.app_id = apps.id AND status = 'succeeded' ORDER BY version DESC LIMIT 1),
     coalesce((SELECT path FROM sessions WHERE app_id = apps.id),
              (SELECT path FROM folders WHERE app_id = apps.id ORDER BY linked_at DESC, path LIMIT 1)),
-    maintenance, network, runtime_metrics, builder
+    maintenance, network, runtime_metrics, builder, buildpacks
     FROM apps";
 
 /// The app with this name or id. No name looks like an id, which is too long for one.
@@ -239,5 +252,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         network: row.get(8)?,
         runtime_metrics: row.get(9)?,
         builder: row.get(10)?,
+        buildpacks: row.get::<_, Json<_>>(11)?.0,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::columns::Time;
+use super::columns::{Json, Time};
 use super::releases::NewRelease;
 use super::{NewSlug, Result, Store, StoreError, apps, new_id, releases, slugs, sources};
 use crate::model::release::build::{Build, BuildSource, BuildStatus};
@@ -37,6 +37,7 @@ impl Store {
         &mut self,
         app_id: &str,
         source: &BuildSource,
+        buildpacks: &[String],
         user: &str,
         now: Timestamp,
     ) -> Result<Build> {
@@ -51,7 +52,7 @@ impl Store {
             transaction
                 .prepare_cached(
                     "INSERT INTO builds VALUES \
-                     (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL, ?9, ?9)",
+                     (?1, ?2, 'pending', ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL, ?9, ?9, ?10)",
                 )?
                 .execute(params![
                     id,
@@ -62,7 +63,8 @@ impl Store {
                     source.commit,
                     source.commit_description,
                     source.digest,
-                    Time(now)
+                    Time(now),
+                    Json(buildpacks)
                 ])?;
             transaction
                 .prepare_cached(
@@ -183,7 +185,7 @@ impl Store {
 }
 
 const SELECT: &str = "SELECT id, app_id, status, user, source_id, source_url, \"commit\", \
-     commit_description, checksum, slug_id, release_id, created_at, updated_at FROM builds";
+     commit_description, checksum, slug_id, release_id, created_at, updated_at, buildpacks FROM builds";
 
 fn find(connection: &Connection, id: &str) -> Result<Build> {
     connection
@@ -210,5 +212,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Build> {
         release_id: row.get(10)?,
         created_at: row.get::<_, Time>(11)?.0,
         updated_at: row.get::<_, Time>(12)?.0,
+        buildpacks: row.get::<_, Json<_>>(13)?.0,
     })
 }

@@ -335,10 +335,11 @@ fn what_clients_merely_look_for_has_an_answer() {
 
     let buildpack = json!({"updates": [{"buildpack": "heroku/python"}]});
     let set = api.send("PUT", "/apps/shop/buildpack-installations", "", &buildpack);
-    let set = set.is(200);
-    assert_eq!(set.body, json!([]));
-    let warning = &set.fields["x-heroku-warning"];
-    assert!(warning.contains("no buildpacks"), "{warning}");
+    let python = json!({"name": "heroku/python", "url": "urn:buildpack:heroku/python"});
+    let installed = json!([{"buildpack": python, "ordinal": 0}]);
+    assert_eq!(set.is(200).body, installed);
+    let path = "/apps/shop/buildpack-installations";
+    assert_eq!(api.get(path).is(200).body, installed);
     // An app would miss the variables of an add-on: that cannot be passed over.
     api.post("/apps/shop/addons", &json!({"plan": "heroku-postgresql"}))
         .fails(422, "invalid_params");

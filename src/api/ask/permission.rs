@@ -46,7 +46,10 @@ impl Ask {
                     Needs::Scope(Read)
                 }
                 AppAsk::Create => AllApps(Admin),
-                AppAsk::Features { .. } | AppAsk::Feature { .. } => Needs::Scope(Read),
+                AppAsk::Features { .. } | AppAsk::Feature { .. } | AppAsk::Buildpacks { .. } => {
+                    Needs::Scope(Read)
+                }
+                AppAsk::SetBuildpacks { .. } => Needs::Scope(Deploy),
                 AppAsk::Update { .. } | AppAsk::Destroy { .. } | AppAsk::UpdateFeature { .. } => {
                     Needs::Scope(Admin)
                 }
@@ -140,9 +143,7 @@ impl Ask {
                 | PlatformAsk::Collaborator { .. }
                 | PlatformAsk::PipelineCoupling { .. }
                 | PlatformAsk::EmptyListOfApp { .. } => Needs::Scope(Read),
-                PlatformAsk::SetBuildpacks { .. } | PlatformAsk::CreateAddon { .. } => {
-                    Needs::Scope(Deploy)
-                }
+                PlatformAsk::CreateAddon { .. } => Needs::Scope(Deploy),
             },
             Self::RateLimits => AnyToken,
             Self::Server(ask) => match ask {
@@ -163,7 +164,9 @@ impl Ask {
                 | AppAsk::Destroy { app }
                 | AppAsk::Features { app }
                 | AppAsk::Feature { app, .. }
-                | AppAsk::UpdateFeature { app, .. } => App(app),
+                | AppAsk::UpdateFeature { app, .. }
+                | AppAsk::Buildpacks { app }
+                | AppAsk::SetBuildpacks { app } => App(app),
                 AppAsk::List | AppAsk::ListOfUser { .. } | AppAsk::Create => NoApp,
             },
             Self::Config(ConfigAsk::Info { app } | ConfigAsk::Change { app }) => App(app),
@@ -223,7 +226,6 @@ impl Ask {
                 | PlatformAsk::Collaborators { app }
                 | PlatformAsk::Collaborator { app, .. }
                 | PlatformAsk::PipelineCoupling { app }
-                | PlatformAsk::SetBuildpacks { app }
                 | PlatformAsk::CreateAddon { app }
                 | PlatformAsk::EmptyListOfApp { app } => App(app),
                 PlatformAsk::Account

@@ -41,7 +41,9 @@ impl Ask {
                 | AppAsk::Destroy { .. }
                 | AppAsk::Features { .. }
                 | AppAsk::Feature { .. }
-                | AppAsk::UpdateFeature { .. },
+                | AppAsk::UpdateFeature { .. }
+                | AppAsk::Buildpacks { .. }
+                | AppAsk::SetBuildpacks { .. },
             ) => Versioned,
             Self::Links(
                 LinkAsk::Find { .. }
@@ -122,7 +124,6 @@ impl Ask {
                 | PlatformAsk::Collaborators { .. }
                 | PlatformAsk::Collaborator { .. }
                 | PlatformAsk::PipelineCoupling { .. }
-                | PlatformAsk::SetBuildpacks { .. }
                 | PlatformAsk::CreateAddon { .. }
                 | PlatformAsk::EmptyListOfApp { .. },
             ) => Versioned,

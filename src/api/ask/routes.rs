@@ -21,7 +21,6 @@ const EMPTY: &[&str] = &[
 const EMPTY_OF_APP: &[&str] = &[
     "addon-attachments",
     "addons",
-    "buildpack-installations",
     "domains",
     "log-drains",
     "sni-endpoints",
@@ -117,6 +116,9 @@ pub(super) fn of_app(method: &str, app: String, path: &[&str], query: Query) -> 
             app,
             feature: text(feature),
         }),
+
+        ("GET", ["buildpack-installations"]) => Ask::Apps(AppAsk::Buildpacks { app }),
+        ("PUT", ["buildpack-installations"]) => Ask::Apps(AppAsk::SetBuildpacks { app }),
 
         ("GET", ["config-vars"]) => Ask::Config(ConfigAsk::Info { app }),
         ("PATCH", ["config-vars"]) => Ask::Config(ConfigAsk::Change { app }),
@@ -265,7 +267,6 @@ fn platform_of_app(method: &str, app: String, path: &[&str]) -> Option<PlatformA
             user: (*user).to_owned(),
         },
         ("GET", ["pipeline-couplings"]) => PlatformAsk::PipelineCoupling { app },
-        ("PUT", ["buildpack-installations"]) => PlatformAsk::SetBuildpacks { app },
         ("POST", ["addons"]) => PlatformAsk::CreateAddon { app },
         ("GET", [list]) if EMPTY_OF_APP.contains(list) => PlatformAsk::EmptyListOfApp { app },
         _ => return None,

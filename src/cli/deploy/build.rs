@@ -17,6 +17,7 @@ use crate::api::release::{Origin, Release};
 use crate::api::server::ServerStatus;
 use crate::api::source::Source;
 use crate::api::target;
+use crate::cli::buildpacks::WINNERS;
 use crate::cli::builds::follow::{follow, path};
 use crate::cli::context::{Context, app_path};
 use crate::cli::launch;
@@ -25,6 +26,7 @@ use crate::cli::standing::AppBefore;
 use crate::error::UserError;
 use crate::model::builder::Builder;
 use crate::model::buildpack::{Kind, candidates};
+use crate::model::config_var::Config;
 use crate::slug::{self, SlugLimits};
 
 /// Effort of gzip: the tarball is unpacked at once.
@@ -33,9 +35,13 @@ const LEVEL: u32 = 1;
 /// How much is shown of what a build printed that has failed quietly, in bytes.
 const TAIL: usize = 8 * 1024;
 
-/// Whether the folder `root` names what it depends on.
+/// Files of a source that name buildpacks.
+const NAMING: [&str; 2] = [".buildpacks", "app.json"];
+
+/// Whether the folder `root` names what it depends on, or what builds it.
 pub fn is_asked_for(root: &Path) -> bool {
-    kinds_for(root).is_none_or(|kinds| !kinds.is_empty())
+    let has = |name: &&str| root.join(name).symlink_metadata().is_ok();
+    kinds_for(root).is_none_or(|kinds| !kinds.is_empty()) || NAMING.iter().any(has)
 }
 
 /// The buildpacks that may be for the folder; None if it is for others.
@@ -53,13 +59,21 @@ pub(super) fn is_wanted(
     root: &Path,
     purpose: Purpose,
 ) -> Result<bool> {
-    if purpose == Purpose::Start || !is_asked_for(root) {
+    if purpose == Purpose::Start {
         return Ok(false);
     }
     let client = context.client()?;
-    let app: App = client.get(&app_path(app, ""))?;
-    if app.builder == Builder::None {
+    let known: App = client.get(&app_path(app, ""))?;
+    if known.builder == Builder::None {
         return Ok(false);
+    }
+    if !is_asked_for(root) && known.buildpacks.is_empty() && known.builder != Builder::Buildpacks {
+        // Who may not read them need not know what they name: a push builds by them all the same.
+        let config: Result<Config> = client.get(&app_path(app, "/config-vars"));
+        let config = config.unwrap_or_default();
+        if !WINNERS.iter().any(|name| config.contains_key(*name)) {
+            return Ok(false);
+        }
     }
     // A server elsewhere says so itself.
     let status: Result<ServerStatus> = client.get("/server/status");

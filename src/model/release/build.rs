@@ -65,6 +65,8 @@ pub struct Build {
     pub slug_id: Option<String>,
     /// The id of the release that it made.
     pub release_id: Option<String>,
+    /// The addresses of the buildpacks that were named then, in their order.
+    pub buildpacks: Vec<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its status last changed.

@@ -14,19 +14,23 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
 use super::compile::BuildLine;
-use super::packs::candidates;
+use super::packs::{candidates, own};
 use super::session::{END_TIME, does_not_end, follow};
-use super::site::BuildSite;
+use super::site::{BuildSite, Furniture, SitePack};
 use crate::error::UserError;
 use crate::kernel::tree::remove_tree;
 use crate::log_file::LogWriter;
-use crate::model::buildpack::default_types;
+use crate::model::builder::Builder;
+use crate::model::buildpack::{Buildpack, default_types, of_source, parse_all};
 use crate::model::config_var::Config;
 use crate::model::dyno::Exit;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, LogSource};
 use crate::model::release::ProcessTypes;
 use crate::slug::{SlugLimits, UnpackedSource, copy_tree, is_within};
+
+/// The largest file of a source that names buildpacks, in bytes.
+const MAX_NAMING: u64 = 256 * 1024;
 
 /// How much of a cache is kept, in bytes.
 const MOST_KEPT: u64 = 2 << 30;
@@ -51,6 +55,12 @@ pub struct Installer<'a> {
     pub kept: &'a Path,
     /// The app's config vars.
     pub config: &'a Config,
+    /// What makes slugs of its source, and the buildpacks that were named beside the source.
+    pub builder: Builder,
+    /// See `builder`; by their addresses.
+    pub named: &'a [String],
+    /// The build, and the commit that it is, or another name of it.
+    pub build: (&'a str, Option<&'a str>),
     /// The app's log, and how much of it is kept.
     pub log: (&'a Path, LogLimits),
 }
@@ -69,7 +79,25 @@ impl Installer<'_> {
         start: &dyn Fn(BuildSite) -> Result<BuildDyno>,
         stop: &dyn Fn(),
     ) -> Result<Option<ProcessTypes>> {
-        let packs = candidates(source.root())?;
+        let named = self.named_packs(source)?;
+        let packs: Vec<_> = match &named[..] {
+            [] => candidates(source.root())?
+                .into_iter()
+                .map(SitePack::Own)
+                .collect(),
+            named => {
+                say_used(named, say);
+                let packs = named.iter().cloned();
+                packs
+                    .map(|pack| match pack {
+                        Buildpack::Own(kind) => {
+                            own(kind).map_or(SitePack::Other(pack), SitePack::Own)
+                        }
+                        _ => SitePack::Other(pack),
+                    })
+                    .collect()
+            }
+        };
         if packs.is_empty() {
             return Ok(None);
         }
@@ -80,7 +108,14 @@ impl Installer<'_> {
             DirBuilder::new().mode(0o755).create(&cache)?;
         }
         let aside = self.folder.join("aside");
-        let site = BuildSite::furnish(source.root(), aside, cache.clone(), &packs, self.config)
+        let furniture = Furniture {
+            packs: &packs,
+            named: !named.is_empty(),
+            config: self.config,
+            build: self.build.0,
+            version: self.build.1,
+        };
+        let site = BuildSite::furnish(source.root(), aside, cache.clone(), &furniture)
             .context("cannot make the build's folders")?;
         let (out, dyno) = (site.out(), start(site)?);
         let mut told = false;
@@ -133,6 +168,33 @@ impl Installer<'_> {
             )));
         }
         Ok(Some(default_types(&out.read("release"))?))
+    }
+
+    /// The buildpacks that are named for the build: beside the source, else in it.
+    fn named_packs(&self, source: &UnpackedSource) -> Result<Vec<Buildpack>> {
+        if matches!(self.builder, Builder::Native | Builder::None) {
+            return Ok(Vec::new());
+        }
+        let mut packs = parse_all(self.named)?;
+        if packs.is_empty() {
+            let app_json = source.read("app.json", MAX_NAMING)?;
+            let dot = source.read(".buildpacks", MAX_NAMING)?;
+            packs = of_source(app_json.as_deref(), dot.as_deref())?;
+        }
+        if packs.is_empty() && self.builder == Builder::Buildpacks {
+            return Err(UserError::new("the builder is `buildpacks`, and none is named")
+                .hint("`dyno buildpacks:add` names one for the app; `.buildpacks` and `app.json` do in its source")
+                .into());
+        }
+        Ok(packs)
+    }
+}
+
+/// Says which buildpacks were named.
+fn say_used(packs: &[Buildpack], say: &mut dyn FnMut(BuildLine)) {
+    say(BuildLine::Step("Using buildpacks:".to_owned()));
+    for (number, pack) in (1..).zip(packs) {
+        say(BuildLine::Detail(format!("{number}. {}", pack.name())));
     }
 }
 

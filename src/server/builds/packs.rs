@@ -55,10 +55,12 @@ const PACKS: &[Pack] = &[
 /// When there is a manifest that none is for.
 pub fn candidates(root: &Path) -> Result<Vec<&'static Pack>, UserError> {
     let kinds = buildpack::candidates(|name| root.join(name).symlink_metadata().is_ok())?;
-    let packs = kinds
-        .iter()
-        .flat_map(|kind| PACKS.iter().find(|pack| pack.name == kind.name));
-    Ok(packs.collect())
+    Ok(kinds.into_iter().flat_map(own).collect())
+}
+
+/// The scripts of a kind.
+pub fn own(kind: &buildpack::Kind) -> Option<&'static Pack> {
+    PACKS.iter().find(|pack| pack.name == kind.name)
 }
 
 #[cfg(test)]

@@ -6,18 +6,50 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::packs::{Pack, RUN};
+use anyhow::Context;
+
+use super::packs::{Pack, RUN, own};
 use crate::kernel::beneath;
+use crate::model::buildpack::{Buildpack, Fetch};
 use crate::model::config_var::Config;
+use crate::slug::copy_tree;
 
 /// The most bytes of a file that a build leaves for the server.
 const MAX_LEFT: u64 = 64 * 1024;
 
+/// A buildpack of a build's dyno.
+#[derive(Debug)]
+pub enum SitePack {
+    /// One of this program's own.
+    Own(&'static Pack),
+    /// One of others.
+    Other(Buildpack),
+}
+
+/// What a build is given beside its source.
+#[derive(Debug)]
+pub struct Furniture<'a> {
+    /// The buildpacks, in their order.
+    pub packs: &'a [SitePack],
+    /// Whether they were named, so that each is to be used; else the first that takes the source.
+    pub named: bool,
+    /// The config vars.
+    pub config: &'a Config,
+    /// The build.
+    pub build: &'a str,
+    /// The commit that it is, or another name of it.
+    pub version: Option<&'a str>,
+}
+
 /// The folders that a build's dyno works in: see the [module](self).
 #[derive(Debug)]
 pub struct BuildSite {
-    /// The source, at `/app`.
+    /// The source.
     pub app: PathBuf,
+    /// Where the dyno has it: `/app`; or, where buildpacks are of others alone, as their contract has it, and `/app` is empty.
+    place: PathBuf,
+    /// What the dyno has at `/app`, if that is not the source.
+    home: Option<PathBuf>,
     /// What is at `/build`.
     aside: PathBuf,
     /// What is kept from one build of the app to the next, at `/build/cache`.
@@ -27,39 +59,59 @@ pub struct BuildSite {
 }
 
 impl BuildSite {
-    /// Makes what is at `/build` in `aside`, which is not there yet: the `packs` in their order, and the config vars, as files.
+    /// Makes what is at `/build` in `aside`, which is not there yet: the buildpacks in their order, and the config vars, as files.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it cannot be written, or a folder that is a buildpack cannot be copied.
     pub fn furnish(
         app: &Path,
         aside: PathBuf,
         cache: PathBuf,
-        packs: &[&Pack],
-        config: &Config,
-    ) -> io::Result<Self> {
+        with: &Furniture<'_>,
+    ) -> anyhow::Result<Self> {
         for folder in ["", "cache", "env", "out", "packs"] {
             make_folder(&aside.join(folder))?;
         }
         write(&aside.join("run"), RUN, 0o755)?;
-        for (number, pack) in packs.iter().enumerate() {
-            let folder = aside.join(format!("packs/{number:02}-{}", pack.name));
-            make_folder(&folder)?;
-            make_folder(&folder.join("bin"))?;
-            for (name, text) in pack.files {
-                write(&folder.join(name), text, 0o755)?;
-            }
+        for (number, pack) in with.packs.iter().enumerate() {
+            put(pack, number, &aside.join("packs"))?;
         }
-        for (name, value) in config {
+        for (name, value) in with.config {
             write(&aside.join("env").join(name), value, 0o600)?;
+        }
+        let all_own = with.packs.iter().all(|it| matches!(it, SitePack::Own(_)));
+        let has_own = with.packs.iter().any(|it| matches!(it, SitePack::Own(_)));
+        let (place, home) = match has_own {
+            true => ("/app".into(), None),
+            false => {
+                let home = aside.with_extension("home");
+                make_folder(&home)?;
+                let name = with.build.split('-').next().unwrap_or_default();
+                (PathBuf::from(format!("/tmp/build_{name}")), Some(home))
+            }
+        };
+        let mut env = BTreeMap::new();
+        let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
+        set("NO_COLOR", "1");
+        if all_own {
+            set("STACK", "host");
+        }
+        set("BUILD_DIR", &place.to_string_lossy());
+        set("BUILD_MODE", if with.named { "all" } else { "first" });
+        set("REQUEST_ID", with.build);
+        // What buildpacks wait for by themselves is too short for a slow line.
+        set("CURL_CONNECT_TIMEOUT", "30");
+        set("CURL_TIMEOUT", "180");
+        if let Some(version) = with.version {
+            set("SOURCE_VERSION", version);
         }
         Ok(Self {
             app: app.to_owned(),
+            place,
+            home,
             aside,
             cache,
-            env: [("STACK", "host"), ("NO_COLOR", "1")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            env,
         })
     }
 
@@ -71,13 +123,13 @@ impl BuildSite {
 
     /// Each folder, and where the dyno has it.
     pub fn places(&self) -> Vec<(PathBuf, PathBuf)> {
-        [
-            (&self.app, "/app"),
-            (&self.aside, "/build"),
-            (&self.cache, "/build/cache"),
-        ]
-        .map(|(folder, place)| (folder.clone(), place.into()))
-        .into()
+        let home = self.home.clone().map(|home| (home, "/app".into()));
+        let others = [
+            (self.app.clone(), self.place.clone()),
+            (self.aside.clone(), "/build".into()),
+            (self.cache.clone(), "/build/cache".into()),
+        ];
+        home.into_iter().chain(others).collect()
     }
 
     /// Where the build leaves what the server is to know.
@@ -103,6 +155,57 @@ impl BuildOut {
         };
         let text = read().ok().flatten().unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+/// Puts a buildpack into the folder of all of them, or, in a file beside, what the dyno is to fetch.
+fn put(pack: &SitePack, number: usize, packs: &Path) -> anyhow::Result<()> {
+    let name = match pack {
+        SitePack::Own(pack) => pack.name.to_owned(),
+        SitePack::Other(pack) => safe_name(&pack.name()),
+    };
+    let folder = packs.join(format!("{number:02}-{name}"));
+    let own = match pack {
+        SitePack::Own(pack) => Some(*pack),
+        SitePack::Other(pack) => match pack.fetch() {
+            Fetch::Own(kind) => own(kind),
+            Fetch::Folder(path) => {
+                return copy_tree(Path::new(path), &folder, None)
+                    .with_context(|| format!("cannot copy the buildpack `{path}`"));
+            }
+            Fetch::Tarball(url) => {
+                let what = format!("tarball\n{url}\n");
+                return Ok(write(&folder.with_extension("from"), &what, 0o644)?);
+            }
+            Fetch::Git(url, reference) => {
+                let what = format!("git\n{url}\n{}\n", reference.unwrap_or_default());
+                return Ok(write(&folder.with_extension("from"), &what, 0o644)?);
+            }
+        },
+    };
+    make_folder(&folder)?;
+    make_folder(&folder.join("bin"))?;
+    for (name, text) in own.into_iter().flat_map(|pack| pack.files) {
+        write(&folder.join(name), text, 0o755)?;
+    }
+    Ok(())
+}
+
+/// The end of an address as the name of a folder.
+fn safe_name(address: &str) -> String {
+    let end = address.split('#').next().unwrap_or_default();
+    let end = end.trim_end_matches('/').rsplit('/').next();
+    let fits = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '_';
+    let name: String = end
+        .unwrap_or_default()
+        .chars()
+        .filter(fits)
+        .take(40)
+        .collect();
+    if name.is_empty() {
+        "pack".to_owned()
+    } else {
+        name
     }
 }
 

@@ -9,12 +9,14 @@ use jiff::Timestamp;
 
 use crate::api::app::{CreateApp, UpdateApp};
 use crate::api::ask::LinkAsk;
+use crate::api::buildpack::{BuildpackInstallation, UpdateBuildpacks};
 use crate::api::feature::{AppFeature, RUNTIME_METRICS, UpdateFeature};
 use crate::api::link::{CreateLink, Link};
 use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::shown;
 use crate::model::app::{App, AppName, Folder};
+use crate::model::buildpack::Buildpack;
 use crate::model::log_line::Story;
 use crate::model::network::NetworkChoice;
 use crate::model::release::{ReleaseChange, Version};
@@ -136,6 +138,38 @@ pub fn update_feature(
         records.log(&app.id, Story::Other(format!("{done} {}", feature.name)));
     }
     Ok(Response::json(200, &AppFeature::runtime_metrics(&changed)))
+}
+
+/// `GET /apps/A/buildpack-installations`.
+pub fn buildpacks(records: &Records, app: &str) -> Answer {
+    let app = records.store.app(app)?;
+    Ok(Response::json(
+        200,
+        &BuildpackInstallation::all(&app.buildpacks),
+    ))
+}
+
+/// `PUT /apps/A/buildpack-installations`: for builds from now on.
+pub fn set_buildpacks(
+    records: &mut Records,
+    app: &str,
+    body: &[u8],
+    sender: Sender,
+    now: Timestamp,
+) -> Answer {
+    let app = records.store.app(app)?;
+    let packs = UpdateBuildpacks::parse(body, sender)?;
+    let urls: Vec<_> = packs.iter().map(Buildpack::url).collect();
+    let changed = records.store.set_buildpacks(&app.id, &urls, now)?;
+    if changed.buildpacks != app.buildpacks {
+        let names: Vec<_> = packs.iter().map(Buildpack::name).collect();
+        let names = match names.is_empty() {
+            true => "(none)".to_owned(),
+            false => names.join(", "),
+        };
+        records.log(&app.id, Story::Other(format!("Buildpacks {names}")));
+    }
+    buildpacks(records, &app.id)
 }
 
 fn known_feature(app: &App, feature: &str) -> Result<AppFeature, ApiError> {

@@ -52,11 +52,6 @@ pub fn answer(records: &Records, ask: &PlatformAsk, asker: &Asker, now: Timestam
         }),
         // Heroku has one object here, not a list.
         PlatformAsk::PipelineCoupling { app } => of_app(records, app, |_| json(&())),
-        PlatformAsk::SetBuildpacks { app } => of_app(records, app, |_| {
-            let warning = "there are no buildpacks here: a slug is the folder as it is";
-            let response = json(&NOTHING)?;
-            Ok(response.with("X-Heroku-Warning", warning))
-        }),
         PlatformAsk::CreateAddon { app } => of_app(records, app, |_| {
             Err(ApiError::invalid("there are no add-ons here").hint(
                 "`heroku config:set` gives the app the address of a service that runs elsewhere",

@@ -40,6 +40,10 @@ impl Service {
             AppAsk::UpdateFeature { app, feature } => {
                 apps::update_feature(records, app, feature, body, now)
             }
+            AppAsk::Buildpacks { app } => apps::buildpacks(records, app),
+            AppAsk::SetBuildpacks { app } => {
+                apps::set_buildpacks(records, app, body, request.via.sender(), now)
+            }
         };
         answer.map(Reply::Now)
     }

@@ -14,6 +14,9 @@ use crate::api::{ApiError, Sender};
 use crate::error::{UserError, tell};
 use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
+use crate::model::app::App;
+use crate::model::buildpack::Buildpack;
+use crate::model::config_var::Config;
 use crate::model::dyno::{BUILD, Dyno};
 use crate::model::formation::{TypeChange, turns};
 use crate::model::log_line::{LogSource, Story};
@@ -37,13 +40,43 @@ use crate::wire::http::Response;
 const OUTPUT_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What runs in the dyno of a build.
-const COMMAND: &str = "/build/run first";
+const COMMAND: &str = "/build/run";
 
 /// The size of such a dyno: what Heroku's have.
 const SIZE: &str = "Performance-M";
 
 /// How long a build that is cancelled, or has taken too long, may take to end, in seconds.
 const END_GRACE: f64 = 5.0;
+
+/// The config vars that name a buildpack, the older one last: as on Heroku they win over the app's own list.
+const NAMED_BY: [&str; 2] = ["BUILDPACK_URL", "LANGUAGE_PACK_URL"];
+
+/// The addresses of the buildpacks that are named for a build beside its source: in the request, else by a config var, else for the app.
+fn named_buildpacks(
+    asked: &[Buildpack],
+    config: &Config,
+    app: &App,
+) -> Result<Vec<String>, ApiError> {
+    if !asked.is_empty() {
+        return Ok(asked.iter().map(Buildpack::url).collect());
+    }
+    let var = NAMED_BY.iter().find_map(|name| {
+        let value = config.get(*name).map(String::as_str);
+        Some((name, value.filter(|value| !value.is_empty())?))
+    });
+    let Some((name, value)) = var else {
+        return Ok(app.buildpacks.clone());
+    };
+    let bad = |error: UserError| ApiError::invalid(format!("the config var {name}: {error}"));
+    match Buildpack::parse(value).map_err(bad)? {
+        // Config vars are set from anywhere.
+        Buildpack::Folder(_) => {
+            let message = format!("the config var {name} names a folder of this host");
+            Err(ApiError::invalid(message).hint("`dyno buildpacks:add FOLDER` does"))
+        }
+        pack => Ok(vec![pack.url()]),
+    }
+}
 
 impl Service {
     /// Answers what is asked about builds.
@@ -78,7 +111,7 @@ impl Service {
         asker: &Asker,
         ctx: &mut Ctx<Self>,
     ) -> Answer {
-        let (source, origin) = CreateBuild::parse(body, sender)?;
+        let (source, named, origin) = CreateBuild::parse(body, sender)?;
         if self.leaving.after_dynos || ctx.is_stopping() {
             return Err(ApiError::unavailable("the server is about to leave"));
         }
@@ -95,7 +128,10 @@ impl Service {
         }
         let email = self.records.account.email.clone();
         let store = &mut self.records.store;
-        let build = store.create_build(&app.id, &source, &email, Timestamp::now())?;
+        let config = store.config(&app.id)?;
+        let named = named_buildpacks(&named, &config, &app)?;
+        let now = Timestamp::now();
+        let build = store.create_build(&app.id, &source, &named, &email, now)?;
         self.records.log(&app.id, Story::BuildStarted);
         if self.builds.push(&build.id, &app.id, new_release(origin)) {
             let text = format!("Waiting for another build of {} to end...", app.name);
@@ -269,6 +305,8 @@ impl Service {
                 .store
                 .config(&build.app_id)
                 .map_err(UserError::from)?,
+            buildpacks: build.buildpacks,
+            version: build.source.commit,
             cache_folder: self.builds.cache(&build.app_id),
             logs: self.records.log_folder(&build.app_id),
             log_limits: self.records.log_limits(),

@@ -28,7 +28,7 @@ fn build_of(host: &mut Host, app: &App, source: &str) -> Result<Build> {
         digest: None,
     };
     let now = host.now();
-    host.store.create_build(&app.id, &source, USER, now)
+    host.store.create_build(&app.id, &source, &[], USER, now)
 }
 
 fn built() -> Built {
@@ -128,7 +128,7 @@ fn only_a_source_that_is_there_and_is_what_it_was_said_to_be_is_built() {
         digest: Some(digest('b')),
         ..BuildSource::default()
     };
-    let refused = host.store.create_build(&app.id, &said, USER, now);
+    let refused = host.store.create_build(&app.id, &said, &[], USER, now);
     assert!(matches!(refused, Err(StoreError::OtherDigest { .. })));
 }
 
