@@ -3,6 +3,7 @@
 //! Called on the build's thread. It makes the [site](super::site), asks the loop for the dyno, follows what its command prints, and
 //! keeps the cache if it has succeeded.
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -137,7 +138,8 @@ impl Installer<'_> {
             );
             // A full disk ends the build in other ways.
             let _ = log.as_mut().map(|log| log.append(&line));
-            say(BuildLine::Plain(String::from_utf8_lossy(text).into_owned()));
+            let text = without_colors(&String::from_utf8_lossy(text)).into_owned();
+            say(BuildLine::Plain(text));
         };
         let followed = follow(&dyno.connection, &mut line, &mut look);
         drop(dyno.connection);
@@ -148,11 +150,16 @@ impl Installer<'_> {
         wait_for_end(&dyno.ended, &mut look)?;
         let end = followed?;
         if end.exit != Exit::Status(0) {
-            let why = out.read("failure");
-            let why = why.lines().next().filter(|line| !line.is_empty());
+            let told = out.read("failure");
+            let mut told = told.lines().filter(|line| !line.is_empty());
             let ended = || format!("the build ended with exit status {}", end.exit.code());
-            let why = why.map_or_else(|| end.why.clone().unwrap_or_else(ended), str::to_owned);
-            return Err(UserError::new(why).into());
+            let why = told.next().map(str::to_owned);
+            let why = UserError::new(why.or(end.why.clone()).unwrap_or_else(ended));
+            let hint: Vec<_> = told.collect();
+            return Err(match hint.is_empty() {
+                true => why.into(),
+                false => why.hint(hint.join("; ")).into(),
+            });
         }
         let limits = SlugLimits {
             unpacked_bytes: MOST_KEPT,
@@ -190,6 +197,22 @@ impl Installer<'_> {
     }
 }
 
+/// A line without the sequences that colour it, which buildpacks print whether there is a terminal or not.
+fn without_colors(line: &str) -> Cow<'_, str> {
+    let mut pieces = line.split("\x1b[");
+    let first = pieces.next().unwrap_or_default();
+    let mut plain = Cow::Borrowed(first);
+    for piece in pieces {
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match rest.strip_prefix('m') {
+            Some(rest) => plain.to_mut().push_str(rest),
+            // Another one, which is shown for what it is.
+            None => *plain.to_mut() += &format!("\x1b[{piece}"),
+        }
+    }
+    plain
+}
+
 /// Says which buildpacks were named.
 fn say_used(packs: &[Buildpack], say: &mut dyn FnMut(BuildLine)) {
     say(BuildLine::Step("Using buildpacks:".to_owned()));
@@ -213,4 +236,19 @@ fn wait_for_end(ended: &Receiver<()>, look: &mut dyn FnMut()) -> io::Result<()> 
         }
     }
     Err(does_not_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_colors;
+
+    #[test]
+    fn colours_are_taken_out_of_a_line_and_nothing_else() {
+        assert_eq!(without_colors("plain"), "plain");
+        assert_eq!(
+            without_colors("\x1b[1;31m !     Error\x1b[0m\x1b[m."),
+            " !     Error."
+        );
+        assert_eq!(without_colors("a\x1b[2Jb\x1b[31"), "a\x1b[2Jb\x1b[31");
+    }
 }

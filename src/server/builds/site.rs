@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,6 +13,13 @@ use crate::kernel::beneath;
 use crate::model::buildpack::{Buildpack, Fetch};
 use crate::model::config_var::Config;
 use crate::slug::copy_tree;
+
+/// Where the settings of apt are.
+const APT: &str = "/etc/apt";
+
+/// How deep its folders are at most, and how large its files, in bytes.
+const DEEPEST: usize = 3;
+const LARGEST: u64 = 1 << 20;
 
 /// The most bytes of a file that a build leaves for the server.
 const MAX_LEFT: u64 = 64 * 1024;
@@ -50,6 +57,8 @@ pub struct BuildSite {
     place: PathBuf,
     /// What the dyno has at `/app`, if that is not the source.
     home: Option<PathBuf>,
+    /// What it has at `/etc/apt`, if that is not the host's.
+    apt: Option<PathBuf>,
     /// What is at `/build`.
     aside: PathBuf,
     /// What is kept from one build of the app to the next, at `/build/cache`.
@@ -90,6 +99,10 @@ impl BuildSite {
                 (PathBuf::from(format!("/tmp/build_{name}")), Some(home))
             }
         };
+        let apt = match has_own {
+            true => None,
+            false => with_list_of_sources(Path::new(APT), aside.with_extension("apt"))?,
+        };
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         set("NO_COLOR", "1");
@@ -109,6 +122,7 @@ impl BuildSite {
             app: app.to_owned(),
             place,
             home,
+            apt,
             aside,
             cache,
             env,
@@ -129,7 +143,8 @@ impl BuildSite {
             (self.aside.clone(), "/build".into()),
             (self.cache.clone(), "/build/cache".into()),
         ];
-        home.into_iter().chain(others).collect()
+        let apt = self.apt.clone().map(|apt| (apt, APT.into()));
+        home.into_iter().chain(others).chain(apt).collect()
     }
 
     /// Where the build leaves what the server is to know.
@@ -187,6 +202,35 @@ fn put(pack: &SitePack, number: usize, packs: &Path) -> anyhow::Result<()> {
     make_folder(&folder.join("bin"))?;
     for (name, text) in own.into_iter().flat_map(|pack| pack.files) {
         write(&folder.join(name), text, 0o755)?;
+    }
+    Ok(())
+}
+
+/// A copy of the settings of apt, of what everybody may read, with an empty list of sources: buildpacks read that, and newer hosts have
+/// their sources in a folder instead. None where it is there, or there is no apt.
+fn with_list_of_sources(of_host: &Path, to: PathBuf) -> io::Result<Option<PathBuf>> {
+    const LIST: &str = "sources.list";
+    if !of_host.is_dir() || of_host.join(LIST).exists() {
+        return Ok(None);
+    }
+    copy_readable(of_host, &to, DEEPEST)?;
+    write(&to.join(LIST), "", 0o644)?;
+    Ok(Some(to))
+}
+
+fn copy_readable(from: &Path, to: &Path, deep: usize) -> io::Result<()> {
+    make_folder(to)?;
+    for entry in fs::read_dir(from)? {
+        let (path, target) = (entry?.path(), to.to_owned());
+        let (Ok(found), Some(name)) = (path.metadata(), path.file_name()) else {
+            continue;
+        };
+        let (target, everybodys) = (target.join(name), found.mode());
+        if found.is_dir() && everybodys & 0o005 == 0o005 && deep > 0 {
+            copy_readable(&path, &target, deep - 1)?;
+        } else if found.is_file() && everybodys & 0o004 != 0 && found.len() <= LARGEST {
+            fs::copy(&path, &target)?;
+        }
     }
     Ok(())
 }
