@@ -10,6 +10,7 @@ use super::deploy::procfile::{process_types, process_types_for};
 use super::deploy::release::{Purpose, from_folder};
 use crate::api::LocalField;
 use crate::api::app::{App, CreateApp};
+use crate::api::build::Build;
 use crate::api::release::Release;
 use crate::error::tell;
 
@@ -46,12 +47,13 @@ pub fn of_folder(
     }
 }
 
-/// Removes an app without a release. Errors are ignored beside the one that led to this.
+/// Removes an app without a release; not if a build has failed, which is there to be looked at. Errors are ignored beside the one that led to this.
 fn remove_if_unused(context: &mut Context, app: &App) {
     let mut remove = || -> Result<bool> {
         let client = context.client()?;
         let releases: Vec<Release> = client.get_list(&app_path(&app.id, "/releases"))?;
-        let unused = releases.iter().all(|release| release.slug.is_none());
+        let builds: Vec<Build> = client.get_list(&app_path(&app.id, "/builds"))?;
+        let unused = builds.is_empty() && releases.iter().all(|release| release.slug.is_none());
         if unused {
             let _: App = client.delete(&app_path(&app.id, ""))?;
         }

@@ -38,15 +38,16 @@ const TAIL: usize = 8 * 1024;
 /// Files of a source that name buildpacks.
 const NAMING: [&str; 2] = [".buildpacks", "app.json"];
 
-/// Whether the folder `root` names what it depends on, or what builds it.
+/// Whether the folder `root` names what it depends on, in a way that is understood here, or what builds it.
 pub fn is_asked_for(root: &Path) -> bool {
     let has = |name: &&str| root.join(name).symlink_metadata().is_ok();
-    kinds_for(root).is_none_or(|kinds| !kinds.is_empty()) || NAMING.iter().any(has)
+    !kinds_for(root).is_empty() || NAMING.iter().any(has)
 }
 
-/// The buildpacks that may be for the folder; None if it is for others.
-fn kinds_for(root: &Path) -> Option<Vec<&'static Kind>> {
-    candidates(|name| root.join(name).symlink_metadata().is_ok()).ok()
+/// The buildpacks that may be for the folder. What none here is for, whoever deploys has built: a slug that lacks it is warned of.
+fn kinds_for(root: &Path) -> Vec<&'static Kind> {
+    let has = |name: &str| root.join(name).symlink_metadata().is_ok();
+    candidates(has).unwrap_or_default()
 }
 
 /// Whether a deploy of the folder `root` to `app` is a build: the folder asks for it, and neither the app nor the host are without.
@@ -151,7 +152,6 @@ fn upload(
     quiet: bool,
 ) -> Result<crate::api::source::SourceBlob> {
     let made: Vec<_> = kinds_for(root)
-        .unwrap_or_default()
         .iter()
         .flat_map(|kind| kind.makes)
         .copied()

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::build;
-use super::procfile::{WHAT_IT_SAYS, parse, process_types_for, without_release_phase};
+use super::procfile::{WHAT_IT_SAYS, parse, process_types, required, without_release_phase};
 use super::progress::DeployProgress;
 use super::toolchains::{left_out, sent, tell_of_lost_toolchains, toolchains_for};
 use crate::api::release::{CreateRelease, Deploy as DeployRequest, Origin, PackedFolder, Release};
@@ -62,10 +62,11 @@ pub fn from_folder(
     purpose: Purpose,
 ) -> Result<Release> {
     check_apart(context, root)?;
+    let mut process_types = process_types(root)?;
     if build::is_wanted(context, app, root, purpose)? {
         return build::of_folder(context, app, root, purpose);
     }
-    let mut process_types = process_types_for(root)?;
+    required(root)?;
     let standing = AppBefore::of(context, app)?;
     standing.check_goes_on(app, &process_types)?;
     let before = standing.tree(context)?;

@@ -44,8 +44,7 @@ fn apps_are_made_listed_and_destroyed() {
     assert_eq!(
         said,
         "Creating acme... done, region is us, stack is host \
-         Setting buildpack to heroku/python... done \
-         Warning: there are no buildpacks here: a slug is the folder as it is"
+         Setting buildpack to heroku/python... done"
     );
     let remote = heroku.git(&folder, &["remote", "get-url", "heroku"]);
     assert_eq!(remote, format!("https://{address}/acme.git\n"));
