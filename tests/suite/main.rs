@@ -80,6 +80,7 @@ mod settings;
 mod signals;
 mod sizes;
 mod start;
+mod starters;
 mod survival;
 mod tempdir;
 mod terminal_state;
