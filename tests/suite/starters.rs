@@ -20,7 +20,7 @@ fn left_out(tools: &[&str]) -> bool {
     for tool in tools {
         let is_there = |folder: &&str| Path::new(folder).join(tool).exists();
         assert!(
-            folders.iter().any(|it| is_there(&it)),
+            folders.iter().any(is_there),
             "`{tool}` is in no system folder"
         );
     }

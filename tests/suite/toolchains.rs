@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Host, lacks, leave_out, write};
+use crate::harness::{Host, eventually, lacks, leave_out, write};
 
 const SYSTEM: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -182,6 +182,17 @@ fn a_virtual_environment_in_the_folder_works_by_its_path_and_activated() {
     }
 }
 
+/// Waits until a line of the log begins so: a command's end may be told before its dyno's log is written.
+fn explained(host: &Host, beginning: &str) {
+    eventually(beginning, || {
+        let lines = host.log_lines();
+        lines
+            .iter()
+            .any(|line| line.starts_with(beginning))
+            .then_some(())
+    });
+}
+
 #[test]
 fn shared_memory_holds_what_the_setting_says_and_its_end_is_explained() {
     if lacks("python3") {
@@ -204,25 +215,28 @@ fn shared_memory_holds_what_the_setting_says_and_its_end_is_explained() {
 f = os.open(\"/dev/shm/a\", os.O_RDWR | os.O_CREAT); os.ftruncate(f, 4 << 20)
 m = mmap.mmap(f, 4 << 20); m[:] = bytes(4 << 20)'";
     host.run(&app, &["-q", python]).finish().exits(135);
-    let log = host.dyno(&app, &["logs"]).finish().text();
-    let explained = "heroku[run.1]: Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds 2 MB here";
-    assert!(log.contains(explained), "{log}");
+    explained(
+        &host,
+        "heroku[run.1]: Status 135 is SIGBUS, as when shared memory is full: /dev/shm holds 2 MB here",
+    );
     // Where it was a child, and its parent went on.
     let child = python.trim_start_matches("exec ");
     host.run(&app, &["-q", &format!("{child}; echo")])
         .finish()
         .succeeds();
-    let log = host.dyno(&app, &["logs"]).finish().text();
-    let explained = "heroku[run.2]: Shared memory is full, and a process that writes more to it dies of SIGBUS: /dev/shm holds 2 MB";
-    assert!(log.contains(explained), "{log}");
+    explained(
+        &host,
+        "heroku[run.2]: Shared memory is full, and a process that writes more to it dies of SIGBUS: /dev/shm holds 2 MB",
+    );
     // Where it was left behind, and what it had taken is free again.
     let command = format!(
         "pid=$( ({child} > /dev/null & echo $!) ); while test -d /proc/$pid; do rm -f /dev/shm/a; done"
     );
     host.run(&app, &["-q", &command]).finish().succeeds();
-    let log = host.dyno(&app, &["logs"]).finish().text();
-    let explained = "heroku[run.3]: A process has died of SIGBUS, as when shared memory is full";
-    assert!(log.contains(explained), "{log}");
+    explained(
+        &host,
+        "heroku[run.3]: A process has died of SIGBUS, as when shared memory is full",
+    );
 }
 
 #[test]

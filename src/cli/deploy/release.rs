@@ -62,6 +62,10 @@ pub fn from_folder(
     purpose: Purpose,
 ) -> Result<Release> {
     check_apart(context, root)?;
+    // A build may do without one.
+    if root.join("Procfile").symlink_metadata().is_ok() {
+        required(root)?;
+    }
     let mut process_types = process_types(root)?;
     if build::is_wanted(context, app, root, purpose)? {
         return build::of_folder(context, app, root, purpose);
