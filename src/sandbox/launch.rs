@@ -33,8 +33,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, Signal};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+pub(super) use self::pieces::{Cover, attach, memory_file_system};
 use self::pieces::{Piece, STAGING, perform, take_hold};
-pub(super) use self::pieces::{attach, cover, memory_file_system};
 use self::release::{await_group, await_release, release};
 use super::network;
 use super::plan::{INNER_ID, MountStep, SandboxPlan};

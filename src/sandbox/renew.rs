@@ -8,7 +8,6 @@
 //! it has the privilege of the namespace's maker, and outside none: a hostile dyno that changes a path meanwhile can
 //! only redirect it within the dyno.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -18,8 +17,9 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::launch::{attach, cover, memory_file_system};
+use super::launch::{Cover, attach, memory_file_system};
 use super::plan::{HostIds, INNER_ID, MountStep};
+use crate::kernel::beneath;
 use crate::kernel::sys::process::{Namespaces, Side, clone_process, close_all_but, exit_now};
 use crate::panics::caught_or;
 
@@ -57,8 +57,8 @@ impl SandboxNamespaces {
         })
     }
 
-    /// Mounts `files` and unmounts those that were mounted before. Takes about a millisecond, in which a reader may see
-    /// the covered file.
+    /// Has `files` cover the stack's in place of those that did before. What is covered as it is to be stays, since a reader
+    /// may see the covered file in the moment between its old cover and its new one.
     ///
     /// # Errors
     /// When one of them could not be mounted; the others are.
@@ -86,9 +86,9 @@ impl SandboxNamespaces {
         rustix::thread::set_thread_res_uid(uid, uid, uid)?;
         move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        // A file that the host has replaced is not covered any more.
-        for target in &self.covered {
-            let _ = unmount(target, UnmountFlags::DETACH);
+        let is_left = |path: &&PathBuf| files.iter().all(|step| step.target() != path.as_path());
+        for target in self.covered.iter().filter(is_left) {
+            uncover(target);
         }
         let staging = memory_file_system(0o755, 4)?;
         attach(&staging, Path::new(STAGING), true)?;
@@ -97,13 +97,35 @@ impl SandboxNamespaces {
             let MountStep::File { target, contents } = step else {
                 continue;
             };
-            let aside = Path::new(STAGING).join("file");
-            let _ = fs::remove_file(&aside);
-            if let Err(error) = cover(&aside, target, contents) {
+            if reads_as(target, contents) {
+                continue;
+            }
+            let covered =
+                Cover::made(Path::new(STAGING).join("file"), contents).and_then(|cover| {
+                    uncover(target);
+                    cover.put(target)
+                });
+            if let Err(error) = covered {
                 outcome = Err(error).with_context(|| format!("`{}`", target.display()));
             }
         }
         unmount(STAGING, UnmountFlags::DETACH)?;
         outcome
     }
+}
+
+/// Takes the cover off a file. One that the host has replaced is not covered any more.
+fn uncover(target: &Path) {
+    let _ = unmount(target, UnmountFlags::DETACH);
+}
+
+/// Whether a dyno that reads the file finds `contents`.
+fn reads_as(target: &Path, contents: &str) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else {
+        return false;
+    };
+    let below = target.strip_prefix("/").unwrap_or(target);
+    let read = beneath::read(root, below, contents.len() as u64);
+    read.is_ok_and(|read| read.is_some_and(|read| read == contents.as_bytes()))
 }

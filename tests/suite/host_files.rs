@@ -107,9 +107,18 @@ fn a_dyno_that_lives_follows_the_hosts_names_name_servers_and_users() {
         "rm -r /run/net; mkdir /run/net; echo nameserver 192.0.2.4 > /run/net/stub.conf",
     );
     becomes("cat /etc/resolv.conf", "nameserver 192.0.2.4\n");
-    // In place, and by a rename, which takes the cover off: the dyno's own name stays.
+    // In place, and by a rename, which takes the cover off: the dyno's own name stays. What is as it was is not covered
+    // anew, which a reader might see.
+    let others = "cut -d' ' -f5 /proc/self/mountinfo | grep ^/etc/ | grep -v hosts";
+    let before = inside(others);
+    assert!(
+        before.contains("/etc/passwd\n/etc/group\n/etc/hostname\n"),
+        "{before}"
+    );
     change(&host, "echo 192.0.2.7 one.test >> /etc/hosts");
     becomes("getent hosts one.test", "192.0.2.7       one.test\n");
+    assert_eq!(inside(others), before);
+    assert!(inside("tail -1 /proc/self/mountinfo").contains(" /etc/hosts "));
     change(
         &host,
         "echo 192.0.2.8 two.test > /etc/new; mv /etc/new /etc/hosts",

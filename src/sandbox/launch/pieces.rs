@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::CWD;
@@ -184,7 +184,7 @@ pub(super) fn perform(step: &MountStep, piece: Piece) -> Result<()> {
         }
         (MountStep::Again { of, target }, _) => attach(&detach(of, false)?, target, true),
         (MountStep::File { target, contents }, _) => {
-            cover(&Path::new(STAGING).join("file"), target, contents)
+            Cover::made(Path::new(STAGING).join("file"), contents)?.put(target)
         }
         (
             MountStep::Bind { target, .. }
@@ -249,14 +249,30 @@ fn own_group(controllers: &[&str]) -> Result<OwnedFd> {
     new_file_system(kind, &options, attributes)
 }
 
-/// Puts a file at `target`: written to `aside` and bind-mounted, since the file that it covers may be on a read-only mount.
-pub(in crate::sandbox) fn cover(aside: &Path, target: &Path, contents: &str) -> Result<()> {
-    fs::write(aside, contents)?;
-    let mount = detach(aside, false)?;
-    let attributes = Attributes::READ_ONLY.and(Attributes::NO_SUID);
-    add_attributes(&mount, attributes, false)?;
-    attach(&mount, target, false)?;
-    Ok(fs::remove_file(aside)?)
+/// A file that is to cover another: a mount, since that one may be on a read-only mount.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Cover {
+    mount: OwnedFd,
+    /// Where it was made. The kernel puts nothing in place that is deleted already.
+    aside: PathBuf,
+}
+
+impl Cover {
+    /// Makes a file with the `contents`, at the path `aside` until it is put in its place.
+    pub(in crate::sandbox) fn made(aside: PathBuf, contents: &str) -> Result<Self> {
+        fs::write(&aside, contents)?;
+        let mount = detach(&aside, false)?;
+        let attributes = Attributes::READ_ONLY.and(Attributes::NO_SUID);
+        add_attributes(&mount, attributes, false)?;
+        Ok(Self { mount, aside })
+    }
+
+    /// Puts it at `target`.
+    pub(in crate::sandbox) fn put(self, target: &Path) -> Result<()> {
+        let put = attach(&self.mount, target, false);
+        fs::remove_file(&self.aside)?;
+        put
+    }
 }
 
 /// Layers are given to overlayfs by fixed paths, so that no character of a real path (`,`, `:`, `\`)
