@@ -35,7 +35,7 @@ pub use copy::{copy_tree, is_within};
 pub use id::SlugId;
 pub use limits::SlugLimits;
 pub use links::{LeadsOut, link_warnings};
-pub use pack::{PackProgress, Packed, pack, pack_dated, pack_source};
+pub use pack::{MadeAnew, PackProgress, Packed, pack, pack_dated, pack_source};
 use pack::{pack_again, pack_whole};
 pub use procfile::{Elsewhere, procfile_elsewhere, procfile_of};
 pub use source::{UnpackedSource, WhileWanted};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::account::Identity;
+use super::buildpack::NamedBuildpack;
 use super::platform::Region;
 use super::{ApiError, BodyFields, LocalField, Named, Sender, Time};
 use crate::model::app::{self, AppName, Folder};
@@ -66,7 +67,7 @@ pub struct App {
     /// What makes slugs of its source. Ours.
     #[serde(default)]
     pub builder: Builder,
-    /// The addresses of the buildpacks that it was given, in their order. Ours.
+    /// The names of the buildpacks that it was given, in their order. Ours.
     #[serde(default)]
     pub buildpacks: Vec<String>,
     /// The network of its dynos that start from now on. Ours.
@@ -135,7 +136,9 @@ impl App {
             create_status: "complete".to_owned(),
             folder: app.folder.clone(),
             builder: app.builder,
-            buildpacks: app.buildpacks.clone(),
+            buildpacks: (app.buildpacks.iter())
+                .map(|address| NamedBuildpack::of(address).name)
+                .collect(),
             network: app.network,
             network_by_default: false,
             asleep: false,

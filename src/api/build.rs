@@ -7,7 +7,7 @@ use super::buildpack::{NamedBuildpack, allowed};
 use super::release::Origin;
 use super::slug::digest;
 use super::{ApiError, BodyFields, Named, Sender, Time};
-use crate::model::buildpack::Buildpack;
+use crate::model::buildpack::address::{Buildpack, parse_all};
 use crate::model::release::build::{self, BuildSource, BuildStatus};
 
 /// The longest URL of a source, in bytes.
@@ -193,7 +193,9 @@ impl CreateBuild {
         let buildpacks: Option<Vec<SentBuildpack>> = fields.optional("buildpacks")?;
         let buildpacks = buildpacks.unwrap_or_default().into_iter();
         let buildpacks = buildpacks.map(|it| it.url.or(it.name).unwrap_or_default());
-        let buildpacks = allowed(&buildpacks.collect::<Vec<_>>(), sender)?;
+        let buildpacks = parse_all(&buildpacks.collect::<Vec<_>>())?.into_iter();
+        let buildpacks = buildpacks.map(|pack| allowed(pack, sender));
+        let buildpacks = buildpacks.collect::<Result<_, _>>()?;
         let source = BuildSource {
             id: source_of(&url)?.to_owned(),
             commit: blob.text("version")?.filter(|text| !text.is_empty()),

@@ -18,6 +18,7 @@ use super::source::Source;
 use super::*;
 use crate::error::UserError;
 use crate::model::app::{AppName, Folder};
+use crate::model::buildpack::address::Buildpack;
 use crate::model::config_var::Config;
 use crate::model::dyno::{Attach, DynoEnd, DynoName, DynoState, Exit, Spent};
 use crate::model::formation::{Entry, Update, Wanted};
@@ -825,8 +826,15 @@ fn a_request_from_elsewhere_names_no_folder_of_this_host() {
     let refused = CreateBuild::parse(body, Sender::Afar).unwrap_err();
     assert_eq!(refused.status(), 403, "{refused}");
     let body = br#"{"updates":[{"buildpack":"heroku/go"},{"buildpack":"/opt/pack"}]}"#;
-    let refused = UpdateBuildpacks::parse(body, Sender::Afar).unwrap_err();
+    let refused = UpdateBuildpacks::parse(body, Sender::Afar, &[]).unwrap_err();
     assert_eq!(refused.status(), 403, "{refused}");
-    assert!(UpdateBuildpacks::parse(body, Sender::ThisHost).is_ok());
+    assert!(UpdateBuildpacks::parse(body, Sender::ThisHost, &[]).is_ok());
+    // What is there stays, as its owner has named it.
+    let before = ["/opt/pack", "https://u:p@a/b.git"].map(str::to_owned);
+    let body =
+        br#"{"updates":[{"buildpack":"https://REDACTED@a/b.git"},{"buildpack":"/opt/pack"}]}"#;
+    let packs = UpdateBuildpacks::parse(body, Sender::Afar, &before).unwrap();
+    let urls: Vec<_> = packs.iter().map(Buildpack::url).collect();
+    assert_eq!(urls, [before[1].as_str(), &before[0]]);
     assert!(CreateApp::parse(br#"{"name":"shop"}"#, Sender::Afar).is_ok());
 }

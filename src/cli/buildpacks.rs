@@ -11,9 +11,11 @@ use super::context::{Context, app_path};
 use super::output::say;
 use crate::api::buildpack::{BuildpackInstallation, UpdateBuildpack, UpdateBuildpacks};
 use crate::error::{UserError, tell};
-use crate::model::buildpack::{Buildpack, KINDS};
+use crate::model::buildpack::KINDS;
+use crate::model::buildpack::address::{Buildpack, parse_all};
 use crate::model::config_var::Config;
 use crate::server::builds::packs::own;
+use crate::server::builds::site::AT_APP;
 
 /// The config vars that win over an app's own buildpacks.
 pub const WINNERS: [&str; 2] = ["BUILDPACK_URL", "LANGUAGE_PACK_URL"];
@@ -65,7 +67,7 @@ pub struct Eject {
 /// Prints the app's buildpacks, in their order.
 pub fn list(context: &mut Context) -> Result<()> {
     let app = context.app()?;
-    let packs = names(context, &app)?;
+    let packs = packs_of(context, &app)?;
     if packs.is_empty() {
         return Ok(say!("{app} has no Buildpacks.")?);
     }
@@ -80,7 +82,7 @@ impl Add {
     /// Adds it.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
-        let mut packs = names(context, &app)?;
+        let mut packs = packs_of(context, &app)?;
         let pack = read(&self.buildpack)?;
         check_new(&app, &packs, &pack)?;
         let end = packs.len();
@@ -95,7 +97,7 @@ impl Set {
     /// Sets it.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
-        let mut packs = names(context, &app)?;
+        let mut packs = packs_of(context, &app)?;
         let pack = read(&self.buildpack)?;
         check_new(&app, &packs, &pack)?;
         let at = self.index.map_or(0, |index| usize::from(index) - 1);
@@ -112,7 +114,7 @@ impl Remove {
     /// Removes it.
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
-        let mut packs = names(context, &app)?;
+        let mut packs = packs_of(context, &app)?;
         if packs.is_empty() {
             return Err(UserError::new(format!("{app} has no Buildpacks."))
                 .hint("next release detects one by the source's files")
@@ -120,12 +122,12 @@ impl Remove {
         }
         let named = self.buildpack.as_deref().map(read).transpose()?;
         let at = match (&named, self.index) {
-            (Some(pack), _) => packs.iter().position(|it| it == pack),
+            (Some(pack), _) => packs.iter().position(|it| it.name() == pack.name()),
             (None, Some(index)) => Some(usize::from(index) - 1).filter(|at| *at < packs.len()),
             (None, None) => None,
         };
         let Some(at) = at else {
-            let what = named.unwrap_or_else(|| "of that number".to_owned());
+            let what = named.map_or_else(|| "of that number".to_owned(), |pack| pack.name());
             return Err(UserError::new(format!("{app} has no buildpack {what}"))
                 .hint(format!("it has:\n{}", in_order(&packs, "  ")))
                 .into());
@@ -168,25 +170,28 @@ impl Eject {
             };
             write().with_context(|| format!("cannot write `{}`", path.display()))?;
         }
+        let marker = "This buildpack works on the source at /app, as dyno's own do.\n";
+        fs::write(folder.join(AT_APP), marker).context("cannot write the buildpack")?;
         let folder = folder.canonicalize()?;
         tell!("`dyno buildpacks:set {}` uses it", folder.display());
         Ok(())
     }
 }
 
-/// The names of the app's buildpacks.
-fn names(context: &mut Context, app: &str) -> Result<Vec<String>> {
+/// The app's buildpacks, as the server shows them: it puts passwords back in.
+fn packs_of(context: &mut Context, app: &str) -> Result<Vec<Buildpack>> {
     let path = app_path(app, "/buildpack-installations");
     let packs: Vec<BuildpackInstallation> = context.client()?.get_list(&path)?;
-    Ok(packs.into_iter().map(|it| it.buildpack.name).collect())
+    let urls: Vec<_> = packs.into_iter().map(|it| it.buildpack.url).collect();
+    Ok(parse_all(&urls)?)
 }
 
-fn put(context: &mut Context, app: &str, packs: &[String]) -> Result<()> {
+fn put(context: &mut Context, app: &str, packs: &[Buildpack]) -> Result<()> {
     let request = UpdateBuildpacks {
         updates: packs
             .iter()
             .map(|pack| UpdateBuildpack {
-                buildpack: pack.clone(),
+                buildpack: pack.url(),
             })
             .collect(),
     };
@@ -195,43 +200,44 @@ fn put(context: &mut Context, app: &str, packs: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The name of what was given; a folder by its whole path.
-fn read(given: &str) -> Result<String> {
+/// What was given; a folder by its whole path.
+fn read(given: &str) -> Result<Buildpack> {
     if given.starts_with('.') {
         let path =
             fs::canonicalize(given).with_context(|| format!("there is no folder `{given}`"))?;
-        return Ok(path.to_string_lossy().into_owned());
+        return Ok(Buildpack::parse(&path.to_string_lossy())?);
     }
-    Ok(Buildpack::parse(given)?.name())
+    Ok(Buildpack::parse(given)?)
 }
 
-fn check_new(app: &str, packs: &[String], pack: &str) -> Result<(), UserError> {
-    match packs.iter().any(|it| it == pack) {
-        true => Err(
-            UserError::new(format!("The buildpack {pack} is already set on your app."))
-                .hint(format!("`dyno buildpacks -a {app}` lists them")),
-        ),
+fn check_new(app: &str, packs: &[Buildpack], pack: &Buildpack) -> Result<(), UserError> {
+    match packs.contains(pack) {
+        true => Err(UserError::new(format!(
+            "The buildpack {} is already set on your app.",
+            pack.name()
+        ))
+        .hint(format!("`dyno buildpacks -a {app}` lists them"))),
         false => Ok(()),
     }
 }
 
 /// One alone, or several with their numbers.
-fn in_order(packs: &[String], indent: &str) -> String {
+fn in_order(packs: &[Buildpack], indent: &str) -> String {
     if let [only] = packs {
-        return format!("{indent}{only}");
+        return format!("{indent}{}", only.name());
     }
     let lines = (1..).zip(packs);
     let lines: Vec<_> = lines
-        .map(|(number, pack)| format!("{indent}{number}. {pack}"))
+        .map(|(number, pack)| format!("{indent}{number}. {}", pack.name()))
         .collect();
     lines.join("\n")
 }
 
 /// Says what the next build uses, in Heroku's words.
-fn tell_used(context: &mut Context, app: &str, what: &str, packs: &[String]) -> Result<()> {
+fn tell_used(context: &mut Context, app: &str, what: &str, packs: &[Buildpack]) -> Result<()> {
     match packs {
         [] => tell!("{what} Next release on {app} will detect buildpacks normally."),
-        [only] => tell!("{what} Next release on {app} will use {only}."),
+        [only] => tell!("{what} Next release on {app} will use {}.", only.name()),
         _ => tell!(
             "{what} Next release on {app} will use:\n{}",
             in_order(packs, "  ")

@@ -1,4 +1,4 @@
-//! `dyno builds`, `builds:info`, `builds:output`, `builds:cancel`.
+//! `dyno builds`, `builds:info`, `builds:output`, `builds:cancel`, `builds:cache:purge`.
 
 pub mod follow;
 
@@ -13,7 +13,7 @@ use crate::api::build::Build;
 use crate::api::release::Release;
 use crate::error::{UserError, shown, tell};
 use crate::model::release::build::BuildStatus;
-use follow::{follow, path};
+use follow::{follow, hold, path};
 
 /// How many builds are listed unless more are asked for (Heroku's figure).
 const SHOWN: usize = 10;
@@ -148,21 +148,24 @@ impl Cancel {
     pub fn perform(self, context: &mut Context) -> Result<()> {
         let app = context.app()?;
         let build = named_or_newest(context, &app, self.build.as_deref())?;
-        let path = path(&app, &build.id);
+        let (path, held) = (path(&app, &build.id), hold()?);
         let _: Build = context.client()?.delete(&path)?;
-        let build = follow(context, &path, &mut |_| Ok(()))?;
+        let build = follow(context, &path, held, &mut |_| Ok(()))?.build;
         match build.status {
-            BuildStatus::Succeeded => Err(UserError::new(
-                "the build has succeeded before it could be cancelled",
-            )
-            .hint("`dyno rollback` goes back to the release before")
-            .into()),
+            BuildStatus::Succeeded => Err(too_late(&app).into()),
             _ => {
                 tell!("Cancelling build {}... done", short(&build.id));
                 Ok(())
             }
         }
     }
+}
+
+/// A build that was to be cancelled has succeeded.
+pub fn too_late(app: &str) -> UserError {
+    UserError::new("the build has succeeded before it could be cancelled").hint(format!(
+        "`dyno rollback -a {app}` goes back to the release before"
+    ))
 }
 
 /// Empty the cache of the app's builds.

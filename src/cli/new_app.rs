@@ -47,7 +47,7 @@ pub fn of_folder(
     }
 }
 
-/// Removes an app without a release; not if a build has failed, which is there to be looked at. Errors are ignored beside the one that led to this.
+/// Removes an app without a release; not if a build has failed, whose output and settings are there for the next try. Errors are ignored beside the one that led to this.
 fn remove_if_unused(context: &mut Context, app: &App) {
     let mut remove = || -> Result<bool> {
         let client = context.client()?;
@@ -61,7 +61,10 @@ fn remove_if_unused(context: &mut Context, app: &App) {
     };
     match remove() {
         Ok(true) => tell!("nothing was released: {} is removed again", app.name),
-        Ok(false) => {}
+        Ok(false) => tell!(
+            "{} stays, for `dyno deploy` and `dyno builds`; `dyno apps:destroy -a {0}` removes it",
+            app.name
+        ),
         Err(_) => tell!(
             "nothing was released; `dyno apps:destroy -a {}` removes the app",
             app.name

@@ -13,6 +13,8 @@
     )
 )]
 
+pub mod address;
+
 use crate::error::{UserError, shown};
 use crate::model::procfile;
 use crate::model::release::ProcessTypes;
@@ -26,6 +28,8 @@ pub struct Kind {
     pub signs: &'static [&'static str],
     /// What it makes anew in the source, so that nobody need send it.
     pub makes: &'static [&'static str],
+    /// Whether it makes a virtual environment of Python, which people have by many names, and which is good for no other place.
+    pub makes_environments: bool,
 }
 
 /// All of them, in the order in which Heroku looks.
@@ -34,11 +38,13 @@ pub const KINDS: &[Kind] = &[
         name: "ruby",
         signs: &["Gemfile"],
         makes: &["vendor/bundle"],
+        makes_environments: false,
     },
     Kind {
         name: "nodejs",
         signs: &["package.json"],
         makes: &["node_modules"],
+        makes_environments: false,
     },
     Kind {
         name: "python",
@@ -50,223 +56,27 @@ pub const KINDS: &[Kind] = &[
             "setup.py",
         ],
         makes: &[".venv"],
+        makes_environments: true,
     },
     Kind {
         name: "php",
         signs: &["composer.json", "index.php"],
         makes: &[],
+        makes_environments: false,
     },
     Kind {
         name: "go",
         signs: &["go.mod"],
         makes: &[],
+        makes_environments: false,
     },
     Kind {
         name: "rust",
         signs: &["Cargo.toml"],
         makes: &["target"],
+        makes_environments: false,
     },
 ];
-
-/// How many buildpacks an app or a source may name.
-pub const MOST: usize = 20;
-
-/// The longest address of one, in bytes.
-const LONGEST: usize = 2_000;
-
-/// What the address of a buildpack of Heroku's registry begins with.
-const URN: &str = "urn:buildpack:";
-
-/// Where the registry's buildpacks are: `NAMESPACE/NAME.tgz` follows.
-const REGISTRY: &str = "https://buildpack-registry.s3.amazonaws.com/buildpacks/";
-
-/// The namespace of this program's own.
-const OWN: &str = "dyno";
-
-/// A buildpack that is named, by its address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Buildpack {
-    /// One of this program's own: `dyno/python`.
-    Own(&'static Kind),
-    /// One of Heroku's registry: `heroku/ruby`, `urn:buildpack:heroku/ruby`.
-    Registered(String),
-    /// A gzipped tarball.
-    Tarball(String),
-    /// A git repository.
-    Git {
-        /// Where it is.
-        url: String,
-        /// The branch, tag or commit that is meant.
-        reference: Option<String>,
-    },
-    /// A folder of this host.
-    Folder(String),
-}
-
-/// How a build's dyno gets a buildpack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fetch<'a> {
-    /// It is in this program.
-    Own(&'static Kind),
-    /// It is copied.
-    Folder(&'a str),
-    /// It downloads a tarball.
-    Tarball(String),
-    /// It clones a repository.
-    Git(&'a str, Option<&'a str>),
-}
-
-impl Buildpack {
-    /// Reads an address.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn parse(address: &str) -> Result<Self, UserError> {
-        let bad = |why: &str| {
-            let address = shown(address.as_bytes(), 100);
-            UserError::new(format!("`{address}` is no buildpack: {why}")).hint(
-                "it is NAMESPACE/NAME as in `heroku/ruby`, the URL of a .tgz or of a git repository (with #BRANCH), or a folder of this host",
-            )
-        };
-        if address.is_empty() || address.len() > LONGEST {
-            return Err(bad("an address has 1 to 2,000 bytes"));
-        }
-        // They go to the command lines of curl and git.
-        if address.starts_with('-') || address.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(bad(
-                "an address has no spaces, and does not begin with a dash",
-            ));
-        }
-        let name = address.strip_prefix(URN).unwrap_or(address);
-        let is_part = |part: &str| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-            !part.is_empty() && part.chars().all(fits) && !part.starts_with('.')
-        };
-        if let Some((namespace, name)) = name.split_once('/')
-            && is_part(namespace)
-            && is_part(name)
-        {
-            if namespace != OWN {
-                return Ok(Self::Registered(format!("{namespace}/{name}")));
-            }
-            let kind = KINDS.iter().find(|kind| kind.name == name);
-            return kind.map(Self::Own).ok_or_else(|| {
-                let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
-                bad(&format!("dyno's own are {}", names.join(", ")))
-            });
-        }
-        if address.starts_with('/') {
-            return Ok(Self::Folder(address.to_owned()));
-        }
-        let is_web = ["https://", "http://"]
-            .iter()
-            .any(|it| address.starts_with(it));
-        let path = address.split(['?', '#']).next().unwrap_or_default();
-        if is_web && [".tgz", ".tar.gz"].iter().any(|end| path.ends_with(end)) {
-            return Ok(Self::Tarball(address.to_owned()));
-        }
-        let is_git = is_web
-            || ["git://", "ssh://", "git@"]
-                .iter()
-                .any(|it| address.starts_with(it));
-        if !is_git {
-            return Err(bad("that is no address"));
-        }
-        let (url, reference) = match address.split_once('#') {
-            Some((url, reference)) => (url, Some(reference)),
-            None => (address, None),
-        };
-        if reference.is_some_and(|it| it.is_empty() || it.starts_with('-')) {
-            return Err(bad("what follows the # is a branch, a tag or a commit"));
-        }
-        Ok(Self::Git {
-            url: url.to_owned(),
-            reference: reference.map(str::to_owned),
-        })
-    }
-
-    /// Its address as the API has it.
-    pub fn url(&self) -> String {
-        match self {
-            Self::Own(kind) => format!("{URN}{OWN}/{}", kind.name),
-            Self::Registered(name) => format!("{URN}{name}"),
-            Self::Tarball(url) => url.clone(),
-            Self::Git {
-                url,
-                reference: Some(reference),
-            } => format!("{url}#{reference}"),
-            Self::Git { url, .. } => url.clone(),
-            Self::Folder(path) => path.clone(),
-        }
-    }
-
-    /// Its address as people write it.
-    pub fn name(&self) -> String {
-        let url = self.url();
-        url.strip_prefix(URN).unwrap_or(&url).to_owned()
-    }
-
-    /// How a build's dyno gets it.
-    pub fn fetch(&self) -> Fetch<'_> {
-        match self {
-            Self::Own(kind) => Fetch::Own(kind),
-            Self::Registered(name) => Fetch::Tarball(format!("{REGISTRY}{name}.tgz")),
-            Self::Tarball(url) => Fetch::Tarball(url.clone()),
-            Self::Git { url, reference } => Fetch::Git(url, reference.as_deref()),
-            Self::Folder(path) => Fetch::Folder(path),
-        }
-    }
-}
-
-/// The buildpacks that a source names: in `app.json`, else in `.buildpacks`.
-///
-/// # Errors
-/// A file is not valid, names too many or what is none, or a folder of the host, which is not the source's to name.
-pub fn of_source(
-    app_json: Option<&[u8]>,
-    dot_buildpacks: Option<&[u8]>,
-) -> Result<Vec<Buildpack>, UserError> {
-    let mut addresses = Vec::new();
-    if let Some(text) = app_json {
-        let app: serde_json::Value = serde_json::from_slice(text).map_err(|error| {
-            UserError::new(format!("app.json is not valid: {error}")).hint(
-                "it is a JSON object; of it a build reads `buildpacks`, an array of `{\"url\": …}`",
-            )
-        })?;
-        let named = app.get("buildpacks").and_then(serde_json::Value::as_array);
-        for pack in named.into_iter().flatten() {
-            let url = pack.get("url").and_then(serde_json::Value::as_str);
-            addresses.push(url.unwrap_or_default().to_owned());
-        }
-    }
-    if let (true, Some(text)) = (addresses.is_empty(), dot_buildpacks) {
-        let text = String::from_utf8_lossy(text);
-        let lines = text.lines().map(str::trim);
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        addresses.extend(lines.map(str::to_owned));
-    }
-    let packs = parse_all(&addresses)?;
-    if let Some(folder) = packs.iter().find(|it| matches!(it, Buildpack::Folder(_))) {
-        let why = format!(
-            "the source names a folder of this host, `{}`",
-            folder.name()
-        );
-        return Err(UserError::new(why).hint("`dyno buildpacks:add FOLDER` gives it to the app"));
-    }
-    Ok(packs)
-}
-
-/// Reads addresses, in their order.
-///
-/// # Errors
-/// One is none, or there are too many.
-pub fn parse_all(addresses: &[String]) -> Result<Vec<Buildpack>, UserError> {
-    if addresses.len() > MOST {
-        let why = format!("{} buildpacks are too many", addresses.len());
-        return Err(UserError::new(why).hint(format!("{MOST} are allowed")));
-    }
-    addresses.iter().map(|it| Buildpack::parse(it)).collect()
-}
 
 /// Manifests of which no buildpack here makes anything.
 const UNKNOWN: &[(&str, &str)] = &[
@@ -397,77 +207,6 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_says_where_a_buildpack_comes_from() {
-        for (address, url, name) in [
-            ("heroku/ruby", "urn:buildpack:heroku/ruby", "heroku/ruby"),
-            ("urn:buildpack:a/b-c", "urn:buildpack:a/b-c", "a/b-c"),
-            ("dyno/python", "urn:buildpack:dyno/python", "dyno/python"),
-            (
-                "https://a/b.tgz?x=1",
-                "https://a/b.tgz?x=1",
-                "https://a/b.tgz?x=1",
-            ),
-            (
-                "https://a/b.git#v1/x",
-                "https://a/b.git#v1/x",
-                "https://a/b.git#v1/x",
-            ),
-            ("git@a:b/c", "git@a:b/c", "git@a:b/c"),
-            ("/opt/pack", "/opt/pack", "/opt/pack"),
-        ] {
-            let pack = Buildpack::parse(address).unwrap();
-            assert_eq!((&*pack.url(), &*pack.name()), (url, name));
-            assert_eq!(Buildpack::parse(&pack.url()).unwrap(), pack);
-        }
-        assert!(matches!(
-            Buildpack::parse("https://a/b.tar.gz"),
-            Ok(Buildpack::Tarball(_))
-        ));
-        let git = Buildpack::parse("https://github.com/a/b#main").unwrap();
-        assert_eq!(
-            git.fetch(),
-            Fetch::Git("https://github.com/a/b", Some("main"))
-        );
-        let registered = Buildpack::parse("heroku/go").unwrap();
-        assert_eq!(
-            registered.fetch(),
-            Fetch::Tarball(format!("{REGISTRY}heroku/go.tgz"))
-        );
-        for bad in [
-            "",
-            "ruby",
-            "dyno/cobol",
-            "--upload-pack=x",
-            "https://a/b#-x",
-            "https://a b",
-            "file:///etc",
-            "ext::sh",
-            "../a",
-            "a/b/c",
-            "https://a/b#",
-        ] {
-            assert!(Buildpack::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_source_names_its_buildpacks_in_one_of_two_files() {
-        let names = |json: Option<&str>, dot: Option<&str>| -> Vec<String> {
-            let packs = of_source(json.map(str::as_bytes), dot.map(str::as_bytes)).unwrap();
-            packs.iter().map(Buildpack::name).collect()
-        };
-        let dot = Some("# ours\n\nheroku/nodejs\n https://a/b#c \n");
-        assert_eq!(names(None, dot), ["heroku/nodejs", "https://a/b#c"]);
-        assert_eq!(names(Some("{}"), dot).len(), 2);
-        let json = Some(r#"{"buildpacks":[{"url":"heroku/go"}]}"#);
-        assert_eq!(names(json, dot), ["heroku/go"]);
-        assert!(names(None, None).is_empty());
-        assert!(of_source(Some(b"{"), None).is_err());
-        assert!(of_source(None, Some(b"/etc")).is_err());
-        assert!(of_source(Some(br#"{"buildpacks":[{}]}"#), None).is_err());
-    }
 
     #[test]
     fn a_source_may_be_for_several_and_a_manifest_for_none_is_no_source() {

@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod install;
 pub mod log;
+pub mod pack_folder;
 pub mod packs;
 mod queue;
 mod session;
@@ -278,6 +279,12 @@ impl Builds {
         self.news.1.try_recv().ok()
     }
 
+    /// Whether a client has had the build end.
+    pub fn is_cancelled(&self, build: &str) -> bool {
+        let wish = self.wishes.get(build);
+        wish.is_some_and(|wish| wish.cancelled.load(Ordering::Relaxed))
+    }
+
     /// A build has ended. Returns what was said of its release when it was asked for.
     pub fn ended(&mut self, build: &str) -> NewRelease {
         self.queue.ended(build);
@@ -369,6 +376,11 @@ impl BuildThread {
             }
         };
         let installer = Installer {
+            home: self
+                .folder
+                .parent()
+                .and_then(Path::parent)
+                .unwrap_or(Path::new("/")),
             folder: &self.folder,
             kept: &work.cache_folder,
             config: &work.config,

@@ -329,7 +329,8 @@ impl GitProcesses {
         }
     }
 
-    /// A client has gone. A fetch is ended; what was pushed is deployed even so.
+    /// A client has gone. A fetch is ended. A push finds that nobody reads what it says: it has its build cancelled, or goes on if
+    /// there is a release already.
     pub fn leave<A: Application>(&mut self, ticket: Ticket, ctx: &mut Ctx<A>) {
         let Some(token) = self.clients.remove(&ticket) else {
             return;

@@ -73,8 +73,8 @@ pub struct Records {
     pub places: Places,
     /// The apps whose formations are not looked after for now.
     pub asleep: Asleep,
-    /// Where the logs of the apps are.
-    logs: PathBuf,
+    /// The folder of the state.
+    home: PathBuf,
 }
 
 /// Who asks, as far as an answer depends on it: for whom addresses of this server's targets are made, and whose apps it lists.
@@ -132,7 +132,7 @@ impl Records {
             since,
             places: Places::default(),
             asleep: Asleep::read(home.join("asleep")),
-            logs: home.join("logs"),
+            home: home.to_owned(),
         })
     }
 
@@ -222,7 +222,7 @@ impl Records {
 
     /// The folder of an app's log.
     pub fn log_folder(&self, app_id: &str) -> PathBuf {
-        self.logs.join(app_id)
+        self.home.join("logs").join(app_id)
     }
 
     /// How much of an app's log is kept.

@@ -96,32 +96,51 @@ pub fn pack_dated(
     limits: &SlugLimits,
     progress: &mut dyn FnMut(PackProgress),
 ) -> anyhow::Result<Packed> {
-    let root = open_root(dir)?;
-    let ignore = SlugIgnore::read(root.as_fd())?;
-    let skips = |path: &[u8], is_directory| ignore.ignores(path, is_directory);
-    let listed = list(root.as_fd(), skips, limits)?;
-    let mut packed = pack_listed(
-        dir,
-        root.as_fd(),
-        listed,
-        times,
-        out,
-        level,
-        limits,
-        progress,
-    )?;
-    packed.warnings.splice(..0, ignore.warnings);
-    Ok(packed)
+    let nothing_more = |_: &[u8]| false;
+    pack_without(dir, &nothing_more, times, out, level, limits, progress)
 }
 
-/// Packs the directory `dir` as the source of a build: as [`pack_dated`], without the folders `made`, which the build makes anew. A folder that is a
-/// virtual environment of Python is left out, too, wherever it is at the top.
+/// What a build makes anew, so that its source need not have it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MadeAnew {
+    /// These folders, by their paths below the source.
+    pub folders: &'static [&'static str],
+    /// Folders at the top that are virtual environments of Python, whatever their names.
+    pub environments: bool,
+}
+
+/// Packs the directory `dir` as the source of a build: as [`pack`], without what the build makes anew.
 ///
 /// # Errors
 /// As [`pack_dated`].
 pub fn pack_source(
     dir: &Path,
-    made: &[&str],
+    made: MadeAnew,
+    out: impl Write + Send,
+    level: u32,
+    limits: &SlugLimits,
+    progress: &mut dyn FnMut(PackProgress),
+) -> anyhow::Result<Packed> {
+    let is_made = |path: &[u8]| {
+        made.folders.iter().any(|it| it.as_bytes() == path)
+            || made.environments && !path.contains(&b'/') && is_environment(dir, path)
+    };
+    pack_without(
+        dir,
+        &is_made,
+        &Times::default(),
+        out,
+        level,
+        limits,
+        progress,
+    )
+}
+
+/// Packs a directory without what its `.slugignore` names and without the folders that are `unwanted`.
+fn pack_without(
+    dir: &Path,
+    unwanted: &dyn Fn(&[u8]) -> bool,
+    times: &Times<'_>,
     out: impl Write + Send,
     level: u32,
     limits: &SlugLimits,
@@ -129,16 +148,12 @@ pub fn pack_source(
 ) -> anyhow::Result<Packed> {
     let root = open_root(dir)?;
     let ignore = SlugIgnore::read(root.as_fd())?;
-    let is_made = |path: &[u8]| {
-        let is_environment = || !path.contains(&b'/') && is_environment(dir, path);
-        made.iter().any(|made| made.as_bytes() == path) || is_environment()
-    };
     let skips = |path: &[u8], is_directory| {
-        ignore.ignores(path, is_directory) || is_directory && is_made(path)
+        ignore.ignores(path, is_directory) || is_directory && unwanted(path)
     };
     let listed = list(root.as_fd(), skips, limits)?;
-    let (root, times) = (root.as_fd(), Times::default());
-    let mut packed = pack_listed(dir, root, listed, &times, out, level, limits, progress)?;
+    let root = root.as_fd();
+    let mut packed = pack_listed(dir, root, listed, times, out, level, limits, progress)?;
     packed.warnings.splice(..0, ignore.warnings);
     Ok(packed)
 }

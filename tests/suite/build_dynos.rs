@@ -3,6 +3,7 @@
 //! What is built is a package of npm's without dependencies, whose build script does what the test is about.
 
 use std::fs;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -303,7 +304,7 @@ fn needy(host: &Host, script: &str) -> std::path::PathBuf {
             ("package-lock.json", LOCK),
             ("server.js", SERVER),
             ("node_modules/stale", "of another machine\n"),
-            ("venv/pyvenv.cfg", ""),
+            ("venv/here", "of the source\n"),
         ],
     )
 }
@@ -314,7 +315,7 @@ fn a_deploy_of_a_folder_builds_what_its_manifest_names() {
         return;
     }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
-    let app = needy(&host, "ls -d node_modules venv; echo built > built");
+    let app = needy(&host, "cat node_modules/* venv/*; echo built > built");
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()
@@ -322,8 +323,8 @@ fn a_deploy_of_a_folder_builds_what_its_manifest_names() {
         .mentions("-----> Node.js app detected\n")
         .mentions("Default types for buildpack -> web\n")
         .mentions("needy is at http://")
-        .does_not_mention("stale")
-        .does_not_mention("\nvenv\n");
+        .mentions("of the source\n")
+        .does_not_mention("of another machine");
     // It is linked, and known to be as new as the folder.
     host.run(&app, &["-q", "cat built"])
         .finish()
@@ -375,6 +376,7 @@ fn the_first_deploy_of_a_run_is_a_build_too() {
         .finish()
         .exits(125)
         .mentions("the last words\n")
+        .mentions("needy stays, for `dyno deploy`")
         .mentions("the build of needy failed");
     fs::remove_file(app.join("wrong")).unwrap();
     host.run(&app, &["-q", "ls package.json"])
@@ -651,4 +653,91 @@ fn the_buildpacks_of_an_app_are_listed_and_changed_in_herokus_words() {
         "cannot make the folder `mine`",
         "not there yet",
     );
+}
+
+#[test]
+fn a_buildpack_that_was_ejected_builds_as_it_did() {
+    if cannot_build() {
+        return;
+    }
+    let host = shop(&[]);
+    let folder = host.path();
+    host.dyno(&folder, &["buildpacks:eject", "nodejs", "mine"])
+        .finish()
+        .succeeds()
+        .mentions("`dyno buildpacks:set ");
+    let compile = folder.join("mine/bin/compile");
+    let text = fs::read_to_string(&compile).unwrap();
+    let changed = text.replacen('\n', "\necho \"mine, in $1, on $STACK\"\n", 1);
+    fs::write(&compile, changed).unwrap();
+    set_buildpacks(&host, &[&folder.join("mine")]);
+    let (built, log) = built(&host, "echo built > built", &[]);
+    assert_eq!(built["status"], "succeeded", "{log}");
+    assert!(log.contains("\nmine, in /app, on host\n"), "{log}");
+    host.run(&folder, &["-q", "-a", "shop", "cat built; type npm"])
+        .finish()
+        .succeeds()
+        .holds("what was built", |text| text.starts_with("built\n"));
+}
+
+#[test]
+fn a_password_of_a_buildpack_is_used_and_not_shown() {
+    if lacks_walls() || lacks("git") || lacks("getconf") {
+        return;
+    }
+    let host = shop(&[]);
+    let folder = host.path();
+    let dyno = |args: &[&str]| {
+        host.dyno(&folder, &[args, &["-a", "shop"]].concat())
+            .finish()
+    };
+    let shown = "http://REDACTED@127.0.0.1:1/pack.git";
+    dyno(&["buildpacks:add", "http://me:pa55word@127.0.0.1:1/pack.git"])
+        .succeeds()
+        .mentions(&format!("will use {shown}."));
+    dyno(&["buildpacks:add", "heroku/go"]).succeeds();
+    dyno(&["buildpacks:remove", "heroku/go"]).succeeds();
+    dyno(&["buildpacks"]).prints(&format!("=== shop Buildpack\n{shown}\n"));
+    let files = source(&[("Procfile", "worker: true\n")]);
+    let pending = build(&host, "shop", &upload(&host, &files));
+    let log = output(&host, &pending);
+    assert!(log.contains(&format!("-----> Fetching {shown}\n")), "{log}");
+    let everything = [
+        log,
+        again(&host, &pending).to_string(),
+        host.request("GET", "/apps/shop", &Value::Null).1,
+        host.log_lines().concat(),
+    ]
+    .concat();
+    assert!(!everything.contains("pa55word"), "{everything}");
+    // The server has it still.
+    let stored = Command::new("grep")
+        .arg("-ac")
+        .arg("me:pa55word@127.0.0.1:1/pack.git")
+        .arg(host.state().join("state.db"))
+        .arg(host.state().join("state.db-wal"))
+        .output()
+        .unwrap();
+    assert!(stored.status.success(), "{stored:?}");
+}
+
+#[test]
+fn a_folder_is_a_buildpack_by_what_is_in_it() {
+    let host = shop(&[]);
+    let folder = host.path();
+    let add = |pack: &str| {
+        host.dyno(&folder, &["buildpacks:add", "-a", "shop", pack])
+            .finish()
+    };
+    add("/usr/nothing").fails_with(1, "`/usr/nothing` cannot be a buildpack", "name a folder");
+    add("/etc").fails_with(1, "it has no bin/detect and bin/compile", "eject");
+    let state = host.state();
+    fs::create_dir_all(state.join("bin")).unwrap();
+    for name in ["detect", "compile"] {
+        fs::write(state.join("bin").join(name), "").unwrap();
+    }
+    add(state.to_str().unwrap()).fails_with(1, "dyno's own state is there", "of its own");
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(pack(&host, "one", &[]), &link).unwrap();
+    add(link.to_str().unwrap()).fails_with(1, "its path leads elsewhere", "name it so");
 }

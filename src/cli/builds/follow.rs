@@ -28,17 +28,35 @@ pub fn path(app: &str, build: &str) -> String {
     app_path(app, &format!("/builds/{build}"))
 }
 
+/// Holds the signals that would end this program, so that none ends it between the request for a build and its being followed.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn hold() -> io::Result<Held> {
+    Held::new(unless_ignored([SIGHUP, SIGINT, SIGTERM]))
+}
+
+/// A build that has ended.
+#[derive(Debug)]
+pub struct Followed {
+    /// As it is in the end.
+    pub build: Build,
+    /// The signal that came meanwhile, if the build has succeeded before it could be cancelled.
+    pub signal: Option<i32>,
+}
+
 /// Gives what the build at `path` prints to `show`, across restarts of the server, until it has ended. It is cancelled if `show` fails,
-/// since nobody is there any more, and by a signal that would end this program.
+/// since nobody is there any more, and by a signal of those [held](hold).
 ///
 /// # Errors
 /// There is no such build, or no server; a signal has cancelled it.
 pub fn follow(
     context: &mut Context,
     path: &str,
+    held: Held,
     show: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> Result<Build> {
-    let interrupts = Interrupts::watch(context.client()?.another(), path)?;
+) -> Result<Followed> {
+    let interrupts = Interrupts::watch(context.client()?.another(), path, held)?;
     let mut output = Output {
         path,
         shown: 0,
@@ -53,9 +71,20 @@ pub fn follow(
             Ok(build)
         });
         match followed {
-            Ok(build) if build.status != BuildStatus::Pending => {
-                interrupts.check()?;
-                return Ok(build);
+            Ok(build) if build.status == BuildStatus::Succeeded => {
+                let signal = interrupts.signal();
+                return Ok(Followed { build, signal });
+            }
+            Ok(build) if build.status == BuildStatus::Failed => {
+                let Some(signal) = interrupts.signal() else {
+                    return Ok(Followed {
+                        build,
+                        signal: None,
+                    });
+                };
+                let error = UserError::new("the build was cancelled");
+                let code = 128 + u8::try_from(signal).unwrap_or(0);
+                return Err(error.hint("nothing was released").exit_code(code).into());
             }
             Ok(_) => thread::sleep(PAUSE),
             Err(error) if is_lost(&error) => {
@@ -102,7 +131,7 @@ impl Output<'_> {
 
 /// Cancels a build when a signal comes that would end this program; at the second one it ends.
 struct Interrupts {
-    /// 0 before the first one.
+    /// The first one; 0 before it.
     signal: Arc<AtomicI32>,
     /// Gone once nobody waits for the build.
     _follows: Arc<()>,
@@ -111,31 +140,29 @@ struct Interrupts {
 }
 
 impl Interrupts {
-    fn watch(mut client: Client, build: &str) -> Result<Self> {
-        let held = Held::new(unless_ignored([SIGHUP, SIGINT, SIGTERM]))?;
+    fn watch(client: Client, build: &str, held: Held) -> Result<Self> {
         let (signal, follows) = (Arc::new(AtomicI32::new(0)), Arc::new(()));
-        let (noted, still, build) = (
-            Arc::clone(&signal),
-            Arc::downgrade(&follows),
-            build.to_owned(),
-        );
+        let (noted, still) = (Arc::clone(&signal), Arc::downgrade(&follows));
+        let mut unused = Some((client, build.to_owned()));
         let signals = held.signals();
         let wait = move || {
             while still.strong_count() > 0 {
                 let Some(number) = signals.wait(LOOK) else {
                     continue;
                 };
-                let before = noted.swap(number, Ordering::Relaxed);
-                let cancelled: Result<Build> = client.delete(&build);
-                if before != 0 || cancelled.is_err() {
+                let Some((mut client, build)) = unused.take() else {
                     std::process::exit(128 + number);
-                }
+                };
+                noted.store(number, Ordering::Relaxed);
                 tell!("\nCancelling the build...");
+                // Beside this thread, which is for the next signal. If it fails, the build tells how it ends, or the server that it is not there.
+                let cancel = move || {
+                    let _: Result<Build> = client.delete(&build);
+                };
+                let _ = spawn("cancel", cancel);
             }
         };
-        thread::Builder::new()
-            .name("interrupt".to_owned())
-            .spawn(wait)?;
+        spawn("interrupt", wait)?;
         Ok(Self {
             signal,
             _follows: follows,
@@ -143,12 +170,13 @@ impl Interrupts {
         })
     }
 
-    fn check(&self) -> Result<(), UserError> {
-        match self.signal.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            number => Err(UserError::new("the build was cancelled")
-                .hint("nothing was released")
-                .exit_code(128 + u8::try_from(number).unwrap_or(0))),
-        }
+    /// The first one that has come.
+    fn signal(&self) -> Option<i32> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let named = thread::Builder::new().name(name.to_owned());
+    named.spawn(work).map(drop)
 }

@@ -28,8 +28,7 @@ pub const START: Patience = milliseconds(1, 50, 10_000);
 /// For a server that was asked to leave. It gives five seconds to requests in progress.
 pub const LEAVING: Patience = milliseconds(20, 20, 15_000);
 
-/// For following the build of a push. A person watches, and the build goes on without the push: so the person sees soon
-/// that there is no server.
+/// For following a build. A person watches, and sees soon that there is no server: the build has ended with it.
 pub const PUSH: Patience = milliseconds(50, 50, 10_000);
 
 /// For following a launch, like [`PUSH`]. The pauses are shorter, as a launch takes a moment only.

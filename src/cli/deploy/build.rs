@@ -2,6 +2,7 @@
 //!
 //! The folder is sent as it is, without what the build makes anew; what it prints is shown as it comes.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,16 +19,19 @@ use crate::api::server::ServerStatus;
 use crate::api::source::Source;
 use crate::api::target;
 use crate::cli::buildpacks::WINNERS;
-use crate::cli::builds::follow::{follow, path};
+use crate::cli::builds::follow::{Followed, follow, hold, path};
+use crate::cli::builds::too_late;
 use crate::cli::context::{Context, app_path};
 use crate::cli::launch;
 use crate::cli::output::ProgramOutput;
 use crate::cli::standing::AppBefore;
 use crate::error::UserError;
+use crate::kernel::beneath;
 use crate::model::builder::Builder;
+use crate::model::buildpack::address::names_buildpacks;
 use crate::model::buildpack::{Kind, candidates};
 use crate::model::config_var::Config;
-use crate::slug::{self, SlugLimits};
+use crate::slug::{self, MadeAnew, SlugLimits};
 
 /// Effort of gzip: the tarball is unpacked at once.
 const LEVEL: u32 = 1;
@@ -35,13 +39,22 @@ const LEVEL: u32 = 1;
 /// How much is shown of what a build printed that has failed quietly, in bytes.
 const TAIL: usize = 8 * 1024;
 
-/// Files of a source that name buildpacks.
-const NAMING: [&str; 2] = [".buildpacks", "app.json"];
+/// The largest `app.json` that is looked at, in bytes. What is larger is no app's.
+const MAX_APP_JSON: u64 = 256 * 1024;
 
 /// Whether the folder `root` names what it depends on, in a way that is understood here, or what builds it.
 pub fn is_asked_for(root: &Path) -> bool {
-    let has = |name: &&str| root.join(name).symlink_metadata().is_ok();
-    !kinds_for(root).is_empty() || NAMING.iter().any(has)
+    !kinds_for(root).is_empty() || names_its_own(root)
+}
+
+/// Whether the folder names buildpacks itself.
+fn names_its_own(root: &Path) -> bool {
+    let app_json = File::open(root)
+        .and_then(|root| beneath::read(root, "app.json", MAX_APP_JSON))
+        .ok()
+        .flatten();
+    root.join(".buildpacks").symlink_metadata().is_ok()
+        || app_json.is_some_and(|text| names_buildpacks(&text))
 }
 
 /// The buildpacks that may be for the folder. What none here is for, whoever deploys has built: a slug that lacks it is warned of.
@@ -50,35 +63,65 @@ fn kinds_for(root: &Path) -> Vec<&'static Kind> {
     candidates(has).unwrap_or_default()
 }
 
-/// Whether a deploy of the folder `root` to `app` is a build: the folder asks for it, and neither the app nor the host are without.
+/// A deploy that is a build.
+#[derive(Debug)]
+pub(super) struct WantedBuild {
+    /// What it makes anew.
+    made: MadeAnew,
+}
+
+/// The build that a deploy of the folder `root` to `app` is, if the folder or the app asks for it, and neither the app nor the host are
+/// without.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub(super) fn is_wanted(
+pub(super) fn wanted(
     context: &mut Context,
     app: &str,
     root: &Path,
     purpose: Purpose,
-) -> Result<bool> {
+) -> Result<Option<WantedBuild>> {
     if purpose == Purpose::Start {
-        return Ok(false);
+        return Ok(None);
     }
     let client = context.client()?;
     let known: App = client.get(&app_path(app, ""))?;
     if known.builder == Builder::None {
-        return Ok(false);
+        return Ok(None);
     }
-    if !is_asked_for(root) && known.buildpacks.is_empty() && known.builder != Builder::Buildpacks {
-        // Who may not read them need not know what they name: a push builds by them all the same.
-        let config: Result<Config> = client.get(&app_path(app, "/config-vars"));
-        let config = config.unwrap_or_default();
-        if !WINNERS.iter().any(|name| config.contains_key(*name)) {
-            return Ok(false);
+    // For a client that may not read them a push builds by them all the same.
+    let config: Result<Config> = client.get(&app_path(app, "/config-vars"));
+    let is_set = |name: &str| match &config {
+        Ok(config) => config.get(name).is_some_and(|value| !value.is_empty()),
+        Err(_) => false,
+    };
+    let names = match known.builder {
+        Builder::Native => false,
+        Builder::Buildpacks => true,
+        _ => {
+            !known.buildpacks.is_empty()
+                || names_its_own(root)
+                || WINNERS.iter().any(|name| is_set(name))
         }
+    };
+    let kinds = kinds_for(root);
+    if kinds.is_empty() && !names {
+        return Ok(None);
     }
     // A server elsewhere says so itself.
     let status: Result<ServerStatus> = client.get("/server/status");
-    Ok(status.map_or(true, |status| status.builds))
+    if status.is_ok_and(|status| !status.builds) {
+        return Ok(None);
+    }
+    // What others make, or what the second of several would, nobody here knows.
+    let made = match kinds.first() {
+        Some(kind) if !names && config.is_ok() => MadeAnew {
+            folders: kind.makes,
+            environments: kind.makes_environments,
+        },
+        _ => MadeAnew::default(),
+    };
+    Ok(Some(WantedBuild { made }))
 }
 
 /// Has `root` built and released on `app`. For [`Purpose::Run`], returns once the release is the current one.
@@ -90,12 +133,13 @@ pub(super) fn of_folder(
     app: &str,
     root: &Path,
     purpose: Purpose,
+    wanted: &WantedBuild,
 ) -> Result<Release> {
     let standing = AppBefore::of(context, app)?;
     let packed_at = Timestamp::now();
     let found = toolchains_for(context, Some(root));
     let quiet = purpose == Purpose::Run { quiet: true };
-    let blob = upload(context, app, root, quiet)?;
+    let blob = upload(context, app, root, wanted.made, quiet)?;
     let request = CreateBuild {
         source_blob: SourceBlob {
             url: blob.get_url.clone(),
@@ -107,13 +151,13 @@ pub(super) fn of_folder(
             without_web: purpose.is_without_web(),
         },
     };
-    let build: Build = context
-        .client()?
-        .post(&app_path(app, "/builds"), &request)?;
+    let held = hold()?;
+    let build = context.client()?.post(&app_path(app, "/builds"), &request);
+    let build: Build = build.inspect_err(|_| forget(context, &blob))?;
     let path = path(app, &build.id);
     let mut tail = Vec::new();
     let mut output = ProgramOutput::to(io::stderr());
-    let built = follow(context, &path, &mut |bytes| match quiet {
+    let followed = follow(context, &path, held, &mut |bytes| match quiet {
         true => {
             tail.extend_from_slice(bytes);
             tail.drain(..tail.len().saturating_sub(TAIL));
@@ -122,8 +166,8 @@ pub(super) fn of_folder(
         false => output.print(bytes),
     });
     forget(context, &blob);
-    let built = built?;
-    let Some(release) = built.release else {
+    let Followed { build, signal } = followed?;
+    let Some(release) = build.release else {
         // What was not shown says why.
         let _ = io::stderr().write_all(&tail);
         return Err(UserError::new(format!("the build of {app} failed"))
@@ -132,6 +176,10 @@ pub(super) fn of_folder(
             ))
             .into());
     };
+    if let Some(signal) = signal {
+        let code = 128 + u8::try_from(signal).unwrap_or(0);
+        return Err(too_late(app).exit_code(code).into());
+    }
     let release = app_path(app, &format!("/releases/{}", release.id));
     let release: Release = context.client()?.get(&release)?;
     if !quiet {
@@ -149,13 +197,9 @@ fn upload(
     context: &mut Context,
     app: &str,
     root: &Path,
+    made: MadeAnew,
     quiet: bool,
 ) -> Result<crate::api::source::SourceBlob> {
-    let made: Vec<_> = kinds_for(root)
-        .iter()
-        .flat_map(|kind| kind.makes)
-        .copied()
-        .collect();
     let limits = SlugLimits {
         unpacked_bytes: context.settings.tree_limit,
         ..SlugLimits::default()
@@ -166,7 +210,7 @@ fn upload(
     let blob = source.source_blob;
     let pack = |out: &crate::cli::tarball_pipe::Pieces,
                 progress: &mut dyn FnMut(slug::PackProgress)| {
-        slug::pack_source(root, &made, out, LEVEL, &limits, progress)
+        slug::pack_source(root, made, out, LEVEL, &limits, progress)
     };
     let (packed, _): (_, Source) = send(client, target::of_url(&blob.put_url), &story, pack)?;
     story.done("done", &packed.warnings);

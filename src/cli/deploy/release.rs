@@ -67,8 +67,8 @@ pub fn from_folder(
         required(root)?;
     }
     let mut process_types = process_types(root)?;
-    if build::is_wanted(context, app, root, purpose)? {
-        return build::of_folder(context, app, root, purpose);
+    if let Some(wanted) = build::wanted(context, app, root, purpose)? {
+        return build::of_folder(context, app, root, purpose, &wanted);
     }
     required(root)?;
     let standing = AppBefore::of(context, app)?;

@@ -10,7 +10,7 @@ use crate::api::app::App;
 use crate::api::build::{Build, CreateBuild, SourceBlob};
 use crate::api::release::{Origin, Release};
 use crate::api::{LocalField, MAX_TEXT};
-use crate::cli::builds::follow::follow;
+use crate::cli::builds::follow::{follow, hold};
 use crate::cli::context::{Context, app_path};
 use crate::cli::deploy::build::forget;
 use crate::cli::deploy::toolchains::tell_of_lost_toolchains;
@@ -112,13 +112,14 @@ fn build(
             ..Origin::default()
         },
     };
-    let path = app_path(&repository.app_id, "/builds");
+    let (path, held) = (app_path(&repository.app_id, "/builds"), hold()?);
     let build: Build = context.client()?.post(&path, &request)?;
     let mut stderr = std::io::stderr();
     let show = &mut |bytes: &[u8]| stderr.write_all(bytes);
-    let build = follow(context, &format!("{path}/{}", build.id), show);
+    let followed = follow(context, &format!("{path}/{}", build.id), held, show);
     forget(context, &blob);
-    let build = build?;
+    // One that has succeeded is what the branch is of, whatever signal came.
+    let build = followed?.build;
     match (build.status, build.release) {
         (BuildStatus::Succeeded, Some(release)) => {
             let path = app_path(&repository.app_id, &format!("/releases/{}", release.id));

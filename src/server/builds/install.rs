@@ -15,6 +15,7 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
 use super::compile::BuildLine;
+use super::pack_folder;
 use super::packs::{candidates, own};
 use super::session::{END_TIME, does_not_end, follow};
 use super::site::{BuildSite, Furniture, SitePack};
@@ -22,7 +23,8 @@ use crate::error::UserError;
 use crate::kernel::tree::remove_tree;
 use crate::log_file::LogWriter;
 use crate::model::builder::Builder;
-use crate::model::buildpack::{Buildpack, default_types, of_source, parse_all};
+use crate::model::buildpack::address::{Buildpack, of_source, parse_all};
+use crate::model::buildpack::default_types;
 use crate::model::config_var::Config;
 use crate::model::dyno::Exit;
 use crate::model::log_limits::LogLimits;
@@ -50,6 +52,8 @@ pub struct BuildDyno {
 /// Where a build's files are, and what its dyno gets.
 #[derive(Debug)]
 pub struct Installer<'a> {
+    /// The folder of the server's state.
+    pub home: &'a Path,
     /// The build's own folder.
     pub folder: &'a Path,
     /// Where the app's cache is kept.
@@ -81,6 +85,9 @@ impl Installer<'_> {
         stop: &dyn Fn(),
     ) -> Result<Option<ProcessTypes>> {
         let named = self.named_packs(source)?;
+        for folder in named.iter().filter_map(Buildpack::folder) {
+            pack_folder::check(Path::new(folder), self.home)?;
+        }
         let packs: Vec<_> = match &named[..] {
             [] => candidates(source.root())?
                 .into_iter()
@@ -173,6 +180,12 @@ impl Installer<'_> {
                 MOST_KEPT >> 30,
                 limits.entries
             )));
+        }
+        if out.has("none") {
+            say(BuildLine::Detail(
+                "no buildpack has anything to do with this source".to_owned(),
+            ));
+            return Ok(None);
         }
         Ok(Some(default_types(&out.read("release"))?))
     }

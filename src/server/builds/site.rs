@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::packs::{Pack, RUN, own};
 use crate::kernel::beneath;
-use crate::model::buildpack::{Buildpack, Fetch};
+use crate::model::buildpack::address::{Buildpack, Fetch};
 use crate::model::config_var::Config;
 use crate::slug::copy_tree;
 
@@ -20,6 +20,9 @@ const APT: &str = "/etc/apt";
 /// How deep its folders are at most, and how large its files, in bytes.
 const DEEPEST: usize = 3;
 const LARGEST: u64 = 1 << 20;
+
+/// A file in a folder that is a buildpack, which says that it works on the source at `/app`. Their contract has none of that kind.
+pub const AT_APP: &str = "at-app";
 
 /// The most bytes of a file that a build leaves for the server.
 const MAX_LEFT: u64 = 64 * 1024;
@@ -31,6 +34,19 @@ pub enum SitePack {
     Own(&'static Pack),
     /// One of others.
     Other(Buildpack),
+}
+
+impl SitePack {
+    /// Whether it works on the source at `/app`, and knows of no stack of Heroku's: one of this program's own, or what became of one that
+    /// was ejected.
+    fn is_at_app(&self) -> bool {
+        match self {
+            Self::Own(_) => true,
+            Self::Other(pack) => pack
+                .folder()
+                .is_some_and(|folder| Path::new(folder).join(AT_APP).is_file()),
+        }
+    }
 }
 
 /// What a build is given beside its source.
@@ -88,9 +104,9 @@ impl BuildSite {
         for (name, value) in with.config {
             write(&aside.join("env").join(name), value, 0o600)?;
         }
-        let all_own = with.packs.iter().all(|it| matches!(it, SitePack::Own(_)));
-        let has_own = with.packs.iter().any(|it| matches!(it, SitePack::Own(_)));
-        let (place, home) = match has_own {
+        let all_at_app = with.packs.iter().all(SitePack::is_at_app);
+        let any_at_app = with.packs.iter().any(SitePack::is_at_app);
+        let (place, home) = match any_at_app {
             true => ("/app".into(), None),
             false => {
                 let home = aside.with_extension("home");
@@ -99,14 +115,14 @@ impl BuildSite {
                 (PathBuf::from(format!("/tmp/build_{name}")), Some(home))
             }
         };
-        let apt = match has_own {
+        let apt = match any_at_app {
             true => None,
             false => with_list_of_sources(Path::new(APT), aside.with_extension("apt"))?,
         };
         let mut env = BTreeMap::new();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
         set("NO_COLOR", "1");
-        if all_own {
+        if all_at_app {
             set("STACK", "host");
         }
         set("BUILD_DIR", &place.to_string_lossy());
@@ -162,6 +178,11 @@ pub struct BuildOut {
 }
 
 impl BuildOut {
+    /// Whether there is something of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.aside.join("out").join(name).symlink_metadata().is_ok()
+    }
+
     /// The beginning of the file of this name; empty if there is none.
     pub fn read(&self, name: &str) -> String {
         let read = || -> io::Result<Option<Vec<u8>>> {
@@ -189,11 +210,12 @@ fn put(pack: &SitePack, number: usize, packs: &Path) -> anyhow::Result<()> {
                     .with_context(|| format!("cannot copy the buildpack `{path}`"));
             }
             Fetch::Tarball(url) => {
-                let what = format!("tarball\n{url}\n");
+                let what = format!("{}\ntarball\n{url}\n", pack.name());
                 return Ok(write(&folder.with_extension("from"), &what, 0o644)?);
             }
             Fetch::Git(url, reference) => {
-                let what = format!("git\n{url}\n{}\n", reference.unwrap_or_default());
+                let reference = reference.unwrap_or_default();
+                let what = format!("{}\ngit\n{url}\n{reference}\n", pack.name());
                 return Ok(write(&folder.with_extension("from"), &what, 0o644)?);
             }
         },

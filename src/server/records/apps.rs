@@ -16,10 +16,11 @@ use crate::api::range::Range;
 use crate::api::{ApiError, LocalField, Sender};
 use crate::error::shown;
 use crate::model::app::{App, AppName, Folder};
-use crate::model::buildpack::Buildpack;
+use crate::model::buildpack::address::Buildpack;
 use crate::model::log_line::Story;
 use crate::model::network::NetworkChoice;
 use crate::model::release::{ReleaseChange, Version};
+use crate::server::builds::pack_folder;
 use crate::server::records::{Answer, Asker, Records, part};
 use crate::store::WantedName;
 use crate::wire::http::Response;
@@ -158,7 +159,13 @@ pub fn set_buildpacks(
     now: Timestamp,
 ) -> Answer {
     let app = records.store.app(app)?;
-    let packs = UpdateBuildpacks::parse(body, sender)?;
+    let packs = UpdateBuildpacks::parse(body, sender, &app.buildpacks)?;
+    for folder in packs.iter().filter_map(Buildpack::folder) {
+        // What is there already a build looks at.
+        if !app.buildpacks.iter().any(|it| it == folder) {
+            pack_folder::check(Path::new(folder), &records.home).map_err(ApiError::from)?;
+        }
+    }
     let urls: Vec<_> = packs.iter().map(Buildpack::url).collect();
     let changed = records.store.set_buildpacks(&app.id, &urls, now)?;
     if changed.buildpacks != app.buildpacks {

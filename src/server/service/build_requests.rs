@@ -15,7 +15,8 @@ use crate::error::{UserError, tell};
 use crate::kernel::fail_point;
 use crate::kernel::tree::remove_tree;
 use crate::model::app::App;
-use crate::model::buildpack::Buildpack;
+use crate::model::builder::Builder;
+use crate::model::buildpack::address::Buildpack;
 use crate::model::config_var::Config;
 use crate::model::dyno::{BUILD, Dyno};
 use crate::model::formation::{TypeChange, turns};
@@ -59,6 +60,10 @@ fn named_buildpacks(
 ) -> Result<Vec<String>, ApiError> {
     if !asked.is_empty() {
         return Ok(asked.iter().map(Buildpack::url).collect());
+    }
+    // Nobody looks at them.
+    if matches!(app.builder, Builder::Native | Builder::None) {
+        return Ok(Vec::new());
     }
     let var = NAMED_BY.iter().find_map(|name| {
         let value = config.get(*name).map(String::as_str);
@@ -379,6 +384,12 @@ impl Service {
                 BuildNews::Said(build) => {
                     self.builds.hears(&build);
                     self.file_streams.build_wrote(&build, false, ctx);
+                }
+                // After its thread has looked for the last time.
+                BuildNews::Ended(build, Ok(unwanted)) if self.builds.is_cancelled(&build) => {
+                    // Its tree is in use until then.
+                    drop(unwanted);
+                    self.build_failed(&build, &BuildFailure::Cancelled, ctx);
                 }
                 BuildNews::Ended(build, Ok(compiled)) => self.release_build(&build, compiled, ctx),
                 BuildNews::Ended(build, Err(failure)) => self.build_failed(&build, &failure, ctx),
