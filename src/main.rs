@@ -34,6 +34,7 @@ mod cli;
 mod router;
 mod sandbox;
 mod server;
+mod static_site;
 mod supervisor;
 
 fn main() -> ExitCode {

@@ -56,7 +56,7 @@ pub struct Remove {
 /// Write one of dyno's own buildpacks into a folder, to change it.
 #[derive(Debug, Args)]
 pub struct Eject {
-    /// Its name: python, nodejs, ruby, php, go or rust
+    /// Its name: python, nodejs, ruby, php, go, rust or static
     #[arg(value_name = "NAME")]
     name: String,
     /// The folder, which is made; one of that name here if not given

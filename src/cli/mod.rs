@@ -48,6 +48,7 @@ mod settings;
 pub mod slug_command;
 mod standing;
 mod start;
+mod static_site;
 mod tarball_pipe;
 mod target;
 mod terminal;
@@ -136,6 +137,8 @@ enum Command {
     /// Write one of dyno's own buildpacks into a folder, to change it
     #[command(name = "buildpacks:eject")]
     BuildpacksEject(buildpacks::Eject),
+    /// Serve a folder of files on $PORT, as the buildpack `static` does
+    Static(static_site::Static),
     /// List the builds
     Builds(builds::List),
     /// Show a build
@@ -252,6 +255,7 @@ impl Command {
             Self::Link => Some("link"),
             Self::Unlink => Some("unlink"),
             Self::HerokuEnv(_) => Some("heroku:env"),
+            Self::Static(_) => Some("static"),
             Self::Doctor => Some("doctor"),
             Self::Settings(_) => Some("settings"),
             Self::Server(_) => Some("server"),
@@ -268,6 +272,7 @@ const WITHOUT_APP: &[&str] = &[
     "start",
     "unlink",
     "heroku:env",
+    "static",
     "doctor",
     "settings",
     "server",
@@ -356,6 +361,7 @@ fn perform(command: Command, mut context: Context) -> anyhow::Result<u8> {
         Command::MaintenanceOn => maintenance::set(&mut context, true)?,
         Command::MaintenanceOff => maintenance::set(&mut context, false)?,
         Command::Builder(command) => command.perform(&mut context)?,
+        Command::Static(command) => command.perform()?,
         Command::Buildpacks => buildpacks::list(&mut context)?,
         Command::BuildpacksAdd(command) => command.perform(&mut context)?,
         Command::BuildpacksSet(command) => command.perform(&mut context)?,

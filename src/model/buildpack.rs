@@ -32,6 +32,9 @@ pub struct Kind {
     pub makes_environments: bool,
 }
 
+/// The name of the one for sites of files alone.
+const STATIC: &str = "static";
+
 /// All of them, in the order in which Heroku looks.
 pub const KINDS: &[Kind] = &[
     Kind {
@@ -76,6 +79,12 @@ pub const KINDS: &[Kind] = &[
         makes: &["target"],
         makes_environments: false,
     },
+    Kind {
+        name: STATIC,
+        signs: &["static.json", "index.html"],
+        makes: &[],
+        makes_environments: false,
+    },
 ];
 
 /// Manifests of which no buildpack here makes anything.
@@ -94,7 +103,9 @@ const UNKNOWN: &[(&str, &str)] = &[
 /// # Errors
 /// When there is a manifest that none is for: what it names would be missing without a word.
 pub fn candidates(has: impl Fn(&str) -> bool) -> Result<Vec<&'static Kind>, UserError> {
-    let meant = |kind: &&Kind| kind.signs.iter().any(|sign| has(sign));
+    // Files with a Procfile are served by what that names.
+    let is_meant = |kind: &Kind| kind.name != STATIC || !has("Procfile");
+    let meant = |kind: &&Kind| kind.signs.iter().any(|sign| has(sign)) && is_meant(kind);
     let kinds: Vec<_> = KINDS.iter().filter(meant).collect();
     let unknown = UNKNOWN.iter().find(|(manifest, _)| has(manifest));
     match unknown {
@@ -220,6 +231,8 @@ mod tests {
             ["nodejs", "python"]
         );
         assert_eq!(names(&["package.json", "mix.exs"]), ["nodejs"]);
+        assert_eq!(names(&["index.html"]), ["static"]);
+        assert!(names(&["index.html", "Procfile"]).is_empty());
         let error = candidates(|name| name == "mix.exs").unwrap_err();
         assert!(error.message.contains("Elixir"), "{error}");
     }

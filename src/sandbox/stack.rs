@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::kernel::cgroup::GroupParent;
+use crate::kernel::executable;
 use crate::sandbox::plan::{LiveOwnership, MountAccess, MountStep, Ownership};
 
 /// Top-level folders that make up a system; each is optional. `lib*` beyond these are found by name.
@@ -35,6 +36,9 @@ const OF_THE_HOST: &[&str] = &["diskstats", "keys", "locks"];
 
 /// Where control groups are mounted on every host.
 const GROUPS: &str = "/sys/fs/cgroup";
+
+/// Where a dyno finds this program.
+const OWN_PROGRAM: &str = "/run/dyno";
 
 /// Memory that `/run` and the like may take, in megabytes each.
 const MEMORY_FOLDER_MB: u32 = 64;
@@ -155,6 +159,7 @@ impl Stack {
             })
         }));
         own_group(&mut steps, dyno.groups);
+        steps.extend(own_program());
         steps.extend(self.host_files(dyno.hostname));
         let daemon = self.at(Path::new(NIX_DAEMON));
         let daemon = daemon.is_dir().then(|| PathBuf::from(NIX_DAEMON));
@@ -310,6 +315,16 @@ fn covered(folder: &Path) -> MountStep {
         mode: 0o755,
         megabytes: 1,
     }
+}
+
+/// This program, where a dyno finds it: what an app that is a site of files is served by. None if its file is gone.
+fn own_program() -> Option<MountStep> {
+    let source = executable::program().ok()?;
+    source.is_file().then(|| MountStep::Bind {
+        source,
+        target: OWN_PROGRAM.into(),
+        access: MountAccess::ReadOnly,
+    })
 }
 
 /// The dyno's own group where programs look for what they may take: a JVM, node, Go.

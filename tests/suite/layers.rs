@@ -18,7 +18,7 @@ const STOREYS: &[&[&str]] = &[
     &["sandbox"],
     &["supervisor"],
     &["router"],
-    &["bridge"],
+    &["bridge", "static_site"],
     &["server"],
     &["cli"],
     &["main"],

@@ -47,6 +47,7 @@ const PACKS: &[Pack] = &[
     pack!("php"),
     pack!("go"),
     pack!("rust"),
+    pack!("static"),
 ];
 
 /// The buildpacks that may be for the source at `root`, the likeliest first.
