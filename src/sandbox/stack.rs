@@ -37,6 +37,9 @@ const OF_THE_HOST: &[&str] = &["diskstats", "keys", "locks"];
 /// Where control groups are mounted on every host.
 const GROUPS: &str = "/sys/fs/cgroup";
 
+/// Where a build finds what an earlier one has installed.
+const LAYER: &str = "/build/layer";
+
 /// Where a dyno finds this program.
 const OWN_PROGRAM: &str = "/run/dyno";
 
@@ -89,6 +92,8 @@ pub enum AppTree<'a> {
     Live {
         /// Each folder, and its path inside.
         places: &'a [(PathBuf, PathBuf)],
+        /// What an earlier build has installed, read-only in a place of its own.
+        layer: Option<&'a Path>,
         /// How their files are owned.
         ownership: LiveOwnership,
     },
@@ -186,7 +191,11 @@ impl Stack {
                 target: "/app".into(),
                 ownership,
             }),
-            AppTree::Live { places, ownership } => {
+            AppTree::Live {
+                places,
+                layer,
+                ownership,
+            } => {
                 for (source, target) in places.iter().cloned() {
                     steps.push(MountStep::Live {
                         source,
@@ -194,6 +203,11 @@ impl Stack {
                         ownership,
                     });
                 }
+                steps.extend(layer.map(|layer| MountStep::Bind {
+                    source: layer.to_owned(),
+                    target: LAYER.into(),
+                    access: MountAccess::ReadOnly,
+                }));
             }
         }
         if let (AppTree::Slug { tree, .. }, Some(path)) = (dyno.app, app_path) {

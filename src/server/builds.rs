@@ -11,6 +11,7 @@ pub mod packs;
 mod queue;
 mod session;
 pub mod site;
+mod steps;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender};
@@ -31,11 +32,12 @@ use crate::model::config_var::Config;
 use crate::model::log_limits::LogLimits;
 use crate::model::release::Toolchains;
 use crate::server::builds::compile::{
-    Bounds, BuildFailure, BuildLine, Compiled, Install, Job, Running, compile,
+    Bounds, BuildFailure, BuildLine, Compiled, Install, Job, Layers, Running, compile,
 };
-use crate::server::builds::install::{BuildDyno, Installer, fresh_cache};
+use crate::server::builds::install::{BuildDyno, Installer, fresh_cache, fresh_layer};
 use crate::server::builds::site::BuildSite;
-use crate::slug::SlugCache;
+use crate::server::builds::steps::StepTimes;
+use crate::slug::{Layer, SlugCache};
 use crate::store::NewRelease;
 use crate::wire::reactor::Waker;
 use log::BuildLog;
@@ -76,6 +78,8 @@ pub struct Work {
     pub config: Config,
     /// Where the app's cache is kept from one build to the next.
     pub cache_folder: PathBuf,
+    /// And what was installed, as long as the manifests say the same.
+    pub layer_folder: PathBuf,
     /// The folder of the app's log.
     pub logs: PathBuf,
     /// How much of that is kept.
@@ -251,13 +255,22 @@ impl Builds {
     /// Keeps the cache of a build that was released, in place of the one before. Returns what is to be removed.
     pub fn keep_cache(&self, build: &str, app_id: &str) -> Vec<PathBuf> {
         let folder = self.folder.join(build);
-        let (fresh, old) = (fresh_cache(&folder), folder.with_extension("old"));
-        if fresh.is_dir() {
-            let kept = self.cache(app_id);
-            let _ = fs::rename(&kept, &old);
-            let _ = fs::rename(&fresh, &kept);
-        }
-        vec![fresh, old]
+        let replace = |fresh: PathBuf, kept: PathBuf, old: PathBuf| {
+            if fresh.is_dir() {
+                let _ = fs::rename(&kept, &old);
+                let _ = fs::rename(&fresh, &kept);
+            }
+            [fresh, old]
+        };
+        let old = |of: &str| folder.with_extension(format!("{of}.old"));
+        let caches = replace(fresh_cache(&folder), self.cache(app_id), old("cache"));
+        let layers = replace(fresh_layer(&folder), self.layer(app_id), old("layer"));
+        caches.into_iter().chain(layers).collect()
+    }
+
+    /// Where what was installed for an app is kept.
+    pub fn layer(&self, app_id: &str) -> PathBuf {
+        self.caches.join(app_id).with_extension("layer")
     }
 
     /// What is on disk of builds that are no more: folders of builds, and caches of apps that are not among `apps`.
@@ -368,14 +381,18 @@ impl BuildThread {
         let host = |error: io::Error| BuildFailure::Host(error.into());
         let mut log = BuildLog::open(&self.log).map_err(host)?;
         let tarball = File::open(&work.tarball).map_err(host)?;
-        let mut say = |line| {
+        let mut times = StepTimes::begin(Instant::now());
+        let mut say = |line: BuildLine| {
+            times.heard(&line, Instant::now());
             // A disk that is full for the log is so for the slug, too, and that is told.
             let _ = log.say(&line);
             if !self.has_said.swap(true, Ordering::Relaxed) {
                 self.tell(BuildNews::Said(self.build.clone()));
             }
         };
+        let kept = Layer::at(&work.layer_folder);
         let installer = Installer {
+            layer: kept.as_ref(),
             home: self
                 .folder
                 .parent()
@@ -404,8 +421,16 @@ impl BuildThread {
             cache: &work.cache,
             before: work.before.as_ref(),
             bounds: &work.bounds,
+            layers: Layers {
+                kept: kept.as_ref(),
+                fresh: &fresh_layer(&self.folder),
+            },
         };
-        compile(tarball, &job, &self.cancelled, install, &mut say)
+        let compiled = compile(tarball, &job, &self.cancelled, install, &mut say)?;
+        for line in times.told(Instant::now()) {
+            let _ = log.say(&line);
+        }
+        Ok(compiled)
     }
 
     /// Has the loop start a dyno.

@@ -20,11 +20,13 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
+use super::gzip::Before;
 use super::id::SlugId;
+use super::layer::Layer;
 use super::limits::SlugLimits;
 use super::messages::{failed, over_limit};
 use super::tree::TreeOwner;
-use super::{Packed, ReleaseBefore, Times, pack_again, pack_whole, unpack};
+use super::{Form, Packed, ReleaseBefore, Times, pack_again, pack_whole, unpack};
 use crate::error::UserError;
 use crate::kernel::fail_point;
 use crate::kernel::temporary::{self, HeldFolder};
@@ -134,6 +136,11 @@ impl SlugCache {
         &self.limits
     }
 
+    /// To whom trees belong.
+    pub(super) fn owner(&self) -> Option<TreeOwner> {
+        self.owner
+    }
+
     /// The path of the tarball of `id`, whether it exists or not.
     pub fn tarball(&self, id: &SlugId) -> PathBuf {
         self.dir.join(format!("{id}.tgz"))
@@ -191,17 +198,17 @@ impl SlugCache {
     }
 
     /// Packs the directory `dir` into a tarball of at most `max_bytes`, gzipped at `level`, and stores it, as long as
-    /// `go_on` returns true; `times` gives the times of its files. It is durable when this returns, and leased like one
-    /// that was [received](Self::receive).
+    /// `go_on` returns true; `times` gives the times of its files. With a `layer`, it begins with that. It is durable when this returns,
+    /// and leased like one that was [received](Self::receive).
     ///
     /// # Errors
     /// As [`pack`] and [`receive`](Self::receive); nothing is left then.
-    pub fn pack(
+    pub fn pack_over(
         &self,
         dir: &Path,
+        layer: Option<&Layer>,
         times: &Times<'_>,
-        level: u32,
-        max_bytes: u64,
+        (level, max_bytes): (u32, u64),
         go_on: &(dyn Fn() -> bool + Sync),
     ) -> anyhow::Result<(Packed, Lease)> {
         let unstored = |error| {
@@ -211,17 +218,24 @@ impl SlugCache {
             )
         };
         let file = temporary::file_in(&self.dir).map_err(unstored)?;
-        let mut bounded = Bounded {
-            file: file.as_file(),
-            left: max_bytes,
-            go_on,
-            over: false,
+        let mut bounded = Bounded::new(file.as_file(), max_bytes, go_on);
+        let (before, limits) = match layer {
+            Some(layer) => {
+                let copied = layer.copy_part(&mut bounded).map_err(unstored);
+                (
+                    bounded.checked(copied, max_bytes)?,
+                    layer.left_of(&self.limits)?,
+                )
+            }
+            None => (Before::default(), self.limits.clone()),
         };
-        let packed = pack_whole(dir, times, &mut bounded, level, &self.limits);
-        if bounded.over {
-            return Err(over_limit("too many bytes in the tarball", max_bytes));
-        }
-        let packed = packed?;
+        let form = Form {
+            level,
+            before,
+            is_layer: false,
+        };
+        let packed = pack_whole(dir, times, &mut bounded, form, &limits);
+        let packed = bounded.checked(packed, max_bytes)?;
         let lease = self.keep(file, &packed.id).map_err(unstored)?;
         Ok((packed, lease))
     }
@@ -293,6 +307,17 @@ impl SlugCache {
     /// # Errors
     /// There is no such slug, or unpacking fails.
     pub fn ensure_tree(&self, id: &SlugId) -> anyhow::Result<Lease> {
+        self.ensure_tree_by(id, |tarball, to| {
+            unpack(tarball, to, self.owner, &self.limits).map(drop)
+        })
+    }
+
+    /// As [`ensure_tree`](Self::ensure_tree), by this way of unpacking, which is given the tarball and where the tree is to be.
+    pub(super) fn ensure_tree_by(
+        &self,
+        id: &SlugId,
+        unpack: impl FnOnce(&File, &Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Lease> {
         // Taken before the tree exists, so that it cannot be evicted before it is used.
         let lease = self.lease(id);
         let tree = self.tree(id);
@@ -307,7 +332,7 @@ impl SlugCache {
             self.remove_tree(id)?;
             let aside = HeldFolder::new_in(&self.dir).map_err(unusable)?;
             let unpacked = aside.path().join(TREE);
-            unpack(&tarball, &unpacked, self.owner, &self.limits)?;
+            unpack(&tarball, &unpacked)?;
             fail_point::attempt("slug.tree_made").map_err(unusable)?;
             fs::rename(&unpacked, &tree).map_err(unusable)?;
             self.sync_dir().map_err(unusable)?;
@@ -567,11 +592,30 @@ impl SlugCache {
 }
 
 /// A writer that fails after a number of bytes, or once the slug is not wanted any more.
-struct Bounded<'a> {
+pub(super) struct Bounded<'a> {
     file: &'a File,
     left: u64,
     go_on: &'a (dyn Fn() -> bool + Sync),
     over: bool,
+}
+
+impl<'a> Bounded<'a> {
+    pub(super) fn new(file: &'a File, most: u64, go_on: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self {
+            file,
+            left: most,
+            go_on,
+            over: false,
+        }
+    }
+
+    /// What came of writing, or that it was more than `most`.
+    pub(super) fn checked<T>(&self, written: anyhow::Result<T>, most: u64) -> anyhow::Result<T> {
+        match self.over {
+            true => Err(over_limit("too many bytes in the tarball", most)),
+            false => written,
+        }
+    }
 }
 
 impl Write for Bounded<'_> {

@@ -26,7 +26,7 @@ const MAX_WORKERS: usize = 16;
 /// The gzip header: no flags, no time, no name, unknown file system, so nothing that differs between machines.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// The digest of the gzip stream, and its size in bytes.
+/// The digest of the file, and its size in bytes.
 #[derive(Debug)]
 pub(super) struct Gzipped {
     pub(super) id: SlugId,
@@ -45,13 +45,21 @@ struct Deflated {
     is_last: bool,
 }
 
-/// Gzips what `produce` writes into `out`, at `level` (0 to 9).
+/// What a file has before the gzip stream: its digest so far, and its bytes. A gzip stream may follow another.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    pub(super) hasher: Sha256,
+    pub(super) bytes: u64,
+}
+
+/// Gzips what `produce` writes into `out`, at `level` (0 to 9). Digest and size are those of the file, with what it has `before`.
 ///
 /// # Errors
 /// The error of `produce`, or that `out` cannot be written to.
 pub(super) fn gzip<T>(
     out: impl Write + Send,
     level: u32,
+    before: Before,
     produce: impl FnOnce(&mut Blocks) -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, Gzipped)> {
     let workers = thread::available_parallelism()
@@ -65,7 +73,7 @@ pub(super) fn gzip<T>(
             let work = work.clone();
             scope.spawn(move || deflate_blocks(&work, level));
         }
-        let sink = scope.spawn(move || write_stream(out, &in_order));
+        let sink = scope.spawn(move || write_stream(out, before, &in_order));
         let mut blocks = Blocks {
             block: Vec::new(),
             filled: 0,
@@ -200,10 +208,10 @@ fn deflate(deflater: &mut Compress, block: &[u8], is_last: bool) -> Vec<u8> {
 /// Writes the blocks in order. If the producer fails midway, the stream ends incomplete.
 fn write_stream(
     mut out: impl Write,
+    before: Before,
     in_order: &Receiver<Receiver<Deflated>>,
 ) -> io::Result<Gzipped> {
-    let mut hasher = Sha256::new();
-    let mut written = 0;
+    let (mut hasher, mut written) = (before.hasher, before.bytes);
     let mut put = |bytes: &[u8]| {
         hasher.update(bytes);
         written += bytes.len() as u64;
@@ -256,8 +264,10 @@ mod tests {
                     })
                     .collect();
                 let mut out = Vec::new();
-                let ((), gzipped) =
-                    gzip(&mut out, level, |blocks| Ok(blocks.write(&input)?)).unwrap();
+                let ((), gzipped) = gzip(&mut out, level, Before::default(), |blocks| {
+                    Ok(blocks.write(&input)?)
+                })
+                .unwrap();
                 assert!(gunzip(&out) == input, "{length} bytes at level {level}");
                 assert_eq!(gzipped.bytes, out.len() as u64);
                 let mut hasher = Sha256::new();
@@ -271,7 +281,7 @@ mod tests {
     fn the_size_of_the_writes_leaves_no_trace() {
         let input = vec![7; 2 * BLOCK + 5];
         let digest = |piece: usize| {
-            gzip(io::sink(), 6, |blocks| {
+            gzip(io::sink(), 6, Before::default(), |blocks| {
                 input
                     .chunks(piece)
                     .try_for_each(|bytes| blocks.write(bytes))?;
@@ -296,7 +306,7 @@ mod tests {
             }
         }
         let block = vec![0; BLOCK];
-        let error = gzip(Full, 6, |blocks| -> anyhow::Result<()> {
+        let error = gzip(Full, 6, Before::default(), |blocks| -> anyhow::Result<()> {
             loop {
                 blocks.write(&block)?;
             }
@@ -307,9 +317,12 @@ mod tests {
 
     #[test]
     fn a_failing_producer_is_reported() {
-        let result = gzip(io::sink(), 6, |_| -> anyhow::Result<()> {
-            anyhow::bail!("no more")
-        });
+        let result = gzip(
+            io::sink(),
+            6,
+            Before::default(),
+            |_| -> anyhow::Result<()> { anyhow::bail!("no more") },
+        );
         assert_eq!(result.unwrap_err().to_string(), "no more");
     }
 }

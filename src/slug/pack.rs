@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, OFlags, readlinkat};
 use tar::{EntryType, Header};
 
-use super::gzip::{Blocks, gzip};
+use super::gzip::{Before, Blocks, gzip};
 use super::id::SlugId;
 use super::lfs;
 use super::limits::SlugLimits;
@@ -37,7 +37,7 @@ const FIXED_TIME: u64 = 499_162_500;
 const MOST_SKIPPED: usize = 20;
 
 /// The end of a tarball.
-const END: [u8; 1024] = [0; 1024];
+pub(super) const END: [u8; 1024] = [0; 1024];
 
 /// A packed slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,8 @@ fn pack_without(
     };
     let listed = list(root.as_fd(), skips, limits)?;
     let root = root.as_fd();
-    let mut packed = pack_listed(dir, root, listed, times, out, level, limits, progress)?;
+    let form = Form::whole(level);
+    let mut packed = pack_listed(dir, root, listed, times, out, form, limits, progress)?;
     packed.warnings.splice(..0, ignore.warnings);
     Ok(packed)
 }
@@ -172,21 +173,13 @@ pub(super) fn pack_whole(
     dir: &Path,
     times: &Times<'_>,
     out: impl Write + Send,
-    level: u32,
+    form: Form,
     limits: &SlugLimits,
 ) -> anyhow::Result<Packed> {
     let root = open_root(dir)?;
     let listed = list(root.as_fd(), |path, _| path == b".git", limits)?;
-    pack_listed(
-        dir,
-        root.as_fd(),
-        listed,
-        times,
-        out,
-        level,
-        limits,
-        &mut |_| {},
-    )
+    let root = root.as_fd();
+    pack_listed(dir, root, listed, times, out, form, limits, &mut |_| {})
 }
 
 /// Packs all of a slug's tree again, with other times for its files; None if they have the `times` already.
@@ -215,11 +208,31 @@ pub(super) fn pack_again(
         listed,
         times,
         out,
-        level,
+        Form::whole(level),
         limits,
         &mut |_| {},
     )
     .map(Some)
+}
+
+/// What is written of what was listed.
+#[derive(Debug, Default)]
+pub(super) struct Form {
+    /// Effort of gzip.
+    pub(super) level: u32,
+    /// What the file has already.
+    pub(super) before: Before,
+    /// Whether it is the beginning of a slug's tarball only.
+    pub(super) is_layer: bool,
+}
+
+impl Form {
+    fn whole(level: u32) -> Self {
+        Self {
+            level,
+            ..Self::default()
+        }
+    }
 }
 
 #[expect(
@@ -232,11 +245,12 @@ fn pack_listed(
     (entries, warnings): (Vec<TreeEntry>, Vec<String>),
     times: &Times<'_>,
     out: impl Write + Send,
-    level: u32,
+    form: Form,
     limits: &SlugLimits,
     progress: &mut dyn FnMut(PackProgress),
 ) -> anyhow::Result<Packed> {
-    if level > 9 {
+    if form.level > 9 {
+        let level = form.level;
         return Err(UserError::new(format!("bad gzip level `{level}`: it is 0 to 9")).into());
     }
     let links = links(root, &entries, limits)?;
@@ -255,14 +269,19 @@ fn pack_listed(
         place: dir.canonicalize().unwrap_or_else(|_| dir.to_owned()),
         leads_out: Vec::new(),
     };
-    let ((), gzipped) = gzip(out, level, |blocks| {
-        // The root's mode is not kept: it depends on how the directory was made.
-        append_header(blocks, EntryType::Directory, b"./app/", b"", 0o755, 0)?;
+    let ((), gzipped) = gzip(out, form.level, form.before, |blocks| {
+        if !form.is_layer {
+            // The root's mode is not kept: it depends on how the directory was made.
+            append_header(blocks, EntryType::Directory, b"./app/", b"", 0o755, 0)?;
+        }
         for entry in &entries {
             packer.append(blocks, entry)?;
             limits.check_bytes(blocks.bytes() + END.len() as u64)?;
         }
-        Ok(blocks.write(&END)?)
+        match form.is_layer {
+            true => Ok(()),
+            false => Ok(blocks.write(&END)?),
+        }
     })?;
     Ok(Packed {
         id: gzipped.id,

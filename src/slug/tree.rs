@@ -180,6 +180,18 @@ impl Tree {
         })
     }
 
+    /// Makes another name for a file of another tree, the one at `from` below `root`. Both are changed by nobody.
+    pub(super) fn link_from(
+        &mut self,
+        path: &Components<'_>,
+        root: BorrowedFd<'_>,
+        from: &[u8],
+    ) -> anyhow::Result<()> {
+        self.put(path, |parent, name| {
+            linkat(root, from, parent, name, AtFlags::empty())
+        })
+    }
+
     /// Writes the tree to the disk, so that it survives a power failure.
     pub(super) fn sync(&self) -> rustix::io::Result<()> {
         rustix::fs::syncfs(&self.root)

@@ -51,11 +51,29 @@ pub fn unpack(
     owner: Option<TreeOwner>,
     limits: &SlugLimits,
 ) -> anyhow::Result<Unpacked> {
-    let sync = |tree: &Tree| {
-        tree.sync()
-            .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))
-    };
-    unpack_as(Layout::Slug, tarball, dest, owner, limits, sync)
+    unpack_and(tarball, dest, owner, limits, |_| Ok(()))
+}
+
+/// As [`unpack`], with what `add` adds to the tree.
+///
+/// # Errors
+/// As [`unpack`], and those of `add`.
+pub(super) fn unpack_and(
+    tarball: impl Read + Send,
+    dest: &Path,
+    owner: Option<TreeOwner>,
+    limits: &SlugLimits,
+    add: impl FnOnce(&mut Tree) -> anyhow::Result<()>,
+) -> anyhow::Result<Unpacked> {
+    unpack_as(Layout::Slug, tarball, dest, owner, limits, |tree| {
+        add(tree)?;
+        sync(tree, dest)
+    })
+}
+
+fn sync(tree: &Tree, dest: &Path) -> anyhow::Result<()> {
+    tree.sync()
+        .map_err(|error| failed(format_args!("write `{}`", dest.display()), error))
 }
 
 /// Unpacks all of a source `tarball` into `dest`, a directory that does not exist yet, by the rules of [`unpack`], but
@@ -86,7 +104,7 @@ fn unpack_as(
     dest: &Path,
     owner: Option<TreeOwner>,
     limits: &SlugLimits,
-    finish: impl FnOnce(&Tree) -> anyhow::Result<()>,
+    finish: impl FnOnce(&mut Tree) -> anyhow::Result<()>,
 ) -> anyhow::Result<Unpacked> {
     let mut tree = Tree::create(dest, owner)?;
     let (inflater, inflated) = inflater();
@@ -94,7 +112,7 @@ fn unpack_as(
         scope.spawn(move || inflater.run(tarball));
         unpack_members(layout, inflated, &mut tree, limits)
     })
-    .and_then(|unpacked| finish(&tree).map(|()| unpacked));
+    .and_then(|unpacked| finish(&mut tree).map(|()| unpacked));
     drop(tree);
     if result.is_err() {
         // The first error is the one to report.

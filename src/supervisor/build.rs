@@ -107,9 +107,13 @@ pub(super) fn plan(spec: &DynoSpec, stack: &Stack, scratch: &Path) -> Result<San
     let tree = DynoTree {
         app: match &spec.live {
             Some(LiveTree {
-                of_root, places, ..
+                of_root,
+                places,
+                layer,
+                ..
             }) => AppTree::Live {
                 places,
+                layer: layer.as_deref(),
                 ownership: match *of_root && spec.privileged {
                     true => LiveOwnership::MappedFromRoot,
                     false => LiveOwnership::Same,

@@ -123,6 +123,9 @@ pub struct LiveTree {
     pub places: Vec<(PathBuf, PathBuf)>,
     /// The folder that all of them are in, if what the dyno writes there counts as its own; a user's files do not.
     pub counted: Option<PathBuf>,
+    /// What an earlier build has installed, which this one has read-only.
+    #[serde(default)]
+    pub layer: Option<PathBuf>,
 }
 
 /// A message of the server to a supervisor.

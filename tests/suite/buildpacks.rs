@@ -10,7 +10,7 @@ use crate::builds::{again, build, output, shop, source, upload};
 use crate::harness::{Host, lacks, lacks_walls};
 
 /// A buildpack that says what it is given, by its scripts.
-fn pack(host: &Host, name: &str, scripts: &[(&str, &str)]) -> std::path::PathBuf {
+pub fn pack(host: &Host, name: &str, scripts: &[(&str, &str)]) -> std::path::PathBuf {
     let compile = "#!/bin/sh\necho \"compiles in $(pwd)\"\n";
     let usual = [
         ("bin/detect", "#!/bin/sh\necho Odd\n"),
@@ -23,7 +23,7 @@ fn pack(host: &Host, name: &str, scripts: &[(&str, &str)]) -> std::path::PathBuf
 }
 
 /// The buildpacks of the app `shop`.
-fn set_buildpacks(host: &Host, packs: &[&std::path::Path]) {
+pub fn set_buildpacks(host: &Host, packs: &[&std::path::Path]) {
     let folder = host.path();
     host.dyno(&folder, &["buildpacks:clear", "-a", "shop"])
         .finish()

@@ -18,6 +18,7 @@ mod auth;
 mod birth;
 mod bounds;
 mod build_dynos;
+mod build_layers;
 mod buildpacks;
 mod builds;
 mod checkout_links;

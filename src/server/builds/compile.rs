@@ -19,8 +19,8 @@ use crate::model::command_line;
 use crate::model::procfile;
 use crate::model::release::{ProcessTypes, RELEASE_PHASE};
 use crate::slug::{
-    Elsewhere, Lease, ReleaseBefore, SlugCache, SlugId, Times, UnpackedSource, WhileWanted,
-    link_warnings, procfile_elsewhere,
+    Elsewhere, Layer, Lease, MakeLayer, ReleaseBefore, SlugCache, SlugId, Times, UnpackedSource,
+    WhileWanted, link_warnings, procfile_elsewhere,
 };
 
 /// The name of the file that says what an app runs.
@@ -102,13 +102,40 @@ impl std::fmt::Display for BuildLine {
     }
 }
 
+/// What has been installed of what a source depends on.
+#[derive(Debug)]
+pub struct Installed {
+    /// The process types that the app has by default.
+    pub process_types: ProcessTypes,
+    /// What of it is the same in each build until a manifest changes.
+    pub layer: Option<InstalledLayer>,
+}
+
+/// See [`Installed`].
+#[derive(Debug)]
+pub enum InstalledLayer {
+    /// That of the build before; its folders are not in the source.
+    Kept,
+    /// These folders of the source.
+    New(MakeLayer),
+}
+
+/// The layers of an app.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    /// That of an earlier build.
+    pub kept: Option<&'a Layer>,
+    /// The folder for the one that this build makes, which does not exist yet.
+    pub fresh: &'a Path,
+}
+
 /// What installs what a source depends on: it is given the source and whether the build is still wanted, has lines for the log, and
-/// returns the process types that the app has by default; None where it has installed nothing.
+/// returns None where it has installed nothing.
 pub type Install<'a> = dyn FnMut(
         &UnpackedSource,
         &(dyn Fn() -> bool + Sync),
         &mut dyn FnMut(BuildLine),
-    ) -> anyhow::Result<Option<ProcessTypes>>
+    ) -> anyhow::Result<Option<Installed>>
     + 'a;
 
 /// A build: where it works, and what it keeps to.
@@ -122,6 +149,8 @@ pub struct Job<'a> {
     pub before: Option<&'a Running>,
     /// What it keeps to.
     pub bounds: &'a Bounds,
+    /// Where what was installed is kept.
+    pub layers: Layers<'a>,
 }
 
 /// Compiles `tarball` into a slug. `install` installs what it depends on; `say` is given each line of the log as it comes about. Ends
@@ -168,6 +197,7 @@ fn compile_in(
         cache,
         before,
         bounds,
+        layers,
     } = *job;
     say(BuildLine::Step("Building on the host's own stack".into()));
     DirBuilder::new().mode(0o700).create(folder)?;
@@ -183,8 +213,22 @@ fn compile_in(
     }
     let installed = install(&source, is_wanted, say)?;
     let is_installed = installed.is_some();
-    let process_types = process_types(&source, &installed.unwrap_or_default(), before, say)?;
+    let (defaults, layer) = match installed {
+        Some(installed) => (installed.process_types, installed.layer),
+        None => (ProcessTypes::new(), None),
+    };
+    let process_types = process_types(&source, &defaults, before, say)?;
     say(BuildLine::Step("Compressing...".into()));
+    let effort = (bounds.level, bounds.slug_bytes);
+    let made;
+    let layer = match layer {
+        Some(InstalledLayer::Kept) => layers.kept,
+        Some(InstalledLayer::New(make)) => {
+            made = cache.make_layer(source.root(), &make, layers.fresh, effort, is_wanted)?;
+            Some(&made)
+        }
+        None => None,
+    };
     // Without the tree of the release before, visitors fetch what they have once more; nothing else is lost.
     let before = before.and_then(|before| {
         let tree = cache.tree_in_use(&before.slug);
@@ -199,13 +243,7 @@ fn compile_in(
         one_says_nothing: true,
         ..Times::default()
     };
-    let (mut packed, _lease) = cache.pack(
-        source.root(),
-        &times,
-        bounds.level,
-        bounds.slug_bytes,
-        is_wanted,
-    )?;
+    let (mut packed, _lease) = cache.pack_over(source.root(), layer, &times, effort, is_wanted)?;
     drop(before);
     for warning in packed.warnings {
         say(BuildLine::Warning(warning));
@@ -224,7 +262,10 @@ fn compile_in(
         "Done: {}",
         size(packed.packed_bytes)
     )));
-    let lease = cache.ensure_tree(&packed.id)?;
+    let lease = match layer {
+        Some(layer) => cache.ensure_tree_over(&packed.id, layer)?,
+        None => cache.ensure_tree(&packed.id)?,
+    };
     Ok(Compiled {
         digest: packed.id,
         size: packed.packed_bytes,
@@ -372,6 +413,10 @@ mod tests {
                 cache: &self.1,
                 before: None,
                 bounds,
+                layers: Layers {
+                    kept: None,
+                    fresh: &folder.with_extension("layer"),
+                },
             };
             let compiled = compile(tarball, &job, &cancelled, install, &mut say);
             assert!(!folder.exists());

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
-use super::compile::BuildLine;
+use super::compile::{BuildLine, Installed, InstalledLayer};
 use super::pack_folder;
 use super::packs::{candidates, own};
 use super::session::{END_TIME, does_not_end, follow};
@@ -29,8 +29,7 @@ use crate::model::config_var::Config;
 use crate::model::dyno::Exit;
 use crate::model::log_limits::LogLimits;
 use crate::model::log_line::{self, LogSource};
-use crate::model::release::ProcessTypes;
-use crate::slug::{SlugLimits, UnpackedSource, copy_tree, is_within};
+use crate::slug::{Layer, MakeLayer, SlugLimits, UnpackedSource, copy_tree, is_within};
 
 /// The largest file of a source that names buildpacks, in bytes.
 const MAX_NAMING: u64 = 256 * 1024;
@@ -62,6 +61,8 @@ pub struct Installer<'a> {
     pub config: &'a Config,
     /// What makes slugs of its source, and the buildpacks that were named beside the source.
     pub builder: Builder,
+    /// What an earlier build has installed.
+    pub layer: Option<&'a Layer>,
     /// See `builder`; by their addresses.
     pub named: &'a [String],
     /// The build, and the commit that it is, or another name of it.
@@ -71,8 +72,7 @@ pub struct Installer<'a> {
 }
 
 impl Installer<'_> {
-    /// Installs what `source` depends on; None if no file of it asks for that. Else the process types that the app has by
-    /// default. `start` has the loop start a dyno; `stop` has it ended.
+    /// Installs what `source` depends on; None if no file of it asks for that. `start` has the loop start a dyno; `stop` has it ended.
     ///
     /// # Errors
     /// The buildpack fails; nothing is for a manifest that is there; there can be no dyno.
@@ -83,7 +83,7 @@ impl Installer<'_> {
         say: &mut dyn FnMut(BuildLine),
         start: &dyn Fn(BuildSite) -> Result<BuildDyno>,
         stop: &dyn Fn(),
-    ) -> Result<Option<ProcessTypes>> {
+    ) -> Result<Option<Installed>> {
         let named = self.named_packs(source)?;
         for folder in named.iter().filter_map(Buildpack::folder) {
             pack_folder::check(Path::new(folder), self.home)?;
@@ -122,9 +122,11 @@ impl Installer<'_> {
             config: self.config,
             build: self.build.0,
             version: self.build.1,
+            layer: self.layer,
         };
         let site = BuildSite::furnish(source.root(), aside, cache.clone(), &furniture)
             .context("cannot make the build's folders")?;
+        let had_layer = site.layer.is_some();
         let (out, dyno) = (site.out(), start(site)?);
         let mut told = false;
         let mut look = || {
@@ -187,7 +189,14 @@ impl Installer<'_> {
             ));
             return Ok(None);
         }
-        Ok(Some(default_types(&out.read("release"))?))
+        let layer = match out.read("layer").trim_end() {
+            "kept" if had_layer => Some(InstalledLayer::Kept),
+            text => MakeLayer::parse(text).map(InstalledLayer::New),
+        };
+        Ok(Some(Installed {
+            process_types: default_types(&out.read("release"))?,
+            layer,
+        }))
     }
 
     /// The buildpacks that are named for the build: beside the source, else in it.
@@ -232,6 +241,11 @@ fn say_used(packs: &[Buildpack], say: &mut dyn FnMut(BuildLine)) {
     for (number, pack) in (1..).zip(packs) {
         say(BuildLine::Detail(format!("{number}. {}", pack.name())));
     }
+}
+
+/// Where the layer of a build is that has installed something else than the one before, until it is released: beside the build's folder.
+pub fn fresh_layer(folder: &Path) -> PathBuf {
+    folder.with_extension("layer")
 }
 
 /// Where the cache of a build is that has installed everything, until it is released: beside the build's folder.

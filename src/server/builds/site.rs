@@ -12,7 +12,7 @@ use super::packs::{Pack, RUN, own};
 use crate::kernel::beneath;
 use crate::model::buildpack::address::{Buildpack, Fetch};
 use crate::model::config_var::Config;
-use crate::slug::copy_tree;
+use crate::slug::{Layer, copy_tree};
 
 /// Where the settings of apt are.
 const APT: &str = "/etc/apt";
@@ -62,6 +62,8 @@ pub struct Furniture<'a> {
     pub build: &'a str,
     /// The commit that it is, or another name of it.
     pub version: Option<&'a str>,
+    /// What an earlier build has installed.
+    pub layer: Option<&'a Layer>,
 }
 
 /// The folders that a build's dyno works in: see the [module](self).
@@ -79,6 +81,8 @@ pub struct BuildSite {
     aside: PathBuf,
     /// What is kept from one build of the app to the next, at `/build/cache`.
     pub cache: PathBuf,
+    /// What an earlier build has installed, at `/build/layer`, read-only.
+    pub layer: Option<PathBuf>,
     /// The variables of its commands; config vars are in files.
     pub env: BTreeMap<String, String>,
 }
@@ -94,10 +98,17 @@ impl BuildSite {
         cache: PathBuf,
         with: &Furniture<'_>,
     ) -> anyhow::Result<Self> {
-        for folder in ["", "cache", "env", "out", "packs"] {
+        for folder in ["", "cache", "env", "layer", "out", "packs"] {
             make_folder(&aside.join(folder))?;
         }
         write(&aside.join("run"), RUN, 0o755)?;
+        // Several buildpacks would have one each: they hear of none.
+        let has_layers = !with.named || with.packs.len() == 1;
+        let layer = with.layer.filter(|_| has_layers);
+        if has_layers {
+            let key = layer.map(Layer::key).unwrap_or_default();
+            write(&aside.join("layer-key"), &key, 0o644)?;
+        }
         for (number, pack) in with.packs.iter().enumerate() {
             put(pack, number, &aside.join("packs"))?;
         }
@@ -141,6 +152,7 @@ impl BuildSite {
             apt,
             aside,
             cache,
+            layer: layer.map(Layer::tree),
             env,
         })
     }

@@ -166,7 +166,7 @@ impl Dynos {
             tree: folder.map_or(tree, Path::to_owned),
             live: live_owner
                 .zip(live)
-                .map(|(owner, (_, places))| owner.live(places, run.site.map(BuildSite::folder))),
+                .map(|(owner, (_, places))| owner.live(places, run.site)),
             isolation: self.chosen.isolation,
             id_mapped: self.chosen.id_mapped,
             owner,

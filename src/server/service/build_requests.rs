@@ -27,7 +27,7 @@ use crate::model::time_span;
 use crate::sandbox::stack::Stack;
 use crate::server::api_loop::application::{Ctx, Recipient, Reply, Request};
 use crate::server::builds::compile::{Bounds, BuildFailure, BuildLine, Compiled};
-use crate::server::builds::install::{BuildDyno, fresh_cache};
+use crate::server::builds::install::{BuildDyno, fresh_cache, fresh_layer};
 use crate::server::builds::site::BuildSite;
 use crate::server::builds::{BuildNews, Work, remove_logs};
 use crate::server::records::formation;
@@ -192,13 +192,15 @@ impl Service {
     /// A build that runs has its own copy, and keeps that if it succeeds.
     fn purge_cache(&mut self, app: &str, ctx: &mut Ctx<Self>) -> Answer {
         let app = self.records.store.app(app)?;
-        let (cache, aside) = (self.builds.cache(&app.id), self.builds.purged_cache()?);
-        match std::fs::rename(&cache, &aside) {
-            Ok(()) => self.remove_later(vec![aside], ctx),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                let message = format!("cannot remove `{}`: {error}", cache.display());
-                return Err(ApiError::internal(message));
+        for kept in [self.builds.cache(&app.id), self.builds.layer(&app.id)] {
+            let aside = self.builds.purged_cache()?;
+            match std::fs::rename(&kept, &aside) {
+                Ok(()) => self.remove_later(vec![aside], ctx),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let message = format!("cannot remove `{}`: {error}", kept.display());
+                    return Err(ApiError::internal(message));
+                }
             }
         }
         Ok(Response::json(200, &serde_json::json!({})))
@@ -313,6 +315,7 @@ impl Service {
             buildpacks: build.buildpacks,
             version: build.source.commit,
             cache_folder: self.builds.cache(&build.app_id),
+            layer_folder: self.builds.layer(&build.app_id),
             logs: self.records.log_folder(&build.app_id),
             log_limits: self.records.log_limits(),
         })
@@ -474,8 +477,8 @@ impl Service {
 
     fn build_failed(&mut self, id: &str, failure: &BuildFailure, ctx: &mut Ctx<Self>) {
         self.builds.ended(id);
-        let unwanted = fresh_cache(&self.builds.folder().join(id));
-        self.remove_later(vec![unwanted], ctx);
+        let folder = self.builds.folder().join(id);
+        self.remove_later(vec![fresh_cache(&folder), fresh_layer(&folder)], ctx);
         match self.records.store.fail_build(id, Timestamp::now()) {
             Ok(build) => {
                 let timeout = self.records.settings.build_timeout;
@@ -559,7 +562,8 @@ impl Service {
                 self.file_streams.build_wrote(&build, true, ctx);
             }
         }
-        self.remove_later(vec![self.builds.cache(app_id)], ctx);
+        let kept = vec![self.builds.cache(app_id), self.builds.layer(app_id)];
+        self.remove_later(kept, ctx);
         self.sweep_build_logs(ctx);
     }
 

@@ -12,6 +12,7 @@ use crate::api::ApiError;
 use crate::api::session::fixed_port;
 use crate::model::dyno::{DynoName, Isolation};
 use crate::sandbox::offer::{ChosenIsolation, DynoIds};
+use crate::server::builds::site::BuildSite;
 use crate::wire::control::LiveTree;
 
 /// See the [module](self).
@@ -44,13 +45,13 @@ pub enum LiveOwner {
 }
 
 impl LiveOwner {
-    /// What the dyno's supervisor is told of it, with the folders, their places inside, and the one in which files count as the
-    /// dyno's.
-    pub fn live(self, places: Vec<(PathBuf, PathBuf)>, counted: Option<PathBuf>) -> LiveTree {
+    /// What the dyno's supervisor is told of it, with the folders and their places inside, and the site if they are a build's.
+    pub fn live(self, places: Vec<(PathBuf, PathBuf)>, site: Option<&BuildSite>) -> LiveTree {
         LiveTree {
             of_root: self == Self::MappedFromRoot,
             places,
-            counted,
+            counted: site.map(BuildSite::folder),
+            layer: site.and_then(|site| site.layer.clone()),
         }
     }
 }

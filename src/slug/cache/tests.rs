@@ -61,7 +61,9 @@ fn a_packed_directory_is_kept_under_its_digest_if_it_is_not_too_large() {
     let app = home.path().join("app");
     fs::create_dir(&app).unwrap();
     fs::write(app.join("file"), "x").unwrap();
-    let packed = |max_bytes, wanted| cache.pack(&app, &Times::default(), 1, max_bytes, &|| wanted);
+    let packed = |max_bytes, wanted| {
+        cache.pack_over(&app, None, &Times::default(), (1, max_bytes), &|| wanted)
+    };
     let packed_bytes = tarball.len() as u64;
     let error = packed(packed_bytes - 1, true).unwrap_err().to_string();
     assert!(error.contains("too many bytes in the tarball"), "{error}");
