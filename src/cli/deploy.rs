@@ -5,6 +5,7 @@
 //! finds what a release gets of the user's toolchains, `deploy/progress.rs` says how far it is.
 
 pub mod build;
+mod dry_run;
 pub mod procfile;
 mod progress;
 pub mod release;
@@ -41,6 +42,9 @@ pub struct Deploy {
     /// Start no web dyno, if this is the first deploy
     #[arg(long)]
     no_web: bool,
+    /// Only say what would be done, and why
+    #[arg(long, conflicts_with = "slug")]
+    dry_run: bool,
 }
 
 impl Deploy {
@@ -51,30 +55,42 @@ impl Deploy {
             let release = from_slug(context, &app, file, self.purpose())?;
             return self.launch(context, &app, release);
         }
+        let (app, root) = self.target(context)?;
+        if self.dry_run {
+            return dry_run::tell(context, app.as_deref(), &root);
+        }
+        let (app, release) = match app {
+            Some(app) => {
+                let release = from_folder(context, &app, &root, self.purpose())?;
+                (app, release)
+            }
+            None => new_app::of_folder(context, &root, self.purpose())?,
+        };
+        self.launch(context, &app, release)
+    }
+
+    /// The app, None if there is to be a new one, and the folder.
+    fn target(&self, context: &mut Context) -> Result<(Option<String>, PathBuf)> {
         let given = self.path.as_deref().map(canonical).transpose()?;
-        let (app, root) = match (context.named_app().map(str::to_owned), given) {
-            (Some(app), Some(root)) => (app, root),
+        Ok(match (context.named_app().map(str::to_owned), given) {
+            (Some(app), Some(root)) => (Some(app), root),
             (Some(app), None) => {
                 let root = root_for(context, &app)?;
-                (app, root)
+                (Some(app), root)
             }
             (None, given) => {
                 match context.own_link(given.as_deref().unwrap_or(&current_folder()?))? {
                     Some(link) => {
                         let linked = PathBuf::from(&link.path);
-                        (link.app.name, given.unwrap_or(linked))
+                        (Some(link.app.name), given.unwrap_or(linked))
                     }
                     None => {
                         context.check_here()?;
-                        let root = given.map_or_else(current_folder, Ok)?;
-                        let (app, release) = new_app::of_folder(context, &root, self.purpose())?;
-                        return self.launch(context, &app, release);
+                        (None, given.map_or_else(current_folder, Ok)?)
                     }
                 }
             }
-        };
-        let release = from_folder(context, &app, &root, self.purpose())?;
-        self.launch(context, &app, release)
+        })
     }
 
     fn purpose(&self) -> Purpose {
@@ -115,7 +131,7 @@ pub fn root_for(context: &mut Context, app: &str) -> Result<PathBuf> {
             "`{}` belongs to `{}`, not to `{app}`",
             link.path, link.app.name
         )),
-        None if here.join("Procfile").is_file() => Ok(here),
+        None if here.join("Procfile").is_file() || build::is_asked_for(&here) => Ok(here),
         None => refused(format!(
             "`{}` has no Procfile and is not linked to `{app}`",
             here.display()

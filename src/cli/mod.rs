@@ -171,6 +171,7 @@ enum Command {
     /// Show the app's log
     Logs(logs::Logs),
     /// Pack this folder into a slug and release it
+    #[command(visible_alias = "build")]
     Deploy(deploy::Deploy),
     /// Have `git push dyno main` deploy this checkout
     #[command(name = "git:remote")]

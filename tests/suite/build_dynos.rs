@@ -315,6 +315,15 @@ fn a_deploy_of_a_folder_builds_what_its_manifest_names() {
     }
     let host = Host::with(&[("DYNO_IDLE_LINGER", "60")]);
     let app = needy(&host, "cat node_modules/* venv/*; echo built > built");
+    host.dyno(&app, &["build", "--dry-run"])
+        .finish()
+        .prints(
+            "App:           a new one, named after the folder\n\
+             Builder:       auto\n\
+             Build:         nodejs, for package.json, if its bin/detect agrees; `dyno buildpacks:eject nodejs` writes out what is run\n\
+             Not sent:      node_modules, which is made anew; what .slugignore names\n\
+             Procfile:      none: the process types are those of the buildpack\n",
+        );
     host.dyno(&app, &["deploy"])
         .finish()
         .succeeds()
@@ -354,6 +363,12 @@ fn a_deploy_of_a_folder_builds_what_its_manifest_names() {
     assert_eq!(fs::read_dir(&caches).unwrap().count(), 0);
     // Without a builder it is what it was.
     host.dyno(&app, &["builder", "none"]).finish().succeeds();
+    host.dyno(&app, &["deploy", "--dry-run"])
+        .finish()
+        .holds("why there is no build", |text| {
+            text.starts_with("App:           needy\n")
+                && text.contains("Build:         none: the builder is `none`; ")
+        });
     host.dyno(&app, &["deploy"]).finish().fails_with(
         1,
         "there is no Procfile",
@@ -409,4 +424,40 @@ fn who_leaves_a_build_ends_it() {
         .finish()
         .fails_with(1, "the build of needy failed", "nothing was released");
     host.wait_until_clean();
+}
+
+#[test]
+fn a_build_that_forks_without_end_ends_and_leaves_nothing() {
+    if cannot_build() {
+        return;
+    }
+    let host = shop(&[("DYNO_BUILD_TIMEOUT", "10s")]);
+    // Each of them waits, so that what is tried is the number of processes and not the processor.
+    let bomb = "node -e 'const {spawn} = require(\"child_process\"); const go = () => { for (let i = 0; i < 50; i++) \
+                spawn(\"sleep\", [\"1000\"], {stdio: \"ignore\"}).on(\"error\", () => {}); }; setInterval(go, 1)'";
+    let (built, log) = built(&host, bomb, &[]);
+    assert_eq!(built["status"], "failed", "{log}");
+    let last: Vec<_> = log
+        .lines()
+        .filter(|line| line.starts_with(" !     "))
+        .collect();
+    assert!(last.len() == 1 || last.len() == 2, "{log}");
+    host.wait_until_clean();
+    assert!(left(&host).is_empty(), "{:?}", left(&host));
+}
+
+#[test]
+fn a_build_that_fills_its_disk_fails_by_that() {
+    if cannot_build() {
+        return;
+    }
+    let host = shop(&[("DYNO_DISK_SIZE", "64MiB"), ("DYNO_BUILD_TIMEOUT", "60s")]);
+    let (built, log) = built(&host, "head -c 1G /dev/zero > big; sleep 1000", &[]);
+    assert_eq!(built["status"], "failed", "{log}");
+    assert!(
+        log.contains(" MB of files on disk, and its size allows 64 MB\n"),
+        "{log}"
+    );
+    host.wait_until_clean();
+    assert!(left(&host).is_empty(), "{:?}", left(&host));
 }

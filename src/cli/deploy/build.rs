@@ -39,22 +39,29 @@ const LEVEL: u32 = 1;
 /// How much is shown of what a build printed that has failed quietly, in bytes.
 const TAIL: usize = 8 * 1024;
 
+/// Files of a source that name buildpacks.
+const APP_JSON: &str = "app.json";
+const DOT_BUILDPACKS: &str = ".buildpacks";
+
 /// The largest `app.json` that is looked at, in bytes. What is larger is no app's.
 const MAX_APP_JSON: u64 = 256 * 1024;
 
 /// Whether the folder `root` names what it depends on, in a way that is understood here, or what builds it.
 pub fn is_asked_for(root: &Path) -> bool {
-    !kinds_for(root).is_empty() || names_its_own(root)
+    !kinds_for(root).is_empty() || names_in(root).is_some()
 }
 
-/// Whether the folder names buildpacks itself.
-fn names_its_own(root: &Path) -> bool {
+/// The file of the folder that names buildpacks.
+fn names_in(root: &Path) -> Option<&'static str> {
     let app_json = File::open(root)
-        .and_then(|root| beneath::read(root, "app.json", MAX_APP_JSON))
+        .and_then(|root| beneath::read(root, APP_JSON, MAX_APP_JSON))
         .ok()
         .flatten();
-    root.join(".buildpacks").symlink_metadata().is_ok()
-        || app_json.is_some_and(|text| names_buildpacks(&text))
+    if app_json.is_some_and(|text| names_buildpacks(&text)) {
+        return Some(APP_JSON);
+    }
+    let dot = root.join(DOT_BUILDPACKS).symlink_metadata();
+    dot.is_ok().then_some(DOT_BUILDPACKS)
 }
 
 /// The buildpacks that may be for the folder. What none here is for, whoever deploys has built: a slug that lacks it is warned of.
@@ -63,11 +70,28 @@ fn kinds_for(root: &Path) -> Vec<&'static Kind> {
     candidates(has).unwrap_or_default()
 }
 
+/// What builds a folder.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BuiltBy {
+    /// The first of these that takes it.
+    Kinds(Vec<&'static Kind>),
+    /// What this config var names.
+    Variable(&'static str),
+    /// What the app has, by their names.
+    App(Vec<String>),
+    /// What this file of the folder names.
+    File(&'static str),
+    /// What somebody is to name.
+    Nobody,
+}
+
 /// A deploy that is a build.
 #[derive(Debug)]
 pub(super) struct WantedBuild {
+    /// What builds it.
+    pub by: BuiltBy,
     /// What it makes anew.
-    made: MadeAnew,
+    pub made: MadeAnew,
 }
 
 /// The build that a deploy of the folder `root` to `app` is, if the folder or the app asks for it, and neither the app nor the host are
@@ -86,42 +110,61 @@ pub(super) fn wanted(
     }
     let client = context.client()?;
     let known: App = client.get(&app_path(app, ""))?;
-    if known.builder == Builder::None {
-        return Ok(None);
-    }
     // For a client that may not read them a push builds by them all the same.
-    let config: Result<Config> = client.get(&app_path(app, "/config-vars"));
-    let is_set = |name: &str| match &config {
-        Ok(config) => config.get(name).is_some_and(|value| !value.is_empty()),
-        Err(_) => false,
-    };
-    let names = match known.builder {
-        Builder::Native => false,
-        Builder::Buildpacks => true,
-        _ => {
-            !known.buildpacks.is_empty()
-                || names_its_own(root)
-                || WINNERS.iter().any(|name| is_set(name))
-        }
-    };
-    let kinds = kinds_for(root);
-    if kinds.is_empty() && !names {
+    let config: Option<Config> = client.get(&app_path(app, "/config-vars")).ok();
+    let by = built_by(root, known.builder, &known.buildpacks, config.as_ref());
+    let Some(by) = by else {
         return Ok(None);
-    }
+    };
     // A server elsewhere says so itself.
     let status: Result<ServerStatus> = client.get("/server/status");
     if status.is_ok_and(|status| !status.builds) {
         return Ok(None);
     }
     // What others make, or what the second of several would, nobody here knows.
-    let made = match kinds.first() {
-        Some(kind) if !names && config.is_ok() => MadeAnew {
+    let made = match &by {
+        BuiltBy::Kinds(kinds) if config.is_some() => kinds.first().map(|kind| MadeAnew {
             folders: kind.makes,
             environments: kind.makes_environments,
-        },
-        _ => MadeAnew::default(),
+        }),
+        _ => None,
     };
-    Ok(Some(WantedBuild { made }))
+    Ok(Some(WantedBuild {
+        by,
+        made: made.unwrap_or_default(),
+    }))
+}
+
+/// What builds the folder `root` for an app with this builder, these buildpacks of its own and these config vars; None if it is packed as it
+/// is.
+pub(super) fn built_by(
+    root: &Path,
+    builder: Builder,
+    buildpacks: &[String],
+    config: Option<&Config>,
+) -> Option<BuiltBy> {
+    let kinds =
+        || Some(BuiltBy::Kinds(kinds_for(root))).filter(|it| *it != BuiltBy::Kinds(Vec::new()));
+    let is_set = |name: &&&str| {
+        let value = config.and_then(|config| config.get(**name));
+        value.is_some_and(|value| !value.is_empty())
+    };
+    match builder {
+        Builder::None => return None,
+        Builder::Native => return kinds(),
+        _ => {}
+    }
+    if let Some(name) = WINNERS.iter().find(is_set) {
+        return Some(BuiltBy::Variable(name));
+    }
+    if !buildpacks.is_empty() {
+        return Some(BuiltBy::App(buildpacks.to_vec()));
+    }
+    match (names_in(root), builder) {
+        (Some(file), _) => Some(BuiltBy::File(file)),
+        (None, Builder::Buildpacks) => Some(BuiltBy::Nobody),
+        (None, _) => kinds(),
+    }
 }
 
 /// Has `root` built and released on `app`. For [`Purpose::Run`], returns once the release is the current one.
