@@ -79,7 +79,6 @@ const WORDS: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "build",
             "push",
             "publish",
             "redeploy",

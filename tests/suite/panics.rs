@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
@@ -229,6 +230,11 @@ fn a_server_whose_loop_panics_begins_again_as_the_same_process_and_dynos_go_on()
         assert!(refused.is_err(), "{refused:?}");
         eventually("the server's word", || {
             host.server_log().contains("it begins again").then_some(())
+        });
+        // A command that comes before it listens starts a server itself, which may be faster.
+        eventually("the server to listen", || {
+            let socket = host.state().join("api.sock");
+            UnixStream::connect(socket).ok().map(drop)
         });
         let ps = host.dyno(&app, &["ps"]).finish();
         ps.succeeds()
