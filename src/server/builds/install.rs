@@ -206,7 +206,8 @@ impl Installer<'_> {
         }
         let mut packs = parse_all(self.named)?;
         if packs.is_empty() {
-            let app_json = source.read("app.json", MAX_NAMING)?;
+            // One that is too large belongs to something else.
+            let app_json = source.read("app.json", MAX_NAMING).ok().flatten();
             let dot = source.read(".buildpacks", MAX_NAMING)?;
             packs = of_source(app_json.as_deref(), dot.as_deref())?;
         }
