@@ -23,7 +23,7 @@ pub use needs::{isolation, lacks, lacks_walls, leave_out};
 pub use outcome::Outcome;
 pub use proc::{parent_of, pids};
 pub use process::Process;
-pub use wait::{AtEnd, DEADLINE, Watched, eventually};
+pub use wait::{AtEnd, DEADLINE, Watched, eventually, eventually_within};
 
 /// Shared by threads that start a program, and held alone by one that opens a terminal: for a moment that is open to
 /// every program which is just being started.

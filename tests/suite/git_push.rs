@@ -6,11 +6,14 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
-use crate::harness::{Host, STARTING, eventually, lacks, leave_out, write};
+use crate::harness::{
+    DEADLINE, Host, STARTING, eventually, eventually_within, lacks, leave_out, write,
+};
 
 /// A git checkout of a user of a host.
 pub struct Checkout<'a> {
@@ -219,8 +222,12 @@ pub fn start(command: &mut Command) -> Child {
 }
 
 pub fn finish(child: Child, what: String) -> Done {
+    finish_within(DEADLINE, child, what)
+}
+
+pub fn finish_within(patience: Duration, child: Child, what: String) -> Done {
     let finishing = thread::spawn(move || child.wait_with_output().unwrap());
-    eventually(&format!("git {what} to end"), || {
+    eventually_within(patience, &format!("git {what} to end"), || {
         finishing.is_finished().then_some(())
     });
     Done {

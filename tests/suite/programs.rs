@@ -4,7 +4,7 @@
 //! A program that is not installed is left out, and that is said. `.ci/real-programs` installs them all, and with it
 //! (`DYNO_TEST_PROGRAMS=all`) one that is missing is a failure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::harness::{Host, lacks_walls, leave_out, own_router};
@@ -230,17 +230,19 @@ fn git_clones_and_commits() {
     assert_eq!(text, "42\nsecond\nfirst\n");
 }
 
+/// The folder of PostgreSQL's own programs, which are on no `PATH`; None where it is not installed.
+pub fn postgresql() -> Option<PathBuf> {
+    let mut versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    Some(versions.next()?.unwrap().path().join("bin"))
+}
+
 #[test]
 fn postgresql_runs_as_the_user_of_the_dyno() {
     // In folders a dyno of root's has a user without a name, which PostgreSQL asks for, and the host's `/tmp`.
     if lacks_walls() {
         return;
     }
-    let Some(programs) = std::fs::read_dir("/usr/lib/postgresql")
-        .ok()
-        .and_then(|mut versions| versions.next())
-        .map(|version| version.unwrap().path().join("bin"))
-    else {
+    let Some(programs) = postgresql() else {
         lacks(&["/usr/lib/postgresql"]);
         return;
     };
