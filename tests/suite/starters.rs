@@ -5,6 +5,7 @@
 
 mod compiled;
 mod nodejs;
+mod php;
 mod python;
 mod ruby;
 mod services;

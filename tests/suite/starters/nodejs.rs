@@ -1,4 +1,4 @@
-//! Node.js: Express and Vite.
+//! Node.js: Express, Vite and Next.js.
 
 use super::{left_out, pushed};
 
@@ -41,6 +41,27 @@ fn vite_built_and_served() {
          npm pkg set dependencies.vite=^5.0.0 >log; npm pkg delete devDependencies >log; npm install --package-lock-only >log; rm log",
         "/",
         "/assets/index-",
+    );
+    assert!(remote.contains("-----> Running build"), "{remote}");
+}
+
+#[test]
+fn next_built_and_served_without_a_procfile() {
+    if left_out(&["node", "npm"]) {
+        return;
+    }
+    let page = "export const getServerSideProps = () => ({ props: { node: process.env.NODE_ENV } })
+export default function Page({ node }) { return <p>hello from next in {node}</p> }
+";
+    let remote = pushed(
+        &[
+            ("pages/index.js", page),
+            (".gitignore", "node_modules\n.next\n"),
+        ],
+        "echo '{ \"name\": \"shop\", \"private\": true }' >package.json; npm pkg set scripts.build='next build' scripts.start='next start' >log
+         npm install --package-lock-only next@15 react@19 react-dom@19 >log; rm log",
+        "/",
+        "<p>hello from next in <!-- -->production</p>",
     );
     assert!(remote.contains("-----> Running build"), "{remote}");
 }
