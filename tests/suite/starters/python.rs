@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use tungstenite::protocol::Message;
 
 use super::services::Service;
-use super::{PATIENCE, begun, host, left_out, push, pushed, set, shows};
+use super::{PATIENCE, begun, host, left_out, push, set, shows};
 use crate::harness::DEADLINE;
 use crate::routing::router;
 use crate::terminal::Terminal;
@@ -16,17 +16,22 @@ fn flask_with_gunicorn() {
         return;
     }
     let app = "from flask import Flask\napp = Flask(__name__)\n@app.get('/')\ndef page():\n    return 'hello from flask'\n";
-    let remote = pushed(
-        &[
-            ("requirements.txt", "flask==3.*\ngunicorn==23.*\n"),
-            ("app.py", app),
-            ("Procfile", "web: gunicorn app:app\n"),
-        ],
-        "true",
-        "/",
-        "hello from flask",
-    );
+    let host = host();
+    let files = [
+        ("requirements.txt", "flask==3.*\ngunicorn==23.*\n"),
+        ("app.py", app),
+        ("Procfile", "web: venv/bin/gunicorn app:app\n"),
+    ];
+    let checkout = begun(&host, &files, "true");
+    let remote = push(&checkout);
+    shows(&host, "/", "hello from flask", &remote);
     assert!(remote.contains("-----> Python app detected"), "{remote}");
+    // What depends on nothing that has changed is not installed again.
+    checkout.write("app.py", &app.replace("hello", "hello again"));
+    checkout.commit("Changes a line");
+    let remote = push(&checkout);
+    shows(&host, "/", "hello again from flask", &remote);
+    assert!(remote.contains("nothing is installed"), "{remote}");
 }
 
 #[test]
