@@ -145,7 +145,9 @@ fn command(folder: &TempDir, program: &Path) -> Command {
 
 /// One that ends when the thread of the test does, however that comes.
 fn server(folder: &TempDir, program: &Path) -> Command {
-    let mut command = command(folder, Path::new("/usr/bin/setpriv"));
+    // Whoever runs the tests in the background has them ignore the signal, and some programs leave it so.
+    let mut command = command(folder, Path::new("/usr/bin/env"));
+    command.args(["--default-signal=INT", "/usr/bin/setpriv"]);
     command.args(["--pdeathsig", "INT"]).arg(program);
     command
 }
